@@ -1,0 +1,49 @@
+/*
+ * The attempts log, attempts.jsonl in the spool: one JSON object a line for each
+ * request, what `psapi attempts` shows.
+ */
+#ifndef PSAPI_ATTEMPTS_H
+#define PSAPI_ATTEMPTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#define ATTEMPTS_FILE "attempts.jsonl"
+
+struct attempts;
+
+/* One request. Texts are borrowed; NULL where not known. */
+struct attempt {
+	struct timespec at;
+	const char *outcome; /* accepted, duplicate, held, rejected, error */
+	int status;          /* of HTTP */
+	const char *reason;  /* of a refusal */
+	const char *webhook_id;
+	size_t webhook_id_length;
+	const char *type;     /* the event's */
+	const char *event_id; /* the event's "id" */
+	const char *remote_addr;
+	size_t bytes; /* of the body that were read */
+	bool timed;   /* skew is known */
+	int64_t skew; /* seconds: our clock minus theirs */
+	const char *key; /* fingerprint of the secret that matched */
+	double ms;       /* milliseconds from the headers to the answer */
+};
+
+/* Log to ATTEMPTS_FILE in directory dir (kept open by the caller). NULL without memory. */
+struct attempts *attempts_open(int dir);
+void attempts_close(struct attempts *attempts);
+
+/*
+ * Append one line with a single write(2). The file is opened again when it was
+ * renamed or removed, so rotation needs no signal. Outcome "rejected" is anyone's
+ * to cause: such a line is left out while the log was last written to less than
+ * 0.1 s ago, and the next line counts them ("suppressed"). A log that cannot be
+ * written changes no answer: that is logged once, and the line is lost. Safe from
+ * several threads and processes.
+ */
+void attempts_write(struct attempts *attempts, const struct attempt *attempt);
+
+#endif

@@ -1,0 +1,119 @@
+/*
+ * Owns what CGI/1.1 says: names of variables, form of the response, when a body
+ * on standard input ends.
+ */
+#define _GNU_SOURCE
+#include "cgi.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/*
+ * How long a server may take to close standard input after CONTENT_LENGTH bytes,
+ * milliseconds. RFC 3875, section 4.2, lets it stay open; the end of the body is
+ * then CONTENT_LENGTH.
+ */
+enum { CLOSE_GRACE_MS = 100 };
+
+void
+cgi_variables(struct request *request, char *const *envp)
+{
+	for (; *envp != NULL; envp++) {
+		const char *equals = strchr(*envp, '=');
+		if (equals != NULL)
+			request_set(request, *envp, (size_t)(equals - *envp), equals + 1);
+	}
+}
+
+size_t
+cgi_response(const struct reply *reply, char text[CGI_RESPONSE_SIZE])
+{
+	int n = snprintf(text, CGI_RESPONSE_SIZE,
+	    "Status: %d %s\r\n%sContent-Type: application/json\r\nContent-Length: %zu\r\n"
+	    "Cache-Control: no-store\r\n\r\n%s",
+	    reply->status, reply->phrase, reply->header, strlen(reply->body), reply->body);
+
+	return n < CGI_RESPONSE_SIZE ? (size_t)n : CGI_RESPONSE_SIZE - 1;
+}
+
+/* Standard input as a body. */
+struct input {
+	long long left;     /* of CONTENT_LENGTH; negative: not known */
+	struct timespec end; /* CLOCK_MONOTONIC: the request must have arrived */
+};
+
+static int
+milliseconds_until(const struct timespec *end)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	long long ms = (end->tv_sec - now.tv_sec) * 1000LL + (end->tv_nsec - now.tv_nsec) / 1000000;
+	return ms < 0 ? 0 : (int)ms;
+}
+
+static ssize_t
+read_input(void *stream, void *buffer, size_t size)
+{
+	struct input *input = stream;
+	struct pollfd pfd = {.fd = STDIN_FILENO, .events = POLLIN};
+	int timeout = milliseconds_until(&input->end);
+	bool complete = input->left == 0;
+	int ready;
+
+	if (complete && timeout > CLOSE_GRACE_MS)
+		timeout = CLOSE_GRACE_MS;
+	do
+		ready = poll(&pfd, 1, timeout);
+	while (ready < 0 && errno == EINTR);
+	if (ready <= 0)
+		return complete ? 0 : -1;
+	ssize_t n = read(STDIN_FILENO, buffer, size);
+	if (n > 0 && input->left > 0)
+		input->left = n < input->left ? input->left - n : 0;
+	return n < 0 && complete ? 0 : n;
+}
+
+static int
+write_all(const char *text, size_t length)
+{
+	while (length > 0) {
+		ssize_t n = write(STDOUT_FILENO, text, length);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		text += n;
+		length -= (size_t)n;
+	}
+	return 0;
+}
+
+int
+cgi_serve(struct receiver *receiver)
+{
+	const char *declared = getenv("CONTENT_LENGTH");
+	struct input input = {.left = declared != NULL && *declared != '\0' ? atoll(declared) : -1};
+	struct request request = {.read = read_input, .stream = &input};
+	char text[CGI_RESPONSE_SIZE];
+	struct timespec now;
+	struct reply reply;
+
+	clock_gettime(CLOCK_MONOTONIC, &input.end);
+	clock_gettime(CLOCK_REALTIME, &now);
+	cgi_variables(&request, environ);
+	if (receiver != NULL) {
+		input.end.tv_sec += receiver->config->read_timeout;
+		receive(receiver, &request, now, &reply);
+	} else {
+		receive_unconfigured(&reply);
+	}
+	return write_all(text, cgi_response(&reply, text));
+}

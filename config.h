@@ -1,0 +1,47 @@
+/*
+ * Settings: one table, three sources (command line over environment over the
+ * configuration file), one validated struct. Never from request parameters.
+ */
+#ifndef PSAPI_CONFIG_H
+#define PSAPI_CONFIG_H
+
+#include <stddef.h>
+
+#define CONFIG_DEFAULT_FILE "/etc/psapi/psapi.conf"
+
+/* Strings are owned by the struct; "" where a setting without default is not set. */
+struct config {
+	char *spool;               /* PSAPI_SPOOL: directory */
+	char *secret_file;         /* PSAPI_SECRET_FILE */
+	long long tolerance;       /* PSAPI_TOLERANCE: seconds, either way */
+	long long max_body;        /* PSAPI_MAX_BODY: bytes */
+	long long min_free;        /* PSAPI_MIN_FREE: bytes */
+	char *listen;              /* PSAPI_LISTEN: unix:/path or loopback:port */
+	char *listen_group;        /* PSAPI_LISTEN_GROUP: name of a group */
+	long long threads;         /* PSAPI_THREADS */
+	long long read_timeout;    /* PSAPI_READ_TIMEOUT: seconds */
+	char *handlers;            /* PSAPI_HANDLERS: directory */
+	long long handler_timeout; /* PSAPI_HANDLER_TIMEOUT: seconds */
+	long long max_tries;       /* PSAPI_MAX_TRIES */
+};
+
+/*
+ * Read all settings. file: the configuration file that the user named, or NULL
+ * for $PSAPI_CONF, else CONFIG_DEFAULT_FILE (which alone may be missing).
+ * overrides: count strings "KEY=VALUE" from the command line, later ones first
+ * in force. Returns 0; or -1 with one line in error (size bytes) that names key,
+ * value and source, and nothing to free.
+ */
+int config_load(struct config *config, const char *file, const char *const *overrides,
+    size_t count, char *error, size_t size);
+
+/* Free the strings of a loaded configuration. */
+void config_free(struct config *config);
+
+/*
+ * Print every setting as KEY, default and one line of help to standard output:
+ * what `psapi-fcgi -h` says of them.
+ */
+void config_usage(void);
+
+#endif

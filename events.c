@@ -1,0 +1,243 @@
+/*
+ * Owns the event's JSON: which types are known and what their data must be, and
+ * the format of a spool file. Knows no directory.
+ *
+ * The body is never re-serialised: what Jansson makes of it only decides where
+ * the file goes.
+ */
+#define _GNU_SOURCE
+#include "events.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "verify.h"
+
+/* A member of a known type's data, and the check that it is as documented. */
+struct member {
+	const char *name;
+	bool (*check)(const char *text);
+	const char *odd;
+};
+
+struct known_type {
+	const char *type;
+	struct member members[3];
+};
+
+static bool
+all_digits(const char *text, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (text[i] < '0' || text[i] > '9')
+			return false;
+	return true;
+}
+
+static bool
+is_npn(const char *text)
+{
+	size_t n = strlen(text);
+
+	return n >= 1 && n <= 20 && all_digits(text, n);
+}
+
+/* The first 10 bytes are YYYY-MM-DD, a day that there is. */
+static bool
+begins_with_date(const char *text)
+{
+	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+
+	if (strlen(text) < 10 || !all_digits(text, 4) || text[4] != '-' ||
+	    !all_digits(text + 5, 2) || text[7] != '-' || !all_digits(text + 8, 2))
+		return false;
+	int year = atoi(text), month = atoi(text + 5), day = atoi(text + 8);
+	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+	return month >= 1 && month <= 12 && day >= 1 &&
+	    day <= days[month - 1] + (month == 2 && leap ? 1 : 0);
+}
+
+static bool
+is_date(const char *text)
+{
+	return strlen(text) == 10 && begins_with_date(text);
+}
+
+/* ISO 8601 in UTC: 2025-07-25T15:53:01.579Z, the fraction as long as it likes. */
+static bool
+is_utc_time(const char *text)
+{
+	if (!begins_with_date(text) || strlen(text) < 20 || text[10] != 'T' ||
+	    !all_digits(text + 11, 2) || text[13] != ':' || !all_digits(text + 14, 2) ||
+	    text[16] != ':' || !all_digits(text + 17, 2))
+		return false;
+	if (atoi(text + 11) > 23 || atoi(text + 14) > 59 || atoi(text + 17) > 60)
+		return false;
+	const char *zone = text + 19;
+	if (*zone == '.')
+		zone += 1 + strspn(zone + 1, "0123456789");
+	return strcmp(zone, "Z") == 0 || strcmp(zone, "+00:00") == 0;
+}
+
+/* ProducerSync API, "Webhook events". A new type is one row. */
+static const struct known_type known_types[] = {
+	{"producersync.updates_available",
+	    {{"runDate", is_date, "data.runDate is no date (YYYY-MM-DD)"}}},
+	{"producersync.npn.activated",
+	    {{"npn", is_npn, "data.npn is no string of digits"},
+	        {"activatedAt", is_utc_time, "data.activatedAt is no ISO 8601 time in UTC"}}},
+	{"producersync.npn.deactivated",
+	    {{"npn", is_npn, "data.npn is no string of digits"},
+	        {"deactivatedAt", is_utc_time, "data.deactivatedAt is no ISO 8601 time in UTC"}}},
+};
+
+/* The probe of `psapi doctor`: proven and kept like any event, but nobody's work. */
+#define DOCTOR_TYPE "psapi.doctor"
+
+/* The string under name, or NULL if there is none or it holds a NUL. */
+static const char *
+string_member(const json_t *object, const char *name)
+{
+	const json_t *value = json_object_get(object, name);
+	const char *text = json_string_value(value);
+
+	return text != NULL && strlen(text) == json_string_length(value) ? text : NULL;
+}
+
+static void
+copy_member(const json_t *object, const char *name, char *to, size_t size)
+{
+	const char *text = string_member(object, name);
+
+	snprintf(to, size, "%s", text != NULL ? text : "");
+}
+
+static const char *
+odd_data(const char *type, const json_t *data)
+{
+	for (size_t i = 0; i < sizeof(known_types) / sizeof(known_types[0]); i++) {
+		if (strcmp(known_types[i].type, type) != 0)
+			continue;
+		if (!json_is_object(data))
+			return "data is no object";
+		for (const struct member *m = known_types[i].members; m->name != NULL; m++) {
+			const char *text = string_member(data, m->name);
+			if (text == NULL || !m->check(text))
+				return m->odd;
+		}
+	}
+	return NULL;
+}
+
+void
+event_read(const void *body, size_t length, struct event *event)
+{
+	json_error_t error;
+	json_t *root = json_loadb(body, length,
+	    JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
+
+	memset(event, 0, sizeof(*event));
+	event->queue = QUEUE_FAILED;
+	event->parsed = root != NULL;
+	if (root == NULL) {
+		event->odd = "the body is not JSON, or JSON beyond what can be parsed";
+		return;
+	}
+	const json_t *data = json_object_get(root, "data");
+	const char *type = string_member(root, "type");
+	copy_member(root, "type", event->type, sizeof(event->type));
+	copy_member(root, "id", event->id, sizeof(event->id));
+	copy_member(root, "timestamp", event->timestamp, sizeof(event->timestamp));
+	copy_member(data, "npn", event->npn, sizeof(event->npn));
+	copy_member(data, "runDate", event->run_date, sizeof(event->run_date));
+	if (!json_is_object(root))
+		event->odd = "the body is no JSON object";
+	else if (type == NULL || *type == '\0')
+		event->odd = "the event has no type";
+	else if (strcmp(type, DOCTOR_TYPE) == 0)
+		event->queue = QUEUE_NONE;
+	else if ((event->odd = odd_data(type, data)) == NULL)
+		event->queue = QUEUE_NEW;
+	json_decref(root);
+}
+
+void
+iso_time(struct timespec time, char text[ISO_TIME_SIZE])
+{
+	struct tm tm;
+
+	gmtime_r(&time.tv_sec, &tm);
+	size_t n = strftime(text, ISO_TIME_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(text + n, ISO_TIME_SIZE - n, ".%03uZ", (unsigned)(time.tv_nsec / 1000000) % 1000U);
+}
+
+/* The evidence as one JSON object. An id that is no UTF-8 is no JSON string: base64, as a body. */
+static char *
+evidence_json(const struct evidence *e)
+{
+	char received[ISO_TIME_SIZE];
+	json_t *object = json_object();
+	json_t *id = json_stringn(e->id, e->id_length);
+	int result = 0;
+
+	iso_time(e->received_at, received);
+	result |= json_object_set_new(object, "webhook_id", id != NULL ? id : json_null());
+	if (id == NULL) {
+		char *encoded = malloc(BASE64_SIZE(e->id_length));
+		if (encoded != NULL)
+			base64_encode(e->id, e->id_length, encoded);
+		result |= json_object_set_new(object, "webhook_id_base64",
+		    encoded != NULL ? json_string(encoded) : NULL);
+		free(encoded);
+	}
+	result |= json_object_set_new(object, "webhook_timestamp",
+	    json_stringn(e->timestamp, e->timestamp_length));
+	result |= json_object_set_new(object, "webhook_signature",
+	    json_stringn(e->signature, e->signature_length));
+	result |= json_object_set_new(object, "received_at", json_string(received));
+	char *text = result == 0 ? json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+	json_decref(object);
+	return text;
+}
+
+int
+record_make(struct record *record, const struct evidence *evidence, const void *body,
+    size_t length, bool parsed)
+{
+	char *json = evidence_json(evidence);
+
+	memset(record, 0, sizeof(*record));
+	if (json == NULL)
+		return -1;
+	json[strlen(json) - 1] = '\0'; /* the closing brace follows the event */
+	if (!parsed && (record->encoded = malloc(BASE64_SIZE(length))) != NULL)
+		base64_encode(body, length, record->encoded);
+	if (asprintf(&record->head, "%s,\"event\":%s", json,
+	        parsed ? "\n" : "null,\"body_base64\":\"") < 0)
+		record->head = NULL;
+	free(json);
+	if (record->head == NULL || (!parsed && record->encoded == NULL)) {
+		record_free(record);
+		return -1;
+	}
+	static char end_parsed[] = "\n}\n", end_encoded[] = "\"}\n";
+	char *middle = parsed ? (char *)(uintptr_t)body : record->encoded;
+	char *end = parsed ? end_parsed : end_encoded;
+	record->iov[0] = (struct iovec){record->head, strlen(record->head)};
+	record->iov[1] = (struct iovec){middle, parsed ? length : strlen(record->encoded)};
+	record->iov[2] = (struct iovec){end, strlen(end)};
+	record->count = 3;
+	return 0;
+}
+
+void
+record_free(struct record *record)
+{
+	free(record->head);
+	free(record->encoded);
+	memset(record, 0, sizeof(*record));
+}

@@ -1,0 +1,221 @@
+/*
+ * psapi-fcgi: receive ProducerSync API webhooks behind a web server. Owns main():
+ * the command line, which of the two ways requests come in, and what they share.
+ *
+ *   PSAPI_LISTEN is set, or descriptor 0 is a listening socket: FastCGI (responder.c)
+ *   otherwise, with a CGI environment: classic CGI, one request (cgi.c)
+ *
+ * From there: receive.c decides, verify.c proves, events.c reads the event, spool.c
+ * stores it, attempts.c logs.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <malloc.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "cgi.h"
+#include "check.h"
+#include "config.h"
+#include "log.h"
+#include "responder.h"
+
+#ifndef PSAPI_VERSION
+#define PSAPI_VERSION "unknown"
+#endif
+
+enum { OVERRIDES_MAX = 64 };
+
+struct options {
+	const char *file;
+	const char *overrides[OVERRIDES_MAX];
+	size_t count;
+	bool check;
+};
+
+static void
+usage(void)
+{
+	puts("usage: psapi-fcgi [-t] [-f FILE] [-o KEY=VALUE]...\n"
+	     "       psapi-fcgi -h | -V\n"
+	     "\n"
+	     "Receives ProducerSync API webhooks behind a web server: FastCGI on a socket of\n"
+	     "its own (PSAPI_LISTEN) or on descriptor 0, else one classic CGI request.\n"
+	     "\n"
+	     "  -f, --file FILE     configuration file (default $PSAPI_CONF, " CONFIG_DEFAULT_FILE ")\n"
+	     "  -o, --set KEY=VALUE a setting, over environment and file\n"
+	     "  -t, --test          check configuration, spool, secret and socket, and say so\n"
+	     "  -V, --version       print the version\n"
+	     "  -h, --help          print this\n"
+	     "\n"
+	     "Settings, from the command line, the environment or the file:\n");
+	config_usage();
+}
+
+static void
+parse_options(int argc, char **argv, struct options *options)
+{
+	static const struct option names[] = {{"file", required_argument, NULL, 'f'},
+	    {"set", required_argument, NULL, 'o'}, {"test", no_argument, NULL, 't'},
+	    {"version", no_argument, NULL, 'V'}, {"help", no_argument, NULL, 'h'}, {0}};
+
+	for (int c; (c = getopt_long(argc, argv, "f:o:tVh", names, NULL)) != -1;) {
+		switch (c) {
+		case 'f':
+			options->file = optarg;
+			break;
+		case 'o':
+			if (options->count < OVERRIDES_MAX)
+				options->overrides[options->count++] = optarg;
+			break;
+		case 't':
+			options->check = true;
+			break;
+		case 'V':
+			puts("psapi-fcgi " PSAPI_VERSION);
+			exit(EX_OK);
+		case 'h':
+			usage();
+			exit(EX_OK);
+		default:
+			exit(EX_USAGE); /* getopt_long has said why */
+		}
+	}
+	if (optind < argc) {
+		log_line("\"%s\": no such argument; psapi-fcgi -h lists what there is", argv[optind]);
+		exit(EX_USAGE);
+	}
+}
+
+/* A server may start us with 0 to 2 closed; a spool file must not become standard error. */
+static void
+hold_standard_descriptors(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			_exit(EX_OSERR);
+}
+
+static bool
+is_cgi(void)
+{
+	return getenv("GATEWAY_INTERFACE") != NULL || getenv("REQUEST_METHOD") != NULL;
+}
+
+/* What all requests share. Logged and -1 if it cannot be had. */
+static int
+open_receiver(struct receiver *receiver, const struct config *config, struct spool *spool)
+{
+	char why[512];
+
+	*receiver = (struct receiver){.config = config};
+	receiver->secrets = secrets_open(config->secret_file);
+	if (receiver->secrets == NULL) {
+		log_line("out of memory");
+		return -1;
+	}
+	if (spool_open(spool, config->spool, true, why, sizeof(why)) != 0) {
+		log_line("%s", why);
+		return -1;
+	}
+	receiver->spool = spool;
+	receiver->attempts = attempts_open(spool->root);
+	return receiver->attempts != NULL ? 0 : -1;
+}
+
+static void
+close_receiver(struct receiver *receiver)
+{
+	attempts_close(receiver->attempts);
+	secrets_close(receiver->secrets);
+	if (receiver->spool != NULL)
+		spool_close(receiver->spool);
+}
+
+static int
+run_cgi(const struct config *config)
+{
+	struct receiver receiver;
+	struct spool spool;
+
+	/* Without a spool it still answers: 503, for everything that is authentic. */
+	open_receiver(&receiver, config, &spool);
+	int result = cgi_serve(receiver.secrets != NULL ? &receiver : NULL);
+	if (result != 0)
+		log_line("standard output: %s", strerror(errno));
+	close_receiver(&receiver);
+	return result == 0 ? EX_OK : EX_IOERR;
+}
+
+static int
+run_fastcgi(const struct config *config)
+{
+	struct receiver receiver;
+	struct listener listener = {.fd = -1};
+	struct spool spool;
+	char why[512];
+	int status = EX_OK;
+
+	/* Threads outnumber the cores; an arena for each would only cost memory. */
+	mallopt(M_ARENA_MAX, 2);
+	if (open_receiver(&receiver, config, &spool) != 0) {
+		close_receiver(&receiver);
+		return EX_CANTCREAT;
+	}
+	long recovered = spool_recover(&spool);
+	if (recovered > 0)
+		log_line("%s: recovered %ld event(s) of an earlier run", spool.path, recovered);
+	/* Read now, so that what is wrong with the secret is logged before the first request. */
+	secrets_return(receiver.secrets, secrets_borrow(receiver.secrets));
+	if (listener_open(&listener, config->listen, config->listen_group, why, sizeof(why)) != 0) {
+		log_line("%s", why);
+		status = EX_UNAVAILABLE;
+	} else if (responder_run(&receiver, &listener, why, sizeof(why)) != 0) {
+		log_line("%s", why);
+		status = EX_OSERR;
+	}
+	listener_close(&listener);
+	close_receiver(&receiver);
+	return status;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct options options = {0};
+	struct config config;
+	char error[1024];
+
+	hold_standard_descriptors();
+	log_program("psapi-fcgi");
+	umask(0027);
+	parse_options(argc, argv, &options);
+	int loaded = config_load(&config, options.file, options.overrides, options.count, error,
+	    sizeof(error));
+	bool inherited = listener_inherited(STDIN_FILENO);
+	if (loaded != 0) {
+		log_line("%s", error);
+		return !inherited && !options.check && is_cgi() && cgi_serve(NULL) == 0 ? EX_OK : EX_CONFIG;
+	}
+	int status;
+	if (options.check) {
+		status = check_run(&config) == 0 ? EX_OK : EX_CONFIG;
+	} else if (*config.listen != '\0' || inherited) {
+		status = run_fastcgi(&config);
+	} else if (is_cgi()) {
+		status = run_cgi(&config);
+	} else {
+		log_line("no socket (PSAPI_LISTEN, or one on descriptor 0) and no CGI request: "
+		         "psapi-fcgi -h says how it is started");
+		status = EX_USAGE;
+	}
+	config_free(&config);
+	return status;
+}

@@ -1,0 +1,222 @@
+/*
+ * Owns the secret file. A keyring is immutable and counted: a request keeps the
+ * one it began with while another thread puts a new one in force.
+ */
+#define _GNU_SOURCE
+#include "secrets.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "log.h"
+
+enum { FILE_MAX = 64 * 1024 };
+
+/* A keyring in use: freed when the last borrower is done and another is in force. */
+struct generation {
+	struct keyring *keyring;
+	unsigned borrowers;
+	struct generation *next;
+};
+
+struct secrets {
+	const char *path;
+	pthread_mutex_t lock;
+	struct generation *newest; /* in force; older ones behind it are still borrowed */
+	struct stat seen;          /* of the file when it was last read; all zero: absent */
+	bool looked;
+};
+
+/* "" or what is wrong with who owns the file and who may use it. */
+static bool
+may_be_trusted(const struct stat *st, const char *path, char *why, size_t size)
+{
+	if (!S_ISREG(st->st_mode))
+		snprintf(why, size, "%s: no regular file", path);
+	else if (st->st_uid != 0 && st->st_uid != geteuid())
+		snprintf(why, size,
+		    "%s: owned by user %u, neither root nor the running user %u: mend with chown root",
+		    path, (unsigned)st->st_uid, (unsigned)geteuid());
+	else if ((st->st_mode & 07777 & ~0640U) != 0)
+		snprintf(why, size, "%s: mode %04o lets others at the secrets: mend with chmod 0640",
+		    path, (unsigned)st->st_mode & 07777);
+	else
+		return true;
+	return false;
+}
+
+static void
+read_lines(struct keyring *keyring, char *text, const char *path, char *why, size_t size)
+{
+	int number = 0;
+
+	for (char *rest = text, *line; (line = strsep(&rest, "\n")) != NULL;) {
+		number++;
+		line += strspn(line, " \t\r");
+		if (*line == '\0' || *line == '#')
+			continue;
+		enum secret_look look = keyring_add(keyring, line, strlen(line));
+		if (look == SECRET_GOOD)
+			continue;
+		snprintf(why, size, "%s:%d: %s", path, number, secret_look_text(look));
+		log_line("%s", why);
+	}
+}
+
+struct keyring *
+secrets_read(const char *path, char *why, size_t size)
+{
+	struct keyring *keyring = NULL;
+	char *text = NULL;
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0 || fstat(fd, &st) != 0) {
+		snprintf(why, size, "%s: %s", path, strerror(errno));
+		goto out;
+	}
+	if (!may_be_trusted(&st, path, why, size))
+		goto out;
+	keyring = keyring_new();
+	text = malloc(FILE_MAX + 1);
+	if (keyring == NULL || text == NULL) {
+		snprintf(why, size, "%s: out of memory", path);
+		goto out;
+	}
+	ssize_t n = read(fd, text, FILE_MAX);
+	if (n < 0) {
+		snprintf(why, size, "%s: %s", path, strerror(errno));
+		goto out;
+	}
+	text[n] = '\0';
+	snprintf(why, size, "%s: holds no secret yet: paste the endpoint's signing secret from the portal",
+	    path);
+	read_lines(keyring, text, path, why, size);
+	explicit_bzero(text, (size_t)n);
+out:
+	if (keyring != NULL && keyring_size(keyring) == 0) {
+		keyring_free(keyring);
+		keyring = NULL;
+	}
+	free(text);
+	if (fd >= 0)
+		close(fd);
+	return keyring;
+}
+
+struct secrets *
+secrets_open(const char *path)
+{
+	struct secrets *secrets = calloc(1, sizeof(*secrets));
+
+	if (secrets == NULL)
+		return NULL;
+	secrets->path = path;
+	pthread_mutex_init(&secrets->lock, NULL);
+	return secrets;
+}
+
+/* Free what is neither in force nor borrowed. */
+static void
+sweep(struct secrets *secrets, bool all)
+{
+	struct generation **link = &secrets->newest;
+
+	if (!all && *link != NULL)
+		link = &(*link)->next;
+	while (*link != NULL) {
+		struct generation *g = *link;
+		if (!all && g->borrowers > 0) {
+			link = &g->next;
+			continue;
+		}
+		*link = g->next;
+		keyring_free(g->keyring);
+		free(g);
+	}
+}
+
+void
+secrets_close(struct secrets *secrets)
+{
+	if (secrets == NULL)
+		return;
+	sweep(secrets, true);
+	pthread_mutex_destroy(&secrets->lock);
+	free(secrets);
+}
+
+static bool
+same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	    a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+	    a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/* Put what the file now says in force, or say why the old secrets stay. */
+static void
+reload(struct secrets *secrets)
+{
+	char why[512];
+	struct generation *g = calloc(1, sizeof(*g));
+	struct keyring *keyring = g == NULL ? NULL : secrets_read(secrets->path, why, sizeof(why));
+
+	if (keyring == NULL) {
+		log_line("%s; %s", g == NULL ? "out of memory" : why,
+		    secrets->newest != NULL ? "the secrets read before stay in force" :
+		                              "no request can be verified, 503 is answered");
+		free(g);
+		return;
+	}
+	if (secrets->newest != NULL)
+		log_line("%s: changed, %zu secret(s) in force", secrets->path,
+		    keyring_size(keyring));
+	g->keyring = keyring;
+	g->next = secrets->newest;
+	secrets->newest = g;
+	sweep(secrets, false);
+}
+
+const struct keyring *
+secrets_borrow(struct secrets *secrets)
+{
+	const struct keyring *keyring = NULL;
+	struct stat st;
+
+	pthread_mutex_lock(&secrets->lock);
+	if (stat(secrets->path, &st) != 0)
+		memset(&st, 0, sizeof(st));
+	if (!secrets->looked || !same_file(&st, &secrets->seen)) {
+		/* The stat comes before the reading: a change in between is seen next time. */
+		secrets->looked = true;
+		secrets->seen = st;
+		reload(secrets);
+	}
+	if (secrets->newest != NULL) {
+		secrets->newest->borrowers++;
+		keyring = secrets->newest->keyring;
+	}
+	pthread_mutex_unlock(&secrets->lock);
+	return keyring;
+}
+
+void
+secrets_return(struct secrets *secrets, const struct keyring *keyring)
+{
+	if (keyring == NULL)
+		return;
+	pthread_mutex_lock(&secrets->lock);
+	for (struct generation *g = secrets->newest; g != NULL; g = g->next)
+		if (g->keyring == keyring)
+			g->borrowers--;
+	sweep(secrets, false);
+	pthread_mutex_unlock(&secrets->lock);
+}

@@ -1,0 +1,644 @@
+/*
+ * Owns the spool directory: how a file gets a name, in which order names appear,
+ * and what is done with what a crash left behind. Every access is relative to a
+ * directory descriptor, every name is made by spool_name() or checked like one.
+ *
+ * The protocol of spool_store(), whose order is the promise:
+ *   1. an unnamed file (O_TMPFILE; else a name in tmp/): write, fsync
+ *   2. link it into new/ (or failed/)
+ *   3. fsync that directory
+ *   4. link it into events/
+ * A crash before 3 leaves nothing or a whole file that the sender does not know
+ * of: its retry meets EEXIST in step 2 and finishes the twin's work. A crash
+ * after 3 is mended by spool_recover(). events/ itself is synced by recovery and
+ * by drain: what a power cut takes from it is still in new/.
+ */
+#define _GNU_SOURCE
+#include "spool.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "verify.h"
+
+const char *const spool_dir_names[SPOOL_DIRS] = {
+	"new", "events", "failed", "state", "hold", "tmp"};
+
+enum {
+	DIR_MODE = 02770,
+	FILE_MODE = 0640,
+	NAME_ENCODED_MAX = 200,
+	LEFTOVER_SECONDS = 3600
+};
+
+/* How a file can be given its names here: found out with the first event, then kept. */
+enum link_way {
+	LINK_UNKNOWN,
+	LINK_EMPTY_PATH, /* unnamed, linkat(AT_EMPTY_PATH): CAP_DAC_READ_SEARCH, or Linux 6.10 */
+	LINK_PROC,       /* unnamed, linkat(/proc/self/fd/N): open(2), O_TMPFILE */
+	LINK_NAMED       /* a name in tmp/: no O_TMPFILE, or no /proc */
+};
+
+/* A file of this request on its way into the spool. */
+struct draft {
+	int fd;
+	char name[64]; /* in tmp/; "" for an unnamed file */
+};
+
+/* ---- open ---- */
+
+static int
+make_directory(int parent, const char *name)
+{
+	if (mkdirat(parent, name, DIR_MODE & 0777) != 0)
+		return errno == EEXIST ? 0 : -1;
+	/* mkdir(2) obeys the umask and drops the set-group-ID bit. */
+	return fchmodat(parent, name, DIR_MODE, 0);
+}
+
+static int
+open_directory(int parent, const char *name, bool create)
+{
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0 || errno != ENOENT || !create || make_directory(parent, name) != 0)
+		return fd;
+	return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+int
+spool_open(struct spool *spool, const char *path, bool create, char *why, size_t size)
+{
+	memset(spool, 0, sizeof(*spool));
+	spool->path = path;
+	for (int i = 0; i < SPOOL_DIRS; i++)
+		spool->dir[i] = -1;
+	spool->root = open_directory(AT_FDCWD, path, create);
+	if (spool->root < 0) {
+		snprintf(why, size, "%s: %s: make the spool directory, owned by the running user",
+		    path, strerror(errno));
+		return -1;
+	}
+	for (int i = 0; i < SPOOL_DIRS; i++) {
+		spool->dir[i] = open_directory(spool->root, spool_dir_names[i], create);
+		if (spool->dir[i] >= 0)
+			continue;
+		snprintf(why, size, "%s/%s: %s: it must be a directory that the running user may write",
+		    path, spool_dir_names[i], strerror(errno));
+		spool_close(spool);
+		return -1;
+	}
+	return 0;
+}
+
+void
+spool_close(struct spool *spool)
+{
+	for (int i = 0; i < SPOOL_DIRS; i++)
+		if (spool->dir[i] >= 0)
+			close(spool->dir[i]);
+	close(spool->root);
+}
+
+/* ---- names ---- */
+
+static bool
+is_plain(unsigned char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+	    c == '_' || c == '-';
+}
+
+int
+spool_name(const void *id, size_t length, char name[SPOOL_NAME_SIZE])
+{
+	static const char hex[] = "0123456789ABCDEF";
+	const unsigned char *byte = id;
+	size_t n = 0;
+
+	for (size_t i = 0; i < length; i++) {
+		size_t more = is_plain(byte[i]) ? 1 : 3;
+		if (n + more > NAME_ENCODED_MAX) {
+			char digest[65];
+			if (sha256_hex(id, length, digest) != 0)
+				return -1;
+			/* '%' and no hex digit: no encoded id begins like that. */
+			snprintf(name, SPOOL_NAME_SIZE, "%%sha256-%s.json", digest);
+			return 0;
+		}
+		if (more == 1) {
+			name[n++] = (char)byte[i];
+			continue;
+		}
+		name[n++] = '%';
+		name[n++] = hex[byte[i] >> 4];
+		name[n++] = hex[byte[i] & 15];
+	}
+	memcpy(name + n, ".json", sizeof(".json"));
+	return 0;
+}
+
+static bool
+is_upper_hex(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F');
+}
+
+bool
+spool_name_valid(const char *name)
+{
+	size_t length = strlen(name);
+
+	if (length < 6 || length >= SPOOL_NAME_SIZE || strcmp(name + length - 5, ".json") != 0)
+		return false;
+	length -= 5;
+	if (strncmp(name, "%sha256-", 8) == 0)
+		return length == 8 + 64 && strspn(name + 8, "0123456789abcdef") == 64;
+	for (size_t i = 0; i < length; i++) {
+		if (is_plain((unsigned char)name[i]))
+			continue;
+		if (name[i] != '%' || i + 2 >= length || !is_upper_hex(name[i + 1]) ||
+		    !is_upper_hex(name[i + 2]))
+			return false;
+		i += 2;
+	}
+	return true;
+}
+
+/* ---- a file on its way ---- */
+
+static int
+write_all(int fd, const struct iovec *pieces, int count)
+{
+	struct iovec iov[4];
+	int first = 0;
+
+	memcpy(iov, pieces, (size_t)count * sizeof(iov[0]));
+	while (first < count) {
+		ssize_t n = writev(fd, iov + first, count - first);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		for (; first < count && (size_t)n >= iov[first].iov_len; first++)
+			n -= (ssize_t)iov[first].iov_len;
+		if (first < count) {
+			iov[first].iov_base = (char *)iov[first].iov_base + n;
+			iov[first].iov_len -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+static int
+sync_fd(int fd)
+{
+	int result;
+
+	do
+		result = fsync(fd);
+	while (result != 0 && errno == EINTR);
+	return result;
+}
+
+static int
+open_named(struct spool *spool, struct draft *draft)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	snprintf(draft->name, sizeof(draft->name), "%lld.%09ld.%ld.%u", (long long)now.tv_sec,
+	    now.tv_nsec, (long)getpid(), atomic_fetch_add(&spool->serial, 1));
+	draft->fd = openat(spool->dir[SPOOL_TMP], draft->name,
+	    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, FILE_MODE);
+	return draft->fd < 0 ? -1 : 0;
+}
+
+static int
+open_draft(struct spool *spool, struct draft *draft)
+{
+	*draft = (struct draft){.fd = -1};
+	if (atomic_load(&spool->link_way) == LINK_UNKNOWN && access("/proc/self/fd", F_OK) != 0)
+		atomic_store(&spool->link_way, LINK_NAMED);
+	if (atomic_load(&spool->link_way) != LINK_NAMED) {
+		draft->fd = openat(spool->dir[SPOOL_TMP], ".", O_TMPFILE | O_WRONLY | O_CLOEXEC,
+		    FILE_MODE);
+		if (draft->fd >= 0)
+			return 0;
+		/* open(2), O_TMPFILE: EOPNOTSUPP from the file system, EISDIR from an old kernel. */
+		if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)
+			return -1;
+		atomic_store(&spool->link_way, LINK_NAMED);
+	}
+	return open_named(spool, draft);
+}
+
+/* Close, and take the name in tmp/ away. What was linked elsewhere stays. */
+static void
+close_draft(struct spool *spool, struct draft *draft)
+{
+	if (draft->fd >= 0)
+		close(draft->fd);
+	if (draft->name[0] != '\0')
+		unlinkat(spool->dir[SPOOL_TMP], draft->name, 0);
+	*draft = (struct draft){.fd = -1};
+}
+
+/* Open, write and sync a draft. Returns 0; or -1 with errno and nothing left. */
+static int
+write_draft(struct spool *spool, struct draft *draft, const struct iovec *pieces, int count)
+{
+	if (open_draft(spool, draft) != 0)
+		return -1;
+	if (write_all(draft->fd, pieces, count) == 0 && sync_fd(draft->fd) == 0)
+		return 0;
+	int saved = errno;
+	close_draft(spool, draft);
+	errno = saved;
+	return -1;
+}
+
+static int
+link_unnamed(enum link_way way, int fd, int dir, const char *name)
+{
+	char path[32];
+
+	if (way == LINK_EMPTY_PATH)
+		return linkat(fd, "", dir, name, AT_EMPTY_PATH);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return linkat(AT_FDCWD, path, dir, name, AT_SYMLINK_FOLLOW);
+}
+
+/* Link the draft into one of the spool's directories. Returns 0, or -1 with errno. */
+static int
+link_draft(struct spool *spool, struct draft *draft, enum spool_dir dir, const char *name)
+{
+	int to = spool->dir[dir];
+
+	if (draft->name[0] != '\0')
+		return linkat(spool->dir[SPOOL_TMP], draft->name, to, name, 0);
+	enum link_way way = (enum link_way)atomic_load(&spool->link_way);
+	if (way == LINK_UNKNOWN) {
+		/* Without the capability it is ENOENT, linkat(2). */
+		way = LINK_EMPTY_PATH;
+		int result = link_unnamed(way, draft->fd, to, name);
+		if (result != 0 && errno != EEXIST) {
+			way = LINK_PROC;
+			result = link_unnamed(way, draft->fd, to, name);
+		}
+		if (result == 0 || errno == EEXIST)
+			atomic_store(&spool->link_way, way);
+		return result;
+	}
+	return link_unnamed(way, draft->fd, to, name);
+}
+
+/* Whether name in dir is the draft's own file. */
+static bool
+is_ours(struct spool *spool, const struct draft *draft, enum spool_dir dir, const char *name)
+{
+	struct stat ours, theirs;
+
+	return fstat(draft->fd, &ours) == 0 &&
+	    fstatat(spool->dir[dir], name, &theirs, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev;
+}
+
+/* Take back a name, but only while it is this draft's. */
+static void
+unlink_ours(struct spool *spool, const struct draft *draft, enum spool_dir dir, const char *name)
+{
+	int saved = errno;
+
+	if (is_ours(spool, draft, dir, name))
+		unlinkat(spool->dir[dir], name, 0);
+	errno = saved;
+}
+
+/* ---- accept ---- */
+
+enum spool_result
+spool_find(struct spool *spool, const char *name)
+{
+	if (faccessat(spool->dir[SPOOL_EVENTS], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return SPOOL_DUPLICATE;
+	if (errno == ENOENT)
+		return SPOOL_ABSENT;
+	log_line("%s/events/%s: %s", spool->path, name, strerror(errno));
+	return SPOOL_ERROR;
+}
+
+bool
+spool_is_full(struct spool *spool, long long min_free)
+{
+	struct statvfs st;
+
+	return fstatvfs(spool->root, &st) == 0 &&
+	    (long long)(st.f_bavail * st.f_frsize) < min_free;
+}
+
+static enum spool_result
+failure(struct spool *spool, const char *step, const char *name)
+{
+	if (errno == ENOSPC || errno == EDQUOT)
+		return SPOOL_FULL;
+	log_line("%s: %s %s: %s", spool->path, step, name, strerror(errno));
+	return SPOOL_ERROR;
+}
+
+/*
+ * Sync a directory. After a failure the kernel may have dropped the changes and
+ * call the next fsync a success, so the process accepts nothing more.
+ */
+static int
+sync_directory(struct spool *spool, enum spool_dir dir)
+{
+	if (sync_fd(spool->dir[dir]) == 0)
+		return 0;
+	int saved = errno;
+	if (!atomic_exchange(&spool->distrusted, true))
+		log_line("%s/%s: fsync: %s: nothing is accepted until a restart", spool->path,
+		    spool_dir_names[dir], strerror(errno));
+	errno = saved;
+	return -1;
+}
+
+/*
+ * Step 2 met a twin's file of the same name: it is on its way, or its writer died.
+ * Do the rest of its work, then the answer is right whatever became of the twin.
+ */
+static enum spool_result
+finish_twin(struct spool *spool, enum spool_dir queue, const char *name)
+{
+	if (sync_directory(spool, queue) != 0)
+		return failure(spool, "fsync for", name);
+	if (linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0) == 0 ||
+	    errno == EEXIST)
+		return SPOOL_DUPLICATE;
+	if (errno == ENOENT && spool_find(spool, name) == SPOOL_DUPLICATE)
+		return SPOOL_DUPLICATE;
+	/*
+	 * ENOENT and not recorded: a quick script has handled it before its writer got to
+	 * step 4, or the writer failed and took it back. The next try will tell.
+	 */
+	return failure(spool, "record the twin of", name);
+}
+
+/* Step 4 found that a quick script has handled the event and removed its only name. */
+static enum spool_result
+record_copy(struct spool *spool, const char *name, const struct iovec *pieces, int count)
+{
+	struct draft copy;
+
+	if (write_draft(spool, &copy, pieces, count) != 0)
+		return failure(spool, "write", name);
+	int result = link_draft(spool, &copy, SPOOL_EVENTS, name);
+	int saved = errno;
+	close_draft(spool, &copy);
+	errno = saved;
+	return result == 0 || errno == EEXIST ? SPOOL_STORED : failure(spool, "record", name);
+}
+
+/*
+ * A step after 2 failed: take the queued name back. Not if a twin that met it has
+ * synced and recorded it, and answered 200: then it must stay, and this request is
+ * answered alike. The second look closes the gap before the unlink; a twin that
+ * comes later finds nothing to record.
+ */
+static enum spool_result
+withdraw(struct spool *spool, struct draft *draft, enum spool_dir queue, const char *name,
+    enum spool_result result)
+{
+	if (is_ours(spool, draft, SPOOL_EVENTS, name))
+		return SPOOL_STORED;
+	unlink_ours(spool, draft, queue, name);
+	if (is_ours(spool, draft, SPOOL_EVENTS, name) &&
+	    link_draft(spool, draft, queue, name) == 0)
+		return SPOOL_STORED;
+	return result;
+}
+
+/* Steps 2 to 4 for a draft that is written and synced. */
+static enum spool_result
+queue_draft(struct spool *spool, struct draft *draft, enum spool_dir queue, const char *name,
+    const struct iovec *pieces, int count)
+{
+	if (link_draft(spool, draft, queue, name) != 0)
+		return errno == EEXIST ? finish_twin(spool, queue, name) :
+		                         failure(spool, "queue", name);
+	if (spool_find(spool, name) == SPOOL_DUPLICATE &&
+	    !is_ours(spool, draft, SPOOL_EVENTS, name)) {
+		/* A twin was accepted and handled since step 0. */
+		unlink_ours(spool, draft, queue, name);
+		return SPOOL_DUPLICATE;
+	}
+	if (sync_directory(spool, queue) != 0)
+		return withdraw(spool, draft, queue, name, failure(spool, "fsync for", name));
+	if (link_draft(spool, draft, SPOOL_EVENTS, name) == 0)
+		return SPOOL_STORED;
+	if (errno == ENOENT)
+		return record_copy(spool, name, pieces, count);
+	if (errno != EEXIST)
+		return withdraw(spool, draft, queue, name, failure(spool, "record", name));
+	/* Recovery or a twin that met us finished for us; or a twin was handled, as above. */
+	return withdraw(spool, draft, queue, name, SPOOL_DUPLICATE);
+}
+
+/* An event that is recorded, but nobody's work: its only name is synced before the answer. */
+static enum spool_result
+record_draft(struct spool *spool, struct draft *draft, const char *name)
+{
+	if (link_draft(spool, draft, SPOOL_EVENTS, name) != 0)
+		return errno == EEXIST ? SPOOL_DUPLICATE : failure(spool, "record", name);
+	if (sync_directory(spool, SPOOL_EVENTS) == 0)
+		return SPOOL_STORED;
+	unlink_ours(spool, draft, SPOOL_EVENTS, name);
+	return failure(spool, "fsync for", name);
+}
+
+enum spool_result
+spool_store(struct spool *spool, const char *name, enum spool_dir queue,
+    const struct iovec *pieces, int count)
+{
+	enum spool_result result;
+	struct draft draft;
+
+	if (atomic_load(&spool->distrusted))
+		return SPOOL_ERROR;
+	if (write_draft(spool, &draft, pieces, count) != 0)
+		return failure(spool, "write", name);
+	if (queue == SPOOL_EVENTS)
+		result = record_draft(spool, &draft, name);
+	else
+		result = queue_draft(spool, &draft, queue, name, pieces, count);
+	close_draft(spool, &draft);
+	return result;
+}
+
+int
+spool_probe(struct spool *spool, const char **step)
+{
+	struct iovec piece = {(char *)(uintptr_t)"probe\n", 6};
+	struct draft draft;
+	char one[64], two[64];
+	int result = -1;
+
+	snprintf(one, sizeof(one), "probe.%ld.1", (long)getpid());
+	snprintf(two, sizeof(two), "probe.%ld.2", (long)getpid());
+	*step = "write and sync a file";
+	if (write_draft(spool, &draft, &piece, 1) != 0)
+		return -1;
+	*step = "make a hard link";
+	if (link_draft(spool, &draft, SPOOL_TMP, one) == 0 &&
+	    linkat(spool->dir[SPOOL_TMP], one, spool->dir[SPOOL_TMP], two, 0) == 0) {
+		*step = "sync a directory";
+		result = sync_fd(spool->dir[SPOOL_TMP]);
+	}
+	int saved = errno;
+	unlinkat(spool->dir[SPOOL_TMP], one, 0);
+	unlinkat(spool->dir[SPOOL_TMP], two, 0);
+	close_draft(spool, &draft);
+	errno = saved;
+	return result;
+}
+
+int
+spool_write_state(struct spool *spool, const char *name, const char *text)
+{
+	struct draft draft = {.fd = -1};
+	struct iovec piece = {(char *)(uintptr_t)text, strlen(text)};
+
+	if (open_named(spool, &draft) != 0)
+		return -1;
+	int result = write_all(draft.fd, &piece, 1);
+	if (result == 0)
+		result = renameat(spool->dir[SPOOL_TMP], draft.name, spool->dir[SPOOL_STATE], name);
+	if (result == 0)
+		draft.name[0] = '\0';
+	int saved = errno;
+	close_draft(spool, &draft);
+	errno = saved;
+	return result;
+}
+
+/* ---- recovery ---- */
+
+/* Call visit for each name in dir but "." and "..", until it returns other than 0. */
+static int
+each_name(struct spool *spool, enum spool_dir dir,
+    int (*visit)(struct spool *, enum spool_dir, const char *, void *), void *data)
+{
+	int result = 0;
+	int fd = openat(spool->dir[dir], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+
+	if (stream == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+	errno = 0;
+	for (struct dirent *entry; result == 0 && (entry = readdir(stream)) != NULL; errno = 0)
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			result = visit(spool, dir, entry->d_name, data);
+	if (result == 0 && errno != 0)
+		result = -1;
+	int saved = errno;
+	closedir(stream);
+	errno = saved;
+	return result;
+}
+
+/* The names of a queue as one text, each with its NUL. */
+struct names {
+	char *text;
+	size_t length, room;
+};
+
+static int
+collect(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+{
+	struct names *names = data;
+	size_t size = strlen(name) + 1;
+
+	(void)spool;
+	(void)dir;
+	if (!spool_name_valid(name))
+		return 0;
+	if (names->length + size > names->room) {
+		size_t room = names->room * 2 + 4096;
+		char *text = realloc(names->text, room);
+		if (text == NULL)
+			return -1;
+		names->text = text;
+		names->room = room;
+	}
+	memcpy(names->text + names->length, name, size);
+	names->length += size;
+	return 0;
+}
+
+static int
+remove_if_old(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+{
+	const time_t *now = data;
+	struct stat st;
+
+	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    S_ISREG(st.st_mode) && *now - st.st_mtime > LEFTOVER_SECONDS)
+		unlinkat(spool->dir[dir], name, 0);
+	return 0;
+}
+
+/*
+ * Record what one queue holds. First the list, then the sync, then the links: a
+ * name that a live receiver adds after the sync is not ours to vouch for.
+ */
+static long
+recover_queue(struct spool *spool, enum spool_dir queue)
+{
+	struct names names = {0};
+	long recorded = 0;
+	int failed = 0;
+
+	if (each_name(spool, queue, collect, &names) != 0 || sync_directory(spool, queue) != 0)
+		failed = errno;
+	for (size_t i = 0; failed == 0 && i < names.length; i += strlen(names.text + i) + 1) {
+		const char *name = names.text + i;
+		if (linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0) == 0)
+			recorded++;
+		else if (errno != EEXIST && errno != ENOENT) /* ENOENT: handled meanwhile */
+			failed = errno;
+	}
+	free(names.text);
+	if (failed == 0)
+		return recorded;
+	errno = failed;
+	log_line("%s/%s: recovery: %s", spool->path, spool_dir_names[queue], strerror(errno));
+	return -1;
+}
+
+long
+spool_recover(struct spool *spool)
+{
+	time_t now = time(NULL);
+	long from_new = recover_queue(spool, SPOOL_NEW);
+	long from_failed = recover_queue(spool, SPOOL_FAILED);
+
+	if (from_new < 0 || from_failed < 0)
+		return -1;
+	if (from_new + from_failed > 0 && sync_directory(spool, SPOOL_EVENTS) != 0)
+		return -1;
+	each_name(spool, SPOOL_TMP, remove_if_old, &now);
+	return from_new + from_failed;
+}
