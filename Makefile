@@ -21,12 +21,14 @@ ALL_LDFLAGS = -pthread $(LDFLAGS) $(SANITIZER)
 ifdef SANITIZE
 OUT = build/sanitize
 BIN = $(OUT)/
+OUT_BIN = $(OUT)
 SANITIZER = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 HARDENING = -fPIE
 CFLAGS = -O1 -g
 else
 OUT = build/plain
 BIN =
+OUT_BIN = .
 endif
 
 LIBRARY = log config verify secrets events spool attempts receive cgi listener responder check
@@ -50,8 +52,40 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -I. -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(BIN)libpsapi.a -lcmocka $(LIBRARIES)
 
+# ---- tests ----
+
+# What building, the demo and the tests run with, on a bare Debian.
+BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev
+DEMO_PACKAGES = nginx curl openssl python3
+CHECK_PACKAGES = libcmocka-dev python3-pytest spawn-fcgi strace procps
+LONG_PACKAGES = valgrind clang-tidy cppcheck shellcheck
+
+deps:
+	@tools/deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(CHECK_PACKAGES)
+
+demo: deps
+	@$(MAKE) -s all
+	@tools/demo.sh
+
+# The build comes after deps, in a make of its own: on a bare machine there is no compiler yet.
+check: deps
+	$(MAKE) WERROR=-Werror all
+	$(MAKE) WERROR=-Werror check-unit
+	$(MAKE) check-e2e
+
+check-unit: $(UNIT_TESTS)
+	@for test in $(UNIT_TESTS); do echo "== $$test" && $$test || exit 1; done
+
+check-e2e: all
+	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
+		$(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(PYTEST_FLAGS)
+
+check-long: deps
+	@tools/deps.sh $(LONG_PACKAGES)
+	$(MAKE) check SANITIZE=1
+
 clean:
 	rm -rf build psapi-fcgi libpsapi.a
 
-.PHONY: all clean
+.PHONY: all deps demo check check-unit check-e2e check-long clean
 -include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d)

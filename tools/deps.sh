@@ -1,0 +1,45 @@
+#!/bin/sh
+# Install the Debian packages named as arguments, those alone that are missing, with
+# sudo when not root. Services that come with them (nginx) are not started: what
+# builds and tests here must not take port 80 of the machine.
+set -eu
+
+missing=
+for package in "$@"; do
+	dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
+		missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+	command -v sudo >/dev/null || {
+		echo "deps: missing:$missing; install them as root: apt-get install$missing" >&2
+		exit 77
+	}
+	as_root=sudo
+fi
+echo "deps: installing$missing"
+
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	trap '$as_root rm -f "$policy"' EXIT
+	trap 'exit 1' HUP INT TERM
+	printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+	$as_root chmod 755 "$policy"
+fi
+# A list that is hours old may name files that are gone: refresh it once, when it fails.
+install_missing() {
+	# shellcheck disable=SC2086 # a list of packages
+	$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+		$missing >"$log" 2>&1
+}
+log=$(mktemp)
+if ! install_missing; then
+	$as_root apt-get update -qq
+	install_missing || {
+		cat "$log" >&2
+		exit 1
+	}
+fi
+rm -f "$log"
