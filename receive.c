@@ -341,11 +341,13 @@ explain(struct examination *x, const char *name)
 	iso_time(x->now, at);
 	json_t *state =
 	    json_pack("{s:i,s:s,s:s}", "tries", 0, "failed_at", at, "reason", x->event.odd);
-	char *text = json_dumps(state, JSON_COMPACT);
+	char text[512];
+	size_t n = json_dumpb(state, text, sizeof(text) - 2, JSON_COMPACT);
 	json_decref(state);
-	int result = text == NULL ? -1 : spool_write_state(x->receiver->spool, name, text);
-	free(text);
-	return result;
+	if (n == 0 || n > sizeof(text) - 2)
+		return -1;
+	memcpy(text + n, "\n", 2);
+	return spool_write_state(x->receiver->spool, name, text);
 }
 
 static enum verdict

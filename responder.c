@@ -442,50 +442,65 @@ start_threads(struct responder *r, pthread_t *threads, int count)
 	return started;
 }
 
-int
-responder_run(struct receiver *receiver, struct listener *listener, char *why, size_t size)
+/* Before FCGX_Init(), which would install handlers of its own for these. */
+static void
+own_signals(sigset_t *set)
 {
-	struct responder r = {.receiver = receiver, .listener = listener, .accepting = true};
-	int wanted = (int)receiver->config->threads;
-	pthread_t *threads = calloc((size_t)wanted, sizeof(*threads));
-	sigset_t set;
-
-	/* Before FCGX_Init(), which would install handlers of its own for these. */
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGUSR1);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	pthread_mutex_init(&r.lock, NULL);
-	if (threads == NULL || FCGX_Init() != 0 || make_table(&r) != 0 ||
-	    make_descriptors(&r, &set) != 0) {
-		snprintf(why, size, "cannot start: %s", strerror(errno));
-		return -1;
-	}
-	int started = start_threads(&r, threads, wanted);
+}
+
+/* Serve until a signal and all is answered. Returns 0, or -1 with why. */
+static int
+run(struct responder *r, pthread_t *threads, int wanted, char *why, size_t size)
+{
+	int started = start_threads(r, threads, wanted);
+
 	if (started == 0) {
 		snprintf(why, size, "no thread can be started: %s", strerror(errno));
 		return -1;
 	}
 	if (started < wanted)
 		log_line("only %d of %d threads could be started", started, wanted);
-	wait_for_signal(&r);
-	stop(&r);
-	if (live(&r) > 0) {
+	wait_for_signal(r);
+	stop(r);
+	if (live(r) > 0) {
 		/* A thread waits for the disk, or the like: it has promised nothing yet. */
-		log_line("stopped with %ld request(s) unanswered", live(&r));
+		log_line("stopped with %ld request(s) unanswered", live(r));
 		_exit(0);
 	}
-	eventfd_write(r.quit, 1);
+	eventfd_write(r->quit, 1);
 	for (int i = 0; i < started; i++)
 		pthread_join(threads[i], NULL);
+	return 0;
+}
+
+int
+responder_run(struct receiver *receiver, struct listener *listener, char *why, size_t size)
+{
+	struct responder r = {.receiver = receiver, .listener = listener, .accepting = true,
+		.epoll = -1, .wake = -1, .quit = -1, .signals = -1};
+	const int *const descriptors[] = {&r.epoll, &r.wake, &r.quit, &r.signals};
+	int wanted = (int)receiver->config->threads, result = -1;
+	pthread_t *threads = calloc((size_t)wanted, sizeof(*threads));
+	sigset_t set;
+
+	own_signals(&set);
+	pthread_mutex_init(&r.lock, NULL);
+	if (threads == NULL || FCGX_Init() != 0 || make_table(&r) != 0 ||
+	    make_descriptors(&r, &set) != 0)
+		snprintf(why, size, "cannot start: %s", strerror(errno));
+	else
+		result = run(&r, threads, wanted, why, size);
+	for (int i = 0; i < 4; i++)
+		if (*descriptors[i] >= 0)
+			close(*descriptors[i]);
 	free(threads);
 	free(r.connections);
-	close(r.epoll);
-	close(r.wake);
-	close(r.quit);
-	close(r.signals);
 	pthread_mutex_destroy(&r.lock);
-	return 0;
+	return result;
 }
