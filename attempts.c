@@ -31,6 +31,7 @@ struct attempts {
 	int fd; /* -1: not open */
 	dev_t device;
 	ino_t inode;
+	off_t size;   /* after our last line: another one means that others write, too */
 	bool torn;    /* the last line has no end: begin the next one on a new line */
 	bool failing; /* said so already */
 	unsigned long suppressed;
@@ -103,23 +104,38 @@ format_line(const struct attempt *a, unsigned long suppressed, char buffer[LINE_
 	return line.cut ? 0 : line.length;
 }
 
-/* Open the file by its name; find out whether the last line in it has an end. */
-static int
-open_log(struct attempts *attempts)
+/* Find out whether the last line of a file of that size has an end. */
+static void
+look_at_end(struct attempts *attempts, off_t size)
 {
-	struct stat st;
 	char last;
 
-	if (attempts->fd >= 0)
-		close(attempts->fd);
-	attempts->fd = openat(attempts->dir, ATTEMPTS_FILE,
-	    O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, FILE_MODE);
-	if (attempts->fd < 0 || fstat(attempts->fd, &st) != 0)
-		return -1;
-	attempts->device = st.st_dev;
-	attempts->inode = st.st_ino;
-	attempts->torn = st.st_size > 0 &&
-	    pread(attempts->fd, &last, 1, st.st_size - 1) == 1 && last != '\n';
+	attempts->torn = size > 0 && pread(attempts->fd, &last, 1, size - 1) == 1 && last != '\n';
+	attempts->size = size;
+}
+
+/*
+ * Have the file of that name open, and know how it ends. there: st is what the
+ * name stands for now.
+ */
+static int
+follow(struct attempts *attempts, bool there, struct stat *st)
+{
+	bool same = there && attempts->fd >= 0 && st->st_ino == attempts->inode &&
+	    st->st_dev == attempts->device;
+
+	if (!same) {
+		if (attempts->fd >= 0)
+			close(attempts->fd);
+		attempts->fd = openat(attempts->dir, ATTEMPTS_FILE,
+		    O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, FILE_MODE);
+		if (attempts->fd < 0 || fstat(attempts->fd, st) != 0)
+			return -1;
+		attempts->device = st->st_dev;
+		attempts->inode = st->st_ino;
+	}
+	if (!same || st->st_size != attempts->size)
+		look_at_end(attempts, st->st_size);
 	return 0;
 }
 
@@ -147,16 +163,16 @@ append(struct attempts *attempts, const struct attempt *attempt)
 	size_t length = format_line(attempt, attempts->suppressed, buffer);
 	if (length == 0)
 		return;
-	bool same = there && attempts->fd >= 0 && st.st_ino == attempts->inode &&
-	    st.st_dev == attempts->device;
 	bool written = false;
-	if (same || open_log(attempts) == 0) {
+	if (follow(attempts, there, &st) == 0) {
 		const char *from = attempts->torn ? buffer : buffer + 1;
 		length -= attempts->torn ? 0 : 1;
 		ssize_t n = write(attempts->fd, from, length);
 		written = n == (ssize_t)length;
-		if (n > 0)
+		if (n > 0) {
 			attempts->torn = !written;
+			attempts->size += n;
+		}
 	}
 	if (!written && !attempts->failing)
 		log_line("%s: cannot be written: %s: attempts go unlogged", ATTEMPTS_FILE,
