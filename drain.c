@@ -152,6 +152,24 @@ report_stray(struct drain *d, const char *name, const char *why)
 
 /* ---- the list ---- */
 
+/* Where nothing can be written down, no handler runs: it would run again and again. */
+static int
+check_writable(struct drain *d)
+{
+	static const enum spool_dir dirs[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_STATE, SPOOL_TMP};
+	char why[1024];
+
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		if (faccessat(d->spool->dir[dirs[i]], ".", W_OK | X_OK, AT_EACCESS) == 0)
+			continue;
+		fail(d, errno == EACCES ? EX_NOPERM : EX_IOERR);
+		move_explain(d->spool, dirs[i], ".", why, sizeof(why));
+		log_line("%s", why);
+		return -1;
+	}
+	return 0;
+}
+
 /* A move that the kernel would refuse for another user's file is no surprise for the end. */
 static int
 check_owner(struct drain *d, const char *name, const struct stat *st)
@@ -210,9 +228,11 @@ list_entry(struct spool *spool, enum spool_dir dir, const char *name, void *data
 		report_stray(d, name, why);
 		return 0;
 	case ENTRY_ERROR:
-		log_line("new/%s: cannot be read: %s", name, why);
-		set_status(d, EX_NOPERM);
-		return 0;
+		/* Its lane is not known, so whoever is handled now might overtake it. */
+		log_line("new/%s: cannot be read: %s; nothing is handled until it can, or psapi done has "
+		         "taken it out", name, why);
+		fail(d, EX_IOERR);
+		return 1;
 	}
 	if (check_owner(d, name, &entry.st) != 0) {
 		result = 1;
@@ -236,6 +256,8 @@ prepare_pass(struct drain *d)
 		fail(d, EX_OSERR);
 		return -1;
 	}
+	if (check_writable(d) != 0)
+		return -1;
 	if (spool_recover(d->spool) < 0) {
 		if (errno == EPERM)
 			log_line("run it as the user that owns the spool: sudo -u USER psapi drain");
