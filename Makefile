@@ -31,7 +31,7 @@ BIN =
 OUT_BIN = .
 endif
 
-LIBRARY = log config verify secrets events spool attempts receive cgi listener responder check \
+LIBRARY = log line config verify secrets events spool attempts receive cgi listener responder check \
 	times entry state schedule moves handler child strays job drain listing terminal
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
 LIBRARIES = -lfcgi -ljansson -lmbedcrypto
@@ -79,6 +79,7 @@ check: deps
 	$(MAKE) WERROR=-Werror all
 	$(MAKE) WERROR=-Werror check-unit
 	$(MAKE) check-e2e
+	$(MAKE) WERROR=-Werror check-faults
 
 check-unit: $(UNIT_TESTS)
 	@for test in $(UNIT_TESTS); do echo "== $$test" && $$test || exit 1; done
@@ -90,6 +91,8 @@ check-e2e: all
 check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1
+
+include tests/trust.mk
 
 clean:
 	rm -rf build psapi-fcgi psapi libpsapi.a

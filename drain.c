@@ -23,7 +23,11 @@
 #include "moves.h"
 #include "strays.h"
 
-enum { PROGRESS_EVERY_MS = 100 };
+enum {
+	PROGRESS_EVERY_MS = 100,
+	ARRIVAL_MS = 50, /* how long an event on its way in is given, and how often */
+	ARRIVAL_LOOKS = 20
+};
 
 struct drain {
 	struct job_context context;
@@ -398,18 +402,20 @@ run_pass(struct drain *d, const sigset_t *waiting)
 static void
 run_passes(struct drain *d)
 {
-	bool again = true, waited = false;
+	static const struct timespec moment = {.tv_nsec = ARRIVAL_MS * 1000000};
 	sigset_t waiting;
+	int looks = 0;
 
 	take_signals(&waiting);
-	while (again && !is_stopping(d)) {
+	do {
 		d->started = d->arriving = false;
 		if (prepare_pass(d) == 0)
 			run_pass(d, &waiting);
-		/* What was on its way in has arrived by now, or stays: one more look, not two. */
-		again = d->started || (d->arriving && !waited);
-		waited = !d->started && d->arriving;
-	}
+		/* Its writer is about to be done with it, and no later run may be due soon. */
+		looks = d->started ? 0 : looks + 1;
+		if (!d->started && d->arriving)
+			ppoll(NULL, 0, &moment, &waiting);
+	} while (!is_stopping(d) && (d->started || (d->arriving && looks < ARRIVAL_LOOKS)));
 }
 
 int
