@@ -14,7 +14,8 @@ $(FAULTS)/%: tests/faults/%.c $(BIN)libpsapi.a tests/trust.mk
 
 # Not under a sanitizer, whose own allocator and calls would be counted.
 check-faults: all $(FAULTS)/shim.so $(FAULTS)/recover $(FAULTS)/borrow
-	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) FAULTS_OUT=$(CURDIR)/$(FAULTS) FULL=$(FULL) \
-		$(PYTHON) tests/faults/faults.py
+	@for test in faults powercut; do \
+		PSAPI_BIN=$(CURDIR)/$(OUT_BIN) FAULTS_OUT=$(CURDIR)/$(FAULTS) FULL=$(FULL) \
+			$(PYTHON) tests/faults/$$test.py || exit 1; done
 
 .PHONY: check-faults
