@@ -158,10 +158,20 @@ spool_name(const void *id, size_t length, char name[SPOOL_NAME_SIZE])
 	return 0;
 }
 
-static bool
-is_upper_hex(char c)
+/* The value of an upper-case hex digit, or -1. */
+static int
+hex_value(char c)
 {
-	return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F');
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* Whether text is %XX for a byte that has to be written so. */
+static bool
+is_escape(const char *text)
+{
+	if (text[0] != '%' || hex_value(text[1]) < 0 || hex_value(text[2]) < 0)
+		return false;
+	return !is_plain((unsigned char)(hex_value(text[1]) << 4 | hex_value(text[2])));
 }
 
 bool
@@ -177,8 +187,7 @@ spool_name_valid(const char *name)
 	for (size_t i = 0; i < length; i++) {
 		if (is_plain((unsigned char)name[i]))
 			continue;
-		if (name[i] != '%' || i + 2 >= length || !is_upper_hex(name[i + 1]) ||
-		    !is_upper_hex(name[i + 2]))
+		if (i + 2 >= length || !is_escape(name + i))
 			return false;
 		i += 2;
 	}
