@@ -81,6 +81,19 @@ read_input(void *stream, void *buffer, size_t size)
 	return n < 0 && complete ? 0 : n;
 }
 
+/*
+ * What an early refusal has left unread. Standard input is a socket under mod_cgid, the
+ * same as standard output: closed with bytes unread it is reset, and the reply lost.
+ */
+static void
+read_rest(struct input *input)
+{
+	char rest[4096];
+
+	while (input->left != 0 && read_input(input, rest, sizeof(rest)) > 0)
+		continue;
+}
+
 static int
 write_all(const char *text, size_t length)
 {
@@ -115,5 +128,8 @@ cgi_serve(struct receiver *receiver)
 	} else {
 		receive_unconfigured(&reply);
 	}
-	return write_all(text, cgi_response(&reply, text));
+	int result = write_all(text, cgi_response(&reply, text)), error = errno;
+	read_rest(&input);
+	errno = error;
+	return result;
 }
