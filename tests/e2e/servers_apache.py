@@ -8,7 +8,6 @@ import grp
 import os
 import pwd
 import re
-import signal
 from pathlib import Path
 
 from receiver import BINARY, ROOT, WEB_USER, Receiver
@@ -34,12 +33,15 @@ MAIN = """
         AllowOverride None
         Require all denied
     </Directory>
+    <Directory %(dir)s/www>
+        AllowOverride All
+        Require all granted
+    </Directory>
     %(modules)s
     Include psapi-vhost.conf
     # The tests come with little load: start with less than Debian does.
     <IfModule mpm_event_module>
         StartServers 1
-        ServerLimit 4
         MinSpareThreads 1
         MaxSpareThreads 100
     </IfModule>
@@ -80,6 +82,9 @@ class Apache(WebServer):
     def environment(self):
         return super().environment() | {"APACHE_RUN_DIR": str(self.place.dir), "LANG": "C"}
 
+    def ready(self, port):
+        return (self.place.dir / "apache.pid").exists() and super().ready(port)
+
     def modules(self):
         return self.default_modules + modules_of("psapi-vhost.conf") + modules_of(self.way)
 
@@ -119,8 +124,15 @@ class ApacheProxy(Apache):
         return {"unix:/run/psapi/": f"unix:{self.place.dir}/"}
 
 
+class ApacheReuse(ApacheProxy):
+    """mod_proxy_fcgi, connections kept open."""
+
+    name = "apache-reuse"
+    way = "psapi-reuse.conf"
+
+
 class ApacheBalancer(ApacheProxy):
-    """mod_proxy_fcgi, two receivers, kept connections."""
+    """mod_proxy_fcgi, two receivers."""
 
     name = "apache-balancer"
     way = "psapi-balancer.conf"
@@ -199,4 +211,4 @@ class ApacheCgi(ApacheCgid):
         return ["cgi" if m == "cgid" else m for m in super().modules() if m != "http2"]
 
 
-SERVERS = (ApacheProxy, ApacheBalancer, ApacheFcgid, ApacheCgid, ApacheCgi)
+SERVERS = (ApacheProxy, ApacheReuse, ApacheBalancer, ApacheFcgid, ApacheCgid, ApacheCgi)

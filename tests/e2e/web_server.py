@@ -21,7 +21,8 @@ def certificate():
     directory.chmod(0o755)
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
                     "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost", "-addext",
-                    "subjectAltName=DNS:localhost", "-days", "2", "-keyout", directory / "key.pem",
+                    "subjectAltName=DNS:localhost,DNS:webhooks.example.com", "-addext",
+                    "basicConstraints=critical,CA:FALSE", "-days", "2", "-keyout", directory / "key.pem",
                     "-out", directory / "cert.pem"], check=True, capture_output=True)
     (directory / "key.pem").chmod(0o644)
     return directory
@@ -59,6 +60,9 @@ class WebServer(Server):
     def start_receivers(self):
         pass
 
+    def ready(self, port):
+        return accepts(port)
+
     def start(self):
         self.start_receivers()
         self.start_web_server()
@@ -72,7 +76,7 @@ class WebServer(Server):
                                                 stdout=log, stderr=log, env=self.environment(),
                                                 # Apache ends its whole process group.
                                                 cwd=self.place.dir, start_new_session=True)
-            wait_for(lambda: self.process.poll() is not None or accepts(port),
+            wait_for(lambda: self.process.poll() is not None or self.ready(port),
                      f"{self.name} listens", 30)
             if self.process.poll() is None:
                 break
@@ -122,4 +126,6 @@ class StartsUs:
             os.chown(self.place.spool.path, *user)
 
     def log(self):
-        return self.server_log()
+        """The receiver's standard error ends in the web server's log."""
+        return "".join(line + "\n" for line in self.server_log().splitlines()
+                       if "psapi-fcgi: " in line)
