@@ -4,9 +4,6 @@ The main configuration below is what Debian's apache2.conf comes to; modules are
 enables by itself and those that the shipped files tell the user to enable (`a2enmod`).
 """
 
-import grp
-import os
-import pwd
 import re
 from pathlib import Path
 
@@ -150,16 +147,8 @@ class ApacheBalancer(ApacheProxy):
 
 
 class ApacheStartsUs(StartsUs, Apache):
-    def start_receivers(self):
-        if WEB_USER:
-            user, group = pwd.getpwnam(WEB_USER).pw_uid, grp.getgrnam(WEB_USER).gr_gid
-            os.chown(self.place.spool.path, user, group)
-            os.chown(self.place.secret_file, -1, group)
-            os.chown(self.place.dir, -1, group)     # and with that, what is put there later
-            self.place.dir.chmod(0o2755)
-
     def configure(self, port):
-        self.write_settings()
+        self.give_to_the_web_server()
         super().configure(port)
 
     def substitutions(self):
@@ -176,15 +165,13 @@ class ApacheFcgid(ApacheStartsUs):
         "persistent": "mod_fcgid starts and ends processes as it sees fit: a new one knows nothing",
         "restart": "the processes are mod_fcgid's: Apache's own restart ends them"}
 
-    def start(self):
-        super().start()
-        self.place.receivers.append(self)
-
-    # As one of place.receivers: restarted when a test asks for receivers that know nothing.
-    restarted = False
+    def __init__(self, place):
+        super().__init__(place)
+        # A test that wants receivers which know nothing restarts those of the place.
+        place.receivers.append(self)
 
     def end(self):
-        pass
+        """As one of the place's receivers: stopped is ended."""
 
 
 class ApacheCgid(ApacheStartsUs):

@@ -3,14 +3,17 @@ with its paths exchanged, start, stop, and settings in a file (where the server 
 """
 
 import functools
+import grp
 import os
+import pwd
+import signal
 import socket
 import subprocess
 import tempfile
 from pathlib import Path
 
 from http_client import HttpClient
-from receiver import ROOT, SLOWER, wait_for
+from receiver import ROOT, SLOWER, WEB_USER, wait_for
 from servers import PATH, Server, accepts
 
 
@@ -39,6 +42,11 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def as_user(name):
+    """For Popen: run as this user, with its group alone; None: as ourselves."""
+    return {"user": name, "group": name, "extra_groups": []} if name else {}
+
+
 class WebServer(Server):
     """A private server on a port of its own. Subclasses say command() and configure(port)."""
 
@@ -47,6 +55,8 @@ class WebServer(Server):
     log_name = None         # its error log, in the place's directory
     tls = True
     in_use = "Address already in use"
+
+    user = None             # to run as; None: as ourselves, or the server changes by itself
 
     def command(self):
         raise NotImplementedError
@@ -75,7 +85,8 @@ class WebServer(Server):
                 self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL,
                                                 stdout=log, stderr=log, env=self.environment(),
                                                 # Apache ends its whole process group.
-                                                cwd=self.place.dir, start_new_session=True)
+                                                cwd=self.place.dir, start_new_session=True,
+                                                **as_user(self.user))
             wait_for(lambda: self.process.poll() is not None or self.ready(port),
                      f"{self.name} listens", 30)
             if self.process.poll() is None:
@@ -88,6 +99,10 @@ class WebServer(Server):
     def stop(self):
         self.process.terminate()
         self.process.wait(timeout=20)
+        try:    # mod_fcgid's manager may miss its end when that follows close on the start
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
     def send(self, request):
         return self.client.send(request)
@@ -120,10 +135,16 @@ class StartsUs:
             self.place.conf.write_text("".join(lines))
             self.written = lines
 
-    def give_to_the_web_server(self, user):
+    def give_to_the_web_server(self):
         """It runs as the web server's user: the spool is that user's, the secret its group's."""
-        if user:
-            os.chown(self.place.spool.path, *user)
+        if WEB_USER:
+            user, group = pwd.getpwnam(WEB_USER).pw_uid, grp.getgrnam(WEB_USER).gr_gid
+            os.chown(self.place.spool.path, user, group)
+            if self.place.secret_file.exists():
+                os.chown(self.place.secret_file, -1, group)
+            os.chown(self.place.dir, -1, group)     # and with that, what is put there later
+            self.place.dir.chmod(0o2755)
+        self.write_settings()
 
     def log(self):
         """The receiver's standard error ends in the web server's log."""
