@@ -31,7 +31,7 @@ BIN =
 OUT_BIN = .
 endif
 
-LIBRARY = log config verify secrets events spool attempts receive cgi listener responder check
+LIBRARY = log line config verify secrets events spool attempts receive cgi listener responder check
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
 LIBRARIES = -lfcgi -ljansson -lmbedcrypto
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
@@ -72,6 +72,7 @@ check: deps
 	$(MAKE) WERROR=-Werror all
 	$(MAKE) WERROR=-Werror check-unit
 	$(MAKE) check-e2e
+	$(MAKE) WERROR=-Werror check-faults
 
 check-unit: $(UNIT_TESTS)
 	@for test in $(UNIT_TESTS); do echo "== $$test" && $$test || exit 1; done
@@ -83,6 +84,8 @@ check-e2e: all
 check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1
+
+include tests/trust.mk
 
 clean:
 	rm -rf build psapi-fcgi libpsapi.a

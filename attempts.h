@@ -29,7 +29,7 @@ struct attempt {
 	bool timed;   /* skew is known */
 	int64_t skew; /* seconds: our clock minus theirs */
 	const char *key; /* fingerprint of the secret that matched */
-	double ms;       /* milliseconds from the headers to the answer */
+	long long us;    /* microseconds from the headers to the answer; logged as "ms" */
 };
 
 /* Log to ATTEMPTS_FILE in directory dir (kept open by the caller). NULL without memory. */

@@ -4,7 +4,8 @@
  *
  * The file is KEY=VALUE lines, fit for systemd's EnvironmentFile= and for "."
  * in a shell: blank lines and lines that begin with # are skipped, a value may
- * be enclosed in one pair of single or double quotes, nothing is expanded.
+ * be enclosed in one pair of single or double quotes, "export" before a key is
+ * passed over, nothing is expanded.
  */
 #define _GNU_SOURCE
 #include "config.h"
@@ -116,6 +117,8 @@ read_line(struct raw *raw, char *line, const char *source, char *error, size_t s
 		return -1;
 	}
 	*equals = '\0';
+	if (strncmp(text, "export ", 7) == 0)
+		text = trim(text + 7);
 	int i = find(text, strlen(text));
 	if (i >= 0)
 		return set(raw, i, unquote(trim(equals + 1)), source);
@@ -147,8 +150,9 @@ read_file(struct raw *raw, const char *path, bool may_be_missing, char *error, s
 		snprintf(source, sizeof(source), "%s:%d", path, number);
 		result = read_line(raw, line, source, error, size);
 	}
-	if (result == 0 && ferror(file)) {
-		snprintf(error, size, "%s: cannot be read", path);
+	/* Not ferror(): a line that there was no memory for leaves it unset. */
+	if (result == 0 && !feof(file)) {
+		snprintf(error, size, "%s: cannot be read: %s", path, strerror(errno));
 		result = -1;
 	}
 	free(line);
@@ -233,13 +237,12 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 			memcpy(member, &number, sizeof(number));
 	} else {
 		char *copy = strdup(value);
+		memcpy(member, &copy, sizeof(copy)); /* freed by config_free() */
 		if (copy == NULL)
 			why = "out of memory";
-		else
-			memcpy(member, &copy, sizeof(copy));
-		if (s->kind == PATH && *value == '\0')
+		else if (s->kind == PATH && *value == '\0')
 			why = "must not be empty";
-		if (s->kind == LISTEN)
+		else if (s->kind == LISTEN)
 			why = check_listen(value);
 	}
 	if (why == NULL)

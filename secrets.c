@@ -32,6 +32,7 @@ struct secrets {
 	struct generation *newest; /* in force; older ones behind it are still borrowed */
 	struct stat seen;          /* of the file when it was last read; all zero: absent */
 	bool looked;
+	bool unsettled;            /* it could not be read for want of something: try again */
 };
 
 /* "" or what is wrong with who owns the file and who may use it. */
@@ -70,31 +71,52 @@ read_lines(struct keyring *keyring, char *text, const char *path, char *why, siz
 	}
 }
 
-struct keyring *
-secrets_read(const char *path, char *why, size_t size)
+/* Read to the end or FILE_MAX bytes. Returns how many, or -1 with errno. */
+static ssize_t
+read_all(int fd, char *text)
+{
+	ssize_t length = 0, n;
+
+	do {
+		n = read(fd, text + length, (size_t)(FILE_MAX - length));
+		if (n > 0)
+			length += n;
+	} while (n > 0 || (n < 0 && errno == EINTR));
+	return n < 0 ? -1 : length;
+}
+
+/* As secrets_read(); *unsettled is whether it failed for what may pass (EMFILE, EIO, memory). */
+static struct keyring *
+read_keyring(const char *path, char *why, size_t size, bool *unsettled)
 {
 	struct keyring *keyring = NULL;
 	char *text = NULL;
 	struct stat st;
+
+	*unsettled = true;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0 || fstat(fd, &st) != 0) {
+		*unsettled = errno != ENOENT;
 		snprintf(why, size, "%s: %s", path, strerror(errno));
 		goto out;
 	}
-	if (!may_be_trusted(&st, path, why, size))
+	if (!may_be_trusted(&st, path, why, size)) {
+		*unsettled = false;
 		goto out;
+	}
 	keyring = keyring_new();
 	text = malloc(FILE_MAX + 1);
 	if (keyring == NULL || text == NULL) {
 		snprintf(why, size, "%s: out of memory", path);
 		goto out;
 	}
-	ssize_t n = read(fd, text, FILE_MAX);
+	ssize_t n = read_all(fd, text);
 	if (n < 0) {
 		snprintf(why, size, "%s: %s", path, strerror(errno));
 		goto out;
 	}
+	*unsettled = false;
 	text[n] = '\0';
 	snprintf(why, size, "%s: holds no secret yet: paste the endpoint's signing secret from the portal",
 	    path);
@@ -109,6 +131,14 @@ out:
 	if (fd >= 0)
 		close(fd);
 	return keyring;
+}
+
+struct keyring *
+secrets_read(const char *path, char *why, size_t size)
+{
+	bool unsettled;
+
+	return read_keyring(path, why, size, &unsettled);
 }
 
 struct secrets *
@@ -166,9 +196,17 @@ static void
 reload(struct secrets *secrets)
 {
 	char why[512];
+	bool again = secrets->unsettled;
 	struct generation *g = calloc(1, sizeof(*g));
-	struct keyring *keyring = g == NULL ? NULL : secrets_read(secrets->path, why, sizeof(why));
+	struct keyring *keyring = NULL;
 
+	secrets->unsettled = true;
+	if (g != NULL)
+		keyring = read_keyring(secrets->path, why, sizeof(why), &secrets->unsettled);
+	if (keyring == NULL && again) {
+		free(g); /* said before */
+		return;
+	}
 	if (keyring == NULL) {
 		log_line("%s; %s", g == NULL ? "out of memory" : why,
 		    secrets->newest != NULL ? "the secrets read before stay in force" :
@@ -194,7 +232,10 @@ secrets_borrow(struct secrets *secrets)
 	pthread_mutex_lock(&secrets->lock);
 	if (stat(secrets->path, &st) != 0)
 		memset(&st, 0, sizeof(st));
-	if (!secrets->looked || !same_file(&st, &secrets->seen)) {
+	bool changed = !secrets->looked || !same_file(&st, &secrets->seen);
+	if (changed || secrets->unsettled) {
+		if (changed)
+			secrets->unsettled = false;
 		/* The stat comes before the reading: a change in between is seen next time. */
 		secrets->looked = true;
 		secrets->seen = st;
