@@ -174,10 +174,15 @@ unjoin(const char *value, size_t *length)
 	return true;
 }
 
-/* Decimal digits alone. A number that no type holds is still one: far too large. */
+/*
+ * Decimal digits alone. A number that no type holds is still one: far too large. -1 is
+ * what Caddy says for a chunked request: not known.
+ */
 static bool
 parse_length(const char *text, long long *length)
 {
+	if (strcmp(text, "-1") == 0)
+		return true;
 	*length = 0;
 	for (; *text >= '0' && *text <= '9'; text++)
 		if (*length < 1LL << 50)

@@ -11,8 +11,8 @@
 
 import pytest
 
+from all_servers import SERVERS, reason_to_skip
 from receiver import BINARY, Place
-from servers import SERVERS, reason_to_skip
 
 
 def pytest_addoption(parser):

@@ -22,6 +22,7 @@ CAPABILITIES = {
     "http": "an HTTP client is at the other end: chunked coding, Expect, half an upload",
     "verbatim": "header values arrive as they are, outer spaces and all",
     "choose_length": "the test decides what CONTENT_LENGTH says",
+    "method": "the method arrives as it was spelled",
     "persistent": "one process answers many requests, and remembers",
     "restart": "the receiver can be replaced under load (`restart()`) without a failed request",
 }

@@ -141,9 +141,7 @@ class ApacheBalancer(ApacheProxy):
 
     def restart(self):
         """One receiver after the other."""
-        for receiver in self.place.receivers:
-            receiver.stop()
-            receiver.start()
+        self.renew()
 
 
 class ApacheStartsUs(StartsUs, Apache):
@@ -165,13 +163,9 @@ class ApacheFcgid(ApacheStartsUs):
         "persistent": "mod_fcgid starts and ends processes as it sees fit: a new one knows nothing",
         "restart": "the processes are mod_fcgid's: Apache's own restart ends them"}
 
-    def __init__(self, place):
-        super().__init__(place)
-        # A test that wants receivers which know nothing restarts those of the place.
-        place.receivers.append(self)
-
-    def end(self):
-        """As one of the place's receivers: stopped is ended."""
+    def renew(self):
+        self.stop()
+        self.start()
 
 
 class ApacheCgid(ApacheStartsUs):

@@ -59,14 +59,27 @@ class TwoReceivers:
 
     def restart(self):
         """One receiver after the other."""
-        for receiver in self.place.receivers:
-            receiver.stop()
-            receiver.start()
+        self.renew()
+
+
+def bytes_written(pid):
+    """By a process, so far: some hundred for each request that it answers."""
+    with open(f"/proc/{pid}/io") as file:
+        return int(dict(line.split(":") for line in file)["wchar"])
 
 
 class Lighttpd(TwoReceivers, WebServer):
     name = "lighttpd"
     log_name = "lighttpd.log"
+
+    def restart(self):
+        """One receiver after the other, the second when lighttpd asks the first again."""
+        for receiver in self.place.receivers:
+            receiver.stop()
+            receiver.start()
+            before = bytes_written(receiver.pid)
+            wait_for(lambda: bytes_written(receiver.pid) > before + 5000,
+                     "lighttpd asks the receiver that is back")
 
     main = """
         server.modules = ( "mod_access", "mod_alias", "mod_redirect", "mod_openssl" )
@@ -100,6 +113,7 @@ class Caddy(TwoReceivers, WebServer):
     name = "caddy"
     log_name = "caddy.log"
     user = WEB_USER
+    lacks = WebServer.lacks | {"method": "Caddy spells every method in capitals"}
     in_use = "address already in use"
 
     main = """
