@@ -160,6 +160,7 @@ class ApacheFcgid(ApacheStartsUs):
     name = "apache-fcgid"
     way = "psapi-fcgid.conf"
     lacks = WebServer.lacks | {
+        "http2 without length": "mod_fcgid 2.3.9 loses such a body, and the answer is 400",
         "persistent": "mod_fcgid starts and ends processes as it sees fit: a new one knows nothing",
         "restart": "the processes are mod_fcgid's: Apache's own restart ends them"}
 
@@ -186,6 +187,7 @@ class ApacheCgi(ApacheCgid):
     """mod_cgi, with the prefork MPM."""
 
     name = "apache-cgi"
+    lacks = ApacheCgid.lacks | {"http2": "mod_http2 does not work with the prefork MPM"}
     default_modules = ["mpm_prefork" if m == "mpm_event" else m for m in ENABLED_BY_DEBIAN]
 
     def modules(self):

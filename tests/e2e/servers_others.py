@@ -71,6 +71,8 @@ def bytes_written(pid):
 class Lighttpd(TwoReceivers, WebServer):
     name = "lighttpd"
     log_name = "lighttpd.log"
+    lacks = WebServer.lacks | {
+        "http2 without length": "lighttpd 1.4.69 loses such a body, and ends the stream"}
 
     def restart(self):
         """One receiver after the other, the second when lighttpd asks the first again."""
