@@ -4,6 +4,7 @@ drain runs again and again over the same events, each time with a fault one syst
 it meets none. Afterwards a run without faults must find everything that is left to do.
 """
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -228,6 +229,32 @@ def test_arrives_during_the_run(desk):
     desk.open_gate("gate")
     assert child.wait(30) == 0
     assert desk.lines() == ["first", "second"]
+
+
+def test_on_its_way_in(desk):
+    """An event whose writer is not done with it is no work yet; drain waits a moment for it."""
+    desk.handler("default", NOTE)
+    desk.deliver(signed(body(1), "arriving"), signed(body(2), "behind"), signed(updates(), "other"))
+    desk.spool.file("events", "arriving").unlink()
+    with open(desk.spool.file("new", "arriving")) as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        desk.drain_silently()
+        assert desk.lines() == ["other"], "and in its lane nobody overtakes it"
+        child = desk.start("drain")
+        wait_for(lambda: child.poll() is not None or locks(desk), "drain has begun")
+    assert child.wait(30) == 0
+    desk.drain_silently()
+    assert desk.lines() == ["other", "arriving", "behind"]
+
+
+def locks(desk):
+    """Whether somebody holds the lock of the spool."""
+    with open(desk.spool.path / "lock") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
 
 
 def test_removed_by_a_script_of_the_users(desk):
