@@ -64,7 +64,7 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 # What building, the demo and the tests run with, on a bare Debian.
 BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev
 DEMO_PACKAGES = nginx curl openssl python3
-CHECK_PACKAGES = libcmocka-dev python3-pytest spawn-fcgi strace procps
+CHECK_PACKAGES = libcmocka-dev python3-pytest spawn-fcgi strace procps curl jq
 LONG_PACKAGES = valgrind clang-tidy cppcheck shellcheck
 
 deps:
@@ -88,6 +88,10 @@ check-e2e: all
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
 		$(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(PYTEST_FLAGS)
 
+# A million events: 4 GiB of disk and some minutes.
+check-scale: all
+	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/psapi_scale.py
+
 check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1
@@ -97,5 +101,5 @@ include tests/trust.mk
 clean:
 	rm -rf build psapi-fcgi psapi libpsapi.a
 
-.PHONY: all deps demo check check-unit check-e2e check-long clean
+.PHONY: all deps demo check check-unit check-e2e check-scale check-long clean
 -include $(wildcard $(OUT)/*.d $(OUT)/commands/*.d $(OUT)/tests/*.d)
