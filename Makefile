@@ -1,4 +1,4 @@
-# make            ./psapi-fcgi and libpsapi.a
+# make            ./psapi-fcgi, ./psapi and libpsapi.a
 # make demo       see it work, on loopback, in a directory of its own
 # make check      all tests, at most 10 minutes
 # make check-long the same under sanitizers, and analysers
@@ -31,12 +31,16 @@ BIN =
 OUT_BIN = .
 endif
 
-LIBRARY = log line config verify secrets events spool attempts receive cgi listener responder check
+LIBRARY = log line config verify secrets events spool attempts receive cgi listener responder check \
+	times entry state schedule moves handler child strays job drain listing terminal
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
 LIBRARIES = -lfcgi -ljansson -lmbedcrypto
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 
-all: $(BIN)psapi-fcgi
+COMMANDS = command table select drain list show retry replay done verify prune attempts help
+COMMAND_OBJECTS = $(OUT)/psapi.o $(COMMANDS:%=$(OUT)/commands/%.o)
+
+all: $(BIN)psapi-fcgi $(BIN)psapi
 
 $(BIN)libpsapi.a: $(LIBRARY_OBJECTS)
 	rm -f $@ && $(AR) rcs $@ $^
@@ -44,9 +48,12 @@ $(BIN)libpsapi.a: $(LIBRARY_OBJECTS)
 $(BIN)psapi-fcgi: $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES)
 
+$(BIN)psapi: $(COMMAND_OBJECTS) $(BIN)libpsapi.a
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES)
+
 $(OUT)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -DPSAPI_VERSION='"$(VERSION)"' -MMD -MP -c -o $@ $<
+	$(CC) $(ALL_CFLAGS) -I. -DPSAPI_VERSION='"$(VERSION)"' -MMD -MP -c -o $@ $<
 
 $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 	@mkdir -p $(@D)
@@ -57,7 +64,8 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 # What building, the demo and the tests run with, on a bare Debian.
 BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev
 DEMO_PACKAGES = nginx curl openssl python3
-CHECK_PACKAGES = libcmocka-dev python3-pytest spawn-fcgi strace procps $(TRUST_PACKAGES)
+CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-xdist spawn-fcgi strace procps \
+	util-linux $(TRUST_PACKAGES)
 LONG_PACKAGES = valgrind clang-tidy cppcheck shellcheck
 
 deps:
@@ -79,7 +87,7 @@ check-unit: $(UNIT_TESTS)
 
 check-e2e: all
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
-		$(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(PYTEST_FLAGS)
+		$(PYTHON) -m pytest -q -p no:cacheprovider -n 2 tests/e2e $(PYTEST_FLAGS)
 
 check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
@@ -88,7 +96,7 @@ check-long: deps
 include tests/trust.mk
 
 clean:
-	rm -rf build psapi-fcgi libpsapi.a
+	rm -rf build psapi-fcgi psapi libpsapi.a
 
 .PHONY: all deps demo check check-unit check-e2e check-long clean
--include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d)
+-include $(wildcard $(OUT)/*.d $(OUT)/commands/*.d $(OUT)/tests/*.d)

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "receive.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -175,13 +176,16 @@ unjoin(const char *value, size_t *length)
 
 /* Decimal digits alone. A number that no type holds is still one: far too large. */
 static bool
-parse_length(const char *text, long long *length)
+parse_length(const char *text, size_t n, long long *length)
 {
 	*length = 0;
-	for (; *text >= '0' && *text <= '9'; text++)
+	for (size_t i = 0; i < n; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return false;
 		if (*length < 1LL << 50)
-			*length = *length * 10 + (*text - '0');
-	return *text == '\0';
+			*length = *length * 10 + (text[i] - '0');
+	}
+	return n > 0;
 }
 
 static enum verdict
@@ -207,13 +211,17 @@ check_form(struct examination *x)
 	x->message.timestamp_length = length[1];
 	x->signatures = value_of(x, HTTP_WEBHOOK_SIGNATURE);
 	x->signatures_length = length[2];
+	if (x->message.id_length == 0) {
+		snprintf(x->detail, sizeof(x->detail), "the webhook-id header holds no id");
+		return MALFORMED_HEADER;
+	}
 	if (!timestamp_parse(x->message.timestamp, x->message.timestamp_length, &seconds)) {
 		snprintf(x->detail, sizeof(x->detail),
 		    "webhook-timestamp must be Unix seconds, digits alone");
 		return MALFORMED_HEADER;
 	}
 	const char *declared = value_of(x, CONTENT_LENGTH);
-	if (declared != NULL && !parse_length(declared, &x->declared)) {
+	if (declared != NULL && !parse_length(declared, length[3], &x->declared)) {
 		snprintf(x->detail, sizeof(x->detail), "content-length is no number of bytes");
 		return MALFORMED_HEADER;
 	}
@@ -341,7 +349,10 @@ explain(struct examination *x, const char *name)
 	iso_time(x->now, at);
 	line_begin(&line, text, sizeof(text));
 	line_add(&line, "{\"tries\":0,\"failed_at\":\"%s\",\"reason\":\"%s\"}\n", at, x->event.odd);
-	return line.cut ? -1 : spool_write_state(x->receiver->spool, name, text);
+	if (!line.cut && spool_write_state(x->receiver->spool, name, text) == 0)
+		return 0;
+	log_line("state/%s: %s", name, strerror(errno));
+	return -1;
 }
 
 static enum verdict
@@ -406,7 +417,7 @@ store(struct examination *x)
 	if (spool_is_full(x->receiver->spool, x->receiver->config->min_free))
 		return verdict_of(x, SPOOL_FULL);
 	if (x->event.queue == QUEUE_FAILED && explain(x, name) != 0)
-		return verdict_of(x, SPOOL_ERROR);
+		return verdict_of(x, errno == ENOSPC || errno == EDQUOT ? SPOOL_FULL : SPOOL_ERROR);
 	enum verdict verdict = store_as(x, name);
 	if (verdict == ACCEPTED && x->event.odd != NULL)
 		snprintf(x->detail, sizeof(x->detail),

@@ -165,29 +165,26 @@ hex_value(char c)
 	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* Whether text is %XX for a byte that has to be written so. */
-static bool
-is_escape(const char *text)
-{
-	if (text[0] != '%' || hex_value(text[1]) < 0 || hex_value(text[2]) < 0)
-		return false;
-	return !is_plain((unsigned char)(hex_value(text[1]) << 4 | hex_value(text[2])));
-}
-
 bool
 spool_name_valid(const char *name)
 {
 	size_t length = strlen(name);
 
-	if (length < 6 || length >= SPOOL_NAME_SIZE || strcmp(name + length - 5, ".json") != 0)
+	if (length < 6 || strcmp(name + length - 5, ".json") != 0)
 		return false;
 	length -= 5;
 	if (strncmp(name, "%sha256-", 8) == 0)
 		return length == 8 + 64 && strspn(name + 8, "0123456789abcdef") == 64;
+	if (length > NAME_ENCODED_MAX)
+		return false;
 	for (size_t i = 0; i < length; i++) {
 		if (is_plain((unsigned char)name[i]))
 			continue;
-		if (i + 2 >= length || !is_escape(name + i))
+		if (name[i] != '%' || i + 2 >= length)
+			return false;
+		int high = hex_value(name[i + 1]), low = hex_value(name[i + 2]);
+		/* A byte that needs no encoding has one name alone: itself. */
+		if (high < 0 || low < 0 || is_plain((unsigned char)(high * 16 + low)))
 			return false;
 		i += 2;
 	}
@@ -589,9 +586,14 @@ spool_write_state(struct spool *spool, const char *name, const char *text)
 
 /* ---- recovery ---- */
 
-/* Call visit for each name in dir but "." and "..", until it returns other than 0. */
-static int
-each_name(struct spool *spool, enum spool_dir dir,
+int
+spool_sync(struct spool *spool, enum spool_dir dir)
+{
+	return sync_directory(spool, dir);
+}
+
+int
+spool_each(struct spool *spool, enum spool_dir dir,
     int (*visit)(struct spool *, enum spool_dir, const char *, void *), void *data)
 {
 	int result = 0;
@@ -656,6 +658,14 @@ remove_if_old(struct spool *spool, enum spool_dir dir, const char *name, void *d
 	return 0;
 }
 
+static bool
+is_regular(struct spool *spool, enum spool_dir dir, const char *name)
+{
+	struct stat st;
+
+	return fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
+}
+
 /*
  * Record one name of a queue, if events/ lacks it. Not while its writer lives: it will
  * do so itself, or withdraw. Returns 1 if it was recorded, 0, or -1 with errno.
@@ -663,7 +673,8 @@ remove_if_old(struct spool *spool, enum spool_dir dir, const char *name, void *d
 static int
 record_entry(struct spool *spool, enum spool_dir queue, const char *name)
 {
-	if (faccessat(spool->dir[SPOOL_EVENTS], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (faccessat(spool->dir[SPOOL_EVENTS], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+	    !is_regular(spool, queue, name))
 		return 0;
 	int fd = lock_entry(spool, queue, name, false);
 	if (fd < 0)
@@ -687,7 +698,7 @@ recover_queue(struct spool *spool, enum spool_dir queue)
 	long recorded = 0;
 	int failed = 0;
 
-	if (each_name(spool, queue, collect, &names) != 0 || sync_directory(spool, queue) != 0)
+	if (spool_each(spool, queue, collect, &names) != 0 || sync_directory(spool, queue) != 0)
 		failed = errno;
 	for (size_t i = 0; failed == 0 && i < names.length; i += strlen(names.text + i) + 1) {
 		int result = record_entry(spool, queue, names.text + i);
@@ -715,6 +726,6 @@ spool_recover(struct spool *spool)
 		return -1;
 	if (from_new + from_failed > 0 && sync_directory(spool, SPOOL_EVENTS) != 0)
 		return -1;
-	each_name(spool, SPOOL_TMP, remove_if_old, &now);
+	spool_each(spool, SPOOL_TMP, remove_if_old, &now);
 	return from_new + from_failed;
 }

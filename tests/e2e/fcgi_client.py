@@ -46,11 +46,14 @@ def request(pairs, body, keep=False):
 
 
 class Connection:
-    def __init__(self, path, timeout=20):
-        self.socket = socket.socket(socket.AF_UNIX)
+    """To a unix socket (a path) or a TCP one (host, port)."""
+
+    def __init__(self, address, timeout=20):
+        tcp = isinstance(address, tuple)
+        self.socket = socket.socket(socket.AF_INET if tcp else socket.AF_UNIX)
         self.socket.settimeout(timeout)
         try:
-            self.socket.connect(str(path))
+            self.socket.connect(address if tcp else str(address))
         except OSError:
             self.socket.close()
             raise

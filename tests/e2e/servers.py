@@ -16,7 +16,6 @@ from receiver import BINARY, ROOT, SLOWER, WEB_USER, Receiver, wait_for
 from replies import parse_cgi
 from sender import as_bytes
 
-
 PATH = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin"
 
 CAPABILITIES = {
@@ -58,6 +57,12 @@ class Server:
 
     def send(self, request):
         raise NotImplementedError
+
+    def renew(self):
+        """Start the receiver anew, as after a change of its settings (CGI: nothing to do)."""
+        for receiver in self.place.receivers:
+            receiver.stop()
+            receiver.start()
 
     def log(self):
         """What the receiver told the administrator."""
@@ -240,9 +245,7 @@ class NginxKeepalive(Nginx):
 
     def restart(self):
         """One receiver after the other, as the vhost's comment says."""
-        for receiver in self.place.receivers:
-            receiver.stop()
-            receiver.start()
+        self.renew()
 
 
 class SpawnFcgi(Nginx):

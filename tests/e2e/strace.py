@@ -5,6 +5,7 @@ counts per thread, so a request's calls are counted alone if tracing begins when
 """
 
 import functools
+import os
 import re
 import subprocess
 
@@ -36,12 +37,17 @@ def was_injected(log):
 
 
 class Attached:
-    """strace on a running process, for the `with` block; gone afterwards, the process stays."""
+    """strace on a running process, for the `with` block; gone afterwards.
+
+    If the process may be killed by the fault, wait for its end inside of the block: strace that is
+    told to detach from a process that dies at that moment can hang, and its zombie with it.
+    """
 
     def __init__(self, pid, call, fault, when, log):
         self.arguments = [*command(call, fault, when, log), "-p", str(pid)]
         self.arguments.remove("-qq")    # it says when it is ready
         self.messages = log.with_suffix(".messages")
+        self.traced = f"/proc/{pid}"
 
     def __enter__(self):
         with open(self.messages, "wb") as messages:
@@ -55,5 +61,11 @@ class Attached:
         return re.search(r"attached", said)
 
     def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait(timeout=20)
+        if os.path.exists(self.traced):
+            self.process.terminate()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise

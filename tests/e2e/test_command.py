@@ -49,7 +49,7 @@ def test_all_sources_are_checked_with_t(place):
 
 
 def test_command_line_over_environment_over_file(place):
-    """A bad value is no error where a better source has a good one in its place... so use -t."""
+    """-t names the spool that won."""
     listen = f"unix:{place.dir}/x.sock"
     for file, environment, option, expected in (("a", None, None, "a"), ("a", "b", None, "b"),
                                                 ("a", "b", "c", "c"), ("a", None, "c", "c")):

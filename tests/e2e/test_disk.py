@@ -6,7 +6,6 @@ import subprocess
 
 import pytest
 
-from receiver import wait_for
 from replies import assert_accepted, assert_duplicate, assert_refused
 from sender import event, signed
 
@@ -21,10 +20,12 @@ def small_disk(place, request):
                               place.spool.path], capture_output=True, text=True)
     if mounted.returncode != 0:
         pytest.skip(f"cannot mount here: {mounted.stderr.strip()}")
-    yield place.spool.path
-    for receiver in place.receivers:
-        receiver.stop()
-    wait_for(lambda: subprocess.run(["umount", place.spool.path]).returncode == 0, "unmounted")
+    try:
+        yield place.spool.path
+        for receiver in place.receivers:
+            receiver.stop()
+    finally:
+        subprocess.run(["umount", "--lazy", place.spool.path], check=True)
 
 
 def fill(directory):

@@ -55,9 +55,7 @@ def test_a_duplicate_must_be_signed_too(server, place):
 def test_across_a_restart(server, place):
     request = signed()
     assert_accepted(server.send(request))
-    for receiver in place.receivers:
-        receiver.stop()
-        receiver.start()
+    server.renew()
     assert_duplicate(server.send(request))
 
 

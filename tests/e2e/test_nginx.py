@@ -1,5 +1,6 @@
 """nginx's shipped files themselves: accepted without a warning, and right in a hostile vhost."""
 
+import os
 import re
 import subprocess
 
@@ -104,6 +105,21 @@ def test_second_receiver_takes_over(place):
         place.receivers[1].stop()
         for _ in range(10):
             assert_accepted(nginx.send(signed()))
+
+
+def test_connections_are_kept(place):
+    """The receiver still has them open after the answer."""
+    def descriptors():
+        return len(os.listdir(f"/proc/{place.receivers[0].pid}/fd"))
+
+    with NginxKeepalive(place) as nginx:
+        assert_accepted(nginx.send(signed()))
+        place.receivers[0].stop()
+        place.receivers[0].start()
+        before = descriptors()
+        for _ in range(30):
+            assert_accepted(nginx.send(signed()))
+        assert descriptors() > before + 1    # 1: the log
 
 
 def test_large_bodies_on_kept_connections(place):

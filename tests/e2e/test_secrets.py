@@ -56,13 +56,6 @@ def owned_by(owner):
     return owner
 
 
-def renewed(server, place):
-    """From here on the receiver has seen no secret but the file's."""
-    for receiver in place.receivers:
-        receiver.stop()
-        receiver.start()
-
-
 def test_spellings(server, place):
     for text in SPELLINGS:
         place.write_secret(text)
@@ -74,7 +67,7 @@ def test_unusable_line(server, place, what):
     """No start is stopped: 503, the reason in the log, and all is well once it is mended."""
     line, mentions = BAD_LINES[what]
     place.write_secret(line)
-    renewed(server, place)
+    server.renew()
     assert_refused(server.send(signed()), "no_secret")
     said = log_line(server, mentions)
     assert str(place.secret_file) in said or "secret" in said, said
@@ -87,7 +80,7 @@ def test_unusable_line(server, place, what):
 def test_unusable_file(server, place, what):
     mode, owner, mentions = BAD_FILES[what]
     place.write_secret(SECRET, mode=mode, owner=owned_by(owner))
-    renewed(server, place)
+    server.renew()
     assert_refused(server.send(signed()), "no_secret")
     assert str(place.secret_file) in log_line(server, mentions)
     place.write_secret(SECRET)
@@ -96,7 +89,7 @@ def test_unusable_file(server, place, what):
 
 def test_file_is_missing(server, place):
     place.secret_file.unlink()
-    renewed(server, place)
+    server.renew()
     assert_refused(server.send(signed()), "no_secret")
     log_line(server, str(place.secret_file))
     place.write_secret(SECRET)
@@ -106,7 +99,7 @@ def test_file_is_missing(server, place):
 def test_file_is_a_directory(server, place):
     place.secret_file.unlink()
     place.secret_file.mkdir()
-    renewed(server, place)
+    server.renew()
     assert_refused(server.send(signed()), "no_secret")
 
 

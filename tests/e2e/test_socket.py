@@ -86,17 +86,13 @@ def test_loopback(place):
 
     def connected():
         assert receiver.process.poll() is None, receiver.log()
-        client = socket.socket()
-        client.settimeout(20)
-        if client.connect_ex(("127.0.0.1", port)) == 0:
-            return client
-        client.close()
-        return None
+        try:
+            return Connection(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            return None
 
     webhook = signed()
-    connection = Connection.__new__(Connection)
-    connection.socket = wait_for(connected, "somebody listens")
-    with connection:
+    with wait_for(connected, "somebody listens") as connection:
         assert_accepted(parse_cgi(connection.exchange(pairs(webhook), webhook.body)))
 
 

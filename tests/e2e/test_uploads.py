@@ -9,7 +9,7 @@ from http_client import body_of, head_of
 from receiver import wait_for
 from replies import assert_accepted, assert_refused, parse_cgi
 from sender import signed
-from servers import pairs
+from servers import Cgi, pairs
 
 
 def still_serves(server, place):
@@ -96,6 +96,35 @@ def test_aborted_stdin(direct, place):
             client.send(whole[:cut])
     still_serves(direct, place)
     assert len(place.spool.files()) == 2
+
+
+@pytest.fixture
+def open_stdin(place):
+    """A CGI program whose standard input stays open after what the test has sent."""
+    cgi = Cgi(place)
+    cgi.start()
+
+    def send(request, body):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.sendall(body)
+            return cgi.send(request, stdin=theirs)
+
+    return send
+
+
+def test_standard_input_stays_open(open_stdin, place):
+    """RFC 3875, 4.2: the body may end with CONTENT_LENGTH bytes and no end of file."""
+    request = signed()
+    assert_accepted(open_stdin(request, request.body))
+    place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+@pytest.mark.settings(PSAPI_READ_TIMEOUT="1")
+def test_standard_input_stalls(open_stdin, place):
+    request = signed()
+    assert_refused(open_stdin(request, request.body[:10]), "truncated_body")
+    assert place.spool.files() == {}
 
 
 @pytest.mark.settings(PSAPI_READ_TIMEOUT="1", PSAPI_THREADS="2")

@@ -106,6 +106,7 @@ file_read(const char *path, size_t *length)
 	FILE *file = fopen(path, "re");
 	struct stat st;
 
+	*length = 0;
 	if (file == NULL)
 		return NULL;
 	assert_int_equal(fstat(fileno(file), &st), 0);
