@@ -65,3 +65,11 @@ check-constant-time: $(OUT)/verify.o
 	@tests/constant_time.sh $(OUT)/verify.o build/constant
 
 .PHONY: fuzz-fastcgi check-constant-time
+
+# ---- races: 64 clients, a rotating secret and log, the end under load ----
+
+check-race:
+	@$(MAKE) -s SANITIZE=thread all
+	@$(PYTHON) tests/race.py $(CURDIR)/build/thread/psapi-fcgi $(SECONDS)
+
+.PHONY: check-race check-trust-long

@@ -24,6 +24,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from bench import GOOD, SECRET, signature  # pylint: disable=wrong-import-position
 
 BEGIN, ABORT, END, PARAMS, STDIN, STDOUT = 1, 2, 3, 4, 5, 6
+SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../race.supp")
 THREADS, READ_TIMEOUT = 4, 1
 KNOWN = "Malloc: Assertion `size == 0 || result != ((void *)0)' failed"
 
@@ -42,15 +43,15 @@ def pair(name, value):
     return size(len(name)) + size(len(value)) + name + value
 
 
-def parts(webhook_id):
-    """A good request, as records."""
+def parts(webhook_id, keep=False, body=GOOD):
+    """A request, as records; it is good if its body is GOOD."""
     now = str(int(time.time()))
-    env = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": str(len(GOOD)),
+    env = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": str(len(body)),
            "HTTP_WEBHOOK_ID": webhook_id, "HTTP_WEBHOOK_TIMESTAMP": now,
            "HTTP_WEBHOOK_SIGNATURE": signature(webhook_id, now, GOOD)}
     pairs = b"".join(pair(k.encode(), v.encode()) for k, v in env.items())
-    return [record(BEGIN, struct.pack("!HB5x", 1, 0)), record(PARAMS, pairs), record(PARAMS),
-            record(STDIN, GOOD), record(STDIN)]
+    return [record(BEGIN, struct.pack("!HB5x", 1, keep)), record(PARAMS, pairs), record(PARAMS),
+            record(STDIN, body), record(STDIN)]
 
 
 # ---- what can be wrong ----
@@ -122,7 +123,8 @@ BREAKERS = [huge_pair, flip, flip, flip, cut, cut, lose, repeat, swap, alien, al
 
 
 class Receiver:
-    def __init__(self, binary, directory):
+    def __init__(self, binary, directory, threads=THREADS):
+        self.directory = directory
         self.path = os.path.join(directory, "socket")
         secret = os.path.join(directory, "secret")
         with open(secret, "w", encoding="ascii", opener=lambda p, f: os.open(p, f, 0o640)) as file:
@@ -131,10 +133,11 @@ class Receiver:
         with open(conf, "w", encoding="ascii") as file:
             file.write(f"PSAPI_SPOOL={directory}/spool\nPSAPI_SECRET_FILE={secret}\n"
                        f"PSAPI_LISTEN=unix:{self.path}\nPSAPI_MIN_FREE=0\n"
-                       f"PSAPI_THREADS={THREADS}\nPSAPI_READ_TIMEOUT={READ_TIMEOUT}\n")
+                       f"PSAPI_THREADS={threads}\nPSAPI_READ_TIMEOUT={READ_TIMEOUT}\n")
         self.stderr = os.path.join(directory, "stderr")
         # A huge malloc() that fails is not the sanitizer's business but libfcgi's.
-        env = {"ASAN_OPTIONS": "allocator_may_return_null=1:max_allocation_size_mb=8192"}
+        env = {"ASAN_OPTIONS": "allocator_may_return_null=1:max_allocation_size_mb=8192",
+               "TSAN_OPTIONS": "halt_on_error=0:exitcode=66:suppressions=" + SUPPRESSIONS}
         with open(self.stderr, "wb") as file:
             self.process = subprocess.Popen([binary, "-f", conf], env=env, stderr=file)
         wait(self.answers, 20, "it does not start")
