@@ -4,7 +4,7 @@
 # make check-long the same under sanitizers, and analysers
 # make deps       what building and testing needs and is missing (apt-get; sudo if not root)
 #
-# SANITIZE=1 builds and tests with ASan and UBSan, in build/sanitize.
+# SANITIZE=1 builds and tests with ASan and UBSan, in build/sanitize; SANITIZE=thread with TSan.
 
 VERSION = 0.1.0
 CC ?= cc
@@ -18,7 +18,14 @@ LDFLAGS = -pie -Wl,-z,relro,-z,now
 ALL_CFLAGS = -std=c11 -pthread $(WARNINGS) $(WERROR) $(HARDENING) $(CFLAGS) $(SANITIZER)
 ALL_LDFLAGS = -pthread $(LDFLAGS) $(SANITIZER)
 
-ifdef SANITIZE
+ifeq ($(SANITIZE),thread)
+OUT = build/thread
+BIN = $(OUT)/
+OUT_BIN = $(OUT)
+SANITIZER = -fsanitize=thread -fno-omit-frame-pointer
+HARDENING = -fPIE
+CFLAGS = -O1 -g
+else ifdef SANITIZE
 OUT = build/sanitize
 BIN = $(OUT)/
 OUT_BIN = $(OUT)
