@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "adopt.h"
+
 extern char **environ;
 
 /*
@@ -115,5 +117,8 @@ cgi_serve(struct receiver *receiver)
 	} else {
 		receive_unconfigured(&reply);
 	}
-	return write_all(text, cgi_response(&reply, text));
+	int result = write_all(text, cgi_response(&reply, text));
+	if (receiver != NULL)
+		hold_adopt_once(receiver);
+	return result;
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,8 @@ struct secrets {
 	struct generation *newest; /* in force; older ones behind it are still borrowed */
 	struct stat seen;          /* of the file when it was last read; all zero: absent */
 	bool looked;
+	bool awaited;              /* see secrets_awaited() */
+	atomic_ulong generation;   /* keyrings put in force so far */
 };
 
 /* "" or what is wrong with who owns the file and who may use it. */
@@ -52,9 +55,11 @@ may_be_trusted(const struct stat *st, const char *path, char *why, size_t size)
 	return false;
 }
 
-static void
+/* Returns whether there was no line that is meant to be a secret. */
+static bool
 read_lines(struct keyring *keyring, char *text, const char *path, char *why, size_t size)
 {
+	bool empty = true;
 	int number = 0;
 
 	for (char *rest = text, *line; (line = strsep(&rest, "\n")) != NULL;) {
@@ -62,22 +67,26 @@ read_lines(struct keyring *keyring, char *text, const char *path, char *why, siz
 		line += strspn(line, " \t\r");
 		if (*line == '\0' || *line == '#')
 			continue;
+		empty = false;
 		enum secret_look look = keyring_add(keyring, line, strlen(line));
 		if (look == SECRET_GOOD)
 			continue;
 		snprintf(why, size, "%s:%d: %s", path, number, secret_look_text(look));
 		log_line("%s", why);
 	}
+	return empty;
 }
 
-struct keyring *
-secrets_read(const char *path, char *why, size_t size)
+/* secrets_read(); *empty says whether the file may be trusted and waits for its first secret. */
+static struct keyring *
+read_file(const char *path, bool *empty, char *why, size_t size)
 {
 	struct keyring *keyring = NULL;
 	char *text = NULL;
 	struct stat st;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
+	*empty = false;
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		snprintf(why, size, "%s: %s", path, strerror(errno));
 		goto out;
@@ -98,7 +107,7 @@ secrets_read(const char *path, char *why, size_t size)
 	text[n] = '\0';
 	snprintf(why, size, "%s: holds no secret yet: paste the endpoint's signing secret from the portal",
 	    path);
-	read_lines(keyring, text, path, why, size);
+	*empty = read_lines(keyring, text, path, why, size);
 	explicit_bzero(text, (size_t)n);
 out:
 	if (keyring != NULL && keyring_size(keyring) == 0) {
@@ -109,6 +118,14 @@ out:
 	if (fd >= 0)
 		close(fd);
 	return keyring;
+}
+
+struct keyring *
+secrets_read(const char *path, char *why, size_t size)
+{
+	bool empty;
+
+	return read_file(path, &empty, why, size);
 }
 
 struct secrets *
@@ -165,14 +182,19 @@ same_file(const struct stat *a, const struct stat *b)
 static void
 reload(struct secrets *secrets)
 {
-	char why[512];
+	char why[512] = "out of memory";
+	bool empty = false;
 	struct generation *g = calloc(1, sizeof(*g));
-	struct keyring *keyring = g == NULL ? NULL : secrets_read(secrets->path, why, sizeof(why));
+	struct keyring *keyring =
+	    g == NULL ? NULL : read_file(secrets->path, &empty, why, sizeof(why));
 
+	secrets->awaited = empty && secrets->newest == NULL;
 	if (keyring == NULL) {
-		log_line("%s; %s", g == NULL ? "out of memory" : why,
+		log_line("%s; %s", why,
 		    secrets->newest != NULL ? "the secrets read before stay in force" :
-		                              "no request can be verified, 503 is answered");
+		    secrets->awaited ? "no request can be verified: what comes is held while nothing was "
+		                       "ever accepted, else 503 is answered" :
+		                       "no request can be verified, 503 is answered");
 		free(g);
 		return;
 	}
@@ -182,6 +204,7 @@ reload(struct secrets *secrets)
 	g->keyring = keyring;
 	g->next = secrets->newest;
 	secrets->newest = g;
+	atomic_fetch_add(&secrets->generation, 1);
 	sweep(secrets, false);
 }
 
@@ -219,4 +242,19 @@ secrets_return(struct secrets *secrets, const struct keyring *keyring)
 			g->borrowers--;
 	sweep(secrets, false);
 	pthread_mutex_unlock(&secrets->lock);
+}
+
+bool
+secrets_awaited(struct secrets *secrets)
+{
+	pthread_mutex_lock(&secrets->lock);
+	bool awaited = secrets->awaited;
+	pthread_mutex_unlock(&secrets->lock);
+	return awaited;
+}
+
+unsigned long
+secrets_generation(struct secrets *secrets)
+{
+	return atomic_load(&secrets->generation);
 }

@@ -1,0 +1,118 @@
+/*
+ * Owns the way out of hold/. A held request goes through the same receive() as
+ * one from the network, so that nothing can be accepted here that would not be
+ * there. It leaves hold/ only after the answer was 200: then it is on the disk.
+ */
+#define _GNU_SOURCE
+#include "adopt.h"
+
+#include <string.h>
+
+#include "hold.h"
+#include "log.h"
+#include "verify.h"
+
+/* The body of a held request, as a stream. */
+struct body {
+	const unsigned char *bytes;
+	size_t left;
+};
+
+static ssize_t
+read_body(void *stream, void *buffer, size_t size)
+{
+	struct body *body = stream;
+	size_t n = size < body->left ? size : body->left;
+
+	if (n > 0)
+		memcpy(buffer, body->bytes, n);
+	body->bytes += n;
+	body->left -= n;
+	return (ssize_t)n;
+}
+
+/*
+ * Asked before the replay: a held request that no secret proves is an attempt that
+ * was logged when it arrived, not one more at every run of drain.
+ */
+static bool
+is_proven(struct receiver *receiver, const struct held *held)
+{
+	const struct keyring *keyring = secrets_borrow(receiver->secrets);
+	const struct evidence *e = &held->evidence;
+	struct message message = {e->id, e->id_length, e->timestamp, e->timestamp_length,
+		held->body, held->length};
+	struct verification verification;
+
+	bool proven = keyring != NULL &&
+	    verify(keyring, &message, e->signature, e->signature_length, e->received_at.tv_sec,
+	        receiver->config->tolerance, &verification) == VERIFY_OK;
+	secrets_return(receiver->secrets, keyring);
+	return proven;
+}
+
+/* Returns the HTTP status that receive() would have answered. */
+static int
+replay(struct receiver *receiver, const struct held *held)
+{
+	struct body body = {held->body, held->length};
+	struct request request = {.read = read_body, .stream = &body};
+	struct reply reply;
+
+	request.value[REQUEST_METHOD] = "POST";
+	request.value[HTTP_WEBHOOK_ID] = held->evidence.id;
+	request.value[HTTP_WEBHOOK_TIMESTAMP] = held->evidence.timestamp;
+	request.value[HTTP_WEBHOOK_SIGNATURE] = held->evidence.signature;
+	receive(receiver, &request, held->evidence.received_at, &reply);
+	if (reply.status != 200)
+		log_line("a held request is authentic, but not accepted: %.300s", reply.body);
+	return reply.status;
+}
+
+static void
+adopt_one(struct receiver *receiver, const char *name, struct adoption *outcome)
+{
+	struct held held;
+
+	if (hold_read(receiver->spool, name, &held) != 0) {
+		log_line("%s/hold/%s: cannot be read back", receiver->spool->path, name);
+		outcome->failed++;
+		return;
+	}
+	if (!is_proven(receiver, &held))
+		outcome->unproven++;
+	else if (replay(receiver, &held) == 200 && hold_remove(receiver->spool, name) == 0)
+		outcome->adopted++;
+	else
+		outcome->failed++;
+	held_free(&held);
+}
+
+int
+hold_adopt(struct receiver *receiver, struct adoption *outcome)
+{
+	char **names;
+	int count = hold_names(receiver->spool, &names);
+
+	*outcome = (struct adoption){0};
+	for (int i = 0; i < count && names[i] != NULL; i++)
+		adopt_one(receiver, names[i], outcome);
+	hold_names_free(names);
+	if (outcome->adopted > 0)
+		log_line("HOLD: %d held request(s) proven and accepted", outcome->adopted);
+	return count < 0 ? -1 : 0;
+}
+
+void
+hold_adopt_once(struct receiver *receiver)
+{
+	unsigned long generation = secrets_generation(receiver->secrets);
+	struct adoption outcome;
+
+	if (receiver->spool == NULL || generation == atomic_load(&receiver->adopted) ||
+	    atomic_exchange(&receiver->adopted, generation) == generation)
+		return;
+	if (hold_adopt(receiver, &outcome) == 0 && outcome.unproven + outcome.failed > 0)
+		log_line("HOLD: %d held request(s) match no configured secret and stay: is the right one "
+		         "there? psapi adopt --discard removes them", outcome.unproven + outcome.failed);
+}
