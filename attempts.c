@@ -14,14 +14,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <jansson.h>
-
 #include "events.h"
+#include "line.h"
 #include "log.h"
 
 enum {
-	LINE_MAX_BYTES = 4096,
-	TEXT_MAX_BYTES = 256,    /* of one text from outside */
+	TEXT_MAX_BYTES = 256,    /* of one text from outside, before escaping */
+	LINE_MAX_BYTES = 8192,   /* four such texts, each byte as \\uXXXX, and the rest */
 	REJECTED_EVERY_MS = 100, /* design: one rejected attempt in 0.1 s */
 	FILE_MODE = 0640
 };
@@ -32,6 +31,7 @@ struct attempts {
 	int fd; /* -1: not open */
 	dev_t device;
 	ino_t inode;
+	off_t size;   /* after our last line: another one means that others write, too */
 	bool torn;    /* the last line has no end: begin the next one on a new line */
 	bool failing; /* said so already */
 	unsigned long suppressed;
@@ -61,85 +61,81 @@ attempts_close(struct attempts *attempts)
 	free(attempts);
 }
 
-/* Text from outside, cut and made a JSON string whatever its bytes are. */
-static json_t *
-text(const char *bytes, size_t length)
-{
-	char copy[TEXT_MAX_BYTES];
-
-	if (bytes == NULL)
-		return NULL;
-	if (length > sizeof(copy))
-		length = sizeof(copy);
-	json_t *string = json_stringn(bytes, length);
-	if (string != NULL)
-		return string;
-	memcpy(copy, bytes, length);
-	for (size_t i = 0; i < length; i++)
-		if ((unsigned char)copy[i] >= 0x80)
-			copy[i] = '?';
-	return json_stringn(copy, length);
-}
-
+/* A member whose value is text from outside, cut; none if there is no text. */
 static void
-set_text(json_t *line, const char *key, const char *value)
+add_text(struct line *line, const char *key, const char *value, size_t length)
 {
-	if (value != NULL && *value != '\0')
-		json_object_set_new(line, key, text(value, strlen(value)));
+	if (value == NULL || length == 0)
+		return;
+	line_add(line, ",\"%s\":", key);
+	line_add_string(line, value, length < TEXT_MAX_BYTES ? length : TEXT_MAX_BYTES);
 }
 
-/* The line into buffer, after one byte of room for a newline before it. Returns its length or 0. */
+static size_t
+length_of(const char *text)
+{
+	return text != NULL ? strlen(text) : 0;
+}
+
+/* The line into buffer, after a newline that ends a torn one. Returns the length of both. */
 static size_t
 format_line(const struct attempt *a, unsigned long suppressed, char buffer[LINE_MAX_BYTES])
 {
 	char at[ISO_TIME_SIZE];
-	json_t *line = json_object();
+	struct line line;
 
 	iso_time(a->at, at);
-	json_object_set_new(line, "at", json_string(at));
-	json_object_set_new(line, "outcome", json_string(a->outcome));
-	json_object_set_new(line, "status", json_integer(a->status));
-	set_text(line, "reason", a->reason);
-	if (a->webhook_id != NULL)
-		json_object_set_new(line, "webhook_id", text(a->webhook_id, a->webhook_id_length));
-	set_text(line, "type", a->type);
-	set_text(line, "event_id", a->event_id);
-	set_text(line, "remote_addr", a->remote_addr);
-	json_object_set_new(line, "bytes", json_integer((json_int_t)a->bytes));
+	line_begin(&line, buffer, LINE_MAX_BYTES);
+	line_add(&line, "\n{\"at\":\"%s\",\"outcome\":\"%s\",\"status\":%d", at, a->outcome,
+	    a->status);
+	add_text(&line, "reason", a->reason, length_of(a->reason));
+	add_text(&line, "webhook_id", a->webhook_id, a->webhook_id_length);
+	add_text(&line, "type", a->type, length_of(a->type));
+	add_text(&line, "event_id", a->event_id, length_of(a->event_id));
+	add_text(&line, "remote_addr", a->remote_addr, length_of(a->remote_addr));
+	line_add(&line, ",\"bytes\":%zu", a->bytes);
 	if (a->timed)
-		json_object_set_new(line, "skew_s", json_integer(a->skew));
-	set_text(line, "key", a->key);
-	json_object_set_new(line, "ms", json_real(a->ms));
+		line_add(&line, ",\"skew_s\":%lld", (long long)a->skew);
+	add_text(&line, "key", a->key, length_of(a->key));
+	line_add(&line, ",\"ms\":%lld.%03lld", a->us / 1000, a->us % 1000);
 	if (suppressed > 0)
-		json_object_set_new(line, "suppressed", json_integer((json_int_t)suppressed));
-	/* ASCII alone: U+009B and the like would steer a terminal. */
-	size_t n = json_dumpb(line, buffer + 1, LINE_MAX_BYTES - 2,
-	    JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(4));
-	json_decref(line);
-	if (n == 0 || n > LINE_MAX_BYTES - 2)
-		return 0;
-	buffer[0] = '\n';
-	buffer[1 + n] = '\n';
-	return n + 1;
+		line_add(&line, ",\"suppressed\":%lu", suppressed);
+	line_add(&line, "}\n");
+	return line.cut ? 0 : line.length;
 }
 
-/* Open the file by its name; find out whether the last line in it has an end. */
-static int
-open_log(struct attempts *attempts)
+/* Find out whether the last line of a file of that size has an end. */
+static void
+look_at_end(struct attempts *attempts, off_t size)
 {
-	struct stat st;
 	char last;
 
-	if (attempts->fd >= 0)
-		close(attempts->fd);
-	attempts->fd = openat(attempts->dir, ATTEMPTS_FILE,
-	    O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, FILE_MODE);
-	if (attempts->fd < 0 || fstat(attempts->fd, &st) != 0)
-		return -1;
-	attempts->device = st.st_dev;
-	attempts->inode = st.st_ino;
-	attempts->torn = st.st_size > 0 &&
-	    pread(attempts->fd, &last, 1, st.st_size - 1) == 1 && last != '\n';
+	attempts->torn = size > 0 && pread(attempts->fd, &last, 1, size - 1) == 1 && last != '\n';
+	attempts->size = size;
+}
+
+/*
+ * Have the file of that name open, and know how it ends. there: st is what the
+ * name stands for now.
+ */
+static int
+follow(struct attempts *attempts, bool there, struct stat *st)
+{
+	bool same = there && attempts->fd >= 0 && st->st_ino == attempts->inode &&
+	    st->st_dev == attempts->device;
+
+	if (!same) {
+		if (attempts->fd >= 0)
+			close(attempts->fd);
+		attempts->fd = openat(attempts->dir, ATTEMPTS_FILE,
+		    O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, FILE_MODE);
+		if (attempts->fd < 0 || fstat(attempts->fd, st) != 0)
+			return -1;
+		attempts->device = st->st_dev;
+		attempts->inode = st->st_ino;
+	}
+	if (!same || st->st_size != attempts->size)
+		look_at_end(attempts, st->st_size);
 	return 0;
 }
 
@@ -169,16 +165,16 @@ append(struct attempts *attempts, const struct attempt *attempt)
 	size_t length = format_line(attempt, attempts->suppressed, buffer);
 	if (length == 0)
 		return;
-	bool same = there && attempts->fd >= 0 && st.st_ino == attempts->inode &&
-	    st.st_dev == attempts->device;
 	bool written = false;
-	if (same || open_log(attempts) == 0) {
+	if (follow(attempts, there, &st) == 0) {
 		const char *from = attempts->torn ? buffer : buffer + 1;
-		length += attempts->torn ? 1 : 0;
+		length -= attempts->torn ? 0 : 1;
 		ssize_t n = write(attempts->fd, from, length);
 		written = n == (ssize_t)length;
-		if (n > 0)
+		if (n > 0) {
 			attempts->torn = !written;
+			attempts->size += n;
+		}
 	}
 	if (!written && !attempts->failing)
 		log_line("%s: cannot be written: %s: attempts go unlogged", ATTEMPTS_FILE,

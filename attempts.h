@@ -29,7 +29,7 @@ struct attempt {
 	bool timed;   /* skew is known */
 	int64_t skew; /* seconds: our clock minus theirs */
 	const char *key; /* fingerprint of the secret that matched */
-	double ms;       /* milliseconds from the headers to the answer */
+	long long us;    /* microseconds from the headers to the answer; logged as "ms" */
 };
 
 /* Log to ATTEMPTS_FILE in directory dir (kept open by the caller). NULL without memory. */
@@ -39,10 +39,10 @@ void attempts_close(struct attempts *attempts);
 /*
  * Append one line with a single write(2). The file is opened again when it was
  * renamed or removed, so rotation needs no signal. Outcomes "rejected" and
- * "ignored" are anyone's to cause: such a line is left out while the log was last written to less than
- * 0.1 s ago, and the next line counts them ("suppressed"). A log that cannot be
- * written changes no answer: that is logged once, and the line is lost. Safe from
- * several threads and processes.
+ * "ignored" are anyone's to cause: such a line is left out while the log was last
+ * written to less than 0.1 s ago, and the next line counts them ("suppressed"). A
+ * log that cannot be written changes no answer: that is logged once, and the line
+ * is lost. Safe from several threads and processes.
  */
 void attempts_write(struct attempts *attempts, const struct attempt *attempt);
 

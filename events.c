@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "events.h"
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 
 #include <jansson.h>
 
+#include "line.h"
 #include "verify.h"
 
 /* A member of a known type's data, and the check that it is as documented. */
@@ -175,69 +177,85 @@ iso_time(struct timespec time, char text[ISO_TIME_SIZE])
 	snprintf(text + n, ISO_TIME_SIZE - n, ".%03uZ", (unsigned)(time.tv_nsec / 1000000) % 1000U);
 }
 
-/* The evidence as one JSON object. An id that is no UTF-8 is no JSON string: base64, as a body. */
-static char *
-evidence_json(const struct evidence *e)
+/*
+ * The evidence as the beginning of a JSON object. An id that is no UTF-8 is no JSON
+ * string: base64, as a body. encoded holds BASE64_SIZE(id_length) bytes for that.
+ */
+static void
+add_evidence(struct line *line, const struct evidence *e, char *encoded)
 {
 	char received[ISO_TIME_SIZE];
-	json_t *object = json_object();
-	json_t *id = json_stringn(e->id, e->id_length);
-	int result = 0;
 
-	iso_time(e->received_at, received);
-	result |= json_object_set_new(object, "webhook_id", id != NULL ? id : json_null());
-	if (id == NULL) {
-		char *encoded = malloc(BASE64_SIZE(e->id_length));
-		if (encoded != NULL)
-			base64_encode(e->id, e->id_length, encoded);
-		result |= json_object_set_new(object, "webhook_id_base64",
-		    encoded != NULL ? json_string(encoded) : NULL);
-		free(encoded);
+	line_add(line, "{\"webhook_id\":");
+	if (encoded == NULL) {
+		line_add_string(line, e->id, e->id_length);
+	} else {
+		base64_encode(e->id, e->id_length, encoded);
+		line_add(line, "null,\"webhook_id_base64\":\"%s\"", encoded);
 	}
-	result |= json_object_set_new(object, "webhook_timestamp",
-	    json_stringn(e->timestamp, e->timestamp_length));
-	result |= json_object_set_new(object, "webhook_signature",
-	    json_stringn(e->signature, e->signature_length));
-	result |= json_object_set_new(object, "received_at", json_string(received));
-	char *text = result == 0 ? json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
-	json_decref(object);
-	return text;
+	line_add(line, ",\"webhook_timestamp\":");
+	line_add_string(line, e->timestamp, e->timestamp_length);
+	line_add(line, ",\"webhook_signature\":");
+	line_add_string(line, e->signature, e->signature_length);
+	iso_time(e->received_at, received);
+	line_add(line, ",\"received_at\":\"%s\",\"event\":", received);
+}
+
+/* Bytes that a head can take at most: every byte escaped as \uXXXX, twice that for pairs. */
+static size_t
+head_size(const struct evidence *e)
+{
+	return 256 + 6 * (e->id_length + e->timestamp_length + e->signature_length);
 }
 
 int
 record_make(struct record *record, const struct evidence *evidence, const void *body,
     size_t length, bool parsed)
 {
-	char *json = evidence_json(evidence);
+	static char end_parsed[] = "\n}\n", end_encoded[] = "\"}\n";
+	size_t size = head_size(evidence);
+	char *encoded_id = NULL;
+	struct line head;
 
-	memset(record, 0, sizeof(*record));
-	if (json == NULL)
+	memset(record, 0, offsetof(struct record, head));
+	if (!text_is_utf8(evidence->id, evidence->id_length) &&
+	    (encoded_id = malloc(BASE64_SIZE(evidence->id_length))) == NULL)
 		return -1;
-	json[strlen(json) - 1] = '\0'; /* the closing brace follows the event */
-	if (!parsed && (record->encoded = malloc(BASE64_SIZE(length))) != NULL)
-		base64_encode(body, length, record->encoded);
-	if (asprintf(&record->head, "%s,\"event\":%s", json,
-	        parsed ? "\n" : "null,\"body_base64\":\"") < 0)
-		record->head = NULL;
-	free(json);
-	if (record->head == NULL || (!parsed && record->encoded == NULL)) {
+	if (size > sizeof(record->head))
+		record->heap[0] = malloc(size);
+	if (!parsed)
+		record->heap[1] = malloc(BASE64_SIZE(length));
+	if ((size > sizeof(record->head) && record->heap[0] == NULL) ||
+	    (!parsed && record->heap[1] == NULL)) {
+		free(encoded_id);
 		record_free(record);
 		return -1;
 	}
-	static char end_parsed[] = "\n}\n", end_encoded[] = "\"}\n";
-	char *middle = parsed ? (char *)(uintptr_t)body : record->encoded;
+	if (record->heap[0] != NULL)
+		line_begin(&head, record->heap[0], size);
+	else
+		line_begin(&head, record->head, sizeof(record->head));
+	add_evidence(&head, evidence, encoded_id);
+	line_add(&head, "%s", parsed ? "\n" : "null,\"body_base64\":\"");
+	free(encoded_id);
+	if (!parsed)
+		base64_encode(body, length, record->heap[1]);
+	char *middle = parsed ? (char *)(uintptr_t)body : record->heap[1];
 	char *end = parsed ? end_parsed : end_encoded;
-	record->iov[0] = (struct iovec){record->head, strlen(record->head)};
-	record->iov[1] = (struct iovec){middle, parsed ? length : strlen(record->encoded)};
+	record->iov[0] = (struct iovec){head.text, head.length};
+	record->iov[1] = (struct iovec){middle, parsed ? length : strlen(middle)};
 	record->iov[2] = (struct iovec){end, strlen(end)};
 	record->count = 3;
-	return 0;
+	if (!head.cut)
+		return 0;
+	record_free(record);
+	return -1;
 }
 
 void
 record_free(struct record *record)
 {
-	free(record->head);
-	free(record->encoded);
-	memset(record, 0, sizeof(*record));
+	free(record->heap[0]);
+	free(record->heap[1]);
+	record->heap[0] = record->heap[1] = NULL;
 }

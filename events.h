@@ -48,17 +48,17 @@ struct evidence {
 
 /* The contents of a spool file as pieces for writev(2). */
 struct record {
-	char *head;         /* the evidence line; owned */
-	char *encoded;      /* the body as base64, or NULL; owned */
 	struct iovec iov[3];
 	int count;
+	char *heap[2];   /* owned: a head that is too long for the one below, the body as base64 */
+	char head[1024]; /* the evidence line */
 };
 
 /*
  * Make the contents of a spool file, version 1: the evidence line, the body byte
  * for byte as it was signed, "\n}\n"; or for a body that is not parsed one line
- * with "event":null and "body_base64". The body is borrowed until record_free().
- * Returns 0, or -1 without memory (nothing to free).
+ * with "event":null and "body_base64". The body is borrowed until record_free();
+ * the record must not be copied. Returns 0, or -1 without memory (nothing to free).
  */
 int record_make(struct record *record, const struct evidence *evidence, const void *body,
     size_t length, bool parsed);

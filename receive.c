@@ -11,10 +11,9 @@
 #include <string.h>
 #include <strings.h>
 
-#include <jansson.h>
-
 #include "events.h"
 #include "hold.h"
+#include "line.h"
 #include "log.h"
 #include "verify.h"
 
@@ -95,7 +94,7 @@ struct examination {
 	bool timed;         /* verification.skew is known */
 	char key[FINGERPRINT_SIZE];
 	struct event event;
-	char detail[384];   /* for the reply */
+	char detail[256];   /* for the reply: text of our own */
 };
 
 void
@@ -341,18 +340,13 @@ check_signature(struct examination *x)
 static int
 explain(struct examination *x, const char *name)
 {
-	char at[ISO_TIME_SIZE];
+	char at[ISO_TIME_SIZE], text[512];
+	struct line line;
 
 	iso_time(x->now, at);
-	json_t *state =
-	    json_pack("{s:i,s:s,s:s}", "tries", 0, "failed_at", at, "reason", x->event.odd);
-	char text[512];
-	size_t n = json_dumpb(state, text, sizeof(text) - 2, JSON_COMPACT);
-	json_decref(state);
-	if (n == 0 || n > sizeof(text) - 2)
-		return -1;
-	memcpy(text + n, "\n", 2);
-	return spool_write_state(x->receiver->spool, name, text);
+	line_begin(&line, text, sizeof(text));
+	line_add(&line, "{\"tries\":0,\"failed_at\":\"%s\",\"reason\":\"%s\"}\n", at, x->event.odd);
+	return line.cut ? -1 : spool_write_state(x->receiver->spool, name, text);
 }
 
 static enum verdict
@@ -515,29 +509,29 @@ hold(struct examination *x, enum verdict verdict)
 static void
 fill_reply(enum verdict verdict, const char *detail, struct reply *reply)
 {
-	json_t *body = json_pack("{s:s,s:s*,s:s*}", "status", verdicts[verdict].outcome, "reason",
-	    verdicts[verdict].reason, "detail", *detail != '\0' ? detail : NULL);
-	size_t n = json_dumpb(body, reply->body, sizeof(reply->body) - 2,
-	    JSON_COMPACT | JSON_ENSURE_ASCII);
+	struct line body;
 
-	json_decref(body);
-	if (n == 0 || n > sizeof(reply->body) - 2)
-		n = (size_t)snprintf(reply->body, sizeof(reply->body) - 2, "{\"status\":\"%s\"}",
-		    verdicts[verdict].outcome);
-	memcpy(reply->body + n, "\n", 2);
+	line_begin(&body, reply->body, sizeof(reply->body));
+	line_add(&body, "{\"status\":\"%s\"", verdicts[verdict].outcome);
+	if (verdicts[verdict].reason != NULL)
+		line_add(&body, ",\"reason\":\"%s\"", verdicts[verdict].reason);
+	if (*detail != '\0') {
+		line_add(&body, ",\"detail\":");
+		line_add_string(&body, detail, strlen(detail));
+	}
+	line_add(&body, "}\n");
 	reply->status = verdicts[verdict].status;
 	reply->phrase = verdicts[verdict].phrase;
 	reply->header = verdicts[verdict].header;
 }
 
-static double
-milliseconds_since(const struct timespec *start)
+static long long
+microseconds_since(const struct timespec *start)
 {
 	struct timespec end;
 
 	clock_gettime(CLOCK_MONOTONIC, &end);
-	return (double)(end.tv_sec - start->tv_sec) * 1e3 +
-	    (double)(end.tv_nsec - start->tv_nsec) / 1e6;
+	return (end.tv_sec - start->tv_sec) * 1000000LL + (end.tv_nsec - start->tv_nsec) / 1000;
 }
 
 static void
@@ -560,7 +554,7 @@ log_attempt(const struct examination *x, enum verdict verdict, const struct time
 		.timed = x->timed,
 		.skew = x->verification.skew,
 		.key = x->verification.key,
-		.ms = milliseconds_since(start),
+		.us = microseconds_since(start),
 	};
 
 	if (x->receiver->attempts != NULL)

@@ -1,0 +1,111 @@
+/* Owns the writing of JSON lines: bounds and escaping. What is in them is the callers'. */
+#include "line.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+void
+line_begin(struct line *line, char *buffer, size_t size)
+{
+	*line = (struct line){.text = buffer, .size = size};
+	buffer[0] = '\0';
+}
+
+/* The room of the line, without its NUL. */
+static size_t
+room(const struct line *line)
+{
+	return line->size - line->length - 1;
+}
+
+void
+line_add(struct line *line, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	int n = vsnprintf(line->text + line->length, line->size - line->length, format, ap);
+	va_end(ap);
+	if (n < 0 || (size_t)n > room(line)) {
+		line->cut = true;
+		line->length = line->size - 1;
+		return;
+	}
+	line->length += (size_t)n;
+}
+
+static void
+add_bytes(struct line *line, const char *bytes, size_t length)
+{
+	if (length > room(line)) {
+		line->cut = true;
+		length = room(line);
+	}
+	memcpy(line->text + line->length, bytes, length);
+	line->length += length;
+	line->text[line->length] = '\0';
+}
+
+static bool
+is_plain(const char *bytes, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if (bytes[i] < 0x20 || bytes[i] > 0x7e || bytes[i] == '"' || bytes[i] == '\\')
+			return false;
+	return true;
+}
+
+bool
+text_is_utf8(const char *bytes, size_t length)
+{
+	if (is_plain(bytes, length))
+		return true;
+	json_t *string = json_stringn(bytes, length);
+	json_decref(string);
+	return string != NULL;
+}
+
+/* What needs escaping, by Jansson: rare, so that the heap does not matter. */
+static void
+add_escaped(struct line *line, const char *bytes, size_t length)
+{
+	json_t *string = json_stringn(bytes, length);
+	char *text = string == NULL ? NULL :
+	    json_dumps(string, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+
+	json_decref(string);
+	for (const char *p = text; p != NULL && *p != '\0'; p++)
+		/* Jansson lets DEL pass. */
+		if (*p == 0x7f)
+			add_bytes(line, "\\u007f", 6);
+		else
+			add_bytes(line, p, 1);
+	line->cut |= text == NULL;
+	free(text);
+}
+
+void
+line_add_string(struct line *line, const char *bytes, size_t length)
+{
+	if (is_plain(bytes, length)) {
+		add_bytes(line, "\"", 1);
+		add_bytes(line, bytes, length);
+		add_bytes(line, "\"", 1);
+		return;
+	}
+	if (text_is_utf8(bytes, length)) {
+		add_escaped(line, bytes, length);
+		return;
+	}
+	char *copy = malloc(length);
+	line->cut |= copy == NULL;
+	for (size_t i = 0; copy != NULL && i < length; i++)
+		copy[i] = bytes[i] < 0 ? '?' : bytes[i];
+	if (copy != NULL)
+		add_escaped(line, copy, length);
+	free(copy);
+}
