@@ -441,8 +441,7 @@ ignore(struct examination *x)
 	say_ignored(x);
 	snprintf(why, sizeof(why), "%s", x->detail);
 	snprintf(x->detail, sizeof(x->detail),
-	    "this receiver waits for its signing secret; what cannot be proven later is not kept: %.250s",
-	    why);
+	    "this receiver waits for its signing secret and does not keep this: %.160s", why);
 	return IGNORED;
 }
 
