@@ -31,7 +31,7 @@ BIN =
 OUT_BIN = .
 endif
 
-LIBRARY = log line config verify secrets events spool attempts hold receive adopt cgi listener responder check
+LIBRARY = log line config verify secrets secretfile events spool attempts hold receive adopt cgi listener responder check
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
 LIBRARIES = -lfcgi -ljansson -lmbedcrypto
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))

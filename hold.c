@@ -143,20 +143,10 @@ store_if_room(struct spool *spool, const struct record *record, struct timespec 
 enum spool_result
 hold_keep(struct spool *spool, const struct evidence *evidence, const void *body, size_t length)
 {
-	struct evidence copy = *evidence;
-	char *signature = strndup(evidence->signature, evidence->signature_length);
 	struct record record;
 
-	if (signature == NULL)
-		return SPOOL_ERROR;
-	/* JSON holds no bytes that are no UTF-8. A part that has them is no signature. */
-	for (size_t i = 0; i < evidence->signature_length; i++)
-		if ((unsigned char)signature[i] >= 0x80)
-			signature[i] = '?';
-	copy.signature = signature;
-	int made = record_make(&record, &copy, body, length, false);
-	free(signature);
-	if (made != 0)
+	/* Bytes of the signatures' list that are no text become '?': no signature has them. */
+	if (record_make(&record, evidence, body, length, false) != 0)
 		return SPOOL_ERROR;
 	enum spool_result result = store_if_room(spool, &record, evidence->received_at);
 	record_free(&record);
