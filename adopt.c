@@ -98,9 +98,20 @@ hold_adopt(struct receiver *receiver, struct adoption *outcome)
 	for (int i = 0; i < count && names[i] != NULL; i++)
 		adopt_one(receiver, names[i], outcome);
 	hold_names_free(names);
+	return count < 0 ? -1 : 0;
+}
+
+/* For the log of a receiver that runs unattended. */
+static void
+say(const struct adoption *outcome)
+{
+	int stay = outcome->unproven + outcome->failed;
+
 	if (outcome->adopted > 0)
 		log_line("HOLD: %d held request(s) proven and accepted", outcome->adopted);
-	return count < 0 ? -1 : 0;
+	if (stay > 0)
+		log_line("HOLD: %d held request(s) match no configured secret, or could not be accepted, and "
+		         "stay: is the right secret there? psapi adopt --discard removes them", stay);
 }
 
 void
@@ -112,7 +123,42 @@ hold_adopt_once(struct receiver *receiver)
 	if (receiver->spool == NULL || generation == atomic_load(&receiver->adopted) ||
 	    atomic_exchange(&receiver->adopted, generation) == generation)
 		return;
-	if (hold_adopt(receiver, &outcome) == 0 && outcome.unproven + outcome.failed > 0)
-		log_line("HOLD: %d held request(s) match no configured secret and stay: is the right one "
-		         "there? psapi adopt --discard removes them", outcome.unproven + outcome.failed);
+	if (hold_adopt(receiver, &outcome) == 0)
+		say(&outcome);
+}
+
+/* Whether the file has a usable secret; what is wrong with it is doctor's to say. */
+static bool
+has_secret(const struct config *config)
+{
+	char why[512];
+	struct keyring *keyring = secrets_read(config->secret_file, why, sizeof(why));
+	bool usable = keyring != NULL;
+
+	keyring_free(keyring);
+	return usable;
+}
+
+int
+hold_adopt_now(const struct config *config, struct spool *spool, struct adoption *outcome)
+{
+	struct receiver receiver = {.config = config, .spool = spool};
+	char **names;
+	int count = hold_names(spool, &names), result = -1;
+
+	hold_names_free(names);
+	*outcome = (struct adoption){0};
+	if (count <= 0)
+		return count;
+	if (!has_secret(config)) {
+		outcome->unproven = count;
+		return 0;
+	}
+	receiver.secrets = secrets_open(config->secret_file);
+	receiver.attempts = attempts_open(spool->root);
+	if (receiver.secrets != NULL && receiver.attempts != NULL)
+		result = hold_adopt(&receiver, outcome);
+	attempts_close(receiver.attempts);
+	secrets_close(receiver.secrets);
+	return result;
 }

@@ -16,16 +16,22 @@ struct adoption {
 /*
  * Replay what is in hold/ through receive(), each at its time of arrival. With no
  * secret in force everything stays. Needs no lock: a request that two adopt at
- * once is a duplicate for one of them. Logs what became of them, if there were
- * any. Returns 0, or -1 with errno if hold/ cannot be read.
+ * once is a duplicate for one of them. Returns 0, or -1 with errno if hold/ cannot
+ * be read.
  */
 int hold_adopt(struct receiver *receiver, struct adoption *outcome);
 
 /*
- * The receiver's part: adopt if other secrets are in force than at the last call.
- * To be called after a request was answered, and at the start. Safe from several
+ * The receiver's part: adopt if other secrets are in force than at the last call,
+ * and log what became of it. To be called after a request was answered, and at the start. Safe from several
  * threads.
  */
 void hold_adopt_once(struct receiver *receiver);
+
+/*
+ * The command's part (adopt, drain): the same with a receiver of its own for this
+ * one time. Silent while nothing is held. Returns 0, or -1 with errno.
+ */
+int hold_adopt_now(const struct config *config, struct spool *spool, struct adoption *outcome);
 
 #endif
