@@ -1,4 +1,4 @@
-# make            ./psapi-fcgi and libpsapi.a
+# make            ./psapi-fcgi, ./psapi and libpsapi.a
 # make demo       see it work, on loopback, in a directory of its own
 # make check      all tests, at most 10 minutes
 # make check-long the same under sanitizers, and analysers
@@ -31,12 +31,19 @@ BIN =
 OUT_BIN = .
 endif
 
-LIBRARY = log line config verify secrets secretfile events spool attempts hold receive adopt cgi listener responder check
+LIBRARY = log line config verify secrets secretfile events spool attempts hold receive adopt cgi \
+	listener responder check times entry state schedule moves handler child strays job drain \
+	listing terminal lastmatch delivery http sender fcgi
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
 LIBRARIES = -lfcgi -ljansson -lmbedcrypto
+# What psapi needs beside: send and doctor are HTTP clients. The receiver is none.
+CLIENT_LIBRARIES = -lcurl
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 
-all: $(BIN)psapi-fcgi
+COMMANDS = command table select secret adopt send drain list show retry replay done verify prune attempts help
+COMMAND_OBJECTS = $(OUT)/psapi.o $(COMMANDS:%=$(OUT)/commands/%.o)
+
+all: $(BIN)psapi-fcgi $(BIN)psapi
 
 $(BIN)libpsapi.a: $(LIBRARY_OBJECTS)
 	rm -f $@ && $(AR) rcs $@ $^
@@ -44,18 +51,21 @@ $(BIN)libpsapi.a: $(LIBRARY_OBJECTS)
 $(BIN)psapi-fcgi: $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES)
 
+$(BIN)psapi: $(COMMAND_OBJECTS) $(BIN)libpsapi.a
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(CLIENT_LIBRARIES)
+
 $(OUT)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -DPSAPI_VERSION='"$(VERSION)"' -MMD -MP -c -o $@ $<
+	$(CC) $(ALL_CFLAGS) -I. -DPSAPI_VERSION='"$(VERSION)"' -MMD -MP -c -o $@ $<
 
 $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -I. -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(BIN)libpsapi.a -lcmocka $(LIBRARIES)
+	$(CC) $(ALL_CFLAGS) -I. -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(BIN)libpsapi.a -lcmocka $(LIBRARIES) $(CLIENT_LIBRARIES)
 
 # ---- tests ----
 
 # What building, the demo and the tests run with, on a bare Debian.
-BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev
+BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev libcurl4-openssl-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = libcmocka-dev python3-pytest spawn-fcgi strace procps
 LONG_PACKAGES = valgrind clang-tidy cppcheck shellcheck
@@ -85,7 +95,7 @@ check-long: deps
 	$(MAKE) check SANITIZE=1
 
 clean:
-	rm -rf build psapi-fcgi libpsapi.a
+	rm -rf build psapi-fcgi psapi libpsapi.a
 
 .PHONY: all deps demo check check-unit check-e2e check-long clean
--include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d)
+-include $(wildcard $(OUT)/*.d $(OUT)/commands/*.d $(OUT)/tests/*.d)

@@ -536,9 +536,14 @@ spool_write_state(struct spool *spool, const char *name, const char *text)
 
 /* ---- recovery ---- */
 
-/* Call visit for each name in dir but "." and "..", until it returns other than 0. */
-static int
-each_name(struct spool *spool, enum spool_dir dir,
+int
+spool_sync(struct spool *spool, enum spool_dir dir)
+{
+	return sync_directory(spool, dir);
+}
+
+int
+spool_each(struct spool *spool, enum spool_dir dir,
     int (*visit)(struct spool *, enum spool_dir, const char *, void *), void *data)
 {
 	int result = 0;
@@ -603,6 +608,14 @@ remove_if_old(struct spool *spool, enum spool_dir dir, const char *name, void *d
 	return 0;
 }
 
+static bool
+is_regular(struct spool *spool, enum spool_dir dir, const char *name)
+{
+	struct stat st;
+
+	return fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
+}
+
 /*
  * Record what one queue holds. First the list, then the sync, then the links: a
  * name that a live receiver adds after the sync is not ours to vouch for.
@@ -614,12 +627,14 @@ recover_queue(struct spool *spool, enum spool_dir queue)
 	long recorded = 0;
 	int failed = 0;
 
-	if (each_name(spool, queue, collect, &names) != 0 || sync_directory(spool, queue) != 0)
+	if (spool_each(spool, queue, collect, &names) != 0 || sync_directory(spool, queue) != 0)
 		failed = errno;
 	for (size_t i = 0; failed == 0 && i < names.length; i += strlen(names.text + i) + 1) {
 		const char *name = names.text + i;
 		if (linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0) == 0)
 			recorded++;
+		else if (errno == EPERM && !is_regular(spool, queue, name))
+			continue; /* a directory of somebody's: no event, and nobody's obstacle */
 		else if (errno != EEXIST && errno != ENOENT) /* ENOENT: handled meanwhile */
 			failed = errno;
 	}
@@ -642,6 +657,6 @@ spool_recover(struct spool *spool)
 		return -1;
 	if (from_new + from_failed > 0 && sync_directory(spool, SPOOL_EVENTS) != 0)
 		return -1;
-	each_name(spool, SPOOL_TMP, remove_if_old, &now);
+	spool_each(spool, SPOOL_TMP, remove_if_old, &now);
 	return from_new + from_failed;
 }

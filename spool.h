@@ -86,6 +86,17 @@ int spool_probe(struct spool *spool, const char **step);
 int spool_write_state(struct spool *spool, const char *name, const char *text);
 
 /*
+ * Call visit for each name in dir but "." and "..", in the directory's order, until
+ * it returns other than 0, which is returned. visit may remove the name it is given.
+ * -1 with errno if the directory cannot be read.
+ */
+int spool_each(struct spool *spool, enum spool_dir dir,
+    int (*visit)(struct spool *, enum spool_dir, const char *name, void *data), void *data);
+
+/* Sync a directory. Returns 0, or -1 with errno (logged): this process trusts no later sync. */
+int spool_sync(struct spool *spool, enum spool_dir dir);
+
+/*
  * Recovery: sync new/ and failed/, then record in events/ each name that it lacks;
  * remove what is older than an hour from tmp/. Right at any moment, also beside a
  * live receiver, without a lock. Returns the number of names recorded, or -1 with

@@ -1,0 +1,202 @@
+/* Owns what all subcommands do alike. */
+#define _GNU_SOURCE
+#include "commands/command.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "moves.h"
+
+static void
+override(struct command_line *line, const char *setting)
+{
+	if (line->count < OVERRIDES_MAX)
+		line->overrides[line->count++] = setting;
+}
+
+/* --spool DIR is -o PSAPI_SPOOL=DIR. The text is kept until the process ends. */
+static void
+override_spool(struct command_line *line, const char *directory)
+{
+	static char setting[4096 + 16];
+
+	snprintf(setting, sizeof(setting), "PSAPI_SPOOL=%s", directory);
+	override(line, setting);
+}
+
+/* One of the options that all commands take. Returns false if it is another. */
+static bool
+take_common(struct command_line *line, int option)
+{
+	switch (option) {
+	case 'f':
+	case OPTION_FILE:
+		line->file = optarg;
+		return true;
+	case 'o':
+		override(line, optarg);
+		return true;
+	case OPTION_SPOOL:
+		override_spool(line, optarg);
+		return true;
+	case OPTION_JSON:
+		line->json = true;
+		return true;
+	case 'h':
+	case OPTION_HELP: {
+		char *name[] = {NULL, (char *)(uintptr_t)(line->command != NULL ? line->command->name : NULL)};
+		exit(help_main(line, name[1] != NULL ? 2 : 1, name));
+	}
+	default:
+		return false;
+	}
+}
+
+int
+command_option(struct command_line *line, int argc, char **argv, const char *letters,
+    const struct option *names)
+{
+	bool own_f = strchr(letters, 'f') != NULL;
+	char all[64];
+	int option;
+
+	snprintf(all, sizeof(all), "%s%so:h", letters, own_f ? "" : "f:");
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, all, names, NULL)) != -1) {
+		if (option == 'f' && own_f)
+			return option;
+		if (option == '?') {
+			command_misused(line, "no such option, or its argument is missing or too much",
+			    argv[optind - 1]);
+			return option;
+		}
+		if (!take_common(line, option))
+			return option;
+	}
+	return -1;
+}
+
+int
+command_misused(const struct command_line *line, const char *what, const char *text)
+{
+	const char *name = line->command != NULL ? line->command->name : "";
+
+	log_line("%s%s\"%s\": %s; psapi help%s%s says more", name, *name != '\0' ? ": " : "", text, what,
+	    *name != '\0' ? " " : "", name);
+	return EX_USAGE;
+}
+
+int
+command_configure(struct command_line *line)
+{
+	char error[1024];
+
+	if (config_load(&line->config, line->file, line->overrides, line->count, error,
+	        sizeof(error)) != 0) {
+		log_line("%s", error);
+		return EX_CONFIG;
+	}
+	line->configured = true;
+	return EX_OK;
+}
+
+int
+command_open(struct command_line *line)
+{
+	char why[512];
+	int status = command_configure(line);
+
+	if (status != EX_OK)
+		return status;
+	/* Not made here: what root makes in passing, the receiver could not write. */
+	if (spool_open(&line->spool, line->config.spool, false, why, sizeof(why)) != 0) {
+		int error = errno;
+		log_line("%s%s", why,
+		    error == ENOENT ? "; the receiver makes it when it starts, and --spool names another" : "");
+		return error == EACCES ? EX_NOPERM : EX_NOINPUT;
+	}
+	line->opened = true;
+	return EX_OK;
+}
+
+void
+command_close(struct command_line *line)
+{
+	if (line->opened)
+		spool_close(&line->spool);
+	if (line->configured)
+		config_free(&line->config);
+	line->opened = line->configured = false;
+}
+
+int
+command_lock(struct command_line *line)
+{
+	int lock = lock_take(&line->spool, false);
+
+	if (lock < 0 && errno == EWOULDBLOCK) {
+		log_line("%s: psapi drain or another is at work; waiting for it to finish",
+		    line->config.spool);
+		lock = lock_take(&line->spool, true);
+	}
+	if (lock >= 0)
+		return EX_OK; /* the descriptor is kept */
+	log_line("%s/%s: %s", line->config.spool, LOCK_FILE, strerror(errno));
+	return errno == EACCES ? EX_NOPERM : EX_CANTCREAT;
+}
+
+static bool
+exists(struct command_line *line, const char *name)
+{
+	return move_has(&line->spool, SPOOL_NEW, name) || move_has(&line->spool, SPOOL_FAILED, name) ||
+	    move_has(&line->spool, SPOOL_EVENTS, name);
+}
+
+bool
+command_find(struct command_line *line, const char *id, char name[SPOOL_NAME_SIZE])
+{
+	const char *slash = strrchr(id, '/');
+
+	if (*id != '\0' && spool_name(id, strlen(id), name) == 0 && exists(line, name))
+		return true;
+	slash = slash == NULL ? id : slash + 1;
+	if (strlen(slash) < SPOOL_NAME_SIZE && spool_name_valid(slash)) {
+		strcpy(name, slash);
+		if (exists(line, name))
+			return true;
+	}
+	log_line("%s: no such event in %s; psapi list --all shows all", id, line->config.spool);
+	return false;
+}
+
+int
+command_failed(struct command_line *line, enum spool_dir dir, const char *name)
+{
+	char why[1024];
+	int error = errno;
+
+	move_explain(&line->spool, dir, name, why, sizeof(why));
+	log_line("%s", why);
+	return error == EPERM || error == EACCES ? EX_NOPERM : EX_IOERR;
+}
+
+const char *
+command_id(const char *webhook_id, const char *name)
+{
+	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-";
+
+	return *webhook_id != '-' && strspn(webhook_id, plain) == strlen(webhook_id) ? webhook_id : name;
+}
+
+int64_t
+command_clock(void)
+{
+	return time(NULL);
+}

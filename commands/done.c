@@ -1,0 +1,47 @@
+/* psapi done: out of new or failed by hand. */
+#define _GNU_SOURCE
+#include <sysexits.h>
+
+#include "commands/command.h"
+#include "log.h"
+#include "moves.h"
+
+static int
+finish(struct command_line *line, const char *id)
+{
+	struct spool *spool = &line->spool;
+	char name[SPOOL_NAME_SIZE];
+
+	if (!command_find(line, id, name))
+		return EX_NOINPUT;
+	enum spool_dir from = move_has(spool, SPOOL_NEW, name) ? SPOOL_NEW : SPOOL_FAILED;
+	if (!move_has(spool, from, name)) {
+		log_line("%s: is neither in new/ nor in failed/: it was handled", id);
+		return EX_DATAERR;
+	}
+	/* Its record must be on the disk before the event leaves: else it could come again. */
+	if (move_link(spool, from, SPOOL_EVENTS, name) != 0)
+		return command_failed(line, from, name);
+	if (spool_sync(spool, SPOOL_EVENTS) != 0)
+		return EX_IOERR;
+	return move_done(spool, name) == 0 ? EX_OK : command_failed(line, from, name);
+}
+
+int
+done_main(struct command_line *line, int argc, char **argv)
+{
+	static const struct option names[] = {COMMON_OPTIONS};
+
+	if (command_option(line, argc, argv, "", names) != -1)
+		return EX_USAGE;
+	if (optind == argc)
+		return command_misused(line, "which event? psapi list shows ids", "done");
+	int status = command_open(line);
+	if (status == EX_OK)
+		status = command_lock(line);
+	for (int i = optind, locked = status; i < argc && locked == EX_OK; i++) {
+		int result = finish(line, argv[i]);
+		status = result != EX_OK ? result : status;
+	}
+	return status;
+}

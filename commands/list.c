@@ -1,0 +1,166 @@
+/* psapi list: events as a table, or one JSON object a line. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "commands/command.h"
+#include "commands/select.h"
+#include "listing.h"
+#include "log.h"
+#include "terminal.h"
+#include "times.h"
+
+enum which { OPEN, NEW, WAITING, FAILED, ALL };
+
+/* What is known of a listed event. */
+struct row {
+	const char *name;
+	const struct entry *entry;
+	enum status status;
+	struct state state;
+};
+
+static void
+print_row_json(const struct row *row)
+{
+	const struct event *event = &row->entry->event;
+	char due[TIME_TEXT_SIZE] = "", failed[TIME_TEXT_SIZE] = "";
+
+	if (row->state.due_at != 0)
+		time_text(row->state.due_at, due);
+	if (row->state.failed_at != 0)
+		time_text(row->state.failed_at, failed);
+	json_t *object = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:i}", "status", status_text(row->status),
+	    "type", event->type, "npn", event->npn, "timestamp", event->timestamp, "received_at",
+	    row->entry->received_at, "file", row->name, "event_id", event->id, "tries", row->state.tries);
+	/* An id that is no UTF-8 is known by its file name. */
+	json_object_set_new(object, "webhook_id", json_string(row->entry->id));
+	if (*due != '\0')
+		json_object_set_new(object, "due_at", json_string(due));
+	if (*failed != '\0')
+		json_object_set_new(object, "failed_at", json_string(failed));
+	if (*row->state.reason != '\0')
+		json_object_set_new(object, "reason", json_string(row->state.reason));
+	print_json(object);
+}
+
+static void
+print_row(const struct row *row)
+{
+	static const enum colour colours[] = {COLOUR_NONE, COLOUR_WARN, COLOUR_BAD, COLOUR_DIM};
+	const struct event *event = &row->entry->event;
+	char due[TIME_TEXT_SIZE];
+
+	printf("%-24s  %s%-7s%s  %-32s  %-10s  %-24s  %s", column(row->entry->received_at),
+	    colour(colours[row->status]), status_text(row->status), colour(COLOUR_NONE),
+	    column(event->type), column(event->npn), column(event->timestamp),
+	    command_id(row->entry->id, row->name));
+	if (row->status == STATUS_WAITING && row->state.due_at != 0) {
+		time_text(row->state.due_at, due);
+		printf("  due %s", due);
+	}
+	if (*row->state.reason != '\0')
+		printf("  (%s)", column(row->state.reason));
+	putchar('\n');
+}
+
+static void
+print_head(void)
+{
+	printf("%s%-24s  %-7s  %-32s  %-10s  %-24s  %s%s\n", colour(COLOUR_BOLD), "RECEIVED", "STATUS",
+	    "TYPE", "NPN", "EVENT TIME", "ID", colour(COLOUR_NONE));
+}
+
+static int
+collect(struct command_line *line, enum which which, const struct selection *selection,
+    struct listing *listing)
+{
+	struct spool *spool = &line->spool;
+	int64_t since = selection->since;
+	int result = 0;
+
+	if (which == ALL)
+		result = listing_add(listing, spool, SPOOL_EVENTS, SPOOL_EVENTS, since);
+	/* What events/ lacks is on its way in, or was put there by hand. */
+	enum spool_dir unless = which == ALL ? SPOOL_EVENTS : SPOOL_NEW;
+	if (result == 0 && which != FAILED)
+		result = listing_add(listing, spool, SPOOL_NEW, unless, since);
+	if (result == 0 && (which == OPEN || which == FAILED || which == ALL))
+		result = listing_add(listing, spool, SPOOL_FAILED, unless, since);
+	listing_sort(listing);
+	return result;
+}
+
+/* Print one file, if it is meant. What is no event is for drain and verify to complain of. */
+static void
+list_one(struct command_line *line, enum which which, const struct selection *selection,
+    enum spool_dir dir, const char *name)
+{
+	struct row row = {.name = name};
+	struct entry entry;
+	const char *why;
+
+	row.status = status_of(&line->spool, name, &row.state);
+	if (which == WAITING && row.status != STATUS_WAITING)
+		return;
+	if (entry_read_named(&line->spool, dir, name, &entry, &why) != ENTRY_OK)
+		return;
+	row.entry = &entry;
+	if (selection_matches(selection, &entry)) {
+		if (line->json)
+			print_row_json(&row);
+		else
+			print_row(&row);
+	}
+	entry_free(&entry);
+}
+
+static int
+list(struct command_line *line, enum which which, const struct selection *selection)
+{
+	int status = command_open(line);
+	struct listing *listing = status == EX_OK ? listing_new() : NULL;
+
+	if (status != EX_OK)
+		return status;
+	if (listing == NULL || collect(line, which, selection, listing) != 0) {
+		log_line("%s: %s", line->config.spool, strerror(errno));
+		listing_free(listing);
+		return EX_IOERR;
+	}
+	if (!line->json && listing_size(listing) > 0)
+		print_head();
+	for (size_t i = 0; i < listing_size(listing); i++)
+		list_one(line, which, selection, listing_dir(listing, i), listing_name(listing, i));
+	listing_free(listing);
+	return EX_OK;
+}
+
+int
+list_main(struct command_line *line, int argc, char **argv)
+{
+	enum { OPTION_NEW = OPTION_OWN, OPTION_WAITING, OPTION_FAILED, OPTION_ALL };
+	static const struct option names[] = {{"new", no_argument, NULL, OPTION_NEW},
+		{"waiting", no_argument, NULL, OPTION_WAITING},
+		{"failed", no_argument, NULL, OPTION_FAILED}, {"all", no_argument, NULL, OPTION_ALL},
+		SELECT_OPTIONS, COMMON_OPTIONS};
+	static const enum which meant[] = {NEW, WAITING, FAILED, ALL};
+	struct selection selection = {0};
+	enum which which = OPEN;
+
+	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;) {
+		if (option >= OPTION_NEW && option <= OPTION_ALL) {
+			if (which != OPEN)
+				return command_misused(line, "only one of --new, --waiting, --failed, --all",
+				    argv[optind - 1]);
+			which = meant[option - OPTION_NEW];
+		} else if (select_option(line, option, &selection) != EX_OK) {
+			return EX_USAGE;
+		}
+	}
+	if (optind < argc)
+		return command_misused(line, "list takes options alone; show takes an ID", argv[optind]);
+	return list(line, which, &selection);
+}

@@ -1,0 +1,107 @@
+/*
+ * psapi retry: failed events back to new. The state goes first, so that nothing of the
+ * failure clings to the new try; then link, sync, unlink, with one sync for all.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "commands/command.h"
+#include "listing.h"
+#include "log.h"
+#include "moves.h"
+#include "state.h"
+
+/* The state is reset, and the event is in new/ as well: the first half of a move. */
+static int
+link_back(struct command_line *line, const char *name)
+{
+	if (state_remove(&line->spool, name) != 0)
+		return command_failed(line, SPOOL_STATE, name);
+	if (move_link(&line->spool, SPOOL_FAILED, SPOOL_NEW, name) != 0)
+		return command_failed(line, SPOOL_FAILED, name);
+	return EX_OK;
+}
+
+static int
+retry_listed(struct command_line *line, const struct listing *failed)
+{
+	int status = EX_OK;
+	size_t linked = 0;
+
+	for (; linked < listing_size(failed) && status == EX_OK; linked++)
+		status = link_back(line, listing_name(failed, linked));
+	if (status != EX_OK)
+		linked--;
+	if (linked == 0)
+		return status;
+	if (spool_sync(&line->spool, SPOOL_NEW) != 0)
+		return EX_IOERR;
+	for (size_t i = 0; i < linked; i++)
+		if (move_drop(&line->spool, SPOOL_FAILED, listing_name(failed, i)) != 0)
+			return command_failed(line, SPOOL_FAILED, listing_name(failed, i));
+	printf("%zu back to new\n", linked);
+	return status;
+}
+
+static int
+retry_all(struct command_line *line)
+{
+	struct listing *failed = listing_new();
+	int status;
+
+	if (failed == NULL || listing_add(failed, &line->spool, SPOOL_FAILED, SPOOL_FAILED, 0) != 0) {
+		log_line("%s/failed: %s", line->config.spool, strerror(errno));
+		status = EX_IOERR;
+	} else {
+		status = retry_listed(line, failed);
+	}
+	listing_free(failed);
+	return status;
+}
+
+static int
+retry(struct command_line *line, const char *id)
+{
+	char name[SPOOL_NAME_SIZE];
+
+	if (!command_find(line, id, name))
+		return EX_NOINPUT;
+	if (!move_has(&line->spool, SPOOL_FAILED, name)) {
+		log_line("%s: has not failed: %s", id, move_has(&line->spool, SPOOL_NEW, name) ?
+		        "it waits in new/ already" :
+		        "it was handled; psapi replay handles it again");
+		return EX_DATAERR;
+	}
+	int status = link_back(line, name);
+	if (status == EX_OK && move(&line->spool, SPOOL_FAILED, SPOOL_NEW, name) != 0)
+		status = command_failed(line, SPOOL_FAILED, name);
+	return status;
+}
+
+int
+retry_main(struct command_line *line, int argc, char **argv)
+{
+	static const struct option names[] = {{"all", no_argument, NULL, OPTION_OWN}, COMMON_OPTIONS};
+	bool all = false;
+
+	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;) {
+		if (option == '?')
+			return EX_USAGE;
+		all = true;
+	}
+	if (all == (optind < argc))
+		return command_misused(line, "either IDs or --all", all ? argv[optind] : "retry");
+	int status = command_open(line);
+	if (status == EX_OK)
+		status = command_lock(line);
+	if (status == EX_OK && all)
+		return retry_all(line);
+	for (int i = optind, locked = status; i < argc && locked == EX_OK; i++) {
+		int result = retry(line, argv[i]);
+		status = result != EX_OK ? result : status;
+	}
+	return status;
+}

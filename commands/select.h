@@ -1,0 +1,19 @@
+/* --type, --npn, --since: the events that list and replay mean. */
+#ifndef PSAPI_SELECT_H
+#define PSAPI_SELECT_H
+
+#include "commands/command.h"
+#include "listing.h"
+
+enum { OPTION_TYPE = 512, OPTION_NPN, OPTION_SINCE };
+
+#define SELECT_OPTIONS                                                                             \
+	{"type", required_argument, NULL, OPTION_TYPE}, {"npn", required_argument, NULL, OPTION_NPN},  \
+	{                                                                                              \
+		"since", required_argument, NULL, OPTION_SINCE                                             \
+	}
+
+/* Take one of them. Returns EX_OK, or EX_USAGE for any other option ('?' said why). */
+int select_option(const struct command_line *line, int option, struct selection *selection);
+
+#endif

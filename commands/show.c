@@ -1,0 +1,190 @@
+/* psapi show: all that is known of an event; or the bytes that were signed. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "commands/command.h"
+#include "listing.h"
+#include "log.h"
+#include "terminal.h"
+#include "times.h"
+
+static void
+print_field(const char *name, const char *value)
+{
+	if (*value != '\0')
+		printf("%s%-12s%s %s\n", colour(COLOUR_BOLD), name, colour(COLOUR_NONE), column(value));
+}
+
+static void
+print_status(enum status status, const struct state *state)
+{
+	char text[512], at[TIME_TEXT_SIZE] = "";
+
+	if (status == STATUS_FAILED && state->failed_at != 0)
+		time_text(state->failed_at, at);
+	if (status == STATUS_WAITING && state->due_at != 0)
+		time_text(state->due_at, at);
+	snprintf(text, sizeof(text), "%s%s%s%s%s", status_text(status),
+	    *at == '\0'               ? "" :
+	    status == STATUS_WAITING  ? ", due " :
+	                                " at ",
+	    at, *state->reason != '\0' ? ": " : "", state->reason);
+	print_field("status", text);
+}
+
+static void
+print_tries(const struct state *state)
+{
+	char text[64], at[TIME_TEXT_SIZE] = "never";
+
+	if (state->tries == 0)
+		return;
+	if (state->tried_at != 0)
+		time_text(state->tried_at, at);
+	snprintf(text, sizeof(text), "%d, the last at %s", state->tries, at);
+	print_field("tries", text);
+	print_field("handler", state->handler);
+	if (*state->said == '\0')
+		return;
+	printf("%sstandard error, its end:%s\n", colour(COLOUR_BOLD), colour(COLOUR_NONE));
+	print_escaped(state->said, strlen(state->said));
+	if (state->said[strlen(state->said) - 1] != '\n')
+		putchar('\n');
+}
+
+static void
+print_evidence(const struct entry *entry, const char *path)
+{
+	char signed_at[TIME_TEXT_SIZE];
+
+	print_field("type", entry->event.type);
+	print_field("npn", entry->event.npn);
+	print_field("run date", entry->event.run_date);
+	print_field("event time", entry->event.timestamp);
+	print_field("event id", entry->event.id);
+	print_field("received", entry->received_at);
+	time_text(atoll(entry->timestamp), signed_at);
+	print_field("signed", signed_at);
+	print_field("signature", entry->signature);
+	print_field("file", path);
+}
+
+/* The body, indented where that changes nothing but white space. */
+static void
+print_body(const struct entry *entry)
+{
+	json_t *root = json_loadb(entry->body, entry->body_length, JSON_ALLOW_NUL, NULL);
+	char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+
+	if (text != NULL)
+		puts(text);
+	else
+		print_escaped(entry->body, entry->body_length);
+	if (text == NULL && entry->body_length > 0)
+		putchar('\n');
+	free(text);
+	json_decref(root);
+}
+
+static void
+print_json_of(const struct entry *entry, enum status status, const struct state *state,
+    const char *path)
+{
+	json_t *object = json_object();
+	char due[TIME_TEXT_SIZE], failed[TIME_TEXT_SIZE];
+
+	json_object_set_new(object, "webhook_id", json_string(entry->id));
+	json_object_set_new(object, "status", json_string(status_text(status)));
+	json_object_set_new(object, "file", json_string(path));
+	json_object_set_new(object, "received_at", json_string(entry->received_at));
+	json_object_set_new(object, "webhook_timestamp", json_string(entry->timestamp));
+	json_object_set_new(object, "webhook_signature", json_string(entry->signature));
+	json_object_set_new(object, "tries", json_integer(state->tries));
+	time_text(state->due_at, due);
+	time_text(state->failed_at, failed);
+	if (state->due_at != 0)
+		json_object_set_new(object, "due_at", json_string(due));
+	if (state->failed_at != 0)
+		json_object_set_new(object, "failed_at", json_string(failed));
+	if (*state->handler != '\0')
+		json_object_set_new(object, "handler", json_string(state->handler));
+	if (*state->reason != '\0')
+		json_object_set_new(object, "reason", json_string(state->reason));
+	if (*state->said != '\0')
+		json_object_set_new(object, "stderr", json_string(state->said));
+	json_t *event = json_loadb(entry->body, entry->body_length,
+	    JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
+	json_object_set_new(object, "event", event != NULL ? event : json_null());
+	print_json(object);
+}
+
+static void
+print_raw(const struct entry *entry)
+{
+	if (isatty(STDOUT_FILENO))
+		print_escaped(entry->body, entry->body_length);
+	else
+		fwrite(entry->body, 1, entry->body_length, stdout);
+}
+
+static int
+show(struct command_line *line, const char *id, bool raw)
+{
+	static const enum spool_dir dirs[] = {[STATUS_NEW] = SPOOL_NEW, [STATUS_WAITING] = SPOOL_NEW,
+		[STATUS_FAILED] = SPOOL_FAILED, [STATUS_HANDLED] = SPOOL_EVENTS};
+	char name[SPOOL_NAME_SIZE], path[4096 + SPOOL_NAME_SIZE];
+	struct entry entry;
+	struct state state;
+	const char *why;
+
+	if (!command_find(line, id, name))
+		return EX_NOINPUT;
+	enum status status = status_of(&line->spool, name, &state);
+	snprintf(path, sizeof(path), "%s/%s/%s", line->config.spool, spool_dir_names[dirs[status]], name);
+	enum entry_result result = entry_read_named(&line->spool, dirs[status], name, &entry, &why);
+	if (result != ENTRY_OK) {
+		log_line("%s: %s", path, why);
+		return result == ENTRY_ODD ? EX_DATAERR : errno == EACCES ? EX_NOPERM : EX_NOINPUT;
+	}
+	if (raw) {
+		print_raw(&entry);
+	} else if (line->json) {
+		print_json_of(&entry, status, &state, path);
+	} else {
+		print_field("webhook-id", entry.id);
+		print_status(status, &state);
+		print_evidence(&entry, path);
+		print_tries(&state);
+		print_body(&entry);
+	}
+	entry_free(&entry);
+	return EX_OK;
+}
+
+int
+show_main(struct command_line *line, int argc, char **argv)
+{
+	static const struct option names[] = {{"raw", no_argument, NULL, OPTION_OWN}, COMMON_OPTIONS};
+	bool raw = false;
+
+	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;) {
+		if (option == '?')
+			return EX_USAGE;
+		raw = true;
+	}
+	if (optind == argc)
+		return command_misused(line, "which event? psapi list shows ids", "show");
+	int status = command_open(line);
+	for (int i = optind, worst = status; i < argc && status == EX_OK; i++) {
+		if (i > optind && !raw && !line->json)
+			putchar('\n');
+		worst = show(line, argv[i], raw);
+		status = worst != EX_OK ? worst : status;
+	}
+	return status;
+}

@@ -1,0 +1,75 @@
+/*
+ * psapi: the operator's command. Owns main(): the options before the subcommand, and
+ * dispatch over the table in commands/table.c; each subcommand is a file beside it.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "commands/command.h"
+#include "log.h"
+
+#ifndef PSAPI_VERSION
+#define PSAPI_VERSION "unknown"
+#endif
+
+/* Cron and others may start us with 0 to 2 closed; a file of the spool must not take their place. */
+static int
+hold_standard_descriptors(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return -1;
+	return 0;
+}
+
+static int
+dispatch(struct command_line *line, int argc, char **argv)
+{
+	if (argc < 1) {
+		log_line("no subcommand; psapi help lists them");
+		return EX_USAGE;
+	}
+	for (const struct command *c = commands; c->name != NULL; c++) {
+		if (strcmp(c->name, argv[0]) != 0)
+			continue;
+		line->command = c;
+		optind = 0; /* getopt(3): begin anew */
+		int status = c->run(line, argc, argv);
+		command_close(line);
+		return status;
+	}
+	return command_misused(line, "no such subcommand", argv[0]);
+}
+
+/* What was printed has arrived, or the exit status says that it has not. */
+static int
+flush(int status)
+{
+	if (fflush(stdout) == 0 || errno == EPIPE)
+		return status;
+	log_line("standard output: %s", strerror(errno));
+	return status == EX_OK ? EX_IOERR : status;
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct option names[] = {{"version", no_argument, NULL, 'V'}, COMMON_OPTIONS};
+	struct command_line line = {0};
+
+	if (hold_standard_descriptors() != 0)
+		return EX_OSERR;
+	log_program("psapi");
+	for (int option; (option = command_option(&line, argc, argv, "+V", names)) != -1;) {
+		if (option != 'V')
+			return EX_USAGE;
+		puts("psapi " PSAPI_VERSION);
+		return flush(EX_OK);
+	}
+	return flush(dispatch(&line, argc - optind, argv + optind));
+}

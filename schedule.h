@@ -1,0 +1,74 @@
+/*
+ * Which event comes next: order, lanes, when a retry is due, what an exit status
+ * means. No I/O; the clock is a parameter.
+ */
+#ifndef PSAPI_SCHEDULE_H
+#define PSAPI_SCHEDULE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Seconds from the end of try number tries (from 1) to the next. */
+int64_t schedule_backoff(int tries);
+
+/*
+ * Whether an entry of new/ is work already: it is recorded in events/ as the same
+ * file, or was last written 60 s ago (Unix seconds). What is neither is on its
+ * way in, and its sender has no answer yet.
+ */
+bool schedule_accepted(bool recorded, int64_t written, int64_t now);
+
+enum verdict {
+	VERDICT_DONE,
+	VERDICT_LATER, /* a retry, schedule_backoff() from now */
+	VERDICT_FAILED /* failed/ */
+};
+
+/*
+ * What the end of a handler's run number tries says of its event. status is
+ * wait(2)'s; timed_out: we ended it.
+ */
+enum verdict schedule_verdict(int status, bool timed_out, int tries, long long max_tries);
+
+/* Events that wait, in order. */
+struct schedule;
+
+struct task {
+	int64_t when; /* the event's time, nanoseconds: the order */
+	int64_t due;  /* not before, Unix seconds */
+	uint64_t lane;
+	uint32_t name; /* schedule_name() */
+	uint32_t next; /* in its lane */
+};
+
+/* An empty schedule, or NULL without memory. */
+struct schedule *schedule_new(void);
+void schedule_free(struct schedule *schedule);
+
+/* Add an event. Returns 0, or -1 without memory. About 40 bytes and its name each. */
+int schedule_add(struct schedule *schedule, const char *name, int64_t when, int64_t due,
+    uint64_t lane);
+
+/* All are added: put them in order, by when, then by name. Returns 0, or -1 without memory. */
+int schedule_sort(struct schedule *schedule);
+
+size_t schedule_size(const struct schedule *schedule);
+
+/*
+ * The earliest event whose lane is free and that is due at now (Unix seconds), or
+ * NULL. Its lane is taken until schedule_release(). A lane whose next event is not due
+ * waits as a whole: nothing in it is handed out any more.
+ */
+const struct task *schedule_next(struct schedule *schedule, int64_t now);
+
+/*
+ * The task is through. goes_on: so is its event, done or failed, and the next of
+ * its lane may follow; else that waits, and with it the lane.
+ */
+void schedule_release(struct schedule *schedule, const struct task *task, bool goes_on);
+
+/* The name that was added. Owned by the schedule. */
+const char *schedule_name(const struct schedule *schedule, const struct task *task);
+
+#endif
