@@ -139,12 +139,15 @@ follow(struct attempts *attempts, bool there, struct stat *st)
 	return 0;
 }
 
+/* By the clock of now: a slow request began long before. A clock that was set back counts not. */
 static bool
-written_lately(const struct stat *st, const struct timespec *now)
+written_lately(const struct stat *st)
 {
-	long long age = (now->tv_sec - st->st_mtim.tv_sec) * 1000LL +
-	    (now->tv_nsec - st->st_mtim.tv_nsec) / 1000000;
+	struct timespec now;
 
+	clock_gettime(CLOCK_REALTIME, &now);
+	long long age = (now.tv_sec - st->st_mtim.tv_sec) * 1000LL +
+	    (now.tv_nsec - st->st_mtim.tv_nsec) / 1000000;
 	return age >= 0 && age < REJECTED_EVERY_MS;
 }
 
@@ -157,8 +160,7 @@ append(struct attempts *attempts, const struct attempt *attempt)
 
 	bool anyones = strcmp(attempt->outcome, "rejected") == 0 ||
 	    strcmp(attempt->outcome, "ignored") == 0;
-	if (there && anyones &&
-	    written_lately(&st, &attempt->at)) {
+	if (there && anyones && written_lately(&st)) {
 		attempts->suppressed++;
 		return;
 	}

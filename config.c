@@ -4,7 +4,8 @@
  *
  * The file is KEY=VALUE lines, fit for systemd's EnvironmentFile= and for "."
  * in a shell: blank lines and lines that begin with # are skipped, a value may
- * be enclosed in one pair of single or double quotes, nothing is expanded.
+ * be enclosed in one pair of single or double quotes, "export" before a key is
+ * passed over, nothing is expanded.
  */
 #define _GNU_SOURCE
 #include "config.h"
@@ -116,6 +117,8 @@ read_line(struct raw *raw, char *line, const char *source, char *error, size_t s
 		return -1;
 	}
 	*equals = '\0';
+	if (strncmp(text, "export ", 7) == 0)
+		text = trim(text + 7);
 	int i = find(text, strlen(text));
 	if (i >= 0)
 		return set(raw, i, unquote(trim(equals + 1)), source);

@@ -135,12 +135,49 @@ odd_data(const char *type, const json_t *data)
 	return NULL;
 }
 
-void
-event_read(const void *body, size_t length, struct event *event)
+/* How deep a value nests: 0 for a scalar. */
+static size_t
+depth_of(const json_t *value)
+{
+	size_t deepest = 0;
+	json_t *member;
+	const char *key;
+	size_t i;
+
+	json_object_foreach ((json_t *)(uintptr_t)value, key, member) {
+		size_t depth = depth_of(member);
+		deepest = depth > deepest ? depth : deepest;
+	}
+	json_array_foreach (value, i, member) {
+		size_t depth = depth_of(member);
+		deepest = depth > deepest ? depth : deepest;
+	}
+	return json_is_object(value) || json_is_array(value) ? deepest + 1 : 0;
+}
+
+/*
+ * Parse a body that can be parsed again inside the object of a spool file, one
+ * level down. Jansson stops at JSON_PARSER_MAX_DEPTH; shorter ones cannot reach it.
+ */
+static json_t *
+parse(const void *body, size_t length)
 {
 	json_error_t error;
 	json_t *root = json_loadb(body, length,
 	    JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
+
+	if (root != NULL && length >= 2 * JSON_PARSER_MAX_DEPTH &&
+	    depth_of(root) >= JSON_PARSER_MAX_DEPTH) {
+		json_decref(root);
+		root = NULL;
+	}
+	return root;
+}
+
+void
+event_read(const void *body, size_t length, struct event *event)
+{
+	json_t *root = parse(body, length);
 
 	memset(event, 0, sizeof(*event));
 	event->queue = QUEUE_FAILED;

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "receive.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -212,6 +213,10 @@ check_form(struct examination *x)
 	x->message.timestamp_length = length[1];
 	x->signatures = value_of(x, HTTP_WEBHOOK_SIGNATURE);
 	x->signatures_length = length[2];
+	if (x->message.id_length == 0) {
+		snprintf(x->detail, sizeof(x->detail), "the webhook-id header holds no id");
+		return MALFORMED_HEADER;
+	}
 	if (!timestamp_parse(x->message.timestamp, x->message.timestamp_length, &seconds)) {
 		snprintf(x->detail, sizeof(x->detail),
 		    "webhook-timestamp must be Unix seconds, digits alone");
@@ -346,7 +351,10 @@ explain(struct examination *x, const char *name)
 	iso_time(x->now, at);
 	line_begin(&line, text, sizeof(text));
 	line_add(&line, "{\"tries\":0,\"failed_at\":\"%s\",\"reason\":\"%s\"}\n", at, x->event.odd);
-	return line.cut ? -1 : spool_write_state(x->receiver->spool, name, text);
+	if (!line.cut && spool_write_state(x->receiver->spool, name, text) == 0)
+		return 0;
+	log_line("state/%s: %s", name, strerror(errno));
+	return -1;
 }
 
 static enum verdict
@@ -411,7 +419,7 @@ store(struct examination *x)
 	if (spool_is_full(x->receiver->spool, x->receiver->config->min_free))
 		return verdict_of(x, SPOOL_FULL);
 	if (x->event.queue == QUEUE_FAILED && explain(x, name) != 0)
-		return verdict_of(x, SPOOL_ERROR);
+		return verdict_of(x, errno == ENOSPC || errno == EDQUOT ? SPOOL_FULL : SPOOL_ERROR);
 	enum verdict verdict = store_as(x, name);
 	if (verdict == ACCEPTED && x->event.odd != NULL)
 		snprintf(x->detail, sizeof(x->detail),

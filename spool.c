@@ -148,10 +148,11 @@ spool_name(const void *id, size_t length, char name[SPOOL_NAME_SIZE])
 	return 0;
 }
 
-static bool
-is_upper_hex(char c)
+/* The value of an upper-case hex digit, or -1. */
+static int
+hex_value(char c)
 {
-	return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F');
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 bool
@@ -159,16 +160,21 @@ spool_name_valid(const char *name)
 {
 	size_t length = strlen(name);
 
-	if (length < 6 || length >= SPOOL_NAME_SIZE || strcmp(name + length - 5, ".json") != 0)
+	if (length < 6 || strcmp(name + length - 5, ".json") != 0)
 		return false;
 	length -= 5;
 	if (strncmp(name, "%sha256-", 8) == 0)
 		return length == 8 + 64 && strspn(name + 8, "0123456789abcdef") == 64;
+	if (length > NAME_ENCODED_MAX)
+		return false;
 	for (size_t i = 0; i < length; i++) {
 		if (is_plain((unsigned char)name[i]))
 			continue;
-		if (name[i] != '%' || i + 2 >= length || !is_upper_hex(name[i + 1]) ||
-		    !is_upper_hex(name[i + 2]))
+		if (name[i] != '%' || i + 2 >= length)
+			return false;
+		int high = hex_value(name[i + 1]), low = hex_value(name[i + 2]);
+		/* A byte that needs no encoding has one name alone: itself. */
+		if (high < 0 || low < 0 || is_plain((unsigned char)(high * 16 + low)))
 			return false;
 		i += 2;
 	}

@@ -362,7 +362,9 @@ base64_decode(const char *text, size_t length, void *data, size_t size)
 {
 	size_t written = 0;
 
-	if (mbedtls_base64_decode(data, size, &written, (const unsigned char *)text, length) != 0)
+	/* mbedTLS leaves out an incomplete group at the end. */
+	if (length % 4 != 0 ||
+	    mbedtls_base64_decode(data, size, &written, (const unsigned char *)text, length) != 0)
 		return -1;
 	return (long)written;
 }

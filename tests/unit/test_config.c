@@ -1,0 +1,386 @@
+/*
+ * Owns what config.h promises: which source wins, how the file is read, and that
+ * a bad setting is named with its value and where it came from.
+ */
+#include "helpers.h"
+
+#include "config.h"
+
+static const char *const keys[] = {"PSAPI_SPOOL", "PSAPI_SECRET_FILE", "PSAPI_TOLERANCE",
+	"PSAPI_MAX_BODY", "PSAPI_MIN_FREE", "PSAPI_LISTEN", "PSAPI_LISTEN_GROUP", "PSAPI_THREADS",
+	"PSAPI_READ_TIMEOUT", "PSAPI_HANDLERS", "PSAPI_HANDLER_TIMEOUT", "PSAPI_MAX_TRIES"};
+
+/* A directory, and no settings from whoever runs the tests. */
+static int
+setup(void **state)
+{
+	unsetenv("PSAPI_CONF");
+	for (size_t i = 0; i < ROWS(keys); i++)
+		unsetenv(keys[i]);
+	return sandbox_make(state);
+}
+
+#define CONFIG_TEST(name) cmocka_unit_test_setup_teardown(name, setup, sandbox_remove)
+
+static const char *
+conf(void **state, const char *text)
+{
+	const char *path = in(*state, "psapi.conf");
+
+	file_write(path, text, 0644);
+	return path;
+}
+
+/* Load what must be good. The caller frees it. */
+static struct config
+load(const char *file, const char *const *overrides, size_t count)
+{
+	struct config config;
+	char error[1024];
+
+	if (config_load(&config, file, overrides, count, error, sizeof(error)) != 0)
+		fail_msg("%s", error);
+	return config;
+}
+
+/* Load what must be refused, in words that contain all three. */
+static void
+expect_refusal(const char *file, const char *const *overrides, size_t count, const char *a,
+    const char *b, const char *c)
+{
+	struct config config;
+	char error[1024] = "";
+
+	if (config_load(&config, file, overrides, count, error, sizeof(error)) == 0)
+		fail_msg("\"%s\" was taken", b);
+	if (strstr(error, a) == NULL || strstr(error, b) == NULL || strstr(error, c) == NULL ||
+	    strchr(error, '\n') != NULL)
+		fail_msg("\"%s\" does not say \"%s\", \"%s\" and \"%s\"", error, a, b, c);
+}
+
+TEST(without_any_setting_the_defaults_are_those_of_the_documentation)
+{
+	struct config c = load(conf(state, ""), NULL, 0);
+
+	assert_string_equal(c.spool, "/var/spool/psapi");
+	assert_string_equal(c.secret_file, "/etc/psapi/secret");
+	assert_int_equal(c.tolerance, 300);
+	assert_int_equal(c.max_body, 1048576);
+	assert_int_equal(c.min_free, 67108864);
+	assert_string_equal(c.listen, "");
+	assert_string_equal(c.listen_group, "");
+	assert_int_equal(c.threads, 32);
+	assert_int_equal(c.read_timeout, 10);
+	assert_string_equal(c.handlers, "/etc/psapi/handlers.d");
+	assert_int_equal(c.handler_timeout, 300);
+	assert_int_equal(c.max_tries, 10);
+	config_free(&c);
+}
+
+TEST(every_setting_can_come_from_every_source)
+{
+	static const char text[] = "PSAPI_SPOOL=/s\nPSAPI_SECRET_FILE=/f\nPSAPI_TOLERANCE=1\n"
+				   "PSAPI_MAX_BODY=2\nPSAPI_MIN_FREE=3\nPSAPI_LISTEN=unix:/l\n"
+				   "PSAPI_LISTEN_GROUP=g\nPSAPI_THREADS=4\nPSAPI_READ_TIMEOUT=5\n"
+				   "PSAPI_HANDLERS=/h\nPSAPI_HANDLER_TIMEOUT=6\nPSAPI_MAX_TRIES=7";
+	char copy[sizeof(text)], *overrides[ROWS(keys)];
+	size_t n = 0;
+
+	strcpy(copy, text);
+	for (char *line = strtok(copy, "\n"); line != NULL; line = strtok(NULL, "\n"))
+		overrides[n++] = line;
+	assert_int_equal(n, ROWS(keys));
+	for (int source = 0; source < 3; source++) {
+		const char *file = conf(state, source == 0 ? text : "");
+		for (size_t i = 0; i < n; i++)
+			if (source == 1)
+				putenv(overrides[i]);
+		struct config c =
+		    load(file, (const char *const *)overrides, source == 2 ? n : 0);
+		for (size_t i = 0; i < n; i++)
+			unsetenv(keys[i]);
+		assert_string_equal(c.spool, "/s");
+		assert_string_equal(c.secret_file, "/f");
+		assert_int_equal(c.tolerance, 1);
+		assert_int_equal(c.max_body, 2);
+		assert_int_equal(c.min_free, 3);
+		assert_string_equal(c.listen, "unix:/l");
+		assert_string_equal(c.listen_group, "g");
+		assert_int_equal(c.threads, 4);
+		assert_int_equal(c.read_timeout, 5);
+		assert_string_equal(c.handlers, "/h");
+		assert_int_equal(c.handler_timeout, 6);
+		assert_int_equal(c.max_tries, 7);
+		config_free(&c);
+	}
+}
+
+TEST(the_command_line_wins_over_the_environment_over_the_file_over_the_default)
+{
+	static const char *const overrides[] = {"PSAPI_TOLERANCE=4", "PSAPI_TOLERANCE=5"};
+	const char *file = conf(state, "PSAPI_TOLERANCE=2\n");
+	struct config c = load(file, NULL, 0);
+
+	assert_int_equal(c.tolerance, 2);
+	config_free(&c);
+	setenv("PSAPI_TOLERANCE", "3", 1);
+	c = load(file, NULL, 0);
+	assert_int_equal(c.tolerance, 3);
+	config_free(&c);
+	c = load(file, overrides, 1);
+	assert_int_equal(c.tolerance, 4);
+	config_free(&c);
+	c = load(file, overrides, 2); /* the last one counts */
+	assert_int_equal(c.tolerance, 5);
+	config_free(&c);
+	c = load(conf(state, "PSAPI_TOLERANCE=7\nPSAPI_TOLERANCE=8\n"), overrides, 0);
+	assert_int_equal(c.tolerance, 3);
+	config_free(&c);
+	unsetenv("PSAPI_TOLERANCE");
+	c = load(file, NULL, 0);
+	assert_int_equal(c.tolerance, 8);
+	config_free(&c);
+}
+
+TEST(a_value_that_another_source_overrides_need_not_be_good)
+{
+	const char *file = conf(state, "PSAPI_TOLERANCE=soon\n");
+	static const char *const override = "PSAPI_TOLERANCE=60";
+	struct config c = load(file, &override, 1);
+
+	assert_int_equal(c.tolerance, 60);
+	config_free(&c);
+}
+
+TEST(the_file_is_read_as_a_shell_and_systemd_would)
+{
+	static const struct {
+		const char *text, *spool;
+	} rows[] = {
+		{"PSAPI_SPOOL=/a", "/a"},
+		{"PSAPI_SPOOL=/a\r\n", "/a"},
+		{"  PSAPI_SPOOL=/a  \n", "/a"},
+		{"PSAPI_SPOOL=\"/a b\"\n", "/a b"},
+		{"PSAPI_SPOOL='/a b'\n", "/a b"},
+		{"PSAPI_SPOOL='/a\"b'\n", "/a\"b"},
+		{"PSAPI_SPOOL=/a=b\n", "/a=b"},
+		{"PSAPI_SPOOL=/a#b\n", "/a#b"},
+		{"PSAPI_SPOOL=/$HOME\n", "/$HOME"},
+		{"\n\n# PSAPI_SPOOL=/b\n  # more\n; and more\nPSAPI_SPOOL=/a\n", "/a"},
+		{"PSAPI_SPOOL=/a\nHOME=/x\nPATH=\nMY_PSAPI_SPOOL=/b\npsapi_spool=/c\n", "/a"},
+	};
+
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		struct config c = load(conf(state, rows[i].text), NULL, 0);
+		if (strcmp(c.spool, rows[i].spool) != 0)
+			fail_msg("%s: \"%s\"", rows[i].text, c.spool);
+		config_free(&c);
+	}
+}
+
+TEST(a_key_that_is_meant_for_us_and_unknown_is_refused)
+{
+	static const struct {
+		const char *text, *key, *value, *source;
+	} rows[] = {
+		{"PSAPI_SPOOOL=/a\n", "PSAPI_SPOOOL", "/a", "psapi.conf:1"},
+		{"\n#\nPSAPI_=1\n", "PSAPI_", "1", "psapi.conf:3"},
+		{"PSAPI_SPOOL =/a\n", "PSAPI_SPOOL ", "/a", "psapi.conf:1"},
+		{"PSAPI_SPOOL\n", "PSAPI_SPOOL", "KEY=VALUE", "psapi.conf:1"},
+		{"PSAPI_TOLERANCE: 3\n", "PSAPI_TOLERANCE: 3", "KEY=VALUE", "psapi.conf:1"},
+	};
+
+	for (size_t i = 0; i < ROWS(rows); i++)
+		expect_refusal(conf(state, rows[i].text), NULL, 0, rows[i].key, rows[i].value,
+		    rows[i].source);
+}
+
+TEST(a_setting_behind_export_is_not_silently_ignored)
+{
+	const char *file = conf(state, "export PSAPI_TOLERANCE=60\n");
+	struct config config;
+	char error[1024];
+
+	if (config_load(&config, file, NULL, 0, error, sizeof(error)) == 0) {
+		assert_int_equal(config.tolerance, 60);
+		config_free(&config);
+	}
+}
+
+TEST(an_override_of_an_unknown_key_is_refused)
+{
+	static const char *const bad[] = {"PSAPI_SPOOOL=/a", "HOME=/a", "PSAPI_SPOOL", "=", "", "=/a",
+		"PSAPI_SPOO=/a", "psapi_spool=/a"};
+	const char *file = conf(state, "");
+
+	for (size_t i = 0; i < ROWS(bad); i++)
+		expect_refusal(file, &bad[i], 1, "command line", bad[i], "no such setting");
+}
+
+/* What each key does not take. */
+static const struct {
+	const char *key, *value, *why;
+} bad_values[] = {
+	{"PSAPI_SPOOL", "", "empty"},
+	{"PSAPI_SECRET_FILE", "", "empty"},
+	{"PSAPI_HANDLERS", "", "empty"},
+	{"PSAPI_TOLERANCE", "", "whole number from 1 "},
+	{"PSAPI_TOLERANCE", "0", "whole number from 1 "},
+	{"PSAPI_TOLERANCE", "-1", "whole number"},
+	{"PSAPI_TOLERANCE", "+1", "whole number"},
+	{"PSAPI_TOLERANCE", "5 minutes", "whole number"},
+	{"PSAPI_TOLERANCE", "300s", "whole number"},
+	{"PSAPI_TOLERANCE", "0x12c", "whole number"},
+	{"PSAPI_TOLERANCE", "3e2", "whole number"},
+	{"PSAPI_TOLERANCE", "300.0", "whole number"},
+	{"PSAPI_TOLERANCE", "1000000001", "to 1000000000"},
+	{"PSAPI_TOLERANCE", "99999999999999999999999", "to 1000000000"},
+	{"PSAPI_MAX_BODY", "0", "from 1 to 1073741824"},
+	{"PSAPI_MAX_BODY", "1M", "whole number"},
+	{"PSAPI_MAX_BODY", "1073741825", "from 1 to 1073741824"},
+	{"PSAPI_MIN_FREE", "64MB", "from 0 "},
+	{"PSAPI_THREADS", "0", "from 1 to 1024"},
+	{"PSAPI_THREADS", "1025", "from 1 to 1024"},
+	{"PSAPI_READ_TIMEOUT", "0", "from 1 to 3600"},
+	{"PSAPI_READ_TIMEOUT", "3601", "from 1 to 3600"},
+	{"PSAPI_HANDLER_TIMEOUT", "0", "from 1 to 86400"},
+	{"PSAPI_MAX_TRIES", "0", "from 1 to 1000"},
+	{"PSAPI_LISTEN", "unix:", "absolute path"},
+	{"PSAPI_LISTEN", "unix:run/psapi.sock", "absolute path"},
+	{"PSAPI_LISTEN", "/run/psapi.sock", "must be unix:/path"},
+	{"PSAPI_LISTEN", "unix/run", "must be unix:/path"},
+	{"PSAPI_LISTEN", "9000", "must be unix:/path"},
+	{"PSAPI_LISTEN", ":9000", "must be unix:/path"},
+	{"PSAPI_LISTEN", "0.0.0.0:9000", "must be unix:/path"},
+	{"PSAPI_LISTEN", "192.0.2.1:9000", "must be unix:/path"},
+	{"PSAPI_LISTEN", "localhost:9000", "must be unix:/path"},
+	{"PSAPI_LISTEN", "[::]:9000", "must be unix:/path"},
+	{"PSAPI_LISTEN", "127.0.0.1", "must be unix:/path"},
+	{"PSAPI_LISTEN", "127.0.0.1:", "port from 1 to 65535"},
+	{"PSAPI_LISTEN", "127.0.0.1:0", "port from 1 to 65535"},
+	{"PSAPI_LISTEN", "127.0.0.1:65536", "port from 1 to 65535"},
+	{"PSAPI_LISTEN", "127.0.0.1:99999999999999999999", "port from 1 to 65535"},
+	{"PSAPI_LISTEN", "127.0.0.1:http", "port from 1 to 65535"},
+	{"PSAPI_LISTEN", "127.0.0.1:80x", "port from 1 to 65535"},
+	{"PSAPI_LISTEN", "127.0.0.1:-1", "port from 1 to 65535"},
+};
+
+TEST(a_bad_value_is_named_with_its_key_and_source)
+{
+	for (size_t i = 0; i < ROWS(bad_values); i++) {
+		char line[256], said[256];
+		const char *override = line;
+		snprintf(line, sizeof(line), "%s=%s", bad_values[i].key, bad_values[i].value);
+		snprintf(said, sizeof(said), "%s=\"%s\" (", bad_values[i].key, bad_values[i].value);
+
+		expect_refusal(conf(state, line), NULL, 0, said, "psapi.conf:1)", bad_values[i].why);
+		const char *empty = conf(state, "");
+		expect_refusal(empty, &override, 1, said, "(command line)", bad_values[i].why);
+		setenv(bad_values[i].key, bad_values[i].value, 1);
+		expect_refusal(empty, NULL, 0, said, "(environment)", bad_values[i].why);
+		unsetenv(bad_values[i].key);
+	}
+}
+
+TEST(the_limits_of_each_number_are_taken)
+{
+	static const char *const good[] = {"PSAPI_TOLERANCE=1", "PSAPI_TOLERANCE=1000000000",
+		"PSAPI_MAX_BODY=1", "PSAPI_MAX_BODY=1073741824", "PSAPI_MIN_FREE=0",
+		"PSAPI_MIN_FREE=1152921504606846976", "PSAPI_THREADS=1", "PSAPI_THREADS=1024",
+		"PSAPI_READ_TIMEOUT=1", "PSAPI_READ_TIMEOUT=3600", "PSAPI_TOLERANCE=0300"};
+	const char *file = conf(state, "");
+
+	for (size_t i = 0; i < ROWS(good); i++) {
+		struct config c = load(file, &good[i], 1);
+		if (i == ROWS(good) - 1)
+			assert_int_equal(c.tolerance, 300); /* decimal, not octal */
+		config_free(&c);
+	}
+}
+
+TEST(listen_takes_a_unix_path_or_a_port_on_loopback)
+{
+	static const char *const good[] = {"", "unix:/run/psapi/psapi.sock", "unix:/s",
+		"127.0.0.1:1", "127.0.0.1:9000", "127.0.0.1:65535", "[::1]:9000"};
+	const char *file = conf(state, "");
+	char longest[200];
+
+	for (size_t i = 0; i < ROWS(good); i++) {
+		setenv("PSAPI_LISTEN", good[i], 1);
+		struct config c = load(file, NULL, 0);
+		assert_string_equal(c.listen, good[i]);
+		config_free(&c);
+	}
+	unsetenv("PSAPI_LISTEN");
+	for (int length = 96; length <= 97; length++) {
+		const char *override = longest;
+		snprintf(longest, sizeof(longest), "PSAPI_LISTEN=unix:/%0*d", length - 1, 0);
+		if (length == 97) {
+			expect_refusal(file, &override, 1, "PSAPI_LISTEN", "command line", "96 bytes");
+			continue;
+		}
+		struct config c = load(file, &override, 1);
+		config_free(&c);
+	}
+}
+
+TEST(a_file_that_was_named_must_be_there)
+{
+	const char *absent = in(*state, "absent.conf"), *directory = *state;
+
+	expect_refusal(absent, NULL, 0, "absent.conf", "No such file", "-f or PSAPI_CONF");
+	setenv("PSAPI_CONF", absent, 1);
+	expect_refusal(NULL, NULL, 0, "absent.conf", "No such file", "-f or PSAPI_CONF");
+	unsetenv("PSAPI_CONF");
+	expect_refusal(directory, NULL, 0, directory, "cannot be read", "");
+}
+
+TEST(the_named_file_wins_over_psapi_conf)
+{
+	const char *named = conf(state, "PSAPI_TOLERANCE=1\n"), *other = in(*state, "other.conf");
+
+	file_write(other, "PSAPI_TOLERANCE=2\n", 0644);
+	setenv("PSAPI_CONF", other, 1);
+	struct config c = load(NULL, NULL, 0);
+	assert_int_equal(c.tolerance, 2);
+	config_free(&c);
+	c = load(named, NULL, 0);
+	assert_int_equal(c.tolerance, 1);
+	config_free(&c);
+	unsetenv("PSAPI_CONF");
+}
+
+TEST(reading_leaves_no_descriptor_open)
+{
+	const char *good = conf(state, ""), *bad = in(*state, "bad.conf");
+	int before = descriptors();
+
+	file_write(bad, "PSAPI_X=1\n", 0644);
+	struct config c = load(good, NULL, 0);
+	config_free(&c);
+	expect_refusal(bad, NULL, 0, "PSAPI_X", "bad.conf:1", "no such setting");
+	assert_int_equal(descriptors(), before);
+}
+
+int
+main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		CONFIG_TEST(without_any_setting_the_defaults_are_those_of_the_documentation),
+		CONFIG_TEST(every_setting_can_come_from_every_source),
+		CONFIG_TEST(the_command_line_wins_over_the_environment_over_the_file_over_the_default),
+		CONFIG_TEST(a_value_that_another_source_overrides_need_not_be_good),
+		CONFIG_TEST(the_file_is_read_as_a_shell_and_systemd_would),
+		CONFIG_TEST(a_key_that_is_meant_for_us_and_unknown_is_refused),
+		CONFIG_TEST(a_setting_behind_export_is_not_silently_ignored),
+		CONFIG_TEST(an_override_of_an_unknown_key_is_refused),
+		CONFIG_TEST(a_bad_value_is_named_with_its_key_and_source),
+		CONFIG_TEST(the_limits_of_each_number_are_taken),
+		CONFIG_TEST(listen_takes_a_unix_path_or_a_port_on_loopback),
+		CONFIG_TEST(a_file_that_was_named_must_be_there),
+		CONFIG_TEST(the_named_file_wins_over_psapi_conf),
+		CONFIG_TEST(reading_leaves_no_descriptor_open),
+	};
+
+	return cmocka_run_group_tests_name("config", tests, NULL, NULL);
+}
