@@ -8,13 +8,15 @@
 
 #include <string.h>
 
+#include "entry.h"
 #include "hold.h"
 #include "log.h"
+#include "times.h"
 #include "verify.h"
 
 /* The body of a held request, as a stream. */
 struct body {
-	const unsigned char *bytes;
+	const char *bytes;
 	size_t left;
 };
 
@@ -36,34 +38,35 @@ read_body(void *stream, void *buffer, size_t size)
  * was logged when it arrived, not one more at every run of drain.
  */
 static bool
-is_proven(struct receiver *receiver, const struct held *held)
+is_proven(struct receiver *receiver, const struct entry *held)
 {
 	const struct keyring *keyring = secrets_borrow(receiver->secrets);
-	const struct evidence *e = &held->evidence;
-	struct message message = {e->id, e->id_length, e->timestamp, e->timestamp_length,
-		held->body, held->length};
+	struct message message = {held->id, strlen(held->id), held->timestamp,
+		strlen(held->timestamp), held->body, held->body_length};
 	struct verification verification;
 
 	bool proven = keyring != NULL &&
-	    verify(keyring, &message, e->signature, e->signature_length, e->received_at.tv_sec,
-	        receiver->config->tolerance, &verification) == VERIFY_OK;
+	    verify(keyring, &message, held->signature, strlen(held->signature),
+	        held->received / NANOSECONDS, receiver->config->tolerance, &verification) == VERIFY_OK;
 	secrets_return(receiver->secrets, keyring);
 	return proven;
 }
 
 /* Returns the HTTP status that receive() would have answered. */
 static int
-replay(struct receiver *receiver, const struct held *held)
+replay(struct receiver *receiver, const struct entry *held)
 {
-	struct body body = {held->body, held->length};
+	struct body body = {held->body, held->body_length};
 	struct request request = {.read = read_body, .stream = &body};
+	struct timespec arrival = {.tv_sec = held->received / NANOSECONDS,
+		.tv_nsec = held->received % NANOSECONDS};
 	struct reply reply;
 
 	request.value[REQUEST_METHOD] = "POST";
-	request.value[HTTP_WEBHOOK_ID] = held->evidence.id;
-	request.value[HTTP_WEBHOOK_TIMESTAMP] = held->evidence.timestamp;
-	request.value[HTTP_WEBHOOK_SIGNATURE] = held->evidence.signature;
-	receive(receiver, &request, held->evidence.received_at, &reply);
+	request.value[HTTP_WEBHOOK_ID] = held->id;
+	request.value[HTTP_WEBHOOK_TIMESTAMP] = held->timestamp;
+	request.value[HTTP_WEBHOOK_SIGNATURE] = held->signature;
+	receive(receiver, &request, arrival, &reply);
 	if (reply.status != 200)
 		log_line("a held request is authentic, but not accepted: %.300s", reply.body);
 	return reply.status;
@@ -72,20 +75,28 @@ replay(struct receiver *receiver, const struct held *held)
 static void
 adopt_one(struct receiver *receiver, const char *name, struct adoption *outcome)
 {
-	struct held held;
+	struct spool *spool = receiver->spool;
+	struct entry held;
+	const char *why;
 
-	if (hold_read(receiver->spool, name, &held) != 0) {
-		log_line("%s/hold/%s: cannot be read back", receiver->spool->path, name);
+	switch (entry_read(spool->dir[SPOOL_HOLD], name, &held, &why)) {
+	case ENTRY_OK:
+		break;
+	case ENTRY_ABSENT: /* another adopts as well */
+		return;
+	case ENTRY_ODD:
+	case ENTRY_ERROR:
+		log_line("%s/hold/%s: %s", spool->path, name, why);
 		outcome->failed++;
 		return;
 	}
 	if (!is_proven(receiver, &held))
 		outcome->unproven++;
-	else if (replay(receiver, &held) == 200 && hold_remove(receiver->spool, name) == 0)
+	else if (replay(receiver, &held) == 200 && hold_remove(spool, name) == 0)
 		outcome->adopted++;
 	else
 		outcome->failed++;
-	held_free(&held);
+	entry_free(&held);
 }
 
 int

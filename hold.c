@@ -1,7 +1,7 @@
 /*
- * Owns hold/: what a file there is called, how much may wait, and how it is read
- * back. A file is a spool file (events.h) with the whole webhook-signature header
- * in it and the body as base64: nothing unproven is parsed as JSON.
+ * Owns hold/: what a file there is called, and how much may wait. A file is a spool file (events.h) with the whole webhook-signature header
+ * in it and the body as base64: nothing unproven is parsed on its way in. entry.h reads
+ * it back.
  *
  * Names are SECONDS and nanoseconds of the arrival, process and a serial number,
  * so that the order of the names is the order of arrival.
@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,16 +20,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <jansson.h>
-
 #include "log.h"
-#include "verify.h"
 
 enum {
 	NAME_SIZE = 64,
-	ARRIVAL_DIGITS = 19, /* of the arrival in nanoseconds, until the year 2286 */
-	/* Of a file that is read back: escapes may make the evidence longer than what came. */
-	FILE_MAX = 2 * HOLD_BYTES_MAX
+	ARRIVAL_DIGITS = 19 /* of the arrival in nanoseconds, until the year 2286 */
 };
 
 /* ---- whether to hold ---- */
@@ -153,7 +147,7 @@ hold_keep(struct spool *spool, const struct evidence *evidence, const void *body
 	return result;
 }
 
-/* ---- reading back ---- */
+/* ---- what is there ---- */
 
 /* Whether name is one that store() makes. */
 static bool
@@ -201,105 +195,6 @@ hold_names_free(char **names)
 	for (char **name = names; name != NULL && *name != NULL; name++)
 		free(*name);
 	free(names);
-}
-
-/* The whole file with a NUL at its end, or NULL. */
-static char *
-read_whole(int dir, const char *name, size_t *length)
-{
-	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	struct stat st;
-	char *text = NULL;
-
-	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= FILE_MAX)
-		text = malloc((size_t)st.st_size + 1);
-	*length = 0;
-	for (ssize_t n; text != NULL && *length < (size_t)st.st_size; *length += (size_t)n) {
-		n = read(fd, text + *length, (size_t)st.st_size - *length);
-		if (n <= 0)
-			break;
-	}
-	if (text != NULL)
-		text[*length] = '\0';
-	if (fd >= 0)
-		close(fd);
-	return text;
-}
-
-/* The bytes under name, or in base64 under name_base64. NULL if there are none. */
-static char *
-bytes_of(const json_t *file, const char *name, size_t *length)
-{
-	const json_t *plain = json_object_get(file, name);
-	char encoded[64];
-
-	if (json_is_string(plain)) {
-		*length = json_string_length(plain);
-		return strndup(json_string_value(plain), *length);
-	}
-	snprintf(encoded, sizeof(encoded), "%s_base64", name);
-	const json_t *base64 = json_object_get(file, encoded);
-	if (!json_is_string(base64))
-		return NULL;
-	size_t room = json_string_length(base64) + 1;
-	char *bytes = malloc(room);
-	long n = bytes == NULL ? -1 :
-	    base64_decode(json_string_value(base64), room - 1, bytes, room - 1);
-	if (n < 0) {
-		free(bytes);
-		return NULL;
-	}
-	bytes[n] = '\0';
-	*length = (size_t)n;
-	return bytes;
-}
-
-/* What iso_time() wrote. */
-static bool
-read_time(const char *text, struct timespec *time)
-{
-	struct tm tm = {0};
-	const char *rest = text == NULL ? NULL : strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-	int ms = 0;
-
-	if (rest == NULL || sscanf(rest, ".%3dZ", &ms) != 1 || ms < 0)
-		return false;
-	*time = (struct timespec){.tv_sec = timegm(&tm), .tv_nsec = ms * 1000000L};
-	return true;
-}
-
-int
-hold_read(struct spool *spool, const char *name, struct held *held)
-{
-	size_t length;
-	char *text = read_whole(spool->dir[SPOOL_HOLD], name, &length);
-	json_t *file = text == NULL ? NULL : json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL);
-	struct evidence *e = &held->evidence;
-
-	free(text);
-	*held = (struct held){.length = 0};
-	e->id = bytes_of(file, "webhook_id", &e->id_length);
-	e->timestamp = bytes_of(file, "webhook_timestamp", &e->timestamp_length);
-	e->signature = bytes_of(file, "webhook_signature", &e->signature_length);
-	held->body = (unsigned char *)bytes_of(file, "body", &held->length);
-	bool whole = e->id != NULL && e->timestamp != NULL && e->signature != NULL &&
-	    held->body != NULL &&
-	    read_time(json_string_value(json_object_get(file, "received_at")), &e->received_at);
-	json_decref(file);
-	if (whole)
-		return 0;
-	held_free(held);
-	return -1;
-}
-
-void
-held_free(struct held *held)
-{
-	free((char *)(uintptr_t)held->evidence.id);
-	free((char *)(uintptr_t)held->evidence.timestamp);
-	free((char *)(uintptr_t)held->evidence.signature);
-	free(held->body);
-	*held = (struct held){.length = 0};
 }
 
 int

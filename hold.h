@@ -32,23 +32,12 @@ bool hold_applies(struct spool *spool, struct secrets *secrets);
 enum spool_result hold_keep(struct spool *spool, const struct evidence *evidence,
     const void *body, size_t length);
 
-/* A request read back. Owns its texts; id, timestamp and signature end with a NUL. */
-struct held {
-	struct evidence evidence;
-	unsigned char *body;
-	size_t length;
-};
-
 /*
  * The names in hold/, in the order of arrival, as an array that ends with NULL and
- * is freed with hold_names_free(). Returns their number, or -1 with errno.
+ * is freed with hold_names_free(); entry_read() reads them. Returns their number, or -1 with errno.
  */
 int hold_names(struct spool *spool, char ***names);
 void hold_names_free(char **names);
-
-/* Read one back. Returns 0, or -1 if it cannot be read or is no such file (nothing to free). */
-int hold_read(struct spool *spool, const char *name, struct held *held);
-void held_free(struct held *held);
 
 /* Remove one; that it is gone already is fine. Returns 0, or -1 with errno. */
 int hold_remove(struct spool *spool, const char *name);
