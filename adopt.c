@@ -6,7 +6,10 @@
 #define _GNU_SOURCE
 #include "adopt.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "entry.h"
 #include "hold.h"
@@ -154,6 +157,7 @@ int
 hold_adopt_now(const struct config *config, struct spool *spool, struct adoption *outcome)
 {
 	struct receiver receiver = {.config = config, .spool = spool};
+	struct stat st;
 	char **names;
 	int count = hold_names(spool, &names), result = -1;
 
@@ -161,6 +165,11 @@ hold_adopt_now(const struct config *config, struct spool *spool, struct adoption
 	*outcome = (struct adoption){0};
 	if (count <= 0)
 		return count;
+	/* What root writes into another's spool, its owner could not move. */
+	if (geteuid() == 0 && fstat(spool->root, &st) == 0 && st.st_uid != 0) {
+		errno = EPERM;
+		return -1;
+	}
 	if (!has_secret(config)) {
 		outcome->unproven = count;
 		return 0;

@@ -30,7 +30,8 @@ void hold_adopt_once(struct receiver *receiver);
 
 /*
  * The command's part (adopt, drain): the same with a receiver of its own for this
- * one time. Silent while nothing is held. Returns 0, or -1 with errno.
+ * one time. Silent while nothing is held. Returns 0, or -1 with errno; EPERM: root
+ * is to run it as the spool's owner.
  */
 int hold_adopt_now(const struct config *config, struct spool *spool, struct adoption *outcome);
 

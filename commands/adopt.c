@@ -17,15 +17,17 @@
 
 enum { OPTION_DISCARD = OPTION_OWN };
 
-/* What root writes into another's spool, its owner could not move. */
 static int
-check_user(struct command_line *line)
+failed(struct command_line *line)
 {
-	struct passwd *owner;
+	const struct passwd *owner;
+	int error = errno;
 	struct stat st;
 
-	if (geteuid() != 0 || fstat(line->spool.root, &st) != 0 || st.st_uid == 0)
-		return EX_OK;
+	if (error != EPERM || fstat(line->spool.root, &st) != 0) {
+		log_line("%s/hold: %s", line->config.spool, strerror(error));
+		return EX_IOERR;
+	}
 	owner = getpwuid(st.st_uid);
 	if (owner != NULL)
 		log_line("run it as the spool's owner: sudo -u %s psapi adopt", owner->pw_name);
@@ -75,10 +77,8 @@ adopt(struct command_line *line, bool discarding)
 {
 	struct adoption outcome;
 
-	if (hold_adopt_now(&line->config, &line->spool, &outcome) != 0) {
-		log_line("%s/hold: %s", line->config.spool, strerror(errno));
-		return EX_IOERR;
-	}
+	if (hold_adopt_now(&line->config, &line->spool, &outcome) != 0)
+		return failed(line);
 	if (outcome.adopted + outcome.unproven + outcome.failed == 0)
 		printf("nothing is held\n");
 	if (outcome.adopted > 0)
@@ -104,8 +104,6 @@ adopt_main(struct command_line *line, int argc, char **argv)
 		return command_misused(line, "no such argument", argv[optind]);
 	umask(0027);
 	int status = command_open(line);
-	if (status == EX_OK)
-		status = check_user(line);
 	if (status == EX_OK)
 		status = command_lock(line);
 	return status == EX_OK ? adopt(line, discarding) : status;

@@ -410,9 +410,9 @@ print_try_json(const struct sent *sent)
 
 	if (reply == NULL) /* no UTF-8 */
 		reply = json_string(escape(escaped, sizeof(escaped), a->body, reply_length(a), false));
-	print_json(json_pack("{s:I,s:i,s:s,s:i,s:f,s:b,s:o,s:s*}", "number", (json_int_t)sent->number,
+	print_json(json_pack("{s:I,s:i,s:s,s:i,s:I,s:b,s:o,s:s*}", "number", (json_int_t)sent->number,
 	    "try", sent->try, "webhook_id", sent->id, "status", a->status, "ms",
-	    (double)a->us / 1000, "expected", sent->expected, "reply", reply, "error",
+	    (json_int_t)a->us / 1000, "expected", sent->expected, "reply", reply, "error",
 	    a->status == 0 ? a->error : NULL));
 }
 
