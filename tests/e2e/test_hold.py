@@ -5,6 +5,7 @@
 
 import json
 import os
+import pwd
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,8 @@ import strace
 from receiver import BINARY, wait_for
 from replies import assert_accepted, assert_duplicate, assert_refused, parse_cgi
 from sender import OTHER_SECRET, SECRET, Request, event, new_id, signed
-from servers import cgi_variables
+from servers import Socket, cgi_variables
+from setup_command import psapi
 
 HELD_AT_MOST = 64
 BYTES_AT_MOST = 1024 * 1024
@@ -297,3 +299,93 @@ def test_call_fails(place, call, least):
         assert place.spool.left_in_tmp() == []
     assert nth > least, f"{call} is called {nth - 1} times"
     assert_held(parse_cgi(done.stdout))
+
+
+# ---- psapi ----
+
+def hold_one(place):
+    with Socket(place) as server:
+        place.write_secret("")
+        renewed(place)
+        request = signed()
+        assert_held(server.send(request))
+        server.receiver.stop()
+    return request
+
+
+def test_adopt(place):
+    request = hold_one(place)
+    done = psapi(place, "adopt", expect=1)
+    assert "1 held request(s) wait for the secret" in done.stderr
+    done = psapi(place, "secret", "add", stdin=SECRET)
+    assert "1 request(s)" in done.stdout and "psapi adopt" in done.stdout
+    assert "1 adopted" in psapi(place, "adopt").stdout
+    assert held(place) == []
+    place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+    assert "nothing is held" in psapi(place, "adopt").stdout
+
+
+def test_adopt_what_nobody_proves(place):
+    hold_one(place)
+    place.write_secret(OTHER_SECRET)
+    done = psapi(place, "adopt", expect=1)
+    assert "match no configured secret" in done.stderr and "--discard" in done.stderr
+    assert len(held(place)) == 1
+    assert "1 discarded" in psapi(place, "adopt", "--discard").stdout
+    assert held(place) == [] and place.spool.names("new") == []
+
+
+def test_discard_keeps_what_is_proven(place):
+    request = hold_one(place)
+    place.write_secret(SECRET)
+    psapi(place, "adopt", "--discard")
+    place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+def test_adopt_waits_for_a_full_disk(place):
+    """Authentic, but it cannot be stored: it stays."""
+    request = hold_one(place)
+    place.write_secret(SECRET)
+    done = psapi(place, "adopt", expect=74, PSAPI_MIN_FREE=1 << 59)
+    assert "could not be accepted" in done.stderr
+    assert len(held(place)) == 1
+    psapi(place, "adopt")
+    place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+def test_drain_adopts(place):
+    """And handles it in the same run."""
+    request = hold_one(place)
+    place.write_secret(SECRET)
+    psapi(place, "drain", "--", "true")
+    assert held(place) == []
+    assert place.spool.file("events", request.header("webhook-id")).exists()
+    assert place.spool.names("new") == []
+
+
+def test_drain_is_silent_about_what_waits(place):
+    hold_one(place)
+    done = psapi(place, "drain", "--", "true")
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be told not to be root")
+def test_adopt_as_whom(place):
+    hold_one(place)
+    place.write_secret(SECRET)
+    os.chown(place.spool.path, pwd.getpwnam("nobody").pw_uid, -1)
+    done = psapi(place, "adopt", expect=77)
+    assert "sudo -u nobody psapi adopt" in done.stderr
+    assert len(held(place)) == 1
+
+
+def test_a_file_of_somebody_else_in_hold(place):
+    """Left alone; one that is named like a request but is none is said to be so."""
+    hold_one(place)
+    (place.spool.path / "hold" / "notes.txt").write_text("mine")
+    odd = place.spool.path / "hold" / "1795476189000000000-1-1.json"
+    odd.write_text("{}")
+    place.write_secret(SECRET)
+    done = psapi(place, "adopt", expect=74)
+    assert odd.name in done.stderr and "1 adopted" in done.stdout
+    assert sorted(held(place)) == [odd.name, "notes.txt"]
