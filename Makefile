@@ -82,6 +82,7 @@ check: deps
 	$(MAKE) WERROR=-Werror all
 	$(MAKE) WERROR=-Werror check-unit
 	$(MAKE) check-e2e
+	$(MAKE) WERROR=-Werror check-faults
 
 check-unit: $(UNIT_TESTS)
 	@for test in $(UNIT_TESTS); do echo "== $$test" && $$test || exit 1; done
@@ -93,6 +94,8 @@ check-e2e: all
 check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1
+
+include tests/trust.mk
 
 clean:
 	rm -rf build psapi-fcgi psapi libpsapi.a

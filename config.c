@@ -150,8 +150,9 @@ read_file(struct raw *raw, const char *path, bool may_be_missing, char *error, s
 		snprintf(source, sizeof(source), "%s:%d", path, number);
 		result = read_line(raw, line, source, error, size);
 	}
-	if (result == 0 && ferror(file)) {
-		snprintf(error, size, "%s: cannot be read", path);
+	/* Not ferror(): a line that there was no memory for leaves it unset. */
+	if (result == 0 && !feof(file)) {
+		snprintf(error, size, "%s: cannot be read: %s", path, strerror(errno));
 		result = -1;
 	}
 	free(line);
@@ -236,13 +237,12 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 			memcpy(member, &number, sizeof(number));
 	} else {
 		char *copy = strdup(value);
+		memcpy(member, &copy, sizeof(copy)); /* freed by config_free() */
 		if (copy == NULL)
 			why = "out of memory";
-		else
-			memcpy(member, &copy, sizeof(copy));
-		if (s->kind == PATH && *value == '\0')
+		else if (s->kind == PATH && *value == '\0')
 			why = "must not be empty";
-		if (s->kind == LISTEN)
+		else if (s->kind == LISTEN)
 			why = check_listen(value);
 	}
 	if (why == NULL)

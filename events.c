@@ -13,11 +13,38 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
 
 #include <jansson.h>
 
 #include "line.h"
+#include "log.h"
 #include "verify.h"
+
+/*
+ * Jansson without memory goes on: its lexer writes past a buffer that did not grow
+ * (2.14, lex_scan_string), a dump leaves a key out, a good event looks like no JSON.
+ * So the process ends here, before it has answered: the sender tries again.
+ */
+static void *
+allocate_or_end(size_t size)
+{
+	void *memory = malloc(size);
+
+	if (memory == NULL) {
+		log_line("out of memory for %zu bytes of JSON: ending", size);
+		_exit(EX_OSERR);
+	}
+	return memory;
+}
+
+/* Before main(), in whatever program this is linked into: it is for all threads. */
+static void __attribute__((constructor))
+guard_jansson(void)
+{
+	json_set_alloc_funcs(allocate_or_end, free);
+}
 
 /* A member of a known type's data, and the check that it is as documented. */
 struct member {

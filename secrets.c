@@ -35,6 +35,7 @@ struct secrets {
 	bool looked;
 	bool awaited;              /* see secrets_awaited() */
 	atomic_ulong generation;   /* keyrings put in force so far */
+	bool unsettled;            /* it could not be read for want of something: try again */
 };
 
 /* "" or what is wrong with who owns the file and who may use it. */
@@ -77,37 +78,62 @@ read_lines(struct keyring *keyring, char *text, const char *path, char *why, siz
 	return empty;
 }
 
-/* secrets_read(); *empty says whether the file may be trusted and waits for its first secret. */
+/* Read to the end or FILE_MAX bytes. Returns how many, or -1 with errno. */
+static ssize_t
+read_all(int fd, char *text)
+{
+	ssize_t length = 0, n;
+
+	do {
+		n = read(fd, text + length, (size_t)(FILE_MAX - length));
+		if (n > 0)
+			length += n;
+	} while (n > 0 || (n < 0 && errno == EINTR));
+	return n < 0 ? -1 : length;
+}
+
+/* What else there is to say of a reading. */
+struct reading {
+	bool unsettled; /* it failed for what may pass (EMFILE, EIO, memory) */
+	bool empty;     /* the file may be trusted and waits for its first secret */
+};
+
+/* As secrets_read(). */
 static struct keyring *
-read_file(const char *path, bool *empty, char *why, size_t size)
+read_keyring(const char *path, char *why, size_t size, struct reading *reading)
 {
 	struct keyring *keyring = NULL;
 	char *text = NULL;
 	struct stat st;
+
+	*reading = (struct reading){.unsettled = true};
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
-	*empty = false;
 	if (fd < 0 || fstat(fd, &st) != 0) {
+		reading->unsettled = errno != ENOENT;
 		snprintf(why, size, "%s: %s", path, strerror(errno));
 		goto out;
 	}
-	if (!may_be_trusted(&st, path, why, size))
+	if (!may_be_trusted(&st, path, why, size)) {
+		reading->unsettled = false;
 		goto out;
+	}
 	keyring = keyring_new();
 	text = malloc(FILE_MAX + 1);
 	if (keyring == NULL || text == NULL) {
 		snprintf(why, size, "%s: out of memory", path);
 		goto out;
 	}
-	ssize_t n = read(fd, text, FILE_MAX);
+	ssize_t n = read_all(fd, text);
 	if (n < 0) {
 		snprintf(why, size, "%s: %s", path, strerror(errno));
 		goto out;
 	}
+	reading->unsettled = false;
 	text[n] = '\0';
 	snprintf(why, size, "%s: holds no secret yet: paste the endpoint's signing secret from the portal",
 	    path);
-	*empty = read_lines(keyring, text, path, why, size);
+	reading->empty = read_lines(keyring, text, path, why, size);
 	explicit_bzero(text, (size_t)n);
 out:
 	if (keyring != NULL && keyring_size(keyring) == 0) {
@@ -123,9 +149,9 @@ out:
 struct keyring *
 secrets_read(const char *path, char *why, size_t size)
 {
-	bool empty;
+	struct reading reading;
 
-	return read_file(path, &empty, why, size);
+	return read_keyring(path, why, size, &reading);
 }
 
 struct secrets *
@@ -183,12 +209,19 @@ static void
 reload(struct secrets *secrets)
 {
 	char why[512] = "out of memory";
-	bool empty = false;
+	bool again = secrets->unsettled;
+	struct reading reading = {.unsettled = true};
 	struct generation *g = calloc(1, sizeof(*g));
-	struct keyring *keyring =
-	    g == NULL ? NULL : read_file(secrets->path, &empty, why, sizeof(why));
+	struct keyring *keyring = NULL;
 
-	secrets->awaited = empty && secrets->newest == NULL;
+	if (g != NULL)
+		keyring = read_keyring(secrets->path, why, sizeof(why), &reading);
+	secrets->unsettled = reading.unsettled;
+	secrets->awaited = reading.empty && secrets->newest == NULL;
+	if (keyring == NULL && again) {
+		free(g); /* said before */
+		return;
+	}
 	if (keyring == NULL) {
 		log_line("%s; %s", why,
 		    secrets->newest != NULL ? "the secrets read before stay in force" :
@@ -217,7 +250,10 @@ secrets_borrow(struct secrets *secrets)
 	pthread_mutex_lock(&secrets->lock);
 	if (stat(secrets->path, &st) != 0)
 		memset(&st, 0, sizeof(st));
-	if (!secrets->looked || !same_file(&st, &secrets->seen)) {
+	bool changed = !secrets->looked || !same_file(&st, &secrets->seen);
+	if (changed || secrets->unsettled) {
+		if (changed)
+			secrets->unsettled = false;
 		/* The stat comes before the reading: a change in between is seen next time. */
 		secrets->looked = true;
 		secrets->seen = st;

@@ -10,7 +10,8 @@
  *   4. link it into events/
  * A crash before 3 leaves nothing or a whole file that the sender does not know
  * of: its retry meets EEXIST in step 2 and finishes the twin's work. A crash
- * after 3 is mended by spool_recover(). events/ itself is synced by recovery and
+ * after 3 is mended by spool_recover(). From 2 to 4 a writer holds a lock on its
+ * file: until it is done or dead, nobody else records what it may yet withdraw. events/ itself is synced by recovery and
  * by drain: what a power cut takes from it is still in new/.
  */
 #define _GNU_SOURCE
@@ -23,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -71,8 +73,16 @@ open_directory(int parent, const char *name, bool create)
 {
 	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (fd >= 0 || errno != ENOENT || !create || make_directory(parent, name) != 0)
+	if (fd >= 0 || errno != ENOENT || !create)
 		return fd;
+	/*
+	 * tmp/ is made last, when all above it is on the disk: whoever finds it need not
+	 * sync them, and no acknowledged event goes with a directory that a power cut took.
+	 */
+	if (strcmp(name, spool_dir_names[SPOOL_TMP]) == 0 && syncfs(parent) != 0)
+		return -1;
+	if (make_directory(parent, name) != 0)
+		return -1;
 	return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
@@ -218,6 +228,17 @@ sync_fd(int fd)
 }
 
 static int
+lock_fd(int fd, bool wait)
+{
+	int result;
+
+	do
+		result = flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB));
+	while (result != 0 && errno == EINTR);
+	return result;
+}
+
+static int
 open_named(struct spool *spool, struct draft *draft)
 {
 	struct timespec now;
@@ -260,13 +281,14 @@ close_draft(struct spool *spool, struct draft *draft)
 	*draft = (struct draft){.fd = -1};
 }
 
-/* Open, write and sync a draft. Returns 0; or -1 with errno and nothing left. */
+/* Open, lock, write and sync a draft. Returns 0; or -1 with errno and nothing left. */
 static int
 write_draft(struct spool *spool, struct draft *draft, const struct iovec *pieces, int count)
 {
 	if (open_draft(spool, draft) != 0)
 		return -1;
-	if (write_all(draft->fd, pieces, count) == 0 && sync_fd(draft->fd) == 0)
+	if (lock_fd(draft->fd, false) == 0 && write_all(draft->fd, pieces, count) == 0 &&
+	    sync_fd(draft->fd) == 0)
 		return 0;
 	int saved = errno;
 	close_draft(spool, draft);
@@ -380,24 +402,57 @@ sync_directory(struct spool *spool, enum spool_dir dir)
 }
 
 /*
+ * Open and lock the file that has a name in a queue, when its writer is done with it
+ * or dead; wait says whether to wait for that. Returns a descriptor to be closed; or
+ * -1 with ENOENT if the name is gone by then, EWOULDBLOCK if the writer lives.
+ */
+static int
+lock_entry(struct spool *spool, enum spool_dir queue, const char *name, bool wait)
+{
+	for (;;) {
+		int fd = openat(spool->dir[queue], name,
+		    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+		struct draft entry = {.fd = fd};
+		if (fd < 0)
+			return -1;
+		if (lock_fd(fd, wait) == 0 && is_ours(spool, &entry, queue, name))
+			return fd;
+		int saved = errno;
+		close(fd);
+		if (saved == EWOULDBLOCK && !wait) {
+			errno = saved;
+			return -1;
+		}
+	}
+}
+
+/*
  * Step 2 met a twin's file of the same name: it is on its way, or its writer died.
  * Do the rest of its work, then the answer is right whatever became of the twin.
  */
 static enum spool_result
 finish_twin(struct spool *spool, enum spool_dir queue, const char *name)
 {
-	if (sync_directory(spool, queue) != 0)
-		return failure(spool, "fsync for", name);
-	if (linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0) == 0 ||
-	    errno == EEXIST)
-		return SPOOL_DUPLICATE;
-	if (errno == ENOENT && spool_find(spool, name) == SPOOL_DUPLICATE)
+	int fd = lock_entry(spool, queue, name, true);
+	enum spool_result result;
+
+	if (fd < 0 && errno == ENOENT && spool_find(spool, name) == SPOOL_DUPLICATE)
 		return SPOOL_DUPLICATE;
 	/*
 	 * ENOENT and not recorded: a quick script has handled it before its writer got to
 	 * step 4, or the writer failed and took it back. The next try will tell.
 	 */
-	return failure(spool, "record the twin of", name);
+	if (fd < 0)
+		return failure(spool, "open the twin of", name);
+	if (sync_directory(spool, queue) != 0)
+		result = failure(spool, "fsync for", name);
+	else if (linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0) == 0 ||
+	    errno == EEXIST || (errno == ENOENT && spool_find(spool, name) == SPOOL_DUPLICATE))
+		result = SPOOL_DUPLICATE;
+	else
+		result = failure(spool, "record the twin of", name);
+	close(fd);
+	return result;
 }
 
 /* Step 4 found that a quick script has handled the event and removed its only name. */
@@ -415,12 +470,7 @@ record_copy(struct spool *spool, const char *name, const struct iovec *pieces, i
 	return result == 0 || errno == EEXIST ? SPOOL_STORED : failure(spool, "record", name);
 }
 
-/*
- * A step after 2 failed: take the queued name back. Not if a twin that met it has
- * synced and recorded it, and answered 200: then it must stay, and this request is
- * answered alike. The second look closes the gap before the unlink; a twin that
- * comes later finds nothing to record.
- */
+/* A step after 2 failed: take the queued name back, which nobody else has recorded. */
 static enum spool_result
 withdraw(struct spool *spool, struct draft *draft, enum spool_dir queue, const char *name,
     enum spool_result result)
@@ -428,9 +478,6 @@ withdraw(struct spool *spool, struct draft *draft, enum spool_dir queue, const c
 	if (is_ours(spool, draft, SPOOL_EVENTS, name))
 		return SPOOL_STORED;
 	unlink_ours(spool, draft, queue, name);
-	if (is_ours(spool, draft, SPOOL_EVENTS, name) &&
-	    link_draft(spool, draft, queue, name) == 0)
-		return SPOOL_STORED;
 	return result;
 }
 
@@ -456,7 +503,7 @@ queue_draft(struct spool *spool, struct draft *draft, enum spool_dir queue, cons
 		return record_copy(spool, name, pieces, count);
 	if (errno != EEXIST)
 		return withdraw(spool, draft, queue, name, failure(spool, "record", name));
-	/* Recovery or a twin that met us finished for us; or a twin was handled, as above. */
+	/* A twin was handled, as above. */
 	return withdraw(spool, draft, queue, name, SPOOL_DUPLICATE);
 }
 
@@ -623,6 +670,26 @@ is_regular(struct spool *spool, enum spool_dir dir, const char *name)
 }
 
 /*
+ * Record one name of a queue, if events/ lacks it. Not while its writer lives: it will
+ * do so itself, or withdraw. Returns 1 if it was recorded, 0, or -1 with errno.
+ */
+static int
+record_entry(struct spool *spool, enum spool_dir queue, const char *name)
+{
+	if (faccessat(spool->dir[SPOOL_EVENTS], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	int fd = lock_entry(spool, queue, name, false);
+	if (fd < 0)
+		/* ENOENT: handled meanwhile */
+		return errno == ENOENT || errno == EWOULDBLOCK ? 0 : -1;
+	int result = linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0);
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return result == 0 ? 1 : errno == EEXIST || errno == ENOENT ? 0 : -1;
+}
+
+/*
  * Record what one queue holds. First the list, then the sync, then the links: a
  * name that a live receiver adds after the sync is not ours to vouch for.
  */
@@ -636,13 +703,13 @@ recover_queue(struct spool *spool, enum spool_dir queue)
 	if (spool_each(spool, queue, collect, &names) != 0 || sync_directory(spool, queue) != 0)
 		failed = errno;
 	for (size_t i = 0; failed == 0 && i < names.length; i += strlen(names.text + i) + 1) {
-		const char *name = names.text + i;
-		if (linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0) == 0)
-			recorded++;
-		else if (errno == EPERM && !is_regular(spool, queue, name))
+		int result = record_entry(spool, queue, names.text + i);
+		if (result < 0 && errno == EPERM && !is_regular(spool, queue, names.text + i))
 			continue; /* a directory of somebody's: no event, and nobody's obstacle */
-		else if (errno != EEXIST && errno != ENOENT) /* ENOENT: handled meanwhile */
+		if (result < 0)
 			failed = errno;
+		else
+			recorded += result;
 	}
 	free(names.text);
 	if (failed == 0)

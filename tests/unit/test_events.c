@@ -447,6 +447,27 @@ TEST(an_id_of_any_bytes_makes_valid_json_that_gives_it_back)
 	}
 }
 
+TEST(an_id_that_is_escaped_and_long_is_kept_whole)
+{
+	static const char fills[] = {'x', '\x01', '"', '\x7f', '\xff'};
+	char id[2000];
+
+	for (size_t i = 0; i < sizeof(fills); i++)
+		for (size_t length = 1; length <= sizeof(id); length += 37) {
+			struct evidence evidence = evidence_of(id, length);
+			size_t size;
+			memset(id, fills[i], length);
+			char *file = file_of(&evidence, "{}", 2, true, &size);
+			json_t *json = json_loadb(file, size, 0, NULL);
+			assert_non_null(json);
+			if (fills[i] != '\xff')
+				assert_int_equal(
+				    json_string_length(json_object_get(json, "webhook_id")), length);
+			json_decref(json);
+			free(file);
+		}
+}
+
 TEST(iso_time_is_utc_with_milliseconds_cut_not_rounded)
 {
 	static const struct {
@@ -460,7 +481,8 @@ TEST(iso_time_is_utc_with_milliseconds_cut_not_rounded)
 	};
 	char text[ISO_TIME_SIZE];
 
-	setenv("TZ", "America/New_York", 1);
+	setenv("TZ", "UTC+5", 1);
+	tzset();
 	for (size_t i = 0; i < ROWS(rows); i++) {
 		iso_time(rows[i].time, text);
 		assert_string_equal(text, rows[i].text);
@@ -482,6 +504,7 @@ main(void)
 		cmocka_unit_test(a_file_is_valid_json_whatever_the_body),
 		cmocka_unit_test(the_deepest_body_that_is_parsed_makes_a_file_that_can_be_parsed),
 		cmocka_unit_test(an_id_of_any_bytes_makes_valid_json_that_gives_it_back),
+		cmocka_unit_test(an_id_that_is_escaped_and_long_is_kept_whole),
 		cmocka_unit_test(iso_time_is_utc_with_milliseconds_cut_not_rounded),
 	};
 

@@ -19,6 +19,8 @@ TEST(any_bytes_become_a_json_string_that_gives_them_back)
 	} rows[] = {
 		{B(""), "\"\""},
 		{B("abc /~"), "\"abc /~\""},
+		{B("a\"b"), "\"a\\\"b\""},
+		{B("a\\b"), "\"a\\\\b\""},
 		{B("\"\\"), "\"\\\"\\\\\""},
 		{B("\n\r\t\x01\x1b"), "\"\\n\\r\\t\\u0001\\u001B\""},
 		{B("a\0b"), "\"a\\u0000b\""},

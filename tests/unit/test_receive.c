@@ -729,7 +729,8 @@ TEST(a_header_twice_is_one_if_equal_and_malformed_if_not)
 		    "malformed_header"},
 		{"ids joined", {.id = "h, i"}, 400, "malformed_header"},
 		{"three ids joined", {.id = "h, h, i"}, 400, "malformed_header"},
-		{"ids joined, one a prefix", {.id = "h, hh"}, 400, "malformed_header"},
+		{"ids joined, the first a prefix", {.id = "h, hh"}, 400, "malformed_header"},
+		{"ids joined, the second a prefix", {.id = "hh, h"}, 400, "malformed_header"},
 		{"timestamps joined", {.timestamp = "1753397465, 1753397466"}, 400, "malformed_header"},
 		{"signatures joined", {.signature = FORGED ", v1,x"}, 400, "malformed_header"},
 		/* an empty id is no id, however it comes */

@@ -1,0 +1,63 @@
+"""Fixtures: a place of its own for every test, and the suite's parameter, the server.
+
+  place                 directory, settings, secret, spool; checked and removed afterwards
+  server                the test runs once behind each server of servers.py
+  direct                the receiver alone, spoken to in FastCGI (servers.Socket)
+
+  @pytest.mark.settings(PSAPI_X="...")   settings of this test
+  @pytest.mark.needs("capability")       skipped, with the reason, where a server lacks it
+  --server NAME                          only behind this one (repeatable)
+"""
+
+import pytest
+
+from receiver import BINARY, Place
+from servers import SERVERS, reason_to_skip
+
+
+def pytest_addoption(parser):
+    parser.addoption("--server", action="append", choices=sorted(SERVERS), help="only this server")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "settings(**settings): settings of the receiver")
+    config.addinivalue_line("markers", "needs(*capabilities): what the server must be able to do")
+    config.addinivalue_line("markers", "stores: a test of refusals in which something is accepted")
+    if not BINARY.exists():
+        pytest.exit(f"{BINARY} is missing: run make first (or set PSAPI_BIN)", 2)
+
+
+def pytest_generate_tests(metafunc):
+    if "server" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--server") or list(SERVERS)
+        metafunc.parametrize("server", chosen, indirect=True)
+
+
+@pytest.fixture
+def place(request):
+    settings = {}
+    for mark in reversed(list(request.node.iter_markers("settings"))):
+        settings.update(mark.kwargs)
+    place = Place(settings)
+    yield place
+    place.close()
+
+
+def start(cls, request):
+    needs = [need for mark in request.node.iter_markers("needs") for need in mark.args]
+    reason = reason_to_skip(cls.name, needs)
+    if reason:
+        pytest.skip(reason)
+    return cls(request.getfixturevalue("place"))
+
+
+@pytest.fixture
+def server(request):
+    with start(SERVERS[request.param], request) as running:
+        yield running
+
+
+@pytest.fixture
+def direct(request):
+    with start(SERVERS["socket"], request) as running:
+        yield running

@@ -1,0 +1,116 @@
+"""The spool as a user's script sees it: a read-only view, and the documented layout of a file.
+
+Owns the tests' own idea of names and contents (written from the documentation), so that the
+receiver's code is never used to check itself.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+EVIDENCE_KEYS = ["webhook_id", "webhook_timestamp", "webhook_signature", "received_at"]
+
+
+def event_name(webhook_id):
+    """The documented encoding of a webhook-id, without `.json`."""
+    raw = webhook_id if isinstance(webhook_id, bytes) else webhook_id.encode()
+    safe = "".join(chr(b) if re.match(rb"[A-Za-z0-9_-]", bytes([b])) else f"%{b:02X}" for b in raw)
+    return safe if len(safe) <= 200 else "%sha256-" + hashlib.sha256(raw).hexdigest()
+
+
+@dataclass
+class Stored:
+    evidence: dict
+    body: bytes      # as it was signed
+    event: object    # what `jq .event` sees
+    stat: os.stat_result
+
+
+class Spool:
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def file(self, directory, webhook_id):
+        return self.path / directory / (event_name(webhook_id) + ".json")
+
+    def names(self, directory):
+        """Names in a directory, without `.json`; a file called otherwise is an error."""
+        try:
+            files = sorted(os.listdir(self.path / directory))
+        except FileNotFoundError:
+            return []
+        assert all(f.endswith(".json") for f in files), files
+        return [f[:-len(".json")] for f in files]
+
+    def read(self, directory, webhook_id):
+        """One event, after checking the layout of its file byte by byte."""
+        path = self.file(directory, webhook_id)
+        data = path.read_bytes()
+        stat = path.stat()
+        assert stat.st_mode & 0o777 in (0o640, 0o600, 0o440, 0o400), oct(stat.st_mode)
+        whole = json.loads(data)
+        first, rest = data.split(b"\n", 1)
+        if whole["event"] is None and "body_base64" in whole:
+            body = base64.b64decode(whole.pop("body_base64"), validate=True)
+            evidence = {k: v for k, v in whole.items() if k != "event"}
+        else:
+            assert first.endswith(b',"event":'), first
+            assert rest.endswith(b"\n}\n"), rest[-20:]
+            evidence = json.loads(first[:-len(b',"event":')] + b"}")
+            body = rest[:-len(b"\n}\n")]
+        known = set(EVIDENCE_KEYS) | {"webhook_id_base64"}
+        assert set(EVIDENCE_KEYS) <= set(evidence) <= known, evidence
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", evidence["received_at"])
+        return Stored(evidence, body, whole["event"], stat)
+
+    def files(self):
+        """Every file of the spool but the log and the lock: relative path -> inode."""
+        found = {}
+        for folder, _, files in os.walk(self.path):
+            for file in files:
+                path = Path(folder, file)
+                found[str(path.relative_to(self.path))] = path.stat().st_ino
+        return {k: v for k, v in found.items() if k not in ("attempts.jsonl", "lock")}
+
+    def left_in_tmp(self):
+        tmp = self.path / "tmp"
+        return sorted(os.listdir(tmp)) if tmp.is_dir() else []
+
+    def empty(self):
+        """Forget every event, as if the spool were new."""
+        for file in self.files():
+            os.unlink(self.path / file)
+
+    def attempts(self):
+        """The attempts log, line by line; each must be JSON and end with a newline."""
+        try:
+            data = (self.path / "attempts.jsonl").read_bytes()
+        except FileNotFoundError:
+            return []
+        assert data == b"" or data.endswith(b"\n"), data[-200:]
+        return [json.loads(line) for line in data.splitlines()]
+
+    def assert_queued_once(self, webhook_id, body):
+        """In new/ and in events/, as one file, whole."""
+        new = self.read("new", webhook_id)
+        kept = self.read("events", webhook_id)
+        assert new.stat.st_ino == kept.stat.st_ino, "two files instead of two links"
+        assert new.stat.st_nlink == 2, new.stat.st_nlink
+        assert new.body == body
+        assert not self.file("failed", webhook_id).exists()
+        return new
+
+    def assert_failed(self, webhook_id, body):
+        """In failed/ and in events/, with the reason in state/; not queued."""
+        failed = self.read("failed", webhook_id)
+        kept = self.read("events", webhook_id)
+        assert failed.stat.st_ino == kept.stat.st_ino
+        assert failed.body == body
+        assert not self.file("new", webhook_id).exists()
+        state = json.loads(self.file("state", webhook_id).read_text())
+        assert state["reason"] and isinstance(state["reason"], str), state
+        return failed, state["reason"]

@@ -1,0 +1,147 @@
+"""psapi-fcgi as a command: -t, -V, -h, -f, -o, and settings that stop the start."""
+
+import os
+
+import pytest
+
+from receiver import Receiver
+
+EX_CONFIG = 78
+BAD = {
+    "PSAPI_TOLERANCE": ["abc", "-1", "", "1.5", "300s", "99999999999999999999"],
+    "PSAPI_MAX_BODY": ["1M", "-1", "18446744073709551616"],
+    "PSAPI_MIN_FREE": ["much", "-5"],
+    "PSAPI_THREADS": ["0", "-3", "many", "1000000"],
+    "PSAPI_READ_TIMEOUT": ["0", "x", "-1"],
+}
+GOOD = {"PSAPI_TOLERANCE": "1000000000", "PSAPI_MAX_BODY": "1", "PSAPI_MIN_FREE": "0",
+        "PSAPI_THREADS": "1", "PSAPI_READ_TIMEOUT": "1"}
+
+
+def assert_stopped(result, key, value, source):
+    assert result.returncode == EX_CONFIG, result
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert key in line and value in line and source in line, line
+
+
+@pytest.mark.parametrize("key", BAD)
+def test_bad_setting_in_the_environment(place, key):
+    for value in BAD[key]:
+        assert_stopped(place.run(**{key: value}), key, value, "environment")
+
+
+@pytest.mark.parametrize("key", BAD)
+def test_bad_setting_in_the_file(place, key):
+    for value in BAD[key]:
+        place.conf.write_text(f"# comment\n{key}={value}\n")
+        assert_stopped(place.run(), key, value, str(place.conf))
+
+
+@pytest.mark.parametrize("key", BAD)
+def test_bad_setting_on_the_command_line(place, key):
+    for value in BAD[key]:
+        assert_stopped(place.run("-o", f"{key}={value}"), key, value, "command line")
+
+
+def test_all_sources_are_checked_with_t(place):
+    assert_stopped(place.run("-t", PSAPI_TOLERANCE="x"), "PSAPI_TOLERANCE", "x", "environment")
+
+
+def test_command_line_over_environment_over_file(place):
+    """-t names the spool that won."""
+    listen = f"unix:{place.dir}/x.sock"
+    for file, environment, option, expected in (("a", None, None, "a"), ("a", "b", None, "b"),
+                                                ("a", "b", "c", "c"), ("a", None, "c", "c")):
+        for name in "abc":
+            (place.dir / name).mkdir(exist_ok=True)
+        place.conf.write_text(f"PSAPI_SPOOL={place.dir}/{file}\nPSAPI_LISTEN={listen}\n")
+        place.settings.pop("PSAPI_SPOOL", None)
+        settings = {"PSAPI_SPOOL": place.dir / environment} if environment else {}
+        options = ["-o", f"PSAPI_SPOOL={place.dir}/{option}"] if option else []
+        result = place.run("-t", *options, **settings)
+        assert result.returncode == 0, result
+        assert f"{place.dir}/{expected}" in result.stdout + result.stderr
+
+
+def test_file_of_another_path(place):
+    other = place.dir / "other.conf"
+    other.write_text("PSAPI_TOLERANCE=bad1\n")
+    assert_stopped(place.run("-f", other), "PSAPI_TOLERANCE", "bad1", str(other))
+    result = place.run("-f", place.dir / "missing.conf")
+    assert result.returncode == EX_CONFIG and "missing.conf" in result.stderr
+    result = place.run(PSAPI_CONF=place.dir / "missing.conf")
+    assert result.returncode == EX_CONFIG and "missing.conf" in result.stderr
+
+
+def test_file_fit_for_the_shell_and_systemd(place):
+    """Comments, blank lines, quotes: what `.` and EnvironmentFile= both understand."""
+    place.conf.write_text('# a comment\n\n; another\nPSAPI_TOLERANCE="300"\nPSAPI_THREADS=\'4\'\n'
+                          "OTHER_VARIABLE=ignored\n")
+    result = place.run("-t", PSAPI_LISTEN=f"unix:{place.dir}/x.sock")
+    assert result.returncode == 0, result
+
+
+def test_unknown_setting(place):
+    """A slip in a name is not silently the default."""
+    result = place.run("-t", "-o", "PSAPI_TOLERANZ=300")
+    assert result.returncode != 0 and "PSAPI_TOLERANZ" in result.stderr
+
+
+def test_t_on_a_good_configuration(place):
+    before = set(os.listdir(place.dir))
+    result = place.run("-t", PSAPI_LISTEN=f"unix:{place.dir}/x.sock", **GOOD)
+    assert result.returncode == 0, result
+    for text in (str(place.spool.path), str(place.secret_file), f"{place.dir}/x.sock"):
+        assert text in result.stdout + result.stderr
+    assert set(os.listdir(place.dir)) == before, "a check leaves nothing behind"
+    assert place.spool.files() == {}
+
+
+def test_t_beside_a_running_receiver(place):
+    """Checking must not disturb it."""
+    receiver = Receiver(place).start()
+    inode = receiver.path.stat().st_ino
+    place.run("-t", PSAPI_LISTEN=f"unix:{receiver.path}")
+    assert receiver.path.stat().st_ino == inode
+    assert receiver.process.poll() is None
+
+
+def test_t_on_bad_set_ups(place):
+    listen = f"unix:{place.dir}/x.sock"
+    file = place.dir / "file"
+    file.write_text("")
+    place.write_secret("whpk_abc")
+    bad_secret = place.run("-t", PSAPI_LISTEN=listen)
+    place.write_secret("whsec_" + "A" * 40)
+    for result, text in (
+            (bad_secret, "whpk_"),
+            (place.run("-t", PSAPI_LISTEN=listen, PSAPI_SPOOL=file), str(file)),
+            (place.run("-t", PSAPI_LISTEN=listen, PSAPI_SPOOL=place.dir / "no/such"), "no/such"),
+            (place.run("-t", PSAPI_LISTEN=listen, PSAPI_SECRET_FILE=place.dir / "no"), "no"),
+            (place.run("-t", PSAPI_LISTEN="unix:/nonexistent/x.sock"), "/nonexistent/x.sock"),
+            (place.run("-t", PSAPI_LISTEN=listen, PSAPI_LISTEN_GROUP="nosuchgroup"), "nosuchgroup"),
+    ):
+        assert result.returncode != 0, result
+        assert text in result.stdout + result.stderr, result
+
+
+def test_start_without_a_spool(place):
+    result = place.run(PSAPI_LISTEN=f"unix:{place.dir}/x.sock", PSAPI_SPOOL="/proc/no/such")
+    assert result.returncode != 0
+    assert "/proc/no/such" in result.stderr
+
+
+def test_version_and_help(place):
+    version = place.run("-V")
+    assert version.returncode == 0 and "psapi" in version.stdout and version.stderr == ""
+    usage = place.run("-h")
+    assert usage.returncode == 0 and usage.stderr == ""
+    for word in ("-t", "-f", "-o", "-V", "-h", "PSAPI_SPOOL", "PSAPI_LISTEN"):
+        assert word in usage.stdout
+
+
+def test_bad_usage(place):
+    for arguments in (["-x"], ["-f"], ["-o"], ["-o", "noequals"], ["stray"]):
+        result = place.run(*arguments)
+        assert result.returncode != 0 and result.stderr, arguments

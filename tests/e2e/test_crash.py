@@ -1,0 +1,199 @@
+"""The accept protocol killed, or failed, at each of its steps.
+
+One request is sent again and again, each time with a fault one system call later, until it
+survives. After each fault: what was promised is on the disk, nothing is there by halves, and the
+sender's retry ends with the event queued exactly once.
+"""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+import strace
+from fcgi_client import NoAnswer
+from receiver import BINARY, Receiver
+from replies import REASONS, assert_accepted, assert_refused, parse_cgi
+from sender import signed
+from servers import Cgi, Socket, cgi_variables
+
+CALLS = ["openat", "write", "writev", "fsync", "linkat", "unlinkat", "close"]
+FAILURES = [("openat", "EMFILE"), ("openat", "EOPNOTSUPP"), ("write", "EIO"), ("writev", "ENOSPC"),
+            ("writev", "EIO"), ("fsync", "EIO"), ("linkat", "EIO"), ("linkat", "ENOSPC"),
+            ("close", "EIO")]
+MOST = 150      # calls of one kind; far more than any request makes
+
+pytestmark = pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
+
+
+@pytest.fixture
+def place(place):
+    place.settings |= strace.ENVIRONMENT
+    place.tidy = False      # each test looks into tmp/ itself
+    return place
+
+
+def run_cgi(place, request, call, fault, when):
+    """One CGI process with a fault: its output, and whether the fault was met."""
+    log = place.dir / "strace.txt"
+    environment = place.environment()
+    environment.update(cgi_variables(request))
+    done = subprocess.run([*strace.command(call, fault, when, log), BINARY], env=environment,
+                          input=request.body, capture_output=True, timeout=60)
+    return done.stdout, done.returncode, strace.was_injected(log)
+
+
+def assert_whole(place, request):
+    """Whatever has a name is complete, and in events/ only what is (or was) queued."""
+    webhook_id = request.header("webhook-id")
+    for directory in ("new", "events"):
+        if place.spool.file(directory, webhook_id).exists():
+            assert place.spool.read(directory, webhook_id).body == request.body
+    assert set(place.spool.names("events")) <= set(place.spool.names("new"))
+    assert place.spool.left_in_tmp() == []
+
+
+def assert_retry_succeeds(server, place, request):
+    webhook_id = request.header("webhook-id")
+    reply = server.send(signed(request.body, webhook_id))
+    assert (reply.status, reply.word) in ((200, "accepted"), (200, "duplicate")), reply
+    place.spool.assert_queued_once(webhook_id, request.body)
+    assert place.spool.left_in_tmp() == []
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_cgi_killed(place, call):
+    """Killed, then the receiver starts (which is recovery), then the sender tries again."""
+    server = Socket(place)
+    for when in range(1, MOST):
+        request = signed()
+        output, status, injected = run_cgi(place, request, call, "signal=KILL", when)
+        if not injected and status == 0:
+            break
+        assert_whole(place, request)
+        with server:
+            assert place.spool.names("new") == place.spool.names("events"), "not recovered"
+            assert_retry_succeeds(server, place, request)
+            server.receiver.stop()
+    assert_accepted(parse_cgi(output))
+    place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+    assert call == "unlinkat" or when > 1, "nothing was ever killed"
+
+
+@pytest.mark.settings(PSAPI_THREADS="2")
+@pytest.mark.parametrize("call", CALLS)
+def test_fastcgi_killed(place, call):
+    """The same with a running receiver: the calls of the request, then those of its end."""
+    server = Socket(place)
+    for when in range(1, MOST):
+        request = signed()
+        with server:
+            receiver = server.receiver
+            with strace.Attached(receiver.pid, call, "signal=KILL", when,
+                                 place.dir / "strace.txt"):
+                try:
+                    reply = server.send(request)
+                except NoAnswer:
+                    reply = None
+                receiver.signal()
+                status = receiver.wait()
+            receiver.process = None
+            if status == 0:
+                break
+        assert_whole(place, request)
+        if reply is not None:       # answered, then killed: that is a promise
+            assert_accepted(reply)
+            place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+        with server:
+            assert place.spool.names("new") == place.spool.names("events"), "not recovered"
+            assert_retry_succeeds(server, place, request)
+            server.receiver.stop()
+    assert_accepted(reply)
+    place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+@pytest.mark.parametrize("call, error", FAILURES)
+def test_call_fails(place, call, error):
+    """Any single call fails: the answer is true, and a refused event is not there by halves."""
+    cgi = Cgi(place)
+    cgi.start()
+    answers = set()
+    for when in range(1, MOST):
+        request = signed()
+        webhook_id = request.header("webhook-id")
+        output, status, injected = run_cgi(place, request, call, f"error={error}", when)
+        assert_whole(place, request)
+        answer = parse_cgi(output) if status == 0 else None
+        if answer is None:
+            answers.add("none")     # the program could not even start, or could not say it
+        elif answer.status == 200:
+            assert_accepted(answer)
+            place.spool.assert_queued_once(webhook_id, request.body)
+            answers.add("accepted")
+        else:
+            reason = answer.json["reason"]
+            assert REASONS[reason] == 503, answer
+            assert_refused(answer, reason)
+            for directory in ("new", "events", "failed"):
+                assert not place.spool.file(directory, webhook_id).exists(), answer
+            answers.add(reason)
+        assert_retry_succeeds(cgi, place, request)
+        if not injected:
+            break
+    assert not injected and "accepted" in answers
+    if error == "ENOSPC":
+        assert "spool_full" in answers
+    if call in ("fsync", "linkat") and error == "EIO":
+        assert "spool_error" in answers
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_failed_fsync_is_not_trusted_to_succeed_later(place, nth):
+    """1: the file, refused and forgotten. 2: the directory, spool_error until the restart."""
+    server = Socket(place)
+    with server:
+        with strace.Attached(server.receiver.pid, "fsync", "error=EIO", nth,
+                             place.dir / "strace.txt"):
+            request = signed()
+            assert_refused(server.send(request), "spool_error")
+        assert place.spool.files() == {}
+        if nth == 1:
+            assert_accepted(server.send(request))
+        else:
+            assert_refused(server.send(request), "spool_error")
+            assert_refused(server.send(signed()), "spool_error")
+            server.receiver.stop()
+            server.receiver.start()
+            assert_accepted(server.send(request))
+        place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+def test_recovery_at_start(place):
+    """Names that events/ lacks are recorded at start; what is recorded stays as it is."""
+    server = Socket(place)
+    with server:
+        good, odd, half = signed(), signed(b"odd"), signed()
+        for request in (good, odd, half):
+            assert_accepted(server.send(request))
+        server.receiver.stop()
+    for request in (odd, half):
+        place.spool.file("events", request.header("webhook-id")).unlink()
+    with server:
+        for request in (good, half):
+            place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+        place.spool.assert_failed(odd.header("webhook-id"), odd.body)
+        for request in (good, odd, half):
+            assert server.send(request).word == "duplicate"
+
+
+def test_leftovers_in_tmp(place):
+    """Older than an hour: a writer that died. Younger: perhaps one that lives."""
+    tmp = place.spool.path / "tmp"
+    Receiver(place).start().stop()
+    for name, age in (("old", 3700), ("young", 60)):
+        (tmp / name).write_text("half an eve")
+        os.utime(tmp / name, times=(time.time() - age,) * 2)
+    receiver = Receiver(place).start()
+    assert place.spool.left_in_tmp() == ["young"]
+    receiver.stop()

@@ -1,0 +1,97 @@
+"""Each event is queued once: duplicates, twins that arrive together, many that are distinct."""
+
+from collections import Counter
+
+import pytest
+
+from load import at_once
+from replies import assert_accepted, assert_duplicate, assert_refused
+from sender import SECRET, event, new_id, signed
+
+MANY = 64
+
+
+def test_second_delivery(server, place):
+    request = signed()
+    assert_accepted(server.send(request))
+    before = place.spool.files()
+    assert_duplicate(server.send(request))
+    assert place.spool.files() == before
+    assert [line["outcome"] for line in place.spool.attempts()] == ["accepted", "duplicate"]
+
+
+def test_retry_has_a_new_timestamp_and_signature(server, place):
+    webhook_id, body = new_id(), event()
+    assert_accepted(server.send(signed(body, webhook_id)))
+    retry = signed(body, webhook_id, timestamp=int(signed().header("webhook-timestamp")) - 7)
+    assert_duplicate(server.send(retry))
+    place.spool.assert_queued_once(webhook_id, body)
+
+
+def test_after_it_was_handled(server, place):
+    """A user's script removed the name in new/: that means done, and stays done."""
+    request = signed()
+    assert_accepted(server.send(request))
+    place.spool.file("new", request.header("webhook-id")).unlink()
+    assert_duplicate(server.send(request))
+    assert place.spool.names("new") == []
+
+
+def test_the_bodys_id_is_not_the_key(server, place):
+    """Every "Send Example" of the portal repeats it."""
+    for request in (signed(), signed()):
+        assert_accepted(server.send(request))
+    assert len(place.spool.names("new")) == 2
+
+
+def test_a_duplicate_must_be_signed_too(server, place):
+    request = signed()
+    assert_accepted(server.send(request))
+    forged = request.with_header("webhook-signature", b"v1," + b"A" * 43 + b"=")
+    assert_refused(server.send(forged), "signature_mismatch")
+
+
+@pytest.mark.needs("persistent")
+def test_across_a_restart(server, place):
+    request = signed()
+    assert_accepted(server.send(request))
+    server.renew()
+    assert_duplicate(server.send(request))
+
+
+def test_twins_at_once(server, place):
+    webhook_id, body = new_id(), event()
+    twins = [signed(body, webhook_id) for _ in range(MANY)]
+    replies = at_once(lambda r=twin: server.send(r) for twin in twins)
+    assert Counter((r.status, r.word) for r in replies) == {(200, "accepted"): 1,
+                                                           (200, "duplicate"): MANY - 1}
+    place.spool.assert_queued_once(webhook_id, body)
+    assert len(place.spool.files()) == 2
+
+
+def test_distinct_at_once(server, place):
+    requests = [signed(event(npn=str(n), activatedAt="2025-07-25T15:53:01.579Z"))
+                for n in range(MANY)]
+    for reply in at_once(lambda r=request: server.send(r) for request in requests):
+        assert_accepted(reply)
+    for request in requests:
+        place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+    assert len(place.spool.names("new")) == MANY
+
+
+def test_a_twin_whose_writer_died_between_the_links(server, place):
+    """In new/, not yet in events/: the sender's retry finishes the work."""
+    request = signed()
+    assert_accepted(server.send(request))
+    place.spool.file("events", request.header("webhook-id")).unlink()
+    assert_duplicate(server.send(request))
+    place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+def test_two_secrets_one_event(server, place):
+    """Signed with another valid secret, it is still the same event."""
+    second = SECRET.removeprefix("whsec_")      # the same key, written differently
+    place.write_secret(SECRET, second)
+    webhook_id = new_id()
+    assert_accepted(server.send(signed(webhook_id=webhook_id)))
+    assert_duplicate(server.send(signed(webhook_id=webhook_id, secrets=[second])))

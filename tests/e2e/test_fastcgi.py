@@ -1,0 +1,158 @@
+"""The FastCGI protocol itself: records that no web server sends, and kept connections."""
+
+import struct
+
+import pytest
+
+from fcgi_client import (ABORT, BEGIN, GET_VALUES, PARAMS, STDIN, NoAnswer, begin, pair, params,
+                         record, stream)
+from load import at_once
+from replies import assert_accepted, assert_refused, parse_cgi
+from sender import event, signed
+from servers import pairs
+
+
+def exchange(client, webhook, keep=True):
+    return parse_cgi(client.exchange(pairs(webhook), webhook.body, keep))
+
+
+def test_tiny_records(direct, place):
+    """A request cut into records of one byte is the same request."""
+    webhook = signed()
+    plain = b"".join(pair(n, v) for n, v in pairs(webhook))
+    with direct.connect() as client:
+        client.send(begin() + stream(PARAMS, plain, chunk=1) + stream(STDIN, webhook.body, chunk=1))
+        assert_accepted(parse_cgi(client.answer()))
+    place.spool.assert_queued_once(webhook.header("webhook-id"), webhook.body)
+
+
+def test_padding(direct, place):
+    webhook = signed()
+    plain = b"".join(pair(n, v) for n, v in pairs(webhook))
+    with direct.connect() as client:
+        client.send(begin() + record(PARAMS, plain, padding=7) + record(PARAMS)
+                    + record(STDIN, webhook.body, padding=3) + record(STDIN))
+        assert_accepted(parse_cgi(client.answer()))
+    place.spool.assert_queued_once(webhook.header("webhook-id"), webhook.body)
+
+
+def test_parameter_twice(direct, place):
+    """Two parameters of one name, also where no header is behind them."""
+    webhook = signed()
+    with direct.connect() as client:
+        twice = pairs(webhook) + [(b"CONTENT_LENGTH", b"5")]
+        assert_refused(parse_cgi(client.exchange(twice, webhook.body)), "malformed_header")
+    assert place.spool.files() == {}
+
+
+def test_nul_in_a_header(direct, place):
+    """Whatever a library makes of it, it is not taken for a shorter id."""
+    webhook = signed(webhook_id=b"msg\0x")
+    with direct.connect() as client:
+        reply = parse_cgi(client.exchange(pairs(webhook), webhook.body))
+    assert reply.status in (200, 400, 401), reply
+    assert place.spool.names("new") in ([], ["msg%00x"])
+
+
+def test_records_that_no_server_sends(direct, place):
+    """Each on a connection of its own; afterwards the receiver serves as before."""
+    webhook = signed()
+    head = begin() + params(pairs(webhook))
+    odd = [
+        b"\0" * 8, b"\xff" * 64, b"GET / HTTP/1.1\r\n\r\n",
+        record(BEGIN, b"", version=9), record(99, b"x"), record(STDIN, b"x"),
+        record(BEGIN, struct.pack("!HB5x", 77, 0)),                   # a role that does not exist
+        record(BEGIN, b"\0\1"),                                       # too short
+        begin() + begin(),
+        begin() + record(PARAMS, b"\xff\xff\xff\xff\xff\xff\xff\xff" + b"x" * 50) + record(PARAMS),
+        begin() + record(PARAMS, b"\x80\0\0\x05\x80\0\0\0ab") + record(PARAMS),
+        begin() + record(PARAMS, b"\x7f\x7fab") + record(PARAMS) + record(STDIN),
+        begin() + params([(b"", b"")]) + record(STDIN),
+        begin() + params([(b"A" * 70000, b"B" * 70000)]) + record(STDIN),
+        begin() + params([(b"=" * 9, b"=\n=")] * 2000) + record(STDIN),
+        head + record(ABORT),
+        head + record(STDIN, webhook.body[:5]) + record(ABORT),
+        head + record(STDIN, webhook.body, request_id=7),
+        head + record(99) + record(STDIN),
+        record(GET_VALUES, pair(b"FCGI_MPXS_CONNS", b""), request_id=0),
+    ]
+    for data in odd:
+        with direct.connect() as client:
+            client.send(data)
+            client.socket.shutdown(1)
+            try:
+                client.answer()
+            except NoAnswer:
+                pass
+        assert direct.receiver.process.poll() is None, f"ended by {data[:40]!r}"
+    assert place.spool.files() == {}
+    assert_accepted(direct.send(signed()))
+
+
+def test_many_requests_on_one_connection(direct, place):
+    with direct.connect() as client:
+        for _ in range(50):
+            assert_accepted(exchange(client, signed()))
+    assert len(place.spool.names("new")) == 50
+
+
+def test_large_bodies_on_one_connection(direct, place):
+    """What is left unread of one request must not spoil the next, refusals included."""
+    large = event("x.large", filler="a" * 300_000)
+    with direct.connect() as client:
+        for _ in range(10):
+            assert_accepted(exchange(client, signed(large)))
+            assert_refused(exchange(client, signed(large).with_header("webhook-id", None)),
+                           "missing_header")
+            assert_refused(exchange(client, signed(b"x" * 1_100_000)), "body_too_large")
+            get = signed(large)
+            get.method = "GET"
+            assert_refused(exchange(client, get), "method_not_allowed")
+    assert len(place.spool.names("new")) == 10
+
+
+@pytest.mark.settings(PSAPI_THREADS="4")
+def test_kept_connections_do_not_starve_others(direct, place):
+    """Twice as many idle connections as threads, and everybody is still served."""
+    kept = [direct.connect() for _ in range(8)]
+    for client in kept:
+        assert_accepted(exchange(client, signed()))
+    for _ in range(8):
+        assert_accepted(direct.send(signed()))
+    for client in kept:
+        client.close()
+
+
+@pytest.mark.settings(PSAPI_THREADS="1")
+def test_silent_connections_do_not_starve_others(direct, place):
+    """Opened and never used, as by a port scan: they cost no thread."""
+    silent = [direct.connect() for _ in range(20)]
+    for _ in range(3):
+        assert_accepted(direct.send(signed()))
+    for client in silent:
+        client.close()
+
+
+@pytest.mark.settings(PSAPI_THREADS="2")
+def test_more_busy_connections_than_threads(direct, place):
+    """Clients that keep their connection, and open another when it was taken from them."""
+    def sender():
+        connection = None
+        for _ in range(15):
+            webhook = signed()
+            while True:
+                connection = connection or direct.connect()
+                try:
+                    reply = exchange(connection, webhook)
+                    break
+                except NoAnswer as closed:
+                    assert closed.args == (b"",), "half an answer"
+                    connection.close()
+                    connection = None
+            assert reply.status == 200, reply
+        if connection:
+            connection.close()
+
+    at_once([sender] * 12)
+    assert len(place.spool.names("new")) == 12 * 15
+

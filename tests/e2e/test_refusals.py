@@ -1,0 +1,184 @@
+"""Every refusal of the documented table, its order, and that a refusal leaves nothing behind."""
+
+import time
+
+import pytest
+
+from replies import assert_accepted, assert_duplicate, assert_refused
+from sender import OTHER_SECRET, event, new_id, signed
+
+NOT_NUMBERS = ["abc", "+1753397465", "01753397465", "1753397465.0", "1e9", "-5", "0", "1753397465x",
+               "17533974651234", "٣", "1753397465 1753397465", "0x68", "NaN"]
+
+
+def now():
+    return int(time.time())
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_stored(request, place):
+    """A refusal leaves nothing in the spool (but in tests marked `stores`)."""
+    yield
+    if not request.node.get_closest_marker("stores"):
+        assert place.spool.files() == {}
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "post"])
+def test_method(server, place, method):
+    request = signed()
+    request.method = method
+    reply = server.send(request)
+    if reply.status != 200 and "json" not in reply.headers.get("content-type", ""):
+        pytest.skip(f"{server.name} refuses {method} itself, with {reply.status}")
+    assert_refused(reply, "method_not_allowed")
+
+
+def test_content_encoding(server, place):
+    for coding in ("gzip", "br", "deflate", "identity, gzip", "x"):
+        request = signed().with_header("content-encoding", coding)
+        assert_refused(server.send(request), "unsupported_encoding")
+
+
+@pytest.mark.stores
+def test_identity_is_an_encoding_that_is_fine(server, place):
+    for coding in ("identity", "Identity"):
+        assert_accepted(server.send(signed().with_header("content-encoding", coding)))
+
+
+@pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+def test_missing_header(server, place, name):
+    assert_refused(server.send(signed().with_header(name, None)), "missing_header", [name])
+    assert_refused(server.send(signed().with_header(name, b"")), "missing_header", [name])
+
+
+def test_malformed_timestamp(server, place):
+    """Correctly signed over the very text, and refused all the same."""
+    for text in NOT_NUMBERS:
+        request = signed(timestamp=text)
+        assert_refused(server.send(request), "malformed_header", ["webhook-timestamp"])
+
+
+@pytest.mark.needs("verbatim")
+def test_spaces_around_the_timestamp(server, place):
+    for text in (f" {now()}", f"{now()} ", f"{now()}\n", f"\t{now()}"):
+        assert_refused(server.send(signed(timestamp=text)), "malformed_header")
+
+
+def test_stale_and_future(server, place):
+    """Refused, and the detail says by how much and whether the signature was good."""
+    for reason, offset in (("stale_timestamp", -5000), ("future_timestamp", 5000)):
+        authentic = server.send(signed(timestamp=now() + offset))
+        assert_refused(authentic, reason, ["signature"])
+        assert any(str(n) in authentic.json["detail"] for n in range(4600, 5200)), authentic
+        forged = server.send(signed(timestamp=now() + offset, secrets=[OTHER_SECRET]))
+        assert_refused(forged, reason, ["signature"])
+        assert forged.json["detail"] != authentic.json["detail"]
+
+
+@pytest.mark.stores
+def test_tolerance(server, place):
+    for offset in (-290, 290):
+        assert_accepted(server.send(signed(timestamp=now() + offset)))
+    assert_refused(server.send(signed(timestamp=now() - 330)), "stale_timestamp")
+    assert_refused(server.send(signed(timestamp=now() + 330)), "future_timestamp")
+
+
+def test_signature_mismatch(server, place):
+    good = signed()
+    signature = good.header("webhook-signature")
+    for bad in (signed(secrets=[OTHER_SECRET]),
+                good.with_header("webhook-id", "another"),
+                good.with_header("webhook-timestamp", now() + 1),
+                good.with_header("webhook-signature", signature[:-2] + b"x="),
+                good.with_header("webhook-signature", signature + b",x"),
+                good.with_header("webhook-signature", signature.replace(b"v1,", b"v2,")),
+                good.with_header("webhook-signature", b"v1, v1"),
+                good.with_header("webhook-signature", b"x" * 4000)):
+        assert_refused(server.send(bad), "signature_mismatch")
+    good.body += b"\n"
+    assert_refused(server.send(good), "signature_mismatch")
+
+
+def test_no_secret(server, place):
+    place.secret_file.unlink()
+    server.renew()   # a running one would keep the last good secret
+    assert_refused(server.send(signed()), "no_secret")
+    assert_refused(server.send(signed(secrets=[OTHER_SECRET])), "no_secret")
+
+
+@pytest.mark.settings(PSAPI_MIN_FREE=str(1 << 60))
+def test_spool_full(server, place):
+    request = signed()
+    assert_refused(server.send(request), "spool_full")
+    [line] = place.spool.attempts()
+    assert (line["outcome"], line["status"], line["reason"]) == ("error", 503, "spool_full")
+    assert line["webhook_id"] == request.header("webhook-id").decode()
+
+
+@pytest.mark.stores
+def test_spool_error(server, place):
+    """Something that is no file sits at the event's name."""
+    assert_accepted(server.send(signed()))
+    webhook_id = new_id()
+    obstacle = place.spool.file("new", webhook_id)
+    obstacle.mkdir()
+    assert_refused(server.send(signed(webhook_id=webhook_id)), "spool_error")
+    assert not place.spool.file("events", webhook_id).exists()
+    obstacle.rmdir()
+    request = signed(webhook_id=webhook_id)
+    assert_accepted(server.send(request))
+    place.spool.assert_queued_once(webhook_id, request.body)
+
+
+@pytest.mark.settings(PSAPI_MAX_BODY="1000", PSAPI_MIN_FREE=str(1 << 60))
+def test_order(server, place):
+    """What is wrong first in the documented order is what the reply names."""
+    big = b" " * 1001
+    bare_get = signed().with_header("webhook-id", None).with_header("content-encoding", "gzip")
+    bare_get.method = "GET"
+    assert_refused(server.send(bare_get), "method_not_allowed")
+
+    worst = signed(big, timestamp="abc", secrets=[OTHER_SECRET])
+    encoded = worst.with_header("webhook-id", None).with_header("content-encoding", "gzip")
+    assert_refused(server.send(encoded), "unsupported_encoding")
+    assert_refused(server.send(worst.with_header("webhook-id", None)), "missing_header")
+    assert_refused(server.send(worst), "malformed_header")
+    assert_refused(server.send(signed(big, timestamp=5, secrets=[OTHER_SECRET])), "body_too_large")
+    assert_refused(server.send(signed(timestamp=5, secrets=[OTHER_SECRET])), "stale_timestamp")
+    assert_refused(server.send(signed(secrets=[OTHER_SECRET])), "signature_mismatch")
+    assert_refused(server.send(signed()), "spool_full")
+
+
+@pytest.mark.settings(PSAPI_MAX_BODY="1000")
+def test_order_without_a_secret(server, place):
+    """Before signatures can be looked at, after everything that needs no secret."""
+    place.write_secret("")
+    server.renew()
+    assert_refused(server.send(signed(b" " * 1001)), "body_too_large")
+    assert_refused(server.send(signed(timestamp=5, secrets=[OTHER_SECRET])), "no_secret")
+
+
+@pytest.mark.stores
+def test_duplicate_on_a_full_disk(server, place):
+    request = signed()
+    assert_accepted(server.send(request))
+    place.settings["PSAPI_MIN_FREE"] = str(1 << 60)
+    server.renew()
+    assert_duplicate(server.send(request))
+    assert_refused(server.send(signed()), "spool_full")
+
+
+def test_reasons_are_logged(server, place):
+    """The log says what the reply said."""
+    cases = [("signature_mismatch", signed(secrets=[OTHER_SECRET])),
+             ("stale_timestamp", signed(event(), timestamp=5)),
+             ("missing_header", signed().with_header("webhook-id", None))]
+    for reason, request in cases:
+        # Rejections closer than 0.1 s to the last line are not written: send until one is.
+        before = len(place.spool.attempts())
+        end = time.monotonic() + 20
+        while len(place.spool.attempts()) == before and time.monotonic() < end:
+            reply = server.send(request)
+        line = place.spool.attempts()[before]
+        assert (line["outcome"], line["status"], line["reason"]) == \
+            ("rejected", reply.status, reason)

@@ -1,0 +1,212 @@
+"""Restarts that no sender notices, and the end of a process: SIGTERM, SIGINT, twice.
+
+A process that was told to end answers everything that it accepted, or that waits in the backlog
+of its own socket; a socket that was inherited stays open for the successor.
+"""
+
+import os
+import shutil
+import signal
+import socket
+
+import pytest
+
+from fcgi_client import STDIN, Connection, NoAnswer, begin, params, record, request
+from load import Load
+from receiver import SLOWER, WEB_USER, Receiver, connects, wait_for
+from replies import assert_accepted, parse_cgi
+from sender import signed
+from servers import Nginx, pairs
+
+ROUNDS = 4
+
+
+def assert_all_accepted(place, replies):
+    for reply in replies:
+        assert not isinstance(reply, Exception), reply
+        assert_accepted(reply)
+    assert len(place.spool.names("new")) == len(replies)
+
+
+@pytest.mark.needs("restart")
+def test_restart_under_load(server, place):
+    with Load(lambda: server.send(signed()), clients=6) as load:
+        for _ in range(ROUNDS):
+            load.turn(3)
+            server.restart()
+        load.turn(3)
+    assert_all_accepted(place, load.results)
+
+
+@pytest.fixture
+def listening(place):
+    """A listening socket that outlives the receivers, as a supervisor would hold it."""
+    path = place.dir / "psapi.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        path.chmod(0o660)
+        if WEB_USER:
+            shutil.chown(path, group=WEB_USER)
+        listener.listen(1024)
+        yield listener
+
+
+def test_successor_on_an_inherited_socket(place, listening):
+    """Stop, start, stop, start: meanwhile the kernel keeps who knocks in the backlog."""
+    receiver = Receiver(place, inherited=listening).start()
+    nginx = Nginx(place)
+    nginx.start_nginx()
+    try:
+        with Load(lambda: nginx.send(signed())) as load:
+            for _ in range(ROUNDS):
+                load.turn(3)
+                receiver.stop()
+                receiver.start()
+            load.turn(3)
+    finally:
+        nginx.stop()
+    assert_all_accepted(place, load.results)
+    assert connects(receiver.path)
+
+
+def test_inherited_socket_stays_open(place, listening):
+    """What nobody has accepted yet is the successor's."""
+    receiver = Receiver(place, inherited=listening).start()
+    receiver.stop()
+    assert receiver.path.exists(), "not ours to remove"
+    webhook = signed()
+    with Connection(receiver.path, timeout=20 * SLOWER) as client:
+        client.send(request(pairs(webhook), webhook.body))
+        receiver.start()
+        assert_accepted(parse_cgi(client.answer()))
+
+
+@pytest.mark.settings(PSAPI_THREADS="2")
+def test_backlog_is_answered(direct, place):
+    """Twenty have knocked, two are served at a time, SIGTERM: all twenty get their answer."""
+    webhooks = [signed() for _ in range(20)]
+    clients = []
+    for webhook in webhooks:
+        clients.append(direct.connect())
+        clients[-1].send(request(pairs(webhook), webhook.body))
+    direct.receiver.signal()
+    for client in clients:
+        assert_accepted(parse_cgi(client.answer()))
+        client.close()
+    assert direct.receiver.wait() == 0
+    direct.receiver.process = None
+    assert not direct.receiver.path.exists()
+    for webhook in webhooks:
+        place.spool.assert_queued_once(webhook.header("webhook-id"), webhook.body)
+
+
+def test_answered_or_refused(direct, place):
+    """Under load each connection is answered in full or refused at the door."""
+    refused = []
+
+    def send():
+        try:
+            return direct.send(signed())
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            refused.append(error)
+            return None
+
+    for _ in range(ROUNDS):
+        with Load(send) as load:
+            load.turn(3)
+            direct.receiver.stop()
+            load.turn()
+        direct.receiver.start()
+        answers = [result for result in load.results if result is not None]
+        assert refused and answers
+        for answer in answers:
+            assert not isinstance(answer, Exception), repr(answer)
+            assert_accepted(answer)
+
+
+def half_a_request(direct, webhook):
+    """A request of which the receiver waits for the rest, and knows the beginning."""
+    client = direct.connect()
+    client.send(begin() + params(pairs(webhook)) + record(STDIN, webhook.body[:10]))
+    return client
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_in_flight_is_finished(direct, place, number):
+    webhook = signed()
+    client = half_a_request(direct, webhook)
+    assert_accepted(direct.send(signed()))      # accepted later: the half is in hand as well
+    direct.receiver.signal(number)
+    wait_for(lambda: not connects(direct.receiver.path), "the door is closed")
+    client.send(record(STDIN, webhook.body[10:]) + record(STDIN))
+    assert_accepted(parse_cgi(client.answer()))
+    assert direct.receiver.wait() == 0
+    direct.receiver.process = None
+    place.spool.assert_queued_once(webhook.header("webhook-id"), webhook.body)
+
+
+def test_unfinished_request_does_not_hold_it_up(direct, place):
+    client = half_a_request(direct, signed())
+    assert_accepted(direct.send(signed()))
+    direct.receiver.stop()      # exit 0 within 5 s
+    try:
+        assert parse_cgi(client.answer()).status != 200
+    except NoAnswer as cut:
+        assert cut.args == (b"",), "half an answer"
+    client.close()
+    assert len(place.spool.names("new")) == 1
+
+
+def test_idle_connections_do_not_hold_it_up(direct, place):
+    clients = [direct.connect() for _ in range(5)]
+    for client in clients[:3]:
+        webhook = signed()
+        assert_accepted(parse_cgi(client.exchange(pairs(webhook), webhook.body, keep=True)))
+    direct.receiver.stop()
+    for client in clients:
+        assert client.closed()
+        client.close()
+
+
+def test_idle_process_ends_at_once(direct, place):
+    """No request is needed to wake it up."""
+    assert_accepted(direct.send(signed()))
+    direct.receiver.signal()
+    assert direct.receiver.wait(2) == 0
+    direct.receiver.process = None
+
+
+def test_second_signal_ends_at_once(direct, place):
+    client = half_a_request(direct, signed())
+    assert_accepted(direct.send(signed()))
+    direct.receiver.signal()
+    wait_for(lambda: not connects(direct.receiver.path), "the door is closed")
+    assert direct.receiver.process.poll() is None, "it still waits for the half request"
+    direct.receiver.signal()
+    direct.receiver.wait(1)
+    direct.receiver.process = None
+    client.close()
+    assert len(place.spool.names("new")) == 1
+
+
+def test_other_signals_do_not_end_it(direct, place):
+    """A client that is gone (SIGPIPE) and a terminal that closes (SIGHUP) are no reason."""
+    direct.receiver.signal(signal.SIGPIPE)
+    for _ in range(20):
+        webhook = signed()
+        with direct.connect() as client:
+            client.send(request(pairs(webhook), webhook.body))      # and not waiting for it
+    assert_accepted(direct.send(signed()))
+
+
+def test_no_descriptor_is_lost(direct, place):
+    def count():
+        return len(os.listdir(f"/proc/{direct.receiver.pid}/fd"))
+    for _ in range(40):     # every thread has served
+        direct.send(signed())
+    before = count()
+    for _ in range(100):
+        direct.send(signed())
+        direct.send(signed().with_header("webhook-id", None))
+        direct.connect().close()
+    wait_for(lambda: count() <= before + 2, f"no more than {before} descriptors")

@@ -1,0 +1,117 @@
+"""The receiver's own socket: mode, group, a stale one, a live one, TCP; descriptor 0."""
+
+import grp
+import socket
+import stat
+import subprocess
+
+import pytest
+
+from fcgi_client import Connection
+from receiver import BINARY, WEB_USER, Receiver, connects, wait_for
+from replies import assert_accepted, parse_cgi
+from sender import signed
+from servers import Cgi, pairs
+
+
+def test_mode_and_group(direct):
+    status = direct.receiver.path.stat()
+    assert stat.S_ISSOCK(status.st_mode)
+    assert stat.S_IMODE(status.st_mode) == 0o660
+    if WEB_USER:
+        assert grp.getgrgid(status.st_gid).gr_name == WEB_USER
+
+
+@pytest.mark.parametrize("umask", ["000", "777"])
+def test_mode_is_not_the_umasks(place, umask):
+    receiver = Receiver(place, via=["sh", "-c", f'umask {umask}; exec "$@"', "sh"],
+                        PSAPI_LISTEN=f"unix:{place.dir}/psapi.sock").start()
+    assert stat.S_IMODE(receiver.path.stat().st_mode) == 0o660
+
+
+def test_removed_at_exit(direct):
+    direct.receiver.stop()
+    assert not direct.receiver.path.exists()
+
+
+def test_stale_socket_is_replaced(direct, place):
+    direct.receiver.kill()
+    assert direct.receiver.path.exists() and not connects(direct.receiver.path)
+    direct.receiver.start()
+    assert_accepted(direct.send(signed()))
+
+
+def test_live_socket_is_left_alone(direct, place):
+    inode = direct.receiver.path.stat().st_ino
+    second = place.run(PSAPI_LISTEN=f"unix:{direct.receiver.path}")
+    assert second.returncode != 0
+    assert str(direct.receiver.path) in second.stderr and len(second.stderr.splitlines()) == 1
+    assert direct.receiver.path.stat().st_ino == inode
+    assert_accepted(direct.send(signed()))
+
+
+def test_file_that_is_no_socket_is_left_alone(place):
+    path = place.dir / "psapi.sock"
+    path.write_text("mine")
+    result = place.run(PSAPI_LISTEN=f"unix:{path}")
+    assert result.returncode != 0 and str(path) in result.stderr
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("listen", ["unix:/nonexistent/x.sock", "unix:" + "/x" * 100,
+                                    "unix:", "127.0.0.1:0x50", "127.0.0.1:99999", "nonsense",
+                                    "0.0.0.0:9000", "192.0.2.1:9000"])
+def test_impossible_sockets(place, listen):
+    """Nothing else than a unix socket or loopback, and never silently."""
+    result = place.run(PSAPI_LISTEN=listen)
+    assert result.returncode != 0
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert listen.removeprefix("unix:")[:50] in result.stderr
+
+
+def test_unknown_group(place):
+    result = place.run(PSAPI_LISTEN=f"unix:{place.dir}/x.sock", PSAPI_LISTEN_GROUP="nosuchgroup")
+    assert result.returncode != 0
+    assert "nosuchgroup" in result.stderr
+    assert not (place.dir / "x.sock").exists()
+
+
+def test_loopback(place):
+    """127.0.0.1:port, for servers that cannot do unix sockets."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    receiver = Receiver(place, PSAPI_LISTEN=f"127.0.0.1:{port}")
+    receiver.start(ready=False)
+
+    def connected():
+        assert receiver.process.poll() is None, receiver.log()
+        try:
+            return Connection(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            return None
+
+    webhook = signed()
+    with wait_for(connected, "somebody listens") as connection:
+        assert_accepted(parse_cgi(connection.exchange(pairs(webhook), webhook.body)))
+
+
+def test_connected_socket_on_descriptor_0_is_cgi(place):
+    """mod_cgid gives a CGI program a connected socket for its standard input."""
+    cgi = Cgi(place)
+    cgi.start()
+    webhook = signed()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(webhook.body)
+        ours.shutdown(socket.SHUT_WR)
+        assert_accepted(cgi.send(webhook, stdin=theirs))
+    place.spool.assert_queued_once(webhook.header("webhook-id"), webhook.body)
+
+
+def test_started_by_hand(place):
+    """Neither a socket nor CGI: say so instead of waiting for a body."""
+    result = subprocess.run([BINARY], env=place.environment(), stdin=subprocess.DEVNULL,
+                            capture_output=True, text=True, timeout=20)
+    assert result.returncode != 0 or "405" in result.stdout
+    assert place.spool.files() == {}

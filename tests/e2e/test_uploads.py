@@ -1,0 +1,188 @@
+"""The body's way in: what CONTENT_LENGTH claims, slow and aborted uploads."""
+
+import socket
+
+import pytest
+
+from fcgi_client import STDIN, NoAnswer, begin, params, record
+from http_client import body_of, head_of
+from receiver import wait_for
+from replies import assert_accepted, assert_refused, parse_cgi
+from sender import signed
+from servers import Cgi, pairs
+
+
+def still_serves(server, place):
+    request = signed()
+    assert_accepted(server.send(request))
+    place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+@pytest.mark.needs("choose_length")
+def test_content_length(server, place):
+    size = len(signed().body)
+    good = [str(size), str(size - 1), "0", "1"]
+    too_large = ["1048577", "2147483648", "4294967296", str(2**63), str(2**64), str(2**64 + size),
+                 "9" * 300]
+    for text in good:
+        request = signed(length=text.encode())
+        assert_accepted(server.send(request))
+        place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+    before = place.spool.files()
+    for text in too_large:
+        assert_refused(server.send(signed(length=text.encode())), "body_too_large")
+    for text in ("-1", "+5", "x", "5x", "0x10", "1e3", " 5", "5 ", "5,5", "1.0", "--", "٣"):
+        assert_refused(server.send(signed(length=text.encode())), "malformed_header")
+    for text in (str(size + 1), "1048576"):
+        assert_refused(server.send(signed(length=text.encode())), "truncated_body")
+    assert place.spool.files() == before
+
+
+@pytest.mark.needs("choose_length")
+def test_no_content_length(server, place):
+    """As Apache's mod_proxy_fcgi passes a chunked request on."""
+    for request in (signed(chunked=True), signed(b"", chunked=True), signed(length=b"")):
+        assert_accepted(server.send(request))
+    assert_refused(server.send(signed(b" " * 1048577, chunked=True)), "body_too_large")
+
+
+def test_truncated_and_correctly_signed(direct, place):
+    """The signature fits what has arrived; what was announced has not."""
+    assert_refused(direct.send(signed(length=b"1000")), "truncated_body")
+    assert place.spool.files() == {}
+
+
+@pytest.mark.needs("http")
+def test_client_goes_away(server, place):
+    """Half a body, then nothing: no event, and the next one is served."""
+    for chunked in (False, True):
+        request = signed(b"x" * 5000, chunked=chunked)
+        for cut in (0, 1, 2500):
+            with server.client.connect() as client:
+                client.sendall(head_of(request) + body_of(request)[:cut])
+    still_serves(server, place)
+    assert len(place.spool.files()) == 2
+
+
+@pytest.mark.needs("http")
+def test_client_dribbles(server, place):
+    """A body in many small pieces is one body."""
+    request = signed()
+    with server.client.connect() as client:
+        client.sendall(head_of(request))
+        for n in range(len(request.body)):
+            client.sendall(request.body[n:n + 1])
+        assert_accepted(server.client.answer(client))
+    place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+@pytest.mark.needs("http")
+def test_expect_100_continue(server, place):
+    request = signed().and_header("expect", b"100-continue")
+    with server.client.connect() as client:
+        client.sendall(head_of(request))
+        assert client.recv(100).startswith(b"HTTP/1.1 100 ")
+        client.sendall(request.body)
+        assert_accepted(server.client.answer(client))
+    place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+def test_aborted_stdin(direct, place):
+    """The connection breaks at any point of the request: nothing is stored, nothing hangs."""
+    request = signed()
+    whole = begin() + params(pairs(request)) + record(STDIN, request.body) + record(STDIN)
+    for cut in [*range(0, 40), len(whole) // 2, len(whole) - 9, len(whole) - 8, len(whole) - 1]:
+        with direct.connect() as client:
+            client.send(whole[:cut])
+    still_serves(direct, place)
+    assert len(place.spool.files()) == 2
+
+
+@pytest.fixture
+def open_stdin(place):
+    """A CGI program whose standard input stays open after what the test has sent."""
+    cgi = Cgi(place)
+    cgi.start()
+
+    def send(request, body):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.sendall(body)
+            return cgi.send(request, stdin=theirs)
+
+    return send
+
+
+def test_standard_input_stays_open(open_stdin, place):
+    """RFC 3875, 4.2: the body may end with CONTENT_LENGTH bytes and no end of file."""
+    request = signed()
+    assert_accepted(open_stdin(request, request.body))
+    place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+@pytest.mark.settings(PSAPI_READ_TIMEOUT="1")
+def test_standard_input_stalls(open_stdin, place):
+    request = signed()
+    assert_refused(open_stdin(request, request.body[:10]), "truncated_body")
+    assert place.spool.files() == {}
+
+
+@pytest.mark.settings(PSAPI_READ_TIMEOUT="1", PSAPI_THREADS="2")
+def test_slow_upload(direct, place):
+    """Whoever does not finish in time is cut off, and keeps nobody waiting for good."""
+    request = signed()
+    slow = [direct.connect() for _ in range(4)]
+    for client in slow:
+        client.send(begin() + params(pairs(request)) + record(STDIN, request.body[:10]))
+    for client in slow:
+        try:
+            assert_refused(parse_cgi(client.answer()), "truncated_body")
+        except NoAnswer as cut:
+            assert cut.args == (b"",), "half an answer"
+        client.close()
+    assert place.spool.files() == {}
+    still_serves(direct, place)
+
+
+@pytest.mark.settings(PSAPI_READ_TIMEOUT="1")
+def test_slow_everywhere(direct, place):
+    """Silent inside a record's head or inside the parameters: closed by us."""
+    whole = begin() + params(pairs(signed()))
+    clients = []
+    for cut in (3, 8, 16, 20, len(whole) - 8):
+        client = direct.connect()
+        client.send(whole[:cut])
+        clients.append(client)
+    for client in clients:
+        try:
+            parse_cgi(client.answer())
+        except (NoAnswer, socket.timeout) as end:
+            assert isinstance(end, NoAnswer), "never closed"
+        client.close()
+    still_serves(direct, place)
+
+
+@pytest.mark.settings(PSAPI_READ_TIMEOUT="1")
+def test_dribbling_does_not_extend_the_time(direct, place):
+    """The limit is for the whole request, not for the next byte."""
+    request = signed(b"x" * 100_000)
+    with direct.connect() as client:
+        client.send(begin() + params(pairs(request)))
+        position = 0
+
+        def cut_off():
+            nonlocal position
+            try:
+                client.send(record(STDIN, request.body[position:position + 10]))
+            except (BrokenPipeError, ConnectionResetError):
+                return True
+            position += 10
+            client.socket.settimeout(0.05)
+            try:
+                return client.socket.recv(1) != b"?"
+            except socket.timeout:
+                return False
+
+        wait_for(cut_off, "the receiver ends it")
+    assert place.spool.files() == {}
+    still_serves(direct, place)

@@ -1,0 +1,228 @@
+#!/usr/bin/python3
+"""Every system call on a file fails once, in every way its manual page gives; the process is
+killed before and after each; every allocation fails once. After each fault, and again after the
+sender's retry, the spool must be sound. FULL=1 exhausts, else a seeded sample."""
+
+import collections
+import errno
+import itertools
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+
+from bench import FULL, Bench
+from scenarios import SCENARIOS
+
+SAMPLE = 330
+WAY_BACK = 10  # calls from a failure to the answer
+
+# What the manual pages give, by the name of the call.
+OPEN = "EACCES EDQUOT EINTR EIO EMFILE ENFILE ENOMEM ENOSPC EROFS"
+ERRNOS = {
+    "open": OPEN, "openat": OPEN, "fopen": OPEN, "opendir": OPEN, "fdopendir": "ENOMEM",
+    "read": "EINTR EIO", "pread": "EINTR EIO", "getdelim": "EIO", "getline": "EIO",
+    "readdir": "EIO", "closedir": "EIO",
+    "write": "EDQUOT EINTR EIO ENOSPC", "writev": "EDQUOT EINTR EIO ENOSPC",
+    "fsync": "EDQUOT EINTR EIO ENOSPC EROFS", "close": "EDQUOT EINTR EIO ENOSPC",
+    "linkat": "EACCES EDQUOT EIO EMLINK ENOMEM ENOSPC EROFS",
+    "unlinkat": "EACCES EIO ENOMEM EROFS", "unlink": "EACCES EIO ENOMEM EROFS",
+    "renameat": "EACCES EDQUOT EIO ENOMEM ENOSPC EROFS",
+    "mkdirat": "EACCES EDQUOT EIO ENOMEM ENOSPC EROFS",
+    "fstat": "EIO ENOMEM", "fstatat": "EACCES EIO ENOMEM", "stat": "EACCES EIO ENOMEM",
+    "lstat": "EACCES EIO ENOMEM", "faccessat": "EACCES EIO ENOMEM EROFS",
+    "access": "EACCES EIO ENOMEM", "fstatvfs": "EINTR EIO ENOMEM",
+    "fchmodat": "EIO ENOMEM EPERM EROFS", "flock": "EINTR ENOLCK", "allocation": "ENOMEM",
+}
+SHORT = {"read", "write", "writev"}
+
+# A machine that stays broken: errno, and the calls that have it from then on.
+LASTING = {
+    "ENOSPC": ":openat:linkat:write:writev:fsync:renameat:mkdirat:",
+    "EIO": ":openat:linkat:read:write:writev:fsync:renameat:unlinkat:",
+    "EROFS": ":openat:linkat:fsync:renameat:unlinkat:mkdirat:",
+    "EMFILE": ":open:openat:fopen:",
+}
+
+Case = collections.namedtuple("Case", "scenario what at do also kill_at", defaults=("", 0))
+
+
+def shim_of(case):
+    return {"FAULT_WHAT": case.what, "FAULT_AT": str(case.at), "FAULT_DO": case.do,
+            "FAULT_ALSO": case.also, "FAULT_KILL_AT": str(case.kill_at),
+            "FAULT_WITHOUT": SCENARIOS[case.scenario].without}
+
+
+def faults_of(scenario, what, at, name):
+    """All that can happen at the call of that number."""
+    for error in ERRNOS.get(name, "EIO").split():
+        yield Case(scenario, what, at, f"fail={getattr(errno, error)}")
+        if what == "calls" and name in LASTING.get(error, ""):
+            yield Case(scenario, what, at, f"stick={getattr(errno, error)}", LASTING[error])
+    if what == "calls":
+        yield Case(scenario, what, at, "kill-before")
+        yield Case(scenario, what, at, "kill-after")
+    if name in SHORT:
+        yield Case(scenario, what, at, "short")
+
+
+def run(bench, scenario, shim):
+    event = scenario.event if scenario.sends else None
+    return bench.run(scenario.command(bench), event, shim=shim)
+
+
+def prepared(scenario):
+    bench = Bench()
+    scenario.prepare(bench)
+    return bench
+
+
+def calls_of(index, what, shim=None):
+    """The names of the calls of a run with no fault, or with that one."""
+    bench = prepared(SCENARIOS[index])
+    try:
+        outcome = run(bench, SCENARIOS[index], shim or shim_of(Case(index, what, 0, "")))
+        assert shim or (outcome.status == 200 if SCENARIOS[index].sends else outcome.code == 0)
+        return outcome.calls
+    finally:
+        bench.remove()
+
+
+def all_cases():
+    for index, what in itertools.product(range(len(SCENARIOS)), ["calls", "allocations"]):
+        calls = calls_of(index, what)
+        for at, name in enumerate(calls, 1):
+            yield from faults_of(index, what, at, name)
+        if what == "calls":
+            # A failure, and on the way back from it a kill.
+            for at, ahead in itertools.product(range(1, len(calls) + 1), range(1, WAY_BACK)):
+                yield Case(index, what, at, f"fail={errno.EIO}", kill_at=at + ahead)
+        # The run after the last call goes through untouched: that was all of them.
+        yield Case(index, what, len(calls) + 1, f"fail={errno.EIO}")
+
+
+def after_fault(bench, scenario, case, outcome):
+    """What must hold at once."""
+    event = scenario.event
+    events = [event, *scenario.there]
+    yield from bench.torn(events)
+    for there in scenario.there:
+        if bench.queued(there) != [there.queue]:
+            yield f"{there.name} is lost from {there.queue}/"
+    if outcome.crashed:
+        yield f"died of signal {-outcome.code}"
+    if scenario.succeeds and outcome.code > 0 and not case.also:
+        yield f"did not get over it: {outcome.stderr}"
+    if "/var/spool/psapi" in outcome.stderr or "/etc/psapi/secret" in outcome.stderr:
+        yield f"went on without its configuration: {outcome.stderr}"
+    if not outcome.killed:
+        yield from (f"leak: {leak}" for leak in outcome.leaks)
+    if outcome.status == 200:
+        yield from bench.kept(event, scenario.handled)
+    if scenario.sends and len(bench.queued(event)) > 1:
+        yield f"queued twice: {bench.queued(event)}"
+    may_remain = outcome.killed or "unlinkat" in failed_calls(case, outcome) or case.kill_at
+    if scenario.sends and bench.names("tmp") and not may_remain:
+        yield f"left in tmp/: {bench.names('tmp')}"
+
+
+def failed_calls(case, outcome):
+    """The names of the calls that may have failed."""
+    if case.what != "calls" or len(outcome.calls) < case.at:
+        return ""
+    return case.also + outcome.calls[case.at - 1]
+
+
+def withdrawn(bench, scenario, case, outcome):
+    """Refused with an answer: nothing is left, unless the way back was broken, too."""
+    if not scenario.sends or outcome.killed or outcome.status in (0, 200) or scenario.handled:
+        return
+    before = scenario.name.startswith(("twin", "duplicate"))
+    if before or bench.absent(scenario.event) or "unlinkat" in failed_calls(case, outcome) or \
+            "fstat" in failed_calls(case, outcome):
+        return
+    yield f"answered {outcome.status}, and yet it is in {bench.queued(scenario.event)}"
+
+
+def after_retry(bench, scenario):
+    """The sender tries again, then a recovery runs: all is as if nothing had been."""
+    events = [scenario.event, *scenario.there]
+    for step in ["retry", "recovery", "second retry"]:
+        if step == "recovery":
+            outcome = bench.recover()
+            fine = outcome.code == 0
+        else:
+            outcome = bench.send(scenario.event)
+            fine = outcome.status == 200
+        if not fine:
+            yield f"{step}: code {outcome.code}, status {outcome.status}: {outcome.stderr}"
+        yield from bench.torn(events)
+        yield from bench.kept(scenario.event, scenario.handled)
+        yield from bench.log_is_readable()
+    for there in scenario.there:
+        yield from bench.kept(there)
+
+
+def judge(case):
+    """Complaints about one case."""
+    scenario = SCENARIOS[case.scenario]
+    bench = prepared(scenario)
+    try:
+        outcome = run(bench, scenario, shim_of(case))
+        complaints = [*after_fault(bench, scenario, case, outcome),
+                      *withdrawn(bench, scenario, case, outcome),
+                      *after_retry(bench, scenario)]
+        called = outcome.calls[case.at - 1] if len(outcome.calls) >= case.at else "nothing"
+        return case, called, complaints
+    finally:
+        bench.remove()
+
+
+def missed_calls():
+    """Calls that the kernel sees and the interposed library does not: it would be blind there."""
+    wanted = ["linkat", "unlinkat", "fsync", "writev", "renameat", "mkdirat", "fchmodat"]
+    for index, scenario in enumerate(SCENARIOS):
+        if scenario.without:
+            continue
+        bench = prepared(scenario)
+        seen = collections.Counter(run(bench, scenario, shim_of(Case(index, "calls", 0, ""))).calls)
+        bench.remove()
+        bench = prepared(scenario)
+        log = os.path.join(bench.path, "strace")
+        strace = ["strace", "-f", "-qq", "-o", log, "-e", "trace=" + ",".join(wanted)]
+        bench.run(strace + scenario.command(bench), scenario.event if scenario.sends else None)
+        lines = [line.split(None, 1)[1] for line in open(log, encoding="utf-8")]
+        real = collections.Counter(line.partition("(")[0] for line in lines)
+        bench.remove()
+        for name in wanted:
+            if real[name] != seen[name]:
+                yield f"{scenario.name}: {name}: {real[name]} real, {seen[name]} interposed"
+
+
+def main():
+    missed = list(missed_calls())
+    cases = list(all_cases())
+    total = len(cases)
+    if not FULL:
+        random.seed(6)
+        cases = random.sample(cases, min(SAMPLE, total))
+    bad = 0
+    with multiprocessing.Pool(os.cpu_count()) as pool:
+        for case, called, complaints in pool.imap_unordered(judge, cases, chunksize=8):
+            if not complaints:
+                continue
+            bad += 1
+            if bad <= 30:
+                print(f"{SCENARIOS[case.scenario].name}: {case.what} {case.at} ({called}) {case.do}"
+                      f" {'kill ' + str(case.kill_at) if case.kill_at else ''}")
+                for complaint in dict.fromkeys(complaints):
+                    print(f"    {complaint}")
+    for line in missed:
+        print("not interposed: " + line)
+    print(f"faults: {len(cases)} of {total} cases, {bad} bad")
+    return 1 if bad or missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
