@@ -100,9 +100,12 @@ set_status(struct drain *d, int status)
 {
 	static const int worst[] = {EX_IOERR, EX_OSERR, 1, EX_NOPERM, EX_CONFIG, EX_OK};
 
-	for (const int *s = worst; *s != d->status; s++)
-		if (*s == status)
-			d->status = status;
+	for (const int *s = worst; *s != d->status; s++) {
+		if (*s != status)
+			continue;
+		d->status = status;
+		return;
+	}
 }
 
 static void

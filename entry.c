@@ -21,6 +21,7 @@
 /* PSAPI_MAX_BODY is at most 1 GiB; base64 and the evidence come on top. */
 #define FILE_SIZE_MAX (3LL << 29)
 
+static const char head_begin[] = "{\"webhook_id\":";
 static const char head_end[] = ",\"event\":\n";
 static const char file_end[] = "\n}\n";
 
@@ -185,8 +186,10 @@ parse(struct entry *entry)
 	size_t size = (size_t)entry->st.st_size, mark = strlen(head_end);
 	char *newline = memchr(entry->text, '\n', size);
 
-	if (newline == NULL)
-		return size == 0 ? "it is empty" : "it does not begin with an evidence line";
+	if (size == 0)
+		return "it is empty";
+	if (newline == NULL || strncmp(entry->text, head_begin, strlen(head_begin)) != 0)
+		return "it does not begin with an evidence line";
 	size_t head = (size_t)(newline - entry->text) + 1;
 	bool plain = head > mark && memcmp(newline + 1 - mark, head_end, mark) == 0;
 	if (!(plain ? parse_plain(entry, head) : parse_encoded(entry)))

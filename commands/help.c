@@ -31,8 +31,9 @@ help_main(struct command_line *line, int argc, char **argv)
 		print_overview();
 		return EX_OK;
 	}
+	const char *name = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ? "help" : argv[1];
 	for (const struct command *c = commands; c->name != NULL; c++) {
-		if (strcmp(c->name, argv[1]) != 0)
+		if (strcmp(c->name, name) != 0)
 			continue;
 		printf("usage: psapi %s %s\n\n%c%s.\n%s%s", c->name, c->synopsis, c->summary[0] - 'a' + 'A',
 		    c->summary + 1, *c->details != '\0' ? "\n" : "", c->details);

@@ -7,8 +7,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
-#include <unistd.h>
 
 #include "commands/command.h"
 #include "entry.h"
@@ -140,8 +140,9 @@ check_argument(struct verifier *v, const char *what)
 	enum entry_result result;
 	struct entry entry;
 	const char *why;
+	struct stat st;
 
-	if (access(what, F_OK) == 0) {
+	if (stat(what, &st) == 0 && S_ISREG(st.st_mode)) {
 		result = entry_read(AT_FDCWD, what, &entry, &why);
 		check(v, what, result, &entry, why);
 		return EX_OK;

@@ -1,0 +1,184 @@
+"""`psapi` as an operator and cron run it, over a spool that the real receiver filled (Desk).
+
+Handlers are real scripts. They tell the test what they saw through files in `desk.told`, and wait
+for it at named pipes (`gate`), so nothing here depends on how fast a machine is. PSAPI_TOLD reaches
+them because PSAPI_* is what handlers inherit.
+"""
+
+import errno
+import json
+import os
+import pty
+import subprocess
+import time
+from datetime import datetime, timezone
+
+from receiver import BINARY, SLOWER, wait_for
+from replies import assert_accepted
+from sender import signed
+from servers import Socket
+
+PSAPI = BINARY.parent / "psapi"
+NOTE = 'echo "$PSAPI_WEBHOOK_ID" >>"$PSAPI_TOLD/seen"\n'     # what most handlers of the tests do
+
+
+def iso(seconds):
+    """Unix seconds as the spool writes them."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def body(second=0, npn="123456789", kind="producersync.npn.activated", **data):
+    """An event that was generated `second` seconds after midnight; npn None: without one."""
+    at = f"2025-07-25T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}.000Z"
+    if npn is not None:
+        data = {"npn": npn, "activatedAt": at, "deactivatedAt": at} | data
+    return json.dumps({"data": data, "id": "whe_1", "timestamp": at, "type": kind}).encode()
+
+
+def updates(second=0, run_date="2025-07-24"):
+    return body(second, None, "producersync.updates_available", runDate=run_date)
+
+
+class Desk:
+    """Everything around one `psapi`: handlers, what they told, deliveries, the spool."""
+
+    def __init__(self, place):
+        self.place, self.spool = place, place.spool
+        self.handlers = place.dir / "handlers.d"
+        self.handlers.mkdir(mode=0o755)
+        self.told = place.dir / "told"
+        self.told.mkdir()
+        place.settings |= {"PSAPI_HANDLERS": self.handlers, "PSAPI_TOLD": self.told}
+        self.children = []
+
+    # ---- deliveries ----
+
+    def deliver(self, *requests):
+        """Through the receiver, one after the other; their webhook-ids."""
+        with Socket(self.place) as server:
+            for request in requests:
+                assert_accepted(server.send(request))
+            server.receiver.stop()
+        return [request.header("webhook-id").decode() for request in requests]
+
+    def deliver_bodies(self, *bodies):
+        return self.deliver(*(signed(one) for one in bodies))
+
+    def copy(self, webhook_id, new_id):
+        """Many events quickly: the file of one, under another id. (Its signature is wrong then.)"""
+        text = self.spool.file("events", webhook_id).read_text()
+        draft = self.spool.file("tmp", new_id)
+        draft.write_text(text.replace(f'"{webhook_id}"', f'"{new_id}"', 1))
+        draft.chmod(0o640)
+        os.link(draft, self.spool.file("new", new_id))
+        os.rename(draft, self.spool.file("events", new_id))
+
+    # ---- handlers ----
+
+    def handler(self, name, script, mode=0o755):
+        """A handler; a script without #! runs in sh."""
+        path = self.handlers / name
+        draft = self.place.dir / "handler.new"
+        draft.write_text(script if script.startswith("#!") else "#!/bin/sh\n" + script)
+        draft.chmod(mode)
+        draft.replace(path)
+        return path
+
+    def gate(self, name):
+        """A named pipe that one handler waits at: `read line <"$PSAPI_TOLD/NAME"`."""
+        os.mkfifo(self.told / name)
+
+    def open_gate(self, name):
+        """Let one handler through; fails unless one comes to wait within the deadline."""
+        def reach():
+            try:
+                return os.open(self.told / name, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                assert error.errno == errno.ENXIO, error
+                return None
+        gate = wait_for(reach, f"a handler waits at {name}")
+        os.write(gate, b"go\n")
+        os.close(gate)
+
+    def lines(self, name="seen"):
+        try:
+            return (self.told / name).read_text().splitlines()
+        except FileNotFoundError:
+            return []
+
+    def wait_for_lines(self, count, name="seen"):
+        wait_for(lambda: len(self.lines(name)) >= count, f"{count} lines in {name}")
+        return self.lines(name)
+
+    # ---- the command ----
+
+    def environment(self, extra=None):
+        return self.place.environment() | (extra or {})
+
+    def run(self, *arguments, expect=0, env=None, stdin=None, under=()):
+        """psapi to its end. `under`: a command that it is run by (strace ...)."""
+        done = subprocess.run([*under, PSAPI, *arguments], env=self.environment(env), stdin=stdin or
+                              subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=60 * SLOWER)
+        assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
+        assert expect is None or done.returncode == expect, (done.returncode, done.stdout, done.stderr)
+        return done
+
+    def start(self, *arguments, env=None):
+        """psapi in the background; ended with the Desk at the latest."""
+        child = subprocess.Popen([PSAPI, *arguments], env=self.environment(env), text=True,
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE)
+        self.children.append(child)
+        return child
+
+    def drain(self, *arguments, expect=0, **more):
+        return self.run("drain", *arguments, expect=expect, **more)
+
+    def drain_silently(self, *arguments):
+        done = self.drain(*arguments)
+        assert (done.stdout, done.stderr) == ("", "")
+
+    def rows(self, *arguments):
+        """The objects that a subcommand prints with --json."""
+        return [json.loads(line) for line in self.run(*arguments, "--json").stdout.splitlines()]
+
+    def on_a_terminal(self, *arguments, env=None):
+        """Output and exit status with a pseudo-terminal as standard output and error."""
+        controller, terminal = pty.openpty()
+        child = subprocess.Popen([PSAPI, *arguments], env=self.environment(env),
+                                 stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal)
+        os.close(terminal)
+        output = b""
+        try:
+            while chunk := os.read(controller, 65536):
+                output += chunk
+        except OSError:     # EIO: nobody has the other end any more
+            pass
+        os.close(controller)
+        return output.decode(), child.wait()
+
+    # ---- the spool ----
+
+    def state(self, webhook_id):
+        try:
+            return json.loads(self.spool.file("state", webhook_id).read_text())
+        except FileNotFoundError:
+            return None
+
+    def write_state(self, webhook_id, **state):
+        """A state as drain writes it; due_in: seconds from now on, negative: ago."""
+        if "due_in" in state:
+            state["due_at"] = iso(time.time() + state.pop("due_in"))
+        self.spool.file("state", webhook_id).write_text(json.dumps(state))
+
+    def where(self, webhook_id):
+        """The directories that have the event."""
+        return [d for d in ("new", "events", "failed", "state")
+                if self.spool.file(d, webhook_id).exists()]
+
+    def close(self):
+        for child in self.children:
+            if child.poll() is None:
+                child.kill()
+            child.communicate()

@@ -1,0 +1,107 @@
+"""`psapi attempts`: what was delivered, as a table, as JSON, and as it comes."""
+
+import json
+
+import pytest
+
+from psapi_command import Desk
+from receiver import wait_for
+from sender import signed
+from servers import Socket
+
+
+@pytest.fixture
+def desk(place):
+    desk = Desk(place)
+    yield desk
+    desk.close()
+
+
+def test_attempts(desk):
+    good = signed(None, "good")
+    with Socket(desk.place) as server:
+        server.send(good)
+        server.send(good)
+        server.send(good.with_header("webhook-signature", "v1,x"))
+        server.receiver.stop()
+    lines = desk.run("attempts").stdout.splitlines()
+    assert lines[0].split()[:2] == ["TIME", "OUTCOME"]
+    assert [line.split()[1] for line in lines[1:]][:2] == ["accepted", "duplicate"]
+    rows = desk.rows("attempts")
+    assert rows == [json.loads(line) for line in
+                    (desk.spool.path / "attempts.jsonl").read_text().splitlines()]
+    assert [r["outcome"] for r in desk.rows("attempts", "--outcome", "accepted")] == ["accepted"]
+    assert [r["outcome"] for r in desk.rows("attempts", "-n", "1")] == [rows[-1]["outcome"]]
+    assert desk.rows("attempts", "-n", "0") == []
+    assert len(desk.rows("attempts", "--since", "1h")) == len(rows)
+    assert desk.rows("attempts", "--since", "2199-01-01") == []
+    coloured = desk.on_a_terminal("attempts", env={"TERM": "xterm"})[0]
+    assert "\x1b[32maccepted" in coloured
+    assert "\x1b" not in desk.on_a_terminal("attempts", env={"TERM": "xterm", "NO_COLOR": "1"})[0]
+
+
+def write_attempts(desk, *ids, mode="a"):
+    with open(desk.spool.path / "attempts.jsonl", mode) as log:
+        for webhook_id in ids:
+            log.write(json.dumps({"at": "2026-01-02T03:04:05.678Z", "outcome": "accepted",
+                                  "status": 200, "webhook_id": webhook_id}) + "\n")
+
+
+def test_attempts_of_a_torn_log(desk):
+    desk.deliver(signed(None, "first"))
+    with open(desk.spool.path / "attempts.jsonl", "a") as log:
+        log.write('{"at":"2026-01-02T\x1b[2J\n\n')
+    write_attempts(desk, "second")
+    text = desk.run("attempts").stdout
+    assert "first" in text and "second" in text and "torn" in text and "\x1b" not in text
+    assert [r["webhook_id"] for r in desk.rows("attempts")] == ["first", "second"]
+    assert "torn" not in desk.run("attempts", "--outcome", "accepted").stdout
+
+
+def test_attempts_before_the_first(desk):
+    desk.deliver(signed())
+    (desk.spool.path / "attempts.jsonl").unlink()
+    done = desk.run("attempts")
+    assert done.stdout == "" and "nothing was delivered yet" in done.stderr
+
+
+def test_attempts_last_lines(desk):
+    desk.deliver(signed())
+    write_attempts(desk, *(f"a{n}" for n in range(100)), mode="w")
+    assert [r["webhook_id"] for r in desk.rows("attempts")] == [f"a{n}" for n in range(80, 100)]
+    assert [r["webhook_id"] for r in desk.rows("attempts", "-n", "3")] == ["a97", "a98", "a99"]
+    assert len(desk.rows("attempts", "-n", "1000")) == 100
+
+
+def test_attempts_follow(desk):
+    """What is appended, across rotation by renaming and by truncating."""
+    desk.deliver(signed())
+    log = desk.spool.path / "attempts.jsonl"
+    write_attempts(desk, "old", "last", mode="w")
+    child = desk.start("attempts", "-f", "-n", "1", "--json")
+    seen = lambda: json.loads(child.stdout.readline())["webhook_id"]
+    assert seen() == "last"
+    write_attempts(desk, "appended")
+    assert seen() == "appended"
+    with open(log, "a") as half:
+        half.write('{"outcome":"accepted",')
+        half.flush()
+        half.write('"webhook_id":"in halves"}\n')
+    assert seen() == "in halves"
+    log.rename(log.with_suffix(".1"))
+    with open(log.with_suffix(".1"), "a") as renamed:
+        renamed.write('{"webhook_id":"late"}\n')
+    write_attempts(desk, "new file")
+    assert [seen(), seen()] == ["late", "new file"]
+    write_attempts(desk, "cut", mode="w")
+    assert seen() == "cut"
+    child.terminate()
+    wait_for(lambda: child.poll() is not None, "it ends")
+
+
+def test_attempts_follow_from_nothing(desk):
+    desk.deliver(signed())
+    (desk.spool.path / "attempts.jsonl").unlink()
+    child = desk.start("attempts", "-f", "--json")
+    write_attempts(desk, "first")
+    assert json.loads(child.stdout.readline())["webhook_id"] == "first"

@@ -1,0 +1,225 @@
+"""Handlers that misbehave: they hang, fork, vanish, are not to be trusted, or cannot be started."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from psapi_command import NOTE, Desk, body
+from receiver import wait_for
+from sender import signed
+
+TIMEOUT = {"PSAPI_HANDLER_TIMEOUT": "1"}
+
+
+@pytest.fixture
+def desk(place):
+    desk = Desk(place)
+    yield desk
+    for pid in desk.lines("pids"):       # those that a test meant to outlive their drain
+        try:
+            os.kill(int(pid), signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    desk.close()
+
+
+def is_gone(pid):
+    """No such process any more, or one that nobody has reaped yet."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+# ---- time-out ----
+
+def test_hangs(desk):
+    desk.handler("default", 'echo waiting for godot >&2\nexec sleep 1000\n')
+    (webhook_id,) = desk.deliver(signed())
+    desk.drain(env=TIMEOUT)
+    state = desk.state(webhook_id)
+    assert "no end within 1 s" in state["reason"] and state["stderr"] == "waiting for godot\n"
+    assert desk.where(webhook_id) == ["new", "events", "state"]
+
+
+def test_ends_itself_when_asked(desk):
+    """SIGTERM first, so that it can tidy up."""
+    desk.handler("default", """
+        trap 'echo tidy >>"$PSAPI_TOLD/seen"; exit 0' TERM
+        sleep 1000 & wait\n""")
+    (webhook_id,) = desk.deliver(signed())
+    desk.drain(env=TIMEOUT)
+    assert desk.lines() == ["tidy"]
+    assert "no end within 1 s" in desk.state(webhook_id)["reason"], "late is late"
+
+
+def test_forks_and_hangs(desk):
+    """The whole group goes, those that do not heed SIGTERM as well."""
+    desk.handler("default", """
+        sh -c 'trap "" TERM; echo $$ >>"$PSAPI_TOLD/pids"; while :; do sleep 1; done' &
+        trap "" TERM
+        sh -c 'echo $$ >>"$PSAPI_TOLD/pids"; exec sleep 1000' &
+        while :; do wait; done\n""")
+    (webhook_id,) = desk.deliver(signed())
+    desk.drain(env=TIMEOUT)
+    pids = desk.wait_for_lines(2, "pids")
+    wait_for(lambda: all(is_gone(pid) for pid in pids), "nobody of the group is left")
+    assert "no end within 1 s" in desk.state(webhook_id)["reason"]
+
+
+# ---- who outlives whom ----
+
+def test_daemonises(desk):
+    """What a handler leaves behind holds neither the lock nor drain's output, and blocks nobody."""
+    desk.handler("default", NOTE + """
+        setsid sh -c 'echo $$ >>"$PSAPI_TOLD/pids"; exec sleep 1000' &
+        exit 0\n""")
+    first, second = desk.deliver(signed(body(1)), signed(body(2)))
+    desk.drain_silently()       # its output is read to the end: nobody else holds it
+    assert desk.lines() == [first, second]
+    (third,) = desk.deliver(signed(body(3)))
+    desk.drain_silently()
+    assert desk.lines() == [first, second, third]
+    assert not any(is_gone(pid) for pid in desk.wait_for_lines(3, "pids"))
+
+
+def test_dies_with_its_drain(desk):
+    desk.handler("default", 'echo $$ >>"$PSAPI_TOLD/pids"\n' + NOTE + "exec sleep 1000\n")
+    (webhook_id,) = desk.deliver(signed())
+    child = desk.start("drain")
+    (pid,) = desk.wait_for_lines(1, "pids")
+    desk.wait_for_lines(1)
+    child.kill()
+    wait_for(lambda: is_gone(pid), "the handler dies with drain")
+    desk.handler("default", NOTE)
+    desk.drain_silently()
+    assert desk.lines() == [webhook_id] * 2
+    assert desk.where(webhook_id) == ["events"]
+
+
+def test_removed_while_running(desk):
+    """The handler's file: the run goes on; the next event finds no handler of that name."""
+    desk.gate("gate")
+    path = desk.handler("producersync", NOTE + 'read line <"$PSAPI_TOLD/gate"\n')
+    desk.handler("default", 'echo default >>"$PSAPI_TOLD/seen"\n')
+    first, second = desk.deliver(signed(body(1)), signed(body(2)))
+    child = desk.start("drain")
+    desk.wait_for_lines(1)
+    path.unlink()
+    desk.open_gate("gate")
+    assert child.wait(30) == 0
+    assert desk.lines() == [first, "default"]
+    assert desk.where(first) == desk.where(second) == ["events"]
+
+
+# ---- signals ----
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_asked_to_end(desk, number):
+    """The running handler finishes, no other starts, exit status 0."""
+    desk.gate("gate")
+    desk.handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\n')
+    first, second = desk.deliver(signed(body(1)), signed(body(2)))
+    child = desk.start("drain")
+    desk.wait_for_lines(1)
+    child.send_signal(number)
+    desk.open_gate("gate")
+    assert child.wait(30) == 0
+    assert desk.lines() == [first]
+    assert desk.where(first) == ["events"] and desk.where(second) == ["new", "events"]
+
+
+def test_asked_twice(desk):
+    """Like a time-out: the handler is ended, its event waits for its retry."""
+    desk.handler("default", NOTE + "exec sleep 1000\n")
+    (webhook_id,) = desk.deliver(signed())
+    child = desk.start("drain")
+    desk.wait_for_lines(1)
+    child.terminate()
+    while child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+    assert child.returncode == 0
+    assert desk.where(webhook_id) == ["new", "events", "state"]
+
+
+# ---- trust ----
+
+def spoil(desk, how):
+    """Make the handler, or its directory, one that others could have written."""
+    handler = desk.handlers / "default"
+    if how == "group writes":
+        handler.chmod(0o775)
+    elif how == "others write":
+        handler.chmod(0o757)
+    elif how == "others write the directory":
+        desk.handlers.chmod(0o777)
+    elif how == "not executable":
+        handler.chmod(0o644)
+    elif how == "a directory":
+        handler.unlink()
+        handler.mkdir()
+    elif how == "another's":
+        os.chown(handler, 12345, 12345)
+    elif how == "dangling link":
+        handler.unlink()
+        handler.symlink_to("/nowhere/at/all")
+    elif how == "link into another's hands":
+        target = desk.place.dir / "open"
+        target.mkdir()
+        target.chmod(0o777)
+        os.rename(handler, target / "handler")
+        handler.symlink_to(target / "handler")
+    elif how == "no interpreter":
+        desk.handler("default", "#!/no/such/interpreter\n")
+    elif how == "no script":
+        desk.handler("default", "#!").write_bytes(b"echo hello\n")
+    elif how == "no directory":
+        desk.handlers.rename(desk.place.dir / "elsewhere")
+
+
+def mend(desk, how):
+    if how == "no directory":
+        (desk.place.dir / "elsewhere").rename(desk.handlers)
+    desk.handlers.chmod(0o755)
+    if how == "a directory":
+        (desk.handlers / "default").rmdir()
+    desk.handler("default", NOTE)
+
+
+@pytest.mark.parametrize("how", [
+    "group writes", "others write", "others write the directory", "not executable", "a directory",
+    "another's", "dangling link", "link into another's hands", "no interpreter", "no script",
+    "no directory"])
+def test_not_to_be_run(desk, how):
+    """Said once a run, with exit status 78; the event waits, no try is counted."""
+    if how == "another's" and os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    desk.handler("default", NOTE)
+    desk.handler("x", NOTE)
+    ids = desk.deliver(signed(body(1, "1")), signed(body(2, "2")), signed(body(3, "1")))
+    spoil(desk, how)
+    done = desk.drain(expect=78)
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "handlers.d" in done.stderr or "/open" in done.stderr
+    assert desk.lines() == []
+    for webhook_id in ids:
+        assert desk.where(webhook_id) == ["new", "events"]
+    mend(desk, how)
+    desk.drain_silently()
+    assert desk.lines() == ids
+
+
+def test_others_are_served_meanwhile(desk):
+    desk.handler("producersync", NOTE, mode=0o777)
+    desk.handler("x", NOTE)
+    bad, good = desk.deliver(signed(body(1)), signed(b'{"type":"x.y","data":{}}'))
+    desk.drain(expect=78)
+    assert desk.lines() == [good]
+    assert desk.where(bad) == ["new", "events"]

@@ -1,0 +1,448 @@
+"""list, show, retry, replay, done, verify, prune, help: the spool in the operator's hands."""
+
+import json
+import os
+import re
+import subprocess
+import time
+
+import pytest
+
+from psapi_command import NOTE, PSAPI, Desk, body, updates
+from sender import OTHER_SECRET, SECRET, event, signed
+
+SUBCOMMANDS = ["drain", "list", "show", "retry", "replay", "done", "verify", "prune", "attempts",
+               "help"]
+DAY = 86400
+
+
+@pytest.fixture
+def desk(place):
+    desk = Desk(place)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def four(desk):
+    """One event of each status; under its name, its id."""
+    desk.handler("default", """case $PSAPI_WEBHOOK_ID in
+        failed) echo no such agency >&2; exit 4;; waiting) exit 75;; esac\n""")
+    desk.deliver(signed(body(1, "1"), "handled"), signed(body(2, "2"), "failed"),
+                 signed(body(3, "3"), "waiting"))
+    desk.drain(expect=1)
+    desk.deliver(signed(updates(4), "new"))
+    return desk
+
+
+# ---- help ----
+
+def test_help(desk):
+    overview = desk.run("help").stdout
+    for name in SUBCOMMANDS:
+        assert re.search(rf"^  {name} +\S", overview, re.M), name
+        text = desk.run("help", name).stdout
+        assert text.startswith(f"usage: psapi {name} ")
+        assert max(map(len, text.splitlines())) <= 100
+        assert desk.run(name, "--help").stdout == text
+    assert desk.run("--help").stdout == overview == desk.run("-h").stdout
+    assert re.fullmatch(r"psapi \d+\.\d+\.\d+\n", desk.run("--version").stdout)
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["help", "nothing"], ["-x"], ["list", "x"],
+                                       ["list", "--new", "--all"], ["list", "--since", "yesterday"],
+                                       ["show"], ["retry"], ["retry", "--all", "x"], ["replay"],
+                                       ["replay", "--type", "x", "id"], ["done"], ["verify"],
+                                       ["verify", "--all", "x"], ["prune"],
+                                       ["prune", "--older-than", "90"], ["prune", "x"],
+                                       ["attempts", "x"], ["attempts", "-n", "-1"],
+                                       ["attempts", "--since", "x"]])
+def test_misuse(desk, arguments):
+    done = desk.run(*arguments, expect=64)
+    assert done.stderr.count("\n") == 1 and "psapi help" in done.stderr and done.stdout == ""
+
+
+def test_settings(desk, tmp_path):
+    """-f, -o and --spool, before the subcommand or after it."""
+    (webhook_id,) = desk.deliver(signed())
+    conf = tmp_path / "other.conf"
+    conf.write_text(f"PSAPI_SPOOL={desk.spool.path}\n")
+    environment = {"PSAPI_SPOOL": "/nowhere"}
+    desk.run("list", expect=66, env=environment)
+    for arguments in (["--spool", desk.spool.path, "list"], ["list", "--spool", desk.spool.path],
+                      ["list", "-o", f"PSAPI_SPOOL={desk.spool.path}"],
+                      ["-o", "PSAPI_SPOOL=/x", "list", "--spool", desk.spool.path]):
+        assert webhook_id in desk.run(*arguments, env=environment).stdout
+    environment = {k: v for k, v in desk.environment().items() if k != "PSAPI_SPOOL"}
+    for arguments in (["-f", conf, "list"], ["list", "-f", conf], ["list", "--file", conf]):
+        done = subprocess.run([PSAPI, *arguments], env=environment, capture_output=True, text=True)
+        assert webhook_id in done.stdout
+
+
+# ---- list ----
+
+def statuses(desk, *arguments):
+    return {row["webhook_id"]: row["status"] for row in desk.rows("list", *arguments)}
+
+
+def test_list(four):
+    everything = {"handled": "handled", "failed": "failed", "waiting": "waiting", "new": "new"}
+    assert statuses(four) == {k: v for k, v in everything.items() if k != "handled"}
+    assert statuses(four, "--all") == everything
+    assert statuses(four, "--new") == {"waiting": "waiting", "new": "new"}
+    assert statuses(four, "--waiting") == {"waiting": "waiting"}
+    assert statuses(four, "--failed") == {"failed": "failed"}
+    assert [row["webhook_id"] for row in four.rows("list", "--all")] == \
+        ["handled", "failed", "waiting", "new"], "in the order of arrival"
+
+
+def test_list_json(four):
+    (row,) = four.rows("list", "--failed")
+    assert row["reason"].startswith("exit status 4") and row["failed_at"] and row["tries"] == 1
+    assert (row["type"], row["npn"]) == ("producersync.npn.activated", "2")
+    assert row["timestamp"] == "2025-07-25T00:00:02.000Z" and row["event_id"] == "whe_1"
+    assert row["file"] == "failed.json" and row["received_at"]
+    (row,) = four.rows("list", "--waiting")
+    assert row["due_at"] == four.state("waiting")["due_at"]
+
+
+def test_list_table(four):
+    lines = four.run("list", "--all").stdout.splitlines()
+    assert lines[0].split()[:3] == ["RECEIVED", "STATUS", "TYPE"] and len(lines) == 5
+    assert any("failed" in line and "exit status 4" in line for line in lines)
+    assert any("waiting" in line and "due 20" in line for line in lines)
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_list_selects(four):
+    assert statuses(four, "--type", "producersync.npn").keys() == {"failed", "waiting"}
+    assert statuses(four, "--type", "producersync.updates_available").keys() == {"new"}
+    assert statuses(four, "--type", "producersync.np") == {}
+    assert statuses(four, "--npn", "2").keys() == {"failed"}
+    assert statuses(four, "--since", "1h").keys() == {"failed", "waiting", "new"}
+    assert statuses(four, "--since", "2199-01-01") == {}
+    received = json.loads(four.run("show", "new", "--json").stdout)["received_at"]
+    assert statuses(four, "--since", received).keys() == {"new"}
+    assert statuses(four, "--since", received.replace("T", " ").rstrip("Z")).keys() == {"new"}
+
+
+def test_list_nothing(desk):
+    desk.deliver(signed())
+    desk.handler("default", ":\n")
+    desk.drain_silently()
+    assert desk.run("list").stdout == "" == desk.run("list", "--json").stdout
+
+
+def test_colours(four):
+    term = {"TERM": "xterm"}
+    assert "\x1b[31mfailed" in four.on_a_terminal("list", env=term)[0]
+    assert "\x1b" not in four.on_a_terminal("list", env=term | {"NO_COLOR": "1"})[0]
+    assert "\x1b" not in four.on_a_terminal("list", env={"TERM": "dumb"})[0]
+    assert "\x1b" not in four.run("list", env=term).stdout
+
+
+def test_progress_on_a_terminal(desk):
+    desk.handler("default", NOTE)
+    desk.deliver(signed(), signed())
+    output, status = desk.on_a_terminal("drain")
+    assert status == 0 and output.endswith("2 handled, 0 to be tried again, 0 failed\r\n")
+    assert "\r\x1b[K" in output
+
+
+EVIL = b'{"type":"x.\\u001b[31m\\u009b","timestamp":"\\r\\n","data":{"npn":"\\u202e\xc3\xa9"},"id":"\\t"}'
+
+
+def test_text_from_outside_is_escaped(desk):
+    (webhook_id,) = desk.deliver(signed(EVIL, "id \x1b[2J"))
+    for arguments in (["list"], ["show", webhook_id], ["list", "--json"],
+                      ["show", webhook_id, "--json"]):
+        text = desk.run(*arguments).stdout
+        assert text.isascii() and all(c.isprintable() or c == "\n" for c in text), (arguments, text)
+    for arguments in (["list"], ["show", webhook_id], ["show", "--raw", webhook_id]):
+        text = desk.on_a_terminal(*arguments, env={"NO_COLOR": "1"})[0]
+        assert "\x1b" not in text and text.isascii(), (arguments, text)
+    assert desk.run("list", "--json").stdout.count("\n") == 1
+    name = desk.rows("list")[0]["file"]
+    assert name in desk.run("list").stdout, "an id that a shell would not take is shown as its file"
+    assert desk.run("show", name).stdout == desk.run("show", webhook_id).stdout
+
+
+# ---- show ----
+
+def test_show(four):
+    text = four.run("show", "failed").stdout
+    for word in ("failed at 20", "exit status 4", "no such agency", "producersync.npn.activated",
+                 "2025-07-25T00:00:02.000Z", '"npn": "2"', "v1,", str(four.handlers / "default"),
+                 str(four.spool.file("failed", "failed"))):
+        assert word in text, word
+    assert "due 20" in four.run("show", "waiting").stdout
+    assert "handled" in four.run("show", "handled").stdout
+
+
+def test_show_raw(desk):
+    bodies = [body(1) + b"\n  \n", b"no json \x00\xff", b"", b'{"a":1,"a":2}']
+    for webhook_id, original in zip(desk.deliver_bodies(*bodies), bodies):
+        done = subprocess.run([PSAPI, "show", "--raw", webhook_id], env=desk.environment(),
+                              capture_output=True)
+        assert (done.returncode, done.stdout) == (0, original)
+
+
+def test_show_by_any_name(desk):
+    (webhook_id,) = desk.deliver(signed(None, "a/strange id.json"))
+    path = desk.spool.file("new", webhook_id)
+    assert len({desk.run("show", name).stdout for name in (webhook_id, path.name, path)}) == 1
+
+
+@pytest.mark.parametrize("command", ["show", "retry", "replay", "done", "verify"])
+def test_no_such_event(desk, command):
+    (webhook_id,) = desk.deliver(signed())
+    for name in ("nobody", "../../etc/nothing", "", ".", "new"):
+        done = desk.run(command, name, expect=66)
+        assert "no such event" in done.stderr and done.stderr.count("\n") == 1
+    assert desk.where(webhook_id) == ["new", "events"]
+
+
+def test_show_what_is_no_event(desk):
+    desk.deliver(signed())
+    (desk.spool.path / "new" / "x.json").write_text("{}")
+    assert "new/x.json" in desk.run("show", "x", expect=65).stderr
+
+
+# ---- retry, replay, done ----
+
+def test_retry(four):
+    assert four.run("retry", "failed").stderr == ""
+    assert four.where("failed") == ["new", "events"]
+    assert os.stat(four.spool.file("new", "failed")).st_nlink == 2
+    four.handler("default", 'echo "$PSAPI_WEBHOOK_ID $PSAPI_TRY" >>"$PSAPI_TOLD/seen"\n')
+    four.drain_silently()
+    assert "failed 1" in four.lines()
+
+
+def test_retry_all(desk):
+    desk.handler("default", "exit 1\n")
+    ids = desk.deliver(*(signed(body(n)) for n in range(5)))
+    desk.drain(expect=1)
+    assert desk.run("retry", "--all").stdout == "5 back to new\n"
+    assert all(desk.where(webhook_id) == ["new", "events"] for webhook_id in ids)
+    assert desk.run("retry", "--all").stdout == ""
+    desk.handler("default", NOTE)
+    desk.drain_silently()
+    assert desk.lines() == ids
+
+
+def test_retry_of_others(four):
+    """What has not failed is left as it is; what has is moved all the same."""
+    done = four.run("retry", "new", "failed", "handled", expect=65)
+    assert done.stderr.count("\n") == 2 and "replay" in done.stderr
+    assert four.where("failed") == ["new", "events"] and four.where("handled") == ["events"]
+
+
+def test_retry_that_was_cut_short(desk):
+    """In failed/ and in new/: new/ wins, and nothing is left of the failure when it is handled."""
+    desk.handler("default", "exit 1\n")
+    (webhook_id,) = desk.deliver(signed())
+    desk.drain(expect=1)
+    os.link(desk.spool.file("failed", webhook_id), desk.spool.file("new", webhook_id))
+    desk.handler("default", NOTE)
+    desk.drain_silently()
+    assert desk.where(webhook_id) == ["events"] and desk.lines() == [webhook_id]
+
+
+def test_replay(four):
+    assert four.run("replay", "handled").stdout == "1 back to new\n"
+    assert four.where("handled") == ["new", "events"]
+    four.handler("default", NOTE)
+    four.drain_silently()
+    assert "handled" in four.lines() and four.where("handled") == ["events"]
+
+
+def test_replay_of_what_waits(four):
+    done = four.run("replay", "new", "failed", "handled", expect=65)
+    assert done.stderr.count("\n") == 2 and "psapi retry" in done.stderr
+    assert four.where("failed") == ["events", "failed", "state"]
+    assert four.where("handled") == ["new", "events"]
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    (["--type", "producersync.npn"], ["a", "b"]),
+    (["--type", "producersync"], ["a", "b", "c"]),
+    (["--npn", "2"], ["b"]),
+    (["--type", "producersync", "--npn", "1"], ["a"]),
+    (["--since", "1h"], ["a", "b", "c", "d"]),
+    (["--since", "0s"], []),
+    (["--since", "2199-12-31T00:00:00Z"], []),
+])
+def test_replay_selects(desk, arguments, expected):
+    desk.handler("default", NOTE)
+    desk.deliver(signed(body(1, "1"), "a"), signed(body(2, "2"), "b"), signed(updates(3), "c"),
+                 signed(event("x", y=1), "d"))
+    desk.drain_silently()
+    if "0s" in arguments:
+        time.sleep(1.1)     # "now" is a whole second: let that of the delivery pass
+    assert desk.run("replay", *arguments).stdout == f"{len(expected)} back to new\n"
+    assert desk.spool.names("new") == expected
+
+
+def test_replay_leaves_what_waits(four):
+    """A selection takes handled ones alone, and resets nobody's state."""
+    before = [four.state("failed"), four.state("waiting")]
+    assert four.run("replay", "--type", "producersync").stdout == "1 back to new\n"
+    assert [four.state("failed"), four.state("waiting")] == before
+    assert four.spool.names("failed") == ["failed"]
+
+
+def test_done(four):
+    four.run("done", "failed", "new", "waiting")
+    for webhook_id in ("failed", "new", "waiting"):
+        assert four.where(webhook_id) == ["events"]
+    assert "was handled" in four.run("done", "handled", expect=65).stderr
+    four.drain_silently()
+
+
+def test_done_records_first(desk):
+    """What events/ lacks (a power cut) is recorded there before it leaves new/."""
+    (webhook_id,) = desk.deliver(signed())
+    desk.spool.file("events", webhook_id).unlink()
+    desk.run("done", webhook_id)
+    assert desk.where(webhook_id) == ["events"]
+
+
+@pytest.mark.parametrize("command", [["retry", "failed"], ["replay", "handled"], ["done", "failed"],
+                                     ["prune", "--older-than", "0d", "--force"]])
+def test_who_moves_waits_for_the_lock(four, command):
+    """While a drain runs, they say so and wait; then they do their work."""
+    four.gate("gate")
+    four.handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\n')
+    four.run("done", "waiting")
+    drain = four.start("drain")
+    four.wait_for_lines(1)
+    tool = four.start(*command)
+    said = tool.stderr.readline()
+    assert "waiting" in said and tool.poll() is None
+    four.open_gate("gate")
+    assert drain.wait(30) == 0 and tool.wait(30) == 0
+    assert four.where("failed" if "failed" in command else "handled") == \
+        (["new", "events"] if command[0] in ("retry", "replay") else
+         ["events"] if command[0] == "done" else [])
+
+
+def test_reading_needs_no_lock(four):
+    four.gate("gate")
+    four.handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\n')
+    drain = four.start("drain")
+    four.wait_for_lines(1)
+    for arguments in (["list"], ["show", "failed"], ["verify", "--all"], ["attempts"],
+                      ["prune", "--older-than", "90d", "--dry-run"]):
+        assert four.run(*arguments).stderr == ""
+    four.open_gate("gate")
+    assert drain.wait(30) == 0
+
+
+# ---- verify ----
+
+def test_verify(four):
+    assert four.run("verify", "--all").stdout == "4 good, 0 bad\n"
+    assert four.run("verify", "failed", "new").stdout.count("good") == 2
+    rows = four.rows("verify", "failed")
+    assert rows[0]["good"] is True and re.fullmatch("[0-9a-f]{8}", rows[0]["key"])
+    assert four.run("verify", "--all", "-v").stdout.count("good") == 5
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: text.replace(b'"npn": "2"', b'"npn": "6"'),
+    lambda text: text.replace(b'"webhook_timestamp":"1', b'"webhook_timestamp":"2'),
+    lambda text: text.replace(b'"webhook_signature":"v1,', b'"webhook_signature":"v1,A', 1),
+    lambda text: text.replace(b'"webhook_id":"failed"', b'"webhook_id":"failee"'),
+    lambda text: text[:-3] + b" \n}\n",
+    lambda text: text[:-1],
+    lambda text: text + b"\n",
+    lambda text: b" " + text,
+    lambda text: b"",
+])
+def test_verify_fails(four, change):
+    path = four.spool.file("events", "failed")
+    text = path.read_bytes()
+    assert change(text) != text
+    path.unlink()
+    path.write_bytes(change(text))
+    done = four.run("verify", "--all", expect=1)
+    assert done.stdout.count("BAD") == 1 and "failed.json" in done.stdout
+    assert "3 good, 1 bad" in done.stdout
+    assert "BAD" in four.run("verify", path, expect=1).stdout
+    row = json.loads(four.run("verify", "--all", "--json", expect=1).stdout)
+    assert row["good"] is False and row["why"]
+
+
+def test_verify_with_other_secrets(desk, tmp_path):
+    """A secret that was rotated out proves what it signed, from a file of its own."""
+    (webhook_id,) = desk.deliver(signed())
+    desk.place.write_secret(OTHER_SECRET)
+    assert "no secret" in desk.run("verify", webhook_id, expect=1).stdout
+    retired = tmp_path / "retired"
+    retired.write_text(SECRET + "\n")
+    retired.chmod(0o600)
+    assert "good" in desk.run("verify", "--secret-file", retired, webhook_id).stdout
+    desk.place.secret_file.unlink()
+    assert "good" in desk.run("verify", "--secret-file", retired, webhook_id).stdout
+    desk.run("verify", webhook_id, expect=66)
+    retired.chmod(0o644)
+    assert "0644" in desk.run("verify", "--secret-file", retired, webhook_id, expect=66).stderr
+
+
+def test_verify_body_that_is_not_json(desk):
+    desk.deliver(signed(b"\xffodd"), signed(b""), signed(b"[1e999]"))
+    assert desk.run("verify", "--all").stdout == "3 good, 0 bad\n"
+
+
+# ---- prune ----
+
+def age(desk, webhook_id, days):
+    os.utime(desk.spool.file("events", webhook_id), times=(time.time() - days * DAY - 5,) * 2)
+
+
+def test_prune(four):
+    four.deliver(signed(body(9), "young"))
+    four.handler("default", "exit 75\n")
+    four.run("done", "young")
+    for webhook_id in ("handled", "failed", "waiting", "new"):
+        age(four, webhook_id, 90)
+    age(four, "young", 89)
+    dry = four.run("prune", "--older-than", "90d", "--dry-run")
+    assert "handled.json" in dry.stdout and "1 would be forgotten, 4 kept" in dry.stdout
+    assert four.where("handled") == ["events"]
+    done = four.run("prune", "--older-than", "90d")
+    assert done.stdout == done.stderr == ""
+    assert four.where("handled") == []
+    assert four.spool.names("events") == ["failed", "new", "waiting", "young"]
+
+
+def test_prune_forgets(desk):
+    """An id pruned is an id forgotten."""
+    desk.handler("default", NOTE)
+    desk.deliver(signed(body(1), "again"))
+    desk.drain_silently()
+    desk.run("prune", "--older-than", "0d", "--force")
+    assert desk.spool.files() == {}
+    desk.deliver(signed(body(1), "again"))      # accepted, not duplicate
+    desk.drain_silently()
+    assert desk.lines() == ["again", "again"]
+
+
+@pytest.mark.parametrize("older", ["29d", "0d", "719h", "1s"])
+def test_prune_refuses(four, older):
+    done = four.run("prune", "--older-than", older, expect=64)
+    assert all(word in done.stderr for word in ("--force", "forgotten", "90 days"))
+    assert four.where("handled") == ["events"]
+    four.run("prune", "--older-than", "30d")
+
+
+def test_prune_tidies_states(desk):
+    """A state whose event waits nowhere is left over from a crash; a young one may be on its way."""
+    (webhook_id,) = desk.deliver(signed())
+    for name in ("old", "young", webhook_id):
+        desk.write_state(name, tries=1)
+        if name != "young":
+            os.utime(desk.spool.file("state", name), times=(time.time() - 4000,) * 2)
+    desk.run("prune", "--older-than", "90d")
+    assert desk.spool.names("state") == sorted([webhook_id, "young"])
