@@ -41,6 +41,7 @@ extern const struct command commands[];
 
 int secret_main(struct command_line *line, int argc, char **argv);
 int adopt_main(struct command_line *line, int argc, char **argv);
+int doctor_main(struct command_line *line, int argc, char **argv);
 int send_main(struct command_line *line, int argc, char **argv);
 int drain_main(struct command_line *line, int argc, char **argv);
 int list_main(struct command_line *line, int argc, char **argv);

@@ -36,6 +36,18 @@ const struct command commands[] = {
 	    "its time of arrival and accepted as if it had just arrived; psapi drain and the\n"
 	    "receiver do that, too. Exit status 1 if any stays, for no secret proves it.\n",
 	    adopt_main},
+	{"doctor", "[--socket SOCKET] [--cacert FILE] [URL]", "find what is wrong, and say what mends it",
+	    "  URL              the endpoint, as the portal has it: looked at from outside, too\n"
+	    "  --socket SOCKET  ask the receiver there: unix:/path, 127.0.0.1:port, [::1]:port\n"
+	    "                   (default PSAPI_LISTEN)\n"
+	    "  --cacert FILE    trust these certificates instead of the system's\n"
+	    "\n"
+	    "A line for each check: ok, BAD with a remedy below it, or \"-\" where it does not\n"
+	    "apply (UTF-8 has ticks and crosses). With --json, \"ok\" is true, false or null. Exit\n"
+	    "status 1 if anything is bad. As root it looks with the eyes of the spool's owner.\n"
+	    "Its probes have the type psapi.doctor: the receiver proves and stores them in\n"
+	    "events/, and never queues them.\n",
+	    doctor_main},
 	{"send", "[OPTIONS] URL", "send signed test events, or wrong ones, as the portal does",
 	    "  --type TYPE      producersync.updates_available (default), producersync.npn.activated,\n"
 	    "                   producersync.npn.deactivated: the documented examples\n"

@@ -38,12 +38,6 @@ def assert_ignored(reply):
     assert "whsec_" not in reply.json["detail"] and "/" not in reply.json["detail"], reply
 
 
-def renewed(place):
-    for receiver in place.receivers:
-        receiver.stop()
-        receiver.start()
-
-
 def adopted(place, webhook_id, body):
     wait_for(lambda: held(place) == [], "the held request is adopted")
     return place.spool.assert_queued_once(webhook_id, body)
@@ -53,7 +47,7 @@ def adopted(place, webhook_id, body):
 def waiting(server, place):
     """A receiver whose secret file is there, and empty."""
     place.write_secret("# the endpoint's secret goes here")
-    renewed(place)
+    server.renew()
     return server
 
 
@@ -94,7 +88,7 @@ def test_adopted_at_start(waiting, place):
     request = signed()
     assert_held(waiting.send(request))
     place.write_secret(SECRET)
-    renewed(place)
+    waiting.renew()
     adopted(place, request.header("webhook-id"), request.body)
 
 
@@ -104,7 +98,7 @@ def test_wrong_secret_first(waiting, place):
     assert_held(waiting.send(request))
     place.write_secret(OTHER_SECRET)
     assert_refused(waiting.send(signed()), "signature_mismatch")
-    renewed(place)
+    waiting.renew()
     assert len(held(place)) == 1
     # The log has what came from the network, and nothing of the looks at hold/.
     lines = [line for line in place.spool.attempts()
@@ -229,7 +223,7 @@ def test_full_from_many_at_once(waiting, place):
 def test_no_hold_once_something_was_accepted(server, place):
     assert_accepted(server.send(signed()))
     place.write_secret("# emptied")
-    renewed(place)
+    server.renew()
     assert_refused(server.send(signed()), "no_secret")
     assert_refused(server.send(NOT_HELD["no headers"]), "missing_header")
     assert held(place) == []
@@ -253,7 +247,7 @@ def test_no_hold_without_a_trustworthy_empty_file(server, place, what):
         place.write_secret("", mode=0o644)
     else:
         place.write_secret("v1," + SECRET)
-    renewed(place)
+    server.renew()
     assert_refused(server.send(signed()), "no_secret")
     assert_refused(server.send(NOT_HELD["no headers"]), "missing_header")
     assert held(place) == []
@@ -306,7 +300,7 @@ def test_call_fails(place, call, least):
 def hold_one(place):
     with Socket(place) as server:
         place.write_secret("")
-        renewed(place)
+        server.renew()
         request = signed()
         assert_held(server.send(request))
         server.receiver.stop()
