@@ -50,14 +50,15 @@ struct doctor {
 	bool spool_opened;
 	struct spool spool;
 	struct keyring *keyring;  /* NULL: no usable secret */
+	bool answers;             /* the receiver does, at its socket */
 	bool proven_locally;      /* the receiver accepted a probe without a web server */
-	bool refused_locally;     /* it did not know the secret */
 	struct http *http;
 	struct http_answer first; /* to a POST of nothing: what the way to the receiver is like */
 	struct answer_seen seen;  /* the same */
 	bool reached;             /* psapi-fcgi answers at the URL */
 	char probe_id[DELIVERY_ID_SIZE];
 	struct answer_seen probe; /* the answer to the signed probe; status 0: none yet */
+	bool body_changed;        /* that is why it was not accepted */
 	int64_t slowest_us;
 };
 

@@ -225,6 +225,7 @@ check_receiver(struct doctor *d, struct finding *f)
 		return;
 	}
 	answer_read(&seen, answer.status, answer.body, strlen(answer.body));
+	d->answers = seen.ours;
 	if (!seen.ours || strcmp(seen.reason, "method_not_allowed") != 0)
 		found_bad(f, "another program listens there: give each its own PSAPI_LISTEN",
 		    "%s: answers %d, but not as psapi-fcgi does", d->listen, answer.status);
@@ -237,12 +238,11 @@ check_receiver(struct doctor *d, struct finding *f)
 
 /* What a refusal of our own signed probe means. */
 static void
-explain_refusal(struct doctor *d, struct finding *f, const struct answer_seen *seen)
+explain_refusal(struct finding *f, const struct answer_seen *seen)
 {
 	const char *remedy = "the receiver's log says more";
 
-	d->refused_locally = strcmp(seen->reason, "signature_mismatch") == 0;
-	if (d->refused_locally)
+	if (strcmp(seen->reason, "signature_mismatch") == 0)
 		remedy = "the receiver has other secrets in force than this file: is its PSAPI_SECRET_FILE another, or "
 		         "the file unreadable for its user (it keeps the last good ones)? Its log says which";
 	else if (strcmp(seen->reason, "no_secret") == 0)
@@ -279,8 +279,8 @@ check_accepts(struct doctor *d, struct finding *f)
 	struct fcgi_answer answer;
 	struct answer_seen seen;
 
-	if (*d->listen == '\0' || d->keyring == NULL) {
-		found_nothing(f, "%s", d->keyring == NULL ? "there is no usable secret" : "it has no socket of its own");
+	if (!d->answers || d->keyring == NULL) {
+		found_nothing(f, "%s", d->keyring == NULL ? "there is no usable secret" : "no receiver answers");
 		return;
 	}
 	delivery_new_id(id);
@@ -296,7 +296,7 @@ check_accepts(struct doctor *d, struct finding *f)
 		if (d->proven_locally)
 			check_stored(d, f, id);
 		else
-			explain_refusal(d, f, &seen);
+			explain_refusal(f, &seen);
 	}
 	delivery_free(&delivery);
 	free(body);

@@ -117,7 +117,11 @@ check_name(struct doctor *d, struct finding *f)
 		host[length - 1] = '\0';
 		memmove(host, host + 1, length - 1);
 	}
-	int error = *host == '\0' ? EAI_NONAME : getaddrinfo(host, NULL, &hints, &list);
+	if (*host == '\0') {
+		found_nothing(f, "the URL has none");
+		return;
+	}
+	int error = getaddrinfo(host, NULL, &hints, &list);
 	if (error != 0) {
 		found_bad(f, NULL, "%s: %s", host, gai_strerror(error));
 		return;
@@ -132,6 +136,14 @@ check_name(struct doctor *d, struct finding *f)
 static void
 check_connection(struct doctor *d, struct finding *f)
 {
+	char host[256];
+
+	http_host(d->url, host, sizeof(host));
+	if (*host == '\0') {
+		d->first.failure = HTTP_BAD_URL;
+		found_nothing(f, "the URL has no host");
+		return;
+	}
 	exchange(d, "POST", NULL, &d->first);
 	switch (d->first.failure) {
 	case HTTP_ANSWERED:
@@ -308,29 +320,57 @@ bytes_logged(struct doctor *d)
 	return bytes;
 }
 
-static void
-check_body(struct doctor *d, struct finding *f)
+/*
+ * The same for a probe that was refused. Refusals that follow one another closely are
+ * not logged each, so it is sent once more, after a while.
+ */
+static long long
+bytes_arrived(struct doctor *d)
 {
-	char *sent = probe_body(d->probe_id, d->now, 0);
-	long long length = sent == NULL ? -1 : (long long)strlen(sent), arrived;
+	struct timespec pause = {.tv_nsec = 200 * 1000000L};
+	long long bytes = bytes_logged(d);
+	struct http_answer answer;
+	struct answer_seen seen;
 
-	free(sent);
-	if (!can_sign(d, f))
-		return;
-	arrived = bytes_logged(d);
-	if (!d->probe.ours || strstr(d->probe.reason, "_header") != NULL)
-		found_nothing(f, "no signed probe was judged");
-	else if (strcmp(d->probe.reason, "truncated_body") == 0)
-		found_bad(f, NULL, "it does not arrive whole: %s", d->probe.detail);
-	else if (strcmp(d->probe.reason, "signature_mismatch") != 0)
-		found_good(f, "it arrives as it was signed");
-	else if (arrived >= 0 && arrived != length)
-		found_bad(f, NULL, "%lld bytes were sent, %lld arrived", length, arrived);
+	if (bytes >= 0 || !d->spool_opened)
+		return bytes;
+	nanosleep(&pause, NULL);
+	probe(d, DELIVERY_SIGNED, d->probe_id, 0, &answer, &seen);
+	free(answer.body);
+	return bytes_logged(d);
+}
+
+/* The receiver says that the signature does not match: changed on its way, or another secret? */
+static void
+judge_mismatch(struct doctor *d, struct finding *f)
+{
+	char *body = probe_body(d->probe_id, d->now, 0);
+	long long sent = body == NULL ? -1 : (long long)strlen(body), arrived = bytes_arrived(d);
+
+	free(body);
+	if (arrived >= 0 && arrived != sent)
+		found_bad(f, NULL, "%lld bytes were sent, %lld arrived", sent, arrived);
 	else if (d->proven_locally)
 		found_bad(f, NULL, "the same secret proves a probe that comes straight to the receiver, but not one that "
 		                   "comes over this URL%s", arrived < 0 ? ", or another receiver answers there" : "");
 	else
 		found_nothing(f, "cannot be told from a wrong secret");
+	d->body_changed = f->mark == MARK_BAD;
+}
+
+static void
+check_body(struct doctor *d, struct finding *f)
+{
+	if (!can_sign(d, f))
+		return;
+	if (!d->probe.ours || strstr(d->probe.reason, "_header") != NULL)
+		found_nothing(f, "no signed probe was judged");
+	else if (strcmp(d->probe.reason, "truncated_body") == 0)
+		found_bad(f, NULL, "it does not arrive whole: %s", d->probe.detail);
+	else if (strcmp(d->probe.reason, "signature_mismatch") == 0)
+		judge_mismatch(d, f);
+	else
+		found_good(f, "it arrives as it was signed");
 }
 
 static void
@@ -341,7 +381,7 @@ check_signed(struct doctor *d, struct finding *f)
 	if (!can_sign(d, f))
 		return;
 	if (!d->probe.ours || strstr(reason, "_header") != NULL || strcmp(reason, "truncated_body") == 0 ||
-	    (strcmp(reason, "signature_mismatch") == 0 && d->proven_locally))
+	    (strcmp(reason, "signature_mismatch") == 0 && d->body_changed))
 		found_nothing(f, "see above");
 	else if (strcmp(d->probe.word, "accepted") == 0)
 		found_good(f, "200 accepted");
@@ -419,6 +459,10 @@ check_size(struct doctor *d, struct finding *f)
 
 	if (!can_sign(d, f))
 		return;
+	if (!d->probe.ours) {
+		found_nothing(f, "no signed probe gets there");
+		return;
+	}
 	delivery_new_id(id);
 	probe(d, DELIVERY_WRONG_SECRET, id, LARGE_BYTES, &answer, &seen);
 	if (seen.ours && strcmp(seen.reason, "body_too_large") == 0)
