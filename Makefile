@@ -68,7 +68,10 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 # What building, the demo and the tests run with, on a bare Debian.
 BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev libcurl4-openssl-dev
 DEMO_PACKAGES = nginx curl openssl python3
-CHECK_PACKAGES = libcmocka-dev python3-pytest spawn-fcgi strace procps
+CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-xdist spawn-fcgi strace procps \
+	util-linux $(TRUST_PACKAGES) \
+	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
+	lighttpd-mod-openssl caddy
 LONG_PACKAGES = valgrind clang-tidy cppcheck shellcheck
 
 deps:
@@ -83,18 +86,19 @@ check: deps
 	$(MAKE) WERROR=-Werror all
 	$(MAKE) WERROR=-Werror check-unit
 	$(MAKE) check-e2e
-	$(MAKE) WERROR=-Werror check-faults
+	$(if $(SANITIZE),,$(MAKE) WERROR=-Werror check-trust)
 
 check-unit: $(UNIT_TESTS)
 	@for test in $(UNIT_TESTS); do echo "== $$test" && $$test || exit 1; done
 
 check-e2e: all
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
-		$(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(PYTEST_FLAGS)
+		$(PYTHON) -m pytest -q -p no:cacheprovider -n 4 tests/e2e $(PYTEST_FLAGS)
 
 check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
-	$(MAKE) check SANITIZE=1
+	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long'
+	$(MAKE) WERROR=-Werror check-trust FULL=1 SECONDS=60
 
 include tests/trust.mk
 

@@ -24,7 +24,11 @@
 #include "moves.h"
 #include "strays.h"
 
-enum { PROGRESS_EVERY_MS = 100 };
+enum {
+	PROGRESS_EVERY_MS = 100,
+	ARRIVAL_MS = 50, /* how long an event on its way in is given, and how often */
+	ARRIVAL_LOOKS = 20
+};
 
 struct drain {
 	struct job_context context;
@@ -153,6 +157,24 @@ report_stray(struct drain *d, const char *name, const char *why)
 
 /* ---- the list ---- */
 
+/* Where nothing can be written down, no handler runs: it would run again and again. */
+static int
+check_writable(struct drain *d)
+{
+	static const enum spool_dir dirs[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_STATE, SPOOL_TMP};
+	char why[1024];
+
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		if (faccessat(d->spool->dir[dirs[i]], ".", W_OK | X_OK, AT_EACCESS) == 0)
+			continue;
+		fail(d, errno == EACCES ? EX_NOPERM : EX_IOERR);
+		move_explain(d->spool, dirs[i], ".", why, sizeof(why));
+		log_line("%s", why);
+		return -1;
+	}
+	return 0;
+}
+
 /* A move that the kernel would refuse for another user's file is no surprise for the end. */
 static int
 check_owner(struct drain *d, const char *name, const struct stat *st)
@@ -211,9 +233,11 @@ list_entry(struct spool *spool, enum spool_dir dir, const char *name, void *data
 		report_stray(d, name, why);
 		return 0;
 	case ENTRY_ERROR:
-		log_line("new/%s: cannot be read: %s", name, why);
-		set_status(d, EX_NOPERM);
-		return 0;
+		/* Its lane is not known, so whoever is handled now might overtake it. */
+		log_line("new/%s: cannot be read: %s; nothing is handled until it can, or psapi done has "
+		         "taken it out", name, why);
+		fail(d, EX_IOERR);
+		return 1;
 	}
 	if (check_owner(d, name, &entry.st) != 0) {
 		result = 1;
@@ -237,6 +261,8 @@ prepare_pass(struct drain *d)
 		fail(d, EX_OSERR);
 		return -1;
 	}
+	if (check_writable(d) != 0)
+		return -1;
 	if (spool_recover(d->spool) < 0) {
 		if (errno == EPERM)
 			log_line("run it as the user that owns the spool: sudo -u USER psapi drain");
@@ -377,18 +403,20 @@ run_pass(struct drain *d, const sigset_t *waiting)
 static void
 run_passes(struct drain *d)
 {
-	bool again = true, waited = false;
+	static const struct timespec moment = {.tv_nsec = ARRIVAL_MS * 1000000};
 	sigset_t waiting;
+	int looks = 0;
 
 	take_signals(&waiting);
-	while (again && !is_stopping(d)) {
+	do {
 		d->started = d->arriving = false;
 		if (prepare_pass(d) == 0)
 			run_pass(d, &waiting);
-		/* What was on its way in has arrived by now, or stays: one more look, not two. */
-		again = d->started || (d->arriving && !waited);
-		waited = !d->started && d->arriving;
-	}
+		/* Its writer is about to be done with it, and no later run may be due soon. */
+		looks = d->started ? 0 : looks + 1;
+		if (!d->started && d->arriving)
+			ppoll(NULL, 0, &moment, &waiting);
+	} while (!is_stopping(d) && (d->started || (d->arriving && looks < ARRIVAL_LOOKS)));
 }
 
 int

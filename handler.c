@@ -87,13 +87,14 @@ names_a_file(const char *type)
 	    strlen(type);
 }
 
-/* DIR/NAME. Returns whether there is anything of that name. */
+/* DIR/NAME. Returns whether there is anything of that name, or that cannot be found out. */
 static bool
 look(const char *dir, const char *name, char *path, size_t size)
 {
 	struct stat st;
 
-	return snprintf(path, size, "%s/%s", dir, name) < (int)size && lstat(path, &st) == 0;
+	return snprintf(path, size, "%s/%s", dir, name) < (int)size &&
+	    (lstat(path, &st) == 0 || errno != ENOENT);
 }
 
 enum handler_result

@@ -63,7 +63,10 @@ status_of(struct spool *spool, const char *name, struct state *state)
 		memset(state, 0, sizeof(*state)); /* it was moved back by hand */
 		return STATUS_NEW;
 	}
-	return move_has(spool, SPOOL_FAILED, name) ? STATUS_FAILED : STATUS_HANDLED;
+	if (move_has(spool, SPOOL_FAILED, name))
+		return STATUS_FAILED;
+	memset(state, 0, sizeof(*state)); /* left over */
+	return STATUS_HANDLED;
 }
 
 /* ---- the list ---- */

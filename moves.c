@@ -41,7 +41,7 @@ lock_take(struct spool *spool, bool wait)
 bool
 move_has(struct spool *spool, enum spool_dir dir, const char *name)
 {
-	return faccessat(spool->dir[dir], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	return faccessat(spool->dir[dir], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
 int
@@ -67,7 +67,7 @@ move(struct spool *spool, enum spool_dir from, enum spool_dir to, const char *na
 int
 move_done(struct spool *spool, const char *name)
 {
-	if (move_drop(spool, SPOOL_FAILED, name) != 0 || state_remove(spool, name) != 0)
+	if (state_remove(spool, name) != 0 || move_drop(spool, SPOOL_FAILED, name) != 0)
 		return -1;
 	return move_drop(spool, SPOOL_NEW, name);
 }

@@ -19,7 +19,7 @@
  */
 int lock_take(struct spool *spool, bool wait);
 
-/* Whether directory dir has the name. */
+/* Whether directory dir has the name; true as well if that cannot be found out. */
 bool move_has(struct spool *spool, enum spool_dir dir, const char *name);
 
 /*
@@ -36,7 +36,7 @@ int move_drop(struct spool *spool, enum spool_dir dir, const char *name);
 int move(struct spool *spool, enum spool_dir from, enum spool_dir to, const char *name);
 
 /*
- * The event is handled: out of failed/ (a retry that a crash cut short), state/,
+ * The event is handled: out of state/, failed/ (a retry that a crash cut short),
  * and then new/. events/ must have been synced since its name was there. Returns 0,
  * or -1 with errno.
  */

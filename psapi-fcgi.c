@@ -164,6 +164,7 @@ run_fastcgi(const struct config *config)
 	char why[512];
 	int status = EX_OK;
 
+	responder_own_signals();
 	/* Threads outnumber the cores; an arena for each would only cost memory. */
 	mallopt(M_ARENA_MAX, 2);
 	if (open_receiver(&receiver, config, &spool) != 0) {

@@ -181,13 +181,16 @@ unjoin(const char *value, size_t *length)
 
 /* Decimal digits alone. A number that no type holds is still one: far too large. */
 static bool
-parse_length(const char *text, long long *length)
+parse_length(const char *text, size_t n, long long *length)
 {
 	*length = 0;
-	for (; *text >= '0' && *text <= '9'; text++)
+	for (size_t i = 0; i < n; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return false;
 		if (*length < 1LL << 50)
-			*length = *length * 10 + (*text - '0');
-	return *text == '\0';
+			*length = *length * 10 + (text[i] - '0');
+	}
+	return n > 0;
 }
 
 static enum verdict
@@ -223,7 +226,7 @@ check_form(struct examination *x)
 		return MALFORMED_HEADER;
 	}
 	const char *declared = value_of(x, CONTENT_LENGTH);
-	if (declared != NULL && !parse_length(declared, &x->declared)) {
+	if (declared != NULL && !parse_length(declared, length[3], &x->declared)) {
 		snprintf(x->detail, sizeof(x->detail), "content-length is no number of bytes");
 		return MALFORMED_HEADER;
 	}

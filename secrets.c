@@ -199,7 +199,9 @@ secrets_close(struct secrets *secrets)
 static bool
 same_file(const struct stat *a, const struct stat *b)
 {
+	/* Mode and owner, too: before Linux 6.13 changes within a tick share their time. */
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	    a->st_mode == b->st_mode && a->st_uid == b->st_uid &&
 	    a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
 	    a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }

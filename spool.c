@@ -676,7 +676,8 @@ is_regular(struct spool *spool, enum spool_dir dir, const char *name)
 static int
 record_entry(struct spool *spool, enum spool_dir queue, const char *name)
 {
-	if (faccessat(spool->dir[SPOOL_EVENTS], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (faccessat(spool->dir[SPOOL_EVENTS], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+	    !is_regular(spool, queue, name))
 		return 0;
 	int fd = lock_entry(spool, queue, name, false);
 	if (fd < 0)
@@ -704,8 +705,6 @@ recover_queue(struct spool *spool, enum spool_dir queue)
 		failed = errno;
 	for (size_t i = 0; failed == 0 && i < names.length; i += strlen(names.text + i) + 1) {
 		int result = record_entry(spool, queue, names.text + i);
-		if (result < 0 && errno == EPERM && !is_regular(spool, queue, names.text + i))
-			continue; /* a directory of somebody's: no event, and nobody's obstacle */
 		if (result < 0)
 			failed = errno;
 		else

@@ -1,6 +1,11 @@
 # What shows the promises by exhaustion: faults, power cuts, fuzzing, constant time, races,
 # analysers. Included by the Makefile. FULL=1 exhausts what is otherwise sampled.
 
+TRUST_PACKAGES = clang libclang-rt-dev libssl-dev
+
+# Within make check: samples.
+check-trust: check-faults fuzz
+
 FAULTS = $(OUT)/tests/faults
 
 $(FAULTS)/shim.so: $(wildcard tests/faults/*.[ch]) tests/trust.mk
@@ -14,7 +19,31 @@ $(FAULTS)/%: tests/faults/%.c $(BIN)libpsapi.a tests/trust.mk
 
 # Not under a sanitizer, whose own allocator and calls would be counted.
 check-faults: all $(FAULTS)/shim.so $(FAULTS)/recover $(FAULTS)/borrow
-	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) FAULTS_OUT=$(CURDIR)/$(FAULTS) FULL=$(FULL) \
-		$(PYTHON) tests/faults/faults.py
+	@for test in faults powercut; do \
+		PSAPI_BIN=$(CURDIR)/$(OUT_BIN) FAULTS_OUT=$(CURDIR)/$(FAULTS) FULL=$(FULL) \
+			$(PYTHON) tests/faults/$$test.py || exit 1; done
 
-.PHONY: check-faults
+.PHONY: check-trust check-faults
+
+# ---- fuzzing: make fuzz SECONDS=n gives n seconds to each target ----
+
+SECONDS = 10
+FUZZ = build/fuzz
+FUZZ_TARGETS = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_LIBRARY = $(filter-out cgi listener responder check,$(LIBRARY))
+FUZZ_CFLAGS = -std=gnu11 -g -O1 -pthread -fno-omit-frame-pointer -I. -Itests/fuzz \
+	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+
+$(FUZZ)/%.o: %.c Makefile tests/trust.mk
+	@mkdir -p $(@D)
+	clang $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(FUZZ)/fuzz_%: $(FUZZ)/tests/fuzz/fuzz_%.o $(FUZZ)/tests/fuzz/oracle.o $(FUZZ_LIBRARY:%=$(FUZZ)/%.o)
+	clang $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -ljansson -lmbedcrypto -lcrypto
+
+fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
+	@tests/fuzz/run.sh $(FUZZ) $(SECONDS) $(FUZZ_TARGETS)
+
+.PHONY: fuzz
+.SECONDARY:
+-include $(wildcard $(FUZZ)/*.d $(FUZZ)/tests/fuzz/*.d)

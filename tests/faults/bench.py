@@ -63,10 +63,11 @@ def check_whole(data, event):
             body = base64.b64decode(whole["body_base64"])
         else:
             body = rest.removesuffix(b"\n}\n")
-    except ValueError as error:
-        raise Torn(f"no JSON: {data[:60]!r}") from error
-    signed = signature(whole["webhook_id"] or "", whole["webhook_timestamp"], body)
-    if (whole["webhook_id"], signed) != (event.webhook_id, whole["webhook_signature"]):
+        signed = signature(whole["webhook_id"] or "", whole["webhook_timestamp"], body)
+        evidence = (whole["webhook_id"], whole["webhook_signature"])
+    except (ValueError, LookupError) as error:
+        raise Torn(f"no event: {data[:60]!r}") from error
+    if evidence != (event.webhook_id, signed):
         raise Torn(f"no longer what was signed: {head!r}")
     if body != event.body:
         raise Torn(f"another body: {body[:60]!r}")
@@ -88,6 +89,7 @@ class Outcome:
     """How a program ended."""
     code: int
     status: int  # of HTTP; 0: no answer
+    word: str = ""  # accepted, duplicate, ...
     stderr: str = ""
     calls: list = dataclasses.field(default_factory=list)
     leaks: list = dataclasses.field(default_factory=list)
@@ -105,6 +107,10 @@ def status_of(answer):
     if not answer.startswith(b"Status: ") or not answer.endswith(b"}\n"):
         return 0  # the server behind us makes a 500 of half an answer
     return int(answer[8:11])
+
+
+def word_of(answer):
+    return json.loads(answer.rpartition(b"\r\n\r\n")[2])["status"] if status_of(answer) else ""
 
 
 class Bench:
@@ -161,7 +167,7 @@ class Bench:
                     "HTTP_WEBHOOK_SIGNATURE": signature(event.webhook_id, when, event.body)}
             self._write(self.body, event.body)
         if shim is not None:
-            env |= {"LD_PRELOAD": SHIM, "FAULT_TRACE": self.trace, "FAULT_ROOT": self.spool} | shim
+            env |= {"LD_PRELOAD": SHIM, "FAULT_TRACE": self.trace, "FAULT_ROOT": self.path} | shim
         return env
 
     def run(self, argv, event=None, when=None, shim=None, timeout=20):
@@ -171,7 +177,7 @@ class Bench:
         with open(self.body if event is not None else os.devnull, "rb") as stdin:
             done = subprocess.run(argv, env=env, stdin=stdin, capture_output=True, check=False,
                                   timeout=timeout)
-        outcome = Outcome(done.returncode, status_of(done.stdout),
+        outcome = Outcome(done.returncode, status_of(done.stdout), word_of(done.stdout),
                           done.stderr.decode(errors="replace"))
         if shim is not None and os.path.exists(self.trace):
             for line in open(self.trace, encoding="ascii", errors="replace"):

@@ -1,0 +1,368 @@
+"""Whatever is killed or fails: no event is lost, and in a lane none overtakes one that waits.
+
+drain runs again and again over the same events, each time with a fault one system call later, until
+it meets none. Afterwards a run without faults must find everything that is left to do.
+"""
+
+import os
+import signal
+import subprocess
+import threading
+
+import pytest
+
+import strace
+from psapi_command import NOTE, Desk, body, updates
+from receiver import wait_for
+from sender import signed
+
+CALLS = ["openat", "linkat", "unlinkat", "fsync", "renameat", "write", "close", "fork", "readlink",
+         "waitid", "wait4", "ppoll", "flock", "getdents64", "newfstatat", "faccessat2"]
+FAILURES = [("linkat", "EIO"), ("linkat", "ENOSPC"), ("unlinkat", "EIO"), ("fsync", "EIO"),
+            ("renameat", "ENOSPC"), ("write", "ENOSPC"), ("openat", "EMFILE"), ("openat", "EIO"),
+            ("fork", "EAGAIN"), ("pipe2", "EMFILE"), ("memfd_create", "ENFILE"), ("read", "EIO"),
+            ("getdents64", "EIO"), ("newfstatat", "EIO"), ("flock", "EIO"), ("ppoll", "EINTR"),
+            ("setpgid", "EPERM"), ("faccessat2", "EIO")]
+MOST = 400      # calls of one kind; far more than any run makes
+LANES = {"a1": ["a1", "a2", "a3"], "b1": ["b1", "b2"], "d1": ["d1"]}
+
+needs_strace = pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
+
+
+@pytest.fixture
+def desk(place):
+    place.settings |= strace.ENVIRONMENT
+    place.tidy = False      # what a killed process leaves in tmp/ goes after an hour
+    desk = Desk(place)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def lanes(desk):
+    """Three lanes: one that goes well, one whose first fails, one that is put off."""
+    desk.handler("default", NOTE + """case $PSAPI_WEBHOOK_ID in
+        b1) echo no >&2; exit 1;; d1) exit 75;; esac\n""")
+    desk.deliver(*(signed(body(n, "1"), f"a{n}") for n in (1, 2, 3)),
+                 *(signed(body(n, "2"), f"b{n}") for n in (1, 2)), signed(updates(), "d1"))
+    (desk.spool.path / "lock").touch(0o640)
+    return desk
+
+
+def again(desk):
+    """All events are new, and nothing else is known of them."""
+    for directory in ("new", "failed", "state"):
+        for name in os.listdir(desk.spool.path / directory):
+            os.unlink(desk.spool.path / directory / name)
+    for name in os.listdir(desk.spool.path / "events"):
+        os.link(desk.spool.path / "events" / name, desk.spool.path / "new" / name)
+    (desk.told / "seen").unlink(missing_ok=True)
+
+
+def faulty_drain(desk, call, fault, when, jobs):
+    """One drain with a fault at its `when`th call (not its handlers'); was it met?"""
+    log = desk.place.dir / "strace.txt"
+    names = {"fork": "fork,clone,clone3,vfork"}
+    under = strace.command(names.get(call, call), fault, when, log)
+    under.remove("-f")
+    done = desk.drain("-j", jobs, expect=None, under=under)
+    return done, strace.was_injected(log) or was_killed(done)
+
+
+def was_killed(done):
+    """strace ends as what it runs does."""
+    return done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+
+def assert_nothing_lost(desk):
+    """Every event is recorded, and waits somewhere unless its handler was run."""
+    assert desk.spool.names("events") == ["a1", "a2", "a3", "b1", "b2", "d1"]
+    seen = desk.lines()
+    for webhook_id in desk.spool.names("events"):
+        where = desk.where(webhook_id)
+        assert "new" in where or "failed" in where or webhook_id in seen, (webhook_id, where)
+        if webhook_id == "b1":
+            assert "new" in where or desk.state("b1")["reason"].startswith("exit status 1")
+        if webhook_id == "d1":
+            assert "new" in where
+
+
+def assert_order(desk):
+    """In each lane, no event was handled again after the next one was."""
+    seen = desk.lines()
+    for lane in LANES.values():
+        mine = [webhook_id for webhook_id in seen if webhook_id in lane]
+        assert mine == sorted(mine), seen
+
+
+def assert_finished(desk):
+    """A run without faults, in which no retry is to wait any longer, finishes the work."""
+    for webhook_id in desk.spool.names("state"):
+        if "due_at" in (desk.state(webhook_id) or {}):
+            desk.write_state(webhook_id, tries=1, due_in=-1)
+    desk.drain("-j", "2", expect=None)
+    assert_order(desk)
+    assert set(desk.lines()) == {"a1", "a2", "a3", "b1", "b2", "d1"}
+    assert desk.spool.names("failed") == ["b1"] and desk.spool.names("new") == ["d1"]
+    assert desk.state("d1")["due_at"] and desk.state("b1")["failed_at"]
+    assert desk.spool.names("state") == ["b1", "d1"]
+
+
+@needs_strace
+@pytest.mark.parametrize("call", CALLS)
+def test_killed_at_any_call(lanes, call):
+    for when in range(1, MOST):
+        again(lanes)
+        done, injected = faulty_drain(lanes, call, "signal=KILL", when, "2")
+        if not injected:
+            break
+        assert was_killed(done)
+        assert_nothing_lost(lanes)
+        assert_order(lanes)
+        assert_finished(lanes)
+    assert not injected and when > 1, "nothing was ever killed"
+    assert_finished(lanes)
+
+
+@needs_strace
+@pytest.mark.parametrize("call, error", FAILURES)
+def test_call_fails(lanes, call, error):
+    """Said in a line, with an exit status; nothing is lost, and the next run finishes the work."""
+    for when in range(1, MOST):
+        again(lanes)
+        done, injected = faulty_drain(lanes, call, f"error={error}", when, "1")
+        if not injected:
+            break
+        assert done.returncode >= 0 and "Sanitizer" not in done.stderr
+        assert_nothing_lost(lanes)
+        assert_order(lanes)
+        assert_finished(lanes)
+    assert not injected and when > 1, "nothing ever failed"
+
+
+@needs_strace
+@pytest.mark.parametrize("command, call", [
+    (command, call) for command in ("retry", "replay", "done") for call in
+    ("linkat", "unlinkat", "fsync")])
+def test_tools_killed_at_any_call(lanes, command, call):
+    """retry, replay, done: killed at any moment, the event is where it was, or where it goes to."""
+    again(lanes)
+    lanes.drain(expect=1)       # b1 failed, d1 waits, a1 was handled
+    which = {"retry": "b1", "replay": "a1", "done": "b1"}[command]
+    log = lanes.place.dir / "strace.txt"
+    for when in range(1, MOST):
+        under = strace.command(call, "signal=KILL", when, log)
+        done = lanes.run(command, which, expect=None, under=under)
+        where = lanes.where(which)
+        if not was_killed(done):
+            break
+        assert "events" in where
+        assert command != "retry" or "new" in where or "failed" in where
+        assert lanes.run(command, which, expect=None).returncode in (0, 65)
+        assert {"retry": "new" in lanes.where(which), "replay": "new" in lanes.where(which),
+                "done": lanes.where(which) == ["events"]}[command]
+        again(lanes)
+        lanes.drain(expect=1)
+    assert where == (["events"] if command == "done" else ["new", "events"])
+
+
+def test_killed_at_random(lanes):
+    """kill -9 while handlers run side by side, over and over, as a crashing machine would."""
+    lanes.handler("default", NOTE)
+    seed = "a1"
+    for n in range(40):
+        lanes.copy(seed, f"x{n:02}")        # all of one lane, of one time: ordered by name
+    again(lanes)
+    for kills in range(1, 12):
+        child = lanes.start("drain", "-j", "4")
+        while len(lanes.lines()) < 4 * kills:
+            # A child of the killed one may hold the lock for a moment, between fork and exec.
+            if child.poll() is not None:
+                child = lanes.start("drain", "-j", "4")
+        child.kill()
+        child.wait()
+    lanes.drain_silently("-j", "4")
+    assert lanes.spool.names("new") == []
+    mine = [i for i in lanes.lines() if i.startswith("x")]
+    assert mine == sorted(mine) and len(set(mine)) == 40
+
+
+# ---- at the same time ----
+
+def test_two_drains(desk):
+    """The second leaves at once, quietly."""
+    desk.gate("gate")
+    desk.handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\n')
+    (webhook_id,) = desk.deliver(signed())
+    child = desk.start("drain")
+    desk.wait_for_lines(1)
+    desk.drain_silently()
+    desk.drain_silently("-j", "4")
+    desk.open_gate("gate")
+    assert child.wait(30) == 0
+    assert desk.lines() == [webhook_id] and desk.where(webhook_id) == ["events"]
+
+
+def test_drains_in_a_row(desk):
+    """Several started at once, over and over: each event is handled exactly once."""
+    desk.handler("default", NOTE)
+    desk.deliver(signed(body(), "seed"))
+    for n in range(30):
+        desk.copy("seed", f"x{n:02}")
+    while True:
+        children = [desk.start("drain", "-j", "2") for _ in range(4)]
+        assert all(child.wait(60) == 0 for child in children)
+        if not desk.spool.names("new"):
+            break
+    assert sorted(desk.lines()) == sorted(["seed", *(f"x{n:02}" for n in range(30))])
+
+
+def test_arrives_during_the_run(desk):
+    """drain goes on until nothing is due: an arrival does not wait for the next run."""
+    desk.gate("gate")
+    desk.handler("default", NOTE + 'test "$PSAPI_NPN" != 1 || read line <"$PSAPI_TOLD/gate"\n')
+    desk.deliver(signed(body(1, "1"), "first"))
+    child = desk.start("drain")
+    desk.wait_for_lines(1)
+    desk.deliver(signed(body(2, "2"), "second"))
+    desk.open_gate("gate")
+    assert child.wait(30) == 0
+    assert desk.lines() == ["first", "second"]
+
+
+def test_removed_by_a_script_of_the_users(desk):
+    """What it removed from new/ is done: not run any more; nor brought back by a failure."""
+    desk.gate("gate")
+    desk.handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\nexit 1\n')
+    desk.deliver(signed(body(1), "running"), signed(body(2), "next"))
+    child = desk.start("drain")
+    desk.wait_for_lines(1)
+    for webhook_id in ("running", "next"):
+        desk.spool.file("new", webhook_id).unlink()
+    desk.open_gate("gate")
+    assert child.wait(30) == 0
+    assert desk.lines() == ["running"]
+    assert desk.where("running") == desk.where("next") == ["events"]
+
+
+def test_beside_a_script_of_the_users(desk):
+    """Its loop and ours, over the same new/: each event is handled by one of them at least."""
+    desk.handler("default", NOTE)
+    desk.deliver(signed(body(), "seed"))
+    for n in range(100):
+        desk.copy("seed", f"x{n:03}")
+    mine = []
+
+    def script():
+        for name in sorted(os.listdir(desk.spool.path / "new"), reverse=True):
+            mine.append(name.removesuffix(".json"))
+            (desk.spool.path / "new" / name).unlink(missing_ok=True)
+
+    thread = threading.Thread(target=script)
+    child = desk.start("drain", "-j", "2")
+    desk.wait_for_lines(10)
+    thread.start()
+    thread.join()
+    assert child.wait(60) == 0
+    assert desk.spool.names("new") == desk.spool.names("failed") == desk.spool.names("state") == []
+    assert set(desk.lines()) | set(mine) == {"seed", *(f"x{n:03}" for n in range(100))}
+
+
+# ---- file systems ----
+
+def mount(path, *options):
+    done = subprocess.run(["mount", *options, path], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def disk(desk):
+    """A file system of 2 MiB under the spool."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    path = desk.spool.path
+    mount(path, "-t", "tmpfs", "-o", "size=2m,mode=2770", "psapi-test")
+    desk.place.settings["PSAPI_MIN_FREE"] = 0
+    yield path
+    desk.close()
+    wait_for(lambda: subprocess.run(["umount", path]).returncode == 0, "unmounted")
+
+
+def fill(path):
+    with open(path / "filler", "ab", buffering=0) as filler:
+        for size in (65536, 4096, 1):
+            try:
+                while filler.write(b"x" * size):
+                    pass
+            except OSError:
+                continue
+
+
+def test_full(desk, disk):
+    """Successes need no room. What must be written down waits, loudly, and is not lost."""
+    desk.handler("default", NOTE + 'case $PSAPI_WEBHOOK_ID in bad*) exit 1;; late*) exit 75;; esac\n')
+    desk.deliver(signed(body(1, "1"), "good"), signed(body(2, "2"), "bad"),
+                 signed(body(3, "3"), "late"))
+    fill(disk)
+    done = desk.drain(expect=74)
+    assert "No space left" in done.stderr and "make room" in done.stderr
+    assert desk.where("good") == ["events"]
+    assert desk.where("bad") == desk.where("late") == ["new", "events"]
+    (disk / "filler").unlink()
+    desk.drain(expect=1)
+    assert desk.where("bad") == ["events", "failed", "state"]
+    assert desk.where("late") == ["new", "events", "state"]
+
+
+def test_read_only(desk, disk):
+    """No handler runs: what it did could not be written down. Reading works."""
+    desk.handler("default", NOTE)
+    (webhook_id,) = desk.deliver(signed())
+    desk.drain_silently()
+    desk.run("replay", webhook_id)
+    mount(disk, "-o", "remount,ro")
+    try:
+        done = desk.drain(expect=74)
+        assert "Read-only file system" in done.stderr and done.stderr.count("\n") == 1
+        assert desk.lines() == [webhook_id]
+        assert webhook_id in desk.run("list").stdout
+        assert "1 good" in desk.run("verify", "--all").stdout
+        assert "Read-only" in desk.run("done", webhook_id, expect=74).stderr
+    finally:
+        mount(disk, "-o", "remount,rw")
+    desk.drain_silently()
+    assert desk.lines() == [webhook_id] * 2
+
+
+# ---- another user ----
+
+def as_nobody(desk, *arguments):
+    """psapi as a user of the spool's group who owns nothing there."""
+    return subprocess.run(arguments, env=desk.environment(), user=65534, group=0, extra_groups=[],
+                          capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def test_as_another_user(desk):
+    """Hard links of another's file are refused by the kernel: it is said as whom to run it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    with open("/proc/sys/fs/protected_hardlinks") as setting:
+        if setting.read().strip() != "1":
+            pytest.skip("fs.protected_hardlinks is off")
+    from psapi_command import PSAPI
+    if as_nobody(desk, PSAPI, "--version").returncode != 0:
+        pytest.skip(f"others may not run {PSAPI}")
+    desk.handler("default", NOTE + "exit 1\n")
+    desk.deliver(signed(body(1), "failed"))
+    desk.drain(expect=1)
+    desk.deliver(signed(body(2), "new"))
+    for arguments in (["retry", "failed"], ["drain"]):
+        done = as_nobody(desk, PSAPI, *arguments)
+        assert done.returncode == 77, done
+        assert "sudo -u root psapi" in done.stderr and done.stderr.count("\n") == 1, done
+    assert desk.lines() == ["failed"], "no handler ran"
+    desk.run("done", "failed", "new")
+    assert as_nobody(desk, PSAPI, "replay", "failed").returncode == 77
+    assert "2 good" in as_nobody(desk, PSAPI, "list", "--all").stdout or \
+        as_nobody(desk, PSAPI, "list", "--all").stdout.count("handled") == 2
