@@ -43,12 +43,22 @@ def adopted(place, webhook_id, body):
     return place.spool.assert_queued_once(webhook_id, body)
 
 
-@pytest.fixture
-def waiting(server, place):
-    """A receiver whose secret file is there, and empty."""
+def emptied(server, place):
     place.write_secret("# the endpoint's secret goes here")
     server.renew()
     return server
+
+
+@pytest.fixture
+def waiting(server, place):
+    """A receiver whose secret file is there, and empty; behind every server."""
+    return emptied(server, place)
+
+
+@pytest.fixture
+def waiting_directly(direct, place):
+    """The same, where it makes no difference which server is in between."""
+    return emptied(direct, place)
 
 
 def outcomes(place):
@@ -92,20 +102,20 @@ def test_adopted_at_start(waiting, place):
     adopted(place, request.header("webhook-id"), request.body)
 
 
-def test_wrong_secret_first(waiting, place):
+def test_wrong_secret_first(waiting_directly, place):
     """It stays until the right secret comes, and is no attempt more at every look."""
     request = signed()
-    assert_held(waiting.send(request))
+    assert_held(waiting_directly.send(request))
     place.write_secret(OTHER_SECRET)
-    assert_refused(waiting.send(signed()), "signature_mismatch")
-    waiting.renew()
+    assert_refused(waiting_directly.send(signed()), "signature_mismatch")
+    waiting_directly.renew()
     assert len(held(place)) == 1
     # The log has what came from the network, and nothing of the looks at hold/.
     lines = [line for line in place.spool.attempts()
              if line["webhook_id"] == request.header("webhook-id").decode()]
     assert [line["outcome"] for line in lines] == ["held"]
     place.write_secret(OTHER_SECRET, SECRET)
-    assert_accepted(waiting.send(signed()))
+    assert_accepted(waiting_directly.send(signed()))
     adopted(place, request.header("webhook-id"), request.body)
 
 
@@ -126,26 +136,26 @@ def test_forged_is_never_accepted(waiting, place):
     assert len(held(place)) == len(forged)
 
 
-def test_forger_cannot_occupy_an_id(waiting, place):
+def test_forger_cannot_occupy_an_id(waiting_directly, place):
     """Same id: first the forgery, then the real one. Both are held, one is accepted."""
     webhook_id = new_id()
-    assert_held(waiting.send(signed(webhook_id=webhook_id, secrets=[OTHER_SECRET])))
+    assert_held(waiting_directly.send(signed(webhook_id=webhook_id, secrets=[OTHER_SECRET])))
     body = event("producersync.updates_available", runDate="2026-01-02")
-    assert_held(waiting.send(signed(body, webhook_id=webhook_id)))
+    assert_held(waiting_directly.send(signed(body, webhook_id=webhook_id)))
     place.write_secret(SECRET)
-    assert_accepted(waiting.send(signed()))
+    assert_accepted(waiting_directly.send(signed()))
     wait_for(lambda: len(held(place)) == 1, "the real one is adopted, the forgery stays")
     place.spool.assert_queued_once(webhook_id, body)
 
 
-def test_retry_while_held(waiting, place):
+def test_retry_while_held(waiting_directly, place):
     """The same event held twice is accepted once."""
     webhook_id = new_id()
     body = event()
     for ago in (5, 0):
-        assert_held(waiting.send(signed(body, webhook_id, int(time.time()) - ago)))
+        assert_held(waiting_directly.send(signed(body, webhook_id, int(time.time()) - ago)))
     place.write_secret(SECRET)
-    assert_accepted(waiting.send(signed()))
+    assert_accepted(waiting_directly.send(signed()))
     adopted(place, webhook_id, body)
     assert len(place.spool.names("events")) == 2
 
@@ -169,14 +179,14 @@ def test_ignored(waiting, place, what):
 
 
 @pytest.mark.parametrize("off", [-1000, 1000])
-def test_timestamp_out_of_tolerance_is_ignored(waiting, place, off):
-    assert_ignored(waiting.send(signed(timestamp=int(time.time()) + off)))
+def test_timestamp_out_of_tolerance_is_ignored(waiting_directly, place, off):
+    assert_ignored(waiting_directly.send(signed(timestamp=int(time.time()) + off)))
     assert held(place) == []
 
 
 @pytest.mark.settings(PSAPI_MAX_BODY=1000)
-def test_too_large_is_ignored(waiting, place):
-    assert_ignored(waiting.send(signed(b"x" * 1001)))
+def test_too_large_is_ignored(waiting_directly, place):
+    assert_ignored(waiting_directly.send(signed(b"x" * 1001)))
     assert held(place) == []
 
 
@@ -184,20 +194,20 @@ def test_other_methods_are_refused(waiting):
     assert_refused(waiting.send(Request(method="GET")), "method_not_allowed")
 
 
-def test_full_of_requests(waiting, place):
+def test_full_of_requests(waiting_directly, place):
     for _ in range(HELD_AT_MOST):
-        assert_held(waiting.send(signed()))
-    assert_refused(waiting.send(signed()), "spool_full")
+        assert_held(waiting_directly.send(signed()))
+    assert_refused(waiting_directly.send(signed()), "spool_full")
     assert len(held(place)) == HELD_AT_MOST
     place.write_secret(SECRET)
-    assert_accepted(waiting.send(signed()))
+    assert_accepted(waiting_directly.send(signed()))
     wait_for(lambda: held(place) == [], "all are adopted")
     assert len(place.spool.names("new")) == HELD_AT_MOST + 1
 
 
-def test_full_of_bytes(waiting, place):
+def test_full_of_bytes(waiting_directly, place):
     body = b"x" * 300_000
-    replies = [waiting.send(signed(body)) for _ in range(4)]
+    replies = [waiting_directly.send(signed(body)) for _ in range(4)]
     assert [reply.status for reply in replies] == [200, 200, 503, 503], replies
     assert_refused(replies[-1], "spool_full")
     files = [place.spool.path / "hold" / name for name in held(place)]
@@ -205,15 +215,15 @@ def test_full_of_bytes(waiting, place):
 
 
 @pytest.mark.settings(PSAPI_MIN_FREE=1 << 59)
-def test_disk_under_the_floor(waiting, place):
-    assert_refused(waiting.send(signed()), "spool_full")
+def test_disk_under_the_floor(waiting_directly, place):
+    assert_refused(waiting_directly.send(signed()), "spool_full")
     assert held(place) == []
 
 
-def test_full_from_many_at_once(waiting, place):
+def test_full_from_many_at_once(waiting_directly, place):
     """The limit holds across threads and processes."""
     with ThreadPoolExecutor(16) as pool:
-        replies = list(pool.map(lambda _: waiting.send(signed()), range(HELD_AT_MOST + 30)))
+        replies = list(pool.map(lambda _: waiting_directly.send(signed()), range(HELD_AT_MOST + 30)))
     assert sorted(reply.status for reply in replies) == [200] * HELD_AT_MOST + [503] * 30
     assert len(held(place)) == HELD_AT_MOST
 
@@ -229,27 +239,26 @@ def test_no_hold_once_something_was_accepted(server, place):
     assert held(place) == []
 
 
-@pytest.mark.needs("persistent")
-def test_no_hold_when_a_secret_was_in_force(server, place):
+def test_no_hold_when_a_secret_was_in_force(direct, place):
     """A file that becomes empty later: the last good secrets stay."""
-    assert_refused(server.send(signed(secrets=[OTHER_SECRET])), "signature_mismatch")
+    assert_refused(direct.send(signed(secrets=[OTHER_SECRET])), "signature_mismatch")
     place.write_secret("")
-    assert_refused(server.send(signed(secrets=[OTHER_SECRET])), "signature_mismatch")
-    assert_accepted(server.send(signed()))
+    assert_refused(direct.send(signed(secrets=[OTHER_SECRET])), "signature_mismatch")
+    assert_accepted(direct.send(signed()))
     assert held(place) == []
 
 
 @pytest.mark.parametrize("what", ["missing", "mode", "unusable"])
-def test_no_hold_without_a_trustworthy_empty_file(server, place, what):
+def test_no_hold_without_a_trustworthy_empty_file(direct, place, what):
     if what == "missing":
         place.secret_file.unlink()
     elif what == "mode":
         place.write_secret("", mode=0o644)
     else:
         place.write_secret("v1," + SECRET)
-    server.renew()
-    assert_refused(server.send(signed()), "no_secret")
-    assert_refused(server.send(NOT_HELD["no headers"]), "missing_header")
+    direct.renew()
+    assert_refused(direct.send(signed()), "no_secret")
+    assert_refused(direct.send(NOT_HELD["no headers"]), "missing_header")
     assert held(place) == []
 
 
