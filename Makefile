@@ -38,13 +38,17 @@ BIN =
 OUT_BIN = .
 endif
 
-LIBRARY = log line config verify secrets events spool attempts receive cgi listener responder check \
-	times entry state schedule moves handler child strays job drain listing terminal
+LIBRARY = log line config verify secrets secretfile events spool attempts hold receive adopt cgi \
+	listener responder check times entry state schedule moves handler child strays job drain \
+	listing terminal lastmatch delivery http sender fcgi \
+	doctor doctor_local doctor_spool doctor_url doctor_explain
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
 LIBRARIES = -lfcgi -ljansson -lmbedcrypto
+# What psapi needs beside: send and doctor are HTTP clients. The receiver is none.
+CLIENT_LIBRARIES = -lcurl
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 
-COMMANDS = command table select drain list show retry replay done verify prune attempts help
+COMMANDS = command table select secret adopt doctor send drain list show retry replay done verify prune attempts help
 COMMAND_OBJECTS = $(OUT)/psapi.o $(COMMANDS:%=$(OUT)/commands/%.o)
 
 all: $(BIN)psapi-fcgi $(BIN)psapi
@@ -56,7 +60,7 @@ $(BIN)psapi-fcgi: $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES)
 
 $(BIN)psapi: $(COMMAND_OBJECTS) $(BIN)libpsapi.a
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(CLIENT_LIBRARIES)
 
 $(OUT)/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -64,12 +68,12 @@ $(OUT)/%.o: %.c Makefile
 
 $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -I. -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(BIN)libpsapi.a -lcmocka $(LIBRARIES)
+	$(CC) $(ALL_CFLAGS) -I. -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(BIN)libpsapi.a -lcmocka $(LIBRARIES) $(CLIENT_LIBRARIES)
 
 # ---- tests ----
 
 # What building, the demo and the tests run with, on a bare Debian.
-BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev
+BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev libcurl4-openssl-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-xdist spawn-fcgi strace procps \
 	util-linux jq $(TRUST_PACKAGES) \

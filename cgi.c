@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "adopt.h"
+
 extern char **environ;
 
 /*
@@ -146,6 +148,8 @@ cgi_serve(struct receiver *receiver)
 	}
 	int result = write_all(text, cgi_response(&reply, text)), error = errno;
 	read_rest(&input);
+	if (receiver != NULL)
+		hold_adopt_once(receiver);
 	errno = error;
 	return result;
 }

@@ -18,6 +18,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "adopt.h"
 #include "job.h"
 #include "log.h"
 #include "moves.h"
@@ -438,6 +439,8 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 	d.strays = strays_open(spool);
 	d.jobs = calloc((size_t)options->jobs, sizeof(*d.jobs));
 	if (path != NULL && d.strays != NULL && d.jobs != NULL) {
+		struct adoption adoption; /* of what stays in hold/, doctor reminds */
+		hold_adopt_now(config, spool, &adoption);
 		run_passes(&d);
 		show_end(&d);
 	} else {

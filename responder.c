@@ -40,6 +40,7 @@
 
 #include <fcgiapp.h>
 
+#include "adopt.h"
 #include "cgi.h"
 #include "log.h"
 
@@ -265,6 +266,8 @@ serve(struct responder *r, FCGX_Request *fcgi, int fd)
 		keep(r, fd);
 	else
 		forget(r, fd, serial);
+	/* After the answer, which it must not delay. */
+	hold_adopt_once(r->receiver);
 }
 
 static void *
