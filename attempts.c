@@ -151,6 +151,15 @@ written_lately(const struct stat *st)
 	return age >= 0 && age < REJECTED_EVERY_MS;
 }
 
+/* What is refused, or fails before a key has proved anything: no secret, say. */
+static bool
+anyone_can_cause(const struct attempt *attempt)
+{
+	return strcmp(attempt->outcome, "rejected") == 0 ||
+	    strcmp(attempt->outcome, "ignored") == 0 ||
+	    (strcmp(attempt->outcome, "error") == 0 && attempt->key == NULL);
+}
+
 static void
 append(struct attempts *attempts, const struct attempt *attempt)
 {
@@ -158,9 +167,7 @@ append(struct attempts *attempts, const struct attempt *attempt)
 	struct stat st;
 	bool there = fstatat(attempts->dir, ATTEMPTS_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0;
 
-	bool anyones = strcmp(attempt->outcome, "rejected") == 0 ||
-	    strcmp(attempt->outcome, "ignored") == 0;
-	if (there && anyones && written_lately(&st)) {
+	if (there && anyone_can_cause(attempt) && written_lately(&st)) {
 		attempts->suppressed++;
 		return;
 	}

@@ -29,18 +29,34 @@ finding(bool ok, const char *format, ...)
 	return ok ? 0 : 1;
 }
 
-/* A directory that is missing is made at the start, if its parent may be written. */
+/* Go through what storing an event needs in directory, and say so of the spool at path. */
 static int
-check_missing(const char *path)
+probe(int directory, const char *path, const char *then)
 {
-	char copy[4096];
+	struct spool spool = {.path = path, .root = directory};
+	const char *step;
 
-	snprintf(copy, sizeof(copy), "%s", path);
-	const char *parent = dirname(copy);
-	if (faccessat(AT_FDCWD, parent, W_OK | X_OK, AT_EACCESS) == 0)
-		return finding(true, "spool %s: will be made at the start", path);
-	return finding(false, "spool %s: is missing, and %s: %s: make it, owned by the running user",
-	    path, parent, strerror(errno));
+	for (int i = 0; i < SPOOL_DIRS; i++)
+		spool.dir[i] = directory;
+	if (spool_probe(&spool, &step) == 0)
+		return finding(true, "spool %s: %s", path, then);
+	return finding(false, "spool %s: cannot %s: %s: it needs a local file system with hard links, "
+	    "writable by the running user", path, step, strerror(errno));
+}
+
+/* What is missing is made at the start: try in the directory that it will be made in. */
+static int
+check_missing(const char *path, const char *parent, const char *then)
+{
+	int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return finding(false,
+		    "spool %s: is missing, and %s: %s: make it, owned by the running user", path, parent,
+		    strerror(errno));
+	int errors = probe(fd, path, then);
+	close(fd);
+	return errors;
 }
 
 static bool
@@ -59,29 +75,21 @@ subdirectory_missing(const char *path)
 static int
 check_spool(const struct config *config)
 {
-	const char *path = config->spool, *step;
+	const char *path = config->spool;
+	char why[512], copy[4096];
 	struct spool spool;
-	char why[512];
-	int errors;
 
+	snprintf(copy, sizeof(copy), "%s", path);
 	if (access(path, F_OK) != 0 && errno == ENOENT)
-		return check_missing(path);
-	if (subdirectory_missing(path)) {
-		if (faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS) == 0)
-			return finding(true, "spool %s: its directories will be made at the start", path);
-		return finding(false, "spool %s: %s: it must belong to the running user", path,
-		    strerror(errno));
-	}
+		return check_missing(path, dirname(copy), "will be made at the start, with hard links");
+	if (subdirectory_missing(path))
+		return check_missing(path, path, "its directories will be made at the start, with hard links");
 	if (spool_open(&spool, path, false, why, sizeof(why)) != 0)
 		return finding(false, "spool %s", why);
-	if (spool_probe(&spool, &step) != 0)
-		errors = finding(false, "spool %s: cannot %s: %s: it needs a local file system with "
-		    "hard links, writable by the running user", path, step, strerror(errno));
-	else if (spool_is_full(&spool, config->min_free))
+	int errors = probe(spool.dir[SPOOL_TMP], path, "writable, with hard links");
+	if (errors == 0 && spool_is_full(&spool, config->min_free))
 		errors = finding(false, "spool %s: fewer than PSAPI_MIN_FREE=%lld bytes are free", path,
 		    config->min_free);
-	else
-		errors = finding(true, "spool %s: writable, with hard links", path);
 	spool_close(&spool);
 	return errors;
 }

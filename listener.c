@@ -41,15 +41,18 @@ unix_address(const char *path)
 	return address;
 }
 
-/* Whether somebody answers at path: a socket file that nobody listens on is stale. */
+/*
+ * Whether somebody may be at the other end of the socket at path. Stale is one that
+ * refuses (ECONNREFUSED) or is gone: another error may be a live socket of another
+ * user or kind.
+ */
 static bool
 is_live(const char *path)
 {
 	struct sockaddr_un address = unix_address(path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* EAGAIN: its backlog is full, so it lives. */
-	bool live = fd >= 0 &&
-	    (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 || errno == EAGAIN);
+	bool live = fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ||
+	    (errno != ECONNREFUSED && errno != ENOENT && errno != ENOTDIR);
 
 	if (fd >= 0)
 		close(fd);
@@ -91,8 +94,9 @@ check_place(const char *path, char *why, size_t size)
 	return 0;
 }
 
+/* wanted is the path as it was configured, for the message. */
 static int
-bind_unix(const char *path, gid_t group, char *why, size_t size)
+bind_unix(const char *path, const char *wanted, gid_t group, char *why, size_t size)
 {
 	struct sockaddr_un address = unix_address(path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -113,8 +117,8 @@ bind_unix(const char *path, gid_t group, char *why, size_t size)
 	if (listen(fd, BACKLOG) == 0)
 		return fd;
 failed:
-	snprintf(why, size, "%s: %s: %s: its directory must be there and writable", path, step,
-	    strerror(errno));
+	snprintf(why, size, "%s: %s: %s: its directory must be there and writable by the running user",
+	    wanted, step, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	unlink(path);
@@ -139,7 +143,7 @@ open_unix(struct listener *listener, const char *path, const char *group_name, c
 	if (find_group(group_name, &group, why, size) != 0 || check_place(path, why, size) != 0)
 		return -1;
 	temporary_path(path, temporary, sizeof(temporary));
-	listener->fd = bind_unix(temporary, group, why, size);
+	listener->fd = bind_unix(temporary, path, group, why, size);
 	if (listener->fd < 0)
 		return -1;
 	if (stat(temporary, &st) != 0 || rename(temporary, path) != 0) {
@@ -232,7 +236,7 @@ listener_check(const char *where, const char *group_name, char *why, size_t size
 		    check_place(path, why, size) != 0)
 			return -1;
 		temporary_path(path, temporary, sizeof(temporary));
-		fd = bind_unix(temporary, group, why, size);
+		fd = bind_unix(temporary, path, group, why, size);
 	} else {
 		fd = bind_tcp(where, why, size);
 	}

@@ -2,8 +2,11 @@
  * psapi-fcgi: receive ProducerSync API webhooks behind a web server. Owns main():
  * the command line, which of the two ways requests come in, and what they share.
  *
- *   PSAPI_LISTEN is set, or descriptor 0 is a listening socket: FastCGI (responder.c)
- *   otherwise, with a CGI environment: classic CGI, one request (cgi.c)
+ *   descriptor 0 is a listening socket: FastCGI (responder.c)
+ *   a CGI request is in the environment: classic CGI, that request (cgi.c)
+ *   PSAPI_LISTEN is set: FastCGI
+ *
+ * In this order, so that one configuration serves all three.
  *
  * From there: receive.c decides, verify.c proves, events.c reads the event, spool.c
  * stores it, attempts.c logs.
@@ -73,8 +76,12 @@ parse_options(int argc, char **argv, struct options *options)
 			options->file = optarg;
 			break;
 		case 'o':
-			if (options->count < OVERRIDES_MAX)
-				options->overrides[options->count++] = optarg;
+			if (options->count == OVERRIDES_MAX) {
+				log_line("-o %s: more than %d settings; use a file", optarg,
+				    OVERRIDES_MAX);
+				exit(EX_USAGE);
+			}
+			options->overrides[options->count++] = optarg;
 			break;
 		case 't':
 			options->check = true;
@@ -123,7 +130,7 @@ open_receiver(struct receiver *receiver, const struct config *config, struct spo
 		return -1;
 	}
 	if (spool_open(spool, config->spool, true, why, sizeof(why)) != 0) {
-		log_line("%s", why);
+		log_line("PSAPI_SPOOL=%s", why);
 		return -1;
 	}
 	receiver->spool = spool;
@@ -156,7 +163,7 @@ run_cgi(const struct config *config)
 }
 
 static int
-run_fastcgi(const struct config *config)
+run_fastcgi(const struct config *config, bool inherited)
 {
 	struct receiver receiver;
 	struct listener listener = {.fd = -1};
@@ -177,7 +184,8 @@ run_fastcgi(const struct config *config)
 	/* Read now, so that what is wrong with the secret is logged before the first request. */
 	secrets_return(receiver.secrets, secrets_borrow(receiver.secrets));
 	hold_adopt_once(&receiver);
-	if (listener_open(&listener, config->listen, config->listen_group, why, sizeof(why)) != 0) {
+	if (listener_open(&listener, inherited ? "" : config->listen, config->listen_group, why,
+	        sizeof(why)) != 0) {
 		log_line("%s", why);
 		status = EX_UNAVAILABLE;
 	} else if (responder_run(&receiver, &listener, why, sizeof(why)) != 0) {
@@ -199,21 +207,27 @@ main(int argc, char **argv)
 	hold_standard_descriptors();
 	log_program("psapi-fcgi");
 	umask(0027);
-	parse_options(argc, argv, &options);
+	bool inherited = listener_inherited(STDIN_FILENO);
+	bool cgi = !inherited && is_cgi();
+	/*
+	 * A CGI program's arguments are the client's: RFC 3875, section 4.4, makes them of a
+	 * query without "=". A wrapper script names the file with PSAPI_CONF.
+	 */
+	if (!cgi)
+		parse_options(argc, argv, &options);
 	int loaded = config_load(&config, options.file, options.overrides, options.count, error,
 	    sizeof(error));
-	bool inherited = listener_inherited(STDIN_FILENO);
 	if (loaded != 0) {
 		log_line("%s", error);
-		return !inherited && !options.check && is_cgi() && cgi_serve(NULL) == 0 ? EX_OK : EX_CONFIG;
+		return cgi && cgi_serve(NULL) == 0 ? EX_OK : EX_CONFIG;
 	}
 	int status;
 	if (options.check) {
 		status = check_run(&config) == 0 ? EX_OK : EX_CONFIG;
-	} else if (*config.listen != '\0' || inherited) {
-		status = run_fastcgi(&config);
-	} else if (is_cgi()) {
+	} else if (cgi) {
 		status = run_cgi(&config);
+	} else if (inherited || *config.listen != '\0') {
+		status = run_fastcgi(&config, inherited);
 	} else {
 		log_line("no socket (PSAPI_LISTEN, or one on descriptor 0) and no CGI request: "
 		         "psapi-fcgi -h says how it is started");

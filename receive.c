@@ -7,10 +7,12 @@
 #include "receive.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "events.h"
 #include "hold.h"
@@ -36,6 +38,9 @@ enum verdict {
 	FULL,
 	NOT_STORED
 };
+
+/* Bytes of a body after which freed memory goes back to the system. */
+enum { TRIM_OVER = 128 * 1024 };
 
 #define RETRY_AFTER "Retry-After: 60\r\n"
 
@@ -424,6 +429,8 @@ store(struct examination *x)
 	if (x->event.queue == QUEUE_FAILED && explain(x, name) != 0)
 		return verdict_of(x, errno == ENOSPC || errno == EDQUOT ? SPOOL_FULL : SPOOL_ERROR);
 	enum verdict verdict = store_as(x, name);
+	if (verdict != ACCEPTED && verdict != DUPLICATE && x->event.queue == QUEUE_FAILED)
+		unlinkat(x->receiver->spool->dir[SPOOL_STATE], name, 0);
 	if (verdict == ACCEPTED && x->event.odd != NULL)
 		snprintf(x->detail, sizeof(x->detail),
 		    "authentic, but it needs a look and waits in failed: %s", x->event.odd);
@@ -590,6 +597,9 @@ receive(struct receiver *receiver, struct request *request, struct timespec now,
 	log_attempt(&x, verdict, &start);
 	fill_reply(verdict, x.detail, reply);
 	free(x.body);
+	/* What a large body's JSON took is given back, or 32 of them would stay for good. */
+	if (x.message.body_length > TRIM_OVER)
+		malloc_trim(0);
 }
 
 void

@@ -46,8 +46,12 @@
 
 enum {
 	DESCRIPTORS_MAX = 16384, /* connections are a table by descriptor */
+	DESCRIPTORS_OWN = 32,    /* that are no connection: spool, log, secret, epoll ... */
+	DESCRIPTORS_THREAD = 3,  /* that a thread may open for one request */
 	STACK_BYTES = 256 * 1024,
 	SCAN_MS = 1000,      /* while a request is arriving */
+	FULL_NAP_MS = 20,    /* between looks for room for one more connection */
+	COMPLAIN_MS = 60000,
 	STOP_TICK_MS = 5,    /* while stopping */
 	STOP_NEW_MS = 2000,  /* stopping: a new connection may take this long to say something */
 	STOP_LIMIT_MS = 4500 /* stopping: the promise is 5 s */
@@ -73,6 +77,8 @@ struct responder {
 	bool accepting;
 	bool stopping;
 	long live; /* open connections */
+	long most; /* as many as leave the descriptors that requests need */
+	int64_t complained; /* when it was logged that there are no more */
 	struct connection *connections; /* by descriptor */
 	int capacity;
 };
@@ -169,15 +175,32 @@ add_connection(struct responder *r, int fd)
 	wait_for_more(r, fd, EPOLL_CTL_ADD);
 }
 
-/* Accept one connection. Returns 0, or the errno of accept4(); EAGAIN if no more are wanted. */
+/* Log that connections wait in the backlog, at most once a minute. The lock is held. */
+static void
+complain(struct responder *r, int error)
+{
+	int64_t now = now_ms();
+
+	if (r->complained != 0 && now - r->complained < COMPLAIN_MS)
+		return;
+	r->complained = now;
+	log_line("%ld connections are open and more wait: %s: raise the limit of open files", r->live,
+	    strerror(error));
+}
+
+/*
+ * Accept one connection. Returns 0, or the errno of accept4(); EAGAIN if no more are
+ * wanted, EMFILE if as many are open as there is room for.
+ */
 static int
 accept_one(struct responder *r)
 {
-	int failed = EAGAIN;
+	int failed = EAGAIN, fd = -1;
 
 	pthread_mutex_lock(&r->lock);
-	int fd = -1;
-	if (r->accepting) {
+	if (r->accepting && r->live >= r->most) {
+		failed = EMFILE;
+	} else if (r->accepting) {
 		fd = accept4(r->listener->fd, NULL, NULL, SOCK_CLOEXEC);
 		failed = fd < 0 ? errno : 0;
 	}
@@ -187,14 +210,25 @@ accept_one(struct responder *r)
 	}
 	if (failed == 0)
 		add_connection(r, fd);
+	if (failed == EMFILE || failed == ENFILE)
+		complain(r, failed);
 	pthread_mutex_unlock(&r->lock);
-	if (failed == EMFILE || failed == ENFILE) {
-		/* The connection waits in the backlog; do not spin on it. */
-		log_line("accept: %s: more connections are open than the limit of files allows",
-		    strerror(failed));
-		poll(NULL, 0, 100);
-	}
 	return failed;
+}
+
+/*
+ * The listener is readable, and armed for one thread at a time: accept what is there.
+ * At the limit this thread alone waits for room; the connections wait in the backlog.
+ */
+static void
+accept_all(struct responder *r)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = r->listener->fd};
+	int failed = accept_one(r);
+
+	if (failed == EMFILE || failed == ENFILE)
+		poll(NULL, 0, FULL_NAP_MS);
+	epoll_ctl(r->epoll, EPOLL_CTL_MOD, r->listener->fd, &event);
 }
 
 /* ---- one request ---- */
@@ -286,7 +320,7 @@ work(void *argument)
 		if (event.data.fd == r->quit)
 			return NULL;
 		if (event.data.fd == r->listener->fd)
-			accept_one(r);
+			accept_all(r);
 		else
 			serve(r, &fcgi, event.data.fd);
 	}
@@ -361,6 +395,18 @@ live(struct responder *r)
 	return n;
 }
 
+/* Accept what waits in the backlog. Returns false if some of it has to wait for room. */
+static bool
+accept_backlog(struct responder *r)
+{
+	int failed;
+
+	do
+		failed = accept_one(r);
+	while (failed == 0 || failed == EINTR || failed == ECONNABORTED);
+	return failed != EMFILE && failed != ENFILE;
+}
+
 /*
  * Answer what was accepted and what waits in the backlog of our own socket; then
  * all connections are gone. A second signal ends the process as signals do.
@@ -378,12 +424,12 @@ stop(struct responder *r)
 	r->accepting = !r->listener->inherited;
 	pthread_mutex_unlock(&r->lock);
 	listener_retire(r->listener);
-	for (int failed = 0; failed == 0 || failed == EINTR || failed == ECONNABORTED;)
-		failed = accept_one(r);
+	hang_up_idle(r, false);
+	while (!accept_backlog(r) && now_ms() - start < STOP_LIMIT_MS)
+		poll(NULL, 0, STOP_TICK_MS);
 	pthread_mutex_lock(&r->lock);
 	r->accepting = false;
 	pthread_mutex_unlock(&r->lock);
-	hang_up_idle(r, false);
 	while (live(r) > 0 && now_ms() - start < STOP_LIMIT_MS) {
 		struct signalfd_siginfo info;
 		if (poll(&signals, 1, STOP_TICK_MS) > 0 &&
@@ -416,7 +462,7 @@ signals_to_stop(void)
 static int
 make_descriptors(struct responder *r, const sigset_t *set)
 {
-	struct epoll_event listening = {.events = EPOLLIN, .data.fd = r->listener->fd};
+	struct epoll_event listening = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = r->listener->fd};
 	struct epoll_event quitting = {.events = EPOLLIN};
 
 	r->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -431,14 +477,24 @@ make_descriptors(struct responder *r, const sigset_t *set)
 	return epoll_ctl(r->epoll, EPOLL_CTL_ADD, r->listener->fd, &listening);
 }
 
-/* As many connections as the process may have descriptors, within reason. */
+/*
+ * As many connections as the process may have descriptors (the soft limit is raised
+ * to the hard one), less those that the requests themselves need.
+ */
 static int
 make_table(struct responder *r)
 {
 	struct rlimit limit = {0};
 
 	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max < DESCRIPTORS_MAX ? limit.rlim_max : DESCRIPTORS_MAX;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	getrlimit(RLIMIT_NOFILE, &limit);
 	r->capacity = limit.rlim_cur < DESCRIPTORS_MAX ? (int)limit.rlim_cur : DESCRIPTORS_MAX;
+	r->most = r->capacity - DESCRIPTORS_OWN -
+	    DESCRIPTORS_THREAD * (long)r->receiver->config->threads;
+	if (r->most < 1)
+		r->most = 1;
 	r->connections = calloc((size_t)r->capacity, sizeof(*r->connections));
 	return r->connections != NULL ? 0 : -1;
 }

@@ -20,6 +20,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +41,9 @@ enum {
 	DIR_MODE = 02770,
 	FILE_MODE = 0640,
 	NAME_ENCODED_MAX = 200,
-	LEFTOVER_SECONDS = 3600
+	LEFTOVER_SECONDS = 3600,
+	LOCK_WAIT_MS = 3000, /* the sender waits 5 s */
+	LOCK_NAP_MS = 1
 };
 
 /* How a file can be given its names here: found out with the first event, then kept. */
@@ -227,15 +230,21 @@ sync_fd(int fd)
 	return result;
 }
 
+/*
+ * Lock a file of the spool. With wait, for at most LOCK_WAIT_MS: a reader of the
+ * spool may lock it, too, and must not hold a request for good.
+ */
 static int
 lock_fd(int fd, bool wait)
 {
-	int result;
-
-	do
-		result = flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB));
-	while (result != 0 && errno == EINTR);
-	return result;
+	for (int waited = 0;; waited += LOCK_NAP_MS) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EINTR && (errno != EWOULDBLOCK || !wait || waited >= LOCK_WAIT_MS))
+			return -1;
+		if (errno == EWOULDBLOCK)
+			poll(NULL, 0, LOCK_NAP_MS);
+	}
 }
 
 static int
@@ -391,8 +400,13 @@ failure(struct spool *spool, const char *step, const char *name)
 static int
 sync_directory(struct spool *spool, enum spool_dir dir)
 {
-	if (sync_fd(spool->dir[dir]) == 0)
-		return 0;
+	if (sync_fd(spool->dir[dir]) == 0) {
+		/* The kernel tells one thread of an error alone: it may have been about our name. */
+		if (!atomic_load(&spool->distrusted))
+			return 0;
+		errno = EIO;
+		return -1;
+	}
 	int saved = errno;
 	if (!atomic_exchange(&spool->distrusted, true))
 		log_line("%s/%s: fsync: %s: nothing is accepted until a restart", spool->path,
@@ -404,7 +418,7 @@ sync_directory(struct spool *spool, enum spool_dir dir)
 /*
  * Open and lock the file that has a name in a queue, when its writer is done with it
  * or dead; wait says whether to wait for that. Returns a descriptor to be closed; or
- * -1 with ENOENT if the name is gone by then, EWOULDBLOCK if the writer lives.
+ * -1 with ENOENT if the name is gone by then, EWOULDBLOCK if the writer (still) lives.
  */
 static int
 lock_entry(struct spool *spool, enum spool_dir queue, const char *name, bool wait)
@@ -415,14 +429,16 @@ lock_entry(struct spool *spool, enum spool_dir queue, const char *name, bool wai
 		struct draft entry = {.fd = fd};
 		if (fd < 0)
 			return -1;
-		if (lock_fd(fd, wait) == 0 && is_ours(spool, &entry, queue, name))
+		bool locked = lock_fd(fd, wait) == 0;
+		if (locked && is_ours(spool, &entry, queue, name))
 			return fd;
 		int saved = errno;
 		close(fd);
-		if (saved == EWOULDBLOCK && !wait) {
+		if (!locked) {
 			errno = saved;
 			return -1;
 		}
+		/* Another file has the name by now. */
 	}
 }
 

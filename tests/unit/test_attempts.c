@@ -313,7 +313,9 @@ TEST(what_is_no_refusal_is_never_left_out)
 	struct fixture *f = *state;
 
 	for (size_t i = 0; i < 20; i++) {
-		log_one(f, outcomes[i % ROWS(outcomes)]);
+		struct attempt attempt = attempt_of(outcomes[i % ROWS(outcomes)]);
+		attempt.key = "0123abcd";
+		attempts_write(f->attempts, &attempt);
 		assert_int_equal(lines_in_log(f), (int)i + 1);
 	}
 	age_log(f, 0);
@@ -323,6 +325,17 @@ TEST(what_is_no_refusal_is_never_left_out)
 	json_t *line = last_line(f);
 	assert_int_equal(json_integer_value(json_object_get(line, "suppressed")), 1);
 	json_decref(line);
+}
+
+/* Without a usable secret anyone with three headers is answered no_secret. */
+TEST(an_error_before_anything_was_proved_is_left_out_like_a_refusal)
+{
+	struct fixture *f = *state;
+
+	log_one(f, "accepted");
+	for (int i = 0; i < 10; i++)
+		log_one(f, "error");
+	assert_int_equal(lines_in_log(f), 1);
 }
 
 /* "at" is when the request began: of those that are slow, each began before the last was logged. */
@@ -478,6 +491,7 @@ main(void)
 		LOG_TEST(a_log_that_was_renamed_or_removed_is_begun_anew),
 		LOG_TEST(a_refusal_right_after_another_line_is_left_out_and_counted_in_the_next),
 		LOG_TEST(what_is_no_refusal_is_never_left_out),
+		LOG_TEST(an_error_before_anything_was_proved_is_left_out_like_a_refusal),
 		LOG_TEST(a_slow_request_does_not_get_around_the_limit),
 		LOG_TEST(a_torn_last_line_does_not_spoil_the_next),
 		LOG_TEST(a_line_that_another_process_tore_does_not_spoil_the_next),

@@ -1,0 +1,80 @@
+"""Where others end and we begin: a client's query, and limits that the system sets."""
+
+import subprocess
+
+import pytest
+
+from fcgi_client import request
+from receiver import BINARY, Receiver
+from replies import assert_accepted, assert_refused, parse_cgi
+from sender import signed
+from servers import Cgi, Socket, cgi_variables, pairs
+
+
+@pytest.mark.parametrize("query", [["-oPSAPI_TOLERANCE=1000000000"], ["-V"], ["-t"], ["-h"],
+                                   ["-oPSAPI_SPOOL=/nowhere"], ["-f", "/nowhere"], ["x"]])
+def test_query_is_no_command_line(place, query):
+    """RFC 3875, 4.4: a query without `=` becomes the arguments of a CGI program."""
+    cgi = Cgi(place)
+    cgi.start()
+    assert_refused(cgi.send(signed(timestamp=5), command=[BINARY, *query]), "stale_timestamp")
+    assert_accepted(cgi.send(signed(), command=[BINARY, *query]))
+    assert len(place.spool.names("new")) == 1
+
+
+def test_one_configuration_for_all_ways(place):
+    """PSAPI_LISTEN in it keeps neither an inherited socket nor CGI from being served."""
+    place.settings["PSAPI_LISTEN"] = f"unix:{place.dir}/own.sock"
+    cgi = Cgi(place)
+    cgi.start()
+    assert_accepted(cgi.send(signed()))
+    receiver = Receiver(place, via=["spawn-fcgi", "-n", "-s", place.dir / "psapi.sock", "--"])
+    receiver.start()
+    assert not (place.dir / "own.sock").exists()
+    receiver.stop()
+
+
+def limited(place, files):
+    return Receiver(place, via=["prlimit", f"--nofile={files}:{files}"],
+                    PSAPI_LISTEN=f"unix:{place.dir}/psapi.sock")
+
+
+@pytest.mark.settings(PSAPI_THREADS="4")
+def test_more_connections_than_descriptors(place):
+    """Those that find no room wait in the backlog; no request fails for want of a descriptor."""
+    server = Socket(place)
+    server.receiver = limited(place, 64).start()
+    webhooks = [signed() for _ in range(100)]
+    clients = [server.connect() for _ in webhooks]
+    for client, webhook in zip(clients, webhooks):
+        client.send(request(pairs(webhook), webhook.body))
+    for client in clients:
+        assert_accepted(parse_cgi(client.answer()))
+        client.close()
+
+
+@pytest.mark.settings(PSAPI_THREADS="1")
+def test_backlog_beyond_the_descriptors(place):
+    """SIGTERM with more in the backlog than can be open at once: all are answered."""
+    server = Socket(place)
+    server.receiver = limited(place, 64).start()
+    webhooks = [signed() for _ in range(200)]
+    clients = [server.connect() for _ in webhooks]
+    for client, webhook in zip(clients, webhooks):
+        client.send(request(pairs(webhook), webhook.body))
+    server.receiver.signal()
+    for client in clients:
+        assert_accepted(parse_cgi(client.answer()))
+        client.close()
+    assert server.receiver.wait() == 0
+    server.receiver.process = None
+
+
+def test_check_needs_hard_links_before_the_spool_is_made(place):
+    """-t says so when nothing is there yet, as on a new installation."""
+    place.spool.path.rmdir()
+    done = subprocess.run(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=linkat",
+                           "-e", "inject=linkat:error=EPERM", BINARY, "-t"],
+                          env=place.environment(), capture_output=True, text=True)
+    assert done.returncode == 78 and "hard link" in done.stdout, done
+    place.spool.path.mkdir()
