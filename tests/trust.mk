@@ -73,3 +73,23 @@ check-race:
 	@$(PYTHON) tests/race.py $(CURDIR)/build/thread/psapi-fcgi $(SECONDS)
 
 .PHONY: check-race check-trust-long
+
+# ---- analysers, and which lines the tests run ----
+
+analyse:
+	@tests/analyse.sh
+
+# Lines that no test runs, in the files whose every line counts. In a build of its own; the
+# receivers of the fault tests that are killed write down nothing of what they ran.
+COVERED = verify receive spool events
+coverage:
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(MAKE) -s OUT=build/coverage BIN=build/coverage/ OUT_BIN=build/coverage HARDENING= \
+		CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage all check-unit check-faults
+	@for name in $(COVERED); do \
+		gcov -o build/coverage $$name.c 2>/dev/null | sed -n "/File '$$name.c'/{n;s/^/$$name.c: /p}"; \
+		grep -n '#####' $$name.c.gcov | sed "s/^[0-9]*: *#####: */  $$name.c:/"; \
+		rm -f *.gcov; \
+	done
+
+.PHONY: analyse coverage
