@@ -72,7 +72,9 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-xdist spawn-fcgi strace procps \
-	util-linux $(TRUST_PACKAGES)
+	util-linux jq $(TRUST_PACKAGES) \
+	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
+	lighttpd-mod-openssl caddy
 LONG_PACKAGES = valgrind clang-tidy cppcheck shellcheck
 
 deps:
@@ -87,23 +89,28 @@ check: deps
 	$(MAKE) WERROR=-Werror all
 	$(MAKE) WERROR=-Werror check-unit
 	$(MAKE) check-e2e
-	$(MAKE) WERROR=-Werror check-trust
+	$(if $(SANITIZE),,$(MAKE) WERROR=-Werror check-trust)
 
 check-unit: $(UNIT_TESTS)
 	@for test in $(UNIT_TESTS); do echo "== $$test" && $$test || exit 1; done
 
 check-e2e: all
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
-		$(PYTHON) -m pytest -q -p no:cacheprovider -n 2 tests/e2e $(PYTEST_FLAGS)
+		$(PYTHON) -m pytest -q -p no:cacheprovider -n 4 tests/e2e $(PYTEST_FLAGS)
+
+# A million events: 4 GiB of disk and some minutes.
+check-scale: all
+	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/psapi_scale.py
 
 check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
-	$(MAKE) check SANITIZE=1
+	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long'
+	$(MAKE) WERROR=-Werror check-trust FULL=1 SECONDS=60
 
 include tests/trust.mk
 
 clean:
 	rm -rf build psapi-fcgi psapi libpsapi.a
 
-.PHONY: all deps demo check check-unit check-e2e check-long clean
+.PHONY: all deps demo check check-unit check-e2e check-scale check-long clean
 -include $(wildcard $(OUT)/*.d $(OUT)/commands/*.d $(OUT)/tests/*.d)

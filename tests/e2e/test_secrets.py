@@ -37,7 +37,7 @@ BAD_FILES = {
     "readable by others": (0o644, None, "mode|others|permission"),
     "writable by others": (0o642, None, "mode|others|permission"),
     "writable by the group": (0o660, None, "mode|group|permission"),
-    "owner is somebody else": (0o640, 65534, "own"),
+    "owner is somebody else": (0o640, 65534, "own|denied"),
 }
 SPELLINGS = [SECRET, BARE, SECRET.rstrip("="), f"  {SECRET}\t", SECRET + "\r",
              f"# a comment\n\n{OTHER_SECRET}\n  # another\n{SECRET}"]
