@@ -3,14 +3,8 @@
 
 TRUST_PACKAGES = clang libclang-rt-dev libssl-dev
 
-# Within make check: samples.
+# Within make check: samples; check-long sets FULL and SECONDS, and adds analyse and check-race.
 check-trust: check-faults check-constant-time fuzz fuzz-fastcgi
-
-# Within make check-long: all of it, under sanitizers and analysers.
-check-trust-long: analyse
-	$(MAKE) check-faults FULL=1
-	$(MAKE) fuzz fuzz-fastcgi SECONDS=60
-	$(MAKE) check-race
 
 FAULTS = $(OUT)/tests/faults
 
@@ -72,7 +66,7 @@ check-race:
 	@$(MAKE) -s SANITIZE=thread all
 	@$(PYTHON) tests/race.py $(CURDIR)/build/thread/psapi-fcgi $(SECONDS)
 
-.PHONY: check-race check-trust-long
+.PHONY: check-race
 
 # ---- analysers, and which lines the tests run ----
 
