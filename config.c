@@ -244,6 +244,7 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 			why = "must not be empty";
 		else if (s->kind == LISTEN)
 			why = check_listen(value);
+		/* cppcheck-suppress memleak ; the copy is the member's */
 	}
 	if (why == NULL)
 		return 0;

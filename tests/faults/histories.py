@@ -131,8 +131,8 @@ def interleave(recorder, order, faults=(None, None), script_at=None):
 STEPS = 7  # at most, of a receiver on its way through an event
 
 
-def orders(seed):
+def orders(seed, full=FULL):
     """All orders of the steps of two receivers, or a sample."""
     every = [tuple(0 if i in zeros else 1 for i in range(2 * STEPS))
              for zeros in itertools.combinations(range(2 * STEPS), STEPS)]
-    return every if FULL else random.Random(seed).sample(every, 24)
+    return every if full else random.Random(seed).sample(every, 24)

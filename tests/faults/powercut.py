@@ -183,7 +183,7 @@ def twin_histories():
             with Recorder("twins " + "".join(map(str, order)), EVENT, scenarios.empty) as recorder:
                 interleave(recorder, order, faults)
                 yield recorder.history(suffix)
-    for order in orders(9):
+    for order in itertools.chain(*(orders(seed, False) for seed in range(9, 19 if FULL else 10))):
         for script_at in range(len(order)):
             if script_at % 4 != sum(order[:7]) % 4:
                 continue
