@@ -44,7 +44,8 @@ struct drain {
 	bool probed;   /* check_owner() */
 	size_t done, later, failed;
 	bool progress; /* standard error is a terminal */
-	int64_t shown;
+	bool visible;  /* so is the progress line */
+	int64_t shown; /* when it last was, child_clock() */
 	char refused[sizeof(((struct job *)0)->why)]; /* the last handler complained of */
 };
 
@@ -121,9 +122,9 @@ fail(struct drain *d, int status)
 static void
 clear_progress(struct drain *d)
 {
-	if (d->progress && d->shown != 0)
+	if (d->visible)
 		fputs("\r\033[K", stderr);
-	d->shown = 0;
+	d->visible = false;
 }
 
 static void
@@ -134,6 +135,7 @@ show_progress(struct drain *d)
 	if (!d->progress || now - d->shown < PROGRESS_EVERY_MS)
 		return;
 	d->shown = now;
+	d->visible = true;
 	fprintf(stderr, "\r%zu of %zu handled, %zu to be tried again, %zu failed; %d running\033[K",
 	    d->done, schedule_size(d->schedule), d->later, d->failed, d->running);
 }
@@ -360,7 +362,8 @@ wait_for_jobs(struct drain *d, const sigset_t *waiting)
 	int64_t left = deadline > now ? deadline - now : 0;
 	timeout.tv_sec = left / 1000;
 	timeout.tv_nsec = left % 1000 * 1000000;
-	ppoll(fds, n, deadline == INT64_MAX ? NULL : &timeout, waiting);
+	if (ppoll(fds, n, deadline == INT64_MAX ? NULL : &timeout, waiting) > 0)
+		clear_progress(d); /* a handler writes, perhaps to the same terminal */
 }
 
 /* Output, time-outs, ends. */

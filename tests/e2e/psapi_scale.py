@@ -45,7 +45,7 @@ def build(spool, events, new):
         path = f"{spool}/events/msg_{n:027}.json"
         with open(path, "w") as file:
             file.write(event(n))
-        os.utime(path, times=(old, old + n % 1000))
+        os.utime(path, times=(old, old + n / events * 1000))
         if n % (events // new) == 0 and n // (events // new) < new:
             os.link(path, f"{spool}/new/msg_{n:027}.json")
 
