@@ -32,7 +32,7 @@ OUT_BIN = .
 endif
 
 LIBRARY = log line config verify secrets events spool attempts receive cgi listener responder check \
-	times text entry state schedule moves handler child strays job drain listing terminal
+	times text entry state schedule moves handler child strays backlog job drain listing terminal
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
 LIBRARIES = -lfcgi -ljansson -lmbedcrypto
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
