@@ -158,7 +158,9 @@ append(struct attempts *attempts, const struct attempt *attempt)
 	struct stat st;
 	bool there = fstatat(attempts->dir, ATTEMPTS_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0;
 
-	if (there && strcmp(attempt->outcome, "rejected") == 0 && written_lately(&st)) {
+	bool anyones = strcmp(attempt->outcome, "rejected") == 0 ||
+	    strcmp(attempt->outcome, "ignored") == 0;
+	if (there && anyones && written_lately(&st)) {
 		attempts->suppressed++;
 		return;
 	}

@@ -17,7 +17,7 @@ struct attempts;
 /* One request. Texts are borrowed; NULL where not known. */
 struct attempt {
 	struct timespec at;
-	const char *outcome; /* accepted, duplicate, held, rejected, error */
+	const char *outcome; /* accepted, duplicate, held, ignored, rejected, error */
 	int status;          /* of HTTP */
 	const char *reason;  /* of a refusal */
 	const char *webhook_id;
@@ -38,11 +38,11 @@ void attempts_close(struct attempts *attempts);
 
 /*
  * Append one line with a single write(2). The file is opened again when it was
- * renamed or removed, so rotation needs no signal. Outcome "rejected" is anyone's
- * to cause: such a line is left out while the log was last written to less than
- * 0.1 s ago, and the next line counts them ("suppressed"). A log that cannot be
- * written changes no answer: that is logged once, and the line is lost. Safe from
- * several threads and processes.
+ * renamed or removed, so rotation needs no signal. Outcomes "rejected" and
+ * "ignored" are anyone's to cause: such a line is left out while the log was last
+ * written to less than 0.1 s ago, and the next line counts them ("suppressed"). A
+ * log that cannot be written changes no answer: that is logged once, and the line
+ * is lost. Safe from several threads and processes.
  */
 void attempts_write(struct attempts *attempts, const struct attempt *attempt);
 

@@ -7,11 +7,14 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "adopt.h"
 
 extern char **environ;
 
@@ -22,14 +25,29 @@ extern char **environ;
  */
 enum { CLOSE_GRACE_MS = 100 };
 
+/* Caddy (seen with 2.6) says -1 for a chunked request, whose length it does not know. */
+static bool
+says_minus_one(const char *server_software)
+{
+	return server_software != NULL && strncmp(server_software, "Caddy/", 6) == 0;
+}
+
 void
 cgi_variables(struct request *request, char *const *envp)
 {
+	static const char software[] = "SERVER_SOFTWARE=";
+	const char *server = NULL;
+
 	for (; *envp != NULL; envp++) {
 		const char *equals = strchr(*envp, '=');
 		if (equals != NULL)
 			request_set(request, *envp, (size_t)(equals - *envp), equals + 1);
+		if (strncmp(*envp, software, sizeof(software) - 1) == 0)
+			server = equals + 1;
 	}
+	const char *length = request->value[CONTENT_LENGTH];
+	if (length != NULL && strcmp(length, "-1") == 0 && says_minus_one(server))
+		request->value[CONTENT_LENGTH] = NULL;
 }
 
 size_t
@@ -81,6 +99,19 @@ read_input(void *stream, void *buffer, size_t size)
 	return n < 0 && complete ? 0 : n;
 }
 
+/*
+ * What an early refusal has left unread. Standard input is a socket under mod_cgid, the
+ * same as standard output: closed with bytes unread it is reset, and the reply lost.
+ */
+static void
+read_rest(struct input *input)
+{
+	char rest[4096];
+
+	while (input->left != 0 && read_input(input, rest, sizeof(rest)) > 0)
+		continue;
+}
+
 static int
 write_all(const char *text, size_t length)
 {
@@ -115,5 +146,10 @@ cgi_serve(struct receiver *receiver)
 	} else {
 		receive_unconfigured(&reply);
 	}
-	return write_all(text, cgi_response(&reply, text));
+	int result = write_all(text, cgi_response(&reply, text)), error = errno;
+	read_rest(&input);
+	if (receiver != NULL)
+		hold_adopt_once(receiver);
+	errno = error;
+	return result;
 }

@@ -16,6 +16,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "adopt.h"
 #include "backlog.h"
 #include "job.h"
 #include "log.h"
@@ -311,6 +312,8 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 	d.context = (struct job_context){config, spool, path, options->command, clock, options->verbose};
 	d.jobs = calloc((size_t)options->jobs, sizeof(*d.jobs));
 	if (path != NULL && d.jobs != NULL && backlog_open(&d.backlog, spool, clock, is_interrupted) == 0) {
+		struct adoption adoption; /* of what stays in hold/, doctor reminds */
+		hold_adopt_now(config, spool, &adoption);
 		run_passes(&d);
 		show_end(&d);
 	} else {
@@ -318,7 +321,7 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 		d.status = EX_OSERR;
 	}
 	backlog_close(&d.backlog);
-		free(d.jobs);
+	free(d.jobs);
 	free(path);
 	close(lock);
 	return d.status;

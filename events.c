@@ -107,8 +107,9 @@ is_utc_time(const char *text)
 	if (atoi(text + 11) > 23 || atoi(text + 14) > 59 || atoi(text + 17) > 60)
 		return false;
 	const char *zone = text + 19;
-	if (*zone == '.')
-		zone += 1 + strspn(zone + 1, "0123456789");
+	size_t digits = *zone == '.' ? strspn(zone + 1, "0123456789") : 0;
+	if (digits > 0)
+		zone += 1 + digits;
 	return strcmp(zone, "Z") == 0 || strcmp(zone, "+00:00") == 0;
 }
 

@@ -104,7 +104,7 @@ line_add_string(struct line *line, const char *bytes, size_t length)
 	char *copy = malloc(length);
 	line->cut |= copy == NULL;
 	for (size_t i = 0; copy != NULL && i < length; i++)
-		copy[i] = bytes[i] < 0 ? '?' : bytes[i];
+		copy[i] = (unsigned char)bytes[i] >= 0x80 ? '?' : bytes[i];
 	if (copy != NULL)
 		add_escaped(line, copy, length);
 	free(copy);

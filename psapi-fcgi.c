@@ -21,6 +21,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "adopt.h"
 #include "cgi.h"
 #include "check.h"
 #include "config.h"
@@ -163,6 +164,7 @@ run_fastcgi(const struct config *config)
 	char why[512];
 	int status = EX_OK;
 
+	responder_own_signals();
 	/* Threads outnumber the cores; an arena for each would only cost memory. */
 	mallopt(M_ARENA_MAX, 2);
 	if (open_receiver(&receiver, config, &spool) != 0) {
@@ -174,6 +176,7 @@ run_fastcgi(const struct config *config)
 		log_line("%s: recovered %ld event(s) of an earlier run", spool.path, recovered);
 	/* Read now, so that what is wrong with the secret is logged before the first request. */
 	secrets_return(receiver.secrets, secrets_borrow(receiver.secrets));
+	hold_adopt_once(&receiver);
 	if (listener_open(&listener, config->listen, config->listen_group, why, sizeof(why)) != 0) {
 		log_line("%s", why);
 		status = EX_UNAVAILABLE;

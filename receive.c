@@ -13,6 +13,7 @@
 #include <strings.h>
 
 #include "events.h"
+#include "hold.h"
 #include "line.h"
 #include "log.h"
 #include "verify.h"
@@ -20,6 +21,8 @@
 enum verdict {
 	ACCEPTED,
 	DUPLICATE,
+	HELD,
+	IGNORED,
 	METHOD_NOT_ALLOWED,
 	UNSUPPORTED_ENCODING,
 	MISSING_HEADER,
@@ -46,6 +49,8 @@ static const struct {
 } verdicts[] = {
 	[ACCEPTED] = {"accepted", NULL, 200, "OK", ""},
 	[DUPLICATE] = {"duplicate", NULL, 200, "OK", ""},
+	[HELD] = {"held", NULL, 200, "OK", ""},
+	[IGNORED] = {"ignored", NULL, 200, "OK", ""},
 	[METHOD_NOT_ALLOWED] = {"rejected", "method_not_allowed", 405, "Method Not Allowed",
 	    "Allow: POST\r\n"},
 	[UNSUPPORTED_ENCODING] = {"rejected", "unsupported_encoding", 415,
@@ -176,13 +181,16 @@ unjoin(const char *value, size_t *length)
 
 /* Decimal digits alone. A number that no type holds is still one: far too large. */
 static bool
-parse_length(const char *text, long long *length)
+parse_length(const char *text, size_t n, long long *length)
 {
 	*length = 0;
-	for (; *text >= '0' && *text <= '9'; text++)
+	for (size_t i = 0; i < n; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return false;
 		if (*length < 1LL << 50)
-			*length = *length * 10 + (*text - '0');
-	return *text == '\0';
+			*length = *length * 10 + (text[i] - '0');
+	}
+	return n > 0;
 }
 
 static enum verdict
@@ -218,7 +226,7 @@ check_form(struct examination *x)
 		return MALFORMED_HEADER;
 	}
 	const char *declared = value_of(x, CONTENT_LENGTH);
-	if (declared != NULL && !parse_length(declared, &x->declared)) {
+	if (declared != NULL && !parse_length(declared, length[3], &x->declared)) {
 		snprintf(x->detail, sizeof(x->detail), "content-length is no number of bytes");
 		return MALFORMED_HEADER;
 	}
@@ -422,6 +430,90 @@ store(struct examination *x)
 	return verdict;
 }
 
+/* ---- before the first secret ---- */
+
+/* Loud, but not once for each request that anyone can send. */
+static void
+say_ignored(struct examination *x)
+{
+	static atomic_llong last;
+	long long now = (long long)x->now.tv_sec;
+
+	if (atomic_exchange(&last, now) != now)
+		log_line("HOLD: there is no signing secret yet, and a request that cannot be held for it "
+		         "was ignored (200): %s", x->detail);
+}
+
+static enum verdict
+ignore(struct examination *x)
+{
+	char why[sizeof(x->detail)];
+
+	say_ignored(x);
+	snprintf(why, sizeof(why), "%s", x->detail);
+	snprintf(x->detail, sizeof(x->detail),
+	    "this receiver waits for its signing secret and does not keep this: %.160s", why);
+	return IGNORED;
+}
+
+static enum verdict
+keep(struct examination *x)
+{
+	struct evidence evidence = {
+		.id = x->message.id,
+		.id_length = x->message.id_length,
+		.timestamp = x->message.timestamp,
+		.timestamp_length = x->message.timestamp_length,
+		.signature = x->signatures,
+		.signature_length = x->signatures_length,
+		.received_at = x->now,
+	};
+	struct spool *spool = x->receiver->spool;
+	enum spool_result result = SPOOL_FULL;
+
+	if (!spool_is_full(spool, x->receiver->config->min_free))
+		result = hold_keep(spool, &evidence, x->message.body, x->message.body_length);
+	if (result == SPOOL_FULL) {
+		snprintf(x->detail, sizeof(x->detail),
+		    "no more requests can wait for the signing secret: configure it, psapi secret add");
+		return FULL;
+	}
+	if (result != SPOOL_STORED)
+		return verdict_of(x, SPOOL_ERROR);
+	log_line("HOLD: there is no signing secret yet: %.100s is kept unverified in %s/hold and answered "
+	         "200; add the endpoint's secret now: psapi secret add", x->message.id, spool->path);
+	snprintf(x->detail, sizeof(x->detail),
+	    "kept until the signing secret is configured, which proves it: psapi secret add");
+	return HELD;
+}
+
+/*
+ * The first request comes before its secret can be known. A refusal that a secret
+ * would not change, or the want of one, becomes a hold while nothing was ever
+ * accepted; an upload that broke off is sent again anyway.
+ */
+static enum verdict
+hold(struct examination *x, enum verdict verdict)
+{
+	if (verdict != UNSUPPORTED_ENCODING && verdict != MISSING_HEADER &&
+	    verdict != MALFORMED_HEADER && verdict != BODY_TOO_LARGE && verdict != NO_SECRET)
+		return verdict;
+	if (x->receiver->spool == NULL ||
+	    !hold_applies(x->receiver->spool, x->receiver->secrets))
+		return verdict;
+	if (verdict != NO_SECRET)
+		return ignore(x);
+	int64_t seconds = 0, tolerance = x->receiver->config->tolerance;
+	timestamp_parse(x->message.timestamp, x->message.timestamp_length, &seconds);
+	x->verification.skew = x->now.tv_sec - seconds;
+	x->timed = true;
+	if (x->verification.skew >= -tolerance && x->verification.skew <= tolerance)
+		return keep(x);
+	snprintf(x->detail, sizeof(x->detail), "webhook-timestamp is %lld s off this receiver's clock",
+	    (long long)x->verification.skew);
+	return ignore(x);
+}
+
 /* ---- the reply and the log ---- */
 
 static void
@@ -494,6 +586,7 @@ receive(struct receiver *receiver, struct request *request, struct timespec now,
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]) && verdict == ACCEPTED; i++)
 		verdict = checks[i](&x);
+	verdict = hold(&x, verdict);
 	log_attempt(&x, verdict, &start);
 	fill_reply(verdict, x.detail, reply);
 	free(x.body);

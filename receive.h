@@ -5,6 +5,7 @@
 #ifndef PSAPI_RECEIVE_H
 #define PSAPI_RECEIVE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -21,6 +22,7 @@ struct receiver {
 	struct spool *spool; /* NULL: could not be opened, which a CGI program finds out too late */
 	struct secrets *secrets;
 	struct attempts *attempts; /* NULL without a spool */
+	atomic_ulong adopted; /* secrets_generation() at the last adoption, see adopt.h */
 };
 
 /* The request's meta-variables (RFC 3875, section 4.1) that decide. */

@@ -40,6 +40,7 @@
 
 #include <fcgiapp.h>
 
+#include "adopt.h"
 #include "cgi.h"
 #include "log.h"
 
@@ -265,6 +266,8 @@ serve(struct responder *r, FCGX_Request *fcgi, int fd)
 		keep(r, fd);
 	else
 		forget(r, fd, serial);
+	/* After the answer, which it must not delay. */
+	hold_adopt_once(r->receiver);
 }
 
 static void *
@@ -398,6 +401,18 @@ stop(struct responder *r)
 
 /* ---- start and end ---- */
 
+static sigset_t
+signals_to_stop(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGUSR1);
+	return set;
+}
+
 static int
 make_descriptors(struct responder *r, const sigset_t *set)
 {
@@ -442,15 +457,12 @@ start_threads(struct responder *r, pthread_t *threads, int count)
 	return started;
 }
 
-/* Before FCGX_Init(), which would install handlers of its own for these. */
-static void
-own_signals(sigset_t *set)
+void
+responder_own_signals(void)
 {
-	sigemptyset(set);
-	sigaddset(set, SIGTERM);
-	sigaddset(set, SIGINT);
-	sigaddset(set, SIGUSR1);
-	pthread_sigmask(SIG_BLOCK, set, NULL);
+	sigset_t set = signals_to_stop();
+
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
 
@@ -487,9 +499,9 @@ responder_run(struct receiver *receiver, struct listener *listener, char *why, s
 	const int *const descriptors[] = {&r.epoll, &r.wake, &r.quit, &r.signals};
 	int wanted = (int)receiver->config->threads, result = -1;
 	pthread_t *threads = calloc((size_t)wanted, sizeof(*threads));
-	sigset_t set;
+	sigset_t set = signals_to_stop();
 
-	own_signals(&set);
+	responder_own_signals();
 	pthread_mutex_init(&r.lock, NULL);
 	if (threads == NULL || FCGX_Init() != 0 || make_table(&r) != 0 ||
 	    make_descriptors(&r, &set) != 0)

@@ -8,6 +8,13 @@
 #include "receive.h"
 
 /*
+ * Block the signals that end a receiver, until responder_run() waits for them: from
+ * the moment that a socket of ours listens, none may end the process in between. To
+ * be called first, and before FCGX_Init(), which would install handlers of its own.
+ */
+void responder_own_signals(void);
+
+/*
  * Serve requests that come in through the listener with receiver->config->threads
  * threads, until SIGTERM, SIGINT or SIGUSR1 (which FastCGI servers send to ask for
  * the same): then no connection is accepted but those that wait in the backlog of

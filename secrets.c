@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,8 @@ struct secrets {
 	struct generation *newest; /* in force; older ones behind it are still borrowed */
 	struct stat seen;          /* of the file when it was last read; all zero: absent */
 	bool looked;
+	bool awaited;              /* see secrets_awaited() */
+	atomic_ulong generation;   /* keyrings put in force so far */
 	bool unsettled;            /* it could not be read for want of something: try again */
 };
 
@@ -53,9 +56,11 @@ may_be_trusted(const struct stat *st, const char *path, char *why, size_t size)
 	return false;
 }
 
-static void
+/* Returns whether there was no line that is meant to be a secret. */
+static bool
 read_lines(struct keyring *keyring, char *text, const char *path, char *why, size_t size)
 {
+	bool empty = true;
 	int number = 0;
 
 	for (char *rest = text, *line; (line = strsep(&rest, "\n")) != NULL;) {
@@ -63,12 +68,14 @@ read_lines(struct keyring *keyring, char *text, const char *path, char *why, siz
 		line += strspn(line, " \t\r");
 		if (*line == '\0' || *line == '#')
 			continue;
+		empty = false;
 		enum secret_look look = keyring_add(keyring, line, strlen(line));
 		if (look == SECRET_GOOD)
 			continue;
 		snprintf(why, size, "%s:%d: %s", path, number, secret_look_text(look));
 		log_line("%s", why);
 	}
+	return empty;
 }
 
 /* Read to the end or FILE_MAX bytes. Returns how many, or -1 with errno. */
@@ -85,24 +92,30 @@ read_all(int fd, char *text)
 	return n < 0 ? -1 : length;
 }
 
-/* As secrets_read(); *unsettled is whether it failed for what may pass (EMFILE, EIO, memory). */
+/* What else there is to say of a reading. */
+struct reading {
+	bool unsettled; /* it failed for what may pass (EMFILE, EIO, memory) */
+	bool empty;     /* the file may be trusted and waits for its first secret */
+};
+
+/* As secrets_read(). */
 static struct keyring *
-read_keyring(const char *path, char *why, size_t size, bool *unsettled)
+read_keyring(const char *path, char *why, size_t size, struct reading *reading)
 {
 	struct keyring *keyring = NULL;
 	char *text = NULL;
 	struct stat st;
 
-	*unsettled = true;
+	*reading = (struct reading){.unsettled = true};
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0 || fstat(fd, &st) != 0) {
-		*unsettled = errno != ENOENT;
+		reading->unsettled = errno != ENOENT;
 		snprintf(why, size, "%s: %s", path, strerror(errno));
 		goto out;
 	}
 	if (!may_be_trusted(&st, path, why, size)) {
-		*unsettled = false;
+		reading->unsettled = false;
 		goto out;
 	}
 	keyring = keyring_new();
@@ -116,11 +129,11 @@ read_keyring(const char *path, char *why, size_t size, bool *unsettled)
 		snprintf(why, size, "%s: %s", path, strerror(errno));
 		goto out;
 	}
-	*unsettled = false;
+	reading->unsettled = false;
 	text[n] = '\0';
 	snprintf(why, size, "%s: holds no secret yet: paste the endpoint's signing secret from the portal",
 	    path);
-	read_lines(keyring, text, path, why, size);
+	reading->empty = read_lines(keyring, text, path, why, size);
 	explicit_bzero(text, (size_t)n);
 out:
 	if (keyring != NULL && keyring_size(keyring) == 0) {
@@ -136,9 +149,9 @@ out:
 struct keyring *
 secrets_read(const char *path, char *why, size_t size)
 {
-	bool unsettled;
+	struct reading reading;
 
-	return read_keyring(path, why, size, &unsettled);
+	return read_keyring(path, why, size, &reading);
 }
 
 struct secrets *
@@ -186,7 +199,9 @@ secrets_close(struct secrets *secrets)
 static bool
 same_file(const struct stat *a, const struct stat *b)
 {
+	/* Mode and owner, too: before Linux 6.13 changes within a tick share their time. */
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	    a->st_mode == b->st_mode && a->st_uid == b->st_uid &&
 	    a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
 	    a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
@@ -195,22 +210,26 @@ same_file(const struct stat *a, const struct stat *b)
 static void
 reload(struct secrets *secrets)
 {
-	char why[512];
+	char why[512] = "out of memory";
 	bool again = secrets->unsettled;
+	struct reading reading = {.unsettled = true};
 	struct generation *g = calloc(1, sizeof(*g));
 	struct keyring *keyring = NULL;
 
-	secrets->unsettled = true;
 	if (g != NULL)
-		keyring = read_keyring(secrets->path, why, sizeof(why), &secrets->unsettled);
+		keyring = read_keyring(secrets->path, why, sizeof(why), &reading);
+	secrets->unsettled = reading.unsettled;
+	secrets->awaited = reading.empty && secrets->newest == NULL;
 	if (keyring == NULL && again) {
 		free(g); /* said before */
 		return;
 	}
 	if (keyring == NULL) {
-		log_line("%s; %s", g == NULL ? "out of memory" : why,
+		log_line("%s; %s", why,
 		    secrets->newest != NULL ? "the secrets read before stay in force" :
-		                              "no request can be verified, 503 is answered");
+		    secrets->awaited ? "no request can be verified: what comes is held while nothing was "
+		                       "ever accepted, else 503 is answered" :
+		                       "no request can be verified, 503 is answered");
 		free(g);
 		return;
 	}
@@ -220,6 +239,7 @@ reload(struct secrets *secrets)
 	g->keyring = keyring;
 	g->next = secrets->newest;
 	secrets->newest = g;
+	atomic_fetch_add(&secrets->generation, 1);
 	sweep(secrets, false);
 }
 
@@ -260,4 +280,19 @@ secrets_return(struct secrets *secrets, const struct keyring *keyring)
 			g->borrowers--;
 	sweep(secrets, false);
 	pthread_mutex_unlock(&secrets->lock);
+}
+
+bool
+secrets_awaited(struct secrets *secrets)
+{
+	pthread_mutex_lock(&secrets->lock);
+	bool awaited = secrets->awaited;
+	pthread_mutex_unlock(&secrets->lock);
+	return awaited;
+}
+
+unsigned long
+secrets_generation(struct secrets *secrets)
+{
+	return atomic_load(&secrets->generation);
 }

@@ -5,6 +5,7 @@
 #ifndef PSAPI_SECRETS_H
 #define PSAPI_SECRETS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "verify.h"
@@ -24,6 +25,16 @@ void secrets_close(struct secrets *secrets);
 const struct keyring *secrets_borrow(struct secrets *secrets);
 /* Give back what secrets_borrow() returned. */
 void secrets_return(struct secrets *secrets, const struct keyring *keyring);
+
+/*
+ * Whether the file, when it was last looked at, was there, could be trusted and
+ * held nothing that is meant to be a secret, and no secret was ever in force here:
+ * the first one is still to come. secrets_borrow() looks.
+ */
+bool secrets_awaited(struct secrets *secrets);
+
+/* How often a keyring was put in force: another number means other secrets. 0: none yet. */
+unsigned long secrets_generation(struct secrets *secrets);
 
 /*
  * Read the file at path once. Returns a keyring of at least one key that the

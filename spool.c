@@ -507,15 +507,18 @@ queue_draft(struct spool *spool, struct draft *draft, enum spool_dir queue, cons
 	return withdraw(spool, draft, queue, name, SPOOL_DUPLICATE);
 }
 
-/* An event that is recorded, but nobody's work: its only name is synced before the answer. */
+/*
+ * A file with one name, which is synced before the answer: an event that is recorded, but
+ * nobody's work; a request that is held.
+ */
 static enum spool_result
-record_draft(struct spool *spool, struct draft *draft, const char *name)
+record_draft(struct spool *spool, struct draft *draft, enum spool_dir dir, const char *name)
 {
-	if (link_draft(spool, draft, SPOOL_EVENTS, name) != 0)
+	if (link_draft(spool, draft, dir, name) != 0)
 		return errno == EEXIST ? SPOOL_DUPLICATE : failure(spool, "record", name);
-	if (sync_directory(spool, SPOOL_EVENTS) == 0)
+	if (sync_directory(spool, dir) == 0)
 		return SPOOL_STORED;
-	unlink_ours(spool, draft, SPOOL_EVENTS, name);
+	unlink_ours(spool, draft, dir, name);
 	return failure(spool, "fsync for", name);
 }
 
@@ -530,8 +533,8 @@ spool_store(struct spool *spool, const char *name, enum spool_dir queue,
 		return SPOOL_ERROR;
 	if (write_draft(spool, &draft, pieces, count) != 0)
 		return failure(spool, "write", name);
-	if (queue == SPOOL_EVENTS)
-		result = record_draft(spool, &draft, name);
+	if (queue == SPOOL_EVENTS || queue == SPOOL_HOLD)
+		result = record_draft(spool, &draft, queue, name);
 	else
 		result = queue_draft(spool, &draft, queue, name, pieces, count);
 	close_draft(spool, &draft);

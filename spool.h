@@ -66,7 +66,7 @@ bool spool_is_full(struct spool *spool, long long min_free);
 /*
  * Steps 1 to 5: store the pieces as one file of the given name, queued in queue
  * (SPOOL_NEW, SPOOL_FAILED) and recorded in events/; SPOOL_EVENTS records it
- * without queueing. SPOOL_STORED means that it is on the disk. After SPOOL_FULL
+ * without queueing; SPOOL_HOLD puts it there alone. SPOOL_STORED means that it is on the disk. After SPOOL_FULL
  * and SPOOL_ERROR nothing of this call is left.
  */
 enum spool_result spool_store(struct spool *spool, const char *name, enum spool_dir queue,

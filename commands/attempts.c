@@ -80,7 +80,7 @@ colour_of(const char *outcome)
 		const char *outcome;
 		enum colour colour;
 	} colours[] = {{"accepted", COLOUR_GOOD}, {"duplicate", COLOUR_DIM}, {"held", COLOUR_WARN},
-		{"rejected", COLOUR_BAD}, {"error", COLOUR_BAD}};
+		{"ignored", COLOUR_WARN}, {"rejected", COLOUR_BAD}, {"error", COLOUR_BAD}};
 
 	for (size_t i = 0; i < sizeof(colours) / sizeof(colours[0]); i++)
 		if (strcmp(colours[i].outcome, outcome) == 0)

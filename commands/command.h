@@ -39,6 +39,10 @@ struct command {
 /* All of them, in the order of the help; the last has no name. */
 extern const struct command commands[];
 
+int secret_main(struct command_line *line, int argc, char **argv);
+int adopt_main(struct command_line *line, int argc, char **argv);
+int doctor_main(struct command_line *line, int argc, char **argv);
+int send_main(struct command_line *line, int argc, char **argv);
 int drain_main(struct command_line *line, int argc, char **argv);
 int list_main(struct command_line *line, int argc, char **argv);
 int show_main(struct command_line *line, int argc, char **argv);

@@ -14,6 +14,16 @@ print_overview(void)
 	for (const struct command *c = commands; c->name != NULL; c++)
 		printf("  %-10s %s\n", c->name, c->summary);
 	puts("\n"
+	     "An endpoint is set up in the order of the portal's Quick Start:\n"
+	     "  access     sign in to the portal\n"
+	     "  register   with psapi-fcgi running and its secret file empty, add the endpoint: the\n"
+	     "             portal sends a request at once, which is held\n"
+	     "  secret     psapi secret add, then psapi adopt\n"
+	     "  verify     psapi doctor https://YOUR.HOST/webhooks/psapi\n"
+	     "  test       psapi send https://YOUR.HOST/webhooks/psapi, \"Send Example\" in the portal,\n"
+	     "             psapi attempts\n"
+	     "  go live    psapi drain from cron\n"
+	     "\n"
 	     "All take these options as well (attempts has -f for itself: --file there):\n"
 	     "  -f, --file FILE      configuration file (default $PSAPI_CONF, " CONFIG_DEFAULT_FILE ")\n"
 	     "  -o, --set KEY=VALUE  a setting, over environment and file\n"

@@ -16,6 +16,64 @@
 	"  --since TIME     events received at that time or later\n"
 
 const struct command commands[] = {
+	{"secret", "add | list | drop FINGERPRINT", "add, list and drop the endpoint's signing secrets",
+	    "  add              ask for a secret on the terminal, without echo, or read it from\n"
+	    "                   standard input. White space and quotes around it are dropped;\n"
+	    "                   what cannot be a signing secret is refused with the reason\n"
+	    "  list             fingerprints (the first 8 hex digits of SHA-256 of the key), when\n"
+	    "                   each was added, and when it last matched a request, from the\n"
+	    "                   attempts log and the one before it (attempts.jsonl.1)\n"
+	    "  drop FINGERPRINT one that was rotated out\n"
+	    "\n"
+	    "PSAPI_SECRET_FILE is replaced atomically; it keeps its owner and group, and its mode\n"
+	    "is never wider than 0640. When a secret was added is a comment line before it.\n",
+	    secret_main},
+	{"adopt", "[--discard]", "accept what arrived before the secret was there",
+	    "  --discard        remove what no secret proves\n"
+	    "\n"
+	    "While the secret file is there and empty, and nothing was ever accepted, well-formed\n"
+	    "requests are answered 200 and held. With the secret added, each is verified as of\n"
+	    "its time of arrival and accepted as if it had just arrived; psapi drain and the\n"
+	    "receiver do that, too. Exit status 1 if any stays, for no secret proves it.\n",
+	    adopt_main},
+	{"doctor", "[--socket SOCKET] [--cacert FILE] [URL]", "find what is wrong, and say what mends it",
+	    "  URL              the endpoint, as the portal has it: looked at from outside, too\n"
+	    "  --socket SOCKET  ask the receiver there: unix:/path, 127.0.0.1:port, [::1]:port\n"
+	    "                   (default PSAPI_LISTEN)\n"
+	    "  --cacert FILE    trust these certificates instead of the system's\n"
+	    "\n"
+	    "A line for each check: ok, BAD with a remedy below it, or \"-\" where it does not\n"
+	    "apply (UTF-8 has ticks and crosses). With --json, \"ok\" is true, false or null. Exit\n"
+	    "status 1 if anything is bad. As root it looks with the eyes of the spool's owner.\n"
+	    "Its probes have the type psapi.doctor: the receiver proves and stores them in\n"
+	    "events/, and never queues them.\n",
+	    doctor_main},
+	{"send", "[OPTIONS] URL", "send signed test events, or wrong ones, as the portal does",
+	    "  --type TYPE      producersync.updates_available (default), producersync.npn.activated,\n"
+	    "                   producersync.npn.deactivated: the documented examples\n"
+	    "  --data JSON      the event's data, for these and any other type\n"
+	    "  --file FILE      the whole event instead, byte for byte (\"-\": standard input)\n"
+	    "  --id ID          the webhook-id (default: a new one for each)\n"
+	    "  --count N        so many events (default 1)\n"
+	    "  --rate N         at most N new ones a second\n"
+	    "  --parallel N     N at a time (default 1)\n"
+	    "  --secret-file FILE  sign with these secrets (default PSAPI_SECRET_FILE)\n"
+	    "  --unsigned, --tampered, --stale, --wrong-secret\n"
+	    "                   what a receiver must refuse with a 4xx\n"
+	    "  --retries N      try again up to N times what is not answered 2xx, as the sender\n"
+	    "                   does: same id, new timestamp and signature, after 5 s, 5 min,\n"
+	    "                   30 min, 2 h, 5 h, then 10 h, 20 % more or less\n"
+	    "  --time-scale X   shorten these waits for a demonstration: 0.001\n"
+	    "  --print          print an equivalent curl command instead of sending\n"
+	    "  --cacert FILE    trust these certificates instead of the system's\n"
+	    "  --insecure       trust any certificate\n"
+	    "\n"
+	    "Prints status, milliseconds, webhook-id and reply of each try. No redirect is\n"
+	    "followed: the sender counts it as a failure, and likewise what takes over 5 s.\n"
+	    "Exit status 1 if a last try was not answered as expected: 2xx, or 4xx for the wrong\n"
+	    "kinds. Proxies of the environment are used, but never for loopback. The\n"
+	    "configuration file is -f FILE here.\n",
+	    send_main},
 	{"drain", "[-j N] [-v] [-- CMD ARG...]", "run the handler of each event that is due",
 	    "  -j N             handle N lanes side by side (default 1). A lane is the events of\n"
 	    "                   one NPN, or those of one type that have none; in a lane, events\n"
@@ -76,7 +134,7 @@ const struct command commands[] = {
 	    "show what was delivered, and how it was answered",
 	    "  -f               follow: go on with what is appended, across rotation\n"
 	    "  -n N             the last N (default 20; with --since, all)\n"
-	    "  --outcome X      accepted, duplicate, held, rejected or error\n"
+	    "  --outcome X      accepted, duplicate, held, ignored, rejected or error\n"
 	    "  --since TIME     at that time or later\n"
 	    "\n" TIME_HELP,
 	    attempts_main},

@@ -11,17 +11,19 @@
 
 import pytest
 
+from all_servers import SERVERS, reason_to_skip
 from receiver import BINARY, Place
-from servers import SERVERS, reason_to_skip
 
 
 def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="the long loads, too")
     parser.addoption("--server", action="append", choices=sorted(SERVERS), help="only this server")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "settings(**settings): settings of the receiver")
     config.addinivalue_line("markers", "needs(*capabilities): what the server must be able to do")
+    config.addinivalue_line("markers", "long: a long load; only with --long (make check-long)")
     config.addinivalue_line("markers", "stores: a test of refusals in which something is accepted")
     if not BINARY.exists():
         pytest.exit(f"{BINARY} is missing: run make first (or set PSAPI_BIN)", 2)
@@ -31,6 +33,14 @@ def pytest_generate_tests(metafunc):
     if "server" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--server") or list(SERVERS)
         metafunc.parametrize("server", chosen, indirect=True)
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--long"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
 
 
 @pytest.fixture

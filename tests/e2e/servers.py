@@ -20,8 +20,11 @@ PATH = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin"
 
 CAPABILITIES = {
     "http": "an HTTP client is at the other end: chunked coding, Expect, half an upload",
+    "http2": "HTTP/2 over TLS",
+    "http2 without length": "an HTTP/2 body whose length nobody has announced is passed on",
     "verbatim": "header values arrive as they are, outer spaces and all",
     "choose_length": "the test decides what CONTENT_LENGTH says",
+    "method": "the method arrives as it was spelled",
     "persistent": "one process answers many requests, and remembers",
     "restart": "the receiver can be replaced under load (`restart()`) without a failed request",
 }
@@ -80,7 +83,7 @@ class Socket(Server):
     """No web server: FastCGI straight into the receiver's own socket."""
 
     name = "socket"
-    lacks = {"http": "FastCGI has no chunked coding and no Expect",
+    lacks = {"http2": "FastCGI has no HTTP", "http": "FastCGI has no chunked coding and no Expect",
              "restart": "a client of the socket sees it refuse during a restart"}
 
     def start(self):
@@ -102,7 +105,7 @@ class Cgi(Server):
     """No web server: the binary as a classic CGI program, one process per request."""
 
     name = "cgi"
-    lacks = {"http": "RFC 3875 has no chunked coding and no Expect",
+    lacks = {"http2": "CGI has no HTTP", "http": "RFC 3875 has no chunked coding and no Expect",
              "persistent": "every request is a process of its own",
              "restart": "there is nothing to restart"}
 
@@ -135,7 +138,8 @@ class Nginx(Server):
     name = "nginx"
     shipped = "psapi.conf"
     vhost = "server { listen 127.0.0.1:%(port)d; include psapi.conf; }"
-    lacks = {"verbatim": "nginx trims header values (RFC 9110, 5.5)",
+    lacks = {"http2": "this vhost has no TLS; nginx-keepalive's has",
+             "verbatim": "nginx trims header values (RFC 9110, 5.5)",
              "choose_length": "nginx reads the body itself and refuses a wrong Content-Length",
              "restart": "one receiver with its own socket: nginx answers 502 until it is back; "
                         "psapi-vhost.conf has the remedy"}
@@ -217,7 +221,7 @@ class NginxKeepalive(Nginx):
     name = "nginx-keepalive"
     shipped = "psapi-vhost.conf"
     vhost = "include psapi-vhost.conf;"
-    lacks = {k: v for k, v in Nginx.lacks.items() if k != "restart"}
+    lacks = {k: v for k, v in Nginx.lacks.items() if k not in ("restart", "http2")}
 
     def start_receivers(self):
         for name in ("psapi", "psapi-2"):

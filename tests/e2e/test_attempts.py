@@ -12,7 +12,7 @@ import pytest
 from load import at_once
 from receiver import wait_for
 from replies import assert_accepted, assert_refused
-from sender import OTHER_SECRET, event, signed
+from sender import OTHER_SECRET, signed
 from servers import Cgi, pairs
 
 
@@ -81,7 +81,8 @@ def test_lines_stay_whole_side_by_side(server, place):
 
 def test_text_of_the_event_is_escaped(server, place):
     """Type and id are the sender's text, of any length and content."""
-    for kind in ("\x1b[2J\x1b[31mred", "a\nb", "\u2028\u202e", "\x7f\x9b31m", '"},{"', "t" * 20_000):
+    for kind in ("\x1b[2J\x1b[31mred", "a\nb", "\u2028\u202e", "\x7f\x9b31m", '"},{"',
+                 "t" * 20_000):
         body = json.dumps({"type": kind, "id": kind, "data": {}}).encode()
         assert_accepted(server.send(signed(body)))
     data = log(place).read_bytes()

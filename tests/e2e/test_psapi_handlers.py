@@ -221,6 +221,7 @@ def test_not_to_be_run(desk, how):
     done = desk.drain(expect=78)
     assert done.stderr.count("\n") == 1, done.stderr
     assert "handlers.d" in done.stderr or "/open" in done.stderr
+    assert "chmod +x" in done.stderr or how != "not executable"
     assert desk.lines() == []
     for webhook_id in ids:
         assert desk.where(webhook_id) == ["new", "events"]

@@ -25,6 +25,8 @@ def nothing_is_stored(request, place):
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "post"])
 def test_method(server, place, method):
+    if method == "post" and "method" in server.lacks:
+        pytest.skip(f"{server.name}: {server.lacks['method']}")
     request = signed()
     request.method = method
     reply = server.send(request)
@@ -134,9 +136,9 @@ def test_spool_error(server, place):
 def test_order(server, place):
     """What is wrong first in the documented order is what the reply names."""
     big = b" " * 1001
-    bare_get = signed().with_header("webhook-id", None).with_header("content-encoding", "gzip")
-    bare_get.method = "GET"
-    assert_refused(server.send(bare_get), "method_not_allowed")
+    bare_put = signed().with_header("webhook-id", None).with_header("content-encoding", "gzip")
+    bare_put.method = "PUT"     # some servers refuse a GET that has a body
+    assert_refused(server.send(bare_put), "method_not_allowed")
 
     worst = signed(big, timestamp="abc", secrets=[OTHER_SECRET])
     encoded = worst.with_header("webhook-id", None).with_header("content-encoding", "gzip")

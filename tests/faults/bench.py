@@ -20,6 +20,7 @@ BIN = os.environ.get("PSAPI_BIN", TOP)
 OUT = os.environ.get("FAULTS_OUT", os.path.join(TOP, "build/plain/tests/faults"))
 SHIM = os.path.join(OUT, "shim.so")
 RECOVER = os.path.join(OUT, "recover")
+PSAPI = os.path.join(BIN, "psapi")
 BORROW = os.path.join(OUT, "borrow")
 CGI = os.path.join(BIN, "psapi-fcgi")
 FULL = os.environ.get("FULL") == "1"
@@ -63,10 +64,11 @@ def check_whole(data, event):
             body = base64.b64decode(whole["body_base64"])
         else:
             body = rest.removesuffix(b"\n}\n")
-    except ValueError as error:
-        raise Torn(f"no JSON: {data[:60]!r}") from error
-    signed = signature(whole["webhook_id"] or "", whole["webhook_timestamp"], body)
-    if (whole["webhook_id"], signed) != (event.webhook_id, whole["webhook_signature"]):
+        signed = signature(whole["webhook_id"] or "", whole["webhook_timestamp"], body)
+        evidence = (whole["webhook_id"], whole["webhook_signature"])
+    except (ValueError, LookupError) as error:
+        raise Torn(f"no event: {data[:60]!r}") from error
+    if evidence != (event.webhook_id, signed):
         raise Torn(f"no longer what was signed: {head!r}")
     if body != event.body:
         raise Torn(f"another body: {body[:60]!r}")
@@ -88,6 +90,7 @@ class Outcome:
     """How a program ended."""
     code: int
     status: int  # of HTTP; 0: no answer
+    word: str = ""  # accepted, duplicate, ...
     stderr: str = ""
     calls: list = dataclasses.field(default_factory=list)
     leaks: list = dataclasses.field(default_factory=list)
@@ -107,6 +110,10 @@ def status_of(answer):
     return int(answer[8:11])
 
 
+def word_of(answer):
+    return json.loads(answer.rpartition(b"\r\n\r\n")[2])["status"] if status_of(answer) else ""
+
+
 class Bench:
     """A temporary directory with a spool, a secret and a configuration."""
 
@@ -119,6 +126,7 @@ class Bench:
         self.trace = os.path.join(self.path, "trace")
         self.body = os.path.join(self.path, "body")
         self.conf = os.path.join(self.path, "conf")
+        self.handled_log = os.path.join(self.path, "handled")
         self._write(self.secret, SECRET.encode() + b"\n", 0o640)
         self._write(self.conf, f"PSAPI_SPOOL={self.spool}\nPSAPI_SECRET_FILE={self.secret}\n"
                     "PSAPI_MIN_FREE=0\n".encode())
@@ -161,7 +169,7 @@ class Bench:
                     "HTTP_WEBHOOK_SIGNATURE": signature(event.webhook_id, when, event.body)}
             self._write(self.body, event.body)
         if shim is not None:
-            env |= {"LD_PRELOAD": SHIM, "FAULT_TRACE": self.trace, "FAULT_ROOT": self.spool} | shim
+            env |= {"LD_PRELOAD": SHIM, "FAULT_TRACE": self.trace, "FAULT_ROOT": self.path} | shim
         return env
 
     def run(self, argv, event=None, when=None, shim=None, timeout=20):
@@ -171,7 +179,7 @@ class Bench:
         with open(self.body if event is not None else os.devnull, "rb") as stdin:
             done = subprocess.run(argv, env=env, stdin=stdin, capture_output=True, check=False,
                                   timeout=timeout)
-        outcome = Outcome(done.returncode, status_of(done.stdout),
+        outcome = Outcome(done.returncode, status_of(done.stdout), word_of(done.stdout),
                           done.stderr.decode(errors="replace"))
         if shim is not None and os.path.exists(self.trace):
             for line in open(self.trace, encoding="ascii", errors="replace"):
@@ -216,6 +224,13 @@ class Bench:
         elif wanted and self.queued(event) == wanted and not os.path.samefile(
                 self.at(wanted[0], event.name), self.at("events", event.name)):
             yield f"{event.name} in {wanted[0]}/ is not the file in events/"
+
+    def handled(self):
+        """The ids that a handler has seen."""
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.handled_log, encoding="ascii") as file:
+                return file.read().split()
+        return []
 
     def absent(self, event):
         return not self.queued(event) and event.name not in self.names("events")

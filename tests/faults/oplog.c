@@ -7,7 +7,7 @@
  *   PID write INODE OFFSET HEX  PID unlink PATH
  *   PID sync INODE              PID rename FROM TO
  *   PID syncdir PATH            PID mkdir PATH
- *   PID answer HEX              (standard output)
+ *   PID syncfs                  PID answer HEX (standard output)
  */
 #define _GNU_SOURCE
 #include "shim.h"
@@ -38,13 +38,50 @@ oplog_start(void)
 		sscanf(steps, "%d,%d", &step_in, &step_out);
 }
 
+/* The last part of the path of descriptor dir. */
+static const char *
+last_part(int dir, char path[PATH_MAX])
+{
+	char link[64];
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", dir);
+	ssize_t n = syscall(SYS_readlink, link, path, PATH_MAX - 1);
+	path[n < 0 ? 0 : n] = '\0';
+	const char *slash = strrchr(path, '/');
+	return slash != NULL ? slash + 1 : "";
+}
+
+/* Whether dir is one of those that two writers meet in. */
+static bool
+is_shared(int dir)
+{
+	char path[PATH_MAX];
+	const char *name = last_part(dir, path);
+
+	return strcmp(name, "new") == 0 || strcmp(name, "failed") == 0 ||
+	    strcmp(name, "events") == 0;
+}
+
+bool
+oplog_forbids(const char *name, int dir)
+{
+	const char *wanted = getenv("FAULT_FAIL"), *error = getenv("FAULT_ERROR");
+	char path[PATH_MAX], call[PATH_MAX + 64];
+
+	if (wanted == NULL || error == NULL)
+		return false;
+	snprintf(call, sizeof(call), "%s:%s", name, last_part(dir, path));
+	errno = atoi(error);
+	return strcmp(call, wanted) == 0;
+}
+
 void
-oplog_step(const char *name)
+oplog_step(const char *name, int dir)
 {
 	int saved = errno;
 	char line[64], byte;
 
-	if (step_out < 0)
+	if (step_out < 0 || (dir >= 0 && !is_shared(dir)))
 		return;
 	int n = snprintf(line, sizeof(line), "%s\n", name);
 	shim_say(step_out, line, (size_t)n);
@@ -156,6 +193,12 @@ oplog_synced(int fd)
 		say("syncdir %s\n", path);
 	else
 		say("sync %lu\n", (unsigned long)st.st_ino);
+}
+
+void
+oplog_synced_all(void)
+{
+	say("syncfs\n");
 }
 
 void

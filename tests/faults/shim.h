@@ -11,7 +11,8 @@
  *   FAULT_KILL_AT=n  a second fault: killed before the nth call
  *   FAULT_TRACE      file: each call as "n name", leaks at the exit as "leak fd path"
  *   FAULT_LOG        file: what is done below FAULT_ROOT, see oplog.c
- *   FAULT_STEPS=r,w  before each step that others can see: a byte to w, one from r
+ *   FAULT_STEPS=r,w  before each step that others can see: its name to w, a byte from r
+ *   FAULT_FAIL=c:d   every call c in directory d fails with the errno FAULT_ERROR
  *   FAULT_WITHOUT    "tmpfile", "empty_path", "proc": what the system does not have
  */
 #ifndef SHIM_H
@@ -40,11 +41,17 @@ void oplog_start(void);
 void oplog_opened(int fd, const char *path, int flags);
 void oplog_written(int fd, off_t offset, const void *data, size_t length);
 void oplog_synced(int fd);
+void oplog_synced_all(void);
 void oplog_linked(int from_dir, const char *from, int to_dir, const char *to);
 void oplog_unlinked(int dir, const char *name);
 void oplog_renamed(int from_dir, const char *from, int to_dir, const char *to);
 void oplog_made(int dir, const char *name);
-/* Before a step that others can see: the driver decides who goes on. */
-void oplog_step(const char *name);
+/*
+ * Before a step that others can see, in directory dir or, with -1, the answer: the driver
+ * decides who goes on.
+ */
+void oplog_step(const char *name, int dir);
+/* Whether this call in directory dir is the one that FAULT_FAIL forbids; then errno is set. */
+bool oplog_forbids(const char *name, int dir);
 
 #endif

@@ -54,7 +54,6 @@ WRAP(int, -1, fchown, (int fd, uid_t user, gid_t group), (fd, user, group), NOTH
 WRAP(int, -1, fchownat, (int dir, const char *path, uid_t user, gid_t group, int flags),
     (dir, path, user, group, flags), NOTHING)
 WRAP(int, -1, ftruncate, (int fd, off_t length), (fd, length), NOTHING)
-WRAP(int, -1, flock, (int fd, int operation), (fd, operation), NOTHING)
 WRAP(int, -1, futimens, (int fd, const struct timespec times[2]), (fd, times), NOTHING)
 WRAP(int, -1, utimensat, (int dir, const char *path, const struct timespec times[2], int flags),
     (dir, path, times, flags), NOTHING)
@@ -75,11 +74,13 @@ WRAP(int, -1, mkdir, (const char *path, mode_t mode), (path, mode), oplog_made(A
 WRAP(int, -1, unlink, (const char *path), (path), oplog_unlinked(AT_FDCWD, path))
 
 /* Steps that others see: a driver may hold the process before them. */
-#define WRAP_STEP(name, parameters, arguments, done) \
+#define WRAP_STEP(name, dir, parameters, arguments, done) \
 	static int inner_##name parameters; \
 	int name parameters \
 	{ \
-		oplog_step(#name); \
+		oplog_step(#name, dir); \
+		if (oplog_forbids(#name, dir)) \
+			return -1; \
 		return inner_##name arguments; \
 	} \
 	static int inner_##name parameters \
@@ -96,18 +97,18 @@ WRAP(int, -1, unlink, (const char *path), (path), oplog_unlinked(AT_FDCWD, path)
 		return result; \
 	}
 
-WRAP_STEP(fsync, (int fd), (fd), oplog_synced(fd))
-WRAP_STEP(fdatasync, (int fd), (fd), oplog_synced(fd))
-WRAP_STEP(syncfs, (int fd), (fd), oplog_synced(fd))
-WRAP_STEP(unlinkat, (int dir, const char *path, int flags), (dir, path, flags),
+WRAP_STEP(fsync, fd, (int fd), (fd), oplog_synced(fd))
+WRAP_STEP(fdatasync, fd, (int fd), (fd), oplog_synced(fd))
+WRAP_STEP(syncfs, fd, (int fd), (fd), oplog_synced_all())
+WRAP_STEP(unlinkat, dir, (int dir, const char *path, int flags), (dir, path, flags),
     oplog_unlinked(dir, path))
-WRAP_STEP(renameat, (int from, const char *old, int to, const char *new), (from, old, to, new),
+WRAP_STEP(renameat, to, (int from, const char *old, int to, const char *new), (from, old, to, new),
     oplog_renamed(from, old, to, new))
-WRAP_STEP(rename, (const char *old, const char *new), (old, new),
+WRAP_STEP(rename, AT_FDCWD, (const char *old, const char *new), (old, new),
     oplog_renamed(AT_FDCWD, old, AT_FDCWD, new))
-WRAP_STEP(fstatat, (int dir, const char *path, struct stat *st, int flags),
+WRAP_STEP(fstatat, dir, (int dir, const char *path, struct stat *st, int flags),
     (dir, path, st, flags), NOTHING)
-WRAP_STEP(faccessat, (int dir, const char *path, int mode, int flags), (dir, path, mode, flags),
+WRAP_STEP(faccessat, dir, (int dir, const char *path, int mode, int flags), (dir, path, mode, flags),
     NOTHING)
 
 int
@@ -137,8 +138,8 @@ int
 linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
 {
 	REAL(linkat);
-	oplog_step("linkat");
-	if (shim_enter("linkat") == FAIL)
+	oplog_step("linkat", to_dir);
+	if (oplog_forbids("linkat", to_dir) || shim_enter("linkat") == FAIL)
 		return -1;
 	if (has_no(from_dir, from, flags)) {
 		errno = ENOENT;
@@ -148,6 +149,24 @@ linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
 	int saved = errno;
 	if (result == 0)
 		oplog_linked(from_dir, from, to_dir, to);
+	shim_leave();
+	errno = saved;
+	return result;
+}
+
+/* Waiting for a lock is a step: the driver lets the one that holds it go on. */
+int
+flock(int fd, int operation)
+{
+	REAL(flock);
+	if (shim_enter("flock") == FAIL)
+		return -1;
+	int result = real(fd, operation | LOCK_NB);
+	while (result != 0 && errno == EWOULDBLOCK && (operation & LOCK_NB) == 0) {
+		oplog_step("blocked", -1);
+		result = real(fd, operation | LOCK_NB);
+	}
+	int saved = errno;
 	shim_leave();
 	errno = saved;
 	return result;
@@ -294,7 +313,7 @@ write(int fd, const void *data, size_t length)
 {
 	REAL(write);
 	if (fd == STDOUT_FILENO)
-		oplog_step("answer");
+		oplog_step("answer", -1);
 	enum fate fate = shim_enter("write");
 	if (fate == FAIL)
 		return -1;

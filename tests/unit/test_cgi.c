@@ -63,6 +63,20 @@ TEST(a_variable_that_comes_twice_is_remembered_if_it_differs)
 	assert_string_equal(request.value[HTTP_WEBHOOK_SIGNATURE], "s");
 }
 
+/* What another server says with it is malformed, and for receive() to refuse. */
+TEST(minus_one_is_no_length_from_caddy_alone)
+{
+	static const char *const caddy[] = {"CONTENT_LENGTH=-1", "SERVER_SOFTWARE=Caddy/v2.6.2", NULL};
+	static const char *const before[] = {"SERVER_SOFTWARE=Caddy/v2.6.2", "CONTENT_LENGTH=12", NULL};
+	static const char *const other[] = {"CONTENT_LENGTH=-1", "SERVER_SOFTWARE=nginx/1.22.1", NULL};
+	static const char *const none[] = {"CONTENT_LENGTH=-1", NULL};
+
+	assert_null(request_of(caddy).value[CONTENT_LENGTH]);
+	assert_string_equal(request_of(before).value[CONTENT_LENGTH], "12");
+	assert_string_equal(request_of(other).value[CONTENT_LENGTH], "-1");
+	assert_string_equal(request_of(none).value[CONTENT_LENGTH], "-1");
+}
+
 TEST(a_response_is_status_headers_a_blank_line_and_the_body)
 {
 	struct reply reply = {.status = 200, .phrase = "OK", .header = "", .body = "{\"status\":\"x\"}\n"};
@@ -122,6 +136,7 @@ main(void)
 		cmocka_unit_test(each_variable_that_decides_is_taken),
 		cmocka_unit_test(no_other_variable_is),
 		cmocka_unit_test(a_variable_that_comes_twice_is_remembered_if_it_differs),
+		cmocka_unit_test(minus_one_is_no_length_from_caddy_alone),
 		cmocka_unit_test(a_response_is_status_headers_a_blank_line_and_the_body),
 		cmocka_unit_test(a_reply_s_own_header_is_among_the_headers),
 		cmocka_unit_test(the_longest_reply_fits),

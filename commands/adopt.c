@@ -1,0 +1,110 @@
+/* psapi adopt: judge what arrived before there was any secret. */
+#define _GNU_SOURCE
+#include "adopt.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "commands/command.h"
+#include "hold.h"
+#include "log.h"
+#include "secrets.h"
+
+enum { OPTION_DISCARD = OPTION_OWN };
+
+static int
+failed(struct command_line *line)
+{
+	const struct passwd *owner;
+	int error = errno;
+	struct stat st;
+
+	if (error != EPERM || fstat(line->spool.root, &st) != 0) {
+		log_line("%s/hold: %s", line->config.spool, strerror(error));
+		return EX_IOERR;
+	}
+	owner = getpwuid(st.st_uid);
+	if (owner != NULL)
+		log_line("run it as the spool's owner: sudo -u %s psapi adopt", owner->pw_name);
+	else
+		log_line("run it as the spool's owner, user %u", (unsigned)st.st_uid);
+	return EX_NOPERM;
+}
+
+static int
+discard(struct command_line *line)
+{
+	char **names;
+	int count = hold_names(&line->spool, &names), removed = 0;
+
+	for (int i = 0; i < count && names[i] != NULL; i++) {
+		if (hold_remove(&line->spool, names[i]) == 0)
+			removed++;
+		else
+			log_line("%s/hold/%s: %s", line->config.spool, names[i], strerror(errno));
+	}
+	hold_names_free(names);
+	if (removed > 0)
+		printf("%d discarded\n", removed);
+	return removed == count ? EX_OK : EX_IOERR;
+}
+
+/* Why what stays does. */
+static int
+explain(struct command_line *line, const struct adoption *outcome)
+{
+	char why[512];
+	struct keyring *keyring = secrets_read(line->config.secret_file, why, sizeof(why));
+
+	if (keyring == NULL)
+		log_line("%d held request(s) wait for the secret: %s", outcome->unproven, why);
+	else if (outcome->unproven > 0)
+		log_line("%d held request(s) match no configured secret and stay: was the right endpoint's secret "
+		         "added? psapi adopt --discard removes them", outcome->unproven);
+	keyring_free(keyring);
+	if (outcome->failed > 0)
+		log_line("%d held request(s) could not be accepted and stay", outcome->failed);
+	return outcome->failed > 0 ? EX_IOERR : 1;
+}
+
+static int
+adopt(struct command_line *line, bool discarding)
+{
+	struct adoption outcome;
+
+	if (hold_adopt_now(&line->config, &line->spool, &outcome) != 0)
+		return failed(line);
+	if (outcome.adopted + outcome.unproven + outcome.failed == 0)
+		printf("nothing is held\n");
+	if (outcome.adopted > 0)
+		printf("%d adopted: proven as of the time of arrival, and accepted\n", outcome.adopted);
+	if (discarding)
+		return discard(line);
+	return outcome.unproven + outcome.failed == 0 ? EX_OK : explain(line, &outcome);
+}
+
+int
+adopt_main(struct command_line *line, int argc, char **argv)
+{
+	static const struct option names[] = {
+		{"discard", no_argument, NULL, OPTION_DISCARD}, COMMON_OPTIONS};
+	bool discarding = false;
+
+	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;) {
+		if (option != OPTION_DISCARD)
+			return EX_USAGE;
+		discarding = true;
+	}
+	if (optind < argc)
+		return command_misused(line, "no such argument", argv[optind]);
+	umask(0027);
+	int status = command_open(line);
+	if (status == EX_OK)
+		status = command_lock(line);
+	return status == EX_OK ? adopt(line, discarding) : status;
+}

@@ -1,0 +1,150 @@
+/* psapi doctor: what is wrong, and what mends it. The checks are doctor.h's. */
+#define _GNU_SOURCE
+#include "doctor.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "commands/command.h"
+#include "log.h"
+#include "terminal.h"
+
+enum { OPTION_SOCKET = OPTION_OWN, OPTION_CACERT };
+
+/* Whether the terminal, or whatever reads us, is promised UTF-8. */
+static bool
+is_utf8(void)
+{
+	static const char *const names[] = {"LC_ALL", "LC_CTYPE", "LANG"};
+
+	for (int i = 0; i < 3; i++) {
+		const char *value = getenv(names[i]);
+		if (value != NULL && *value != '\0')
+			return strcasestr(value, "UTF-8") != NULL || strcasestr(value, "UTF8") != NULL;
+	}
+	return false;
+}
+
+static void
+print_row(const struct finding *f)
+{
+	static const enum colour colours[] = {
+		[MARK_GOOD] = COLOUR_GOOD, [MARK_BAD] = COLOUR_BAD, [MARK_SKIPPED] = COLOUR_DIM};
+	static const char *const ticks[] = {
+		[MARK_GOOD] = "\xe2\x9c\x93", [MARK_BAD] = "\xe2\x9c\x97", [MARK_SKIPPED] = "-"};
+	static const char *const letters[] = {
+		[MARK_GOOD] = "ok ", [MARK_BAD] = "BAD", [MARK_SKIPPED] = "-  "};
+	char text[ESCAPED_SIZE(sizeof(f->text))];
+
+	escape(text, sizeof(text), f->text, strlen(f->text), false);
+	printf("%s%s%s  %-16s  %s\n", colour(colours[f->mark]), is_utf8() ? ticks[f->mark] : letters[f->mark],
+	    colour(COLOUR_NONE), f->name, text);
+	/* A remedy is ours: it goes below its cross, line by line. */
+	for (const char *line = f->remedy; *line != '\0';) {
+		size_t n = strcspn(line, "\n");
+		printf("     %.*s\n", (int)n, line);
+		line += n + (line[n] == '\n');
+	}
+	fflush(stdout);
+}
+
+static void
+print_row_json(const struct finding *f)
+{
+	char text[ESCAPED_SIZE(sizeof(f->text))];
+	json_t *mark = f->mark == MARK_SKIPPED ? json_null() : json_boolean(f->mark == MARK_GOOD);
+
+	print_json(json_pack("{s:s,s:o,s:s,s:s*}", "check", f->name, "ok", mark, "text",
+	    escape(text, sizeof(text), f->text, strlen(f->text), false), "remedy",
+	    *f->remedy != '\0' ? f->remedy : NULL));
+}
+
+static void
+report(const struct finding *finding, void *user)
+{
+	const struct command_line *line = user;
+
+	if (line->json)
+		print_row_json(finding);
+	else
+		print_row(finding);
+}
+
+/*
+ * As root everything looks accessible. So root looks with the eyes of the spool's
+ * owner, who is the receiver's user.
+ */
+static int
+become_owner(struct command_line *line)
+{
+	struct stat st;
+
+	if (geteuid() != 0 || stat(line->config.spool, &st) != 0 || st.st_uid == 0)
+		return EX_OK;
+	const struct passwd *owner = getpwuid(st.st_uid);
+	if (owner == NULL ? setgroups(0, NULL) != 0 : initgroups(owner->pw_name, owner->pw_gid) != 0)
+		goto failed;
+	if (setgid(owner == NULL ? st.st_gid : owner->pw_gid) != 0 || setuid(st.st_uid) != 0)
+		goto failed;
+	if (!line->json)
+		printf("Looking as %s, the owner of %s.\n", user_name(st.st_uid), line->config.spool);
+	return EX_OK;
+failed:
+	log_line("cannot become user %s: %s", user_name(st.st_uid), strerror(errno));
+	return EX_OSERR;
+}
+
+/* A configuration that cannot be read is the first thing to mend, and the last to be looked at. */
+static int
+configure(struct command_line *line)
+{
+	struct finding f = {.name = "configuration"};
+	char error[sizeof(f.text)];
+
+	if (config_load(&line->config, line->file, line->overrides, line->count, error,
+	        sizeof(error)) != 0) {
+		found_bad(&f, "mend that line; psapi-fcgi -h lists all settings", "%s", error);
+		report(&f, line);
+		return 1;
+	}
+	line->configured = true;
+	int status = become_owner(line);
+	found_good(&f, "all settings can be used");
+	report(&f, line);
+	return status;
+}
+
+int
+doctor_main(struct command_line *line, int argc, char **argv)
+{
+	static const struct option names[] = {{"socket", required_argument, NULL, OPTION_SOCKET},
+	    {"cacert", required_argument, NULL, OPTION_CACERT}, COMMON_OPTIONS};
+	struct doctor doctor = {.report = report, .user = line};
+	char listen[256] = "";
+
+	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;) {
+		if (option == '?')
+			return EX_USAGE;
+		if (option == OPTION_CACERT)
+			doctor.ca_file = optarg;
+		else
+			snprintf(listen, sizeof(listen), "%s%s", *optarg == '/' ? "unix:" : "", optarg);
+	}
+	if (argc - optind > 1)
+		return command_misused(line, "one URL at most", argv[optind + 1]);
+	doctor.url = argv[optind];
+	int status = configure(line);
+	if (status != EX_OK)
+		return status;
+	doctor.config = &line->config;
+	doctor.listen = *listen != '\0' ? listen : line->config.listen;
+	doctor.now = (time_t)command_clock();
+	return doctor_run(&doctor) == 0 ? EX_OK : 1;
+}

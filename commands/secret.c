@@ -1,0 +1,272 @@
+/* psapi secret: add, list and drop signing secrets. The file itself is secretfile.c's. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "commands/command.h"
+#include "hold.h"
+#include "lastmatch.h"
+#include "log.h"
+#include "secretfile.h"
+#include "secrets.h"
+#include "terminal.h"
+
+/* ---- reading a secret ---- */
+
+static volatile sig_atomic_t interrupted;
+
+static void
+interrupt(int number)
+{
+	interrupted = number;
+}
+
+/* Read up to the first newline or the end. Returns the length, or -1. */
+static ssize_t
+read_line(char *text, size_t size)
+{
+	size_t n = 0;
+
+	while (n < size) {
+		ssize_t more = read(STDIN_FILENO, text + n, size - n);
+		if (more < 0)
+			return -1;
+		n += (size_t)more;
+		if (more == 0 || memchr(text, '\n', n) != NULL)
+			break;
+	}
+	return (ssize_t)n;
+}
+
+/*
+ * Ask without echo. A signal must find the echo on again: it only breaks off the
+ * reading, and is raised anew afterwards.
+ */
+static ssize_t
+ask(char *text, size_t size)
+{
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
+	struct sigaction action = {.sa_handler = interrupt}, before[5];
+	struct termios shown, hidden;
+
+	if (tcgetattr(STDIN_FILENO, &shown) != 0)
+		return -1;
+	for (int i = 0; i < 5; i++)
+		sigaction(signals[i], &action, &before[i]);
+	hidden = shown;
+	hidden.c_lflag &= ~(tcflag_t)ECHO;
+	fputs("Signing secret (whsec_..., from the endpoint's page; it is not shown): ", stderr);
+	tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
+	ssize_t n = read_line(text, size);
+	tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
+	fputc('\n', stderr);
+	for (int i = 0; i < 5; i++)
+		sigaction(signals[i], &before[i], NULL);
+	if (interrupted != 0)
+		raise((int)interrupted);
+	return n;
+}
+
+/* All of standard input, for the refusal of two lines is a better help than half of them. */
+static ssize_t
+read_input(char *text, size_t size)
+{
+	size_t n = 0;
+
+	while (n < size) {
+		ssize_t more = read(STDIN_FILENO, text + n, size - n);
+		if (more < 0)
+			return -1;
+		if (more == 0)
+			break;
+		n += (size_t)more;
+	}
+	return (ssize_t)n;
+}
+
+/* ---- add ---- */
+
+/* What waits for this secret. */
+static void
+mention_hold(struct command_line *line)
+{
+	struct spool spool;
+	char why[512], **names;
+
+	if (spool_open(&spool, line->config.spool, false, why, sizeof(why)) != 0)
+		return;
+	int count = hold_names(&spool, &names);
+	hold_names_free(names);
+	spool_close(&spool);
+	if (count > 0)
+		printf("%d request(s) arrived before it and are held: the receiver adopts what it proves after\n"
+		       "its next request, psapi drain when it runs, psapi adopt at once.\n", count);
+}
+
+static int
+add(struct command_line *line, const char *text, size_t length)
+{
+	const char *path = line->config.secret_file;
+	char fingerprint[FINGERPRINT_SIZE], why[512];
+	struct stat st;
+	gid_t group = stat(line->config.spool, &st) == 0 ? st.st_gid : (gid_t)-1;
+
+	text = secret_trim(text, &length);
+	switch (secretfile_add(path, text, length, (time_t)command_clock(), group, fingerprint, why,
+	    sizeof(why))) {
+	case SECRETFILE_DONE:
+		printf("%s: secret %s added; the receiver reads it at its next request\n", path, fingerprint);
+		mention_hold(line);
+		return EX_OK;
+	case SECRETFILE_ALREADY:
+		printf("%s: secret %s is there already\n", path, fingerprint);
+		return EX_OK;
+	case SECRETFILE_REFUSED:
+		log_line("%s", why);
+		return EX_DATAERR;
+	case SECRETFILE_ERROR:
+		break;
+	}
+	log_line("%s", why);
+	return EX_CANTCREAT;
+}
+
+static int
+add_main(struct command_line *line)
+{
+	char text[SECRET_TEXT_MAX];
+	ssize_t n = isatty(STDIN_FILENO) ? ask(text, sizeof(text)) : read_input(text, sizeof(text));
+	int status = EX_IOERR;
+
+	if (n < 0)
+		log_line("standard input: %s", strerror(errno));
+	else
+		status = add(line, text, (size_t)n);
+	explicit_bzero(text, sizeof(text));
+	return status;
+}
+
+/* ---- list ---- */
+
+static void
+print_entry(bool json, const struct secretfile_entry *entry, const char *matched)
+{
+	if (json && entry->look == SECRET_GOOD)
+		print_json(json_pack("{s:s,s:s*,s:s*}", "fingerprint", entry->fingerprint, "added",
+		    *entry->added != '\0' ? entry->added : NULL, "matched",
+		    *matched != '\0' ? matched : NULL));
+	else if (json)
+		print_json(json_pack("{s:i,s:s}", "line", entry->line, "unusable",
+		    secret_look_text(entry->look)));
+	else if (entry->look == SECRET_GOOD)
+		printf("%-12s %-21s %s\n", entry->fingerprint, column(entry->added),
+		    *matched != '\0' ? matched : "never, as far as the attempts log goes back");
+	else
+		printf("%sline %d %s%s\n", colour(COLOUR_BAD), entry->line, secret_look_text(entry->look),
+		    colour(COLOUR_NONE));
+}
+
+static int
+print_list(struct command_line *line, const struct secretfile_entry *entries, size_t count)
+{
+	struct last_match *matches = calloc(count + 1, sizeof(*matches));
+	int dir = open(line->config.spool, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (matches == NULL)
+		return EX_OSERR;
+	for (size_t i = 0; i < count; i++)
+		memcpy(matches[i].fingerprint, entries[i].fingerprint, FINGERPRINT_SIZE);
+	last_match_find(dir, matches, (int)count);
+	if (dir >= 0)
+		close(dir);
+	else
+		log_line("%s: %s: when they last matched is not known", line->config.spool, strerror(errno));
+	if (!line->json && count > 0)
+		printf("%s%-12s %-21s %s%s\n", colour(COLOUR_BOLD), "SECRET", "ADDED", "LAST MATCHED",
+		    colour(COLOUR_NONE));
+	for (size_t i = 0; i < count; i++)
+		print_entry(line->json, &entries[i], matches[i].at);
+	free(matches);
+	return EX_OK;
+}
+
+static int
+list_secrets(struct command_line *line)
+{
+	struct secretfile_entry *entries;
+	char why[512];
+	size_t count;
+
+	if (secretfile_list(line->config.secret_file, &entries, &count, why, sizeof(why)) != 0) {
+		log_line("%s", why);
+		return EX_NOINPUT;
+	}
+	int status = print_list(line, entries, count);
+	free(entries);
+	if (count == 0)
+		log_line("%s: holds no secret yet: psapi secret add", line->config.secret_file);
+	return status;
+}
+
+/* ---- drop ---- */
+
+static int
+drop_main(struct command_line *line, const char *fingerprint)
+{
+	const char *path = line->config.secret_file;
+	char why[512];
+	size_t left;
+
+	if (strlen(fingerprint) != FINGERPRINT_SIZE - 1 ||
+	    strspn(fingerprint, "0123456789abcdef") != FINGERPRINT_SIZE - 1)
+		return command_misused(line, "a fingerprint is 8 hex digits, as psapi secret list shows",
+		    fingerprint);
+	switch (secretfile_drop(path, fingerprint, &left, why, sizeof(why))) {
+	case SECRETFILE_DONE:
+		printf("%s: secret %s dropped, %zu left\n", path, fingerprint, left);
+		if (left == 0)
+			printf("A receiver that runs keeps the last good secrets in force: to revoke %s, add another "
+			       "secret,\nor restart the receiver.\n", fingerprint);
+		return EX_OK;
+	case SECRETFILE_ALREADY:
+		log_line("%s: no secret %s there; psapi secret list shows all", path, fingerprint);
+		return EX_DATAERR;
+	default:
+		log_line("%s", why);
+		return EX_CANTCREAT;
+	}
+}
+
+int
+secret_main(struct command_line *line, int argc, char **argv)
+{
+	static const struct option names[] = {COMMON_OPTIONS};
+
+	if (command_option(line, argc, argv, "", names) != -1)
+		return EX_USAGE;
+	argc -= optind;
+	argv += optind;
+	int status = command_configure(line);
+	if (status != EX_OK)
+		return status;
+	if (argc == 1 && strcmp(argv[0], "add") == 0)
+		return add_main(line);
+	if (argc == 1 && strcmp(argv[0], "list") == 0)
+		return list_secrets(line);
+	if (argc == 2 && strcmp(argv[0], "drop") == 0)
+		return drop_main(line, argv[1]);
+	if (argc > 1 && strcmp(argv[0], "add") == 0) {
+		log_line("secret add: takes no argument, for a command line is seen by all users of the machine; "
+		         "type the secret when asked, or give it on standard input");
+		return EX_USAGE;
+	}
+	return command_misused(line, "add, list or drop FINGERPRINT", argc > 0 ? argv[0] : "");
+}

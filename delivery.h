@@ -1,0 +1,85 @@
+/*
+ * A delivery as the sender makes it, right or wrong on purpose: the documented
+ * example events, ids, signatures. Knows no network.
+ */
+#ifndef PSAPI_DELIVERY_H
+#define PSAPI_DELIVERY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <time.h>
+
+#include "verify.h"
+
+/* ---- events ---- */
+
+#define DOCTOR_TYPE "psapi.doctor"
+
+/* The types whose examples are documented, NULL at the end. */
+extern const char *const example_types[];
+
+/* The body of the documented example of a type, as the portal's "Send Example"; or NULL. */
+const char *example_body(const char *type);
+
+/*
+ * An event's body: the envelope around data (JSON), or around the example's if
+ * data is NULL. Returns a text that the caller frees; or NULL with one line in why
+ * (size bytes) if data is not JSON, or there is no example of the type.
+ */
+char *event_body(const char *type, const char *data, time_t now, char *why, size_t size);
+
+/* Room for an id of ours and a NUL. */
+#define DELIVERY_ID_SIZE 40
+/* A new webhook-id in the sender's form, "msg_" and 27 letters and digits. */
+void delivery_new_id(char id[DELIVERY_ID_SIZE]);
+
+/* ---- a request ---- */
+
+enum delivery_kind {
+	DELIVERY_SIGNED,
+	DELIVERY_UNSIGNED,     /* without the signature's header */
+	DELIVERY_TAMPERED,     /* the body is another than was signed */
+	DELIVERY_STALE,        /* signed, but a day ago */
+	DELIVERY_WRONG_SECRET, /* signed with a secret that nobody has */
+	DELIVERY_KINDS
+};
+
+/* The option and the word for each kind: "signed", "unsigned", "wrong-secret". */
+extern const char *const delivery_kind_names[DELIVERY_KINDS];
+
+/* Signatures that the sender gives at most: one for each key that is valid. */
+#define DELIVERY_SIGNATURES_MAX 11
+
+struct delivery {
+	const char *headers[6]; /* "name: value", NULL at the end; point into the fields below */
+	char id[600], timestamp[48];
+	char signature[32 + DELIVERY_SIGNATURES_MAX * (SIGNATURE_SIZE + 1)];
+	const void *body; /* as it is to be sent: the caller's, or altered */
+	size_t length;
+	char *altered; /* owned */
+};
+
+/*
+ * Make a delivery of body under id (at most 512 bytes, no control bytes) at the
+ * time now: signed with every key of keyring (which unsigned and wrong-secret do
+ * not look at). body is borrowed. Returns 0, or -1 without memory.
+ */
+int delivery_make(struct delivery *delivery, enum delivery_kind kind,
+    const struct keyring *keyring, const char *id, time_t now, const void *body, size_t length);
+void delivery_free(struct delivery *delivery);
+
+/*
+ * Whether an HTTP status (0: none) is what the kind should be answered with: 2xx
+ * for what is signed, 4xx for the rest.
+ */
+bool delivery_expected(enum delivery_kind kind, int status);
+
+/*
+ * Milliseconds from the end of try number tries (from 1) to the next, as the
+ * sender's schedule has it (5 s, 5 min, 30 min, 2 h, 5 h, then 10 h), with a jitter
+ * of 20 % either way taken from random, times scale. retry_after: seconds that the
+ * receiver asked for, honoured up to 10 h.
+ */
+long long delivery_backoff_ms(int tries, unsigned random, double scale, long retry_after);
+
+#endif

@@ -1,0 +1,20 @@
+/* From the attempts log: when each secret last proved a request. */
+#ifndef PSAPI_LASTMATCH_H
+#define PSAPI_LASTMATCH_H
+
+#include "events.h"
+#include "verify.h"
+
+struct last_match {
+	char fingerprint[FINGERPRINT_SIZE];
+	char at[ISO_TIME_SIZE]; /* "" if it never did, as far as the log goes back */
+};
+
+/*
+ * Fill in at for each of count fingerprints from the attempts log in directory dir
+ * and from the one that was rotated last (attempts.jsonl.1). What cannot be read
+ * counts as empty.
+ */
+void last_match_find(int dir, struct last_match *matches, int count);
+
+#endif

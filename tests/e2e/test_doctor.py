@@ -1,0 +1,569 @@
+"""`psapi doctor`: nothing bad where all is well, and where one thing is broken, that very thing.
+
+Every fault is made for real: files and modes, a receiver, nginx and Apache with one line wrong.
+"""
+
+import json
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from broken import apache, listens, make_certificate, mute, nginx
+from receiver import BINARY, WEB_USER, Receiver
+from replies import assert_accepted
+from sender import OTHER_SECRET, SECRET, signed
+from servers import Socket
+from setup_command import listening, psapi, psapi_on_a_terminal
+
+URL = "http://localhost:%d/webhooks/psapi"
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give things away")
+
+# What nginx needs; a fault replaces or adds a line.
+LOCATION = """
+    location = /webhooks/psapi {
+        include /etc/nginx/fastcgi_params;
+        fastcgi_pass unix:%(socket)s;
+        client_max_body_size 2m;
+        LINE
+    }
+"""
+SERVER = "server { listen 127.0.0.1:%(port)d; root %(dir)s/www; " + LOCATION + " }"
+PROXY = """
+<Location /webhooks/psapi>
+    ProxyPass unix:%(socket)s|fcgi://localhost/
+    LINE
+</Location>
+"""
+
+
+@pytest.fixture
+def socket(place):
+    """Where the receiver of this place listens; doctor asks it there."""
+    place.settings["PSAPI_LISTEN"] = f"unix:{place.dir}/psapi.sock"
+    return place.dir / "psapi.sock"
+
+
+@pytest.fixture
+def receiver(place, socket):
+    return Receiver(place).start()
+
+
+def examine(place, *arguments, expect=None, **settings):
+    """What doctor finds: {check: row}."""
+    done = psapi(place, "doctor", "--json", *arguments, expect=expect, **settings)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode == 1) == any(row["ok"] is False for row in rows), done
+    for row in rows:
+        assert (row["ok"] is False) == ("remedy" in row), row
+        assert row["text"], row
+        for secret in (SECRET, OTHER_SECRET):
+            assert secret[6:18] not in json.dumps(row), row
+    assert len({row["check"] for row in rows}) == len(rows)
+    return {row["check"]: row for row in rows}
+
+
+def assert_names(rows, *faults, mentions=()):
+    """These checks have a cross, and no other; the words are in a cross's text or remedy."""
+    bad = {name: row for name, row in rows.items() if row["ok"] is False}
+    assert set(bad) == set(faults), json.dumps(list(rows.values()), indent=1)
+    said = json.dumps(list(bad.values()))
+    for word in mentions:
+        assert word in said, (word, said)
+
+
+# ---- all is well ----
+
+def test_healthy(place, receiver):
+    place.settings["PSAPI_HANDLERS"] = place.dir / "handlers"
+    (place.dir / "handlers").mkdir(mode=0o755)
+    (place.dir / "handlers" / "default").write_text("#!/bin/sh\n")
+    (place.dir / "handlers" / "default").chmod(0o755)
+    body = b'{"type":"producersync.updates_available","id":"1","data":{"runDate":"2026-01-02"}}'
+    server = Socket(place)
+    server.receiver = receiver
+    assert_accepted(server.send(signed(body)))
+    with nginx(place, SERVER.replace("LINE", "")) as port:
+        rows = examine(place, URL % port)
+    assert_names(rows)
+    assert [name for name, row in rows.items() if row["ok"] is None] == ["certificate"]
+    # The probes are recorded, and nobody's work.
+    assert len(place.spool.names("new")) == 1
+    assert len(place.spool.names("events")) == 3
+
+
+def test_healthy_behind_apache(place, receiver):
+    with apache(place, PROXY.replace("LINE", "")) as port:
+        assert_names(examine(place, URL % port))
+
+
+def test_table(place, receiver):
+    """For people: ticks and crosses where the terminal has them, the remedy below."""
+    place.write_secret("")
+    receiver.stop()
+    done = psapi(place, "doctor", expect=1, LANG="C.UTF-8")
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("\u2713  spool") for line in lines)
+    at = next(i for i, line in enumerate(lines) if line.startswith("\u2717  secret"))
+    assert lines[at + 1].startswith("     ") and "psapi secret add" in lines[at + 1]
+    plain = psapi(place, "doctor", expect=1, LANG="C").stdout
+    assert plain.isascii() and "BAD  secret" in plain
+    status, screen = psapi_on_a_terminal(place, "doctor")
+    assert status == 1 and b"\x1b[" in screen
+
+
+# ---- here ----
+
+def test_configuration(place):
+    assert_names(examine(place, PSAPI_THREADS="many"), "configuration", mentions=["PSAPI_THREADS"])
+
+
+def test_spool_is_missing(place, socket):
+    shutil.rmtree(place.spool.path)
+    assert_names(examine(place), "spool", "socket", mentions=["install -d"])
+
+
+def test_spool_open_to_all(place, receiver):
+    place.spool.path.chmod(0o2777)
+    assert_names(examine(place), "spool", mentions=["2777", "chmod 2770"])
+
+
+@ROOT_ONLY
+def test_spool_of_two_users(place, receiver):
+    os.chown(place.spool.path / "new", pwd.getpwnam("nobody").pw_uid, 12345)
+    assert_names(examine(place), "spool", mentions=["nobody", "chown -R"])
+
+
+@ROOT_ONLY
+def test_spool_read_only(place, receiver):
+    mounted = subprocess.run(["mount", "--bind", place.spool.path, place.spool.path],
+                             capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount here: {mounted.stderr.strip()}")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", place.spool.path], check=True)
+        rows = examine(place)
+    finally:
+        subprocess.run(["umount", "--lazy", place.spool.path], check=True)
+    assert_names(rows, "storing", mentions=["Read-only"])
+
+
+def test_no_space(place, receiver):
+    assert_names(examine(place, PSAPI_MIN_FREE=1 << 59), "space", mentions=["PSAPI_MIN_FREE", "prune"])
+
+
+@pytest.mark.parametrize("what, says", [
+    ("missing", "No such file"), ("empty", "holds no secret yet"), ("mode", "chmod 0640"),
+    ("v1", "v1,")])
+def test_secret(place, receiver, what, says):
+    if what == "missing":
+        place.secret_file.unlink()
+    else:
+        place.write_secret({"empty": "", "mode": SECRET, "v1": "v1," + SECRET}[what],
+                           mode=0o644 if what == "mode" else 0o640)
+    assert_names(examine(place), "secret", mentions=[says, "psapi secret add"])
+
+
+@pytest.mark.parametrize("where", ["directory", "file", "executable"])
+def test_handlers(place, receiver, where):
+    directory = place.dir / "handlers"
+    directory.mkdir()
+    directory.chmod(0o777 if where == "directory" else 0o755)
+    handler = directory / "default"
+    handler.write_text("#!/bin/sh\n")
+    handler.chmod({"file": 0o777, "executable": 0o644}.get(where, 0o755))
+    rows = examine(place, PSAPI_HANDLERS=directory)
+    assert_names(rows, "handlers", mentions=[str(directory)])
+
+
+def test_no_receiver(place, socket):
+    with Socket(place):     # makes the spool
+        pass
+    for one in place.receivers:
+        one.stop()
+    assert_names(examine(place), "socket", mentions=["start the receiver"])
+
+
+def test_killed_receiver(place, receiver):
+    receiver.kill()
+    assert_names(examine(place), "receiver", mentions=["nobody listens", "psapi-fcgi -t"])
+
+
+def test_receiver_hangs(place, receiver, socket):
+    receiver.stop()
+    with mute(socket):
+        os.chmod(socket, 0o660)
+        place.settings["PSAPI_LISTEN_GROUP"] = ""
+        assert_names(examine(place), "receiver", mentions=["no answer in time"])
+
+
+def test_socket_open_to_all(place, receiver, socket):
+    os.chmod(socket, 0o666)
+    assert_names(examine(place), "socket", mentions=["0660"])
+
+
+@ROOT_ONLY
+def test_socket_of_another_group(place, receiver, socket):
+    os.chown(socket, 0, 12345)
+    assert_names(examine(place), "socket", mentions=["PSAPI_LISTEN_GROUP"])
+
+
+def test_receiver_with_another_secret(place, socket):
+    other = place.dir / "other"
+    other.write_text(OTHER_SECRET)
+    other.chmod(0o600)
+    Receiver(place, PSAPI_SECRET_FILE=other).start()
+    assert_names(examine(place), "accepts", mentions=["signature_mismatch", "PSAPI_SECRET_FILE"])
+
+
+def test_receiver_without_secret(place, socket):
+    Receiver(place, PSAPI_SECRET_FILE=place.dir / "none").start()
+    assert_names(examine(place), "accepts", mentions=["no_secret", "chgrp"])
+
+
+def test_receiver_with_another_spool(place, socket):
+    with Socket(place):
+        pass
+    for one in place.receivers:
+        one.stop()
+    Receiver(place, PSAPI_SPOOL=place.dir / "another").start()
+    assert_names(examine(place), "accepts", mentions=["PSAPI_SPOOL"])
+
+
+def test_full_receiver(place, socket):
+    Receiver(place, PSAPI_MIN_FREE=1 << 59).start()
+    assert_names(examine(place), "accepts", mentions=["spool_full"])
+
+
+@ROOT_ONLY
+def test_root_looks_as_the_owner(place, socket):
+    """What root alone can read is not what the receiver can."""
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with Socket(place):
+        pass
+    for folder, _, _ in os.walk(place.spool.path):
+        os.chown(folder, nobody, -1)
+    place.settings.pop("PSAPI_LISTEN")
+    assert_names(examine(place), "secret", mentions=["Permission denied"])
+    assert "Looking as nobody" in psapi(place, "doctor", expect=1).stdout
+
+
+# ---- what has happened ----
+
+def attempt(ago, **more):
+    at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - ago))
+    return json.dumps({"at": at, "outcome": "accepted", "status": 200, "webhook_id": "x",
+                       "type": "producersync.updates_available", "skew_s": 0, "key": "00000000",
+                       "ms": 1.0} | more, separators=(",", ":")) + "\n"
+
+
+@pytest.mark.parametrize("skew", [-200, 250])
+def test_clock(place, receiver, skew):
+    (place.spool.path / "attempts.jsonl").write_text(
+        attempt(60, skew_s=0) + attempt(50, skew_s=skew) + attempt(40, skew_s=skew))
+    assert_names(examine(place), "clock",
+                 mentions=["behind" if skew < 0 else "ahead", "200" if skew < 0 else "250", "chrony"])
+
+
+def test_clock_is_not_told_by_forgers(place, receiver):
+    (place.spool.path / "attempts.jsonl").write_text(
+        attempt(60) + "".join(attempt(50, skew_s=9999, key=None) for _ in range(9)).replace(
+            ',"key":null', ""))
+    assert_names(examine(place))
+
+
+def test_daily(place, receiver):
+    log = place.spool.path / "attempts.jsonl"
+    log.write_text(attempt(27 * 3600))
+    assert_names(examine(place), "daily", mentions=["27.0 h", "portal"])
+    (place.spool.path / "attempts.jsonl.1").write_text(attempt(25 * 3600))
+    assert_names(examine(place))
+    (place.spool.path / "attempts.jsonl.1").unlink()
+    log.write_text(attempt(40 * 3600, type="producersync.npn.activated"))
+    assert_names(examine(place), "daily", mentions=["40.0 h"])
+
+
+def test_leftovers(place, receiver):
+    place.tidy = False
+    left = place.spool.path / "tmp" / "1.2.3"
+    left.write_text("")
+    assert_names(examine(place))
+    os.utime(left, (time.time() - 7200,) * 2)
+    assert_names(examine(place), "leftovers", mentions=["1 file(s)", "drain"])
+
+
+def test_failed(place, receiver):
+    server = Socket(place)
+    server.receiver = receiver
+    assert server.send(signed(b"no JSON")).status == 200
+    assert_names(examine(place), "failed", mentions=["1 event(s)", "psapi list --failed"])
+
+
+def test_held(place, socket):
+    place.write_secret("")
+    server = Socket(place)
+    server.start()
+    assert server.send(signed(secrets=[OTHER_SECRET])).word == "held"
+    assert_names(examine(place), "secret", "hold", mentions=["psapi adopt"])
+    place.write_secret(SECRET)
+    assert_names(examine(place), "hold", mentions=["--discard"])
+
+
+# ---- from outside: nginx ----
+
+def with_line(line):
+    return SERVER.replace("LINE", line)
+
+
+# Only the first of doctor's requests.
+UNSIGNED_POST = "map $request_method$http_webhook_signature $unsigned { default 0; POST 1; } "
+NGINX = {
+    # what -> (configuration, the check that names it, words)
+    "no location": ("server { listen 127.0.0.1:%(port)d; root %(dir)s/www; }", "answer",
+                    ["404", "no location"]),
+    "a file of its own": (
+        "server { listen 127.0.0.1:%(port)d; root %(dir)s/www; "
+        "location / { try_files /there.html =404; } }", "answer", ["405", "fastcgi_pass"]),
+    "denied": (with_line("deny all;"), "answer", ["403", "deny"]),
+    "password": (with_line('auth_basic "x"; auth_basic_user_file /dev/null;'), "answer",
+                 ["401", "auth_basic off"]),
+    "no such socket": (SERVER.replace("%(socket)s", "%(dir)s/none.sock").replace("LINE", ""),
+                       "answer", ["502", "PSAPI_LISTEN"]),
+    "time-out": (SERVER.replace("%(socket)s", "%(dir)s/mute.sock").replace(
+        "LINE", "fastcgi_read_timeout 1s;"), "answer", ["504", "fastcgi_read_timeout"]),
+    "another answers": ("server { listen 127.0.0.1:%(port)d; location / { return 200 hello; } }",
+                        "answer", ["200", "not psapi-fcgi"]),
+    "small bodies are too large": (SERVER.replace("2m", "1").replace("LINE", ""), "answer",
+                                   ["413", "client_max_body_size"]),
+    "rate": ("limit_req_zone $binary_remote_addr zone=z:1m rate=1r/m; "
+             + with_line("limit_req zone=z burst=1 nodelay; limit_req_status 429;"), "headers",
+             ["429", "limit_req"]),
+    "redirect": (with_line("return 301 https://elsewhere.example$request_uri;"), "redirect",
+                 ["301", "https://elsewhere.example/webhooks/psapi", "return 301"]),
+    "no headers": (with_line("fastcgi_pass_request_headers off;"), "headers",
+                   ["webhook-id", "fastcgi_pass_request_headers"]),
+    "one header": (with_line('fastcgi_param HTTP_WEBHOOK_SIGNATURE "";'), "headers",
+                   ["webhook-signature", "fastcgi_param HTTP_WEBHOOK"]),
+    "no body": (with_line("fastcgi_pass_request_body off;"), "body",
+                ["fastcgi_pass_request_body"]),
+    "another body": (
+        "server { listen 127.0.0.1:%(port)d; client_max_body_size 2m; location / { "
+        "proxy_pass http://unix:%(dir)s/inner.sock:; proxy_set_body '{\"a\":1}'; } } "
+        + SERVER.replace("127.0.0.1:%(port)d", "unix:%(dir)s/inner.sock").replace("LINE", ""),
+        "body", ["7 arrived", "proxy_set_body"]),
+    "GET": (with_line("if ($request_method = GET) { return 200 hello; }"), "get-refused", ["200"]),
+    "unsigned": (UNSIGNED_POST + with_line("if ($unsigned) { return 200 '{\"status\":\"accepted\"}'; }"),
+                 "unsigned-refused", ["200"]),
+    "large bodies": (SERVER.replace("2m", "100k").replace("LINE", ""), "size",
+                     ["413", "client_max_body_size 2m"]),
+    "slow": (UNSIGNED_POST + with_line("if ($unsigned) { set $limit_rate 40; }"), "latency",
+             ["gives up after 5 s", "limit_rate"]),
+}
+
+
+@pytest.mark.parametrize("what", NGINX)
+def test_nginx(place, receiver, what):
+    configuration, fault, words = NGINX[what]
+    (place.dir / "www").mkdir()
+    (place.dir / "www" / "there.html").write_text("hello")
+    with mute(place.dir / "mute.sock"), nginx(place, configuration) as port:
+        rows = examine(place, URL % port)
+    assert_names(rows, fault, mentions=words)
+
+
+@ROOT_ONLY
+def test_nginx_may_not_use_the_socket(place, socket):
+    place.settings["PSAPI_LISTEN_GROUP"] = "root"
+    Receiver(place).start()
+    with nginx(place, SERVER.replace("LINE", "")) as port:
+        rows = examine(place, URL % port)
+    assert_names(rows, "answer", mentions=["502", "PSAPI_LISTEN_GROUP"])
+
+
+def test_two_spools_behind_one_url(place, receiver):
+    Receiver(place, "psapi-2", PSAPI_SPOOL=place.dir / "spool-2").start()
+    balanced = ("upstream both { server unix:%(dir)s/psapi.sock; server unix:%(dir)s/psapi-2.sock; }"
+                + SERVER.replace("unix:%(socket)s", "both").replace("LINE", ""))
+    with nginx(place, balanced) as port:
+        rows = examine(place, URL % port)
+    assert_names(rows, "again-duplicate", mentions=["two spools"])
+
+
+def test_tolerance(place, socket):
+    Receiver(place, PSAPI_TOLERANCE=1000000).start()
+    with nginx(place, SERVER.replace("LINE", "")) as port:
+        rows = examine(place, URL % port)
+    assert_names(rows, "stale-refused", mentions=["PSAPI_TOLERANCE"])
+
+
+def test_limit_of_the_receiver(place, socket):
+    Receiver(place, PSAPI_MAX_BODY=100000).start()
+    with nginx(place, SERVER.replace("LINE", "")) as port:
+        rows = examine(place, URL % port)
+    assert_names(rows, "size", mentions=["PSAPI_MAX_BODY"])
+
+
+def test_url_of_another_endpoint(place, receiver):
+    """Another receiver, with its own secret: the right one answers here, the wrong one there."""
+    other = place.dir / "other"
+    other.write_text(OTHER_SECRET)
+    other.chmod(0o600)
+    Receiver(place, "another", PSAPI_SECRET_FILE=other, PSAPI_SPOOL=place.dir / "spool-2",
+             PSAPI_LISTEN=f"unix:{place.dir}/another.sock").start()
+    with nginx(place, SERVER.replace("%(socket)s", "%(dir)s/another.sock").replace("LINE", "")) as port:
+        rows = examine(place, URL % port)
+    assert_names(rows, "body", mentions=["another receiver"])
+
+
+def test_wrong_secret_and_no_socket(place):
+    """Where the receiver cannot be asked directly, the secret is the first suspect."""
+    other = place.dir / "other"
+    other.write_text(OTHER_SECRET)
+    other.chmod(0o600)
+    Receiver(place, PSAPI_SECRET_FILE=other).start()
+    with nginx(place, SERVER.replace("LINE", "")) as port:
+        rows = examine(place, URL % port)
+    assert_names(rows, "signed-accepted", mentions=["signature_mismatch", "psapi secret list"])
+
+
+def test_nothing_is_verified(place, receiver):
+    """An endpoint that says `accepted` to everything."""
+    with listening(lambda request, n: (200, {}, b'{"status":"accepted"}')) as listener:
+        rows = examine(place, listener.url)
+    assert {name for name, row in rows.items() if row["ok"] is False} >= \
+        {"unsigned-refused", "again-duplicate", "tampered-refused", "stale-refused"}
+
+
+# ---- from outside: Apache ----
+
+APACHE = {
+    "no ProxyPass": ("", (), "answer", ["404", "no ProxyPass"]),
+    "a file of its own": ("Alias /webhooks/psapi %(dir)s/www/there.html", ("alias",), "answer",
+                          ["psapi-fcgi"]),
+    "denied": (PROXY.replace("LINE", "Require all denied"), (), "answer",
+               ["403", "Require all granted"]),
+    "password": (PROXY.replace("LINE", "AuthType Basic\nAuthName x\nAuthUserFile /dev/null\n"
+                               "Require valid-user"),
+                 ("auth_basic", "authn_file", "authz_user"), "answer", ["401", "AuthType None"]),
+    "no such socket": (PROXY.replace("%(socket)s", "%(dir)s/none.sock").replace("LINE", ""), (),
+                       "answer", ["503", "PSAPI_LISTEN"]),
+    "time-out": ("ProxyTimeout 1\n" + PROXY.replace("%(socket)s", "%(dir)s/mute.sock").replace(
+        "LINE", ""), (), "answer", ["504", "ProxyTimeout"]),
+    "redirect": ("RewriteEngine on\nRewriteRule ^/webhooks/psapi$ https://%%{SERVER_NAME}/ "
+                 "[R=302,L]", ("rewrite",), "redirect", ["302", "RewriteRule"]),
+    "one header": (PROXY.replace("LINE", "RequestHeader unset webhook-timestamp early"
+                                 ).replace("<Location", "RequestHeader unset webhook-timestamp early"
+                                           "\n<Location").replace("/\n    RequestHeader unset "
+                                                                  "webhook-timestamp early", "/"),
+                   ("headers",), "headers", ["webhook-timestamp", "RequestHeader"]),
+    "another body": (PROXY.replace("LINE", 'SetInputFilter Sed\nInputSed "s/psapi.doctor/other/"'),
+                     ("sed", "filter"), "body", ["InputSed"]),
+}
+
+
+@pytest.mark.parametrize("what", APACHE)
+def test_apache(place, receiver, what):
+    configuration, modules, fault, words = APACHE[what]
+    (place.dir / "www").mkdir()
+    (place.dir / "www" / "there.html").write_text("hello")
+    with mute(place.dir / "mute.sock"), apache(place, configuration, modules) as port:
+        rows = examine(place, URL % port)
+    assert_names(rows, fault, mentions=words)
+
+
+@ROOT_ONLY
+def test_mod_fcgid_with_its_own_limit(place, receiver):
+    """131,072 bytes, unless it is told otherwise; the answer is 500."""
+    web = pwd.getpwnam(WEB_USER)
+    for folder, _, _ in os.walk(place.spool.path):
+        os.chown(folder, web.pw_uid, web.pw_gid)
+    os.chown(place.secret_file, 0, web.pw_gid)
+    binary = shutil.copy(BINARY, place.dir / "www-psapi-fcgi")
+    configuration = f"""
+        FcgidIPCDir {place.dir}/www
+        FcgidProcessTableFile {place.dir}/www/table
+        FcgidInitialEnv PSAPI_CONF {place.conf}
+        FcgidInitialEnv PSAPI_SPOOL {place.spool.path}
+        FcgidInitialEnv PSAPI_SECRET_FILE {place.secret_file}
+        Mutex file:{place.dir}/www
+        ScriptAlias /webhooks/psapi {binary}
+        <Location /webhooks/psapi>
+            SetHandler fcgid-script
+            Options +ExecCGI
+            Require all granted
+        </Location>"""
+    (place.dir / "www").mkdir()
+    os.chown(place.dir / "www", web.pw_uid, web.pw_gid)
+    with apache(place, configuration, ("fcgid", "alias")) as port:
+        rows = examine(place, URL % port)
+    assert_names(rows, "size", mentions=["500", "FcgidMaxRequestLen 2097152"])
+
+
+# ---- from outside: name, connection, TLS ----
+
+def test_url_is_not_https(place, receiver):
+    assert_names(examine(place, "http://webhooks.invalid/"), "url", "name", mentions=["https"])
+
+
+def test_no_url(place, receiver):
+    assert_names(examine(place, "webhooks/psapi"), "url")
+
+
+def test_name(place, receiver):
+    assert_names(examine(place, "https://webhooks.invalid/webhooks/psapi"), "name",
+                 mentions=["webhooks.invalid", "AAAA"])
+
+
+def test_nobody_listens(place, receiver):
+    assert not listens(1)
+    assert_names(examine(place, "https://localhost:1/"), "connection", mentions=["firewall"])
+
+
+TLS = SERVER.replace("%(port)d;", "%(port)d ssl; ssl_certificate %(dir)s/cert.pem; "
+                     "ssl_certificate_key %(dir)s/key.pem;").replace("LINE", "")
+HTTPS = URL.replace("http:", "https:")
+
+
+def test_tls(place, receiver):
+    cert = make_certificate(place.dir)
+    with nginx(place, TLS) as port:
+        rows = examine(place, "--cacert", cert, HTTPS % port)
+    assert_names(rows)
+    assert re.search("(89|90) more days", rows["certificate"]["text"])
+
+
+@pytest.mark.parametrize("what, options, trusted, says", [
+    ("expired", {"start": "20200101000000Z", "end": "20210101000000Z"}, True, "expired"),
+    ("another name", {"name": "elsewhere.example"}, True, "subject name matches"),
+    ("nobody's authority", {}, False, "self.signed"),
+    ("soon to expire", {"days": 5}, True, "[45] more day"),
+])
+def test_certificate(place, receiver, what, options, trusted, says):
+    """Named, and the rest is looked at all the same."""
+    cert = make_certificate(place.dir, **options)
+    with nginx(place, TLS) as port:
+        rows = examine(place, *(["--cacert", cert] if trusted else []), HTTPS % port)
+    assert_names(rows, "certificate")
+    assert re.search(says, rows["certificate"]["text"])
+    assert rows["signed-accepted"]["ok"] is True
+
+
+def test_no_tls_there(place, receiver):
+    with nginx(place, SERVER.replace("LINE", "")) as port:
+        rows = examine(place, HTTPS % port)
+    assert_names(rows, "certificate")
+
+
+def test_plain_http_to_tls(place, receiver):
+    make_certificate(place.dir)
+    with nginx(place, TLS) as port:
+        rows = examine(place, URL % port)
+    assert_names(rows, "answer", mentions=["400", "TLS"])
+
+
+def test_misused(place):
+    assert "psapi help doctor" in psapi(place, "doctor", "a", "b", expect=64).stderr

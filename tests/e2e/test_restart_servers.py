@@ -1,0 +1,99 @@
+"""Restarts behind other servers than nginx: a socket that outlives the receivers.
+
+Two receivers that are restarted in turn are test_restart.py's, for each server that can do it.
+"""
+
+import shutil
+import socket
+
+import pytest
+
+from load import Load
+from receiver import WEB_USER, Receiver
+from replies import assert_accepted
+from sender import signed
+from servers_apache import ApacheBalancer, ApacheProxy
+from servers import NginxKeepalive
+
+ROUNDS = 6
+
+
+class Inherited:
+    """One receiver, on a listening socket that a supervisor would hold."""
+
+    def start_receivers(self):
+        path = self.place.dir / "psapi.sock"
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        path.chmod(0o660)
+        if WEB_USER:
+            shutil.chown(path, group=WEB_USER)
+        self.listener.listen(1024)
+        Receiver(self.place, inherited=self.listener).start()
+
+    def stop(self):
+        super().stop()
+        self.listener.close()
+
+
+class InheritedApache(Inherited, ApacheProxy):
+    pass
+
+
+class UnlimitedNginx(NginxKeepalive):
+    """The load is more than the shipped limit_req lets through."""
+
+    def substitutions(self, port):
+        return super().substitutions(port) | {"rate=200r/s": "rate=9000r/s"}
+
+
+class InheritedNginx(Inherited, UnlimitedNginx):
+    """Kept connections, too; with one receiver, the second line is left out, as it says."""
+
+    def substitutions(self, port):
+        return {"    server unix:/run/psapi/psapi-2.sock max_fails=0 backup;\n": "",
+                **super().substitutions(port)}
+
+
+def restart_under_load(server, restart, rounds=ROUNDS):
+    with Load(lambda: server.send(signed()), clients=6) as load:
+        for _ in range(rounds):
+            load.turn(5)
+            restart()
+        load.turn(3)
+    for reply in load.results:
+        assert not isinstance(reply, Exception), reply
+        assert_accepted(reply)
+    return len(load.results)
+
+
+@pytest.mark.parametrize("cls", [InheritedApache, InheritedNginx], ids=lambda cls: cls.name)
+def test_successor_on_an_inherited_socket(place, cls):
+    """Stop, start, stop, start: meanwhile the kernel keeps who knocks in the backlog."""
+    with cls(place) as server:
+        count = restart_under_load(server, server.renew)
+    assert len(place.spool.names("new")) == count
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cls", [InheritedApache, ApacheBalancer, UnlimitedNginx,
+                                 InheritedNginx],
+                         ids=["inherited-apache", "apache-balancer", "nginx-keepalive",
+                              "inherited-nginx"])
+def test_many_restarts(place, cls):
+    with cls(place) as server:
+        count = restart_under_load(server, server.renew, rounds=60)
+    assert len(place.spool.names("new")) == count
+
+
+def test_one_of_two_is_gone_for_good(place):
+    """Apache's balancer: no sender notices."""
+    with ApacheBalancer(place) as apache:
+        assert_accepted(apache.send(signed()))
+        place.receivers[0].kill()
+        for _ in range(10):
+            assert_accepted(apache.send(signed()))
+        place.receivers[0].start()
+        place.receivers[1].stop()
+        for _ in range(10):
+            assert_accepted(apache.send(signed()))

@@ -1,0 +1,178 @@
+"""`psapi secret`: secrets as people paste them, into a file that the receiver then uses."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import subprocess
+
+import pytest
+
+from replies import assert_accepted, assert_refused
+from sender import OTHER_SECRET, SECRET, signed
+from setup_command import PSAPI, psapi, psapi_on_a_terminal
+
+BARE = SECRET.removeprefix("whsec_")
+
+
+def fingerprint(secret):
+    return hashlib.sha256(base64.b64decode(secret.removeprefix("whsec_"))).hexdigest()[:8]
+
+
+PASTED = {
+    "as it is": SECRET,
+    "without whsec_": BARE,
+    "without padding": SECRET.rstrip("="),
+    "white space": f"\n  {SECRET}\t \r\n\n",
+    "double quotes": f'"{SECRET}"\n',
+    "single quotes": f"'{SECRET}'",
+    "backquotes": f"`{SECRET}`",
+    "quotes of a word processor": f"\u201c{SECRET}\u201d",
+    "byte order mark and no-break space": f"\ufeff{SECRET}\u00a0",
+}
+REFUSED = {
+    "nothing": ("", "empty"),
+    "quotes alone": ('""', "empty"),
+    "a signature's prefix": ("v1," + SECRET, "v1,"),
+    "a signature": ("v1," + base64.b64encode(b"x" * 32).decode(), "v1,"),
+    "a public key": ("whpk_" + BARE, "whpk_"),
+    "a private key": ("whsk_" + BARE, "whsk_"),
+    "23 bytes": ("whsec_" + base64.b64encode(b"a" * 23).decode(), "24"),
+    "76 bytes": ("whsec_" + base64.b64encode(b"a" * 76).decode(), "75"),
+    "the dots of the portal": ("whsec_" + "\u2022" * 32, "base64"),
+    "stars": ("whsec_" + "*" * 32, "base64"),
+    "two lines": (f"{SECRET}\n{OTHER_SECRET}", "base64"),
+    "with its name": (f"SECRET={SECRET}", "base64"),
+    "a megabyte": ("A" * 1_000_000, "75|base64"),
+}
+
+
+@pytest.mark.parametrize("what", PASTED)
+def test_pasted(direct, place, what):
+    """Whatever clings to it is trimmed, and the receiver proves with it at its next request."""
+    place.write_secret(OTHER_SECRET)
+    assert_refused(direct.send(signed()), "signature_mismatch")
+    done = psapi(place, "secret", "add", stdin=PASTED[what])
+    assert fingerprint(SECRET) in done.stdout
+    assert BARE.rstrip("=") not in done.stdout + done.stderr
+    assert_accepted(direct.send(signed()))
+    assert_accepted(direct.send(signed(secrets=[OTHER_SECRET])))
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refused(place, what):
+    text, says = REFUSED[what]
+    place.write_secret(OTHER_SECRET)
+    before = place.secret_file.read_bytes()
+    done = psapi(place, "secret", "add", stdin=text, expect=65)
+    assert re.search(says, done.stderr), done.stderr
+    assert BARE[:12] not in done.stderr and done.stdout == ""
+    assert place.secret_file.read_bytes() == before
+
+
+def test_asked_on_a_terminal(place):
+    """Nothing of it shows on the screen."""
+    place.write_secret("")
+    status, screen = psapi_on_a_terminal(place, "secret", "add", typed=SECRET.encode() + b"\n")
+    assert status == 0, screen
+    assert BARE[:12].encode() not in screen
+    assert fingerprint(SECRET).encode() in screen
+    assert SECRET in place.secret_file.read_text()
+
+
+def test_interrupted_on_a_terminal(place):
+    place.write_secret("")
+    status, screen = psapi_on_a_terminal(place, "secret", "add", typed=b"whsec_abc\x03")
+    assert status == -2, (status, screen)
+    assert place.secret_file.read_text() == "\n" or place.secret_file.read_text() == ""
+
+
+def test_never_as_an_argument(place):
+    """A command line can be seen by all users of the machine."""
+    done = psapi(place, "secret", "add", SECRET, expect=64)
+    assert BARE not in done.stderr and "command line" in done.stderr
+
+
+def test_new_file(place):
+    place.secret_file.unlink()
+    psapi(place, "secret", "add", stdin=SECRET)
+    stat = place.secret_file.stat()
+    assert stat.st_mode & 0o7777 == 0o640
+    assert stat.st_gid == place.spool.path.stat().st_gid
+    text = place.secret_file.read_text()
+    assert re.fullmatch(r"# added \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n" + re.escape(SECRET) + "\n", text)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_owner_and_group_are_kept(place):
+    place.write_secret("# mine", mode=0o640)
+    os.chown(place.secret_file, 0, 12345)
+    psapi(place, "secret", "add", stdin=SECRET)
+    stat = place.secret_file.stat()
+    assert (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777) == (0, 12345, 0o640)
+    assert place.secret_file.read_text().startswith("# mine\n# added ")
+
+
+def test_rotation(direct, place):
+    """add, see which one matches, drop the old one: `list` says when that is safe."""
+    assert_accepted(direct.send(signed()))
+    psapi(place, "secret", "add", stdin=OTHER_SECRET)
+    old, new = (json.loads(line) for line in
+                psapi(place, "secret", "list", "--json").stdout.splitlines())
+    assert old["fingerprint"] == fingerprint(SECRET) and "added" not in old
+    assert old["matched"] == place.spool.attempts()[0]["at"]
+    assert new["fingerprint"] == fingerprint(OTHER_SECRET) and "matched" not in new
+    assert_accepted(direct.send(signed(secrets=[OTHER_SECRET])))
+    (place.spool.path / "attempts.jsonl").rename(place.spool.path / "attempts.jsonl.1")
+    assert_accepted(direct.send(signed(secrets=[OTHER_SECRET])))
+    table = psapi(place, "secret", "list").stdout
+    first, second = table.splitlines()[1:]
+    assert old["matched"] in first                  # from the rotated log
+    assert place.spool.attempts()[0]["at"] in second
+    psapi(place, "secret", "drop", fingerprint(SECRET))
+    assert_refused(direct.send(signed()), "signature_mismatch")
+    assert_accepted(direct.send(signed(secrets=[OTHER_SECRET])))
+    assert SECRET not in place.secret_file.read_text()
+
+
+def test_list_is_not_taken_in(direct, place):
+    """An id that spells a log line's member names no key."""
+    webhook_id = f'x","key":"{fingerprint(OTHER_SECRET)}","y":"'
+    assert_refused(direct.send(signed(webhook_id=webhook_id, secrets=[OTHER_SECRET])),
+                   "signature_mismatch")
+    place.write_secret(OTHER_SECRET)
+    (row,) = map(json.loads, psapi(place, "secret", "list", "--json").stdout.splitlines())
+    assert "matched" not in row
+
+
+def test_drop(place):
+    done = psapi(place, "secret", "drop", "00000000", expect=65)
+    assert "psapi secret list" in done.stderr
+    psapi(place, "secret", "drop", "zz", expect=64)
+    done = psapi(place, "secret", "drop", fingerprint(SECRET))
+    assert "0 left" in done.stdout and "restart" in done.stdout
+
+
+def test_list_shows_what_is_wrong(place):
+    place.write_secret("v1," + BARE, SECRET)
+    out = psapi(place, "secret", "list").stdout
+    assert "line 1 begins with \"v1,\"" in out and fingerprint(SECRET) in out
+    assert BARE not in out
+    place.secret_file.unlink()
+    assert "psapi secret add" in psapi(place, "secret", "list", expect=66).stderr
+
+
+def test_many_at_once(place):
+    """Changes take turns: none is lost."""
+    place.write_secret("")
+    secrets = ["whsec_" + base64.b64encode(bytes([i]) * 24).decode() for i in range(12)]
+    environment = place.environment()
+    running = [subprocess.Popen([PSAPI, "secret", "add"], env=environment, text=True,
+                                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+               for _ in secrets]
+    for child, secret in zip(running, secrets):
+        child.stdin.write(secret)
+        child.stdin.close()
+    assert [child.wait(timeout=60) for child in running] == [0] * len(secrets)
+    assert all(secret in place.secret_file.read_text() for secret in secrets)

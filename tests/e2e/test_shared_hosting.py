@@ -1,0 +1,96 @@
+"""Shared hosting: .htaccess and wrapper as shipped, under Apache's real suexec where we are root.
+
+suexec insists on /var/www: the test's own directory is mounted there, for this Apache alone.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from receiver import BINARY
+from replies import assert_accepted, assert_duplicate, assert_refused
+from sender import event, signed
+from servers_apache import ENABLED_BY_DEBIAN, ApacheCgid
+import http_client
+
+SUEXEC = Path("/usr/lib/apache2/suexec")
+CUSTOMER = ("nobody", 65534, 65534)
+
+
+class SharedHosting(ApacheCgid):
+    """A host's Apache that allows .htaccess; the customer's files are all that we ship."""
+
+    suexec = False
+
+    def modules(self):
+        return [*super().modules(), "rewrite", *(["suexec"] if self.suexec else [])]
+
+    def configure(self, port):
+        super().configure(port)
+        site = self.place.dir / "www" / "webhooks"
+        site.mkdir(exist_ok=True)
+        self.install("apache/shared-hosting/.htaccess", "www/webhooks/.htaccess", {})
+        self.install("apache/shared-hosting/psapi.cgi", "www/webhooks/psapi.cgi", {
+            "/home/YOU/psapi/psapi-fcgi": BINARY, "/home/YOU/psapi/psapi.conf": self.place.conf})
+        (site / "psapi.cgi").chmod(0o755)
+        vhost = self.place.dir / "psapi-vhost.conf"
+        text = vhost.read_text().replace("    Include conf-available/psapi-cgi.conf\n",
+                                         self.hosts_lines())
+        assert "conf-available/psapi-cgi" not in text
+        vhost.write_text(text)
+
+    def hosts_lines(self):
+        # What SetEnv says must not matter.
+        return "    SetEnv PSAPI_SPOOL /nonexistent-of-the-host\n" if self.suexec else ""
+
+
+class Suexec(SharedHosting):
+    suexec = True
+
+    def configure(self, port):
+        super().configure(port)
+        place = self.place
+        for path in (place.dir / "www" / "webhooks", place.dir / "www" / "webhooks" / "psapi.cgi",
+                     place.secret_file, place.spool.path):
+            os.chown(path, CUSTOMER[1], CUSTOMER[2])
+        (place.dir / "log").mkdir(exist_ok=True)
+        configuration = place.dir / "apache.conf"
+        configuration.write_text(configuration.read_text().replace(f"{place.dir}/www", "/var/www"))
+
+    def hosts_lines(self):
+        return super().hosts_lines() + \
+            "    SuexecUserGroup nobody nogroup\n    DocumentRoot /var/www\n"
+
+    def command(self, *arguments):
+        mounts = (f"mount --bind {self.place.dir}/www /var/www && "
+                  f"mount --bind {self.place.dir}/log /var/log/apache2 && exec \"$@\"")
+        return ["unshare", "--mount", "sh", "-c", mounts, "sh", *super().command(*arguments)]
+
+
+def can_mount():
+    return os.geteuid() == 0 and subprocess.run(
+        ["unshare", "--mount", "mount", "--bind", "/tmp", "/mnt"],
+        capture_output=True).returncode == 0
+
+
+@pytest.fixture(params=[SharedHosting, Suexec], ids=["plain", "suexec"])
+def hosting(request, place):
+    if request.param is Suexec and not (SUEXEC.exists() and can_mount()):
+        pytest.skip("suexec needs root, its package and leave to mount")
+    with request.param(place) as running:
+        yield running
+
+
+@pytest.mark.parametrize("path", ["/webhooks/psapi", "/webhooks/psapi.cgi"])
+def test_both_addresses(hosting, place, path, monkeypatch):
+    monkeypatch.setattr(http_client, "PATH", path)
+    request = signed(event("x.large", filler="a" * 300_000))
+    assert_accepted(hosting.send(request))
+    assert_duplicate(hosting.send(request))
+    assert_refused(hosting.send(request.with_header("webhook-id", None)), "missing_header")
+    assert_refused(hosting.send(signed(b"x" * 1_100_000)), "body_too_large")
+    stored = place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+    if isinstance(hosting, Suexec):
+        assert stored.stat.st_uid == CUSTOMER[1], "it ran as the customer"

@@ -1,0 +1,310 @@
+#!/usr/bin/python3
+"""The power goes at any moment: every state of the disk that the crash model allows is built,
+then come recovery and the sender's retry, in either order, and the spool must be sound. And
+every fsync that is taken out, every two steps that change places, must be noticed. FULL=1
+exhausts the orders of two receivers, else a seeded sample."""
+
+import dataclasses
+import itertools
+import os
+import re
+import sys
+
+import crashmodel
+import scenarios
+from bench import DOCTOR, FULL, GOOD, ODD, Bench, Event, Torn, check_whole, status_of
+from histories import Recorder, interleave, orders
+
+EVENT = Event(GOOD, "new")
+STRANGE = Event(ODD, "failed")
+PROBE = Event(DOCTOR, "")
+VERBOSE = "-v" in sys.argv
+
+
+# ---- one state of the disk ----
+
+def answered(ops):
+    """Whether a 200 had been sent."""
+    return any(op.kind == "answer" and status_of(bytes.fromhex(op.args[0])) == 200 for op in ops)
+
+
+def handled(history, done):
+    return any(op.pid == 0 for op in history.ops[:done])
+
+
+def kind_of(data, event):
+    try:
+        check_whole(data, event)
+        return "whole"
+    except Torn:
+        return "zero" if data.strip(b"\0") == b"" and data else f"{len(data)} bytes"
+
+
+def key_of(history, done, files, directories):
+    """States with one key are alike for whoever comes after the crash."""
+    labels = {}
+    shape = []
+    for path, (inode, data) in sorted(files.items()):
+        # Names in tmp/ hold the time.
+        label = labels.setdefault(inode, len(labels))
+        path = re.sub(r"tmp/.*", "tmp/", path)
+        is_event = path.split("/")[1] in ("new", "failed", "events")
+        shape.append((path, label, kind_of(data, history.event) if is_event else "other"))
+    return (history.event, tuple(shape), frozenset(directories), answered(history.ops[:done]),
+            handled(history, done), history.duplicate)
+
+
+def build(bench, files, directories):
+    for directory in sorted(directories - {"."}):
+        os.makedirs(os.path.join(bench.path, directory), exist_ok=True)
+    first = {}
+    for path, (inode, data) in files.items():
+        full = os.path.join(bench.path, path)
+        if inode in first:
+            os.link(first[inode], full)
+        else:
+            with open(full, "wb") as file:
+                file.write(data)
+            first[inode] = full
+
+
+def promised(bench, event):
+    """Whether it is where it has to be after a 200, whatever events/ has lost."""
+    if event.queue:
+        return bench.queued(event) == [event.queue]
+    return event.name in bench.names("events")
+
+
+def complaints_of(history, done, files, directories, recovery_first):
+    """What is wrong after the crash, recovery and retry."""
+    bench, event = Bench(), history.event
+    was_handled = handled(history, done)
+    try:
+        build(bench, files, directories)
+        yield from (f"after the crash: {line}" for line in bench.torn([event]))
+        if answered(history.ops[:done]) and not was_handled and not promised(bench, event):
+            yield f"answered 200, but after the crash it is in {bench.queued(event)}"
+        for step in ["recovery", "retry"] if recovery_first else ["retry", "recovery"]:
+            if step == "recovery":
+                if bench.recover().code != 0:
+                    yield "recovery fails"
+                continue
+            known = bench.queued(event)
+            reply = bench.send(event)
+            if reply.status != 200:
+                yield f"the retry gets {reply.status}: {reply.stderr}"
+            if history.duplicate and was_handled and not known and reply.word == "accepted":
+                yield "handled, and the redelivery queues it again"
+        yield from bench.torn([event])
+        if not was_handled:
+            yield from bench.kept(event)
+        elif event.name not in bench.names("events"):
+            yield "handled and redelivered, and not recorded"
+    finally:
+        bench.remove()
+
+
+class Judge:
+    """Remembers the states it has seen."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def state(self, history, done, files, directories):
+        key = key_of(history, done, files, directories)
+        if key not in self.seen:
+            self.seen[key] = [line for first in (True, False) for line in
+                              complaints_of(history, done, files, directories, first)]
+        return self.seen[key]
+
+    def history(self, history, find_all=False):
+        """Complaints about any crash in this history: (operations done, complaint)."""
+        found = []
+        for done, files, directories in crashmodel.crashes(history.before, history.ops):
+            for complaint in self.state(history, done, files, directories):
+                found.append((done, complaint))
+                if not find_all:
+                    return found
+        return found
+
+
+# ---- the histories ----
+
+PLAIN = [
+    ("event", EVENT, scenarios.empty, ""),
+    ("first event ever", EVENT, scenarios.nothing, ""),
+    ("event, no O_TMPFILE", EVENT, scenarios.empty, "tmpfile"),
+    ("odd event", STRANGE, scenarios.empty, ""),
+    ("odd event, no O_TMPFILE", STRANGE, scenarios.empty, "tmpfile"),
+    ("probe of doctor", PROBE, scenarios.empty, ""),
+]
+
+
+def plain_histories():
+    for row in PLAIN:
+        with Recorder(*row) as recorder:
+            assert recorder.send().status == 200
+            yield recorder.history()
+
+
+def killed_histories():
+    """A writer dies before each of its calls; then come its twin, recovery, or both."""
+    for row in PLAIN[:1] + PLAIN[2:4] if FULL else PLAIN[:1] + PLAIN[3:4]:
+        for at in itertools.count(1):
+            finished = False
+            for then in ["twin", "recovery", "recovery, handled"]:
+                with Recorder(*row) as recorder:
+                    finished = recorder.send(kill_before=at).status == 200
+                    before = set(recorder.bench.names("events"))
+                    if then == "twin":
+                        assert recorder.send().status == 200
+                    else:
+                        recorder.recover()
+                    if then == "recovery, handled":
+                        recorder.handle()
+                    # What recovery recorded and synced is known for good.
+                    fresh = not before and bool(recorder.bench.names("events"))
+                    yield recorder.history(f", killed before call {at}, {then}",
+                                           duplicate=fresh and then == "recovery, handled")
+            if finished:
+                break
+
+
+FAULTS = {
+    "": (None, None),
+    ", one cannot record": ({"FAULT_FAIL": "linkat:events", "FAULT_ERROR": "28"}, None),
+    ", one cannot sync": ({"FAULT_FAIL": "fsync:new", "FAULT_ERROR": "5"}, None),
+}
+
+
+def twin_histories():
+    for seed, (suffix, faults) in enumerate(FAULTS.items()):
+        for order in orders(seed):
+            with Recorder("twins " + "".join(map(str, order)), EVENT, scenarios.empty) as recorder:
+                interleave(recorder, order, faults)
+                yield recorder.history(suffix)
+    for order in orders(9):
+        for script_at in range(len(order)):
+            if script_at % 4 != sum(order[:7]) % 4:
+                continue
+            with Recorder("twins, a script " + "".join(map(str, order)), EVENT,
+                          scenarios.empty) as recorder:
+                interleave(recorder, order, script_at=script_at)
+                yield recorder.history(f" at {script_at}")
+
+
+# ---- the code broken on purpose ----
+
+def label(history, op):
+    """What an operation is for: mutations are asked for by this name."""
+    writers = list(dict.fromkeys(o.pid for o in history.ops if o.pid))
+    who = "receiver"
+    if "recovery" in history.name and op.pid == writers[-1]:
+        who = "recovery"
+    elif "twin" in history.name and op.pid == writers[-1] and len(writers) > 1:
+        who = "twin"
+    what = {"sync": "the file", "link": op.args[-1:], "syncdir": op.args[-1:],
+            "mkdir": "directories", "write": "the file", "answer": "200",
+            "unlink": op.args[-1:]}.get(op.kind, "")
+    where = "".join(what).removeprefix("spool/").partition("/")[0]
+    return f"{who}: {op.kind} {where}"
+
+
+def mutations(history):
+    """(name, operations): one sync left out, two neighbours of one process swapped, the answer
+    sent before something that it waited for."""
+    ops = history.ops
+    wanted = [i for i, op in enumerate(ops) if op.kind != "create" and op.pid != 0]
+    for i in wanted:
+        if ops[i].kind.startswith("sync"):
+            yield f"without {label(history, ops[i])}", ops[:i] + ops[i + 1:]
+    for i, k in zip(wanted, wanted[1:]):
+        if ops[i].pid == ops[k].pid and k == i + 1:
+            yield (f"swapped {label(history, ops[i])} | {label(history, ops[k])}",
+                   ops[:i] + [ops[k], ops[i]] + ops[k + 1:])
+    for k in wanted:
+        for i in wanted:
+            if ops[k].kind == "answer" and i < k and ops[i].pid == ops[k].pid:
+                yield (f"answered before {label(history, ops[i])}",
+                       ops[:i] + [ops[k]] + ops[i:k] + ops[k + 1:])
+
+
+# What may change without harm, and why. All else must be noticed.
+HARMLESS = [
+    (r".*: (link|unlink|rename|write) (tmp|state|the file)? ?\| .*: (write the file|rename.*)",
+     "the order of writes before their fsync; names in tmp/ and explanations in state/"),
+    (r"swapped .*: (link events|write the file|rename.*) \| .*: unlink.*", "a name in tmp/ goes"),
+    (r"swapped .*: unlink.* \| .*", "a name in tmp/ goes"),
+    (r"answered before .*: (unlink|rename|link tmp|write the file).*",
+     "as above; for data, its fsync and not its writing is what counts: see the row for it"),
+    (r"answered before .*: link events|swapped .*: link events \| .*: answer 200",
+     "what new/ has, recovery and a twin record: the link is there for those who come first"),
+    (r"swapped .*: mkdir directories \| .*: (mkdir directories|syncfs)|"
+     r"swapped .*: syncfs \| .*: mkdir directories",
+     "the last directory before the sync is hold/ and the one after it tmp/: no event is there"),
+    (r"answered before .*: mkdir directories", "its sync is what counts"),
+    (r"swapped recovery: syncdir (new|failed) \| recovery: syncdir (failed|events)|"
+     r"swapped recovery: link events \| recovery: syncdir failed", "they touch different queues"),
+    (r".*twin: sync the file( \| twin: syncdir .*)?|swapped twin: write .* \| twin: sync .*",
+     "a twin that meets a file throws its own away"),
+]
+# What the recordings must have held: else the test is blind.
+MUST_BE_THERE = [
+    "without receiver: sync the file", "without receiver: syncdir new",
+    "without receiver: syncdir failed", "without receiver: syncdir events",
+    "without receiver: syncfs", "without twin: syncdir new", "without twin: syncdir failed",
+    "without recovery: syncdir new", "without recovery: syncdir failed",
+    "without recovery: syncdir events",
+    "swapped receiver: write the file | receiver: sync the file",
+    "swapped receiver: sync the file | receiver: link new",
+    "swapped receiver: link new | receiver: syncdir new",
+    "swapped receiver: syncdir new | receiver: link events",
+    "swapped receiver: link events | receiver: syncdir events",
+    "swapped receiver: syncdir events | receiver: answer 200",
+    "swapped twin: syncdir new | twin: link events",
+    "swapped recovery: syncdir new | recovery: link events",
+    "answered before receiver: sync the file", "answered before receiver: link new",
+    "answered before receiver: syncdir new", "answered before receiver: syncdir events",
+    "answered before twin: syncdir new",
+]
+
+
+def unnoticed(judge, histories):
+    """Mutations that no crash shows, and that are not harmless."""
+    noticed = {}
+    for history in histories:
+        for name, ops in mutations(history):
+            name = name.strip().replace("  ", " ")
+            if not noticed.get(name):
+                mutant = dataclasses.replace(history, ops=ops)
+                noticed[name] = bool(judge.history(mutant))
+    red = [name for name in noticed if noticed[name]]
+    if VERBOSE:
+        print(*(f"{'red  ' if noticed[name] else 'green'} {name}" for name in sorted(noticed)),
+              sep="\n")
+    print(f"mutations: {len(noticed)}, noticed: {len(red)}")
+    yield from (f"not noticed: {name}" for name in noticed if not noticed[name] and
+                not any(re.fullmatch(pattern, name) for pattern, _ in HARMLESS))
+    yield from (f"never recorded, or not noticed: {name}" for name in MUST_BE_THERE
+                if name not in red)
+
+
+def main():
+    judge, bad = Judge(), 0
+    plain, killed = list(plain_histories()), list(killed_histories())
+    count = 0
+    for history in itertools.chain(plain, killed, twin_histories()):
+        count += 1
+        for done, complaint in judge.history(history)[:1]:
+            bad += 1
+            print(f"{history.name}: power cut after {done} operations: {complaint}")
+            for number, op in enumerate(history.ops[:done], 1):
+                print(f"    {number} {op.pid} {op.kind} {' '.join(op.args)[:60]}")
+    print(f"power cuts: {count} histories, {len(judge.seen)} distinct states, {bad} bad")
+    blind = list(unnoticed(judge, plain + killed))
+    print(*blind, sep="\n", end="\n" if blind else "")
+    return 1 if bad or blind else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
