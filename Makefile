@@ -39,7 +39,7 @@ OUT_BIN = .
 endif
 
 LIBRARY = log line config verify secrets secretfile events spool attempts hold receive adopt cgi \
-	listener responder check times entry state schedule moves handler child strays job drain \
+	listener responder check times text entry state schedule moves handler child strays backlog job drain \
 	listing terminal lastmatch delivery http sender fcgi \
 	doctor doctor_local doctor_spool doctor_url doctor_explain
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)

@@ -1,28 +1,26 @@
 /*
- * Owns the passes of a run and its loop. A pass: recovery, the list of new/ in
- * order, sync of events/ (after the list: so each listed event is durably recorded
- * before it may leave new/), then the handlers. Passes go on until one starts
- * nothing, for what arrived during the last one.
+ * Owns the passes of a run and its loop: signals, the handlers side by side, exit
+ * status, progress. A pass is the list of what waits (backlog.c), then the handlers
+ * (job.c) in its order. Passes go on until one starts nothing, for what arrived
+ * during the last one.
  */
 #define _GNU_SOURCE
 #include "drain.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "adopt.h"
+#include "backlog.h"
 #include "job.h"
 #include "log.h"
 #include "moves.h"
-#include "strays.h"
 
 enum {
 	PROGRESS_EVERY_MS = 100,
@@ -34,18 +32,16 @@ struct drain {
 	struct job_context context;
 	struct spool *spool;
 	const struct drain_options *options;
-	struct strays *strays;
-	struct schedule *schedule; /* of this pass */
+	struct backlog backlog;
 	struct job *jobs;
 	int running;
 	bool stop;     /* no further handler: the spool or the system fails */
 	int status;    /* the exit status, so far */
-	bool arriving; /* an event on its way in was seen in this pass */
 	bool started;  /* this pass started a handler, or ended an event without */
-	bool probed;   /* check_owner() */
 	size_t done, later, failed;
 	bool progress; /* standard error is a terminal */
-	int64_t shown;
+	bool visible;  /* so is the progress line */
+	int64_t shown; /* when it last was, child_clock() */
 	char refused[sizeof(((struct job *)0)->why)]; /* the last handler complained of */
 };
 
@@ -83,17 +79,23 @@ take_signals(sigset_t *waiting)
 		sigdelset(waiting, numbers[i]);
 }
 
-/* A signal that came while none was waited for is pending: take note of it. */
+/* Whether somebody asked for the end. A signal that came while none was waited for is pending. */
 static bool
-is_stopping(const struct drain *d)
+is_interrupted(void)
 {
 	sigset_t pending;
 
-	if (d->stop || signals > 0)
+	if (signals > 0)
 		return true;
 	sigpending(&pending);
 	return sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1 ||
 	    sigismember(&pending, SIGHUP) == 1;
+}
+
+static bool
+is_stopping(const struct drain *d)
+{
+	return d->stop || is_interrupted();
 }
 
 /* ---- reports ---- */
@@ -122,9 +124,9 @@ fail(struct drain *d, int status)
 static void
 clear_progress(struct drain *d)
 {
-	if (d->progress && d->shown != 0)
+	if (d->visible)
 		fputs("\r\033[K", stderr);
-	d->shown = 0;
+	d->visible = false;
 }
 
 static void
@@ -135,8 +137,9 @@ show_progress(struct drain *d)
 	if (!d->progress || now - d->shown < PROGRESS_EVERY_MS)
 		return;
 	d->shown = now;
+	d->visible = true;
 	fprintf(stderr, "\r%zu of %zu handled, %zu to be tried again, %zu failed; %d running\033[K",
-	    d->done, schedule_size(d->schedule), d->later, d->failed, d->running);
+	    d->done, schedule_size(d->backlog.schedule), d->later, d->failed, d->running);
 }
 
 static void
@@ -146,139 +149,6 @@ show_end(struct drain *d)
 	if (d->progress)
 		fprintf(stderr, "%zu handled, %zu to be tried again, %zu failed\n", d->done, d->later,
 		    d->failed);
-}
-
-static void
-report_stray(struct drain *d, const char *name, const char *why)
-{
-	if (strays_report(d->strays, name))
-		log_line("new/%s: no event: %s; left alone", name, why);
-}
-
-/* ---- the list ---- */
-
-/* Where nothing can be written down, no handler runs: it would run again and again. */
-static int
-check_writable(struct drain *d)
-{
-	static const enum spool_dir dirs[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_STATE, SPOOL_TMP};
-	char why[1024];
-
-	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
-		if (faccessat(d->spool->dir[dirs[i]], ".", W_OK | X_OK, AT_EACCESS) == 0)
-			continue;
-		fail(d, errno == EACCES ? EX_NOPERM : EX_IOERR);
-		move_explain(d->spool, dirs[i], ".", why, sizeof(why));
-		log_line("%s", why);
-		return -1;
-	}
-	return 0;
-}
-
-/* A move that the kernel would refuse for another user's file is no surprise for the end. */
-static int
-check_owner(struct drain *d, const char *name, const struct stat *st)
-{
-	char probe[64], why[1024];
-
-	if (d->probed || st->st_uid == geteuid())
-		return 0;
-	d->probed = true;
-	snprintf(probe, sizeof(probe), "link.%ld", (long)getpid());
-	if (linkat(d->spool->dir[SPOOL_NEW], name, d->spool->dir[SPOOL_TMP], probe, 0) == 0) {
-		unlinkat(d->spool->dir[SPOOL_TMP], probe, 0);
-		return 0;
-	}
-	if (errno == ENOENT)
-		return 0;
-	move_explain(d->spool, SPOOL_NEW, name, why, sizeof(why));
-	log_line("%s", why);
-	fail(d, errno == EPERM || errno == EACCES ? EX_NOPERM : EX_IOERR);
-	return 1;
-}
-
-static int64_t
-due_at(struct drain *d, const char *name, const struct entry *entry)
-{
-	struct state state;
-	struct stat recorded;
-	int64_t now = d->context.clock();
-	bool same = fstatat(d->spool->dir[SPOOL_EVENTS], name, &recorded, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    recorded.st_ino == entry->st.st_ino && recorded.st_dev == entry->st.st_dev;
-
-	if (!schedule_accepted(same, entry->st.st_mtime, now)) {
-		d->arriving = true;
-		return INT64_MAX;
-	}
-	/* A state that says "failed" is of an event that was moved back by hand. */
-	if (!state_read(d->spool, name, &state) || state.failed_at != 0)
-		return 0;
-	return state.due_at;
-}
-
-static int
-list_entry(struct spool *spool, enum spool_dir dir, const char *name, void *data)
-{
-	struct drain *d = data;
-	struct entry entry;
-	const char *why;
-	int result = 0;
-
-	switch (entry_read_named(spool, dir, name, &entry, &why)) {
-	case ENTRY_OK:
-		break;
-	case ENTRY_ABSENT:
-		return 0;
-	case ENTRY_ODD:
-		report_stray(d, name, why);
-		return 0;
-	case ENTRY_ERROR:
-		/* Its lane is not known, so whoever is handled now might overtake it. */
-		log_line("new/%s: cannot be read: %s; nothing is handled until it can, or psapi done has "
-		         "taken it out", name, why);
-		fail(d, EX_IOERR);
-		return 1;
-	}
-	if (check_owner(d, name, &entry.st) != 0) {
-		result = 1;
-	} else if (schedule_add(d->schedule, name, entry_when(&entry), due_at(d, name, &entry),
-	               entry_lane(&entry.event)) != 0) {
-		log_line("out of memory for the list of events");
-		fail(d, EX_OSERR);
-		result = 1;
-	}
-	entry_free(&entry);
-	return is_stopping(d) ? 1 : result;
-}
-
-/* Recovery, list, sync: what is in the schedule then may be handled. Returns 0 or -1. */
-static int
-prepare_pass(struct drain *d)
-{
-	schedule_free(d->schedule);
-	d->schedule = schedule_new();
-	if (d->schedule == NULL) {
-		fail(d, EX_OSERR);
-		return -1;
-	}
-	if (check_writable(d) != 0)
-		return -1;
-	if (spool_recover(d->spool) < 0) {
-		if (errno == EPERM)
-			log_line("run it as the user that owns the spool: sudo -u USER psapi drain");
-		fail(d, errno == EPERM ? EX_NOPERM : EX_IOERR);
-		return -1;
-	}
-	int listed = spool_each(d->spool, SPOOL_NEW, list_entry, d);
-	if (listed < 0) {
-		log_line("%s/new: %s", d->spool->path, strerror(errno));
-		fail(d, EX_IOERR);
-	} else if (listed == 0 && schedule_size(d->schedule) > 0 &&
-	    (schedule_sort(d->schedule) != 0 || spool_sync(d->spool, SPOOL_EVENTS) != 0)) {
-		fail(d, EX_IOERR);
-		listed = -1;
-	}
-	return listed == 0 ? 0 : -1;
 }
 
 /* ---- the handlers ---- */
@@ -317,7 +187,7 @@ record(struct drain *d, struct job *job, enum job_result result)
 		break;
 	}
 	job->task = NULL;
-	schedule_release(d->schedule, task,
+	schedule_release(d->backlog.schedule, task,
 	    result == JOB_DONE || result == JOB_FAILED || result == JOB_GONE);
 }
 
@@ -328,12 +198,12 @@ start_jobs(struct drain *d)
 	for (int i = 0; i < d->options->jobs && !is_stopping(d); i++) {
 		struct job *job = &d->jobs[i];
 		while (job->task == NULL && !is_stopping(d)) {
-			job->task = schedule_next(d->schedule, d->context.clock());
+			job->task = schedule_next(d->backlog.schedule, d->context.clock());
 			if (job->task == NULL)
 				return;
 			clear_progress(d);
 			record(d, job,
-			    job_start(job, &d->context, schedule_name(d->schedule, job->task)));
+			    job_start(job, &d->context, schedule_name(d->backlog.schedule, job->task)));
 		}
 	}
 }
@@ -361,7 +231,8 @@ wait_for_jobs(struct drain *d, const sigset_t *waiting)
 	int64_t left = deadline > now ? deadline - now : 0;
 	timeout.tv_sec = left / 1000;
 	timeout.tv_nsec = left % 1000 * 1000000;
-	ppoll(fds, n, deadline == INT64_MAX ? NULL : &timeout, waiting);
+	if (ppoll(fds, n, deadline == INT64_MAX ? NULL : &timeout, waiting) > 0)
+		clear_progress(d); /* a handler writes, perhaps to the same terminal */
 }
 
 /* Output, time-outs, ends. */
@@ -409,14 +280,17 @@ run_passes(struct drain *d)
 
 	take_signals(&waiting);
 	do {
-		d->started = d->arriving = false;
-		if (prepare_pass(d) == 0)
+		d->started = false;
+		int status = backlog_read(&d->backlog);
+		if (status == EX_OK)
 			run_pass(d, &waiting);
+		else if (status != EX_TEMPFAIL)
+			fail(d, status);
 		/* Its writer is about to be done with it, and no later run may be due soon. */
 		looks = d->started ? 0 : looks + 1;
-		if (!d->started && d->arriving)
+		if (!d->started && d->backlog.arriving)
 			ppoll(NULL, 0, &moment, &waiting);
-	} while (!is_stopping(d) && (d->started || (d->arriving && looks < ARRIVAL_LOOKS)));
+	} while (!is_stopping(d) && (d->started || (d->backlog.arriving && looks < ARRIVAL_LOOKS)));
 }
 
 int
@@ -436,9 +310,8 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 		return EX_CANTCREAT;
 	}
 	d.context = (struct job_context){config, spool, path, options->command, clock, options->verbose};
-	d.strays = strays_open(spool);
 	d.jobs = calloc((size_t)options->jobs, sizeof(*d.jobs));
-	if (path != NULL && d.strays != NULL && d.jobs != NULL) {
+	if (path != NULL && d.jobs != NULL && backlog_open(&d.backlog, spool, clock, is_interrupted) == 0) {
 		struct adoption adoption; /* of what stays in hold/, doctor reminds */
 		hold_adopt_now(config, spool, &adoption);
 		run_passes(&d);
@@ -447,8 +320,7 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 		log_line("%s: %s", spool->path, strerror(errno));
 		d.status = EX_OSERR;
 	}
-	strays_close(d.strays);
-	schedule_free(d.schedule);
+	backlog_close(&d.backlog);
 	free(d.jobs);
 	free(path);
 	close(lock);

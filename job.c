@@ -15,6 +15,7 @@
 #include "handler.h"
 #include "log.h"
 #include "moves.h"
+#include "text.h"
 
 extern char **environ;
 
@@ -193,8 +194,8 @@ settle(struct job *job, const struct job_context *context, int status)
 	/* A script of the user's own has removed it while its handler ran: it is done. */
 	if (!move_has(context->spool, SPOOL_NEW, job->name))
 		return finish_done(job, context);
-	state_copy_text(state.handler, sizeof(state.handler), job->handler, strlen(job->handler));
-	state_copy_text(state.said, sizeof(state.said), tail, length);
+	text_copy(state.handler, sizeof(state.handler), job->handler, strlen(job->handler));
+	text_copy(state.said, sizeof(state.said), tail, length);
 	describe(job, context, status, state.reason, sizeof(state.reason));
 	return verdict == VERDICT_LATER ? finish_later(job, context, &state) :
 	                                  finish_failed(job, context, &state);

@@ -10,29 +10,11 @@
 
 #include <jansson.h>
 
+#include "text.h"
 #include "times.h"
 
 /* A state is a few hundred bytes and 4 KiB of standard error, each byte at most \u00XX. */
 enum { FILE_SIZE_MAX = 64 * 1024 };
-
-void
-state_copy_text(char *to, size_t size, const char *bytes, size_t length)
-{
-	if (length > size - 1)
-		length = size - 1;
-	memcpy(to, bytes, length);
-	to[length] = '\0';
-	for (size_t i = 0; i < length; i++)
-		if (to[i] == '\0')
-			to[i] = '?';
-	/* Jansson says what is no UTF-8; a character that the cut halved is no reason to lose it all. */
-	json_t *string = json_stringn(to, length);
-	if (string == NULL)
-		for (size_t i = 0; i < length; i++)
-			if ((unsigned char)to[i] >= 0x80)
-				to[i] = '?';
-	json_decref(string);
-}
 
 static json_t *
 load(struct spool *spool, const char *name)
@@ -55,7 +37,7 @@ get_text(const json_t *object, const char *key, char *to, size_t size)
 	const json_t *value = json_object_get(object, key);
 
 	if (json_is_string(value))
-		state_copy_text(to, size, json_string_value(value), json_string_length(value));
+		text_copy(to, size, json_string_value(value), json_string_length(value));
 }
 
 static int64_t
@@ -95,7 +77,7 @@ static void
 set_text(json_t *object, const char *key, const char *text)
 {
 	if (*text != '\0')
-		json_object_set_new(object, key, json_string(text));
+		json_object_set_new(object, key, text_json(text));
 }
 
 static void

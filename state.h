@@ -36,7 +36,4 @@ int state_write(struct spool *spool, const char *name, const struct state *state
 /* Remove state/NAME; that there is none is fine. Returns 0, or -1 with errno. */
 int state_remove(struct spool *spool, const char *name);
 
-/* Copy length bytes of any text to at most size - 1 bytes of UTF-8 without NUL. */
-void state_copy_text(char *to, size_t size, const char *bytes, size_t length);
-
 #endif

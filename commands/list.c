@@ -10,6 +10,7 @@
 #include "listing.h"
 #include "log.h"
 #include "terminal.h"
+#include "text.h"
 #include "times.h"
 
 enum which { OPEN, NEW, WAITING, FAILED, ALL };
@@ -23,26 +24,41 @@ struct row {
 };
 
 static void
+set_text(json_t *object, const char *key, const char *text)
+{
+	json_object_set_new(object, key, text_json(text));
+}
+
+static void
+set_time(json_t *object, const char *key, int64_t seconds)
+{
+	char text[TIME_TEXT_SIZE];
+
+	if (seconds == 0)
+		return;
+	time_text(seconds, text);
+	set_text(object, key, text);
+}
+
+static void
 print_row_json(const struct row *row)
 {
 	const struct event *event = &row->entry->event;
-	char due[TIME_TEXT_SIZE] = "", failed[TIME_TEXT_SIZE] = "";
+	json_t *object = json_object();
 
-	if (row->state.due_at != 0)
-		time_text(row->state.due_at, due);
-	if (row->state.failed_at != 0)
-		time_text(row->state.failed_at, failed);
-	json_t *object = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:i}", "status", status_text(row->status),
-	    "type", event->type, "npn", event->npn, "timestamp", event->timestamp, "received_at",
-	    row->entry->received_at, "file", row->name, "event_id", event->id, "tries", row->state.tries);
-	/* An id that is no UTF-8 is known by its file name. */
-	json_object_set_new(object, "webhook_id", json_string(row->entry->id));
-	if (*due != '\0')
-		json_object_set_new(object, "due_at", json_string(due));
-	if (*failed != '\0')
-		json_object_set_new(object, "failed_at", json_string(failed));
+	set_text(object, "webhook_id", row->entry->id);
+	set_text(object, "file", row->name);
+	set_text(object, "status", status_text(row->status));
+	set_text(object, "type", event->type);
+	set_text(object, "npn", event->npn);
+	set_text(object, "timestamp", event->timestamp);
+	set_text(object, "event_id", event->id);
+	set_text(object, "received_at", row->entry->received_at);
+	json_object_set_new(object, "tries", json_integer(row->state.tries));
+	set_time(object, "due_at", row->state.due_at);
+	set_time(object, "failed_at", row->state.failed_at);
 	if (*row->state.reason != '\0')
-		json_object_set_new(object, "reason", json_string(row->state.reason));
+		set_text(object, "reason", row->state.reason);
 	print_json(object);
 }
 

@@ -11,6 +11,7 @@
 #include "listing.h"
 #include "log.h"
 #include "terminal.h"
+#include "text.h"
 #include "times.h"
 
 static void
@@ -92,33 +93,43 @@ print_body(const struct entry *entry)
 }
 
 static void
+set_text(json_t *object, const char *key, const char *text)
+{
+	if (*text != '\0')
+		json_object_set_new(object, key, text_json(text));
+}
+
+static void
+set_time(json_t *object, const char *key, int64_t seconds)
+{
+	char text[TIME_TEXT_SIZE];
+
+	time_text(seconds, text);
+	if (seconds != 0)
+		set_text(object, key, text);
+}
+
+static void
 print_json_of(const struct entry *entry, enum status status, const struct state *state,
     const char *path)
 {
 	json_t *object = json_object();
-	char due[TIME_TEXT_SIZE], failed[TIME_TEXT_SIZE];
+	json_t *event =
+	    json_loadb(entry->body, entry->body_length, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
 
-	json_object_set_new(object, "webhook_id", json_string(entry->id));
-	json_object_set_new(object, "status", json_string(status_text(status)));
-	json_object_set_new(object, "file", json_string(path));
-	json_object_set_new(object, "received_at", json_string(entry->received_at));
-	json_object_set_new(object, "webhook_timestamp", json_string(entry->timestamp));
-	json_object_set_new(object, "webhook_signature", json_string(entry->signature));
+	set_text(object, "webhook_id", entry->id);
+	set_text(object, "status", status_text(status));
+	set_text(object, "file", path);
+	set_text(object, "received_at", entry->received_at);
+	set_text(object, "webhook_timestamp", entry->timestamp);
+	set_text(object, "webhook_signature", entry->signature);
 	json_object_set_new(object, "tries", json_integer(state->tries));
-	time_text(state->due_at, due);
-	time_text(state->failed_at, failed);
-	if (state->due_at != 0)
-		json_object_set_new(object, "due_at", json_string(due));
-	if (state->failed_at != 0)
-		json_object_set_new(object, "failed_at", json_string(failed));
-	if (*state->handler != '\0')
-		json_object_set_new(object, "handler", json_string(state->handler));
-	if (*state->reason != '\0')
-		json_object_set_new(object, "reason", json_string(state->reason));
-	if (*state->said != '\0')
-		json_object_set_new(object, "stderr", json_string(state->said));
-	json_t *event = json_loadb(entry->body, entry->body_length,
-	    JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
+	set_time(object, "tried_at", state->tried_at);
+	set_time(object, "due_at", state->due_at);
+	set_time(object, "failed_at", state->failed_at);
+	set_text(object, "handler", state->handler);
+	set_text(object, "reason", state->reason);
+	set_text(object, "stderr", state->said);
 	json_object_set_new(object, "event", event != NULL ? event : json_null());
 	print_json(object);
 }

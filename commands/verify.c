@@ -16,6 +16,7 @@
 #include "moves.h"
 #include "secrets.h"
 #include "terminal.h"
+#include "text.h"
 
 enum { RINGS_MAX = 32 };
 
@@ -76,7 +77,7 @@ report(struct verifier *v, const char *what, const char *key, const char *why)
 	if (key != NULL && !v->verbose)
 		return;
 	if (v->line->json) {
-		print_json(json_pack("{s:s,s:b,s:s}", "event", what, "good", key != NULL,
+		print_json(json_pack("{s:o,s:b,s:s}", "event", text_json(what), "good", key != NULL,
 		    key != NULL ? "key" : "why", key != NULL ? key : why));
 		return;
 	}

@@ -6,9 +6,11 @@ them because PSAPI_* is what handlers inherit.
 """
 
 import errno
+import fcntl
 import json
 import os
 import pty
+import signal
 import subprocess
 import time
 from datetime import datetime, timezone
@@ -37,6 +39,12 @@ def body(second=0, npn="123456789", kind="producersync.npn.activated", **data):
 
 def updates(second=0, run_date="2025-07-24"):
     return body(second, None, "producersync.updates_available", runDate=run_date)
+
+
+def heed_signals():
+    """Whoever runs the tests in a background or under nohup ignores some; psapi would, too."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Desk:
@@ -128,7 +136,7 @@ class Desk:
         """psapi in the background; ended with the Desk at the latest."""
         child = subprocess.Popen([PSAPI, *arguments], env=self.environment(env), text=True,
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE)
+                                 stderr=subprocess.PIPE, preexec_fn=heed_signals)
         self.children.append(child)
         return child
 
@@ -159,6 +167,18 @@ class Desk:
         return output.decode(), child.wait()
 
     # ---- the spool ----
+
+    def is_locked(self):
+        with open(self.spool.path / "lock") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return False
+            except BlockingIOError:
+                return True
+
+    def wait_for_unlock(self):
+        """A child of a killed drain has the lock for a moment, between its fork and its exec."""
+        wait_for(lambda: not self.is_locked(), "nobody has the lock")
 
     def state(self, webhook_id):
         try:

@@ -45,21 +45,34 @@ def build(spool, events, new):
         path = f"{spool}/events/msg_{n:027}.json"
         with open(path, "w") as file:
             file.write(event(n))
-        os.utime(path, times=(old, old + n % 1000))
+        os.utime(path, times=(old, old + n / events * 1000))
         if n % (events // new) == 0 and n // (events // new) < new:
             os.link(path, f"{spool}/new/msg_{n:027}.json")
 
 
+# getrusage(2) counts what a process was before its exec, so something small must start it.
+METER = """
+import os, sys
+child = os.fork()
+if child == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+_, status, usage = os.wait4(child, 0)
+open(sys.argv[1], "w").write(f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrss}")
+"""
+
+
 def measure(arguments, spool, told):
-    """Exit status, seconds, MiB at most of one psapi."""
+    """Exit status, when it began, seconds, MiB at most of one psapi (8 or so are the meter's)."""
     environment = {"PATH": os.environ["PATH"], "PSAPI_SPOOL": str(spool), "PSAPI_TOLD": str(told),
                    "PSAPI_SECRET_FILE": str(spool.parent / "secret"),
                    "PSAPI_CONF": str(spool.parent / "conf")}
+    usage = spool.parent / "usage"
     begun = time.time()
-    child = subprocess.Popen([PSAPI, *arguments], env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    return child.returncode, begun, time.time() - begun, usage.ru_maxrss / 1024
+    subprocess.run([sys.executable, "-I", "-S", "-c", METER, usage, PSAPI, *arguments],
+                   env=environment, stdout=subprocess.DEVNULL, check=True)
+    seconds = time.time() - begun
+    status, kibibytes = map(int, usage.read_text().split())
+    return status, begun, seconds, kibibytes / 1024
 
 
 def run(directory, events, new):

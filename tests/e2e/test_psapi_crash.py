@@ -101,6 +101,7 @@ def assert_finished(desk):
     for webhook_id in desk.spool.names("state"):
         if "due_at" in (desk.state(webhook_id) or {}):
             desk.write_state(webhook_id, tries=1, due_in=-1)
+    desk.wait_for_unlock()
     desk.drain("-j", "2", expect=None)
     assert_order(desk)
     assert set(desk.lines()) == {"a1", "a2", "a3", "b1", "b2", "d1"}
@@ -178,12 +179,10 @@ def test_killed_at_random(lanes):
     again(lanes)
     for kills in range(1, 12):
         child = lanes.start("drain", "-j", "4")
-        while len(lanes.lines()) < 4 * kills:
-            # A child of the killed one may hold the lock for a moment, between fork and exec.
-            if child.poll() is not None:
-                child = lanes.start("drain", "-j", "4")
+        lanes.wait_for_lines(4 * kills)
         child.kill()
         child.wait()
+        lanes.wait_for_unlock()
     lanes.drain_silently("-j", "4")
     assert lanes.spool.names("new") == []
     mine = [i for i in lanes.lines() if i.startswith("x")]
@@ -243,20 +242,10 @@ def test_on_its_way_in(desk):
         desk.drain_silently()
         assert desk.lines() == ["other"], "and in its lane nobody overtakes it"
         child = desk.start("drain")
-        wait_for(lambda: child.poll() is not None or locks(desk), "drain has begun")
+        wait_for(lambda: child.poll() is not None or desk.is_locked(), "drain has begun")
     assert child.wait(30) == 0
     desk.drain_silently()
     assert desk.lines() == ["other", "arriving", "behind"]
-
-
-def locks(desk):
-    """Whether somebody holds the lock of the spool."""
-    with open(desk.spool.path / "lock") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-        except BlockingIOError:
-            return True
 
 
 def test_removed_by_a_script_of_the_users(desk):

@@ -56,6 +56,18 @@ def test_ends_itself_when_asked(desk):
     assert "no end within 1 s" in desk.state(webhook_id)["reason"], "late is late"
 
 
+def test_asks_all_of_them(desk):
+    """SIGTERM goes to the whole group: a child of the handler can tidy up as well."""
+    desk.handler("default", """
+        sh -c 'trap "echo tidy >>$PSAPI_TOLD/seen; exit" TERM; echo $$ >>"$PSAPI_TOLD/pids"
+               while :; do sleep 0.01; done' &
+        trap "" TERM
+        wait $!\n""")
+    (webhook_id,) = desk.deliver(signed())
+    desk.drain(env=TIMEOUT)
+    assert desk.lines() == ["tidy"]
+
+
 def test_forks_and_hangs(desk):
     """The whole group goes, those that do not heed SIGTERM as well."""
     desk.handler("default", """
@@ -94,6 +106,7 @@ def test_dies_with_its_drain(desk):
     desk.wait_for_lines(1)
     child.kill()
     wait_for(lambda: is_gone(pid), "the handler dies with drain")
+    desk.wait_for_unlock()
     desk.handler("default", NOTE)
     desk.drain_silently()
     assert desk.lines() == [webhook_id] * 2
@@ -208,6 +221,7 @@ def test_not_to_be_run(desk, how):
     done = desk.drain(expect=78)
     assert done.stderr.count("\n") == 1, done.stderr
     assert "handlers.d" in done.stderr or "/open" in done.stderr
+    assert "chmod +x" in done.stderr or how != "not executable"
     assert desk.lines() == []
     for webhook_id in ids:
         assert desk.where(webhook_id) == ["new", "events"]

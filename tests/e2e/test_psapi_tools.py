@@ -168,6 +168,17 @@ def test_text_from_outside_is_escaped(desk):
     assert desk.run("show", name).stdout == desk.run("show", webhook_id).stdout
 
 
+def test_long_texts_are_cut_not_lost(desk):
+    """A character of several bytes that is cut in half does not cost the whole line."""
+    long = event("é" * 200, npn="é" * 200, x="é" * 5000)
+    desk.handler("x", ":\n")
+    for webhook_id in desk.deliver(signed(long), signed(long, "é" * 150)):
+        desk.drain(expect=None)
+        (row,) = [r for r in desk.rows("list", "--all") if r["webhook_id"] == webhook_id]
+        assert row["type"] and row["npn"] and "no handler" in row["reason"]
+        assert desk.rows("show", webhook_id)[0]["event"]["data"]["x"] == "é" * 5000
+
+
 # ---- show ----
 
 def test_show(four):

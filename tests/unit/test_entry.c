@@ -10,6 +10,7 @@
 #include "entry.h"
 #include "spool.h"
 #include "state.h"
+#include "text.h"
 #include "times.h"
 
 #define B(text) text, sizeof(text) - 1
@@ -281,18 +282,25 @@ TEST(text_is_made_fit_for_json)
 {
 	char text[8];
 
-	state_copy_text(text, sizeof(text), B("abc"));
+	text_copy(text, sizeof(text), B("abc"));
 	assert_string_equal(text, "abc");
-	state_copy_text(text, sizeof(text), B("abcdefghij"));
+	text_copy(text, sizeof(text), B("abcdefghij"));
 	assert_string_equal(text, "abcdefg");
-	state_copy_text(text, sizeof(text), B("a\0b"));
+	text_copy(text, sizeof(text), B("a\0b"));
 	assert_string_equal(text, "a?b");
-	state_copy_text(text, sizeof(text), B("\xc3\xa9"));
+	text_copy(text, sizeof(text), B("\xc3\xa9"));
 	assert_string_equal(text, "\xc3\xa9");
-	state_copy_text(text, sizeof(text), B("a\xff" "b"));
+	text_copy(text, sizeof(text), B("a\xff" "b"));
 	assert_string_equal(text, "a?b");
-	state_copy_text(text, sizeof(text), B("abcdef\xc3\xa9")); /* cut in the middle of one */
+	text_copy(text, sizeof(text), B("abcdef\xc3\xa9")); /* cut in the middle of one */
 	assert_string_equal(text, "abcdef?");
+
+	json_t *string = text_json("\xc3\xa9\xc3");
+	assert_string_equal(json_string_value(string), "???");
+	json_decref(string);
+	string = text_json("\xc3\xa9");
+	assert_string_equal(json_string_value(string), "\xc3\xa9");
+	json_decref(string);
 }
 
 int
