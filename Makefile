@@ -4,7 +4,7 @@
 # make check-long the same under sanitizers, and analysers
 # make deps       what building and testing needs and is missing (apt-get; sudo if not root)
 #
-# SANITIZE=1 builds and tests with ASan and UBSan, in build/sanitize.
+# SANITIZE=1 builds and tests with ASan and UBSan, in build/sanitize; SANITIZE=thread with TSan.
 
 VERSION = 0.1.0
 CC ?= cc
@@ -18,7 +18,14 @@ LDFLAGS = -pie -Wl,-z,relro,-z,now
 ALL_CFLAGS = -std=c11 -pthread $(WARNINGS) $(WERROR) $(HARDENING) $(CFLAGS) $(SANITIZER)
 ALL_LDFLAGS = -pthread $(LDFLAGS) $(SANITIZER)
 
-ifdef SANITIZE
+ifeq ($(SANITIZE),thread)
+OUT = build/thread
+BIN = $(OUT)/
+OUT_BIN = $(OUT)
+SANITIZER = -fsanitize=thread -fno-omit-frame-pointer
+HARDENING = -fPIE
+CFLAGS = -O1 -g
+else ifdef SANITIZE
 OUT = build/sanitize
 BIN = $(OUT)/
 OUT_BIN = $(OUT)
@@ -69,7 +76,7 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev libcurl4-openssl-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-xdist spawn-fcgi strace procps \
-	util-linux $(TRUST_PACKAGES) \
+	util-linux jq $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
 	lighttpd-mod-openssl caddy
 # npm may come from elsewhere, and then conflicts with Debian's.
@@ -96,6 +103,10 @@ check-e2e: all
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
 		$(PYTHON) -m pytest -q -p no:cacheprovider -n 4 tests/e2e $(PYTEST_FLAGS)
 
+# A million events: 4 GiB of disk and some minutes.
+check-scale: all
+	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/psapi_scale.py
+
 check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long'
@@ -106,5 +117,5 @@ include tests/trust.mk
 clean:
 	rm -rf build psapi-fcgi psapi libpsapi.a
 
-.PHONY: all deps demo check check-unit check-e2e check-long clean
+.PHONY: all deps demo check check-unit check-e2e check-scale check-long clean
 -include $(wildcard $(OUT)/*.d $(OUT)/commands/*.d $(OUT)/tests/*.d)

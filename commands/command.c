@@ -177,6 +177,14 @@ command_find(struct command_line *line, const char *id, char name[SPOOL_NAME_SIZ
 }
 
 int
+command_recover(struct command_line *line)
+{
+	if (spool_recover(&line->spool) < 0)
+		return errno == EPERM || errno == EACCES ? EX_NOPERM : EX_IOERR;
+	return spool_sync(&line->spool, SPOOL_EVENTS) == 0 ? EX_OK : EX_IOERR;
+}
+
+int
 command_failed(struct command_line *line, enum spool_dir dir, const char *name)
 {
 	char why[1024];

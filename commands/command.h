@@ -92,6 +92,13 @@ int command_lock(struct command_line *line);
  */
 bool command_find(struct command_line *line, const char *id, char name[SPOOL_NAME_SIZE]);
 
+/*
+ * Finish what a crash or a power cut left half-done, so that what is in events/ is on
+ * the disk: whatever is then in new/ or failed/ and not in events/ is still on its way
+ * in. To be called under the lock. Returns EX_OK, or another exit status (said why).
+ */
+int command_recover(struct command_line *line);
+
 /* Say what move_explain() says of errno. Returns EX_NOPERM or EX_IOERR. */
 int command_failed(struct command_line *line, enum spool_dir dir, const char *name);
 

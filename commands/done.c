@@ -19,11 +19,11 @@ finish(struct command_line *line, const char *id)
 		log_line("%s: is neither in new/ nor in failed/: it was handled", id);
 		return EX_DATAERR;
 	}
-	/* Its record must be on the disk before the event leaves: else it could come again. */
-	if (move_link(spool, from, SPOOL_EVENTS, name) != 0)
-		return command_failed(line, from, name);
-	if (spool_sync(spool, SPOOL_EVENTS) != 0)
-		return EX_IOERR;
+	/* It leaves only what remembers it: else it would be taken for new when it comes again. */
+	if (!move_has(spool, SPOOL_EVENTS, name)) {
+		log_line("%s: is still arriving; try again", id);
+		return EX_TEMPFAIL;
+	}
 	return move_done(spool, name) == 0 ? EX_OK : command_failed(line, from, name);
 }
 
@@ -39,6 +39,8 @@ done_main(struct command_line *line, int argc, char **argv)
 	int status = command_open(line);
 	if (status == EX_OK)
 		status = command_lock(line);
+	if (status == EX_OK)
+		status = command_recover(line);
 	for (int i = optind, locked = status; i < argc && locked == EX_OK; i++) {
 		int result = finish(line, argv[i]);
 		status = result != EX_OK ? result : status;

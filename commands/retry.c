@@ -29,20 +29,25 @@ static int
 retry_listed(struct command_line *line, const struct listing *failed)
 {
 	int status = EX_OK;
-	size_t linked = 0;
+	size_t linked = 0, moved = 0;
 
-	for (; linked < listing_size(failed) && status == EX_OK; linked++)
-		status = link_back(line, listing_name(failed, linked));
-	if (status != EX_OK)
-		linked--;
-	if (linked == 0)
-		return status;
-	if (spool_sync(&line->spool, SPOOL_NEW) != 0)
+	for (; linked < listing_size(failed); linked++) {
+		const char *name = listing_name(failed, linked);
+		/* What is still arriving is the next call's. */
+		if (move_has(&line->spool, SPOOL_EVENTS, name) && (status = link_back(line, name)) != EX_OK)
+			break;
+	}
+	if (linked > 0 && spool_sync(&line->spool, SPOOL_NEW) != 0)
 		return EX_IOERR;
-	for (size_t i = 0; i < linked; i++)
-		if (move_drop(&line->spool, SPOOL_FAILED, listing_name(failed, i)) != 0)
-			return command_failed(line, SPOOL_FAILED, listing_name(failed, i));
-	printf("%zu back to new\n", linked);
+	for (size_t i = 0; i < linked; i++) {
+		const char *name = listing_name(failed, i);
+		if (!move_has(&line->spool, SPOOL_NEW, name))
+			continue;
+		if (move_drop(&line->spool, SPOOL_FAILED, name) != 0)
+			return command_failed(line, SPOOL_FAILED, name);
+		moved++;
+	}
+	printf("%zu back to new\n", moved);
 	return status;
 }
 
@@ -75,6 +80,10 @@ retry(struct command_line *line, const char *id)
 		        "it was handled; psapi replay handles it again");
 		return EX_DATAERR;
 	}
+	if (!move_has(&line->spool, SPOOL_EVENTS, name)) {
+		log_line("%s: is still arriving; try again", id);
+		return EX_TEMPFAIL;
+	}
 	int status = link_back(line, name);
 	if (status == EX_OK && move(&line->spool, SPOOL_FAILED, SPOOL_NEW, name) != 0)
 		status = command_failed(line, SPOOL_FAILED, name);
@@ -97,6 +106,8 @@ retry_main(struct command_line *line, int argc, char **argv)
 	int status = command_open(line);
 	if (status == EX_OK)
 		status = command_lock(line);
+	if (status == EX_OK)
+		status = command_recover(line);
 	if (status == EX_OK && all)
 		return retry_all(line);
 	for (int i = optind, locked = status; i < argc && locked == EX_OK; i++) {

@@ -4,7 +4,13 @@
 TRUST_PACKAGES = clang libclang-rt-dev libssl-dev
 
 # Within make check: samples.
-check-trust: check-faults fuzz
+check-trust: check-faults check-constant-time fuzz fuzz-fastcgi
+
+# Within make check-long: all of it, under sanitizers and analysers.
+check-trust-long: analyse
+	$(MAKE) check-faults FULL=1
+	$(MAKE) fuzz fuzz-fastcgi SECONDS=60
+	$(MAKE) check-race
 
 FAULTS = $(OUT)/tests/faults
 
@@ -47,3 +53,23 @@ fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 .PHONY: fuzz
 .SECONDARY:
 -include $(wildcard $(FUZZ)/*.d $(FUZZ)/tests/fuzz/*.d)
+
+# Broken FastCGI records, to the binary that was built with sanitizers.
+fuzz-fastcgi:
+	@$(MAKE) -s SANITIZE=1 all
+	@$(PYTHON) tests/fuzz/fuzz_fastcgi.py $(CURDIR)/build/sanitize/psapi-fcgi $(SECONDS)
+
+# ---- constant time ----
+
+check-constant-time: $(OUT)/verify.o
+	@tests/constant_time.sh $(OUT)/verify.o build/constant
+
+.PHONY: fuzz-fastcgi check-constant-time
+
+# ---- races: 64 clients, a rotating secret and log, the end under load ----
+
+check-race:
+	@$(MAKE) -s SANITIZE=thread all
+	@$(PYTHON) tests/race.py $(CURDIR)/build/thread/psapi-fcgi $(SECONDS)
+
+.PHONY: check-race check-trust-long

@@ -5,6 +5,7 @@ enables by itself and those that the shipped files tell the user to enable (`a2e
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from receiver import BINARY, ROOT, WEB_USER, Receiver
@@ -36,6 +37,10 @@ MAIN = """
     </Directory>
     %(modules)s
     Include psapi-vhost.conf
+    <IfModule mod_fcgid.c>
+        FcgidIPCDir %(dir)s/fcgid
+        FcgidProcessTableFile %(dir)s/fcgid_shm
+    </IfModule>
     # The tests come with little load: start with less than Debian does.
     <IfModule mpm_event_module>
         StartServers 1
@@ -92,7 +97,10 @@ class Apache(WebServer):
     def configure(self, port):
         directory = self.place.dir
         (directory / "www").mkdir(exist_ok=True)
-        (directory / "socks").mkdir(exist_ok=True)
+        for name in ("socks", "fcgid"):
+            (directory / name).mkdir(exist_ok=True)
+            if WEB_USER:
+                shutil.chown(directory / name, WEB_USER, WEB_USER)
         self.install("apache/psapi-vhost.conf", "psapi-vhost.conf", {
             "*:443": f"127.0.0.1:{port}", "psapi-proxy.conf\n</": f"{self.way}\n</",
             "/etc/ssl/certs/webhooks.example.com.pem": certificate() / "cert.pem",

@@ -1,5 +1,6 @@
 """list, show, retry, replay, done, verify, prune, help: the spool in the operator's hands."""
 
+import fcntl
 import json
 import os
 import re
@@ -225,7 +226,7 @@ def test_retry_all(desk):
     desk.drain(expect=1)
     assert desk.run("retry", "--all").stdout == "5 back to new\n"
     assert all(desk.where(webhook_id) == ["new", "events"] for webhook_id in ids)
-    assert desk.run("retry", "--all").stdout == ""
+    assert desk.run("retry", "--all").stdout == "0 back to new\n"
     desk.handler("default", NOTE)
     desk.drain_silently()
     assert desk.lines() == ids
@@ -306,6 +307,22 @@ def test_done_records_first(desk):
     desk.spool.file("events", webhook_id).unlink()
     desk.run("done", webhook_id)
     assert desk.where(webhook_id) == ["events"]
+
+
+@pytest.mark.parametrize("command", ["retry", "done"])
+def test_what_is_still_arriving(desk, command):
+    """Its writer holds a lock on the file until it is recorded: hands off, until then."""
+    desk.deliver(signed(b"odd", "odd"), signed(None, "good"))
+    directory, webhook_id = ("failed", "odd") if command == "retry" else ("new", "good")
+    desk.spool.file("events", webhook_id).unlink()
+    with open(desk.spool.file(directory, webhook_id)) as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        assert "arriving" in desk.run(command, webhook_id, expect=75).stderr
+        assert desk.run("retry", "--all").stdout == ("0" if command == "retry" else "1") + \
+            " back to new\n"
+    assert directory in desk.where(webhook_id) and "events" not in desk.where(webhook_id)
+    desk.run(command, webhook_id)
+    assert desk.where(webhook_id) == (["new", "events"] if command == "retry" else ["events"])
 
 
 @pytest.mark.parametrize("command", [["retry", "failed"], ["replay", "handled"], ["done", "failed"],

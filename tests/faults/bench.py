@@ -20,6 +20,7 @@ BIN = os.environ.get("PSAPI_BIN", TOP)
 OUT = os.environ.get("FAULTS_OUT", os.path.join(TOP, "build/plain/tests/faults"))
 SHIM = os.path.join(OUT, "shim.so")
 RECOVER = os.path.join(OUT, "recover")
+PSAPI = os.path.join(BIN, "psapi")
 BORROW = os.path.join(OUT, "borrow")
 CGI = os.path.join(BIN, "psapi-fcgi")
 FULL = os.environ.get("FULL") == "1"
@@ -125,6 +126,7 @@ class Bench:
         self.trace = os.path.join(self.path, "trace")
         self.body = os.path.join(self.path, "body")
         self.conf = os.path.join(self.path, "conf")
+        self.handled_log = os.path.join(self.path, "handled")
         self._write(self.secret, SECRET.encode() + b"\n", 0o640)
         self._write(self.conf, f"PSAPI_SPOOL={self.spool}\nPSAPI_SECRET_FILE={self.secret}\n"
                     "PSAPI_MIN_FREE=0\n".encode())
@@ -222,6 +224,13 @@ class Bench:
         elif wanted and self.queued(event) == wanted and not os.path.samefile(
                 self.at(wanted[0], event.name), self.at("events", event.name)):
             yield f"{event.name} in {wanted[0]}/ is not the file in events/"
+
+    def handled(self):
+        """The ids that a handler has seen."""
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.handled_log, encoding="ascii") as file:
+                return file.read().split()
+        return []
 
     def absent(self, event):
         return not self.queued(event) and event.name not in self.names("events")

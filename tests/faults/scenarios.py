@@ -6,7 +6,7 @@ the events that must survive it."""
 import dataclasses
 from collections.abc import Callable
 
-from bench import (BORROW, CGI, DOCTOR, GOOD, NOT_JSON, ODD, RECOVER, SECRET, Event,
+from bench import (BORROW, CGI, DOCTOR, GOOD, NOT_JSON, ODD, PSAPI, RECOVER, SECRET, Event,
                    record)
 
 EVENT = Event(GOOD, "new")
@@ -21,6 +21,7 @@ class Scenario:
     command: Callable = lambda bench: [CGI]
     sends: bool = True  # the command is the receiver, with the event as its request
     handled: bool = False  # the event was done before: it must never be queued again
+    holds: Callable = None  # of a command: complaints about (bench, whether it ran again untouched)
     there: tuple = ()  # events that were queued before, and must be afterwards
     succeeds: bool = False  # the command mends by itself what failed once
     without: str = ""  # what the system does not have, see shim.h
@@ -74,6 +75,78 @@ def borrow(bench):
     return [BORROW, bench.secret]
 
 
+# ---- commands of the operator: the same run again, untouched, must finish their work ----
+
+A, B, C = LOST
+
+
+def work(bench):
+    """Two events wait, one has failed; all are recorded."""
+    bench.empty()
+    for event in LOST:
+        bench.put(record(event), f"{event.queue}/{event.name}", f"events/{event.name}")
+
+
+def archive(bench):
+    """One is handled, one waits; both are old."""
+    bench.empty()
+    bench.put(record(A), f"events/{A.name}", age=200 * 86400)
+    bench.put(record(B), f"new/{B.name}", f"events/{B.name}", age=200 * 86400)
+
+
+def psapi(*arguments):
+    return lambda bench: [PSAPI, *arguments]
+
+
+def drain(bench):
+    return [PSAPI, "drain", "--", "/bin/sh", "-c",
+            f'echo "$PSAPI_WEBHOOK_ID" >> {bench.handled_log}']
+
+
+def recorded(bench, *events):
+    for event in events:
+        if event.name not in bench.names("events"):
+            yield f"{event.name} is lost from events/"
+
+
+def after_drain(bench, again):
+    yield from recorded(bench, *LOST)
+    for event in A, B:
+        if not bench.queued(event) and event.webhook_id not in bench.handled():
+            yield f"{event.name} is in no queue, and was not handled"
+        # What failed meanwhile waits for its next try: a minute.
+        if again and bench.queued(event) and event.name not in bench.names("state"):
+            yield f"{event.name} still waits, and nothing says why"
+    if C.name not in bench.names("failed"):
+        yield f"{C.name} is lost from failed/"
+
+
+def after_retry(bench, again):
+    yield from recorded(bench, C)
+    if not bench.queued(C):
+        yield f"{C.name} is in no queue"
+    if again and bench.queued(C) != ["new"]:
+        yield f"{C.name} is in {bench.queued(C)}"
+
+
+def after_done(bench, again):
+    yield from recorded(bench, A)
+    if again and bench.queued(A):
+        yield f"{A.name} is in {bench.queued(A)}"
+
+
+def after_replay(bench, again):
+    yield from recorded(bench, A, B)
+    if bench.queued(B) != ["new"] or (again and bench.queued(A) != ["new"]):
+        yield f"queued: {A.name} in {bench.queued(A)}, {B.name} in {bench.queued(B)}"
+
+
+def after_prune(bench, again):
+    yield from recorded(bench, B)
+    if bench.queued(B) != ["new"] or (again and A.name in bench.names("events")):
+        yield f"{B.name} in {bench.queued(B)}, events/ has {bench.names('events')}"
+
+
 SCENARIOS = [
     Scenario("first event ever", nothing),
     Scenario("event", empty),
@@ -90,4 +163,11 @@ SCENARIOS = [
     Scenario("duplicate of what is done", handled, handled=True),
     Scenario("secrets", two_secrets, command=borrow, sends=False, succeeds=True),
     Scenario("recovery", unrecorded, command=recover, sends=False, there=LOST),
+    Scenario("drain", work, command=drain, sends=False, holds=after_drain),
+    Scenario("retry", work, command=psapi("retry", "--all"), sends=False, holds=after_retry),
+    Scenario("done", work, command=psapi("done", "msg_a"), sends=False, holds=after_done),
+    Scenario("replay", archive, command=psapi("replay", "msg_a"), sends=False,
+             holds=after_replay),
+    Scenario("prune", archive, command=psapi("prune", "--older-than", "90d"), sends=False,
+             holds=after_prune),
 ]

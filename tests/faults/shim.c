@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -61,6 +62,13 @@ setting(const char *name, const char *fallback)
 	return value != NULL ? value : fallback;
 }
 
+/* Children are none of the plan, nor what they run. */
+static void
+forked(void)
+{
+	ready = false;
+}
+
 static void __attribute__((constructor))
 start(void)
 {
@@ -77,6 +85,8 @@ start(void)
 	shim_trace = shim_open_for_append(getenv("FAULT_TRACE"));
 	shim_log = shim_open_for_append(getenv("FAULT_LOG"));
 	oplog_start();
+	unsetenv("LD_PRELOAD");
+	pthread_atfork(NULL, NULL, forked);
 	ready = true;
 }
 

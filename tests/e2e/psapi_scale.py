@@ -1,0 +1,105 @@
+#!/usr/bin/python3
+"""How much memory and time psapi takes on a large spool. Exit status 1 if it is too much.
+
+  psapi_scale.py [--events 1000000] [--new 100000] [--dir /tmp]
+
+Builds a spool with that many events in events/, of which so many wait in new/, and runs drain (up to
+its first handler), list, list --all, prune and verify on it. The limits are 200 MiB for each, and 10 s
+to the first handler. A million files take 4 GiB of an ext4, some minutes, and are removed at the end.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from receiver import BINARY
+from sender import SECRET, signature
+
+PSAPI = BINARY.parent / "psapi"
+MEMORY_MIB = 200
+FIRST_HANDLER_S = 10
+STOP = 'date +%s.%N >"$PSAPI_TOLD"; kill -TERM $PPID'     # the first handler: one is enough
+
+
+def event(n):
+    """The text of an event's file. 9,000 producers, some of whose events come out of order."""
+    at = f"2025-07-{n % 28 + 1:02}T{n // 3600 % 24:02}:{n // 60 % 60:02}:{n % 60:02}.000Z"
+    body = ('{"data":{"activatedAt":"%s","npn":"%d"},"id":"whe_%d","timestamp":"%s",'
+            '"type":"producersync.npn.activated"}' % (at, 1000000 + n % 9000, n, at))
+    sign = signature(SECRET, f"msg_{n:027}", 1753397465, body.encode()).decode()
+    return ('{"webhook_id":"msg_%027d","webhook_timestamp":"1753397465","webhook_signature":"%s",'
+            '"received_at":"2025-07-24T22:51:05.391Z","event":\n%s\n}\n' % (n, sign, body))
+
+
+def build(spool, events, new):
+    """A spool as the receiver leaves it, only quicker."""
+    for name in ("new", "events", "failed", "state", "hold", "tmp"):
+        (spool / name).mkdir(mode=0o770)
+    old = time.time() - 100 * 86400
+    for n in range(events):
+        path = f"{spool}/events/msg_{n:027}.json"
+        with open(path, "w") as file:
+            file.write(event(n))
+        os.utime(path, times=(old, old + n % 1000))
+        if n % (events // new) == 0 and n // (events // new) < new:
+            os.link(path, f"{spool}/new/msg_{n:027}.json")
+
+
+def measure(arguments, spool, told):
+    """Exit status, seconds, MiB at most of one psapi."""
+    environment = {"PATH": os.environ["PATH"], "PSAPI_SPOOL": str(spool), "PSAPI_TOLD": str(told),
+                   "PSAPI_SECRET_FILE": str(spool.parent / "secret"),
+                   "PSAPI_CONF": str(spool.parent / "conf")}
+    begun = time.time()
+    child = subprocess.Popen([PSAPI, *arguments], env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return child.returncode, begun, time.time() - begun, usage.ru_maxrss / 1024
+
+
+def run(directory, events, new):
+    """Rows: what, seconds, MiB, whether it is within the limits."""
+    work = Path(tempfile.mkdtemp(prefix="psapi-scale-", dir=directory))
+    try:
+        (work / "conf").write_text("")
+        (work / "secret").write_text(SECRET + "\n")
+        (work / "secret").chmod(0o600)
+        spool, told = work / "spool", work / "told"
+        spool.mkdir()
+        build(spool, events, new)
+        status, begun, _, memory = measure(["drain", "--", "sh", "-c", STOP], spool, told)
+        first = float(told.read_text()) - begun
+        yield "drain, to its first handler", first, memory, \
+            status == 0 and first <= FIRST_HANDLER_S and memory <= MEMORY_MIB
+        for arguments in (["list"], ["list", "--all"], ["list", "--all", "--json"],
+                          ["verify", "--all"], ["prune", "--older-than", "90d"]):
+            status, _, seconds, memory = measure(arguments, spool, told)
+            yield " ".join(arguments), seconds, memory, status == 0 and memory <= MEMORY_MIB
+        # The handled one was let go: of the events, those alone are left that wait.
+        left = len(os.listdir(spool / "events"))
+        yield f"left after prune: {left}", 0, 0, left == len(os.listdir(spool / "new")) == new - 1
+    finally:
+        shutil.rmtree(work)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--new", type=int, default=100_000)
+    parser.add_argument("--dir", default=os.environ.get("TMPDIR", "/tmp"))
+    arguments = parser.parse_args()
+    good = True
+    print(f"{arguments.events} in events/, {arguments.new} in new/")
+    for what, seconds, memory, within in run(arguments.dir, arguments.events, arguments.new):
+        print(f"{what:32} {seconds:8.2f} s {memory:8.1f} MiB {'' if within else '  TOO MUCH'}", flush=True)
+        good &= within
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

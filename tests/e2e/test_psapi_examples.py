@@ -1,0 +1,278 @@
+"""What people copy: the handlers in handlers/, the crontab and the systemd units in cron/."""
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from psapi_command import PSAPI, Desk, body, updates
+from receiver import ROOT
+from sender import event, signed
+
+
+@pytest.fixture
+def desk(place):
+    desk = Desk(place)
+    desk.home = place.dir / "home"
+    desk.home.mkdir()
+    place.settings["HOME"] = desk.home
+    yield desk
+    desk.close()
+
+
+def install(desk, example, name):
+    """As the example's first comment says."""
+    text = (ROOT / "handlers" / example).read_text()
+    assert f"install -m 755 handlers/{example} /etc/psapi/handlers.d/{name}\n" in text
+    subprocess.run(["install", "-m", "755", ROOT / "handlers" / example, desk.handlers / name],
+                   check=True)
+
+
+class Api:
+    """An HTTP server of the test's own. answer(method, path, body) -> (status, JSON)."""
+
+    def __init__(self, answer):
+        self.requests = requests = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                length = int(self.headers.get("content-length", 0))
+                body = self.rfile.read(length).decode()
+                requests.append((self.command, self.path, dict(self.headers), body))
+                status, reply = answer(self.command, self.path, body)
+                data = json.dumps(reply).encode()
+                self.send_response(status)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_POST = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+# ---- mail ----
+
+def test_mail(desk):
+    """To a mail server's command that keeps what it gets."""
+    install(desk, "mail", "default")
+    sendmail = desk.place.dir / "sendmail"
+    sendmail.write_text('#!/bin/sh\necho "$@" >"$PSAPI_TOLD/arguments"; cat >"$PSAPI_TOLD/mail"\n')
+    sendmail.chmod(0o755)
+    environment = {"PSAPI_SENDMAIL": str(sendmail), "PSAPI_MAIL_TO": "ops@example.com"}
+    (webhook_id,) = desk.deliver(signed(body(5)))
+    assert desk.drain(env=environment).stdout == ""
+    head, text = (desk.told / "mail").read_text().split("\n\n", 1)
+    assert desk.lines("arguments") == ["-i -t"]
+    assert "To: ops@example.com" in head.splitlines()
+    assert "Subject: ProducerSync: producersync.npn.activated 123456789" in head.splitlines()
+    assert webhook_id in text and body(5).decode() in text
+
+
+def test_mail_headers_are_ours(desk):
+    install(desk, "mail", "default")
+    evil = b'{"type":"x\\nBcc: all@example.com\\n\\nhello","data":{"npn":"1\\r\\nX: y"}}'
+    sendmail = desk.place.dir / "sendmail"
+    sendmail.write_text('#!/bin/sh\ncat >"$PSAPI_TOLD/mail"\n')
+    sendmail.chmod(0o755)
+    desk.deliver(signed(evil))
+    desk.drain(env={"PSAPI_SENDMAIL": str(sendmail)})
+    head = (desk.told / "mail").read_text().split("\n\n", 1)[0]
+    assert [line.split(":")[0] for line in head.splitlines()] == ["To", "Subject", "Content-Type"]
+
+
+def test_mail_server_is_down(desk):
+    install(desk, "mail", "default")
+    (webhook_id,) = desk.deliver(signed())
+    desk.drain(env={"PSAPI_SENDMAIL": "/nowhere/sendmail"})
+    assert desk.where(webhook_id) == ["new", "events", "state"]
+
+
+# ---- CSV ----
+
+def test_npn_to_csv(desk):
+    install(desk, "npn-to-csv", "producersync.npn")
+    desk.deliver(signed(body(1, "111"), "a"), signed(body(3, "111", "producersync.npn.deactivated"), "c"),
+                 signed(body(2, "222"), "b"))
+    desk.drain_silently()
+    expected = ["2025-07-25T00:00:01.000Z,111,activated,a", "2025-07-25T00:00:02.000Z,222,activated,b",
+                "2025-07-25T00:00:03.000Z,111,deactivated,c"]
+    assert (desk.home / "npns.csv").read_text().splitlines() == expected
+    assert desk.run("replay", "--type", "producersync.npn").stdout == "3 back to new\n"
+    desk.drain_silently("-j", "3")
+    assert (desk.home / "npns.csv").read_text().splitlines() == expected, "again makes no new line"
+
+
+def test_npn_to_csv_elsewhere(desk):
+    install(desk, "npn-to-csv", "producersync.npn")
+    (webhook_id,) = desk.deliver(signed())
+    desk.drain_silently()
+    os.rename(desk.home / "npns.csv", desk.home / "was")
+    desk.run("replay", webhook_id)
+    assert desk.drain(env={"PSAPI_CSV": "/nowhere/npns.csv"}).returncode == 0
+    assert desk.where(webhook_id) == ["new", "events", "state"], "no room is a reason to wait"
+
+
+# ---- chat ----
+
+@pytest.fixture
+def chat(desk):
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    install(desk, "chat", "producersync")
+    desk.url_file = desk.place.dir / "chat-url"
+    desk.place.settings["PSAPI_CHAT_URL_FILE"] = desk.url_file
+    return desk
+
+
+def test_chat(chat):
+    with Api(lambda *_: (200, {})) as api:
+        chat.url_file.write_text(f"{api.url}/hook/secret\n")
+        chat.deliver(signed(body(1, "7")), signed(body(2, "7", "producersync.npn.deactivated")),
+                     signed(updates(3)), signed(event("producersync.new_kind", x=1)))
+        chat.drain_silently()
+    texts = [json.loads(body)["text"] for _, path, _, body in api.requests if path == "/hook/secret"]
+    assert sorted(texts) == sorted([
+        "ProducerSync: NPN 7 joined the monitored population",
+        "ProducerSync: NPN 7 left the monitored population",
+        "ProducerSync: updates of 2025-07-24 are available",
+        "ProducerSync: event producersync.new_kind"])
+
+
+@pytest.mark.parametrize("status", [500, 404])
+def test_chat_is_down(chat, status):
+    with Api(lambda *_: (status, {})) as api:
+        chat.url_file.write_text(api.url)
+        (webhook_id,) = chat.deliver(signed())
+        chat.drain_silently()
+    assert chat.where(webhook_id) == ["new", "events", "state"]
+    assert str(status) in chat.state(webhook_id)["stderr"]
+
+
+# ---- updates-available ----
+
+@pytest.fixture
+def fetcher(desk):
+    for program in ("curl", "jq"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    install(desk, "updates-available", "producersync.updates_available")
+    login = desk.place.dir / "api-login"
+    login.write_text('data-urlencode = "client_id=me"\ndata-urlencode = "client_secret=s&cret"\n')
+    login.chmod(0o600)
+    desk.place.settings |= {"PSAPI_API_LOGIN": login, "PSAPI_COLLECTIONS": "licenses entities"}
+    return desk
+
+
+def agentsync(url, pages=3):
+    """The API as documented: a token, pages that point to the next one, an end without records."""
+    def answer(method, path, body):
+        parts = urlsplit(path)
+        query = parse_qs(parts.query)
+        if parts.path == "/oauth2/token":
+            good = method == "POST" and parse_qs(body) == {
+                "grant_type": ["client_credentials"], "client_id": ["me"], "client_secret": ["s&cret"]}
+            return (200, {"access_token": "t0ken", "token_type": "Bearer"}) if good else (401, {})
+        if query.get("updatedSince") != ["2025-07-24"]:
+            return 400, {}
+        collection = parts.path.removeprefix("/v2/")
+        page = int(query.get("continuationToken", ["1"])[0])
+        if collection == "entities":
+            return 200, {"links": {}}
+        following = page + 1 if page < pages else 0
+        return 200, {"embedded": {collection: [{"id": f"{page}-{n}"} for n in range(2)]},
+                     "links": {"next": {"href": f"{url()}{parts.path}?updatedSince=2025-07-24"
+                                                f"&continuationToken={following}"}}}
+    return answer
+
+
+def test_updates_available(fetcher):
+    with Api(agentsync(lambda: api.url)) as api:
+        fetcher.place.settings |= {"PSAPI_AUTH_URL": api.url, "PSAPI_API_URL": api.url}
+        (webhook_id,) = fetcher.deliver(signed(updates(0, "2025-07-24")))
+        fetcher.drain_silently()
+    assert fetcher.where(webhook_id) == ["events"]
+    folder = fetcher.home / "updates" / "2025-07-24"
+    assert sorted(os.listdir(folder)) == ["entities.jsonl", "licenses.jsonl"]
+    records = [json.loads(line)["id"] for line in (folder / "licenses.jsonl").read_text().splitlines()]
+    assert records == ["1-0", "1-1", "2-0", "2-1", "3-0", "3-1"]
+    assert (folder / "entities.jsonl").read_text() == ""
+    for method, path, headers, _ in api.requests[1:]:
+        assert method == "GET" and headers["Authorization"] == "Bearer t0ken", path
+        assert parse_qs(urlsplit(path).query)["updatedSince"] == ["2025-07-24"]
+
+
+def test_updates_available_fails(fetcher):
+    """Whatever goes wrong is tried again later, from the beginning; nothing half-fetched is left."""
+    with Api(lambda *_: (403, {})) as api:
+        fetcher.place.settings |= {"PSAPI_AUTH_URL": api.url, "PSAPI_API_URL": api.url}
+        (webhook_id,) = fetcher.deliver(signed(updates(0, "2025-07-24")))
+        fetcher.drain_silently()
+    assert "no token" in fetcher.state(webhook_id)["stderr"]
+    assert fetcher.where(webhook_id) == ["new", "events", "state"]
+
+
+def test_token_goes_nowhere_else(fetcher):
+    with Api(agentsync(lambda: "http://127.0.0.1:9/evil")) as api:
+        fetcher.place.settings |= {"PSAPI_AUTH_URL": api.url, "PSAPI_API_URL": api.url}
+        (webhook_id,) = fetcher.deliver(signed(updates(0, "2025-07-24")))
+        fetcher.drain_silently()
+    assert "somewhere else" in fetcher.state(webhook_id)["stderr"]
+    assert not (fetcher.home / "updates" / "2025-07-24" / "licenses.jsonl").exists()
+
+
+# ---- cron/ ----
+
+def test_crontab(desk):
+    """Its commands, as cron runs them: sh, a bare environment, mailed if anything is printed."""
+    lines = [line for line in (ROOT / "cron" / "psapi.cron").read_text().splitlines()
+             if line and not line.startswith("#")]
+    settings = dict(line.split("=", 1) for line in lines if "=" in line.split()[0])
+    jobs = [line.split(None, 6) for line in lines if "=" not in line.split()[0]]
+    assert [(job[:5], job[5]) for job in jobs] == [(list("*****"), "psapi"),
+                                                   ("17 4 * * *".split(), "psapi")]
+    assert "/usr/local/bin" in settings["PATH"] and "MAILTO" in settings
+    desk.handler("default", ":\n")
+    (webhook_id,) = desk.deliver(signed())
+    for job in jobs:
+        environment = {k: str(v) for k, v in desk.place.settings.items()} | {
+            "PATH": f"{PSAPI.parent}:{settings['PATH']}", "HOME": str(desk.home), "LOGNAME": "psapi"}
+        done = subprocess.run(["/bin/sh", "-c", job[6]], env=environment, text=True,
+                              stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert desk.where(webhook_id) == ["events"]
+
+
+def test_systemd_units(tmp_path):
+    """systemd has nothing against them."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    for unit in (ROOT / "cron").glob("psapi-drain.*"):
+        text = unit.read_text().replace("/usr/local/bin/psapi", str(PSAPI))
+        (tmp_path / unit.name).write_text(text.replace("User=psapi", "User=root"))
+    done = subprocess.run(["systemd-analyze", "verify", *sorted(tmp_path.iterdir())], text=True,
+                          capture_output=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    path_unit = (ROOT / "cron" / "psapi-drain.path").read_text()
+    assert "\nPathChanged=/var/spool/psapi/new\n" in path_unit
+    assert "\nDirectoryNotEmpty" not in path_unit
+    assert "StartLimitIntervalSec=0" in (ROOT / "cron" / "psapi-drain.service").read_text()
