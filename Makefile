@@ -79,7 +79,8 @@ CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-xdist spawn-fcgi st
 	util-linux jq $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
 	lighttpd-mod-openssl caddy
-LONG_PACKAGES = valgrind clang-tidy cppcheck shellcheck
+# npm may come from elsewhere, and then conflicts with Debian's.
+LONG_PACKAGES = valgrind clang-tidy cppcheck shellcheck $(if $(shell command -v npm),,nodejs npm)
 
 deps:
 	@tools/deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(CHECK_PACKAGES)
