@@ -11,6 +11,7 @@ may connect to the socket. The run goes on with a new process, and says how ofte
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import struct
@@ -178,6 +179,14 @@ class Receiver:
             return file.read()[-4000:]
 
 
+def known_leaks(said):
+    """libfcgi loses the two parts of an empty table, 24 bytes each, for each GET_VALUES record that
+    is malformed. A request that we forgot to finish would be streams, and larger."""
+    leaks = re.findall(r"leak of (\d+) byte\(s\) in (\d+) object.*\n.*\n.*/(libfcgi)\.so", said)
+    return bool(leaks) and len(leaks) == said.count("leak of ") and "ERROR: AddressSanitizer" not in \
+        said and all(int(size) == 24 * int(count) for size, count, _ in leaks)
+
+
 def wait(condition, seconds, complaint):
     end = time.monotonic() + seconds
     while not condition():
@@ -254,7 +263,7 @@ def main():
             sys.exit(f"{receiver.threads()} threads of {threads} are left")
         receiver.process.send_signal(signal.SIGTERM)
         code = receiver.process.wait(10)
-        if code != 0 or "Sanitizer" in receiver.said() or "runtime error" in receiver.said():
+        if (code != 0 and not known_leaks(receiver.said())) or "runtime error" in receiver.said():
             sys.exit(f"ended with {code}: {receiver.said()}")
         print(f"fuzz fastcgi: {count} broken connections, {known} ended in libfcgi as known, "
               "no other failure")
