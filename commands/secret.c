@@ -63,8 +63,9 @@ ask(char *text, size_t size)
 		sigaction(signals[i], &action, &before[i]);
 	hidden = shown;
 	hidden.c_lflag &= ~(tcflag_t)ECHO;
-	fputs("Signing secret (whsec_..., from the endpoint's page; it is not shown): ", stderr);
+	/* In this order: what is typed once the question shows is neither shown nor lost. */
 	tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
+	fputs("Signing secret (whsec_..., from the endpoint's page; it is not shown): ", stderr);
 	ssize_t n = read_line(text, size);
 	tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
 	fputc('\n', stderr);

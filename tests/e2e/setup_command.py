@@ -3,8 +3,11 @@
 import http.server
 import os
 import pty
+import select
+import signal
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,8 +33,13 @@ def psapi_on_a_terminal(place, *arguments, typed=b"", after=b": ", **settings):
         os.execve(PSAPI, [str(PSAPI), *map(str, arguments)],
                   {"TERM": "xterm"} | place.environment(**settings))
     screen, pending = b"", typed
+    deadline = time.monotonic() + 60 * SLOWER
     try:
         while True:
+            left = max(0, deadline - time.monotonic())
+            if not select.select([terminal], [], [], left)[0]:
+                os.kill(pid, signal.SIGKILL)
+                raise AssertionError(f"not ended within {60 * SLOWER} s: {screen}")
             try:
                 more = os.read(terminal, 4096)
             except OSError:     # EIO: the other side is gone
