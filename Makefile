@@ -75,7 +75,7 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 # What building, the demo and the tests run with, on a bare Debian.
 BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev libcurl4-openssl-dev
 DEMO_PACKAGES = nginx curl openssl python3
-CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-xdist spawn-fcgi strace procps \
+CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
 	util-linux jq $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
 	lighttpd-mod-openssl caddy
@@ -101,7 +101,7 @@ check-unit: $(UNIT_TESTS)
 
 check-e2e: all
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
-		$(PYTHON) -m pytest -q -p no:cacheprovider -n 4 tests/e2e $(PYTEST_FLAGS)
+		$(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --timeout 300 tests/e2e $(PYTEST_FLAGS)
 
 # A million events: 4 GiB of disk and some minutes.
 check-scale: all

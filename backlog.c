@@ -70,10 +70,7 @@ due_at(struct backlog *b, const char *name, const struct entry *entry)
 		b->arriving = true;
 		return INT64_MAX;
 	}
-	/* A state that says "failed" is of an event that was moved back by hand. */
-	if (!state_read(b->spool, name, &state) || state.failed_at != 0)
-		return 0;
-	return state.due_at;
+	return state_read(b->spool, name, &state) ? state.due_at : 0;
 }
 
 static int

@@ -299,16 +299,11 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 {
 	struct drain d = {
 		.spool = spool, .options = options, .progress = isatty(STDERR_FILENO) && !options->verbose};
-	char *path = realpath(spool->path, NULL);
 	int lock = lock_take(spool, false);
 
-	if (lock < 0) {
-		free(path);
-		if (errno == EWOULDBLOCK)
-			return EX_OK;
-		log_line("%s/%s: %s", spool->path, LOCK_FILE, strerror(errno));
-		return EX_CANTCREAT;
-	}
+	if (lock < 0)
+		return errno == EWOULDBLOCK ? EX_OK : lock_failed(spool);
+	char *path = realpath(spool->path, NULL);
 	d.context = (struct job_context){config, spool, path, options->command, clock, options->verbose};
 	d.jobs = calloc((size_t)options->jobs, sizeof(*d.jobs));
 	if (path != NULL && d.jobs != NULL && backlog_open(&d.backlog, spool, clock, is_interrupted) == 0) {

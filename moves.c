@@ -13,9 +13,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
 
+#include "log.h"
 #include "state.h"
 
 int
@@ -86,24 +87,48 @@ user_name(uid_t uid, char *buffer, size_t size)
 }
 
 void
+owner_explain(const struct stat *st, const char *what, int error, char *why, size_t size)
+{
+	char user[64];
+
+	snprintf(why, size, "%s: %s: it is %s's; run it as that user: sudo -u %s psapi ...", what,
+	    strerror(error), user_name(st->st_uid, user, sizeof(user)), user);
+}
+
+void
 move_explain(struct spool *spool, enum spool_dir dir, const char *name, char *why, size_t size)
 {
-	const char *directory = spool_dir_names[dir];
-	char user[64];
+	char what[4096];
 	struct stat st;
 	int error = errno;
 
+	snprintf(what, sizeof(what), "%s/%s/%s", spool->path, spool_dir_names[dir], name);
 	/* The file's owner, or for a file that cannot be looked at, the directory's. */
 	bool found = fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
 	    fstat(spool->dir[dir], &st) == 0;
 	if ((error == EPERM || error == EACCES) && found && st.st_uid != geteuid())
-		snprintf(why, size, "%s/%s/%s: %s: it is %s's; run it as that user: sudo -u %s psapi ...",
-		    spool->path, directory, name, strerror(error),
-		    user_name(st.st_uid, user, sizeof(user)), user);
+		owner_explain(&st, what, error, why, size);
 	else
-		snprintf(why, size, "%s/%s/%s: %s%s", spool->path, directory, name, strerror(error),
+		snprintf(why, size, "%s: %s%s", what, strerror(error),
 		    error == ENOSPC || error == EDQUOT ? ": make room on its file system" :
 		    error == EROFS ? ": mount its file system writable" :
 		                     "");
 	errno = error;
+}
+
+int
+lock_failed(struct spool *spool)
+{
+	char why[4200], what[4096];
+	struct stat st;
+	int error = errno;
+
+	snprintf(what, sizeof(what), "%s/%s", spool->path, LOCK_FILE);
+	if ((error == EPERM || error == EACCES) && fstat(spool->root, &st) == 0 &&
+	    st.st_uid != geteuid())
+		owner_explain(&st, what, error, why, sizeof(why));
+	else
+		snprintf(why, sizeof(why), "%s: %s", what, strerror(error));
+	log_line("%s", why);
+	return error == EPERM || error == EACCES ? EX_NOPERM : EX_CANTCREAT;
 }

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/stat.h>
 
 #include "spool.h"
 
@@ -18,6 +19,9 @@
  * holds it until it is closed, or -1 with errno; EWOULDBLOCK: another has it.
  */
 int lock_take(struct spool *spool, bool wait);
+
+/* Log errno of lock_take(), and as whom to run it. Returns EX_NOPERM or EX_CANTCREAT. */
+int lock_failed(struct spool *spool);
 
 /* Whether directory dir has the name; true as well if that cannot be found out. */
 bool move_has(struct spool *spool, enum spool_dir dir, const char *name);
@@ -48,5 +52,8 @@ int move_done(struct spool *spool, const char *name);
  */
 void move_explain(struct spool *spool, enum spool_dir dir, const char *name, char *why,
     size_t size);
+
+/* Explain that error was for want of being the owner of what: as whom to run it, in one line. */
+void owner_explain(const struct stat *st, const char *what, int error, char *why, size_t size);
 
 #endif

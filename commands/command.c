@@ -107,6 +107,23 @@ command_configure(struct command_line *line)
 	return EX_OK;
 }
 
+/* Say why the spool cannot be opened. Returns an exit status. */
+static int
+refuse_spool(struct command_line *line, const char *why, int error)
+{
+	char text[4200];
+	struct stat st;
+
+	if (error == EACCES && stat(line->config.spool, &st) == 0 && st.st_uid != geteuid()) {
+		owner_explain(&st, line->config.spool, error, text, sizeof(text));
+		log_line("%s", text);
+		return EX_NOPERM;
+	}
+	log_line("%s%s", why,
+	    error == ENOENT ? "; the receiver makes it when it starts, and --spool names another" : "");
+	return error == EACCES ? EX_NOPERM : EX_NOINPUT;
+}
+
 int
 command_open(struct command_line *line)
 {
@@ -116,12 +133,9 @@ command_open(struct command_line *line)
 	if (status != EX_OK)
 		return status;
 	/* Not made here: what root makes in passing, the receiver could not write. */
-	if (spool_open(&line->spool, line->config.spool, false, why, sizeof(why)) != 0) {
-		int error = errno;
-		log_line("%s%s", why,
-		    error == ENOENT ? "; the receiver makes it when it starts, and --spool names another" : "");
-		return error == EACCES ? EX_NOPERM : EX_NOINPUT;
-	}
+	errno = 0;
+	if (spool_open(&line->spool, line->config.spool, false, why, sizeof(why)) != 0)
+		return refuse_spool(line, why, errno);
 	line->opened = true;
 	return EX_OK;
 }
@@ -148,8 +162,7 @@ command_lock(struct command_line *line)
 	}
 	if (lock >= 0)
 		return EX_OK; /* the descriptor is kept */
-	log_line("%s/%s: %s", line->config.spool, LOCK_FILE, strerror(errno));
-	return errno == EACCES ? EX_NOPERM : EX_CANTCREAT;
+	return lock_failed(&line->spool);
 }
 
 static bool

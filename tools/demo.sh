@@ -1,7 +1,7 @@
 #!/bin/sh
 # make demo: the whole way of an event, on loopback and in a directory of its own that is
 # removed at the end: a private nginx with the shipped snippet, the receiver, signed example
-# events, a forgery and a duplicate, the replies, the spool, and a cron script's three lines.
+# events, a forgery and a duplicate, the replies, the spool, and psapi drain.
 #
 # The sender's part is played by openssl and curl.
 set -eu
@@ -121,10 +121,11 @@ cat "$dir/spool/new/msg_activated.json"
 say '   spool/attempts.jsonl'
 cat "$dir/spool/attempts.jsonl"
 
-say '5. A cron script: handle each file, and remove it from new/'
-for f in "$dir"/spool/new/*.json; do
-	echo "handling ${f##*/}" && rm "$f"
-done
+say '5. What cron does: psapi drain, with a command for a handler'
+"$here/psapi" -f "$dir/psapi.conf" list
+# shellcheck disable=SC2016 # the handler's shell expands them
+"$here/psapi" -f "$dir/psapi.conf" drain -- /bin/sh -c \
+	'echo "handled $PSAPI_EVENT_TYPE ${PSAPI_NPN:+npn $PSAPI_NPN}${PSAPI_RUN_DATE:+of $PSAPI_RUN_DATE} (${1##*/})"' sh
 echo "left in new/: $(find "$dir/spool/new" -type f | wc -l), remembered in events/: $(find "$dir/spool/events" -type f | wc -l)"
 
 say '6. Delivered once more: it is still a duplicate'

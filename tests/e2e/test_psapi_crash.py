@@ -6,6 +6,7 @@ it meets none. Afterwards a run without faults must find everything that is left
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -13,7 +14,7 @@ import threading
 import pytest
 
 import strace
-from psapi_command import NOTE, Desk, body, updates
+from psapi_command import NOTE, PSAPI, Desk, body, updates
 from receiver import SANITIZED, wait_for
 from sender import signed
 
@@ -168,6 +169,47 @@ def test_tools_killed_at_any_call(lanes, command, call):
         again(lanes)
         lanes.drain(expect=1)
     assert where == (["events"] if command == "done" else ["new", "events"])
+
+
+def changes(desk, *arguments):
+    """What psapi does to the directories, in order: ("link", from, to), ("sync", d), ("unlink", d)."""
+    log = desk.place.dir / "strace.txt"
+    desk.run(*arguments, expect=None, under=["strace", "-y", "-qq", "-o", str(log), "-e",
+                                             "trace=linkat,unlinkat,fsync"])
+    found = []
+    for line in log.read_text().splitlines():
+        folders = re.findall(rf"<{re.escape(str(desk.spool.path))}/(\w+)>", line)
+        words = {"linkat": "link", "unlinkat": "unlink", "fsync": "sync"}
+        if folders and line.endswith("= 0"):
+            found.append((words[line.split("(")[0]], *folders))
+    return found
+
+
+def assert_synced_first(done, removal, *needed):
+    """Whatever a removal relies on was synced after it was last changed, and before the removal."""
+    assert removal in done
+    for index in (i for i, change in enumerate(done) if change == removal):
+        before = done[:index]
+        for directory in needed:
+            syncs = [i for i, change in enumerate(before) if change == ("sync", directory)]
+            links = [i for i, change in enumerate(before)
+                     if change[0] == "link" and change[-1] == directory]
+            assert syncs and (not links or max(links) < max(syncs)), (removal, directory, before)
+
+
+@needs_strace
+def test_syncs_come_before_removals(lanes):
+    """What a power cut must not reorder: nothing leaves one place before it is durably in the other."""
+    again(lanes)
+    for name in os.listdir(lanes.spool.path / "events"):
+        os.unlink(lanes.spool.path / "events" / name)       # as if a power cut had taken them
+    done = changes(lanes, "drain")
+    assert_synced_first(done, ("unlink", "new"), "events", "failed")
+    assert_synced_first(changes(lanes, "retry", "b1"), ("unlink", "failed"), "new")
+    lanes.drain(expect=1)
+    assert_synced_first(changes(lanes, "retry", "--all"), ("unlink", "failed"), "new")
+    assert_synced_first(changes(lanes, "done", "b1"), ("unlink", "new"), "events")
+    assert ("sync", "new") in changes(lanes, "replay", "a1")[-1:]
 
 
 def test_killed_at_random(lanes):
@@ -355,10 +397,11 @@ def test_read_only(desk, disk):
 
 # ---- another user ----
 
-def as_nobody(desk, *arguments):
-    """psapi as a user of the spool's group who owns nothing there."""
-    return subprocess.run(arguments, env=desk.environment(), user=65534, group=0, extra_groups=[],
-                          capture_output=True, text=True, stdin=subprocess.DEVNULL)
+def as_nobody(desk, *arguments, group=0):
+    """psapi as a user of the spool's group (or not even that) who owns nothing there."""
+    return subprocess.run(arguments, env=desk.environment(), user=65534, group=group,
+                          extra_groups=[], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL)
 
 
 def test_as_another_user(desk):
@@ -368,7 +411,6 @@ def test_as_another_user(desk):
     with open("/proc/sys/fs/protected_hardlinks") as setting:
         if setting.read().strip() != "1":
             pytest.skip("fs.protected_hardlinks is off")
-    from psapi_command import PSAPI
     if as_nobody(desk, PSAPI, "--version").returncode != 0:
         pytest.skip(f"others may not run {PSAPI}")
     desk.handler("default", NOTE + "exit 1\n")
@@ -382,5 +424,9 @@ def test_as_another_user(desk):
     assert desk.lines() == ["failed"], "no handler ran"
     desk.run("done", "failed", "new")
     assert as_nobody(desk, PSAPI, "replay", "failed").returncode == 77
-    assert "2 good" in as_nobody(desk, PSAPI, "list", "--all").stdout or \
-        as_nobody(desk, PSAPI, "list", "--all").stdout.count("handled") == 2
+    assert as_nobody(desk, PSAPI, "list", "--all").stdout.count("handled") == 2
+    (desk.spool.path / "lock").unlink()
+    desk.spool.path.chmod(0o2750)
+    for arguments, group in ((["drain"], 0), (["list"], 65534)):
+        done = as_nobody(desk, PSAPI, *arguments, group=group)
+        assert done.returncode == 77 and "sudo -u root psapi" in done.stderr, done

@@ -269,6 +269,16 @@ def test_replay(four):
     assert "handled" in four.lines() and four.where("handled") == ["events"]
 
 
+@pytest.mark.parametrize("how", [["handled"], ["--npn", "1"]])
+def test_replay_begins_anew(four, how):
+    """Nothing that is left over of an earlier life counts."""
+    four.write_state("handled", tries=9, due_in=600)
+    four.run("replay", *how)
+    four.handler("default", 'echo "$PSAPI_WEBHOOK_ID $PSAPI_TRY" >>"$PSAPI_TOLD/seen"\n')
+    four.drain_silently()
+    assert "handled 1" in four.lines()
+
+
 def test_replay_of_what_waits(four):
     done = four.run("replay", "new", "failed", "handled", expect=65)
     assert done.stderr.count("\n") == 2 and "psapi retry" in done.stderr

@@ -190,7 +190,7 @@ def test_second_signal_ends_at_once(direct, place):
 
 
 def test_other_signals_do_not_end_it(direct, place):
-    """A client that is gone (SIGPIPE) and a terminal that closes (SIGHUP) are no reason."""
+    """A client that is gone (SIGPIPE) is no reason."""
     direct.receiver.signal(signal.SIGPIPE)
     for _ in range(20):
         webhook = signed()
