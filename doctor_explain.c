@@ -60,11 +60,13 @@ static const struct explanation {
 void
 explain_status(struct finding *f, const struct http_answer *answer)
 {
-	const struct explanation *e = explanations;
+	enum { COUNT = sizeof(explanations) / sizeof(explanations[0]) };
+	const struct explanation *e = &explanations[COUNT - 1];
 	char remedy[sizeof(f->remedy)];
 
-	while (e->status != 0 && e->status != answer->status)
-		e++;
+	for (int i = 0; i < COUNT; i++)
+		if (explanations[i].status == answer->status)
+			e = &explanations[i];
 	snprintf(remedy, sizeof(remedy), "nginx: %s\nApache: %s", e->nginx, e->apache);
 	found_bad(f, remedy, "HTTP %d by %.100s: %s", answer->status,
 	    *answer->server != '\0' ? answer->server : "an unnamed server", e->meaning);

@@ -72,9 +72,12 @@ put(struct wire *w, const void *bytes, size_t length)
 	if (w->length + length > w->room && !w->failed) {
 		size_t room = (w->length + length) * 2 + 1024;
 		unsigned char *grown = realloc(w->bytes, room);
-		w->failed = grown == NULL;
-		w->bytes = grown != NULL ? grown : w->bytes;
-		w->room = grown != NULL ? room : w->room;
+		if (grown == NULL) {
+			w->failed = true;
+			return;
+		}
+		w->bytes = grown;
+		w->room = room;
 	}
 	if (w->failed || length == 0)
 		return;
