@@ -41,14 +41,14 @@ endif
 LIBRARY = log line config verify secrets secretfile events spool attempts hold receive adopt cgi \
 	listener responder check times text entry state schedule moves handler child strays backlog job drain \
 	listing terminal lastmatch delivery http sender fcgi \
-	doctor doctor_local doctor_spool doctor_url doctor_explain
+	doctor doctor_local doctor_spool doctor_url doctor_probe doctor_explain
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
 LIBRARIES = -lfcgi -ljansson -lmbedcrypto
 # What psapi needs beside: send and doctor are HTTP clients. The receiver is none.
 CLIENT_LIBRARIES = -lcurl
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 
-COMMANDS = command table select secret adopt doctor send drain list show retry replay done verify prune attempts help
+COMMANDS = command table select secret adopt doctor send send_print drain list show retry replay done verify prune attempts help
 COMMAND_OBJECTS = $(OUT)/psapi.o $(COMMANDS:%=$(OUT)/commands/%.o)
 
 all: $(BIN)psapi-fcgi $(BIN)psapi

@@ -12,9 +12,6 @@
 
 #include "events.h"
 
-/* A probe may take longer than the sender would wait, to be able to say by how much. */
-enum { TIMEOUT_MS = 20000 };
-
 void
 found_good(struct finding *f, const char *format, ...)
 {
@@ -125,16 +122,18 @@ run_table(struct doctor *d, const struct check *checks)
 int
 doctor_run(struct doctor *d)
 {
-	struct http_options options = {d->ca_file, false, TIMEOUT_MS};
+	struct http_options options = {d->ca_file, false, DOCTOR_TIMEOUT_MS};
 
 	run_table(d, doctor_local_checks);
 	run_table(d, doctor_spool_checks);
 	if (d->url != NULL) {
 		d->http = http_open(&options);
-		if (d->http != NULL)
+		if (d->http != NULL) {
 			run_table(d, doctor_url_checks);
-		else
+			run_table(d, doctor_probe_checks);
+		} else {
 			d->bad++;
+		}
 		http_close(d->http);
 		free(d->first.body);
 	}

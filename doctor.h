@@ -72,6 +72,10 @@ struct check {
 extern const struct check doctor_local_checks[];
 extern const struct check doctor_spool_checks[];
 extern const struct check doctor_url_checks[];
+extern const struct check doctor_probe_checks[];
+
+/* A probe may take longer than the sender would wait, to be able to say by how much. */
+#define DOCTOR_TIMEOUT_MS 20000
 
 /* Run all checks that apply. Returns the number of crosses. */
 int doctor_run(struct doctor *doctor);
@@ -90,6 +94,10 @@ const char *user_name(uid_t user);
 
 /* Read a reply. */
 void answer_read(struct answer_seen *seen, int status, const char *body, size_t length);
+
+/* One request to the URL. delivery NULL: of the method alone. The caller frees answer->body. */
+void doctor_exchange(struct doctor *doctor, const char *method, const struct delivery *delivery,
+    struct http_answer *answer);
 
 /* The body of a probe, of size bytes at least. The caller frees it. */
 char *probe_body(const char *id, time_t now, size_t size);

@@ -1,10 +1,10 @@
 /*
- * Owns hold/: what a file there is called, and how much may wait. A file is a spool file (events.h) with the whole webhook-signature header
- * in it and the body as base64: nothing unproven is parsed on its way in. entry.h reads
- * it back.
+ * Owns hold/: what a file there is called, and how much may wait. A file is a spool
+ * file (events.h) with the whole webhook-signature header in it and the body as
+ * base64: nothing unproven is parsed on its way in. entry.h reads it back.
  *
- * Names are SECONDS and nanoseconds of the arrival, process and a serial number,
- * so that the order of the names is the order of arrival.
+ * A name is the nanoseconds of the arrival, the process and a serial number, so that
+ * the order of the names is the order of arrival.
  */
 #define _GNU_SOURCE
 #include "hold.h"

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,19 +30,25 @@ interrupt(int number)
 	interrupted = number;
 }
 
-/* Read up to the first newline or the end. Returns the length, or -1. */
+/*
+ * Read a line, unless a signal comes. They are blocked but for the wait itself: one that
+ * came just before a read(2) would not break it off.
+ */
 static ssize_t
-read_line(char *text, size_t size)
+read_line(char *text, size_t size, const sigset_t *waiting)
 {
+	struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
 	size_t n = 0;
 
-	while (n < size) {
+	while (n < size && memchr(text, '\n', n) == NULL) {
+		if (ppoll(&input, 1, NULL, waiting) < 0)
+			return -1;
 		ssize_t more = read(STDIN_FILENO, text + n, size - n);
 		if (more < 0)
 			return -1;
-		n += (size_t)more;
-		if (more == 0 || memchr(text, '\n', n) != NULL)
+		if (more == 0)
 			break;
+		n += (size_t)more;
 	}
 	return (ssize_t)n;
 }
@@ -56,9 +63,14 @@ ask(char *text, size_t size)
 	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
 	struct sigaction action = {.sa_handler = interrupt}, before[5];
 	struct termios shown, hidden;
+	sigset_t ours, waiting;
 
 	if (tcgetattr(STDIN_FILENO, &shown) != 0)
 		return -1;
+	sigemptyset(&ours);
+	for (int i = 0; i < 5; i++)
+		sigaddset(&ours, signals[i]);
+	sigprocmask(SIG_BLOCK, &ours, &waiting);
 	for (int i = 0; i < 5; i++)
 		sigaction(signals[i], &action, &before[i]);
 	hidden = shown;
@@ -66,11 +78,12 @@ ask(char *text, size_t size)
 	/* In this order: what is typed once the question shows is neither shown nor lost. */
 	tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
 	fputs("Signing secret (whsec_..., from the endpoint's page; it is not shown): ", stderr);
-	ssize_t n = read_line(text, size);
+	ssize_t n = read_line(text, size, &waiting);
 	tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
 	fputc('\n', stderr);
 	for (int i = 0; i < 5; i++)
 		sigaction(signals[i], &before[i], NULL);
+	sigprocmask(SIG_SETMASK, &waiting, NULL);
 	if (interrupted != 0)
 		raise((int)interrupted);
 	return n;

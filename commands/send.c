@@ -1,6 +1,6 @@
 /*
- * psapi send: the portal's "Send Example" on the user's own machine. What is sent
- * is delivery.c's, in which order sender.c's; here are options and what is printed.
+ * psapi send: the portal's "Send Example" on the user's own machine. Owns the options;
+ * what is sent is delivery.c's, in which order sender.c's, what is printed send_print.c's.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -13,10 +13,10 @@
 #include <unistd.h>
 
 #include "commands/command.h"
+#include "commands/send.h"
 #include "log.h"
 #include "secrets.h"
 #include "sender.h"
-#include "terminal.h"
 
 enum {
 	OPTION_TYPE = OPTION_OWN, OPTION_DATA, OPTION_BODY, OPTION_ID, OPTION_COUNT, OPTION_RATE,
@@ -24,20 +24,8 @@ enum {
 	OPTION_CACERT, OPTION_INSECURE,
 	OPTION_KIND, /* OPTION_KIND + enum delivery_kind */
 	MANY = 20,   /* deliveries from which a terminal gets a progress bar */
-	BAR_MS = 100,
 	BODY_MAX = 64 << 20,
 	TIMEOUT_MS = 30000
-};
-
-struct options {
-	struct command_line *line;
-	const char *type, *data, *file, *secret_file, *ca_file;
-	bool print, insecure;
-	struct sending sending;
-	/* while it runs */
-	bool bar;
-	long done;
-	long long bar_drawn; /* milliseconds */
 };
 
 /* ---- options ---- */
@@ -77,7 +65,7 @@ take_id(const char *text, struct sending *sending)
 
 /* One of the options that have a number. Returns false if it is none that may be. */
 static bool
-take_numeric(struct options *o, int option)
+take_numeric(struct send_options *o, int option)
 {
 	struct sending *s = &o->sending;
 	long number = 0;
@@ -104,7 +92,7 @@ take_numeric(struct options *o, int option)
 
 /* One of the others. Returns false if its argument cannot be. */
 static bool
-take_option(struct options *o, int option)
+take_option(struct send_options *o, int option)
 {
 	switch (option) {
 	case OPTION_TYPE:
@@ -143,7 +131,7 @@ take_option(struct options *o, int option)
 }
 
 static int
-parse(struct options *o, int argc, char **argv)
+parse(struct send_options *o, int argc, char **argv)
 {
 	/* --file is the event's here; the configuration's is -f. */
 	static const struct option names[] = {{"type", required_argument, NULL, OPTION_TYPE},
@@ -212,7 +200,7 @@ read_body(const char *path, size_t *length)
 }
 
 static char *
-make_body(struct options *o, size_t *length)
+make_body(struct send_options *o, size_t *length)
 {
 	char why[512];
 
@@ -229,7 +217,7 @@ make_body(struct options *o, size_t *length)
 
 /* The secrets to sign with, where any are needed. */
 static int
-read_secrets(struct options *o, struct keyring **keyring)
+read_secrets(struct send_options *o, struct keyring **keyring)
 {
 	const char *path = o->secret_file;
 	char why[512];
@@ -250,207 +238,8 @@ read_secrets(struct options *o, struct keyring **keyring)
 	return EX_NOINPUT;
 }
 
-/* ---- --print ---- */
-
-static void
-print_quoted(const char *text, size_t length)
-{
-	putchar('\'');
-	for (size_t i = 0; i < length; i++) {
-		if (text[i] == '\'')
-			fputs("'\\''", stdout);
-		else
-			putchar(text[i]);
-	}
-	putchar('\'');
-}
-
-/* Whether a body can be a word of a command line: --data-binary takes "@" for a file. */
-static bool
-is_plain(const struct delivery *d)
-{
-	const unsigned char *body = d->body;
-
-	for (size_t i = 0; i < d->length; i++)
-		if ((body[i] < 0x20 && body[i] != '\t' && body[i] != '\n') || body[i] == 0x7f)
-			return false;
-	return d->length < 65536 && (d->length == 0 || body[0] != '@');
-}
-
-static void
-print_encoded(const struct delivery *d)
-{
-	char *encoded = malloc(BASE64_SIZE(d->length));
-
-	if (encoded == NULL)
-		return;
-	base64_encode(d->body, d->length, encoded);
-	printf("base64 -d <<'BODY' |\n%s\nBODY\n", encoded);
-	free(encoded);
-}
-
 static int
-print_command(const struct options *o)
-{
-	const struct sending *s = &o->sending;
-	char id[DELIVERY_ID_SIZE];
-	struct delivery d;
-
-	delivery_new_id(id);
-	if (delivery_make(&d, s->kind, s->keyring, s->id != NULL ? s->id : id,
-	        (time_t)command_clock(), s->body, s->length) != 0) {
-		delivery_free(&d);
-		log_line("out of memory");
-		return EX_OSERR;
-	}
-	bool plain = is_plain(&d);
-	if (!plain)
-		print_encoded(&d);
-	fputs("curl -sS -i", stdout);
-	if (o->insecure)
-		fputs(" --insecure", stdout);
-	if (o->ca_file != NULL) {
-		fputs(" --cacert ", stdout);
-		print_quoted(o->ca_file, strlen(o->ca_file));
-	}
-	putchar(' ');
-	print_quoted(s->url, strlen(s->url));
-	for (const char *const *h = d.headers; *h != NULL; h++) {
-		fputs(" \\\n    -H ", stdout);
-		print_quoted(*h, strlen(*h));
-	}
-	fputs(" \\\n    --data-binary ", stdout);
-	if (plain)
-		print_quoted(d.body, d.length);
-	else
-		fputs("@-", stdout);
-	putchar('\n');
-	delivery_free(&d);
-	if (s->kind != DELIVERY_UNSIGNED && s->kind != DELIVERY_STALE)
-		log_line("the signature is good for PSAPI_TOLERANCE (300 s), from now");
-	return EX_OK;
-}
-
-/* ---- what is printed while it runs ---- */
-
-static long long
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
-
-static void
-draw_bar(struct options *o)
-{
-	static const char full[] = "##############################";
-	long count = o->sending.count;
-	int filled = (int)(30.0 * (double)o->done / (double)count);
-
-	if (!o->bar || (now_ms() - o->bar_drawn < BAR_MS && o->done < count))
-		return;
-	o->bar_drawn = now_ms();
-	fprintf(stderr, "\r[%-30.*s] %ld/%ld ", filled, full, o->done, count);
-	if (o->done == count)
-		fprintf(stderr, "\r\033[K");
-	fflush(stderr);
-}
-
-static void
-clear_bar(const struct options *o)
-{
-	if (o->bar)
-		fputs("\r\033[K", stderr);
-}
-
-/* The reply's text without its last newlines, for one line. */
-static size_t
-reply_length(const struct http_answer *answer)
-{
-	size_t n = answer->length;
-
-	while (n > 0 && isspace((unsigned char)answer->body[n - 1]))
-		n--;
-	return n < 300 ? n : 300;
-}
-
-static void
-print_try(const struct options *o, const struct sent *sent)
-{
-	const struct http_answer *a = sent->answer;
-	char reply[ESCAPED_SIZE(300)], status[16] = "-";
-
-	escape(reply, sizeof(reply), a->body, reply_length(a), false);
-	if (a->status > 0)
-		snprintf(status, sizeof(status), "%d", a->status);
-	printf("%s%4s%s %8.1f ms  %s  %s\n", colour(sent->expected ? COLOUR_GOOD : COLOUR_BAD), status,
-	    colour(COLOUR_NONE), (double)a->us / 1000, column(sent->id), a->status > 0 ? reply : a->error);
-	if (a->status / 100 == 3)
-		printf("      a redirect is a failure, the sender follows none: %s\n", column(a->location));
-	if (!sent->expected && sent->last)
-		printf("      not as expected: %s deliveries should be answered %s\n",
-		    delivery_kind_names[o->sending.kind],
-		    o->sending.kind == DELIVERY_SIGNED ? "2xx" : "4xx");
-	if (a->us >= SENDER_LIMIT_MS * 1000LL)
-		printf("      %swarning: over 5 s: the sender gives up then, and counts it as failed%s\n",
-		    colour(COLOUR_WARN), colour(COLOUR_NONE));
-	if (!sent->last)
-		printf("      try %d of %d in %.1f s\n", sent->try + 1, o->sending.retries + 1,
-		    (double)sent->wait_ms / 1000);
-}
-
-static void
-print_try_json(const struct sent *sent)
-{
-	const struct http_answer *a = sent->answer;
-	char escaped[ESCAPED_SIZE(300)];
-	json_t *reply = json_stringn(a->body, reply_length(a));
-
-	if (reply == NULL) /* no UTF-8 */
-		reply = json_string(escape(escaped, sizeof(escaped), a->body, reply_length(a), false));
-	print_json(json_pack("{s:I,s:i,s:s,s:i,s:I,s:b,s:o,s:s*}", "number", (json_int_t)sent->number,
-	    "try", sent->try, "webhook_id", sent->id, "status", a->status, "ms",
-	    (json_int_t)a->us / 1000, "expected", sent->expected, "reply", reply, "error",
-	    a->status == 0 ? a->error : NULL));
-}
-
-static void
-report(const struct sent *sent, void *user)
-{
-	struct options *o = user;
-	bool notable = !sent->expected || !sent->last ||
-	    sent->answer->us >= SENDER_LIMIT_MS * 1000LL;
-
-	o->done += sent->last ? 1 : 0;
-	if (o->line->json) {
-		print_try_json(sent);
-	} else if (!o->bar || notable || !isatty(STDOUT_FILENO)) {
-		clear_bar(o);
-		print_try(o, sent);
-	}
-	if (!o->bar && isatty(STDOUT_FILENO))
-		fflush(stdout);
-	draw_bar(o);
-}
-
-static void
-print_tally(const struct options *o, const struct tally *t)
-{
-	if (o->line->json || t->tries < 2)
-		return;
-	printf("%ld deliveries, %ld tries: %ld as expected, %ld not, %ld over 5 s; %.1f s, %.0f a second, "
-	       "mean %.1f ms, slowest %.1f ms\n",
-	    t->expected + t->refused, t->tries, t->expected, t->refused, t->slow, t->seconds,
-	    t->seconds > 0 ? (double)t->tries / t->seconds : 0.0,
-	    (double)t->us_total / (double)t->tries / 1000, (double)t->us_max / 1000);
-}
-
-/* ---- */
-
-static int
-send_all(struct options *o)
+send_all(struct send_options *o)
 {
 	struct http_options options = {o->ca_file, o->insecure, TIMEOUT_MS};
 	struct http *http = http_open(&options);
@@ -461,20 +250,20 @@ send_all(struct options *o)
 		return EX_OSERR;
 	}
 	o->bar = o->sending.count > MANY && !o->line->json && isatty(STDERR_FILENO);
-	o->sending.report = report;
+	o->sending.report = send_report;
 	o->sending.user = o;
 	int result = sender_run(http, &o->sending, &tally);
 	http_close(http);
 	if (result != 0)
 		log_line("out of memory");
-	print_tally(o, &tally);
+	send_print_tally(o, &tally);
 	return result != 0 ? EX_OSERR : tally.refused == 0 ? EX_OK : 1;
 }
 
 int
 send_main(struct command_line *line, int argc, char **argv)
 {
-	struct options o = {.line = line,
+	struct send_options o = {.line = line,
 		.sending = {.count = 1, .parallel = 1, .time_scale = 1}};
 	struct keyring *keyring = NULL;
 	int status = parse(&o, argc, argv);
@@ -488,7 +277,7 @@ send_main(struct command_line *line, int argc, char **argv)
 	status = read_secrets(&o, &keyring);
 	o.sending.keyring = keyring;
 	if (status == EX_OK)
-		status = o.print ? print_command(&o) : send_all(&o);
+		status = o.print ? send_print_command(&o) : send_all(&o);
 	keyring_free(keyring);
 	free(body);
 	return status;
