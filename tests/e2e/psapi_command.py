@@ -132,10 +132,10 @@ class Desk:
         assert expect is None or done.returncode == expect, (done.returncode, done.stdout, done.stderr)
         return done
 
-    def start(self, *arguments, env=None):
+    def start(self, *arguments, env=None, stdout=subprocess.PIPE):
         """psapi in the background; ended with the Desk at the latest."""
         child = subprocess.Popen([PSAPI, *arguments], env=self.environment(env), text=True,
-                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                 stdin=subprocess.DEVNULL, stdout=stdout,
                                  stderr=subprocess.PIPE, preexec_fn=heed_signals)
         self.children.append(child)
         return child

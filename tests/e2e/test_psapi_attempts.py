@@ -73,35 +73,50 @@ def test_attempts_last_lines(desk):
     assert len(desk.rows("attempts", "-n", "1000")) == 100
 
 
+class Follower:
+    """`psapi attempts -f --json`, and the webhook-ids that it has printed so far."""
+
+    def __init__(self, desk, *arguments):
+        self.file = desk.told / "followed"
+        with open(self.file, "w") as output:
+            self.child = desk.start("attempts", "-f", "--json", *arguments, stdout=output)
+
+    def ids(self):
+        return [json.loads(line)["webhook_id"] for line in self.file.read_text().splitlines()]
+
+    def wait_for(self, *ids):
+        wait_for(lambda: len(self.ids()) >= len(ids), f"{ids}, and not {self.ids()}")
+        assert self.ids() == list(ids)
+
+
 def test_attempts_follow(desk):
     """What is appended, across rotation by renaming and by truncating."""
     desk.deliver(signed())
     log = desk.spool.path / "attempts.jsonl"
     write_attempts(desk, "old", "last", mode="w")
-    child = desk.start("attempts", "-f", "-n", "1", "--json")
-    seen = lambda: json.loads(child.stdout.readline())["webhook_id"]
-    assert seen() == "last"
+    follower = Follower(desk, "-n", "1")
+    follower.wait_for("last")
     write_attempts(desk, "appended")
-    assert seen() == "appended"
+    follower.wait_for("last", "appended")
     with open(log, "a") as half:
         half.write('{"outcome":"accepted",')
         half.flush()
         half.write('"webhook_id":"in halves"}\n')
-    assert seen() == "in halves"
+    follower.wait_for("last", "appended", "in halves")
     log.rename(log.with_suffix(".1"))
     with open(log.with_suffix(".1"), "a") as renamed:
         renamed.write('{"webhook_id":"late"}\n')
     write_attempts(desk, "new file")
-    assert [seen(), seen()] == ["late", "new file"]
+    follower.wait_for("last", "appended", "in halves", "late", "new file")
     write_attempts(desk, "cut", mode="w")
-    assert seen() == "cut"
-    child.terminate()
-    wait_for(lambda: child.poll() is not None, "it ends")
+    follower.wait_for("last", "appended", "in halves", "late", "new file", "cut")
+    follower.child.terminate()
+    wait_for(lambda: follower.child.poll() is not None, "it ends")
 
 
 def test_attempts_follow_from_nothing(desk):
     desk.deliver(signed())
     (desk.spool.path / "attempts.jsonl").unlink()
-    child = desk.start("attempts", "-f", "--json")
+    follower = Follower(desk)
     write_attempts(desk, "first")
-    assert json.loads(child.stdout.readline())["webhook_id"] == "first"
+    follower.wait_for("first")

@@ -201,10 +201,11 @@ def assert_synced_first(done, removal, *needed):
 def test_syncs_come_before_removals(lanes):
     """What a power cut must not reorder: nothing leaves one place before it is durably in the other."""
     again(lanes)
+    assert_synced_first(changes(lanes, "drain"), ("unlink", "new"), "events", "failed")
+    again(lanes)
     for name in os.listdir(lanes.spool.path / "events"):
         os.unlink(lanes.spool.path / "events" / name)       # as if a power cut had taken them
-    done = changes(lanes, "drain")
-    assert_synced_first(done, ("unlink", "new"), "events", "failed")
+    assert_synced_first(changes(lanes, "drain"), ("unlink", "new"), "events", "failed")
     assert_synced_first(changes(lanes, "retry", "b1"), ("unlink", "failed"), "new")
     lanes.drain(expect=1)
     assert_synced_first(changes(lanes, "retry", "--all"), ("unlink", "failed"), "new")
