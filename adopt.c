@@ -93,12 +93,16 @@ adopt_one(struct receiver *receiver, const char *name, struct adoption *outcome)
 		outcome->failed++;
 		return;
 	}
-	if (!is_proven(receiver, &held))
-		outcome->unproven++;
-	else if (replay(receiver, &held) == 200 && hold_remove(spool, name) == 0)
+	if (!is_proven(receiver, &held)) {
+		if (outcome->discard && hold_remove(spool, name) == 0)
+			outcome->discarded++;
+		else
+			outcome->unproven++;
+	} else if (replay(receiver, &held) == 200 && hold_remove(spool, name) == 0) {
 		outcome->adopted++;
-	else
+	} else {
 		outcome->failed++;
+	}
 	entry_free(&held);
 }
 
@@ -108,7 +112,7 @@ hold_adopt(struct receiver *receiver, struct adoption *outcome)
 	char **names;
 	int count = hold_names(receiver->spool, &names);
 
-	*outcome = (struct adoption){0};
+	*outcome = (struct adoption){.discard = outcome->discard};
 	for (int i = 0; i < count && names[i] != NULL; i++)
 		adopt_one(receiver, names[i], outcome);
 	hold_names_free(names);
@@ -132,7 +136,7 @@ void
 hold_adopt_once(struct receiver *receiver)
 {
 	unsigned long generation = secrets_generation(receiver->secrets);
-	struct adoption outcome;
+	struct adoption outcome = {0};
 
 	if (receiver->spool == NULL || generation == atomic_load(&receiver->adopted) ||
 	    atomic_exchange(&receiver->adopted, generation) == generation)
@@ -162,7 +166,7 @@ hold_adopt_now(const struct config *config, struct spool *spool, struct adoption
 	int count = hold_names(spool, &names), result = -1;
 
 	hold_names_free(names);
-	*outcome = (struct adoption){0};
+	*outcome = (struct adoption){.discard = outcome->discard};
 	if (count <= 0)
 		return count;
 	/* What root writes into another's spool, its owner could not move. */

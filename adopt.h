@@ -5,9 +5,13 @@
 #ifndef PSAPI_ADOPT_H
 #define PSAPI_ADOPT_H
 
+#include <stdbool.h>
+
 #include "receive.h"
 
 struct adoption {
+	bool discard; /* asked for: remove what a secret that is in force does not prove */
+	int discarded;
 	int adopted;  /* accepted, or a duplicate of an event that was; gone from hold/ */
 	int unproven; /* no secret in force matches: they stay, the right one may yet come */
 	int failed;   /* authentic, but could not be stored, or the file cannot be read: they stay */
@@ -15,7 +19,8 @@ struct adoption {
 
 /*
  * Replay what is in hold/ through receive(), each at its time of arrival. With no
- * secret in force everything stays. Needs no lock: a request that two adopt at
+ * secret in force everything stays. outcome->discard is the caller's, the rest is
+ * filled in. Needs no lock: a request that two adopt at
  * once is a duplicate for one of them. Returns 0, or -1 with errno if hold/ cannot
  * be read.
  */
@@ -30,7 +35,7 @@ void hold_adopt_once(struct receiver *receiver);
 
 /*
  * The command's part (adopt, drain): the same with a receiver of its own for this
- * one time. Silent while nothing is held. Returns 0, or -1 with errno; EPERM: root
+ * one time, and outcome alike. Silent while nothing is held. Returns 0, or -1 with errno; EPERM: root
  * is to run it as the spool's owner.
  */
 int hold_adopt_now(const struct config *config, struct spool *spool, struct adoption *outcome);

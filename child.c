@@ -110,6 +110,8 @@ become(char *const argv[], char *const envp[], int input, int pipes[PIPES][2], p
 	if (dup2(input, STDIN_FILENO) >= 0 && dup2(pipes[OUT][1], STDOUT_FILENO) >= 0 &&
 	    dup2(pipes[ERR][1], STDERR_FILENO) >= 0) {
 		reset_signals();
+		/* Nobody waits for a handler that was left behind: not flock(1) around us, say. */
+		close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
 		execve(argv[0], argv, envp);
 	}
 	(void)!write(pipes[EXEC][1], &errno, sizeof(errno));

@@ -307,7 +307,7 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 	d.context = (struct job_context){config, spool, path, options->command, clock, options->verbose};
 	d.jobs = calloc((size_t)options->jobs, sizeof(*d.jobs));
 	if (path != NULL && d.jobs != NULL && backlog_open(&d.backlog, spool, clock, is_interrupted) == 0) {
-		struct adoption adoption; /* of what stays in hold/, doctor reminds */
+		struct adoption adoption = {0}; /* of what stays in hold/, doctor reminds */
 		hold_adopt_now(config, spool, &adoption);
 		run_passes(&d);
 		show_end(&d);

@@ -514,8 +514,12 @@ hold(struct examination *x, enum verdict verdict)
 	timestamp_parse(x->message.timestamp, x->message.timestamp_length, &seconds);
 	x->verification.skew = x->now.tv_sec - seconds;
 	x->timed = true;
-	if (x->verification.skew >= -tolerance && x->verification.skew <= tolerance)
-		return keep(x);
+	if (x->verification.skew >= -tolerance && x->verification.skew <= tolerance) {
+		enum verdict kept = keep(x);
+		/* A secret that came meanwhile has been tried on what was held before: try it again. */
+		atomic_store(&x->receiver->adopted, 0);
+		return kept;
+	}
 	snprintf(x->detail, sizeof(x->detail), "webhook-timestamp is %lld s off this receiver's clock",
 	    (long long)x->verification.skew);
 	return ignore(x);

@@ -36,24 +36,6 @@ failed(struct command_line *line)
 	return EX_NOPERM;
 }
 
-static int
-discard(struct command_line *line)
-{
-	char **names;
-	int count = hold_names(&line->spool, &names), removed = 0;
-
-	for (int i = 0; i < count && names[i] != NULL; i++) {
-		if (hold_remove(&line->spool, names[i]) == 0)
-			removed++;
-		else
-			log_line("%s/hold/%s: %s", line->config.spool, names[i], strerror(errno));
-	}
-	hold_names_free(names);
-	if (removed > 0)
-		printf("%d discarded\n", removed);
-	return removed == count ? EX_OK : EX_IOERR;
-}
-
 /* Why what stays does. */
 static int
 explain(struct command_line *line, const struct adoption *outcome)
@@ -75,16 +57,16 @@ explain(struct command_line *line, const struct adoption *outcome)
 static int
 adopt(struct command_line *line, bool discarding)
 {
-	struct adoption outcome;
+	struct adoption outcome = {.discard = discarding};
 
 	if (hold_adopt_now(&line->config, &line->spool, &outcome) != 0)
 		return failed(line);
-	if (outcome.adopted + outcome.unproven + outcome.failed == 0)
+	if (outcome.adopted + outcome.discarded + outcome.unproven + outcome.failed == 0)
 		printf("nothing is held\n");
 	if (outcome.adopted > 0)
 		printf("%d adopted: proven as of the time of arrival, and accepted\n", outcome.adopted);
-	if (discarding)
-		return discard(line);
+	if (outcome.discarded > 0)
+		printf("%d discarded\n", outcome.discarded);
 	return outcome.unproven + outcome.failed == 0 ? EX_OK : explain(line, &outcome);
 }
 

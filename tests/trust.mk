@@ -39,7 +39,7 @@ $(FUZZ)/%.o: %.c Makefile tests/trust.mk
 	clang $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(FUZZ)/fuzz_%: $(FUZZ)/tests/fuzz/fuzz_%.o $(FUZZ)/tests/fuzz/oracle.o $(FUZZ_LIBRARY:%=$(FUZZ)/%.o)
-	clang $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -ljansson -lmbedcrypto -lcrypto
+	clang $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -ljansson -lmbedcrypto -lcrypto -lcurl
 
 fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 	@tests/fuzz/run.sh $(FUZZ) $(SECONDS) $(FUZZ_TARGETS)

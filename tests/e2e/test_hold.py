@@ -392,3 +392,41 @@ def test_a_file_of_somebody_else_in_hold(place):
     done = psapi(place, "adopt", expect=74)
     assert odd.name in done.stderr and "1 adopted" in done.stdout
     assert sorted(held(place)) == [odd.name, "notes.txt"]
+
+
+@pytest.mark.parametrize("line", ["", "v1," + SECRET])
+def test_nothing_is_discarded_before_there_is_a_secret(waiting_directly, place, line):
+    """Nothing has judged what is held: it stays."""
+    request = signed()
+    assert_held(waiting_directly.send(request))
+    place.write_secret(line)
+    psapi(place, "adopt", "--discard", expect=1)
+    assert len(held(place)) == 1
+    place.write_secret(SECRET)
+    psapi(place, "adopt", "--discard")
+    adopted(place, request.header("webhook-id"), request.body)
+
+
+def test_discard_keeps_what_could_not_be_stored(waiting_directly, place):
+    request = signed()
+    assert_held(waiting_directly.send(request))
+    place.write_secret(SECRET)
+    psapi(place, "adopt", "--discard", expect=os.EX_IOERR, PSAPI_MIN_FREE=1 << 60)
+    assert len(held(place)) == 1
+    psapi(place, "adopt")
+    adopted(place, request.header("webhook-id"), request.body)
+
+
+def test_secret_appears_under_load(waiting_directly, place):
+    """What is stored in hold/ just when the secret comes is adopted all the same."""
+    requests = [signed() for _ in range(60)]
+    with ThreadPoolExecutor(10) as pool:
+        replies = pool.map(waiting_directly.send, requests)
+        wait_for(lambda: len(held(place)) > 3, "some are held")
+        place.write_secret(SECRET)
+        replies = list(replies)
+    assert {reply.word for reply in replies} <= {"held", "accepted", "error"}, replies
+    assert_accepted(waiting_directly.send(signed()))
+    for request, reply in zip(requests, replies):
+        if reply.status == 200:
+            adopted(place, request.header("webhook-id"), request.body)
