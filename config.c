@@ -55,6 +55,7 @@ static const struct setting settings[] = {
 };
 
 enum { COUNT = sizeof(settings) / sizeof(settings[0]) };
+_Static_assert(COUNT == CONFIG_SETTINGS, "CONFIG_SETTINGS in config.h");
 
 /* What a source said of each setting, before it is checked. */
 struct raw {
@@ -283,16 +284,26 @@ config_load(struct config *config, const char *file, const char *const *override
 		    raw.source[i] != NULL ? raw.source[i] : "default", error, size);
 	for (int i = 0; i < COUNT; i++) {
 		free(raw.value[i]);
-		free(raw.source[i]);
+		config->source[i] = raw.source[i];
 	}
 	if (result != 0)
 		config_free(config);
 	return result;
 }
 
+const char *
+config_source(const struct config *config, const char *key)
+{
+	int i = find(key, strlen(key));
+
+	return i >= 0 && config->source[i] != NULL ? config->source[i] : "default";
+}
+
 void
 config_free(struct config *config)
 {
+	for (int i = 0; i < COUNT; i++)
+		free(config->source[i]);
 	free(config->spool);
 	free(config->secret_file);
 	free(config->listen);

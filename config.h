@@ -9,6 +9,9 @@
 
 #define CONFIG_DEFAULT_FILE "/etc/psapi/psapi.conf"
 
+/* As many settings as the table has. */
+#define CONFIG_SETTINGS 12
+
 /* Strings are owned by the struct; "" where a setting without default is not set. */
 struct config {
 	char *spool;               /* PSAPI_SPOOL: directory */
@@ -23,6 +26,7 @@ struct config {
 	char *handlers;            /* PSAPI_HANDLERS: directory */
 	long long handler_timeout; /* PSAPI_HANDLER_TIMEOUT: seconds */
 	long long max_tries;       /* PSAPI_MAX_TRIES */
+	char *source[CONFIG_SETTINGS]; /* where each came from: see config_source() */
 };
 
 /*
@@ -34,6 +38,12 @@ struct config {
  */
 int config_load(struct config *config, const char *file, const char *const *overrides,
     size_t count, char *error, size_t size);
+
+/*
+ * Where the value of a setting came from ("FILE:LINE", "environment", "command line",
+ * "default"), for a message about what shows only when it is used. Owned by the struct.
+ */
+const char *config_source(const struct config *config, const char *key);
 
 /* Free the strings of a loaded configuration. */
 void config_free(struct config *config);

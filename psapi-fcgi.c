@@ -130,7 +130,8 @@ open_receiver(struct receiver *receiver, const struct config *config, struct spo
 		return -1;
 	}
 	if (spool_open(spool, config->spool, true, why, sizeof(why)) != 0) {
-		log_line("PSAPI_SPOOL=%s", why);
+		log_line("PSAPI_SPOOL=\"%s\" (%s): %s", config->spool,
+		    config_source(config, "PSAPI_SPOOL"), why);
 		return -1;
 	}
 	receiver->spool = spool;
@@ -186,7 +187,8 @@ run_fastcgi(const struct config *config, bool inherited)
 	hold_adopt_once(&receiver);
 	if (listener_open(&listener, inherited ? "" : config->listen, config->listen_group, why,
 	        sizeof(why)) != 0) {
-		log_line("%s", why);
+		log_line("PSAPI_LISTEN=\"%s\" (%s): %s", config->listen,
+		    config_source(config, "PSAPI_LISTEN"), why);
 		status = EX_UNAVAILABLE;
 	} else if (responder_run(&receiver, &listener, why, sizeof(why)) != 0) {
 		log_line("%s", why);

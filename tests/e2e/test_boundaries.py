@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+import strace
 from fcgi_client import request
 from receiver import BINARY, Receiver
 from replies import assert_accepted, assert_refused, parse_cgi
@@ -70,11 +71,12 @@ def test_backlog_beyond_the_descriptors(place):
     server.receiver.process = None
 
 
+@pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
 def test_check_needs_hard_links_before_the_spool_is_made(place):
     """-t says so when nothing is there yet, as on a new installation."""
     place.spool.path.rmdir()
-    done = subprocess.run(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=linkat",
-                           "-e", "inject=linkat:error=EPERM", BINARY, "-t"],
-                          env=place.environment(), capture_output=True, text=True)
+    done = subprocess.run([*strace.command("linkat", "error=EPERM", "1+", place.dir / "strace.txt"),
+                           BINARY, "-t"], env=place.environment() | strace.ENVIRONMENT,
+                          capture_output=True, text=True)
     assert done.returncode == 78 and "hard link" in done.stdout, done
     place.spool.path.mkdir()

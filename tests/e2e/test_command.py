@@ -20,6 +20,11 @@ GOOD = {"PSAPI_TOLERANCE": "1000000000", "PSAPI_MAX_BODY": "1", "PSAPI_MIN_FREE"
 
 def assert_stopped(result, key, value, source):
     assert result.returncode == EX_CONFIG, result
+    assert_names(result, key, value, source)
+
+
+def assert_names(result, key, value, source):
+    """One line, which says which setting it was and where it came from."""
     assert result.stdout == ""
     [line] = result.stderr.splitlines()
     assert key in line and value in line and source in line, line
@@ -129,7 +134,17 @@ def test_t_on_bad_set_ups(place):
 def test_start_without_a_spool(place):
     result = place.run(PSAPI_LISTEN=f"unix:{place.dir}/x.sock", PSAPI_SPOOL="/proc/no/such")
     assert result.returncode != 0
-    assert "/proc/no/such" in result.stderr
+    assert_names(result, "PSAPI_SPOOL", "/proc/no/such", "environment")
+
+
+def test_start_without_a_socket(place):
+    """What shows only when it is used is named with its source, too."""
+    result = place.run("-o", "PSAPI_LISTEN=unix:/nonexistent/x.sock")
+    assert result.returncode != 0
+    assert_names(result, "PSAPI_LISTEN", "/nonexistent/x.sock", "command line")
+    place.conf.write_text("\nPSAPI_LISTEN=unix:/nonexistent/x.sock\n")
+    result = place.run()
+    assert_names(result, "PSAPI_LISTEN", "/nonexistent/x.sock", f"{place.conf}:2")
 
 
 def test_version_and_help(place):

@@ -40,14 +40,7 @@ class InheritedApache(Inherited, ApacheProxy):
     pass
 
 
-class UnlimitedNginx(NginxKeepalive):
-    """The load is more than the shipped limit_req lets through."""
-
-    def substitutions(self, port):
-        return super().substitutions(port) | {"rate=200r/s": "rate=9000r/s"}
-
-
-class InheritedNginx(Inherited, UnlimitedNginx):
+class InheritedNginx(Inherited, NginxKeepalive):
     """Kept connections, too; with one receiver, the second line is left out, as it says."""
 
     def substitutions(self, port):
@@ -76,7 +69,7 @@ def test_successor_on_an_inherited_socket(place, cls):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("cls", [InheritedApache, ApacheBalancer, UnlimitedNginx,
+@pytest.mark.parametrize("cls", [InheritedApache, ApacheBalancer, NginxKeepalive,
                                  InheritedNginx],
                          ids=["inherited-apache", "apache-balancer", "nginx-keepalive",
                               "inherited-nginx"])
