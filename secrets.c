@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -14,11 +15,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
 
-enum { FILE_MAX = 64 * 1024 };
+enum {
+	FILE_MAX = 64 * 1024,
+	TICK_MS = 20 /* more than a tick of the kernel's clock, by which files are dated */
+};
 
 /* A keyring in use: freed when the last borrower is done and another is in force. */
 struct generation {
@@ -199,7 +204,6 @@ secrets_close(struct secrets *secrets)
 static bool
 same_file(const struct stat *a, const struct stat *b)
 {
-	/* Mode and owner, too: before Linux 6.13 changes within a tick share their time. */
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
 	    a->st_mode == b->st_mode && a->st_uid == b->st_uid &&
 	    a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
@@ -243,6 +247,33 @@ reload(struct secrets *secrets)
 	sweep(secrets, false);
 }
 
+/* What the file is now; all zero: absent. */
+static void
+look(struct secrets *secrets, struct stat *st)
+{
+	if (stat(secrets->path, st) != 0)
+		memset(st, 0, sizeof(*st));
+}
+
+/*
+ * Changes within one tick of the kernel's clock share their time: let the tick of this
+ * one pass before the file is read, or a second change would never be noticed.
+ */
+static void
+let_it_settle(struct secrets *secrets, struct stat *st)
+{
+	struct timespec tick;
+
+	for (int waited = 0; waited < TICK_MS; waited++) {
+		clock_gettime(CLOCK_REALTIME_COARSE, &tick);
+		look(secrets, st);
+		if (st->st_ctim.tv_sec < tick.tv_sec ||
+		    (st->st_ctim.tv_sec == tick.tv_sec && st->st_ctim.tv_nsec < tick.tv_nsec))
+			return;
+		poll(NULL, 0, 1);
+	}
+}
+
 const struct keyring *
 secrets_borrow(struct secrets *secrets)
 {
@@ -250,9 +281,10 @@ secrets_borrow(struct secrets *secrets)
 	struct stat st;
 
 	pthread_mutex_lock(&secrets->lock);
-	if (stat(secrets->path, &st) != 0)
-		memset(&st, 0, sizeof(st));
+	look(secrets, &st);
 	bool changed = !secrets->looked || !same_file(&st, &secrets->seen);
+	if (changed)
+		let_it_settle(secrets, &st);
 	if (changed || secrets->unsettled) {
 		if (changed)
 			secrets->unsettled = false;

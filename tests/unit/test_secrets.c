@@ -381,6 +381,24 @@ TEST(a_mode_mended_within_the_same_tick_of_the_clock_is_noticed)
 	}
 }
 
+/* The same for what is written into the file itself, and has as many bytes. */
+TEST(a_secret_changed_within_the_same_tick_of_the_clock_is_noticed)
+{
+	const char *path = in(*state, "secret");
+	int lines;
+
+	for (int i = 0; i < 20; i++) {
+		struct secrets *secrets = secrets_open(path);
+		file_write(path, GOOD "\n", 0640);
+		assert_string_equal(in_force(secrets, &lines), name_of(GOOD));
+		int fd = open(path, O_WRONLY);
+		assert_int_equal(write(fd, OTHER "\n", sizeof(OTHER)), sizeof(OTHER));
+		close(fd);
+		assert_string_equal(in_force(secrets, &lines), name_of(OTHER));
+		secrets_close(secrets);
+	}
+}
+
 TEST(a_borrowed_keyring_survives_the_changes_of_the_file)
 {
 	static const char *const texts[] = {OTHER "\n", THIRD "\n", OTHER "\n"};
@@ -447,6 +465,7 @@ main(void)
 		SANDBOX_TEST(an_unchanged_file_is_not_read_again),
 		SANDBOX_TEST(the_last_good_secrets_stay_while_the_file_is_unusable),
 		SANDBOX_TEST(a_mode_mended_within_the_same_tick_of_the_clock_is_noticed),
+		SANDBOX_TEST(a_secret_changed_within_the_same_tick_of_the_clock_is_noticed),
 		SANDBOX_TEST(a_borrowed_keyring_survives_the_changes_of_the_file),
 		SANDBOX_TEST(reading_leaves_no_descriptor_open),
 	};
