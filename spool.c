@@ -427,8 +427,14 @@ lock_entry(struct spool *spool, enum spool_dir queue, const char *name, bool wai
 		int fd = openat(spool->dir[queue], name,
 		    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 		struct draft entry = {.fd = fd};
+		struct stat st;
 		if (fd < 0)
 			return -1;
+		if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+			close(fd);
+			errno = EINVAL; /* no event: somebody has put it there */
+			return -1;
+		}
 		bool locked = lock_fd(fd, wait) == 0;
 		if (locked && is_ours(spool, &entry, queue, name))
 			return fd;

@@ -574,6 +574,32 @@ TEST(a_twin_whose_writer_died_before_recording_it_is_finished)
 	}
 }
 
+/* Whoever may write to the spool's group can put it there; a 200 would say that it is an event. */
+TEST(what_is_no_file_in_the_place_of_a_twin_is_an_error)
+{
+	struct fixture *f = *state;
+
+	file_write(in(f->path, "elsewhere"), CONTENTS, 0640);
+	for (int what = 0; what < 4; what++) {
+		const char *path = at(f, SPOOL_NEW, "a.json");
+		struct capture capture;
+		struct stat st;
+		assert_int_equal(what == 0 ? symlink("../elsewhere", path) :
+		        what == 1          ? symlink("../nowhere", path) :
+		        what == 2          ? mkfifo(path, 0640) :
+		                             mkdir(path, 0750), 0);
+		capture_begin(&capture);
+		enum spool_result result = store(f, "a.json", SPOOL_NEW);
+		free(capture_end(&capture));
+		assert_int_equal(result, SPOOL_ERROR);
+		assert_int_equal(count(f, SPOOL_EVENTS), 0);
+		assert_int_equal(count(f, SPOOL_TMP), 0);
+		assert_int_equal(lstat(path, &st), 0); /* not ours to remove */
+		assert_int_equal(remove(path), 0);
+	}
+	assert_int_equal(unlink(in(f->path, "elsewhere")), 0);
+}
+
 /* ---- what happens between the steps ---- */
 
 static struct fixture *hooked;
@@ -1058,6 +1084,7 @@ main(void)
 		SPOOL_TEST(an_event_that_was_handled_is_a_duplicate),
 		SPOOL_TEST(an_event_that_waits_is_a_duplicate_and_keeps_its_file),
 		SPOOL_TEST(a_twin_whose_writer_died_before_recording_it_is_finished),
+		SPOOL_TEST(what_is_no_file_in_the_place_of_a_twin_is_an_error),
 		SPOOL_TEST(whatever_happens_between_the_steps_it_is_queued_once_and_recorded),
 		SPOOL_TEST(what_is_recorded_is_not_taken_back),
 		SPOOL_TEST(whichever_call_fails_it_is_stored_or_nothing_is_left),
