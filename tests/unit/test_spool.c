@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -18,7 +19,7 @@
 
 /* ---- system calls of spool.c ---- */
 
-enum call { FSYNC = 1, LINKAT = 2, WRITEV = 4, ANY = 7, UNLINKAT = 8 };
+enum call { FSYNC = 1, LINKAT = 2, WRITEV = 4, ANY = 7, UNLINKAT = 8, FLOCK = 16 };
 
 static struct interference {
 	int of;            /* which calls count */
@@ -72,6 +73,12 @@ int
 unlinkat(int dir, const char *name, int flags)
 {
 	return interfere(UNLINKAT) ? -1 : (int)syscall(SYS_unlinkat, dir, name, flags);
+}
+
+int
+flock(int fd, int operation)
+{
+	return interfere(FLOCK) ? -1 : (int)syscall(SYS_flock, fd, operation);
 }
 
 /* ---- a spool of its own ---- */
@@ -705,7 +712,97 @@ TEST(what_is_recorded_is_not_taken_back)
 	assert_int_not_equal(inode(f, SPOOL_NEW, "a.json"), 0);
 }
 
+static void
+replace_by_a_twin(void)
+{
+	handle_it();
+	queue_a_twin();
+}
+
+TEST(what_another_has_put_there_is_not_taken_back)
+{
+	struct fixture *f = hooked = *state;
+	enum spool_result result;
+
+	assert_int_equal(store(f, "first.json", SPOOL_NEW), SPOOL_STORED);
+	interference =
+	    (struct interference){.of = LINKAT, .nth = 2, .hook = replace_by_a_twin, .error = EIO};
+	free(quietly(&result, f, "a.json", SPOOL_NEW));
+	interference.nth = 0;
+	assert_int_equal(result, SPOOL_ERROR);
+	expect_contents(f, SPOOL_NEW, "a.json", "the twin's\n");
+	assert_false(exists(at(f, SPOOL_EVENTS, "a.json")));
+}
+
+/* Else a script could find in new/, for a moment, what was handled before. */
+TEST(what_was_recorded_meanwhile_is_not_queued_for_the_time_of_a_sync)
+{
+	struct fixture *f = hooked = *state;
+
+	assert_int_equal(store(f, "first.json", SPOOL_NEW), SPOOL_STORED);
+	interference = (struct interference){.of = FSYNC | LINKAT, .nth = 2, .hook = record_a_twin};
+	assert_int_equal(store(f, "a.json", SPOOL_NEW), SPOOL_DUPLICATE);
+	assert_int_equal(interference.seen, 2); /* the file's sync, its link: and it is taken back */
+	assert_false(exists(at(f, SPOOL_NEW, "a.json")));
+}
+
+/* The lock of a writer that is about to record, or to withdraw, its file in new/. */
+static int writer = -1;
+
+static void
+withdraw_it(void)
+{
+	handle_it();
+	close(writer);
+}
+
+/* Whose file we are about to lock is done, and handled; another writer has the name. */
+static void
+give_the_name_to_another_writer(void)
+{
+	replace_by_a_twin();
+	writer = open(at(hooked, SPOOL_NEW, "a.json"), O_RDONLY | O_CLOEXEC);
+	assert_int_equal(flock(writer, LOCK_EX | LOCK_NB), 0);
+	interference = (struct interference){.of = FLOCK, .nth = 2, .hook = withdraw_it};
+}
+
+TEST(what_a_writer_may_yet_withdraw_is_not_recorded_for_it)
+{
+	struct fixture *f = hooked = *state;
+	enum spool_result result;
+
+	assert_int_equal(store(f, "first.json", SPOOL_NEW), SPOOL_STORED);
+	queue_a_twin();
+	interference =
+	    (struct interference){.of = FLOCK, .nth = 2, .hook = give_the_name_to_another_writer};
+	free(quietly(&result, f, "a.json", SPOOL_NEW));
+	interference.nth = 0;
+	assert_int_equal(result, SPOOL_ERROR);
+	assert_false(exists(at(f, SPOOL_EVENTS, "a.json")));
+	assert_false(exists(at(f, SPOOL_NEW, "a.json")));
+}
+
 /* ---- failures ---- */
+
+static void
+fail_another_sync(void)
+{
+	hooked->spool.distrusted = true;
+}
+
+/* The kernel tells one of several of an error: it may have been about our name. */
+TEST(a_sync_beside_one_that_failed_is_not_trusted)
+{
+	struct fixture *f = hooked = *state;
+	enum spool_result result;
+
+	interference = (struct interference){.of = FSYNC, .nth = 2, .hook = fail_another_sync};
+	free(quietly(&result, f, "a.json", SPOOL_NEW));
+	interference.nth = 0;
+	assert_int_equal(result, SPOOL_ERROR);
+	assert_int_equal(count(f, SPOOL_NEW), 0);
+	assert_int_equal(count(f, SPOOL_EVENTS), 0);
+}
 
 TEST(whichever_call_fails_it_is_stored_or_nothing_is_left)
 {
@@ -1087,6 +1184,10 @@ main(void)
 		SPOOL_TEST(what_is_no_file_in_the_place_of_a_twin_is_an_error),
 		SPOOL_TEST(whatever_happens_between_the_steps_it_is_queued_once_and_recorded),
 		SPOOL_TEST(what_is_recorded_is_not_taken_back),
+		SPOOL_TEST(what_another_has_put_there_is_not_taken_back),
+		SPOOL_TEST(what_was_recorded_meanwhile_is_not_queued_for_the_time_of_a_sync),
+		SPOOL_TEST(what_a_writer_may_yet_withdraw_is_not_recorded_for_it),
+		SPOOL_TEST(a_sync_beside_one_that_failed_is_not_trusted),
 		SPOOL_TEST(whichever_call_fails_it_is_stored_or_nothing_is_left),
 		SPOOL_TEST(after_a_failed_sync_of_a_directory_nothing_is_accepted),
 		SPOOL_TEST(a_failed_sync_of_a_file_is_that_file_s_alone),
