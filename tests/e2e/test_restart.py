@@ -14,7 +14,7 @@ import pytest
 from fcgi_client import STDIN, Connection, NoAnswer, begin, params, record, request
 from load import Load
 from receiver import SLOWER, WEB_USER, Receiver, connects, wait_for
-from replies import assert_accepted, parse_cgi
+from replies import assert_accepted, assert_duplicate, parse_cgi
 from sender import signed
 from servers import Nginx, pairs
 
@@ -166,6 +166,56 @@ def test_idle_connections_do_not_hold_it_up(direct, place):
     for client in clients:
         assert client.closed()
         client.close()
+    assert "unanswered" not in direct.receiver.log()    # it was hung up on, and not just left
+
+
+def keep_connection(direct):
+    """A connection that has had a request, and stays open."""
+    client = direct.connect()
+    webhook = signed()
+    assert_accepted(parse_cgi(client.exchange(pairs(webhook), webhook.body, keep=True)))
+    return client
+
+
+@pytest.mark.settings(PSAPI_THREADS="1")
+def test_what_was_sent_on_kept_connections_is_answered(direct, place):
+    """Hanging up on an idle connection takes nothing from what it has brought."""
+    clients = [keep_connection(direct) for _ in range(20)]
+    again = signed()
+    assert_accepted(direct.send(again))     # so that the time is not the disk's
+    for client in clients:
+        client.send(request(pairs(again), again.body, keep=True))
+    direct.receiver.signal()
+    for client in clients:
+        assert_duplicate(parse_cgi(client.answer()))
+        assert client.closed()
+        client.close()
+    assert direct.receiver.wait() == 0
+    direct.receiver.process = None
+
+
+def test_no_further_request_on_a_busy_connection(direct, place):
+    """It is hung up on after the answer; else a busy web server would hold the end up."""
+    webhook = signed()
+    client = direct.connect()
+    client.send(begin(keep=True) + params(pairs(webhook)) + record(STDIN, webhook.body[:10]))
+    assert_accepted(direct.send(signed()))      # accepted later: the half is in hand as well
+    direct.receiver.signal()
+    wait_for(lambda: not connects(direct.receiver.path), "the door is closed")
+    client.send(record(STDIN, webhook.body[10:]) + record(STDIN))
+    assert_accepted(parse_cgi(client.answer()))
+    served = 0
+    try:
+        while True:
+            more = signed()
+            assert_accepted(parse_cgi(client.exchange(pairs(more), more.body, keep=True)))
+            served += 1
+    except NoAnswer as closed:
+        assert closed.args == (b"",), "half an answer"
+    client.close()
+    assert served <= 1, "one may have been sent before it hung up"
+    assert direct.receiver.wait() == 0
+    direct.receiver.process = None
 
 
 def test_idle_process_ends_at_once(direct, place):
