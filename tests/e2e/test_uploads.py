@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+import strace
 from fcgi_client import STDIN, NoAnswer, begin, params, record
 from http_client import body_of, head_of
 from receiver import wait_for
@@ -186,3 +187,16 @@ def test_dribbling_does_not_extend_the_time(direct, place):
         wait_for(cut_off, "the receiver ends it")
     assert place.spool.files() == {}
     still_serves(direct, place)
+
+
+@pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
+@pytest.mark.settings(PSAPI_READ_TIMEOUT="1", PSAPI_THREADS="1", **strace.ENVIRONMENT)
+def test_time_on_a_slow_disk_does_not_count(direct, place):
+    """The time-out is for what arrives: a connection is kept however long storing takes."""
+    with direct.connect() as client:
+        with strace.Attached(direct.receiver.pid, "fsync", "delay_enter=3000000", 1,
+                             place.dir / "strace.txt"):
+            for _ in range(2):
+                request = signed()
+                assert_accepted(parse_cgi(client.exchange(pairs(request), request.body, keep=True)))
+    assert "(DELAYED)" in (place.dir / "strace.txt").read_text()
