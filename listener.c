@@ -59,19 +59,14 @@ is_live(const char *path)
 	return live;
 }
 
+/* Returns 0, also for "", which is no group; or -1. */
 static int
-find_group(const char *name, gid_t *group, char *why, size_t size)
+find_group(const char *name, gid_t *group)
 {
-	*group = (gid_t)-1;
-	if (*name == '\0')
-		return 0;
-	struct group *entry = getgrnam(name);
-	if (entry == NULL) {
-		snprintf(why, size, "PSAPI_LISTEN_GROUP=\"%s\": no such group", name);
-		return -1;
-	}
-	*group = entry->gr_gid;
-	return 0;
+	const struct group *entry = *name != '\0' ? getgrnam(name) : NULL;
+
+	*group = entry != NULL ? entry->gr_gid : (gid_t)-1;
+	return entry != NULL || *name == '\0' ? 0 : -1;
 }
 
 /* A stale socket may be replaced, nothing else. */
@@ -117,8 +112,9 @@ bind_unix(const char *path, const char *wanted, gid_t group, char *why, size_t s
 	if (listen(fd, BACKLOG) == 0)
 		return fd;
 failed:
-	snprintf(why, size, "%s: %s: %s: its directory must be there and writable by the running user",
-	    wanted, step, strerror(errno));
+	snprintf(why, size, "%s: %s: %s: %s", wanted, step, strerror(errno),
+	    strcmp(step, "chgrp") == 0 ? "the running user must belong to PSAPI_LISTEN_GROUP" :
+	                                 "its directory must be there and writable by the running user");
 	if (fd >= 0)
 		close(fd);
 	unlink(path);
@@ -140,7 +136,12 @@ open_unix(struct listener *listener, const char *path, const char *group_name, c
 	struct stat st;
 	gid_t group;
 
-	if (find_group(group_name, &group, why, size) != 0 || check_place(path, why, size) != 0)
+	if (find_group(group_name, &group) != 0) {
+		listener->no_group = true;
+		snprintf(why, size, "no such group");
+		return -1;
+	}
+	if (check_place(path, why, size) != 0)
 		return -1;
 	temporary_path(path, temporary, sizeof(temporary));
 	listener->fd = bind_unix(temporary, path, group, why, size);
@@ -174,9 +175,11 @@ bind_tcp(const char *where, char *why, size_t size)
 	    bind(fd, is_six ? (struct sockaddr *)&six : (struct sockaddr *)&four,
 	        is_six ? sizeof(six) : sizeof(four)) == 0)
 		return fd;
-	snprintf(why, size, "PSAPI_LISTEN=\"%s\": %s", where, strerror(errno));
+	int error = errno;
+	snprintf(why, size, "%s: bind: %s", where, strerror(error));
 	if (fd >= 0)
 		close(fd);
+	errno = error;
 	return -1;
 }
 
@@ -188,7 +191,7 @@ open_tcp(struct listener *listener, const char *where, char *why, size_t size)
 		return -1;
 	if (listen(listener->fd, BACKLOG) == 0)
 		return 0;
-	snprintf(why, size, "PSAPI_LISTEN=\"%s\": listen: %s", where, strerror(errno));
+	snprintf(why, size, "%s: listen: %s", where, strerror(errno));
 	close(listener->fd);
 	return -1;
 }
@@ -224,21 +227,29 @@ listener_check(const char *where, const char *group_name, char *why, size_t size
 	char temporary[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	const char *path = where + 5;
 	bool is_unix = strncmp(where, "unix:", 5) == 0;
+	struct stat st;
 	gid_t group;
 	int fd;
 
-	if (is_unix && is_live(path)) {
+	if (is_unix && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && is_live(path)) {
 		snprintf(why, size, "%s: a receiver is listening there", path);
 		return 0;
 	}
 	if (is_unix) {
-		if (find_group(group_name, &group, why, size) != 0 ||
-		    check_place(path, why, size) != 0)
+		if (find_group(group_name, &group) != 0) {
+			snprintf(why, size, "PSAPI_LISTEN_GROUP=\"%s\": no such group", group_name);
+			return -1;
+		}
+		if (check_place(path, why, size) != 0)
 			return -1;
 		temporary_path(path, temporary, sizeof(temporary));
 		fd = bind_unix(temporary, path, group, why, size);
 	} else {
 		fd = bind_tcp(where, why, size);
+	}
+	if (fd < 0 && !is_unix && errno == EADDRINUSE) {
+		snprintf(why, size, "%s: something listens there: fine if it is a receiver", where);
+		return 0;
 	}
 	if (fd < 0)
 		return -1;

@@ -15,6 +15,7 @@ struct listener {
 	const char *path; /* of our own unix socket (borrowed), else NULL */
 	dev_t device;   /* of the socket at path: it is removed only while it is ours */
 	ino_t inode;
+	bool no_group;  /* listener_open() failed for want of the group that was named */
 };
 
 /* Whether descriptor fd is a listening socket (SO_ACCEPTCONN). */
@@ -31,7 +32,7 @@ int listener_open(struct listener *listener, const char *where, const char *grou
 
 /*
  * Check without a trace that listener_open() would succeed; a receiver that is
- * running there is fine. Returns 0 or -1, either with one line in why.
+ * running there (on a port: whatever is) is fine. Returns 0 or -1, either with one line in why.
  */
 int listener_check(const char *where, const char *group, char *why, size_t size);
 

@@ -187,8 +187,10 @@ run_fastcgi(const struct config *config, bool inherited)
 	hold_adopt_once(&receiver);
 	if (listener_open(&listener, inherited ? "" : config->listen, config->listen_group, why,
 	        sizeof(why)) != 0) {
-		log_line("PSAPI_LISTEN=\"%s\" (%s): %s", config->listen,
-		    config_source(config, "PSAPI_LISTEN"), why);
+		const char *key = listener.no_group ? "PSAPI_LISTEN_GROUP" : "PSAPI_LISTEN";
+		log_line("%s=\"%s\" (%s): %s", key,
+		    listener.no_group ? config->listen_group : config->listen,
+		    config_source(config, key), why);
 		status = EX_UNAVAILABLE;
 	} else if (responder_run(&receiver, &listener, why, sizeof(why)) != 0) {
 		log_line("%s", why);

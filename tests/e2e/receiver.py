@@ -82,9 +82,9 @@ class Place:
         keep = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG") or "SAN_OPTIONS" in k}
         return keep | {k: str(v) for k, v in (self.settings | settings).items()}
 
-    def run(self, *arguments, **settings):
+    def run(self, *arguments, via=(), **settings):
         """psapi-fcgi as a command (-t, -V, ...): ended by itself, output as text."""
-        return subprocess.run([BINARY, *arguments], env=self.environment(**settings), text=True,
+        return subprocess.run([*via, BINARY, *arguments], env=self.environment(**settings), text=True,
                               stdin=subprocess.DEVNULL, capture_output=True, timeout=20 * SLOWER)
 
     def close(self):

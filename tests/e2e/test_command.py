@@ -1,10 +1,13 @@
 """psapi-fcgi as a command: -t, -V, -h, -f, -o, and settings that stop the start."""
 
 import os
+import shutil
+import socket
 
 import pytest
 
-from receiver import Receiver
+from receiver import WEB_USER, Receiver, wait_for
+from web_server import free_port
 
 EX_CONFIG = 78
 BAD = {
@@ -112,6 +115,29 @@ def test_t_beside_a_running_receiver(place):
     assert receiver.process.poll() is None
 
 
+def test_t_beside_a_running_receiver_on_a_port(place):
+    listen = f"127.0.0.1:{free_port()}"
+    Receiver(place, PSAPI_LISTEN=listen).start(ready=False)
+
+    def checked():
+        result = place.run("-t", PSAPI_LISTEN=listen)
+        assert result.returncode == 0, result
+        return f"ok: socket {listen}: something listens there" in result.stdout
+
+    wait_for(checked, "it listens")
+
+
+@pytest.mark.skipif(WEB_USER is None, reason="only root can be somebody else")
+def test_t_where_the_socket_cannot_be_reached(place):
+    """What cannot be looked at is not taken for a receiver that is running."""
+    closed = place.dir / "closed"
+    closed.mkdir(mode=0o700)
+    result = place.run("-t", via=["setpriv", "--reuid", WEB_USER, "--clear-groups"],
+                       PSAPI_LISTEN=f"unix:{closed}/x.sock")
+    [line] = [line for line in result.stdout.splitlines() if "socket" in line]
+    assert line.startswith("error: ") and "denied" in line, result
+
+
 def test_t_on_bad_set_ups(place):
     listen = f"unix:{place.dir}/x.sock"
     file = place.dir / "file"
@@ -145,6 +171,37 @@ def test_start_without_a_socket(place):
     place.conf.write_text("\nPSAPI_LISTEN=unix:/nonexistent/x.sock\n")
     result = place.run()
     assert_names(result, "PSAPI_LISTEN", "/nonexistent/x.sock", f"{place.conf}:2")
+
+
+def test_start_on_a_port_that_is_taken(place):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        listen = f"127.0.0.1:{other.getsockname()[1]}"
+        result = place.run(PSAPI_LISTEN=listen)
+    assert result.returncode != 0
+    assert_names(result, "PSAPI_LISTEN", listen, "environment")
+    assert result.stderr.count("PSAPI_LISTEN") == 1, result.stderr
+
+
+def test_start_without_the_group(place):
+    place.settings.pop("PSAPI_LISTEN_GROUP", None)
+    place.conf.write_text("PSAPI_LISTEN_GROUP=nosuchgroup\n")
+    result = place.run(PSAPI_LISTEN=f"unix:{place.dir}/x.sock")
+    assert result.returncode != 0
+    assert_names(result, "PSAPI_LISTEN_GROUP", "nosuchgroup", f"{place.conf}:1")
+
+
+@pytest.mark.skipif(WEB_USER is None, reason="only root can be somebody else")
+def test_start_with_the_group_of_others(place):
+    """Only its members may give it away: that is said, and not something about directories."""
+    for path in (place.dir, place.secret_file, place.spool.path):
+        shutil.chown(path, "nobody")
+    result = place.run(via=["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"],
+                       PSAPI_LISTEN=f"unix:{place.dir}/x.sock", PSAPI_LISTEN_GROUP=WEB_USER)
+    assert result.returncode != 0
+    assert "chgrp" in result.stderr and "must belong to PSAPI_LISTEN_GROUP" in result.stderr
+    assert not list(place.dir.glob("x.sock*"))
 
 
 def test_version_and_help(place):
