@@ -21,8 +21,11 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 1' HUP INT TERM
 
+# A headline: bold on a terminal.
+bold='' plain=''
+[ ! -t 1 ] || bold='\033[1m' plain='\033[0m'
 say() {
-	printf '\n\033[1m%s\033[0m\n' "$*"
+	printf "\\n$bold%s$plain\\n" "$*"
 }
 
 # wait_for FILE: until the socket or file is there, at most 10 s.
@@ -47,7 +50,7 @@ sign() {
 # send ID BODY [SENT-BODY]: sign BODY, send it (or another one), print the reply
 send() {
 	now=$(date +%s)
-	printf '%-14s ' "$1"
+	printf '%-16s ' "$1"
 	curl -sS --max-time 10 -w '  HTTP %{http_code}, %{time_total} s\n' -o "$dir/reply" \
 		-H "webhook-id: $1" -H "webhook-timestamp: $now" \
 		-H "webhook-signature: v1,$(sign "$1" "$now" "$2")" \

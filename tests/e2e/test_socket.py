@@ -50,6 +50,15 @@ def test_live_socket_is_left_alone(direct, place):
     assert_accepted(direct.send(signed()))
 
 
+def test_only_ones_own_socket_is_removed_at_exit(direct, place):
+    """Somebody has removed it and started another receiver there."""
+    direct.receiver.path.unlink()
+    second = Receiver(place).start()
+    assert second.path == direct.receiver.path
+    direct.receiver.stop()
+    assert_accepted(direct.send(signed()))
+
+
 def test_file_that_is_no_socket_is_left_alone(place):
     path = place.dir / "psapi.sock"
     path.write_text("mine")
