@@ -29,32 +29,35 @@ finding(bool ok, const char *format, ...)
 	return ok ? 0 : 1;
 }
 
-/* Go through what storing an event needs in directory, and say so of the spool at path. */
+/* Go through what storing an event needs in directory, and say so of the spool. */
 static int
-probe(int directory, const char *path, const char *then)
+probe(int directory, const struct config *config, const char *then)
 {
-	struct spool spool = {.path = path, .root = directory};
+	struct spool spool = {.path = config->spool, .root = directory};
 	const char *step;
 
 	for (int i = 0; i < SPOOL_DIRS; i++)
 		spool.dir[i] = directory;
-	if (spool_probe(&spool, &step) == 0)
-		return finding(true, "spool %s: %s", path, then);
-	return finding(false, "spool %s: cannot %s: %s: it needs a local file system with hard links, "
-	    "writable by the running user", path, step, strerror(errno));
+	if (spool_probe(&spool, &step) != 0)
+		return finding(false, "spool %s: cannot %s: %s: it needs a local file system with hard "
+		    "links, writable by the running user", config->spool, step, strerror(errno));
+	if (spool_is_full(&spool, config->min_free))
+		return finding(false, "spool %s: fewer than PSAPI_MIN_FREE=%lld bytes are free",
+		    config->spool, config->min_free);
+	return finding(true, "spool %s: %s", config->spool, then);
 }
 
 /* What is missing is made at the start: try in the directory that it will be made in. */
 static int
-check_missing(const char *path, const char *parent, const char *then)
+check_missing(const struct config *config, const char *parent)
 {
 	int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0)
 		return finding(false,
-		    "spool %s: is missing, and %s: %s: make it, owned by the running user", path, parent,
-		    strerror(errno));
-	int errors = probe(fd, path, then);
+		    "spool %s: is missing, and %s: %s: make it, owned by the running user", config->spool,
+		    parent, strerror(errno));
+	int errors = probe(fd, config, "will be made at the start, with hard links");
 	close(fd);
 	return errors;
 }
@@ -72,6 +75,17 @@ subdirectory_missing(const char *path)
 	return false;
 }
 
+/* The probe is in tmp/ alone; the others may be another user's. */
+static int
+check_directories(const struct spool *spool)
+{
+	for (int i = 0; i < SPOOL_DIRS; i++)
+		if (faccessat(spool->dir[i], ".", W_OK | X_OK, AT_EACCESS) != 0)
+			return finding(false, "spool %s/%s: %s: it must be writable by the running user",
+			    spool->path, spool_dir_names[i], strerror(errno));
+	return 0;
+}
+
 static int
 check_spool(const struct config *config)
 {
@@ -81,15 +95,14 @@ check_spool(const struct config *config)
 
 	snprintf(copy, sizeof(copy), "%s", path);
 	if (access(path, F_OK) != 0 && errno == ENOENT)
-		return check_missing(path, dirname(copy), "will be made at the start, with hard links");
+		return check_missing(config, dirname(copy));
 	if (subdirectory_missing(path))
-		return check_missing(path, path, "its directories will be made at the start, with hard links");
+		return check_missing(config, path);
 	if (spool_open(&spool, path, false, why, sizeof(why)) != 0)
 		return finding(false, "spool %s", why);
-	int errors = probe(spool.dir[SPOOL_TMP], path, "writable, with hard links");
-	if (errors == 0 && spool_is_full(&spool, config->min_free))
-		errors = finding(false, "spool %s: fewer than PSAPI_MIN_FREE=%lld bytes are free", path,
-		    config->min_free);
+	int errors = check_directories(&spool);
+	if (errors == 0)
+		errors = probe(spool.dir[SPOOL_TMP], config, "writable, with hard links");
 	spool_close(&spool);
 	return errors;
 }

@@ -157,6 +157,27 @@ def test_t_on_bad_set_ups(place):
         assert text in result.stdout + result.stderr, result
 
 
+@pytest.mark.skipif(WEB_USER is None, reason="only root can be somebody else")
+@pytest.mark.parametrize("name", ["new", "events", "failed", "state", "hold", "tmp"])
+def test_t_on_a_directory_of_another_user(place, name):
+    """Of all of them: a spool that root once wrote to."""
+    Receiver(place).start().stop()
+    for path in place.spool.path.iterdir():
+        shutil.chown(path, *(("root", "root") if path.name == name else (WEB_USER, WEB_USER)))
+    place.spool.path.chmod(0o2775)
+    result = place.run("-t", via=["setpriv", "--reuid", WEB_USER, "--regid", WEB_USER,
+                                  "--clear-groups"])
+    assert result.returncode == EX_CONFIG, result
+    assert f"error: spool {place.spool.path}/{name}: " in result.stdout and "denied" in result.stdout
+
+
+def test_t_on_a_disk_that_is_too_full(place):
+    for _ in range(2):      # before its directories are made, and after
+        result = place.run("-t", PSAPI_MIN_FREE=1 << 60)
+        assert result.returncode == EX_CONFIG and "PSAPI_MIN_FREE" in result.stdout, result
+        Receiver(place).start().stop()
+
+
 def test_start_without_a_spool(place):
     result = place.run(PSAPI_LISTEN=f"unix:{place.dir}/x.sock", PSAPI_SPOOL="/proc/no/such")
     assert result.returncode != 0

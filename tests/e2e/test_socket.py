@@ -23,10 +23,17 @@ def test_mode_and_group(direct):
 
 
 @pytest.mark.parametrize("umask", ["000", "777"])
-def test_mode_is_not_the_umasks(place, umask):
+def test_modes_are_not_the_umasks(place, umask):
+    """Socket, event, log."""
     receiver = Receiver(place, via=["sh", "-c", f'umask {umask}; exec "$@"', "sh"],
                         PSAPI_LISTEN=f"unix:{place.dir}/psapi.sock").start()
     assert stat.S_IMODE(receiver.path.stat().st_mode) == 0o660
+    webhook = signed()
+    with Connection(receiver.path) as connection:
+        assert_accepted(parse_cgi(connection.exchange(pairs(webhook), webhook.body)))
+    for path in (place.spool.file("new", webhook.header("webhook-id")),
+                 place.spool.path / "attempts.jsonl"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640, path
 
 
 def test_removed_at_exit(direct):
