@@ -8,7 +8,7 @@ import strace
 from fcgi_client import request
 from receiver import BINARY, Receiver
 from replies import assert_accepted, assert_duplicate, assert_refused, parse_cgi
-from sender import signed
+from sender import OTHER_SECRET, signed
 from servers import Cgi, Socket, cgi_variables, pairs
 
 
@@ -21,6 +21,31 @@ def test_query_is_no_command_line(place, query):
     assert_refused(cgi.send(signed(timestamp=5), command=[BINARY, *query]), "stale_timestamp")
     assert_accepted(cgi.send(signed(), command=[BINARY, *query]))
     assert len(place.spool.names("new")) == 1
+
+
+@pytest.mark.parametrize("setting, forged", [({"PSAPI_TOLERANCE": "x"}, "spool_error"),
+                                             ({"PSAPI_SPOOL": "/proc/no"}, "signature_mismatch")],
+                         ids=["bad setting", "no spool"])
+def test_cgi_that_cannot_start(place, setting, forged):
+    """It answers all the same, for the sender to try again: a web server would make it a 500."""
+    cgi = Cgi(place)
+    cgi.start()
+    place.settings |= setting
+    assert_refused(cgi.send(signed()), "spool_error")
+    assert_refused(cgi.send(signed(secrets=[OTHER_SECRET])), forged)
+    for text in (*setting, *setting.values()):
+        assert text in cgi.log()
+
+
+def test_log_of_an_id_with_control_characters(place):
+    """What a sender wrote does not steer the terminal of whoever reads the log."""
+    place.secret_file.write_text("")    # a hold, which is logged with the id
+    cgi = Cgi(place)
+    cgi.start()
+    reply = cgi.send(signed(webhook_id="msg\x1b[2J\nforged line\u202e"))
+    assert (reply.status, reply.word) == (200, "held")
+    assert "msg\\x1b[2J\\x0aforged" in cgi.log()
+    assert cgi.log().isascii() and cgi.log().replace("\n", "").isprintable()
 
 
 def test_one_configuration_for_all_ways(place):
