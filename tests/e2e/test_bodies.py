@@ -65,6 +65,14 @@ def test_normal(server, place, what):
     place.spool.assert_queued_once(request.header("webhook-id"), request.body)
 
 
+def test_as_deep_as_can_be_parsed(direct, place):
+    """2,047 levels, one below what Jansson takes: a thread's small stack holds them."""
+    request = signed(b'{"type":"x","data":' + b"[" * 2046 + b"]" * 2046 + b"}")
+    assert_accepted(direct.send(request))
+    data = place.spool.file("new", request.header("webhook-id")).read_bytes()
+    assert data.endswith(request.body + b"\n}\n")
+
+
 def test_documented_examples(server, place):
     for body in (event("producersync.updates_available", runDate="2025-07-24"),
                  event("producersync.npn.activated", npn="123456789",
