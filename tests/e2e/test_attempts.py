@@ -3,8 +3,8 @@
 What a single line says is in test_accept.py (accepted) and test_refusals.py (the reasons).
 """
 
-import datetime
 import json
+import time
 import unicodedata
 
 import pytest
@@ -109,13 +109,10 @@ def test_every_error_is_logged(server, place):
     assert [line["outcome"] for line in place.spool.attempts()] == ["error"] * 10
 
 
-def at(line):
-    return datetime.datetime.fromisoformat(line["at"].replace("Z", "+00:00")).timestamp()
-
-
 def test_rejections_are_bounded(direct, place):
     """One line at most every 0.1 s, and the next line says how many were left out."""
     sent = 0
+    start = time.monotonic()
 
     def several_are_logged():
         nonlocal sent
@@ -123,19 +120,19 @@ def test_rejections_are_bounded(direct, place):
             request = forged()
             client.exchange(pairs(request), request.body, keep=True)
             sent += 1
-        return len(place.spool.attempts()) >= 4
+        return 4 <= len(place.spool.attempts()) < sent
 
     with direct.connect() as client:
-        wait_for(several_are_logged, "four lines")
+        wait_for(several_are_logged, "four lines, and some that were left out")
+    seconds = time.monotonic() - start
     for _ in range(2):
         assert_accepted(direct.send(signed()))
     lines = place.spool.attempts()
     rejected = lines[:-2]
     assert [line["outcome"] for line in lines] == ["rejected"] * len(rejected) + ["accepted"] * 2
-    assert len(rejected) < sent, "nothing was left out"
     assert len(rejected) + sum(line.get("suppressed", 0) for line in lines) == sent
-    for earlier, later in zip(rejected, rejected[1:]):
-        assert at(later) - at(earlier) > 0.09
+    # 0.09: files are dated by the ticks of the kernel's clock.
+    assert len(rejected) <= 1 + seconds / 0.09
     assert all(line.get("suppressed", 1) > 0 for line in lines)
 
 

@@ -83,8 +83,8 @@ def test_inherited_socket_stays_open(place, listening):
 
 @pytest.mark.settings(PSAPI_THREADS="2")
 def test_backlog_is_answered(direct, place):
-    """Twenty have knocked, two are served at a time, SIGTERM: all twenty get their answer."""
-    webhooks = [signed() for _ in range(20)]
+    """Ten have knocked, two are served at a time, SIGTERM: all ten get their answer."""
+    webhooks = [signed() for _ in range(10)]
     clients = []
     for webhook in webhooks:
         clients.append(direct.connect())
@@ -218,11 +218,11 @@ def test_no_further_request_on_a_busy_connection(direct, place):
     direct.receiver.process = None
 
 
-def test_idle_process_ends_at_once(direct, place):
+def test_idle_process_ends_by_itself(direct, place):
     """No request is needed to wake it up."""
     assert_accepted(direct.send(signed()))
     direct.receiver.signal()
-    assert direct.receiver.wait(2) == 0
+    assert direct.receiver.wait() == 0
     direct.receiver.process = None
 
 
@@ -233,7 +233,8 @@ def test_second_signal_ends_at_once(direct, place):
     wait_for(lambda: not connects(direct.receiver.path), "the door is closed")
     assert direct.receiver.process.poll() is None, "it still waits for the half request"
     direct.receiver.signal()
-    direct.receiver.wait(1)
+    # The first signal alone would make it 0, when its time is up.
+    assert direct.receiver.wait() == 128 + signal.SIGTERM
     direct.receiver.process = None
     client.close()
     assert len(place.spool.names("new")) == 1
