@@ -4,8 +4,11 @@ FastCGI 1.0, sections 3 and 5. Records can be sent one by one, so that a test ca
 send what no web server would send, or keep the connection. It knows nothing of webhooks.
 """
 
+import fcntl
 import socket
 import struct
+import sys
+import termios
 
 BEGIN, ABORT, END, PARAMS, STDIN, STDOUT, STDERR, GET_VALUES = 1, 2, 3, 4, 5, 6, 7, 9
 RESPONDER, KEEP_CONN = 1, 1
@@ -80,6 +83,10 @@ class Connection:
                 out += content
             elif kind == END:
                 return out
+
+    def unread(self):
+        """Of what was sent over a unix socket: not 0 while the other side has not read it all."""
+        return int.from_bytes(fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
     def closed(self):
         """True when the other side has closed (waits for that until the time-out)."""

@@ -178,3 +178,23 @@ class Receiver:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+
+def start_on_a_port(place):
+    """A receiver on a port of loopback that was free. Returns it and its address."""
+    for _ in range(5):      # a free port may be somebody else's a moment later
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = probe.getsockname()
+        receiver = Receiver(place, PSAPI_LISTEN=f"127.0.0.1:{address[1]}").start(ready=False)
+
+        def up_or_ended(receiver=receiver, address=address):
+            with socket.socket() as client:
+                return receiver.process.poll() is not None or client.connect_ex(address) == 0
+
+        wait_for(up_or_ended, f"{address} accepts connections")
+        if receiver.process.poll() is None:
+            return receiver, address
+        receiver.process = None
+        assert "Address already in use" in receiver.log(), receiver.log()
+    raise AssertionError("no free port")

@@ -6,8 +6,7 @@ import socket
 
 import pytest
 
-from receiver import WEB_USER, Receiver, wait_for
-from web_server import free_port
+from receiver import WEB_USER, Receiver, start_on_a_port
 
 EX_CONFIG = 78
 BAD = {
@@ -116,15 +115,10 @@ def test_t_beside_a_running_receiver(place):
 
 
 def test_t_beside_a_running_receiver_on_a_port(place):
-    listen = f"127.0.0.1:{free_port()}"
-    Receiver(place, PSAPI_LISTEN=listen).start(ready=False)
-
-    def checked():
-        result = place.run("-t", PSAPI_LISTEN=listen)
-        assert result.returncode == 0, result
-        return f"ok: socket {listen}: something listens there" in result.stdout
-
-    wait_for(checked, "it listens")
+    _, (host, port) = start_on_a_port(place)
+    result = place.run("-t", PSAPI_LISTEN=f"{host}:{port}")
+    assert result.returncode == 0, result
+    assert f"ok: socket {host}:{port}: something listens there" in result.stdout, result
 
 
 @pytest.mark.skipif(WEB_USER is None, reason="only root can be somebody else")

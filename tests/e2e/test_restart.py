@@ -13,8 +13,8 @@ import pytest
 
 from fcgi_client import STDIN, Connection, NoAnswer, begin, params, record, request
 from load import Load
-from receiver import SLOWER, WEB_USER, Receiver, connects, wait_for
-from replies import assert_accepted, assert_duplicate, parse_cgi
+from receiver import SLOWER, WEB_USER, Receiver, connects, start_on_a_port, wait_for
+from replies import assert_accepted, parse_cgi
 from sender import signed
 from servers import Nginx, pairs
 
@@ -100,6 +100,33 @@ def test_backlog_is_answered(direct, place):
         place.spool.assert_queued_once(webhook.header("webhook-id"), webhook.body)
 
 
+def has_taken_the_signal(receiver):
+    with open(f"/proc/{receiver.pid}/status") as status:
+        pending = dict(line.split(":", 1) for line in status)["ShdPnd"]
+    return int(pending, 16) & 1 << (signal.SIGTERM - 1) == 0
+
+
+@pytest.mark.settings(PSAPI_THREADS="1")
+def test_backlog_of_a_port_is_answered(place):
+    """As that of a unix socket; but shutdown(2) would reset it."""
+    receiver, address = start_on_a_port(place)
+    half, webhook = signed(), signed()
+    busy, *clients = [Connection(address, timeout=20 * SLOWER) for _ in range(40)]
+    busy.send(begin() + params(pairs(half)) + record(STDIN, half.body[:10]))
+    for client in clients:      # they wait behind it for the only thread
+        client.send(request(pairs(webhook), webhook.body))
+    receiver.signal()
+    wait_for(lambda: has_taken_the_signal(receiver), "it begins to stop")
+    busy.send(record(STDIN, half.body[10:]) + record(STDIN))
+    for client in (busy, *clients):
+        assert parse_cgi(client.answer()).status == 200
+        client.close()
+    assert receiver.wait() == 0
+    receiver.process = None
+    for stored in (half, webhook):
+        place.spool.assert_queued_once(stored.header("webhook-id"), stored.body)
+
+
 def test_answered_or_refused(direct, place):
     """Under load each connection is answered in full or refused at the door."""
     refused = []
@@ -180,14 +207,25 @@ def keep_connection(direct):
 @pytest.mark.settings(PSAPI_THREADS="1")
 def test_what_was_sent_on_kept_connections_is_answered(direct, place):
     """Hanging up on an idle connection takes nothing from what it has brought."""
-    clients = [keep_connection(direct) for _ in range(20)]
-    again = signed()
-    assert_accepted(direct.send(again))     # so that the time is not the disk's
-    for client in clients:
-        client.send(request(pairs(again), again.body, keep=True))
+    busy, *clients, last = [keep_connection(direct) for _ in range(7)]
+    half, *webhooks = [signed() for _ in range(1 + len(clients))]
+    busy.send(begin() + params(pairs(half)) + record(STDIN, half.body[:10]))
+    for client, webhook in zip(clients, webhooks):      # they wait behind it for the only thread
+        client.send(request(pairs(webhook), webhook.body, keep=True))
+    wait_for(lambda: busy.unread() == 0, "it is in hand")
     direct.receiver.signal()
-    for client in clients:
-        assert_duplicate(parse_cgi(client.answer()))
+
+    def hung_up():
+        try:
+            last.send(b"\0")
+        except BrokenPipeError:
+            return True
+
+    wait_for(hung_up, "it has hung up on all")
+    busy.send(record(STDIN, half.body[10:]) + record(STDIN))
+    for client in (busy, *clients):
+        assert_accepted(parse_cgi(client.answer()))
+    for client in (busy, *clients, last):
         assert client.closed()
         client.close()
     assert direct.receiver.wait() == 0

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from fcgi_client import Connection
-from receiver import BINARY, WEB_USER, Receiver, connects, wait_for
+from receiver import BINARY, WEB_USER, Receiver, connects, start_on_a_port
 from replies import assert_accepted, parse_cgi
 from sender import signed
 from servers import Cgi, pairs
@@ -94,21 +94,9 @@ def test_unknown_group(place):
 
 def test_loopback(place):
     """127.0.0.1:port, for servers that cannot do unix sockets."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    receiver = Receiver(place, PSAPI_LISTEN=f"127.0.0.1:{port}")
-    receiver.start(ready=False)
-
-    def connected():
-        assert receiver.process.poll() is None, receiver.log()
-        try:
-            return Connection(("127.0.0.1", port))
-        except ConnectionRefusedError:
-            return None
-
+    _, address = start_on_a_port(place)
     webhook = signed()
-    with wait_for(connected, "somebody listens") as connection:
+    with Connection(address) as connection:
         assert_accepted(parse_cgi(connection.exchange(pairs(webhook), webhook.body)))
 
 
