@@ -158,7 +158,7 @@ def half_a_request(direct, webhook):
     return client
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_in_flight_is_finished(direct, place, number):
     webhook = signed()
     client = half_a_request(direct, webhook)
