@@ -418,11 +418,12 @@ def test_as_another_user(desk):
     desk.deliver(signed(body(1), "failed"))
     desk.drain(expect=1)
     desk.deliver(signed(body(2), "new"))
-    for arguments in (["retry", "failed"], ["drain"]):
+    for arguments in (["retry", "failed"], ["retry", "--all"], ["drain"]):
         done = as_nobody(desk, PSAPI, *arguments)
         assert done.returncode == 77, done
         assert "sudo -u root psapi" in done.stderr and done.stderr.count("\n") == 1, done
     assert desk.lines() == ["failed"], "no handler ran"
+    assert "exit status 1" in desk.run("show", "failed").stdout, "why it failed is not forgotten"
     desk.run("done", "failed", "new")
     assert as_nobody(desk, PSAPI, "replay", "failed").returncode == 77
     assert as_nobody(desk, PSAPI, "list", "--all").stdout.count("handled") == 2
