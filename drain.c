@@ -39,10 +39,12 @@ struct drain {
 	int status;    /* the exit status, so far */
 	bool started;  /* this pass started a handler, or ended an event without */
 	size_t done, later, failed;
+	size_t earlier; /* what these three made together before this pass */
 	bool progress; /* standard error is a terminal */
 	bool visible;  /* so is the progress line */
 	int64_t shown; /* when it last was, child_clock() */
-	char refused[sizeof(((struct job *)0)->why)]; /* the last handler complained of */
+	char **refused; /* what was complained of, once in a run: a line for each handler */
+	size_t refusals;
 };
 
 /* ---- signals ---- */
@@ -139,7 +141,7 @@ show_progress(struct drain *d)
 	d->shown = now;
 	d->visible = true;
 	fprintf(stderr, "\r%zu of %zu handled, %zu to be tried again, %zu failed; %d running\033[K",
-	    d->done, schedule_size(d->backlog.schedule), d->later, d->failed, d->running);
+	    d->done, d->earlier + schedule_size(d->backlog.schedule), d->later, d->failed, d->running);
 }
 
 static void
@@ -149,6 +151,30 @@ show_end(struct drain *d)
 	if (d->progress)
 		fprintf(stderr, "%zu handled, %zu to be tried again, %zu failed\n", d->done, d->later,
 		    d->failed);
+}
+
+/* Complain of a handler, unless this run did. Without memory: once more than needed. */
+static void
+report_refusal(struct drain *d, const char *why)
+{
+	for (size_t i = 0; i < d->refusals; i++)
+		if (strcmp(d->refused[i], why) == 0)
+			return;
+	log_line("refused: %s; its events wait until that is mended", why);
+	char **refused = reallocarray(d->refused, d->refusals + 1, sizeof(*refused));
+	if (refused == NULL)
+		return;
+	d->refused = refused;
+	if ((refused[d->refusals] = strdup(why)) != NULL)
+		d->refusals++;
+}
+
+static void
+forget_refusals(struct drain *d)
+{
+	while (d->refusals > 0)
+		free(d->refused[--d->refusals]);
+	free(d->refused);
 }
 
 /* ---- the handlers ---- */
@@ -175,9 +201,7 @@ record(struct drain *d, struct job *job, enum job_result result)
 		set_status(d, 1);
 		break;
 	case JOB_WAITS:
-		if (strcmp(d->refused, job->why) != 0)
-			log_line("refused: %s; its events wait until that is mended", job->why);
-		memcpy(d->refused, job->why, sizeof(d->refused));
+		report_refusal(d, job->why);
 		set_status(d, EX_CONFIG);
 		break;
 	case JOB_STOP:
@@ -281,6 +305,7 @@ run_passes(struct drain *d)
 	take_signals(&waiting);
 	do {
 		d->started = false;
+		d->earlier = d->done + d->later + d->failed;
 		int status = backlog_read(&d->backlog);
 		if (status == EX_OK)
 			run_pass(d, &waiting);
@@ -316,6 +341,7 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 		d.status = EX_OSERR;
 	}
 	backlog_close(&d.backlog);
+	forget_refusals(&d);
 	free(d.jobs);
 	free(path);
 	close(lock);

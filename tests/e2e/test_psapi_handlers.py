@@ -230,6 +230,17 @@ def test_not_to_be_run(desk, how):
     assert desk.lines() == ids
 
 
+def test_each_is_complained_of_once(desk):
+    """Two that are not to be run, and events of both in turn: a line for each, no more."""
+    for name in ("producersync.npn.activated", "producersync.npn.deactivated"):
+        desk.handler(name, NOTE, mode=0o777)
+    kinds = ("activated", "deactivated") * 3
+    desk.deliver(*(signed(body(n, str(n), "producersync.npn." + kind)) for n, kind in enumerate(kinds)))
+    done = desk.drain("-j", "4", expect=78)
+    assert done.stderr.count("npn.activated:") == done.stderr.count("npn.deactivated:") == 1
+    assert done.stderr.count("\n") == 2
+
+
 def test_others_are_served_meanwhile(desk):
     desk.handler("producersync", NOTE, mode=0o777)
     desk.handler("x", NOTE)

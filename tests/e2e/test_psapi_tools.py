@@ -150,6 +150,20 @@ def test_progress_on_a_terminal(desk):
     assert "\r\x1b[K" in output
 
 
+def test_progress_counts_the_whole_run(desk):
+    """An arrival makes a second pass: "1 of 2", not "1 of 1" and "2 of 1"."""
+    desk.handler("default", """
+        sleep 0.15  # longer than one look of the progress line
+        test "$PSAPI_WEBHOOK_ID" != first || ln "$PSAPI_SPOOL/events/second.json" "$PSAPI_SPOOL/new"
+        """)
+    desk.deliver(signed(body(1, "1"), "first"), signed(body(2, "2"), "second"))
+    desk.spool.file("new", "second").unlink()
+    output, _ = desk.on_a_terminal("drain")
+    counts = re.findall(r"(\d+) of (\d+) handled", output)
+    assert counts[0] == ("0", "1") and counts[-1] == ("1", "2"), output
+    assert "2 handled, 0 to be" in output
+
+
 EVIL = b'{"type":"x.\\u001b[31m\\u009b","timestamp":"\\r\\n","data":{"npn":"\\u202e\xc3\xa9"},"id":"\\t"}'
 
 
