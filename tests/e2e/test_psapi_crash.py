@@ -306,6 +306,33 @@ def test_removed_by_a_script_of_the_users(desk):
     assert desk.where("running") == desk.where("next") == ["events"]
 
 
+def is_stopped(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rsplit(")", 1)[1].split()[0] in "Tt"
+
+
+@needs_strace
+def test_removed_by_a_script_at_the_last_moment(desk):
+    """When drain has seen that it is still there, and written why it failed."""
+    desk.handler("default", NOTE + 'echo $PPID >"$PSAPI_TOLD/drain"\nexit 1\n')
+    desk.deliver(signed(body(1), "mine"), signed(body(2), "next"))
+    under = strace.command("renameat", "signal=STOP", 1, desk.place.dir / "strace.txt")
+    under.remove("-f")
+    child = subprocess.Popen([*under, PSAPI, "drain"], env=desk.environment(), text=True,
+                             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    desk.children.append(child)
+    (pid,) = map(int, desk.wait_for_lines(1, "drain"))
+    wait_for(lambda: is_stopped(pid), "drain stops after it has written the state")
+    assert desk.where("mine") == ["new", "events", "state"]
+    desk.spool.file("new", "mine").unlink()
+    os.kill(pid, signal.SIGCONT)
+    assert child.wait(60) == 1
+    said = child.stderr.read()
+    assert "mine" not in said and "failed: next" in said, said
+    assert desk.lines() == ["mine", "next"]
+    assert desk.where("mine") == ["events"] and desk.where("next") == ["events", "failed", "state"]
+
+
 def test_beside_a_script_of_the_users(desk):
     """Its loop and ours, over the same new/: each event is handled by one of them at least."""
     desk.handler("default", NOTE)

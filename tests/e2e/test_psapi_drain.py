@@ -223,11 +223,25 @@ def test_output(desk):
     assert desk.where(webhook_id) == ["events"]
 
 
-def test_verbose(desk):
-    desk.handler("default", 'echo err >&2\n')
+@pytest.mark.parametrize("status, result", [(0, "done"), (75, "later"), (1, "failed")])
+def test_verbose(desk, status, result):
+    """A line for each run, and before it all of its standard error, however it ended."""
+    desk.handler("default", f"echo first >&2; printf second >&2; exit {status}\n")
     (webhook_id,) = desk.deliver(signed())
-    done = desk.drain("-v")
-    assert all(word in done.stderr for word in (webhook_id, "done", "err", "default"))
+    done = desk.drain("-v", expect=int(status == 1))
+    first, second, line = done.stderr.splitlines()
+    assert (first, second) == ("first", "second")
+    assert line.startswith(f"psapi: {result}: {webhook_id} ")
+
+
+def test_verbose_steers_no_terminal(desk):
+    """There it is escaped; a pipe gets the bytes as they are."""
+    desk.handler("default", r"""printf 'evil \033[31m\n' >&2""" + "\n")
+    (webhook_id,) = desk.deliver(signed())
+    output, status = desk.on_a_terminal("drain", "-v")
+    assert status == 0 and "evil \\x1b[31m" in output and "\x1b" not in output
+    desk.run("replay", webhook_id)
+    assert "evil \x1b[31m\n" in desk.drain("-v").stderr
 
 
 @pytest.mark.parametrize("stream", ["1", "2"])
