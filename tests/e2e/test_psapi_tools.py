@@ -63,6 +63,25 @@ def test_misuse(desk, arguments):
     assert done.stderr.count("\n") == 1 and "psapi help" in done.stderr and done.stdout == ""
 
 
+@pytest.mark.parametrize("arguments, said", [
+    (["--bogus"], '"--bogus": no such option'),
+    (["list", "--bogus=1"], '"--bogus=1": no such option'),
+    (["list", "--json", "-xv"], '"-x": no such option'),
+    (["verify", "--all", "-vx"], '"-x": no such option'),
+    (["list", "--json=1"], '"--json=1": takes no argument'),
+    (["verify", "--all", "--verbose=1"], '"--verbose=1": takes no argument'),
+    (["list", "--type"], '"--type": takes an argument'),
+    (["drain", "-vj"], '"-j": takes an argument'),
+    (["attempts", "-n"], '"-n": takes an argument'),
+    (["--spool"], '"--spool": takes an argument'),
+    (["attempts", "--outcome", "acepted"], "rejected"),
+])
+def test_misuse_is_named(desk, arguments, said):
+    """The very option is named that is wrong, and what is wrong with it."""
+    done = desk.run(*arguments, expect=64)
+    assert said in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_settings(desk, tmp_path):
     """-f, -o and --spool, before the subcommand or after it."""
     (webhook_id,) = desk.deliver(signed())
