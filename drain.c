@@ -326,8 +326,13 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 		.spool = spool, .options = options, .progress = isatty(STDERR_FILENO) && !options->verbose};
 	int lock = lock_take(spool, false);
 
+	if (lock < 0 && errno == EWOULDBLOCK) {
+		if (isatty(STDERR_FILENO))
+			log_line("%s: another drain is at work, or a command that moves events; it is left to that", spool->path);
+		return EX_OK;
+	}
 	if (lock < 0)
-		return errno == EWOULDBLOCK ? EX_OK : lock_failed(spool);
+		return lock_failed(spool);
 	char *path = realpath(spool->path, NULL);
 	d.context = (struct job_context){config, spool, path, options->command, clock, options->verbose};
 	d.jobs = calloc((size_t)options->jobs, sizeof(*d.jobs));

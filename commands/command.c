@@ -180,8 +180,10 @@ command_lock(struct command_line *line)
 	int lock = lock_take(&line->spool, false);
 
 	if (lock < 0 && errno == EWOULDBLOCK) {
-		log_line("%s: psapi drain or another is at work; waiting for it to finish",
-		    line->config.spool);
+		/* For who sits there: cron mails what is printed, each night that prune has to wait. */
+		if (isatty(STDERR_FILENO))
+			log_line("%s: psapi drain or another is at work; waiting for it to finish",
+			    line->config.spool);
 		lock = lock_take(&line->spool, true);
 	}
 	if (lock >= 0)

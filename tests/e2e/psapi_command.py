@@ -132,11 +132,11 @@ class Desk:
         assert expect is None or done.returncode == expect, (done.returncode, done.stdout, done.stderr)
         return done
 
-    def start(self, *arguments, env=None, stdout=subprocess.PIPE):
+    def start(self, *arguments, env=None, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
         """psapi in the background; ended with the Desk at the latest."""
         child = subprocess.Popen([PSAPI, *arguments], env=self.environment(env), text=True,
-                                 stdin=subprocess.DEVNULL, stdout=stdout,
-                                 stderr=subprocess.PIPE, preexec_fn=heed_signals)
+                                 stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                                 preexec_fn=heed_signals)
         self.children.append(child)
         return child
 
@@ -175,6 +175,11 @@ class Desk:
                 return False
             except BlockingIOError:
                 return True
+
+    def waits_for_lock(self, child):
+        """Does the kernel say that it is blocked in flock(2)?"""
+        with open("/proc/locks") as locks:
+            return any("-> FLOCK" in line and f" {child.pid} " in line for line in locks)
 
     def wait_for_unlock(self):
         """A child of a killed drain has the lock for a moment, between its fork and its exec."""
