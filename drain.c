@@ -270,8 +270,10 @@ attend_jobs(struct drain *d)
 		struct job *job = &d->jobs[i];
 		if (job->task == NULL)
 			continue;
-		if (signals > 1 && !job->child.timed_out)
+		if (signals > 1 && !job->child.timed_out) {
+			job->hurried = true;
 			job->child.deadline = now;
+		}
 		child_read(&job->child);
 		child_press(&job->child, now);
 		if (!child_ended(&job->child, &status))

@@ -195,7 +195,9 @@ describe(const struct job *job, const struct job_context *context, int status, c
 {
 	int n;
 
-	if (job->child.timed_out)
+	if (job->hurried)
+		n = snprintf(text, size, "ended because drain was asked twice to end");
+	else if (job->child.timed_out)
 		n = snprintf(text, size, "no end within %lld s", context->config->handler_timeout);
 	else if (WIFSIGNALED(status))
 		n = snprintf(text, size, "ended by signal %d (%s)", WTERMSIG(status),
@@ -345,6 +347,7 @@ job_start(struct job *job, const struct job_context *context, const char *name)
 	const char *why;
 
 	snprintf(job->name, sizeof(job->name), "%s", name);
+	job->hurried = false;
 	switch (entry_read_named(context->spool, SPOOL_NEW, name, &job->entry, &why)) {
 	case ENTRY_OK:
 		break;

@@ -29,6 +29,11 @@ def iso(seconds):
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def seconds(text):
+    """Unix seconds of a time of the spool."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
 def body(second=0, npn="123456789", kind="producersync.npn.activated", **data):
     """An event that was generated `second` seconds after midnight; npn None: without one."""
     at = f"2025-07-25T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}.000Z"
@@ -142,6 +147,16 @@ class Desk:
 
     def drain(self, *arguments, expect=0, **more):
         return self.run("drain", *arguments, expect=expect, **more)
+
+    def end_early(self, child):
+        """Ask a drain to end until it has: from the second time on, its handlers are ended."""
+        while child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+        return child.returncode
 
     def drain_silently(self, *arguments):
         done = self.drain(*arguments)
