@@ -291,10 +291,11 @@ def test_on_its_way_in(desk):
     assert desk.lines() == ["other", "arriving", "behind"]
 
 
-def test_removed_by_a_script_of_the_users(desk):
-    """What it removed from new/ is done: not run any more; nor brought back by a failure."""
+@pytest.mark.parametrize("status", [0, 1, 75])
+def test_removed_by_a_script_of_the_users(desk, status):
+    """What it removed from new/ is done: not run any more; nor brought back, however its handler ends."""
     desk.gate("gate")
-    desk.handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\nexit 1\n')
+    desk.handler("default", NOTE + f'read line <"$PSAPI_TOLD/gate"\nexit {status}\n')
     desk.deliver(signed(body(1), "running"), signed(body(2), "next"))
     child = desk.start("drain")
     desk.wait_for_lines(1)
