@@ -373,6 +373,20 @@ def test_descriptors_of_the_caller_are_not_handed_on(desk):
     assert not [line for line in desk.lines("fds") if "nine" in line]
 
 
+def test_standard_descriptors_that_are_closed(desk):
+    """Started with none, by a careless supervisor: no file of the spool takes their place."""
+    desk.handler("default", 'cat >"$PSAPI_TOLD/stdin"; echo out; echo err >&2; exit 1\n')
+    original = body(3)
+    (webhook_id,) = desk.deliver(signed(original))
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    desk.run("list", under=closed)
+    desk.drain(expect=1, under=closed)
+    assert (desk.told / "stdin").read_bytes() == original
+    assert desk.state(webhook_id)["stderr"] == "err\n"
+    assert desk.where(webhook_id) == ["events", "failed", "state"]
+    assert desk.spool.file("failed", webhook_id).read_bytes().endswith(original + b"\n}\n")
+
+
 def test_stdout_without_a_reader(desk):
     """cron's pipe broke: the events are handled all the same."""
     desk.handler("default", "echo hello\n" + NOTE)
