@@ -70,7 +70,9 @@ due_at(struct backlog *b, const char *name, const struct entry *entry)
 		b->arriving = true;
 		return INT64_MAX;
 	}
-	return state_read(b->spool, name, &state) ? state.due_at : 0;
+	if (!state_read(b->spool, name, &state))
+		return 0;
+	return schedule_due(state.tried_at, state.due_at, b->clock());
 }
 
 static int

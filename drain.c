@@ -39,10 +39,12 @@ struct drain {
 	int status;    /* the exit status, so far */
 	bool started;  /* this pass started a handler, or ended an event without */
 	size_t done, later, failed;
+	size_t earlier; /* what these three made together before this pass */
 	bool progress; /* standard error is a terminal */
 	bool visible;  /* so is the progress line */
 	int64_t shown; /* when it last was, child_clock() */
-	char refused[sizeof(((struct job *)0)->why)]; /* the last handler complained of */
+	char **refused; /* what was complained of, once in a run: a line for each handler */
+	size_t refusals;
 };
 
 /* ---- signals ---- */
@@ -139,7 +141,7 @@ show_progress(struct drain *d)
 	d->shown = now;
 	d->visible = true;
 	fprintf(stderr, "\r%zu of %zu handled, %zu to be tried again, %zu failed; %d running\033[K",
-	    d->done, schedule_size(d->backlog.schedule), d->later, d->failed, d->running);
+	    d->done, d->earlier + schedule_size(d->backlog.schedule), d->later, d->failed, d->running);
 }
 
 static void
@@ -149,6 +151,30 @@ show_end(struct drain *d)
 	if (d->progress)
 		fprintf(stderr, "%zu handled, %zu to be tried again, %zu failed\n", d->done, d->later,
 		    d->failed);
+}
+
+/* Complain of a handler, unless this run did. Without memory: once more than needed. */
+static void
+report_refusal(struct drain *d, const char *why)
+{
+	for (size_t i = 0; i < d->refusals; i++)
+		if (strcmp(d->refused[i], why) == 0)
+			return;
+	log_line("refused: %s; its events wait until that is mended", why);
+	char **refused = reallocarray(d->refused, d->refusals + 1, sizeof(*refused));
+	if (refused == NULL)
+		return;
+	d->refused = refused;
+	if ((refused[d->refusals] = strdup(why)) != NULL)
+		d->refusals++;
+}
+
+static void
+forget_refusals(struct drain *d)
+{
+	while (d->refusals > 0)
+		free(d->refused[--d->refusals]);
+	free(d->refused);
 }
 
 /* ---- the handlers ---- */
@@ -175,9 +201,7 @@ record(struct drain *d, struct job *job, enum job_result result)
 		set_status(d, 1);
 		break;
 	case JOB_WAITS:
-		if (strcmp(d->refused, job->why) != 0)
-			log_line("refused: %s; its events wait until that is mended", job->why);
-		memcpy(d->refused, job->why, sizeof(d->refused));
+		report_refusal(d, job->why);
 		set_status(d, EX_CONFIG);
 		break;
 	case JOB_STOP:
@@ -246,8 +270,10 @@ attend_jobs(struct drain *d)
 		struct job *job = &d->jobs[i];
 		if (job->task == NULL)
 			continue;
-		if (signals > 1 && !job->child.timed_out)
+		if (signals > 1 && !job->child.timed_out) {
+			job->hurried = true;
 			job->child.deadline = now;
+		}
 		child_read(&job->child);
 		child_press(&job->child, now);
 		if (!child_ended(&job->child, &status))
@@ -281,6 +307,7 @@ run_passes(struct drain *d)
 	take_signals(&waiting);
 	do {
 		d->started = false;
+		d->earlier = d->done + d->later + d->failed;
 		int status = backlog_read(&d->backlog);
 		if (status == EX_OK)
 			run_pass(d, &waiting);
@@ -301,8 +328,13 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 		.spool = spool, .options = options, .progress = isatty(STDERR_FILENO) && !options->verbose};
 	int lock = lock_take(spool, false);
 
+	if (lock < 0 && errno == EWOULDBLOCK) {
+		if (isatty(STDERR_FILENO))
+			log_line("%s: another drain is at work, or a command that moves events; it is left to that", spool->path);
+		return EX_OK;
+	}
 	if (lock < 0)
-		return errno == EWOULDBLOCK ? EX_OK : lock_failed(spool);
+		return lock_failed(spool);
 	char *path = realpath(spool->path, NULL);
 	d.context = (struct job_context){config, spool, path, options->command, clock, options->verbose};
 	d.jobs = calloc((size_t)options->jobs, sizeof(*d.jobs));
@@ -316,6 +348,7 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 		d.status = EX_OSERR;
 	}
 	backlog_close(&d.backlog);
+	forget_refusals(&d);
 	free(d.jobs);
 	free(path);
 	close(lock);

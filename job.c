@@ -15,6 +15,7 @@
 #include "handler.h"
 #include "log.h"
 #include "moves.h"
+#include "terminal.h"
 #include "text.h"
 
 extern char **environ;
@@ -104,16 +105,28 @@ report_failure(const struct job *job, const struct state *state)
 	    end > last ? ": " : "", end - last > 200 ? 200 : (int)(end - last), last);
 }
 
+/* What it wrote to standard error, as whole lines; escaped where it could steer a terminal. */
+static void
+show_stderr(const struct job *job)
+{
+	char text[ESCAPED_SIZE(CHILD_TAIL)];
+	size_t length;
+	const char *tail = child_tail(&job->child, &length);
+	bool whole = length == 0 || tail[length - 1] == '\n';
+
+	if (isatty(STDERR_FILENO)) {
+		tail = escape(text, sizeof(text), tail, length, true);
+		length = strlen(tail);
+	}
+	(void)!write(STDERR_FILENO, tail, length);
+	(void)!write(STDERR_FILENO, "\n", whole ? 0 : 1);
+}
+
 static void
 report_verbosely(const struct job *job, const struct job_context *context, const char *result)
 {
-	size_t length;
-	const char *tail = child_tail(&job->child, &length);
-
 	if (!context->verbose)
 		return;
-	if (length > 0)
-		(void)!write(STDERR_FILENO, tail, length);
 	log_line("%s: %s (%s), try %d, %s, %.3f s", result, job->entry.id, job->entry.event.type,
 	    job->state.tries + 1, job->handler, (double)(child_clock() - job->started) / 1e3);
 }
@@ -150,6 +163,19 @@ finish_later(struct job *job, const struct job_context *context, struct state *s
 	return JOB_LATER;
 }
 
+/* The move to failed/ did not work: the spool's fault, or a script of the user's was quicker. */
+static enum job_result
+finish_unmoved(struct job *job, const struct job_context *context)
+{
+	int error = errno;
+	bool gone = !move_has(context->spool, SPOOL_NEW, job->name);
+
+	errno = error;
+	if (!gone || move_done(context->spool, job->name) != 0)
+		return stop(context, SPOOL_NEW, job->name);
+	return JOB_GONE;
+}
+
 static enum job_result
 finish_failed(struct job *job, const struct job_context *context, struct state *state)
 {
@@ -157,7 +183,7 @@ finish_failed(struct job *job, const struct job_context *context, struct state *
 	if (state_write(context->spool, job->name, state) != 0)
 		return stop(context, SPOOL_STATE, job->name);
 	if (move(context->spool, SPOOL_NEW, SPOOL_FAILED, job->name) != 0)
-		return stop(context, SPOOL_NEW, job->name);
+		return finish_unmoved(job, context);
 	report_failure(job, state);
 	return JOB_FAILED;
 }
@@ -169,7 +195,9 @@ describe(const struct job *job, const struct job_context *context, int status, c
 {
 	int n;
 
-	if (job->child.timed_out)
+	if (job->hurried)
+		n = snprintf(text, size, "ended because drain was asked twice to end");
+	else if (job->child.timed_out)
 		n = snprintf(text, size, "no end within %lld s", context->config->handler_timeout);
 	else if (WIFSIGNALED(status))
 		n = snprintf(text, size, "ended by signal %d (%s)", WTERMSIG(status),
@@ -189,6 +217,8 @@ settle(struct job *job, const struct job_context *context, int status)
 	size_t length;
 	const char *tail = child_tail(&job->child, &length);
 
+	if (context->verbose)
+		show_stderr(job);
 	if (verdict == VERDICT_DONE)
 		return finish_done(job, context);
 	/* A script of the user's own has removed it while its handler ran: it is done. */
@@ -317,6 +347,7 @@ job_start(struct job *job, const struct job_context *context, const char *name)
 	const char *why;
 
 	snprintf(job->name, sizeof(job->name), "%s", name);
+	job->hurried = false;
 	switch (entry_read_named(context->spool, SPOOL_NEW, name, &job->entry, &why)) {
 	case ENTRY_OK:
 		break;

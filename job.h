@@ -35,6 +35,7 @@ struct job {
 	char handler[PATH_MAX];
 	char why[PATH_MAX + 256]; /* of JOB_WAITS: what is to be mended */
 	struct child child;
+	bool hurried;    /* its time is over because the run is to end */
 	int64_t started; /* child_clock() */
 };
 

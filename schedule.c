@@ -42,6 +42,12 @@ schedule_accepted(bool recorded, int64_t written, int64_t now)
 	return recorded || now - written >= SETTLED_SECONDS;
 }
 
+int64_t
+schedule_due(int64_t tried, int64_t due, int64_t now)
+{
+	return tried > now ? 0 : due;
+}
+
 enum verdict
 schedule_verdict(int status, bool timed_out, int tries, long long max_tries)
 {

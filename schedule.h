@@ -19,6 +19,13 @@ int64_t schedule_backoff(int tries);
  */
 bool schedule_accepted(bool recorded, int64_t written, int64_t now);
 
+/*
+ * When a retry is due, all in Unix seconds: tried and due are what was written down after
+ * the last try. At once (0) if that was in the future: the clock was set back since, and
+ * due may be years away.
+ */
+int64_t schedule_due(int64_t tried, int64_t due, int64_t now);
+
 enum verdict {
 	VERDICT_DONE,
 	VERDICT_LATER, /* a retry, schedule_backoff() from now */

@@ -116,5 +116,7 @@ state_write(struct spool *spool, const char *name, const struct state *state)
 int
 state_remove(struct spool *spool, const char *name)
 {
-	return unlinkat(spool->dir[SPOOL_STATE], name, 0) == 0 || errno == ENOENT ? 0 : -1;
+	if (unlinkat(spool->dir[SPOOL_STATE], name, 0) == 0)
+		return 0;
+	return errno == ENOENT || errno == EISDIR ? 0 : -1; /* a directory is none of ours */
 }

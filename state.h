@@ -33,7 +33,7 @@ bool state_read(struct spool *spool, const char *name, struct state *state);
 /* Write state/NAME, atomically. Returns 0, or -1 with errno. */
 int state_write(struct spool *spool, const char *name, const struct state *state);
 
-/* Remove state/NAME; that there is none is fine. Returns 0, or -1 with errno. */
+/* Remove state/NAME; that there is none, or a directory, is fine. Returns 0, or -1 with errno. */
 int state_remove(struct spool *spool, const char *name);
 
 #endif

@@ -73,6 +73,7 @@ is_meant(const struct reader *r, const char *text)
 	return meant;
 }
 
+/* Of an outcome; COLOUR_NONE: there is none of that name. */
 static enum colour
 colour_of(const char *outcome)
 {
@@ -299,8 +300,9 @@ attempts_main(struct command_line *line, int argc, char **argv)
 		counted |= option == 'n';
 		if (option == 'n' && !parse_count(optarg, &r.last))
 			return command_misused(line, "-n takes a number", optarg);
-		if (option == OPTION_OUTCOME)
-			r.outcome = optarg;
+		if (option == OPTION_OUTCOME && colour_of(r.outcome = optarg) == COLOUR_NONE)
+			return command_misused(line, "--outcome takes accepted, duplicate, held, ignored, "
+			    "rejected or error", optarg);
 		if (option == OPTION_SINCE && !time_argument(optarg, command_clock(), &r.since))
 			return command_misused(line, "--since takes 2025-07-24, 2025-07-24T22:51 or an age like 12h",
 			    optarg);

@@ -59,6 +59,29 @@ take_common(struct command_line *line, int option)
 	}
 }
 
+static bool
+is_known(const struct option *names, int value)
+{
+	while (names->name != NULL && names->val != value)
+		names++;
+	return names->name != NULL;
+}
+
+/* getopt_long(3) found fault with word, or with the letter in optopt, and what that is. */
+static void
+misused_option(const struct command_line *line, const struct option *names, int fault,
+    const char *word)
+{
+	char letter[] = {'-', (char)optopt, '\0'};
+
+	if (fault == ':')
+		command_misused(line, "takes an argument", word[1] == '-' ? word : letter);
+	else if (is_known(names, optopt))
+		command_misused(line, "takes no argument", word);
+	else
+		command_misused(line, "no such option", optopt != 0 ? letter : word);
+}
+
 int
 command_option(struct command_line *line, int argc, char **argv, const char *letters,
     const struct option *names)
@@ -67,15 +90,16 @@ command_option(struct command_line *line, int argc, char **argv, const char *let
 	char all[64];
 	int option;
 
-	snprintf(all, sizeof(all), "%s%so:h", letters, own_f ? "" : "f:");
+	/* '+' comes first where there is one; the ':' makes a missing argument known as such. */
+	snprintf(all, sizeof(all), "%s:%s%so:h", *letters == '+' ? "+" : "",
+	    letters + (*letters == '+'), own_f ? "" : "f:");
 	opterr = 0;
 	while ((option = getopt_long(argc, argv, all, names, NULL)) != -1) {
 		if (option == 'f' && own_f)
 			return option;
-		if (option == '?') {
-			command_misused(line, "no such option, or its argument is missing or too much",
-			    argv[optind - 1]);
-			return option;
+		if (option == '?' || option == ':') {
+			misused_option(line, names, option, argv[optind - 1]);
+			return '?';
 		}
 		if (!take_common(line, option))
 			return option;
@@ -156,8 +180,10 @@ command_lock(struct command_line *line)
 	int lock = lock_take(&line->spool, false);
 
 	if (lock < 0 && errno == EWOULDBLOCK) {
-		log_line("%s: psapi drain or another is at work; waiting for it to finish",
-		    line->config.spool);
+		/* For who sits there: cron mails what is printed, each night that prune has to wait. */
+		if (isatty(STDERR_FILENO))
+			log_line("%s: psapi drain or another is at work; waiting for it to finish",
+			    line->config.spool);
 		lock = lock_take(&line->spool, true);
 	}
 	if (lock >= 0)

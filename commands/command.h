@@ -81,8 +81,8 @@ int command_open(struct command_line *line);
 void command_close(struct command_line *line);
 
 /*
- * Hold the lock until the process ends, waiting for it if need be (and saying so).
- * Returns EX_OK, or another exit status (said why).
+ * Hold the lock until the process ends, waiting for it if need be (and saying so on a
+ * terminal). Returns EX_OK, or another exit status (said why).
  */
 int command_lock(struct command_line *line);
 

@@ -63,12 +63,23 @@ print_row_json(const struct row *row)
 }
 
 static void
+print_head(void)
+{
+	printf("%s%-24s  %-7s  %-32s  %-10s  %-24s  %s%s\n", colour(COLOUR_BOLD), "RECEIVED", "STATUS",
+	    "TYPE", "NPN", "EVENT TIME", "ID", colour(COLOUR_NONE));
+}
+
+static void
 print_row(const struct row *row)
 {
 	static const enum colour colours[] = {COLOUR_NONE, COLOUR_WARN, COLOUR_BAD, COLOUR_DIM};
+	static bool begun;
 	const struct event *event = &row->entry->event;
 	char due[TIME_TEXT_SIZE];
 
+	if (!begun)
+		print_head();
+	begun = true;
 	printf("%-24s  %s%-7s%s  %-32s  %-10s  %-24s  %s", column(row->entry->received_at),
 	    colour(colours[row->status]), status_text(row->status), colour(COLOUR_NONE),
 	    column(event->type), column(event->npn), column(event->timestamp),
@@ -80,13 +91,6 @@ print_row(const struct row *row)
 	if (*row->state.reason != '\0')
 		printf("  (%s)", column(row->state.reason));
 	putchar('\n');
-}
-
-static void
-print_head(void)
-{
-	printf("%s%-24s  %-7s  %-32s  %-10s  %-24s  %s%s\n", colour(COLOUR_BOLD), "RECEIVED", "STATUS",
-	    "TYPE", "NPN", "EVENT TIME", "ID", colour(COLOUR_NONE));
 }
 
 static int
@@ -109,8 +113,11 @@ collect(struct command_line *line, enum which which, const struct selection *sel
 	return result;
 }
 
-/* Print one file, if it is meant. What is no event is for drain and verify to complain of. */
-static void
+/*
+ * Print one file, if it is meant. What is no event is for drain and verify to complain
+ * of. Returns an exit status.
+ */
+static int
 list_one(struct command_line *line, enum which which, const struct selection *selection,
     enum spool_dir dir, const char *name)
 {
@@ -120,9 +127,12 @@ list_one(struct command_line *line, enum which which, const struct selection *se
 
 	row.status = status_of(&line->spool, name, &row.state);
 	if (which == WAITING && row.status != STATUS_WAITING)
-		return;
-	if (entry_read_named(&line->spool, dir, name, &entry, &why) != ENTRY_OK)
-		return;
+		return EX_OK;
+	enum entry_result result = entry_read_named(&line->spool, dir, name, &entry, &why);
+	if (result == ENTRY_ERROR)
+		return command_failed(line, dir, name);
+	if (result != ENTRY_OK)
+		return EX_OK;
 	row.entry = &entry;
 	if (selection_matches(selection, &entry)) {
 		if (line->json)
@@ -131,6 +141,7 @@ list_one(struct command_line *line, enum which which, const struct selection *se
 			print_row(&row);
 	}
 	entry_free(&entry);
+	return EX_OK;
 }
 
 static int
@@ -146,12 +157,13 @@ list(struct command_line *line, enum which which, const struct selection *select
 		listing_free(listing);
 		return EX_IOERR;
 	}
-	if (!line->json && listing_size(listing) > 0)
-		print_head();
-	for (size_t i = 0; i < listing_size(listing); i++)
-		list_one(line, which, selection, listing_dir(listing, i), listing_name(listing, i));
+	for (size_t i = 0; i < listing_size(listing); i++) {
+		int result =
+		    list_one(line, which, selection, listing_dir(listing, i), listing_name(listing, i));
+		status = result != EX_OK ? result : status;
+	}
 	listing_free(listing);
-	return EX_OK;
+	return status;
 }
 
 int

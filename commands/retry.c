@@ -1,6 +1,7 @@
 /*
- * psapi retry: failed events back to new. The state goes first, so that nothing of the
- * failure clings to the new try; then link, sync, unlink, with one sync for all.
+ * psapi retry: failed events back to new. Link, then the state goes, sync, unlink, with
+ * one sync for all. Not the state first: where the kernel refuses the link, the reason
+ * of the failure must still be there. (In new/, a state that says "failed" counts as none.)
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,14 +15,14 @@
 #include "moves.h"
 #include "state.h"
 
-/* The state is reset, and the event is in new/ as well: the first half of a move. */
+/* The event is in new/ as well, and its state is reset: the first half of a move. */
 static int
 link_back(struct command_line *line, const char *name)
 {
-	if (state_remove(&line->spool, name) != 0)
-		return command_failed(line, SPOOL_STATE, name);
 	if (move_link(&line->spool, SPOOL_FAILED, SPOOL_NEW, name) != 0)
 		return command_failed(line, SPOOL_FAILED, name);
+	if (state_remove(&line->spool, name) != 0)
+		return command_failed(line, SPOOL_STATE, name);
 	return EX_OK;
 }
 

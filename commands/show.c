@@ -13,6 +13,7 @@
 #include "terminal.h"
 #include "text.h"
 #include "times.h"
+#include "verify.h"
 
 static void
 print_field(const char *name, const char *value)
@@ -109,6 +110,19 @@ set_time(json_t *object, const char *key, int64_t seconds)
 		set_text(object, key, text);
 }
 
+/* A body that is no JSON, or that Jansson cannot say again, as the spool's files have it. */
+static void
+set_body(json_t *object, const struct entry *entry)
+{
+	char *text = malloc(BASE64_SIZE(entry->body_length));
+
+	if (text == NULL)
+		return;
+	base64_encode(entry->body, entry->body_length, text);
+	json_object_set_new(object, "body_base64", json_string(text));
+	free(text);
+}
+
 static void
 print_json_of(const struct entry *entry, enum status status, const struct state *state,
     const char *path)
@@ -131,6 +145,8 @@ print_json_of(const struct entry *entry, enum status status, const struct state 
 	set_text(object, "reason", state->reason);
 	set_text(object, "stderr", state->said);
 	json_object_set_new(object, "event", event != NULL ? event : json_null());
+	if (event == NULL)
+		set_body(object, entry);
 	print_json(object);
 }
 
@@ -191,11 +207,11 @@ show_main(struct command_line *line, int argc, char **argv)
 	if (optind == argc)
 		return command_misused(line, "which event? psapi list shows ids", "show");
 	int status = command_open(line);
-	for (int i = optind, worst = status; i < argc && status == EX_OK; i++) {
+	for (int i = optind, opened = status; i < argc && opened == EX_OK; i++) {
 		if (i > optind && !raw && !line->json)
 			putchar('\n');
-		worst = show(line, argv[i], raw);
-		status = worst != EX_OK ? worst : status;
+		int result = show(line, argv[i], raw);
+		status = result != EX_OK ? result : status;
 	}
 	return status;
 }

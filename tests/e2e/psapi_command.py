@@ -29,6 +29,11 @@ def iso(seconds):
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def seconds(text):
+    """Unix seconds of a time of the spool."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
 def body(second=0, npn="123456789", kind="producersync.npn.activated", **data):
     """An event that was generated `second` seconds after midnight; npn None: without one."""
     at = f"2025-07-25T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}.000Z"
@@ -132,16 +137,26 @@ class Desk:
         assert expect is None or done.returncode == expect, (done.returncode, done.stdout, done.stderr)
         return done
 
-    def start(self, *arguments, env=None, stdout=subprocess.PIPE):
+    def start(self, *arguments, env=None, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
         """psapi in the background; ended with the Desk at the latest."""
         child = subprocess.Popen([PSAPI, *arguments], env=self.environment(env), text=True,
-                                 stdin=subprocess.DEVNULL, stdout=stdout,
-                                 stderr=subprocess.PIPE, preexec_fn=heed_signals)
+                                 stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                                 preexec_fn=heed_signals)
         self.children.append(child)
         return child
 
     def drain(self, *arguments, expect=0, **more):
         return self.run("drain", *arguments, expect=expect, **more)
+
+    def end_early(self, child):
+        """Ask a drain to end until it has: from the second time on, its handlers are ended."""
+        while child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+        return child.returncode
 
     def drain_silently(self, *arguments):
         done = self.drain(*arguments)
@@ -175,6 +190,11 @@ class Desk:
                 return False
             except BlockingIOError:
                 return True
+
+    def waits_for_lock(self, child):
+        """Does the kernel say that it is blocked in flock(2)?"""
+        with open("/proc/locks") as locks:
+            return any("-> FLOCK" in line and f" {child.pid} " in line for line in locks)
 
     def wait_for_unlock(self):
         """A child of a killed drain has the lock for a moment, between its fork and its exec."""

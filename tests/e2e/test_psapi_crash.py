@@ -4,6 +4,7 @@ drain runs again and again over the same events, each time with a fault one syst
 it meets none. Afterwards a run without faults must find everything that is left to do.
 """
 
+import contextlib
 import fcntl
 import os
 import re
@@ -291,10 +292,11 @@ def test_on_its_way_in(desk):
     assert desk.lines() == ["other", "arriving", "behind"]
 
 
-def test_removed_by_a_script_of_the_users(desk):
-    """What it removed from new/ is done: not run any more; nor brought back by a failure."""
+@pytest.mark.parametrize("status", [0, 1, 75])
+def test_removed_by_a_script_of_the_users(desk, status):
+    """What it removed from new/ is done: not run any more; nor brought back, however its handler ends."""
     desk.gate("gate")
-    desk.handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\nexit 1\n')
+    desk.handler("default", NOTE + f'read line <"$PSAPI_TOLD/gate"\nexit {status}\n')
     desk.deliver(signed(body(1), "running"), signed(body(2), "next"))
     child = desk.start("drain")
     desk.wait_for_lines(1)
@@ -304,6 +306,34 @@ def test_removed_by_a_script_of_the_users(desk):
     assert child.wait(30) == 0
     assert desk.lines() == ["running"]
     assert desk.where("running") == desk.where("next") == ["events"]
+
+
+@needs_strace
+def test_removed_by_a_script_at_the_last_moment(desk):
+    """When drain has seen that it is still there, and written why it failed."""
+    desk.handler("default", NOTE + 'echo $PPID >"$PSAPI_TOLD/drain"\nexit 1\n')
+    desk.deliver(signed(body(1), "mine"), signed(body(2), "next"))
+    under = strace.command("renameat", "signal=STOP", 1, desk.place.dir / "strace.txt")
+    under.remove("-f")
+    child = subprocess.Popen([*under, PSAPI, "drain"], env=desk.environment(), text=True,
+                             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    desk.children.append(child)
+    (pid,) = map(int, desk.wait_for_lines(1, "drain"))
+    wait_for(lambda: desk.state("mine"), "drain has written the state, and goes no further")
+    desk.spool.file("new", "mine").unlink()
+
+    def ends():
+        """One SIGCONT may come too early: it stops behind the call that is seen to be done."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        return child.poll() is not None
+
+    wait_for(ends, "it goes on, and ends")
+    assert child.returncode == 1
+    said = child.stderr.read()
+    assert "mine" not in said and "failed: next" in said, said
+    assert desk.lines() == ["mine", "next"]
+    assert desk.where("mine") == ["events"] and desk.where("next") == ["events", "failed", "state"]
 
 
 def test_beside_a_script_of_the_users(desk):
@@ -418,11 +448,12 @@ def test_as_another_user(desk):
     desk.deliver(signed(body(1), "failed"))
     desk.drain(expect=1)
     desk.deliver(signed(body(2), "new"))
-    for arguments in (["retry", "failed"], ["drain"]):
+    for arguments in (["retry", "failed"], ["retry", "--all"], ["drain"]):
         done = as_nobody(desk, PSAPI, *arguments)
         assert done.returncode == 77, done
         assert "sudo -u root psapi" in done.stderr and done.stderr.count("\n") == 1, done
     assert desk.lines() == ["failed"], "no handler ran"
+    assert "exit status 1" in desk.run("show", "failed").stdout, "why it failed is not forgotten"
     desk.run("done", "failed", "new")
     assert as_nobody(desk, PSAPI, "replay", "failed").returncode == 77
     assert as_nobody(desk, PSAPI, "list", "--all").stdout.count("handled") == 2

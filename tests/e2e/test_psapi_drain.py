@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from psapi_command import NOTE, PSAPI, Desk, body, updates
+from psapi_command import NOTE, PSAPI, Desk, body, seconds, updates
 from sender import event, signed
 
 
@@ -160,8 +160,7 @@ def test_later(desk, script, reason):
     assert desk.where(webhook_id) == ["new", "events", "state"]
     state = desk.state(webhook_id)
     assert state["tries"] == 1 and state["reason"].startswith(reason)
-    due = time.mktime(time.strptime(state["due_at"], "%Y-%m-%dT%H:%M:%SZ")) - time.timezone
-    assert int(before) + 60 <= due <= after + 60
+    assert int(before) + 60 <= seconds(state["due_at"]) <= after + 60
     assert "failed_at" not in state
 
 
@@ -173,16 +172,16 @@ def test_backoff(desk, tries, delay):
     desk.write_state(webhook_id, tries=tries, due_in=-1)
     before = time.time()
     desk.drain_silently()
+    after = time.time()
     assert desk.lines() == [str(tries + 1)]
-    due = time.mktime(time.strptime(desk.state(webhook_id)["due_at"], "%Y-%m-%dT%H:%M:%SZ"))
-    assert 0 <= due - time.timezone - int(before) - delay <= 5
+    assert int(before) + delay <= seconds(desk.state(webhook_id)["due_at"]) <= after + delay
     assert desk.state(webhook_id)["tries"] == tries + 1
 
 
 def test_not_due_yet(desk):
     desk.handler("default", NOTE)
     (webhook_id,) = desk.deliver(signed())
-    desk.write_state(webhook_id, tries=1, due_in=30)
+    desk.write_state(webhook_id, tries=1, due_in=600)
     desk.drain_silently()
     assert desk.lines() == []
     desk.write_state(webhook_id, tries=1, due_in=-1)
@@ -208,8 +207,10 @@ def test_unreadable_state_is_no_obstacle(desk):
     ids = desk.deliver(*(signed(body(n)) for n in range(4)))
     for webhook_id, text in zip(ids, ["", "{", '{"tries":"x","due_at":17}', "[]"]):
         desk.spool.file("state", webhook_id).write_text(text)
+    (directory,) = desk.deliver(signed(body(9)))
+    desk.spool.file("state", directory).mkdir()
     desk.drain_silently()
-    assert desk.lines() == ids
+    assert desk.lines() == [*ids, directory] and desk.spool.names("new") == []
 
 
 # ---- output ----
@@ -223,11 +224,25 @@ def test_output(desk):
     assert desk.where(webhook_id) == ["events"]
 
 
-def test_verbose(desk):
-    desk.handler("default", 'echo err >&2\n')
+@pytest.mark.parametrize("status, result", [(0, "done"), (75, "later"), (1, "failed")])
+def test_verbose(desk, status, result):
+    """A line for each run, and before it all of its standard error, however it ended."""
+    desk.handler("default", f"echo first >&2; printf second >&2; exit {status}\n")
     (webhook_id,) = desk.deliver(signed())
-    done = desk.drain("-v")
-    assert all(word in done.stderr for word in (webhook_id, "done", "err", "default"))
+    done = desk.drain("-v", expect=int(status == 1))
+    first, second, line = done.stderr.splitlines()
+    assert (first, second) == ("first", "second")
+    assert line.startswith(f"psapi: {result}: {webhook_id} ")
+
+
+def test_verbose_steers_no_terminal(desk):
+    """There it is escaped; a pipe gets the bytes as they are."""
+    desk.handler("default", r"""printf 'evil \033[31m\n' >&2""" + "\n")
+    (webhook_id,) = desk.deliver(signed())
+    output, status = desk.on_a_terminal("drain", "-v")
+    assert status == 0 and "evil \\x1b[31m" in output and "\x1b" not in output
+    desk.run("replay", webhook_id)
+    assert "evil \x1b[31m\n" in desk.drain("-v").stderr
 
 
 @pytest.mark.parametrize("stream", ["1", "2"])
@@ -347,6 +362,29 @@ def test_descriptors_are_not_inherited(desk):
     desk.drain_silently()
     names = [line.split(" -> ")[1] for line in desk.lines("fds") if " -> " in line]
     assert not [name for name in names if str(desk.spool.path) in name], names
+
+
+def test_descriptors_of_the_caller_are_not_handed_on(desk):
+    """flock(1) around drain must not wait for what a handler leaves behind."""
+    desk.handler("default", 'ls -l /proc/$$/fd >"$PSAPI_TOLD/fds"\n')
+    desk.deliver(signed())
+    desk.drain(under=["sh", "-c", 'exec 9>"$PSAPI_TOLD/nine"; exec "$@"', "sh"])
+    assert (desk.told / "nine").exists() and desk.lines("fds")
+    assert not [line for line in desk.lines("fds") if "nine" in line]
+
+
+def test_standard_descriptors_that_are_closed(desk):
+    """Started with none, by a careless supervisor: no file of the spool takes their place."""
+    desk.handler("default", 'cat >"$PSAPI_TOLD/stdin"; echo out; echo err >&2; exit 1\n')
+    original = body(3)
+    (webhook_id,) = desk.deliver(signed(original))
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    desk.run("list", under=closed)
+    desk.drain(expect=1, under=closed)
+    assert (desk.told / "stdin").read_bytes() == original
+    assert desk.state(webhook_id)["stderr"] == "err\n"
+    assert desk.where(webhook_id) == ["events", "failed", "state"]
+    assert desk.spool.file("failed", webhook_id).read_bytes().endswith(original + b"\n}\n")
 
 
 def test_stdout_without_a_reader(desk):

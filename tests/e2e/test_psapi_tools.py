@@ -1,8 +1,10 @@
 """list, show, retry, replay, done, verify, prune, help: the spool in the operator's hands."""
 
+import base64
 import fcntl
 import json
 import os
+import pty
 import re
 import subprocess
 import time
@@ -10,6 +12,7 @@ import time
 import pytest
 
 from psapi_command import NOTE, PSAPI, Desk, body, updates
+from receiver import wait_for
 from sender import OTHER_SECRET, SECRET, event, signed
 
 SUBCOMMANDS = ["drain", "list", "show", "retry", "replay", "done", "verify", "prune", "attempts",
@@ -61,6 +64,25 @@ def test_help(desk):
 def test_misuse(desk, arguments):
     done = desk.run(*arguments, expect=64)
     assert done.stderr.count("\n") == 1 and "psapi help" in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["--bogus"], '"--bogus": no such option'),
+    (["list", "--bogus=1"], '"--bogus=1": no such option'),
+    (["list", "--json", "-xv"], '"-x": no such option'),
+    (["verify", "--all", "-vx"], '"-x": no such option'),
+    (["list", "--json=1"], '"--json=1": takes no argument'),
+    (["verify", "--all", "--verbose=1"], '"--verbose=1": takes no argument'),
+    (["list", "--type"], '"--type": takes an argument'),
+    (["drain", "-vj"], '"-j": takes an argument'),
+    (["attempts", "-n"], '"-n": takes an argument'),
+    (["--spool"], '"--spool": takes an argument'),
+    (["attempts", "--outcome", "acepted"], "rejected"),
+])
+def test_misuse_is_named(desk, arguments, said):
+    """The very option is named that is wrong, and what is wrong with it."""
+    done = desk.run(*arguments, expect=64)
+    assert said in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_settings(desk, tmp_path):
@@ -132,6 +154,22 @@ def test_list_nothing(desk):
     desk.handler("default", ":\n")
     desk.drain_silently()
     assert desk.run("list").stdout == "" == desk.run("list", "--json").stdout
+    assert desk.run("list", "--all", "--npn", "999").stdout == "", "not even a head"
+
+
+def test_list_what_cannot_be_read(four):
+    """It is said, with an exit status; the others are listed."""
+    if os.geteuid() == 0:
+        under = ["setpriv", "--reuid=65534", "--regid=0", "--clear-groups"]
+        if subprocess.run([*under, PSAPI, "--version"], capture_output=True).returncode != 0:
+            pytest.skip(f"others may not run {PSAPI}")
+        four.spool.file("failed", "failed").chmod(0o600)
+    else:
+        under = []
+        four.spool.file("failed", "failed").chmod(0)
+    done = four.run("list", under=under, expect=77)
+    assert "failed/failed.json" in done.stderr and done.stderr.count("\n") == 1
+    assert done.stdout.count("\n") == 1 + 2
 
 
 def test_colours(four):
@@ -148,6 +186,20 @@ def test_progress_on_a_terminal(desk):
     output, status = desk.on_a_terminal("drain")
     assert status == 0 and output.endswith("2 handled, 0 to be tried again, 0 failed\r\n")
     assert "\r\x1b[K" in output
+
+
+def test_progress_counts_the_whole_run(desk):
+    """An arrival makes a second pass: "1 of 2", not "1 of 1" and "2 of 1"."""
+    desk.handler("default", """
+        sleep 0.15  # longer than one look of the progress line
+        test "$PSAPI_WEBHOOK_ID" != first || ln "$PSAPI_SPOOL/events/second.json" "$PSAPI_SPOOL/new"
+        """)
+    desk.deliver(signed(body(1, "1"), "first"), signed(body(2, "2"), "second"))
+    desk.spool.file("new", "second").unlink()
+    output, _ = desk.on_a_terminal("drain")
+    counts = re.findall(r"(\d+) of (\d+) handled", output)
+    assert counts[0] == ("0", "1") and counts[-1] == ("1", "2"), output
+    assert "2 handled, 0 to be" in output
 
 
 EVIL = b'{"type":"x.\\u001b[31m\\u009b","timestamp":"\\r\\n","data":{"npn":"\\u202e\xc3\xa9"},"id":"\\t"}'
@@ -189,6 +241,20 @@ def test_show(four):
         assert word in text, word
     assert "due 20" in four.run("show", "waiting").stdout
     assert "handled" in four.run("show", "handled").stdout
+
+
+def test_show_several(four):
+    """One that is not there does not hide the others."""
+    done = four.run("show", "nobody", "failed", "nothing", "handled", expect=66)
+    assert done.stderr.count("no such event") == 2
+    assert done.stdout.count("webhook-id ") == 2
+
+
+@pytest.mark.parametrize("original", [b"no json \x00\xff", b'{"type":"x","n":123456789012345678901}'])
+def test_show_json_of_what_jansson_cannot_say(desk, original):
+    (webhook_id,) = desk.deliver(signed(original))
+    (row,) = desk.rows("show", webhook_id)
+    assert row["event"] is None and base64.b64decode(row["body_base64"]) == original
 
 
 def test_show_raw(desk):
@@ -349,20 +415,38 @@ def test_what_is_still_arriving(desk, command):
 @pytest.mark.parametrize("command", [["retry", "failed"], ["replay", "handled"], ["done", "failed"],
                                      ["prune", "--older-than", "0d", "--force"]])
 def test_who_moves_waits_for_the_lock(four, command):
-    """While a drain runs, they say so and wait; then they do their work."""
+    """While a drain runs, they wait, and say so on a terminal; then they do their work."""
     four.gate("gate")
     four.handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\n')
     four.run("done", "waiting")
     drain = four.start("drain")
     four.wait_for_lines(1)
-    tool = four.start(*command)
-    said = tool.stderr.readline()
-    assert "waiting" in said and tool.poll() is None
+    controller, terminal = pty.openpty()
+    tool = four.start(*command, stderr=terminal)
+    assert b"waiting" in os.read(controller, 4096) and tool.poll() is None
     four.open_gate("gate")
     assert drain.wait(30) == 0 and tool.wait(30) == 0
+    os.close(terminal)
+    os.close(controller)
     assert four.where("failed" if "failed" in command else "handled") == \
         (["new", "events"] if command[0] in ("retry", "replay") else
          ["events"] if command[0] == "done" else [])
+
+
+def test_cron_is_not_told_of_waiting(four):
+    """The nightly prune begins in the same minute as a drain: that is no reason for a mail."""
+    four.gate("gate")
+    four.handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\n')
+    four.run("done", "waiting")
+    drain = four.start("drain")
+    four.wait_for_lines(1)
+    tool = four.start("prune", "--older-than", "90d")
+    wait_for(lambda: four.waits_for_lock(tool), "prune waits for the lock")
+    output, status = four.on_a_terminal("drain")
+    assert status == 0 and "is at work" in output, "a person who starts another drain is told"
+    four.open_gate("gate")
+    assert drain.wait(30) == 0
+    assert tool.communicate() == ("", "") and tool.returncode == 0
 
 
 def test_reading_needs_no_lock(four):

@@ -131,6 +131,27 @@ TEST(the_lane_waits_for_all_of_that_time)
 	spool_close(&place.spool);
 }
 
+TEST(a_clock_that_is_set_back_stops_nobody)
+{
+	struct place place;
+
+	place_open(&place, *state);
+	now += 365 * 86400; /* wrong by a year */
+	deliver(&place, "a", "{\"type\":\"x\",\"data\":{}}");
+	assert_int_equal(drain(&place, COUNT "exit 75"), EX_OK);
+	now -= 365 * 86400;
+	assert_int_equal(drain(&place, COUNT "exit 75"), EX_OK);
+	assert_int_equal(runs(&place), 2);
+	now += 299; /* and from here on it is right */
+	assert_int_equal(drain(&place, COUNT "exit 75"), EX_OK);
+	assert_int_equal(runs(&place), 2);
+	now += 1;
+	assert_int_equal(drain(&place, COUNT), EX_OK);
+	assert_int_equal(runs(&place), 3);
+	assert_int_equal(names_in(in(place.path, "new")), 0);
+	spool_close(&place.spool);
+}
+
 TEST(nothing_is_left_open)
 {
 	struct place place;
@@ -152,6 +173,7 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		SANDBOX_TEST(each_retry_comes_when_it_is_due_and_not_before),
 		SANDBOX_TEST(the_lane_waits_for_all_of_that_time),
+		SANDBOX_TEST(a_clock_that_is_set_back_stops_nobody),
 		SANDBOX_TEST(nothing_is_left_open),
 	};
 

@@ -29,6 +29,15 @@ TEST(an_entry_is_work_when_it_is_recorded_or_settled)
 	assert_false(schedule_accepted(false, 2000, 1000)); /* a clock that was set back */
 }
 
+TEST(a_retry_is_due_when_it_was_written_down)
+{
+	assert_int_equal(schedule_due(1000, 1060, 1000), 1060);
+	assert_int_equal(schedule_due(1000, 1060, 9999), 1060);
+	assert_int_equal(schedule_due(0, 1060, 1000), 1060); /* by hand, without the try */
+	assert_int_equal(schedule_due(1000, 0, 1000), 0);
+	assert_int_equal(schedule_due(1000, 1060, 999), 0); /* a clock that was set back */
+}
+
 TEST(an_exit_status_decides)
 {
 	static const struct {
@@ -197,6 +206,7 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(retries_come_later_and_later),
 		cmocka_unit_test(an_entry_is_work_when_it_is_recorded_or_settled),
+		cmocka_unit_test(a_retry_is_due_when_it_was_written_down),
 		cmocka_unit_test(an_exit_status_decides),
 		cmocka_unit_test(the_order_is_time_then_name),
 		cmocka_unit_test(a_lane_waits_as_a_whole),
