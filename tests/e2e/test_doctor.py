@@ -14,7 +14,7 @@ import time
 import pytest
 
 from broken import apache, listens, make_certificate, mute, nginx
-from receiver import BINARY, WEB_USER, Receiver
+from receiver import BINARY, WEB_USER, Receiver, wait_for
 from replies import assert_accepted
 from sender import OTHER_SECRET, SECRET, signed
 from servers import Socket
@@ -267,6 +267,30 @@ def test_clock(place, receiver, skew):
         attempt(60, skew_s=0) + attempt(50, skew_s=skew) + attempt(40, skew_s=skew))
     assert_names(examine(place), "clock",
                  mentions=["behind" if skew < 0 else "ahead", "200" if skew < 0 else "250", "chrony"])
+
+
+def test_clock_of_late(place, receiver):
+    """What was long right, or wrong, tells less than the last few attempts."""
+    log = place.spool.path / "attempts.jsonl"
+    log.write_text(attempt(90000) * 40 + attempt(50, skew_s=900, status=401, outcome="rejected") * 3)
+    assert_names(examine(place), "clock", mentions=["900 s ahead"])
+    log.write_text(log.read_text() + attempt(40) * 3)
+    assert_names(examine(place))
+
+
+def test_tests_of_our_own_tell_nothing(place, receiver):
+    """What `send` and `doctor` deliver is neither the sender's clock, nor its daily event."""
+    with nginx(place, SERVER.replace("LINE", "")) as port:
+        psapi(place, "send", URL % port)
+        wait_for(lambda: time.time() - (place.spool.path / "attempts.jsonl").stat().st_mtime > 0.2,
+                 "the log takes refusals again")
+        psapi(place, "send", "--stale", URL % port)
+        rows = examine(place, URL % port)
+    ours = place.spool.attempts()
+    assert 86400 in {line.get("skew_s") for line in ours if "key" in line}
+    assert all(line["webhook_id"].startswith("msg_psapi") for line in ours if "key" in line)
+    assert_names(rows)
+    assert rows["clock"]["ok"] is None and rows["daily"]["ok"] is None
 
 
 def test_clock_is_not_told_by_forgers(place, receiver):

@@ -136,6 +136,15 @@ def test_rotation(direct, place):
     assert SECRET not in place.secret_file.read_text()
 
 
+def test_own_tests_are_no_match(direct, place):
+    """`send` and `doctor` sign with every secret there is: that says not which the sender uses."""
+    assert_accepted(direct.send(signed(webhook_id="msg_psapi0123456789012345678901")))
+    assert place.spool.attempts()[-1]["key"] == fingerprint(SECRET)
+    assert "never" in psapi(place, "secret", "list").stdout
+    assert_accepted(direct.send(signed()))
+    assert "never" not in psapi(place, "secret", "list").stdout
+
+
 def test_list_is_not_taken_in(direct, place):
     """An id that spells a log line's member names no key."""
     webhook_id = f'x","key":"{fingerprint(OTHER_SECRET)}","y":"'
