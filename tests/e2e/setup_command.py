@@ -70,6 +70,7 @@ def psapi_on_a_terminal(place, *arguments, typed=b"", after=b": ", **settings):
 class Arrived:
     headers: object
     body: bytes
+    path: str
 
 
 class Listener(http.server.ThreadingHTTPServer):
@@ -91,7 +92,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        request = Arrived(self.headers, self.rfile.read(int(self.headers["content-length"])))
+        request = Arrived(self.headers, self.rfile.read(int(self.headers["content-length"])),
+                          self.path)
         with self.server.lock:
             self.server.requests.append(request)
             number = len(self.server.requests)

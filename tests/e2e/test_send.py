@@ -3,8 +3,11 @@
 import base64
 import hmac
 import json
+import os
+import pwd
 import re
 import shlex
+import shutil
 import subprocess
 import threading
 import time
@@ -12,7 +15,7 @@ import time
 import pytest
 
 from sender import OTHER_SECRET, SECRET, signature
-from setup_command import listening, psapi, psapi_on_a_terminal
+from setup_command import PSAPI, listening, psapi, psapi_on_a_terminal
 from web_server import certificate
 
 EXAMPLES = {
@@ -107,6 +110,16 @@ def test_no_secret(place):
         assert str(place.secret_file) in done.stderr and "--secret-file" in done.stderr
         psapi(place, "send", "--unsigned", listener.url, expect=1)
         assert len(listener.requests) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_secret_of_another_user(place):
+    """It says as whom to run it."""
+    place.write_secret(SECRET, mode=0o600)
+    copy = shutil.copy(PSAPI, place.dir / "psapi")     # where nobody may run it
+    done = subprocess.run([copy, "send", "http://127.0.0.1:1/"], env=place.environment(),
+                          user=pwd.getpwnam("nobody").pw_uid, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 66 and "sudo -u" in done.stderr, done
 
 
 # ---- the wrong kinds ----
@@ -264,6 +277,14 @@ def test_json(place):
     assert rows[0]["webhook_id"] == listener.requests[0].headers["webhook-id"]
 
 
+def test_json_of_what_is_no_utf8(place):
+    """An id, a reply: a row all the same, with it escaped."""
+    with listening(lambda request, n: (200, {}, b"\xff\xfe")) as listener:
+        done = psapi(place, "send", "--json", "--id", os.fsdecode(b"a\xff"), listener.url)
+    row = json.loads(done.stdout)
+    assert (row["webhook_id"], row["reply"]) == ("a\\xff", "\\xff\\xfe")
+
+
 def test_progress_on_a_terminal(place):
     with listening() as listener:
         status, screen = psapi_on_a_terminal(place, "send", "--count", "40", listener.url)
@@ -287,6 +308,17 @@ def test_print_is_equivalent(place, body):
     assert request.headers["webhook-id"] == "msg_it's"
 
 
+def test_print_quotes_the_url(place):
+    """curl takes [1-3] and {x,y} for a list of URLs, a shell the rest."""
+    with listening() as listener:
+        url = f"{listener.url}?a=[1-3]&b={{x,y}}&c='$HOME'"
+        psapi(place, "send", url)
+        done = psapi(place, "send", "--print", url)
+        subprocess.run(["sh", "-c", done.stdout], check=True, capture_output=True, timeout=60)
+    sent, printed = listener.requests
+    assert printed.path == sent.path and "[1-3]" in sent.path
+
+
 def test_print_wrong_kinds(place):
     with listening() as listener:
         for kind in WRONG:
@@ -307,6 +339,7 @@ def test_print_wrong_kinds(place):
     ["--id", "a b", "http://127.0.0.1:1/"], ["--id", "a\nb", "http://127.0.0.1:1/"],
     ["--id", "", "http://127.0.0.1:1/"], ["--retries", "1.5", "http://127.0.0.1:1/"],
     ["--file", "/dev/null", "--data", "{}", "http://127.0.0.1:1/"], ["--nonsense"],
+    ["--unsigned", "--tampered", "http://127.0.0.1:1/"],
 ])
 def test_misused(place, arguments):
     done = psapi(place, "send", *arguments, expect=64)
