@@ -18,7 +18,7 @@ from receiver import BINARY, WEB_USER, Receiver, wait_for
 from replies import assert_accepted
 from sender import OTHER_SECRET, SECRET, signed
 from servers import Socket
-from setup_command import listening, psapi, psapi_on_a_terminal
+from setup_command import PSAPI, listening, psapi, psapi_on_a_terminal
 
 URL = "http://localhost:%d/webhooks/psapi"
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give things away")
@@ -248,8 +248,23 @@ def test_root_looks_as_the_owner(place, socket):
     for folder, _, _ in os.walk(place.spool.path):
         os.chown(folder, nobody, -1)
     place.settings.pop("PSAPI_LISTEN")
-    assert_names(examine(place), "secret", mentions=["Permission denied"])
+    assert_names(examine(place), "secret", mentions=["Permission denied", "chgrp to its group"])
     assert "Looking as nobody" in psapi(place, "doctor", expect=1).stdout
+
+
+@ROOT_ONLY
+def test_somebody_else_looks(place, receiver):
+    """What is denied to somebody else is no fault of what is installed: one cross says as whom to look."""
+    nobody = pwd.getpwnam("nobody")
+    copy = shutil.copy(PSAPI, place.dir / "psapi")     # where nobody may run it
+    done = subprocess.run([copy, "doctor", "--json"], env=place.environment(), user=nobody.pw_uid,
+                          group=nobody.pw_gid, extra_groups=[], capture_output=True, text=True,
+                          timeout=60)
+    rows = {row["check"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 1, done
+    assert_names(rows, "spool", mentions=["run doctor as root, or as that user"])
+    for check in ("secret", "receiver"):
+        assert rows[check]["ok"] is None and "Permission denied" in rows[check]["text"]
 
 
 # ---- what has happened ----
