@@ -214,6 +214,24 @@ def test_full_of_bytes(waiting_directly, place):
     assert sum(file.stat().st_size for file in files) <= BYTES_AT_MOST
 
 
+@pytest.mark.parametrize("over", [0, 1])
+def test_full_to_the_byte(waiting_directly, place, over):
+    """1 MiB is all that lies in hold/, the request that comes included."""
+    requests = [signed(webhook_id=f"msg_{i}") for i in range(2)]
+    assert_held(waiting_directly.send(requests[0]))
+    hold = place.spool.path / "hold"
+    size = (hold / held(place)[0]).stat().st_size
+    with open(hold / "filler", "wb") as filler:
+        filler.truncate(BYTES_AT_MOST - 2 * size + over)
+    second = waiting_directly.send(requests[1])
+    (hold / "filler").unlink()
+    if over:
+        assert_refused(second, "spool_full")
+    else:
+        assert_held(second)
+        assert (hold / held(place)[1]).stat().st_size == size
+
+
 @pytest.mark.settings(PSAPI_MIN_FREE=1 << 59)
 def test_disk_under_the_floor(waiting_directly, place):
     assert_refused(waiting_directly.send(signed()), "spool_full")
