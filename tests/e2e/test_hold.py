@@ -346,6 +346,32 @@ def test_adopt(place):
     assert "nothing is held" in psapi(place, "adopt").stdout
 
 
+@pytest.mark.parametrize("late, adopted_then", [(7, True), (1000, False)])
+def test_adopt_judges_as_of_the_arrival(place, late, adopted_then):
+    """Held two days ago: what counts is how old its timestamp was then."""
+    request = hold_one(place)
+    (name,) = held(place)
+    file = place.spool.path / "hold" / name
+    kept = json.loads(file.read_text())
+    arrival = int(time.time()) - 2 * 86400
+    older = signed(request.body, kept["webhook_id"], arrival - late)
+    changes = {kept[f"webhook_{part}"]: older.header(f"webhook-{part}").decode()
+               for part in ("timestamp", "signature")}
+    changes[kept["received_at"]] = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(arrival))
+    text = file.read_text()
+    for old, new in changes.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    file.write_text(text)
+    place.write_secret(SECRET)
+    psapi(place, "adopt", expect=0 if adopted_then else 1)
+    if adopted_then:
+        stored = place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+        assert stored.evidence["received_at"] == changes[kept["received_at"]]
+    else:
+        assert held(place) == [name] and place.spool.names("events") == []
+
+
 def test_adopt_what_nobody_proves(place):
     hold_one(place)
     place.write_secret(OTHER_SECRET)
