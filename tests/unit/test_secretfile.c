@@ -126,6 +126,20 @@ TEST(added_with_its_date)
 	assert_int_equal(names_in(*state), 1);
 }
 
+TEST(no_more_than_the_receiver_uses)
+{
+	const char *path = in(*state, "secret");
+	char secret[BASE64_SIZE(24)];
+
+	for (unsigned char i = 0; i <= KEYRING_MAX; i++) {
+		unsigned char bytes[24] = {i};
+		base64_encode(bytes, sizeof(bytes), secret);
+		assert_int_equal(add(path, secret), i < KEYRING_MAX ? SECRETFILE_DONE : SECRETFILE_REFUSED);
+	}
+	assert_non_null(strstr(why, "too many"));
+	assert_int_equal(add(path, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), SECRETFILE_ALREADY);
+}
+
 TEST(what_is_there_is_kept)
 {
 	const char *path = in(*state, "secret");
@@ -295,6 +309,7 @@ main(void)
 		cmocka_unit_test(nothing_may_remain),
 		SANDBOX_TEST(what_cannot_be_right_is_refused),
 		SANDBOX_TEST(added_with_its_date),
+		SANDBOX_TEST(no_more_than_the_receiver_uses),
 		SANDBOX_TEST(what_is_there_is_kept),
 		SANDBOX_TEST(mode_is_never_wider),
 		SANDBOX_TEST(owner_and_group_are_kept),
