@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+import strace
 from broken import apache, listens, make_certificate, mute, nginx
 from receiver import BINARY, WEB_USER, Receiver, wait_for
 from replies import assert_accepted
@@ -150,6 +151,38 @@ def test_spool_read_only(place, receiver):
     finally:
         subprocess.run(["umount", "--lazy", place.spool.path], check=True)
     assert_names(rows, "storing", mentions=["Read-only"])
+
+
+@pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
+@pytest.mark.parametrize("call, error, nth, says", [
+    ("linkat", "EPERM", "1+", "cannot make a hard link: Operation not permitted"),
+    ("fsync", "EIO", "1", "cannot write and sync a file: Input/output error"),
+    ("fsync", "EIO", "2", "cannot sync a directory: Input/output error")])
+def test_file_system_is_not_fit(place, receiver, call, error, nth, says):
+    """A share or a FUSE mount that knows no hard links; a disk that fails."""
+    place.settings |= strace.ENVIRONMENT
+    done = subprocess.run([*strace.command(call, f"error={error}", nth, place.dir / "strace.txt"), PSAPI,
+                           "doctor", "--json"], env=place.environment(), capture_output=True, text=True,
+                          timeout=60)
+    rows = {row["check"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert_names(rows, "storing", mentions=[says, "local file system with hard links"])
+    assert place.spool.left_in_tmp() == []
+
+
+@ROOT_ONLY
+def test_no_inodes(place, receiver):
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=500,mode=2770", "psapi-test",
+                              place.spool.path], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount here: {mounted.stderr.strip()}")
+    try:
+        receiver.stop()
+        receiver.start()
+        rows = examine(place, PSAPI_MIN_FREE=0)
+    finally:
+        receiver.stop()
+        subprocess.run(["umount", "--lazy", place.spool.path], check=True)
+    assert_names(rows, "space", mentions=["inodes free: an event is a file", "prune"])
 
 
 def test_no_space(place, receiver):
