@@ -523,6 +523,11 @@ APACHE = {
                  ("auth_basic", "authn_file", "authz_user"), "answer", ["401", "AuthType None"]),
     "no such socket": (PROXY.replace("%(socket)s", "%(dir)s/none.sock").replace("LINE", ""), (),
                        "answer", ["503", "PSAPI_LISTEN"]),
+    "another protocol": (PROXY.replace("fcgi:", "http:").replace("LINE", ""), ("proxy_http",), "answer",
+                         ["502", "fcgi://"]),
+    "GET": ("RewriteEngine on\nRewriteCond %%{REQUEST_METHOD} =GET\n"
+            "RewriteRule ^/webhooks/psapi$ %(dir)s/www/there.html [L]\n"
+            + PROXY.replace("LINE", ""), ("rewrite",), "get-refused", ["200"]),
     "time-out": ("ProxyTimeout 1\n" + PROXY.replace("%(socket)s", "%(dir)s/mute.sock").replace(
         "LINE", ""), (), "answer", ["504", "ProxyTimeout"]),
     "redirect": ("RewriteEngine on\nRewriteRule ^/webhooks/psapi$ https://%%{SERVER_NAME}/ "
@@ -547,14 +552,41 @@ def test_apache(place, receiver, what):
     assert_names(rows, fault, mentions=words)
 
 
-@ROOT_ONLY
-def test_mod_fcgid_with_its_own_limit(place, receiver):
-    """131,072 bytes, unless it is told otherwise; the answer is 500."""
+def of_apache(place):
+    """Spool and secret as a receiver needs them that Apache starts; a binary where it can be run."""
     web = pwd.getpwnam(WEB_USER)
     for folder, _, _ in os.walk(place.spool.path):
         os.chown(folder, web.pw_uid, web.pw_gid)
     os.chown(place.secret_file, 0, web.pw_gid)
-    binary = shutil.copy(BINARY, place.dir / "www-psapi-fcgi")
+    (place.dir / "www").mkdir()
+    os.chown(place.dir / "www", web.pw_uid, web.pw_gid)
+    return shutil.copy(BINARY, place.dir / "www-psapi-fcgi")
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("limit, fault", [(1, "answer"), (100000, "size")])
+def test_cgi_with_a_limit(place, receiver, limit, fault):
+    """LimitRequestBody; to what is proxied it does not apply."""
+    binary = of_apache(place)
+    configuration = f"""
+        ScriptSock {place.dir}/cgid.sock
+        ScriptAlias /webhooks/psapi {binary}
+        <Location /webhooks/psapi>
+            SetEnv PSAPI_CONF {place.conf}
+            SetEnv PSAPI_SPOOL {place.spool.path}
+            SetEnv PSAPI_SECRET_FILE {place.secret_file}
+            Require all granted
+            LimitRequestBody {limit}
+        </Location>"""
+    with apache(place, configuration, ("cgid", "alias", "env")) as port:
+        rows = examine(place, URL % port)
+    assert_names(rows, fault, mentions=["413", "LimitRequestBody 2097152"])
+
+
+@ROOT_ONLY
+def test_mod_fcgid_with_its_own_limit(place, receiver):
+    """131,072 bytes, unless it is told otherwise; the answer is 500."""
+    binary = of_apache(place)
     configuration = f"""
         FcgidIPCDir {place.dir}/www
         FcgidProcessTableFile {place.dir}/www/table
@@ -568,8 +600,6 @@ def test_mod_fcgid_with_its_own_limit(place, receiver):
             Options +ExecCGI
             Require all granted
         </Location>"""
-    (place.dir / "www").mkdir()
-    os.chown(place.dir / "www", web.pw_uid, web.pw_gid)
     with apache(place, configuration, ("fcgid", "alias")) as port:
         rows = examine(place, URL % port)
     assert_names(rows, "size", mentions=["500", "FcgidMaxRequestLen 2097152"])
