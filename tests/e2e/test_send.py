@@ -8,6 +8,7 @@ import pwd
 import re
 import shlex
 import shutil
+import ssl
 import subprocess
 import threading
 import time
@@ -186,6 +187,20 @@ def test_reply_steers_no_terminal(place):
     with listening(lambda request, n: (200, {}, b"\x1b[2Jred\xc2\x9b31m")) as listener:
         done = psapi(place, "send", listener.url)
     assert "\x1b[2J" not in done.stdout and "\\x1b[2Jred" in done.stdout
+
+
+def test_certificate_steers_no_terminal(place):
+    """A message of libcurl's may quote the name in it."""
+    cert, key = place.dir / "cert.pem", place.dir / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                    "-nodes", "-subj", "/CN=a\x1b[2Jb", "-keyout", key, "-out", cert], check=True,
+                   capture_output=True)
+    with listening() as listener:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        listener.socket = context.wrap_socket(listener.socket, server_side=True)
+        done = psapi(place, "send", "--cacert", cert, listener.url.replace("http:", "https:"), expect=1)
+    assert "\x1b" not in done.stdout and "'a\\x1b[2Jb'" in done.stdout
 
 
 # ---- as the sender does ----
