@@ -221,6 +221,17 @@ def test_no_receiver(place, socket):
     assert_names(examine(place), "socket", mentions=["start the receiver"])
 
 
+def test_socket_that_another_made(place, receiver):
+    """Where the configuration names none: spawn-fcgi, systemd."""
+    where = place.settings.pop("PSAPI_LISTEN")
+    assert examine(place)["receiver"]["ok"] is None
+    for spelt in (where, where.removeprefix("unix:")):
+        rows = examine(place, "--socket", spelt)
+        assert_names(rows)
+        assert rows["receiver"]["ok"] and rows["accepts"]["ok"]
+    assert_names(examine(place, "--socket", "psapi.sock"), "configuration", mentions=["psapi.sock"])
+
+
 def test_killed_receiver(place, receiver):
     receiver.kill()
     assert_names(examine(place), "receiver", mentions=["nobody listens", "psapi-fcgi -t"])
