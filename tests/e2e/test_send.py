@@ -277,6 +277,19 @@ def test_rate(place):
     assert len(listener.requests) == 11
 
 
+def test_rate_after_a_slow_answer(place):
+    """It is at most so many a second: no burst makes up for what was held up."""
+    def answer(request, number):
+        if number == 1:
+            time.sleep(1)
+        return (200, {}, b"")
+    with listening(answer) as listener:
+        start = time.monotonic()
+        psapi(place, "send", "--count", 11, "--rate", 10, listener.url)
+        assert time.monotonic() - start >= 1.9      # the second one is due at once
+    assert len(listener.requests) == 11
+
+
 def test_same_id_many_times(direct, place):
     with listening() as listener:
         psapi(place, "send", "--count", 3, "--id", "msg_same", listener.url)
