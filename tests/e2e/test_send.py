@@ -253,14 +253,16 @@ def test_count_and_parallel(place):
 
 
 def test_parallel_at_most(place):
-    """So many at a time, and no more."""
+    """So many at a time, and no more. Nothing is answered before all of four are there."""
     lock, now, most = threading.Lock(), [0], [0]
+    four = threading.Barrier(4)
 
     def answer(request, number):
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        time.sleep(0.05)
+        four.wait(timeout=25)
+        time.sleep(0.05)    # one more has time to come
         with lock:
             now[0] -= 1
         return (200, {}, b"")
