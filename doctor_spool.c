@@ -246,7 +246,8 @@ check_daily(struct doctor *d, struct finding *f)
 		return;
 	read_log(d->spool.root, ATTEMPTS_FILE ".1", &daily);
 	read_log(d->spool.root, ATTEMPTS_FILE, &daily);
-	double hours = (double)(d->now - (daily.last != 0 ? daily.last : daily.first) / NANOSECONDS) / 3600;
+	int64_t seconds = d->now - (daily.last != 0 ? daily.last : daily.first) / NANOSECONDS;
+	double hours = (double)seconds / 3600;
 	if (daily.last >= limit && daily.last != 0)
 		found_good(f, "the last producersync.updates_available came %.1f h ago", hours);
 	else if (daily.last != 0)
