@@ -30,8 +30,15 @@ char *event_body(const char *type, const char *data, time_t now, char *why, size
 
 /* Room for an id of ours and a NUL. */
 #define DELIVERY_ID_SIZE 40
+/* How our ids begin. The sender's are "msg_" and a KSUID, of which none begins with "p". */
+#define DELIVERY_ID_MARK "msg_psapi"
 /* A new webhook-id in the sender's form, "msg_" and 27 letters and digits. */
 void delivery_new_id(char id[DELIVERY_ID_SIZE]);
+/*
+ * Whether a line of the attempts log tells of a delivery with such an id: it is a test
+ * of somebody here, and says nothing of the sender, its clock or the secrets that it uses.
+ */
+bool delivery_is_ours(const char *line);
 
 /* ---- a request ---- */
 

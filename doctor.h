@@ -47,6 +47,7 @@ struct doctor {
 	void *user;
 
 	int bad;
+	bool stranger;            /* we are not the spool's owner: what is denied to us is no fault */
 	bool spool_opened;
 	struct spool spool;
 	struct keyring *keyring;  /* NULL: no usable secret */

@@ -61,13 +61,16 @@ check_spool(struct doctor *d, struct finding *f)
 		    "%s: mode %04o is open to every user", path, (unsigned)st.st_mode & 07777);
 		return;
 	}
-	if (spool_open(&d->spool, path, false, why, sizeof(why)) != 0) {
+	d->stranger = st.st_uid != geteuid();
+	errno = 0;
+	d->spool_opened = spool_open(&d->spool, path, false, why, sizeof(why)) == 0;
+	if (!d->spool_opened && errno == EACCES && d->stranger)
+		found_bad(f, "run doctor as root, or as that user: this one may not look at spool, secret and socket",
+		    "%s: closed to all but %s and the group", path, user_name(st.st_uid));
+	else if (!d->spool_opened)
 		found_bad(f, "the receiver makes the directories when it starts: is it running as their owner?",
 		    "%s", why);
-		return;
-	}
-	d->spool_opened = true;
-	if (check_owners(d, f))
+	else if (check_owners(d, f))
 		found_good(f, "%s, of user %s, mode %04o", path, user_name(st.st_uid),
 		    (unsigned)st.st_mode & 07777);
 }
@@ -112,10 +115,14 @@ check_secret(struct doctor *d, struct finding *f)
 	char why[512];
 
 	d->keyring = secrets_read(d->config->secret_file, why, sizeof(why));
-	if (d->keyring == NULL)
-		found_bad(f, NULL, "%s", why);
-	else
+	if (d->keyring != NULL)
 		found_good(f, "%s: %zu usable", d->config->secret_file, keyring_size(d->keyring));
+	else if (access(d->config->secret_file, R_OK) == 0 || errno != EACCES)
+		found_bad(f, NULL, "%s", why);
+	else if (d->stranger)
+		found_nothing(f, "%s", why);
+	else
+		found_bad(f, "the receiver must be able to read it: chgrp to its group, chmod 0640", "%s", why);
 }
 
 static void
@@ -165,6 +172,8 @@ check_socket(struct doctor *d, struct finding *f)
 		found_nothing(f, "no PSAPI_LISTEN: classic CGI, or a socket that another made (psapi doctor --socket)");
 	} else if (path == NULL) {
 		found_good(f, "%s, on loopback", d->listen);
+	} else if (lstat(path, &st) != 0 && errno == EACCES && d->stranger) {
+		found_nothing(f, "%s: %s", path, strerror(errno));
 	} else if (lstat(path, &st) != 0) {
 		found_bad(f, NULL, "%s: %s", path, strerror(errno));
 	} else if (!S_ISSOCK(st.st_mode)) {
@@ -216,10 +225,11 @@ check_receiver(struct doctor *d, struct finding *f)
 		return;
 	}
 	if (ask(d, NULL, &answer, why, sizeof(why)) != 0) {
-		if (errno == ENOENT)
-			found_nothing(f, "there is no socket to ask it at");
+		if (errno == ENOENT || (errno == EACCES && d->stranger))
+			found_nothing(f, "%s", errno == ENOENT ? "there is no socket to ask it at" : why);
 		else
-			found_bad(f, errno == EACCES ? "run doctor as root, or as the receiver's user" : NULL,
+			found_bad(f, errno == EACCES ?
+			    "this user must be in the socket's group to ask: the receiver's, and the web server's" : NULL,
 			    "%s%s", why,
 			    errno == ECONNREFUSED ? ": the socket is there, and nobody listens" : "");
 		return;

@@ -20,7 +20,7 @@
 
 enum {
 	TAIL_BYTES = 128 * 1024, /* of the attempts log: some hundred attempts */
-	SKEWS_MAX = 64,
+	SKEWS_MAX = 5,           /* so few that three in a row tell: a day may bring one alone */
 	SKEW_LIMIT = 60,             /* seconds */
 	LEFTOVER_SECONDS = 3600,     /* spool.c: recovery removes them then */
 	BACKLOG_SECONDS = 3600,
@@ -37,11 +37,10 @@ has_spool(struct doctor *d, struct finding *f)
 
 /* ---- the clock ---- */
 
-/* Skews of the latest authentic attempts, our own probes left out. */
+/* Skews of the latest authentic attempts, our own left out: they are of this machine's clock. */
 struct skews {
-	long long value[SKEWS_MAX];
-	int count;   /* so far; the first SKEWS_MAX of them, in a ring */
-	int refused; /* authentic, but out of tolerance */
+	long long value[SKEWS_MAX]; /* the last ones, in a ring */
+	int count;                  /* all of them */
 };
 
 static void
@@ -49,13 +48,10 @@ add_skew(struct skews *skews, const char *line)
 {
 	json_t *attempt = json_loads(line, 0, NULL);
 	const json_t *skew = json_object_get(attempt, "skew_s");
-	const char *type = json_string_value(json_object_get(attempt, "type"));
 	bool authentic = json_object_get(attempt, "key") != NULL;
 
-	if (authentic && json_is_integer(skew) && (type == NULL || strcmp(type, DOCTOR_TYPE) != 0)) {
+	if (authentic && json_is_integer(skew) && !delivery_is_ours(line))
 		skews->value[skews->count++ % SKEWS_MAX] = json_integer_value(skew);
-		skews->refused += json_integer_value(json_object_get(attempt, "status")) == 401 ? 1 : 0;
-	}
 	json_decref(attempt);
 }
 
@@ -201,7 +197,7 @@ check_hold(struct doctor *d, struct finding *f)
 	if (count < 0)
 		found_bad(f, NULL, "hold/: %s", strerror(errno));
 	else if (count > 0)
-		found_bad(f, NULL, "%d request(s) of before the secret wait in hold/, unproven", count);
+		found_bad(f, NULL, "%d request(s) from before the secret wait in hold/, unproven", count);
 	else
 		found_good(f, "nothing is held");
 }
@@ -226,7 +222,7 @@ read_log(int dir, const char *name, struct daily *daily)
 	if (file == NULL && fd >= 0)
 		close(fd);
 	while (file != NULL && getline(&line, &room, file) >= 0) {
-		bool wanted = strstr(line, mark) != NULL;
+		bool wanted = strstr(line, mark) != NULL && !delivery_is_ours(line);
 		char at[25] = "";
 		int64_t when;
 		if ((daily->first != 0 && !wanted) || sscanf(line, "{\"at\":\"%24[0-9TZ:.-]", at) != 1 ||
@@ -250,7 +246,8 @@ check_daily(struct doctor *d, struct finding *f)
 		return;
 	read_log(d->spool.root, ATTEMPTS_FILE ".1", &daily);
 	read_log(d->spool.root, ATTEMPTS_FILE, &daily);
-	double hours = (double)(d->now - (daily.last != 0 ? daily.last : daily.first) / NANOSECONDS) / 3600;
+	int64_t seconds = d->now - (daily.last != 0 ? daily.last : daily.first) / NANOSECONDS;
+	double hours = (double)seconds / 3600;
 	if (daily.last >= limit && daily.last != 0)
 		found_good(f, "the last producersync.updates_available came %.1f h ago", hours);
 	else if (daily.last != 0)

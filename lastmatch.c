@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "attempts.h"
+#include "delivery.h"
 
 /* The string that follows mark in line; false if there is none of this length. */
 static bool
@@ -35,7 +36,7 @@ look(const char *line, struct last_match *matches, int count)
 {
 	char key[FINGERPRINT_SIZE], at[ISO_TIME_SIZE];
 
-	if (!member(line, "\"key\":\"", key, sizeof(key) - 1) ||
+	if (delivery_is_ours(line) || !member(line, "\"key\":\"", key, sizeof(key) - 1) ||
 	    !member(line, "\"at\":\"", at, sizeof(at) - 1))
 		return;
 	for (int i = 0; i < count; i++)

@@ -1,4 +1,4 @@
-/* From the attempts log: when each secret last proved a request. */
+/* From the attempts log: when each secret last proved a request of the sender's. */
 #ifndef PSAPI_LASTMATCH_H
 #define PSAPI_LASTMATCH_H
 
@@ -12,8 +12,9 @@ struct last_match {
 
 /*
  * Fill in at for each of count fingerprints from the attempts log in directory dir
- * and from the one that was rotated last (attempts.jsonl.1). What cannot be read
- * counts as empty.
+ * and from the one that was rotated last (attempts.jsonl.1). Deliveries of psapi
+ * send and doctor do not count: they are signed with every secret that is there. What
+ * cannot be read counts as empty.
  */
 void last_match_find(int dir, struct last_match *matches, int count);
 

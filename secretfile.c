@@ -271,15 +271,22 @@ next_entry(struct walk *w)
 	return false;
 }
 
-static bool
-has(const struct draft *d, const char *fingerprint)
+/* Whether it may be added: it is not there yet, and a keyring holds so many. */
+static enum secretfile_result
+may_add(const struct draft *d, const char *fingerprint, char *why, size_t size)
 {
 	struct walk walk = {.next = d->text};
+	int good = 0;
 
-	while (next_entry(&walk))
+	while (next_entry(&walk)) {
 		if (strcmp(walk.entry.fingerprint, fingerprint) == 0)
-			return true;
-	return false;
+			return SECRETFILE_ALREADY;
+		good += walk.entry.look == SECRET_GOOD ? 1 : 0;
+	}
+	if (good < KEYRING_MAX)
+		return SECRETFILE_DONE;
+	snprintf(why, size, "what was given %s", secret_look_text(SECRET_TOO_MANY));
+	return SECRETFILE_REFUSED;
 }
 
 enum secretfile_result
@@ -296,8 +303,8 @@ secretfile_add(const char *path, const char *secret, size_t length, time_t now, 
 		return SECRETFILE_REFUSED;
 	}
 	enum secretfile_result result = open_draft(&d, path, why, size);
-	if (result == SECRETFILE_DONE && has(&d, fingerprint))
-		result = SECRETFILE_ALREADY;
+	if (result == SECRETFILE_DONE)
+		result = may_add(&d, fingerprint, why, size);
 	if (result == SECRETFILE_DONE) {
 		strftime(at, sizeof(at), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
 		bool open_line = d.length > 0 && d.text[d.length - 1] != '\n';

@@ -30,6 +30,7 @@ struct run {
 	const struct sending *sending;
 	struct tally *tally;
 	int64_t start_us;
+	int64_t next_us; /* when the next new one may begin, if there is a rate */
 	long begun;
 	struct job *waiting;
 };
@@ -104,6 +105,17 @@ take_due(struct run *r, int64_t now, int64_t *when)
 	return job;
 }
 
+/* On time in the mean; but what a slow answer held up is not made up for in a burst. */
+static void
+keep_pace(struct run *r, int64_t now)
+{
+	if (r->sending->rate <= 0)
+		return;
+	r->next_us += (int64_t)(1e6 / r->sending->rate);
+	if (r->next_us < now)
+		r->next_us = now;
+}
+
 /*
  * Start what may start now. Returns 0, or -1; *when is when the next may, in
  * microseconds.
@@ -125,14 +137,13 @@ start_due(struct run *r, int64_t *when)
 		}
 		if (r->begun == s->count)
 			return 0;
-		int64_t due = r->start_us +
-		    (s->rate > 0 ? (int64_t)((double)r->begun * 1e6 / s->rate) : 0);
-		if (due > now) {
-			*when = due < *when ? due : *when;
+		if (s->rate > 0 && r->next_us > now) {
+			*when = r->next_us < *when ? r->next_us : *when;
 			return 0;
 		}
 		if (begin(r) != 0)
 			return -1;
+		keep_pace(r, now);
 	}
 	return 0;
 }
@@ -203,6 +214,7 @@ sender_run(struct http *http, const struct sending *sending, struct tally *tally
 	int result;
 
 	memset(tally, 0, sizeof(*tally));
+	r.next_us = r.start_us;
 	srandom((unsigned)r.start_us);
 	while ((result = start_due(&r, &when)) == 0) {
 		if (http_in_flight(http) == 0 && r.waiting == NULL && r.begun == sending->count)

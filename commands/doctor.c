@@ -127,15 +127,17 @@ doctor_main(struct command_line *line, int argc, char **argv)
 	static const struct option names[] = {{"socket", required_argument, NULL, OPTION_SOCKET},
 	    {"cacert", required_argument, NULL, OPTION_CACERT}, COMMON_OPTIONS};
 	struct doctor doctor = {.report = report, .user = line};
-	char listen[256] = "";
+	char listen[256];
 
 	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;) {
 		if (option == '?')
 			return EX_USAGE;
 		if (option == OPTION_CACERT)
 			doctor.ca_file = optarg;
-		else
-			snprintf(listen, sizeof(listen), "%s%s", *optarg == '/' ? "unix:" : "", optarg);
+		else if (line->count < OVERRIDES_MAX) {
+			snprintf(listen, sizeof(listen), "PSAPI_LISTEN=%s%s", *optarg == '/' ? "unix:" : "", optarg);
+			line->overrides[line->count++] = listen;
+		}
 	}
 	if (argc - optind > 1)
 		return command_misused(line, "one URL at most", argv[optind + 1]);
@@ -144,7 +146,7 @@ doctor_main(struct command_line *line, int argc, char **argv)
 	if (status != EX_OK)
 		return status;
 	doctor.config = &line->config;
-	doctor.listen = *listen != '\0' ? listen : line->config.listen;
+	doctor.listen = line->config.listen;
 	doctor.now = (time_t)command_clock();
 	return doctor_run(&doctor) == 0 ? EX_OK : 1;
 }

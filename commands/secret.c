@@ -54,11 +54,31 @@ read_line(char *text, size_t size, const sigset_t *waiting)
 }
 
 /*
+ * A line that holds something: what is copied from a page may begin with a line break,
+ * and the secret comes behind it.
+ */
+static ssize_t
+read_answer(char *text, size_t size, const sigset_t *waiting)
+{
+	ssize_t n;
+	size_t rest;
+
+	do {
+		fputs("Signing secret (whsec_..., from the endpoint's page; it is not shown): ", stderr);
+		n = read_line(text, size, waiting);
+		fputc('\n', stderr);
+		rest = n > 0 ? (size_t)n : 0;
+		secret_trim(text, &rest);
+	} while (n > 0 && rest == 0 && text[n - 1] == '\n');
+	return n;
+}
+
+/*
  * Ask without echo. A signal must find the echo on again: it only breaks off the
  * reading, and is raised anew afterwards.
  */
 static ssize_t
-ask(char *text, size_t size)
+ask_once(char *text, size_t size)
 {
 	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
 	struct sigaction action = {.sa_handler = interrupt}, before[5];
@@ -77,15 +97,26 @@ ask(char *text, size_t size)
 	hidden.c_lflag &= ~(tcflag_t)ECHO;
 	/* In this order: what is typed once the question shows is neither shown nor lost. */
 	tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
-	fputs("Signing secret (whsec_..., from the endpoint's page; it is not shown): ", stderr);
-	ssize_t n = read_line(text, size, &waiting);
+	ssize_t n = read_answer(text, size, &waiting);
 	tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
-	fputc('\n', stderr);
 	for (int i = 0; i < 5; i++)
 		sigaction(signals[i], &before[i], NULL);
 	sigprocmask(SIG_SETMASK, &waiting, NULL);
 	if (interrupted != 0)
 		raise((int)interrupted);
+	return n;
+}
+
+/* Once more after a signal that did not end us: ^Z and fg. */
+static ssize_t
+ask(char *text, size_t size)
+{
+	ssize_t n;
+
+	do {
+		interrupted = 0;
+		n = ask_once(text, size);
+	} while (interrupted != 0);
 	return n;
 }
 

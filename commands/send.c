@@ -155,6 +155,8 @@ parse(struct send_options *o, int argc, char **argv)
 	for (int option; (option = command_option(o->line, argc, argv, "", names)) != -1;) {
 		if (option == '?')
 			return EX_USAGE;
+		if (option >= OPTION_KIND && o->sending.kind != DELIVERY_SIGNED)
+			return command_misused(o->line, "one wrong kind at a time", argv[optind - 1]);
 		if (!take_option(o, option))
 			return command_misused(o->line, "cannot be the value of that option", optarg);
 	}
@@ -234,7 +236,9 @@ read_secrets(struct send_options *o, struct keyring **keyring)
 	*keyring = secrets_read(path, why, sizeof(why));
 	if (*keyring != NULL)
 		return EX_OK;
-	log_line("%s; --secret-file names another, --unsigned and --wrong-secret need none", why);
+	log_line("%s; %s", why, access(path, R_OK) != 0 && errno == EACCES ?
+	    "run it as root, or as the receiver's user: sudo -u psapi psapi send" :
+	    "--secret-file names another, --unsigned and --wrong-secret need none");
 	return EX_NOINPUT;
 }
 

@@ -71,7 +71,8 @@ send_print_command(const struct send_options *o)
 	bool plain = is_plain(&d);
 	if (!plain)
 		print_encoded(&d);
-	fputs("curl -sS -i", stdout);
+	/* --globoff: what is in [] and {} is part of the URL, not a list of URLs. */
+	fputs("curl -sS -i --globoff", stdout);
 	if (o->insecure)
 		fputs(" --insecure", stdout);
 	if (o->ca_file != NULL) {
@@ -145,13 +146,14 @@ static void
 print_try(const struct send_options *o, const struct sent *sent)
 {
 	const struct http_answer *a = sent->answer;
-	char reply[ESCAPED_SIZE(300)], status[16] = "-";
+	char reply[ESCAPED_SIZE(300)], error[ESCAPED_SIZE(sizeof(a->error))], status[16] = "-";
 
+	escape(error, sizeof(error), a->error, strlen(a->error), false); /* it may quote a certificate */
 	escape(reply, sizeof(reply), a->body, reply_length(a), false);
 	if (a->status > 0)
 		snprintf(status, sizeof(status), "%d", a->status);
 	printf("%s%4s%s %8.1f ms  %s  %s\n", colour(sent->expected ? COLOUR_GOOD : COLOUR_BAD), status,
-	    colour(COLOUR_NONE), (double)a->us / 1000, column(sent->id), a->status > 0 ? reply : a->error);
+	    colour(COLOUR_NONE), (double)a->us / 1000, column(sent->id), a->status > 0 ? reply : error);
 	if (a->status / 100 == 3)
 		printf("      a redirect is a failure, the sender follows none: %s\n", column(a->location));
 	if (!sent->expected && sent->last)
@@ -166,19 +168,26 @@ print_try(const struct send_options *o, const struct sent *sent)
 		    (double)sent->wait_ms / 1000);
 }
 
+/* A string, escaped if it is no UTF-8: at most 512 bytes of it then. */
+static json_t *
+json_text(const char *text, size_t length)
+{
+	char escaped[ESCAPED_SIZE(512)];
+	json_t *string = json_stringn(text, length);
+
+	return string != NULL ? string : json_string(escape(escaped, sizeof(escaped), text, length, false));
+}
+
 static void
 print_try_json(const struct sent *sent)
 {
 	const struct http_answer *a = sent->answer;
-	char escaped[ESCAPED_SIZE(300)];
-	json_t *reply = json_stringn(a->body, reply_length(a));
 
-	if (reply == NULL) /* no UTF-8 */
-		reply = json_string(escape(escaped, sizeof(escaped), a->body, reply_length(a), false));
-	print_json(json_pack("{s:I,s:i,s:s,s:i,s:I,s:b,s:o,s:s*}", "number", (json_int_t)sent->number,
-	    "try", sent->try, "webhook_id", sent->id, "status", a->status, "ms",
-	    (json_int_t)a->us / 1000, "expected", sent->expected, "reply", reply, "error",
-	    a->status == 0 ? a->error : NULL));
+	print_json(json_pack("{s:I,s:i,s:o,s:i,s:I,s:b,s:o,s:o*}", "number", (json_int_t)sent->number,
+	    "try", sent->try, "webhook_id", json_text(sent->id, strlen(sent->id)), "status", a->status,
+	    "ms", (json_int_t)a->us / 1000, "expected", sent->expected, "reply",
+	    json_text(a->body, reply_length(a)), "error",
+	    a->status == 0 ? json_text(a->error, strlen(a->error)) : NULL));
 }
 
 void

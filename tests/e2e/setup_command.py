@@ -26,6 +26,16 @@ def psapi(place, *arguments, expect=0, stdin="", **settings):
     return done
 
 
+def read_until(terminal, what):
+    """What a terminal shows, up to `what`."""
+    screen, deadline = b"", time.monotonic() + 60 * SLOWER
+    while what not in screen:
+        ready = select.select([terminal], [], [], max(0, deadline - time.monotonic()))[0]
+        assert ready, f"{what} does not show: {screen}"
+        screen += os.read(terminal, 4096)
+    return screen
+
+
 def psapi_on_a_terminal(place, *arguments, typed=b"", after=b": ", **settings):
     """psapi with a terminal on 0 to 2; `typed` is typed when `after` shows. Status and screen."""
     pid, terminal = pty.fork()
@@ -60,6 +70,7 @@ def psapi_on_a_terminal(place, *arguments, typed=b"", after=b": ", **settings):
 class Arrived:
     headers: object
     body: bytes
+    path: str
 
 
 class Listener(http.server.ThreadingHTTPServer):
@@ -81,7 +92,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        request = Arrived(self.headers, self.rfile.read(int(self.headers["content-length"])))
+        request = Arrived(self.headers, self.rfile.read(int(self.headers["content-length"])),
+                          self.path)
         with self.server.lock:
             self.server.requests.append(request)
             number = len(self.server.requests)

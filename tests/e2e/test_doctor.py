@@ -13,12 +13,13 @@ import time
 
 import pytest
 
+import strace
 from broken import apache, listens, make_certificate, mute, nginx
-from receiver import BINARY, WEB_USER, Receiver
+from receiver import BINARY, WEB_USER, Receiver, wait_for
 from replies import assert_accepted
 from sender import OTHER_SECRET, SECRET, signed
 from servers import Socket
-from setup_command import listening, psapi, psapi_on_a_terminal
+from setup_command import PSAPI, listening, psapi, psapi_on_a_terminal
 
 URL = "http://localhost:%d/webhooks/psapi"
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give things away")
@@ -70,6 +71,8 @@ def examine(place, *arguments, expect=None, **settings):
 def assert_names(rows, *faults, mentions=()):
     """These checks have a cross, and no other; the words are in a cross's text or remedy."""
     bad = {name: row for name, row in rows.items() if row["ok"] is False}
+    if "latency" in bad and "latency" not in faults and float(bad["latency"]["text"].split()[0]) >= 5:
+        del bad["latency"]      # of this machine now, not of what was set up
     assert set(bad) == set(faults), json.dumps(list(rows.values()), indent=1)
     said = json.dumps(list(bad.values()))
     for word in mentions:
@@ -152,6 +155,38 @@ def test_spool_read_only(place, receiver):
     assert_names(rows, "storing", mentions=["Read-only"])
 
 
+@pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
+@pytest.mark.parametrize("call, error, nth, says", [
+    ("linkat", "EPERM", "1+", "cannot make a hard link: Operation not permitted"),
+    ("fsync", "EIO", "1", "cannot write and sync a file: Input/output error"),
+    ("fsync", "EIO", "2", "cannot sync a directory: Input/output error")])
+def test_file_system_is_not_fit(place, receiver, call, error, nth, says):
+    """A share or a FUSE mount that knows no hard links; a disk that fails."""
+    place.settings |= strace.ENVIRONMENT
+    done = subprocess.run([*strace.command(call, f"error={error}", nth, place.dir / "strace.txt"), PSAPI,
+                           "doctor", "--json"], env=place.environment(), capture_output=True, text=True,
+                          timeout=60)
+    rows = {row["check"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert_names(rows, "storing", mentions=[says, "local file system with hard links"])
+    assert place.spool.left_in_tmp() == []
+
+
+@ROOT_ONLY
+def test_no_inodes(place, receiver):
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=500,mode=2770", "psapi-test",
+                              place.spool.path], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount here: {mounted.stderr.strip()}")
+    try:
+        receiver.stop()
+        receiver.start()
+        rows = examine(place, PSAPI_MIN_FREE=0)
+    finally:
+        receiver.stop()
+        subprocess.run(["umount", "--lazy", place.spool.path], check=True)
+    assert_names(rows, "space", mentions=["inodes free: an event is a file", "prune"])
+
+
 def test_no_space(place, receiver):
     assert_names(examine(place, PSAPI_MIN_FREE=1 << 59), "space", mentions=["PSAPI_MIN_FREE", "prune"])
 
@@ -186,6 +221,17 @@ def test_no_receiver(place, socket):
     for one in place.receivers:
         one.stop()
     assert_names(examine(place), "socket", mentions=["start the receiver"])
+
+
+def test_socket_that_another_made(place, receiver):
+    """Where the configuration names none: spawn-fcgi, systemd."""
+    where = place.settings.pop("PSAPI_LISTEN")
+    assert examine(place)["receiver"]["ok"] is None
+    for spelt in (where, where.removeprefix("unix:")):
+        rows = examine(place, "--socket", spelt)
+        assert_names(rows)
+        assert rows["receiver"]["ok"] and rows["accepts"]["ok"]
+    assert_names(examine(place, "--socket", "psapi.sock"), "configuration", mentions=["psapi.sock"])
 
 
 def test_killed_receiver(place, receiver):
@@ -248,8 +294,23 @@ def test_root_looks_as_the_owner(place, socket):
     for folder, _, _ in os.walk(place.spool.path):
         os.chown(folder, nobody, -1)
     place.settings.pop("PSAPI_LISTEN")
-    assert_names(examine(place), "secret", mentions=["Permission denied"])
+    assert_names(examine(place), "secret", mentions=["Permission denied", "chgrp to its group"])
     assert "Looking as nobody" in psapi(place, "doctor", expect=1).stdout
+
+
+@ROOT_ONLY
+def test_somebody_else_looks(place, receiver):
+    """What is denied to somebody else is no fault of what is installed: one cross says as whom to look."""
+    nobody = pwd.getpwnam("nobody")
+    copy = shutil.copy(PSAPI, place.dir / "psapi")     # where nobody may run it
+    done = subprocess.run([copy, "doctor", "--json"], env=place.environment(), user=nobody.pw_uid,
+                          group=nobody.pw_gid, extra_groups=[], capture_output=True, text=True,
+                          timeout=60)
+    rows = {row["check"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 1, done
+    assert_names(rows, "spool", mentions=["run doctor as root, or as that user"])
+    for check in ("secret", "receiver"):
+        assert rows[check]["ok"] is None and "Permission denied" in rows[check]["text"]
 
 
 # ---- what has happened ----
@@ -267,6 +328,30 @@ def test_clock(place, receiver, skew):
         attempt(60, skew_s=0) + attempt(50, skew_s=skew) + attempt(40, skew_s=skew))
     assert_names(examine(place), "clock",
                  mentions=["behind" if skew < 0 else "ahead", "200" if skew < 0 else "250", "chrony"])
+
+
+def test_clock_of_late(place, receiver):
+    """What was long right, or wrong, tells less than the last few attempts."""
+    log = place.spool.path / "attempts.jsonl"
+    log.write_text(attempt(90000) * 40 + attempt(50, skew_s=900, status=401, outcome="rejected") * 3)
+    assert_names(examine(place), "clock", mentions=["900 s ahead"])
+    log.write_text(log.read_text() + attempt(40) * 3)
+    assert_names(examine(place))
+
+
+def test_tests_of_our_own_tell_nothing(place, receiver):
+    """What `send` and `doctor` deliver is neither the sender's clock, nor its daily event."""
+    with nginx(place, SERVER.replace("LINE", "")) as port:
+        psapi(place, "send", URL % port)
+        wait_for(lambda: time.time() - (place.spool.path / "attempts.jsonl").stat().st_mtime > 0.2,
+                 "the log takes refusals again")
+        psapi(place, "send", "--stale", URL % port)
+        rows = examine(place, URL % port)
+    ours = place.spool.attempts()
+    assert 86400 in {line.get("skew_s") for line in ours if "key" in line}
+    assert all(line["webhook_id"].startswith("msg_psapi") for line in ours if "key" in line)
+    assert_names(rows)
+    assert rows["clock"]["ok"] is None and rows["daily"]["ok"] is None
 
 
 def test_clock_is_not_told_by_forgers(place, receiver):
@@ -451,6 +536,11 @@ APACHE = {
                  ("auth_basic", "authn_file", "authz_user"), "answer", ["401", "AuthType None"]),
     "no such socket": (PROXY.replace("%(socket)s", "%(dir)s/none.sock").replace("LINE", ""), (),
                        "answer", ["503", "PSAPI_LISTEN"]),
+    "another protocol": (PROXY.replace("fcgi:", "http:").replace("LINE", ""), ("proxy_http",), "answer",
+                         ["502", "fcgi://"]),
+    "GET": ("RewriteEngine on\nRewriteCond %%{REQUEST_METHOD} =GET\n"
+            "RewriteRule ^/webhooks/psapi$ %(dir)s/www/there.html [L]\n"
+            + PROXY.replace("LINE", ""), ("rewrite",), "get-refused", ["200"]),
     "time-out": ("ProxyTimeout 1\n" + PROXY.replace("%(socket)s", "%(dir)s/mute.sock").replace(
         "LINE", ""), (), "answer", ["504", "ProxyTimeout"]),
     "redirect": ("RewriteEngine on\nRewriteRule ^/webhooks/psapi$ https://%%{SERVER_NAME}/ "
@@ -475,14 +565,41 @@ def test_apache(place, receiver, what):
     assert_names(rows, fault, mentions=words)
 
 
-@ROOT_ONLY
-def test_mod_fcgid_with_its_own_limit(place, receiver):
-    """131,072 bytes, unless it is told otherwise; the answer is 500."""
+def of_apache(place):
+    """Spool and secret as a receiver needs them that Apache starts; a binary where it can be run."""
     web = pwd.getpwnam(WEB_USER)
     for folder, _, _ in os.walk(place.spool.path):
         os.chown(folder, web.pw_uid, web.pw_gid)
     os.chown(place.secret_file, 0, web.pw_gid)
-    binary = shutil.copy(BINARY, place.dir / "www-psapi-fcgi")
+    (place.dir / "www").mkdir()
+    os.chown(place.dir / "www", web.pw_uid, web.pw_gid)
+    return shutil.copy(BINARY, place.dir / "www-psapi-fcgi")
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("limit, fault", [(1, "answer"), (100000, "size")])
+def test_cgi_with_a_limit(place, receiver, limit, fault):
+    """LimitRequestBody; to what is proxied it does not apply."""
+    binary = of_apache(place)
+    configuration = f"""
+        ScriptSock {place.dir}/cgid.sock
+        ScriptAlias /webhooks/psapi {binary}
+        <Location /webhooks/psapi>
+            SetEnv PSAPI_CONF {place.conf}
+            SetEnv PSAPI_SPOOL {place.spool.path}
+            SetEnv PSAPI_SECRET_FILE {place.secret_file}
+            Require all granted
+            LimitRequestBody {limit}
+        </Location>"""
+    with apache(place, configuration, ("cgid", "alias", "env")) as port:
+        rows = examine(place, URL % port)
+    assert_names(rows, fault, mentions=["413", "LimitRequestBody 2097152"])
+
+
+@ROOT_ONLY
+def test_mod_fcgid_with_its_own_limit(place, receiver):
+    """131,072 bytes, unless it is told otherwise; the answer is 500."""
+    binary = of_apache(place)
     configuration = f"""
         FcgidIPCDir {place.dir}/www
         FcgidProcessTableFile {place.dir}/www/table
@@ -496,8 +613,6 @@ def test_mod_fcgid_with_its_own_limit(place, receiver):
             Options +ExecCGI
             Require all granted
         </Location>"""
-    (place.dir / "www").mkdir()
-    os.chown(place.dir / "www", web.pw_uid, web.pw_gid)
     with apache(place, configuration, ("fcgid", "alias")) as port:
         rows = examine(place, URL % port)
     assert_names(rows, "size", mentions=["500", "FcgidMaxRequestLen 2097152"])

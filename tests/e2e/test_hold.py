@@ -214,6 +214,24 @@ def test_full_of_bytes(waiting_directly, place):
     assert sum(file.stat().st_size for file in files) <= BYTES_AT_MOST
 
 
+@pytest.mark.parametrize("over", [0, 1])
+def test_full_to_the_byte(waiting_directly, place, over):
+    """1 MiB is all that lies in hold/, the request that comes included."""
+    requests = [signed(webhook_id=f"msg_{i}") for i in range(2)]
+    assert_held(waiting_directly.send(requests[0]))
+    hold = place.spool.path / "hold"
+    size = (hold / held(place)[0]).stat().st_size
+    with open(hold / "filler", "wb") as filler:
+        filler.truncate(BYTES_AT_MOST - 2 * size + over)
+    second = waiting_directly.send(requests[1])
+    (hold / "filler").unlink()
+    if over:
+        assert_refused(second, "spool_full")
+    else:
+        assert_held(second)
+        assert (hold / held(place)[1]).stat().st_size == size
+
+
 @pytest.mark.settings(PSAPI_MIN_FREE=1 << 59)
 def test_disk_under_the_floor(waiting_directly, place):
     assert_refused(waiting_directly.send(signed()), "spool_full")
@@ -326,6 +344,32 @@ def test_adopt(place):
     assert held(place) == []
     place.spool.assert_queued_once(request.header("webhook-id"), request.body)
     assert "nothing is held" in psapi(place, "adopt").stdout
+
+
+@pytest.mark.parametrize("late, adopted_then", [(7, True), (1000, False)])
+def test_adopt_judges_as_of_the_arrival(place, late, adopted_then):
+    """Held two days ago: what counts is how old its timestamp was then."""
+    request = hold_one(place)
+    (name,) = held(place)
+    file = place.spool.path / "hold" / name
+    kept = json.loads(file.read_text())
+    arrival = int(time.time()) - 2 * 86400
+    older = signed(request.body, kept["webhook_id"], arrival - late)
+    changes = {kept[f"webhook_{part}"]: older.header(f"webhook-{part}").decode()
+               for part in ("timestamp", "signature")}
+    changes[kept["received_at"]] = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(arrival))
+    text = file.read_text()
+    for old, new in changes.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    file.write_text(text)
+    place.write_secret(SECRET)
+    psapi(place, "adopt", expect=0 if adopted_then else 1)
+    if adopted_then:
+        stored = place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+        assert stored.evidence["received_at"] == changes[kept["received_at"]]
+    else:
+        assert held(place) == [name] and place.spool.names("events") == []
 
 
 def test_adopt_what_nobody_proves(place):

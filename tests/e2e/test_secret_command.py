@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import pty
 import re
 import subprocess
 
@@ -11,7 +12,7 @@ import pytest
 
 from replies import assert_accepted, assert_refused
 from sender import OTHER_SECRET, SECRET, signed
-from setup_command import PSAPI, psapi, psapi_on_a_terminal
+from setup_command import PSAPI, psapi, psapi_on_a_terminal, read_until
 
 BARE = SECRET.removeprefix("whsec_")
 
@@ -81,6 +82,42 @@ def test_asked_on_a_terminal(place):
     assert SECRET in place.secret_file.read_text()
 
 
+@pytest.mark.parametrize("typed", [
+    f"\n  \n\t\"{SECRET}\" \n", f" {SECRET}\r", f"'{SECRET}'\necho what comes behind it\n",
+    f"{SECRET}\x04\x04"])
+def test_pasted_on_a_terminal(place, typed):
+    """A line break before it, blanks and quotes, more lines behind it, ^D instead of Enter."""
+    place.write_secret("")
+    status, screen = psapi_on_a_terminal(place, "secret", "add", typed=typed.encode())
+    assert status == 0, screen
+    assert BARE[:12].encode() not in screen and b"behind it" not in screen
+    assert place.secret_file.read_text().count(SECRET) == 1
+
+
+def test_nothing_on_a_terminal(place):
+    place.write_secret("")
+    status, screen = psapi_on_a_terminal(place, "secret", "add", typed=b"\n\x04")
+    assert status == 65 and b"empty" in screen, (status, screen)
+
+
+def test_stopped_on_a_terminal(place):
+    """^Z shows the echo again while it sleeps, and fg asks anew."""
+    place.write_secret("")
+    job = "set -m; {} secret add; stty | grep -c -- -echo; fg".format(PSAPI)
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm"} | place.environment()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve("/bin/bash", ["bash", "-c", job], environment)
+    screen = read_until(terminal, b": ")
+    os.write(terminal, b"whsec_abc\x1a")
+    screen += read_until(terminal, b": ")
+    assert b"\r\n0\r\n" in screen, screen
+    os.write(terminal, SECRET.encode() + b"\n")
+    screen += read_until(terminal, b"added")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, screen
+    assert BARE[:12].encode() not in screen
+
+
 def test_interrupted_on_a_terminal(place):
     place.write_secret("")
     status, screen = psapi_on_a_terminal(place, "secret", "add", typed=b"whsec_abc\x03")
@@ -134,6 +171,15 @@ def test_rotation(direct, place):
     assert_refused(direct.send(signed()), "signature_mismatch")
     assert_accepted(direct.send(signed(secrets=[OTHER_SECRET])))
     assert SECRET not in place.secret_file.read_text()
+
+
+def test_own_tests_are_no_match(direct, place):
+    """`send` and `doctor` sign with every secret there is: that says not which the sender uses."""
+    assert_accepted(direct.send(signed(webhook_id="msg_psapi0123456789012345678901")))
+    assert place.spool.attempts()[-1]["key"] == fingerprint(SECRET)
+    assert "never" in psapi(place, "secret", "list").stdout
+    assert_accepted(direct.send(signed()))
+    assert "never" not in psapi(place, "secret", "list").stdout
 
 
 def test_list_is_not_taken_in(direct, place):

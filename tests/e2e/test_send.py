@@ -3,8 +3,12 @@
 import base64
 import hmac
 import json
+import os
+import pwd
 import re
 import shlex
+import shutil
+import ssl
 import subprocess
 import threading
 import time
@@ -12,7 +16,7 @@ import time
 import pytest
 
 from sender import OTHER_SECRET, SECRET, signature
-from setup_command import listening, psapi, psapi_on_a_terminal
+from setup_command import PSAPI, listening, psapi, psapi_on_a_terminal
 from web_server import certificate
 
 EXAMPLES = {
@@ -109,6 +113,16 @@ def test_no_secret(place):
         assert len(listener.requests) == 1
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_secret_of_another_user(place):
+    """It says as whom to run it."""
+    place.write_secret(SECRET, mode=0o600)
+    copy = shutil.copy(PSAPI, place.dir / "psapi")     # where nobody may run it
+    done = subprocess.run([copy, "send", "http://127.0.0.1:1/"], env=place.environment(),
+                          user=pwd.getpwnam("nobody").pw_uid, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 66 and "sudo -u" in done.stderr, done
+
+
 # ---- the wrong kinds ----
 
 def test_kinds_against_the_receiver(server, place):
@@ -175,6 +189,20 @@ def test_reply_steers_no_terminal(place):
     assert "\x1b[2J" not in done.stdout and "\\x1b[2Jred" in done.stdout
 
 
+def test_certificate_steers_no_terminal(place):
+    """A message of libcurl's may quote the name in it."""
+    cert, key = place.dir / "cert.pem", place.dir / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                    "-nodes", "-subj", "/CN=a\x1b[2Jb", "-keyout", key, "-out", cert], check=True,
+                   capture_output=True)
+    with listening() as listener:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        listener.socket = context.wrap_socket(listener.socket, server_side=True)
+        done = psapi(place, "send", "--cacert", cert, listener.url.replace("http:", "https:"), expect=1)
+    assert "\x1b" not in done.stdout and "'a\\x1b[2Jb'" in done.stdout
+
+
 # ---- as the sender does ----
 
 def test_retries(place):
@@ -225,14 +253,16 @@ def test_count_and_parallel(place):
 
 
 def test_parallel_at_most(place):
-    """So many at a time, and no more."""
+    """So many at a time, and no more. Nothing is answered before all of four are there."""
     lock, now, most = threading.Lock(), [0], [0]
+    four = threading.Barrier(4)
 
     def answer(request, number):
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        time.sleep(0.05)
+        four.wait(timeout=25)
+        time.sleep(0.05)    # one more has time to come
         with lock:
             now[0] -= 1
         return (200, {}, b"")
@@ -249,6 +279,19 @@ def test_rate(place):
     assert len(listener.requests) == 11
 
 
+def test_rate_after_a_slow_answer(place):
+    """It is at most so many a second: no burst makes up for what was held up."""
+    def answer(request, number):
+        if number == 1:
+            time.sleep(1)
+        return (200, {}, b"")
+    with listening(answer) as listener:
+        start = time.monotonic()
+        psapi(place, "send", "--count", 11, "--rate", 10, listener.url)
+        assert time.monotonic() - start >= 1.9      # the second one is due at once
+    assert len(listener.requests) == 11
+
+
 def test_same_id_many_times(direct, place):
     with listening() as listener:
         psapi(place, "send", "--count", 3, "--id", "msg_same", listener.url)
@@ -262,6 +305,14 @@ def test_json(place):
     assert [row["number"] for row in rows] == [1, 2]
     assert all(row["expected"] and row["status"] == 200 and row["try"] == 1 for row in rows)
     assert rows[0]["webhook_id"] == listener.requests[0].headers["webhook-id"]
+
+
+def test_json_of_what_is_no_utf8(place):
+    """An id, a reply: a row all the same, with it escaped."""
+    with listening(lambda request, n: (200, {}, b"\xff\xfe")) as listener:
+        done = psapi(place, "send", "--json", "--id", os.fsdecode(b"a\xff"), listener.url)
+    row = json.loads(done.stdout)
+    assert (row["webhook_id"], row["reply"]) == ("a\\xff", "\\xff\\xfe")
 
 
 def test_progress_on_a_terminal(place):
@@ -287,6 +338,17 @@ def test_print_is_equivalent(place, body):
     assert request.headers["webhook-id"] == "msg_it's"
 
 
+def test_print_quotes_the_url(place):
+    """curl takes [1-3] and {x,y} for a list of URLs, a shell the rest."""
+    with listening() as listener:
+        url = f"{listener.url}?a=[1-3]&b={{x,y}}&c='$HOME'"
+        psapi(place, "send", url)
+        done = psapi(place, "send", "--print", url)
+        subprocess.run(["sh", "-c", done.stdout], check=True, capture_output=True, timeout=60)
+    sent, printed = listener.requests
+    assert printed.path == sent.path and "[1-3]" in sent.path
+
+
 def test_print_wrong_kinds(place):
     with listening() as listener:
         for kind in WRONG:
@@ -307,6 +369,7 @@ def test_print_wrong_kinds(place):
     ["--id", "a b", "http://127.0.0.1:1/"], ["--id", "a\nb", "http://127.0.0.1:1/"],
     ["--id", "", "http://127.0.0.1:1/"], ["--retries", "1.5", "http://127.0.0.1:1/"],
     ["--file", "/dev/null", "--data", "{}", "http://127.0.0.1:1/"], ["--nonsense"],
+    ["--unsigned", "--tampered", "http://127.0.0.1:1/"],
 ])
 def test_misused(place, arguments):
     done = psapi(place, "send", *arguments, expect=64)

@@ -5,6 +5,8 @@
 #include "helpers.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include "secretfile.h"
 #include "secrets.h"
@@ -124,6 +126,20 @@ TEST(added_with_its_date)
 	assert_int_equal(names_in(*state), 1);
 }
 
+TEST(no_more_than_the_receiver_uses)
+{
+	const char *path = in(*state, "secret");
+	char secret[BASE64_SIZE(24)];
+
+	for (unsigned char i = 0; i <= KEYRING_MAX; i++) {
+		unsigned char bytes[24] = {i};
+		base64_encode(bytes, sizeof(bytes), secret);
+		assert_int_equal(add(path, secret), i < KEYRING_MAX ? SECRETFILE_DONE : SECRETFILE_REFUSED);
+	}
+	assert_non_null(strstr(why, "too many"));
+	assert_int_equal(add(path, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), SECRETFILE_ALREADY);
+}
+
 TEST(what_is_there_is_kept)
 {
 	const char *path = in(*state, "secret");
@@ -181,6 +197,41 @@ TEST(a_link_stays_a_link)
 	assert_int_equal(lstat(path, &st), 0);
 	assert_true(S_ISLNK(st.st_mode));
 	assert_file(real, "# added 2026-01-31T12:00:00Z\n" ONE "\n");
+}
+
+/* Who reads meanwhile has all of the old file, or all of the new one. */
+TEST(replaced_and_not_written_over)
+{
+	const char *path = in(*state, "secret");
+	char before[sizeof("# mine\n")] = "";
+
+	file_write(path, "# mine\n", 0640);
+	int fd = open(path, O_RDONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(add(path, ONE), SECRETFILE_DONE);
+	assert_int_equal(lseek(fd, 0, SEEK_END), strlen("# mine\n"));
+	assert_int_equal(pread(fd, before, sizeof(before), 0), strlen("# mine\n"));
+	assert_string_equal(before, "# mine\n");
+	close(fd);
+}
+
+TEST(a_full_disk_leaves_the_old_file)
+{
+	const char *path = in(*state, "secret");
+	struct rlimit unlimited, limited;
+	void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+
+	file_write(path, "# mine\n", 0640);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
+	limited = unlimited;
+	limited.rlim_cur = 20; /* write(2) fails then, in the midst of it */
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limited), 0);
+	enum secretfile_result result = add(path, ONE);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
+	signal(SIGXFSZ, handler);
+	assert_int_equal(result, SECRETFILE_ERROR);
+	assert_file(path, "# mine\n");
+	assert_int_equal(names_in(*state), 1);
 }
 
 TEST(dropped_with_its_comment)
@@ -258,10 +309,13 @@ main(void)
 		cmocka_unit_test(nothing_may_remain),
 		SANDBOX_TEST(what_cannot_be_right_is_refused),
 		SANDBOX_TEST(added_with_its_date),
+		SANDBOX_TEST(no_more_than_the_receiver_uses),
 		SANDBOX_TEST(what_is_there_is_kept),
 		SANDBOX_TEST(mode_is_never_wider),
 		SANDBOX_TEST(owner_and_group_are_kept),
 		SANDBOX_TEST(a_link_stays_a_link),
+		SANDBOX_TEST(replaced_and_not_written_over),
+		SANDBOX_TEST(a_full_disk_leaves_the_old_file),
 		SANDBOX_TEST(dropped_with_its_comment),
 		SANDBOX_TEST(dropped_wherever_it_is),
 		SANDBOX_TEST(listed),
