@@ -119,7 +119,7 @@ class Receiver:
         self.place, self.inherited, self.via, self.settings = place, inherited, tuple(via), settings
         self.binary = binary or (HOOKED if LOOKED_INTO else BINARY)
         if LOOKED_INTO and not binary:
-            settings["PSAPI_HOOK_SKIP"] = "process"
+            settings["PSAPI_HOOK_OPEN"] = "1"
         self.path = place.dir / f"{name}.sock"
         self.log_file = place.dir / f"{name}.log"
         self.process = None

@@ -36,15 +36,17 @@ pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer looks into its ow
 traced = pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
 
 
-def refused(place, skip):
-    """Everything that the hook tried: name -> errno, or "allowed"."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        apart = Apart(place, binary=HOOKED, PSAPI_HOOK_SKIP=skip, PSAPI_HOOK_PROBE=place.dir / "other",
-                      PSAPI_HOOK_PORT=listener.getsockname()[1])
-        for name in ("file", "moved", "gone"):
-            (place.dir / "other" / name).touch()
-        server = apart.start()
-        assert_accepted(server.send(signed()))
+def probing(place, port, skip=""):
+    """A receiver that tries it all at its start; there is something to try it on."""
+    apart = Apart(place, binary=HOOKED, PSAPI_HOOK_SKIP=skip, PSAPI_HOOK_PROBE=place.dir / "other",
+                  PSAPI_HOOK_PORT=port)
+    for name in ("file", "moved", "gone"):
+        (place.dir / "other" / name).touch()
+    return apart
+
+
+def outcomes(server):
+    """What the hook tried: name -> errno, or "allowed"."""
     return dict(re.findall(r"^hook: (.+): (\w+)$", server.log(), re.M))
 
 
@@ -53,7 +55,10 @@ def test_refused(place, skip):
     """Landlock alone, seccomp alone, both; and all of it allowed without them."""
     files, calls = "files" not in skip, "calls" not in skip
     need(files, calls)
-    outcome = refused(place, skip)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = probing(place, listener.getsockname()[1], skip).start()
+        assert_accepted(server.send(signed()))
+    outcome = outcomes(server)
     expected = {name: {"allowed"} for name in CALLS | FILES}
     if files:
         expected |= FILES | (NETWORK if landlock_abi() >= 4 else {})
@@ -137,7 +142,7 @@ def test_nothing_that_it_does_is_refused(place):
     need(files=True, calls=True)
     log = place.dir / "strace.txt"
     via = ["strace", "-D", "-f", "-qq", "-o", str(log)]
-    apart = Apart(place, binary=HOOKED, via=via, PSAPI_HOOK_SKIP="process")
+    apart = Apart(place, binary=HOOKED, via=via, PSAPI_HOOK_OPEN="1")
     place.write_secret("# not yet")
     server = apart.start()
     assert server.send(signed()).word == "held"
@@ -260,10 +265,13 @@ def test_links_that_are_flipped(place):
 def test_directory_that_is_not_there_yet(place):
     """The secret is looked for at every request: what cannot be known is not shut out, and said."""
     need(files=True)
-    server = Apart(place)
+    apart = probing(place, 1)
     shutil.rmtree(place.secret_file.parent)
-    server = server.start()
+    server = apart.start()
     assert "reading files is not restricted" in server.log()
+    assert "files are not restricted" not in server.log()
+    assert outcomes(server)["read outside"] == "allowed"
+    assert outcomes(server)["write outside"] == "EACCES"
     assert_refused(server.send(signed()), "no_secret")
     place.secret_file.parent.mkdir()
     replaced(place.secret_file, SECRET + "\n")

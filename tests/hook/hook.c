@@ -3,7 +3,8 @@
  * with the calls of lockdown.h wrapped (ld --wrap). What the shipped program does not
  * have in it, it cannot do.
  *
- *   PSAPI_HOOK_SKIP=process,files,calls  leaves out lockdown_process() and so on
+ *   PSAPI_HOOK_SKIP=files,calls          leaves out lockdown_files(), lockdown_calls()
+ *   PSAPI_HOOK_OPEN=1                    its user may look into it after all (strace -p)
  *   PSAPI_HOOK_PROBE=DIR                 tries what is forbidden, and says on standard
  *                                        error what became of it: "hook: NAME allowed",
  *                                        or an errno. In DIR, which is none of the
@@ -23,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -169,7 +171,7 @@ static int make_executable(void)
 	munmap(memory, 4096);
 	return error;
 }
-static int become_dumpable(void) { return done(syscall(SYS_prctl, 4 /* PR_SET_DUMPABLE */, 1, 0, 0, 0)); }
+static int become_dumpable(void) { return done(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)); }
 
 /* ---- doors of the kernel ---- */
 
@@ -307,8 +309,9 @@ prepare(void)
 void
 __wrap_lockdown_process(void)
 {
-	if (!skipped("process"))
-		__real_lockdown_process();
+	__real_lockdown_process();
+	if (getenv("PSAPI_HOOK_OPEN") != NULL)
+		prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 }
 
 void
