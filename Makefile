@@ -38,14 +38,16 @@ BIN =
 OUT_BIN = .
 endif
 
-LIBRARY = log line config verify secrets secretfile events spool attempts hold receive adopt cgi \
-	listener responder check times text entry state schedule moves handler child strays backlog job drain \
+LIBRARY = log line config securemem verify secrets secretfile events spool attempts hold receive adopt cgi \
+	listener responder lockdown check times text entry state schedule moves handler child strays backlog job drain \
 	listing terminal lastmatch delivery http sender fcgi \
 	doctor doctor_local doctor_spool doctor_url doctor_probe doctor_explain
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
 LIBRARIES = -lfcgi -ljansson -lmbedcrypto
 # What psapi needs beside: send and doctor are HTTP clients. The receiver is none.
 CLIENT_LIBRARIES = -lcurl
+# What psapi-fcgi needs beside, to lock itself up.
+RECEIVER_LIBRARIES = -lseccomp
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 
 COMMANDS = command table select secret adopt doctor send send_print drain list show retry replay done verify prune attempts help
@@ -57,7 +59,7 @@ $(BIN)libpsapi.a: $(LIBRARY_OBJECTS)
 	rm -f $@ && $(AR) rcs $@ $^
 
 $(BIN)psapi-fcgi: $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(RECEIVER_LIBRARIES)
 
 $(BIN)psapi: $(COMMAND_OBJECTS) $(BIN)libpsapi.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(CLIENT_LIBRARIES)
@@ -73,7 +75,7 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 # ---- tests ----
 
 # What building, the demo and the tests run with, on a bare Debian.
-BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev libcurl4-openssl-dev
+BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev libseccomp-dev libcurl4-openssl-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
 	util-linux jq $(TRUST_PACKAGES) \
@@ -99,7 +101,7 @@ check: deps
 check-unit: $(UNIT_TESTS)
 	@for test in $(UNIT_TESTS); do echo "== $$test" && $$test || exit 1; done
 
-check-e2e: all
+check-e2e: all $(if $(SANITIZE),,build/hook/psapi-fcgi)
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
 		$(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --timeout 300 tests/e2e $(PYTEST_FLAGS)
 

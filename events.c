@@ -203,6 +203,12 @@ parse(const void *body, size_t length)
 }
 
 void
+event_seed(void)
+{
+	json_object_seed(0);
+}
+
+void
 event_read(const void *body, size_t length, struct event *event)
 {
 	json_t *root = parse(body, length);

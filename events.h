@@ -30,6 +30,12 @@ struct event {
 };
 
 /*
+ * Seed Jansson's hash tables, from /dev/urandom: by a process that will not be able to
+ * open that any more when the first event comes.
+ */
+void event_seed(void);
+
+/*
  * Read a body. Never fails: what is not JSON, or no event, is QUEUE_FAILED with
  * the reason; an unknown type is normal and QUEUE_NEW.
  */

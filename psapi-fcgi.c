@@ -6,7 +6,8 @@
  *   a CGI request is in the environment: classic CGI, that request (cgi.c)
  *   PSAPI_LISTEN is set: FastCGI
  *
- * In this order, so that one configuration serves all three.
+ * In this order, so that one configuration serves all three. FastCGI is served only when
+ * the process has locked itself up (lockdown.c), which classic CGI does in part.
  *
  * From there: receive.c decides, verify.c proves, events.c reads the event, spool.c
  * stores it, attempts.c logs.
@@ -22,14 +23,18 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "adopt.h"
 #include "cgi.h"
 #include "check.h"
 #include "config.h"
+#include "events.h"
+#include "lockdown.h"
 #include "log.h"
 #include "responder.h"
+#include "securemem.h"
 
 #ifndef PSAPI_VERSION
 #define PSAPI_VERSION "unknown"
@@ -163,6 +168,33 @@ run_cgi(const struct config *config)
 	return result == 0 ? EX_OK : EX_IOERR;
 }
 
+/* All that will ever be needed is open, and there are no threads yet. */
+static void
+lock_up(const struct receiver *receiver, const struct listener *listener)
+{
+	/* What the libraries would open when they first need it. */
+	event_seed();
+	tzset();
+	if (securemem_error() != 0)
+		log_line("secrets in memory cannot be kept from swap: mlock: %s: raise the limit of locked "
+		         "memory (LimitMEMLOCK=, ulimit -l)", strerror(securemem_error()));
+	lockdown_files(receiver->spool, receiver->config->secret_file, listener->path);
+	lockdown_calls();
+}
+
+/* Serve until a signal. Returns the exit status. */
+static int
+serve(struct receiver *receiver, struct listener *listener)
+{
+	char why[512];
+
+	lock_up(receiver, listener);
+	if (responder_run(receiver, listener, why, sizeof(why)) == 0)
+		return EX_OK;
+	log_line("%s", why);
+	return EX_OSERR;
+}
+
 static int
 run_fastcgi(const struct config *config, bool inherited)
 {
@@ -170,7 +202,7 @@ run_fastcgi(const struct config *config, bool inherited)
 	struct listener listener = {.fd = -1};
 	struct spool spool;
 	char why[512];
-	int status = EX_OK;
+	int status;
 
 	responder_own_signals();
 	/* Threads outnumber the cores; an arena for each would only cost memory. */
@@ -192,9 +224,8 @@ run_fastcgi(const struct config *config, bool inherited)
 		    listener.no_group ? config->listen_group : config->listen,
 		    config_source(config, key), why);
 		status = EX_UNAVAILABLE;
-	} else if (responder_run(&receiver, &listener, why, sizeof(why)) != 0) {
-		log_line("%s", why);
-		status = EX_OSERR;
+	} else {
+		status = serve(&receiver, &listener);
 	}
 	listener_close(&listener);
 	close_receiver(&receiver);
@@ -210,6 +241,7 @@ main(int argc, char **argv)
 
 	hold_standard_descriptors();
 	log_program("psapi-fcgi");
+	lockdown_process();
 	umask(0027);
 	bool inherited = listener_inherited(STDIN_FILENO);
 	bool cgi = !inherited && is_cgi();

@@ -18,6 +18,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "securemem.h"
+
 enum { FILE_MAX = 64 * 1024, MODE_MAX = 0640 };
 
 #define ADDED "# added "
@@ -139,9 +141,7 @@ read_draft(struct draft *d, char *why, size_t size)
 static void
 close_draft(struct draft *d)
 {
-	if (d->text != NULL)
-		explicit_bzero(d->text, FILE_MAX + 1);
-	free(d->text);
+	securemem_free(d->text, FILE_MAX + 1);
 	if (d->lock >= 0)
 		close(d->lock);
 }
@@ -150,7 +150,7 @@ static enum secretfile_result
 open_draft(struct draft *d, const char *path, char *why, size_t size)
 {
 	*d = (struct draft){.lock = -1};
-	d->text = calloc(1, FILE_MAX + 1);
+	d->text = securemem_new(FILE_MAX + 1);
 	if (d->text == NULL)
 		return failed(path, "read", why, size);
 	enum secretfile_result result = find_place(d, path, why, size);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "securemem.h"
 
 enum {
 	FILE_MAX = 64 * 1024,
@@ -116,7 +117,9 @@ read_keyring(const char *path, char *why, size_t size, struct reading *reading)
 
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		reading->unsettled = errno != ENOENT;
-		snprintf(why, size, "%s: %s", path, strerror(errno));
+		snprintf(why, size, "%s: %s%s", path, strerror(errno), errno != EACCES ? "" :
+		    ": the running user must be in its group; where its directory was replaced, restart the "
+		    "receiver");
 		goto out;
 	}
 	if (!may_be_trusted(&st, path, why, size)) {
@@ -124,7 +127,7 @@ read_keyring(const char *path, char *why, size_t size, struct reading *reading)
 		goto out;
 	}
 	keyring = keyring_new();
-	text = malloc(FILE_MAX + 1);
+	text = securemem_new(FILE_MAX + 1);
 	if (keyring == NULL || text == NULL) {
 		snprintf(why, size, "%s: out of memory", path);
 		goto out;
@@ -139,13 +142,12 @@ read_keyring(const char *path, char *why, size_t size, struct reading *reading)
 	snprintf(why, size, "%s: holds no secret yet: paste the endpoint's signing secret from the portal",
 	    path);
 	reading->empty = read_lines(keyring, text, path, why, size);
-	explicit_bzero(text, (size_t)n);
 out:
 	if (keyring != NULL && keyring_size(keyring) == 0) {
 		keyring_free(keyring);
 		keyring = NULL;
 	}
-	free(text);
+	securemem_free(text, FILE_MAX + 1);
 	if (fd >= 0)
 		close(fd);
 	return keyring;

@@ -9,7 +9,6 @@
 #include "verify.h"
 
 #include <ctype.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <mbedtls/base64.h>
@@ -17,6 +16,8 @@
 #include <mbedtls/platform_util.h>
 #include <mbedtls/sha256.h>
 #include <mbedtls/version.h>
+
+#include "securemem.h"
 
 /* All that differs between mbedTLS 2.28 and 3: functions that return an error end in _ret. */
 #if MBEDTLS_VERSION_MAJOR < 3
@@ -76,16 +77,13 @@ secret_look_text(enum secret_look look)
 struct keyring *
 keyring_new(void)
 {
-	return calloc(1, sizeof(struct keyring));
+	return securemem_new(sizeof(struct keyring));
 }
 
 void
 keyring_free(struct keyring *keyring)
 {
-	if (keyring == NULL)
-		return;
-	mbedtls_platform_zeroize(keyring, sizeof(*keyring));
-	free(keyring);
+	securemem_free(keyring, sizeof(*keyring));
 }
 
 size_t
@@ -122,11 +120,12 @@ key_set(struct key *key, const unsigned char *bytes, size_t length)
 {
 	unsigned char hashed[DIGEST];
 	char hex[65];
-	int result;
+	int result = 0;
 
 	if (sha256_hex(bytes, length, hex) != 0)
 		return -1;
 	memcpy(key->fingerprint, hex, FINGERPRINT_SIZE - 1);
+	mbedtls_platform_zeroize(hex, sizeof(hex)); /* of a long key, this is the key */
 	key->fingerprint[FINGERPRINT_SIZE - 1] = '\0';
 	if (length > BLOCK) {
 		/* RFC 2104: a key longer than a block is hashed first. */
@@ -138,12 +137,11 @@ key_set(struct key *key, const unsigned char *bytes, size_t length)
 		if (result == 0)
 			result = sha256_finish(&state, hashed);
 		mbedtls_sha256_free(&state);
-		if (result != 0)
-			return -1;
 		bytes = hashed;
 		length = DIGEST;
 	}
-	result = start_padded(&key->inner, bytes, length, 0x36);
+	if (result == 0)
+		result = start_padded(&key->inner, bytes, length, 0x36);
 	if (result == 0)
 		result = start_padded(&key->outer, bytes, length, 0x5c);
 	mbedtls_platform_zeroize(hashed, sizeof(hashed));
@@ -342,6 +340,7 @@ sha256_hex(const void *data, size_t length, char hex[65])
 		hex[2 * i] = digits[digest[i] >> 4];
 		hex[2 * i + 1] = digits[digest[i] & 15];
 	}
+	mbedtls_platform_zeroize(digest, sizeof(digest)); /* it may be of a key */
 	hex[64] = '\0';
 	return 0;
 }

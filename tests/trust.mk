@@ -25,12 +25,22 @@ check-faults: all $(FAULTS)/shim.so $(FAULTS)/recover $(FAULTS)/borrow
 
 .PHONY: check-trust check-faults
 
+# ---- what the process may still do: the shipped objects, with lockdown.h's calls wrapped ----
+
+HOOK = build/hook/psapi-fcgi
+HOOKED = -Wl,--wrap=lockdown_process,--wrap=lockdown_files,--wrap=lockdown_calls
+
+$(HOOK): tests/hook/hook.c $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a tests/trust.mk
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) $(HOOKED) -o $@ tests/hook/hook.c $(OUT)/psapi-fcgi.o \
+		$(BIN)libpsapi.a $(LIBRARIES) $(RECEIVER_LIBRARIES)
+
 # ---- fuzzing: make fuzz SECONDS=n gives n seconds to each target ----
 
 SECONDS = 10
 FUZZ = build/fuzz
 FUZZ_TARGETS = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_LIBRARY = $(filter-out cgi listener responder check,$(LIBRARY))
+FUZZ_LIBRARY = $(filter-out cgi listener responder lockdown check,$(LIBRARY))
 FUZZ_CFLAGS = -std=gnu11 -g -O1 -pthread -fno-omit-frame-pointer -I. -Itests/fuzz \
 	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 

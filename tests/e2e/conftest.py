@@ -12,7 +12,7 @@
 import pytest
 
 from all_servers import SERVERS, reason_to_skip
-from receiver import BINARY, Place
+from receiver import BINARY, HOOKED, LOOKED_INTO, ROOT, Place
 
 
 def pytest_addoption(parser):
@@ -27,6 +27,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "stores: a test of refusals in which something is accepted")
     if not BINARY.exists():
         pytest.exit(f"{BINARY} is missing: run make first (or set PSAPI_BIN)", 2)
+    if LOOKED_INTO and not HOOKED.exists():
+        pytest.exit(f"{HOOKED} is missing: make {HOOKED.relative_to(ROOT)}", 2)
 
 
 def pytest_generate_tests(metafunc):

@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 #include <mbedtls/md.h>
+#include <pthread.h>
 
 #include "verify.h"
 
@@ -578,6 +579,68 @@ TEST(sha256_and_base64_are_those_of_the_standards)
 	assert_int_equal(base64_decode("Zm9", 3, data, sizeof(data)), -1);
 }
 
+/* ---- what is left on the stack ---- */
+
+enum { STACK = 256 * 1024, WINDOW = 12 };
+
+static void *
+add_secret(void *secret)
+{
+	struct keyring *keyring = keyring_new();
+	enum secret_look look = keyring_add(keyring, secret, strlen(secret));
+
+	keyring_free(keyring);
+	return (void *)(uintptr_t)look;
+}
+
+/* Whether WINDOW bytes of what must not be left are there. */
+static bool
+is_left(const unsigned char *stack, const unsigned char *trace, size_t length)
+{
+	for (size_t i = 0; i + WINDOW <= length; i++)
+		if (memmem(stack, STACK, trace + i, WINDOW) != NULL)
+			return true;
+	return false;
+}
+
+TEST(of_a_secret_that_was_added_nothing_is_left_on_the_stack)
+{
+	static const size_t lengths[] = {24, 64, 75}; /* over 64 it is hashed first */
+	unsigned char key[75], block[64], *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char text[BASE64_SIZE(sizeof(key))], hex[65];
+	pthread_attr_t attributes;
+	pthread_t thread;
+	void *look;
+
+	assert_true(stack != MAP_FAILED);
+	for (size_t i = 0; i < sizeof(key); i++)
+		key[i] = (unsigned char)(i * 37 + 11);
+	pthread_attr_init(&attributes);
+	assert_int_equal(pthread_attr_setstack(&attributes, stack, STACK), 0);
+	for (size_t i = 0; i < ROWS(lengths); i++) {
+		size_t length = lengths[i];
+		base64_encode(key, length, text);
+		memset(stack, 0, STACK);
+		assert_int_equal(pthread_create(&thread, &attributes, add_secret, text), 0);
+		pthread_join(thread, &look);
+		assert_int_equal((uintptr_t)look, SECRET_GOOD);
+		assert_false(is_left(stack, (unsigned char *)text, strlen(text)));
+		assert_false(is_left(stack, key, length));
+		for (size_t n = 0; n < sizeof(block); n++)
+			block[n] = (n < length ? key[n] : 0) ^ 0x5c;
+		assert_false(is_left(stack, block, length < sizeof(block) ? length : sizeof(block)));
+		sha256_hex(key, length, hex);
+		for (size_t n = 0; n < 32; n++)
+			sscanf(hex + 2 * n, "%2hhx", &block[n]);
+		/* A hash of the key: of a long one, that is the key. */
+		assert_false(is_left(stack, block, 32));
+		assert_false(is_left(stack, (unsigned char *)hex, 64));
+	}
+	pthread_attr_destroy(&attributes);
+	munmap(stack, STACK);
+}
+
 int
 main(void)
 {
@@ -600,6 +663,7 @@ main(void)
 		cmocka_unit_test(a_refused_secret_leaves_the_keyring_as_it_was),
 		cmocka_unit_test(without_keys_nothing_matches),
 		cmocka_unit_test(sha256_and_base64_are_those_of_the_standards),
+		cmocka_unit_test(of_a_secret_that_was_added_nothing_is_left_on_the_stack),
 	};
 
 	return cmocka_run_group_tests_name("verify", tests, NULL, NULL);

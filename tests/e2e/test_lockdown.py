@@ -1,0 +1,307 @@
+"""What the process gives up after its start: lockdown.h.
+
+What is refused is tried from inside, by the test build (tests/hook/hook.c): the shipped objects,
+linked so that each part of the lockdown can be left out. The same attempts succeed without it.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import strace
+from apart import NOBODY, Apart, landlock_abi, need, status_of
+from receiver import BINARY, HOOKED, SANITIZED, wait_for
+from replies import assert_accepted, assert_duplicate, assert_refused, parse_cgi
+from sender import OTHER_SECRET, SECRET, event, signed
+from servers import Cgi, cgi_variables
+from spool import Spool
+
+# Landlock's errno for a link or rename that would give more rights is EXDEV.
+FILES = {name: {"EACCES"} for name in (
+    "read /etc/passwd", "list /etc", "read outside", "write outside", "make outside",
+    "rename outside", "remove outside", "write secret", "exec")}
+FILES |= {"link out": {"EACCES", "EXDEV"}, "link in": {"EACCES", "EXDEV"}}
+NETWORK = {"connect": {"EACCES"}, "bind": {"EACCES"}}
+SIGNALS = {"kill": {"EPERM"}}
+CALLS = {name: {"ENOSYS"} for name in (
+    "exec", "fork", "ptrace", "socket", "unix socket", "connect", "bind", "listen", "kill",
+    "mmap executable", "mprotect executable", "become dumpable")}
+
+pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer looks into its own process: lockdown.c")
+traced = pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
+
+
+def probing(place, port, skip=""):
+    """A receiver that tries it all at its start; there is something to try it on."""
+    apart = Apart(place, binary=HOOKED, PSAPI_HOOK_SKIP=skip, PSAPI_HOOK_PROBE=place.dir / "other",
+                  PSAPI_HOOK_PORT=port)
+    for name in ("file", "moved", "gone"):
+        (place.dir / "other" / name).touch()
+    return apart
+
+
+def outcomes(server):
+    """What the hook tried: name -> errno, or "allowed"."""
+    return dict(re.findall(r"^hook: (.+): (\w+)$", server.log(), re.M))
+
+
+@pytest.mark.parametrize("skip", ["", "files", "calls", "files,calls"])
+def test_refused(place, skip):
+    """Landlock alone, seccomp alone, both; and all of it allowed without them."""
+    files, calls = "files" not in skip, "calls" not in skip
+    need(files, calls)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = probing(place, listener.getsockname()[1], skip).start()
+        assert_accepted(server.send(signed()))
+    outcome = outcomes(server)
+    expected = {name: {"allowed"} for name in CALLS | FILES}
+    if files:
+        expected |= FILES | (NETWORK if landlock_abi() >= 4 else {})
+        expected |= SIGNALS if landlock_abi() >= 6 else {}
+    if calls:
+        expected |= CALLS
+    assert {name: outcome[name] for name in expected if outcome[name] not in expected[name]} == {}
+    doors = [outcome[name] for name in outcome if name.startswith("door ")]
+    if calls:
+        assert set(doors) == {"ENOSYS"} == {outcome["call of i386"]}
+    else:
+        assert doors.count("allowed") > 20, "what is not there proves nothing"
+
+
+def test_the_shipped_program_has_no_hook():
+    assert b"PSAPI_HOOK" in HOOKED.read_bytes()
+    for program in ("psapi-fcgi", "psapi"):
+        assert b"PSAPI_HOOK" not in (BINARY.parent / program).read_bytes()
+
+
+def test_in_force(place):
+    """As the kernel sees it: every thread, limits, locked memory, and nobody may look inside."""
+    need(calls=True)
+    server = Apart(place).given_to(NOBODY).start()
+    assert_accepted(server.send(signed()))
+    proc = Path(f"/proc/{server.receiver.pid}")
+    for thread in (proc / "task").iterdir():
+        status = status_of(thread / "status")
+        assert (status["NoNewPrivs"].strip(), status["Seccomp"].strip()) == ("1", "2")
+    assert re.search(r"^Max core file size +0 +0 ", (proc / "limits").read_text(), re.M)
+    assert int(status["VmLck"].split()[0]) >= 8
+    assert status["Uid"].split()[0] != "0" and proc.joinpath("mem").stat().st_uid == 0
+
+
+def test_nothing_to_say(place):
+    """With all that it needs it is silent."""
+    need(files=True, calls=True)
+    server = Apart(place).start()
+    assert_accepted(server.send(signed()))
+    assert server.log() == ""
+
+
+def test_cgi(place):
+    """Classic CGI keeps to what costs next to nothing."""
+    request = signed()
+    cgi = Cgi(place)
+    cgi.start()
+    environment = place.environment() | dict(cgi_variables(request))
+    process = subprocess.Popen([BINARY], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    proc = Path(f"/proc/{process.pid}")
+    wait_for(lambda: status_of(proc / "status")["NoNewPrivs"].strip() == "1", "no new privileges")
+    wait_for(lambda: "Max core file size        0                    0 " in (proc / "limits").read_text(),
+             "no core")
+    if os.geteuid() != 0:
+        wait_for(lambda: proc.joinpath("mem").stat().st_uid == 0, "not dumpable")
+    wait_for((place.spool.path / "tmp").exists, "the spool is open")
+    assert status_of(proc / "status")["Seccomp"].strip() == "0"
+    output, _ = process.communicate(request.body)
+    assert_accepted(parse_cgi(output))
+
+
+# What glibc asks for and does without: clone3, whose flags cannot be seen (it takes clone); whether
+# memory is overcommitted, when an arena shrinks (it takes it that it is).
+DONE_WITHOUT = ("clone3(", "/proc/sys/vm/overcommit_memory")
+
+
+def refused_calls(trace):
+    """The calls in strace's output that failed as the lockdown lets them fail."""
+    begun = {}
+    for line in trace.splitlines():
+        pid, call = line.split(maxsplit=1)
+        if call.endswith(" <unfinished ...>"):
+            begun[pid] = call
+        elif re.search(r"= -1 (ENOSYS|EACCES|EPERM)", call):
+            yield begun.get(pid, "") + call if call.startswith("<...") else call
+
+
+@traced
+def test_nothing_that_it_does_is_refused(place):
+    """From the lock-up to the exit no call fails for it, whatever requests there are."""
+    need(files=True, calls=True)
+    log = place.dir / "strace.txt"
+    via = ["strace", "-D", "-f", "-qq", "-o", str(log)]
+    apart = Apart(place, binary=HOOKED, via=via, PSAPI_HOOK_OPEN="1")
+    place.write_secret("# not yet")
+    server = apart.start()
+    assert server.send(signed()).word == "held"
+    place.write_secret(SECRET)
+    assert_accepted(server.send(signed()))
+    wait_for(lambda: len(place.spool.names("new")) == 2, "what was held is adopted")
+    for body in (event(), event("x.y", filler="a" * 900_000), event("psapi.doctor", x=1)):
+        request = signed(body)
+        assert_accepted(server.send(request))
+        assert_duplicate(server.send(request))
+    assert_accepted(server.send(signed(b"not JSON")))
+    assert len(place.spool.names("failed")) == 1
+    os.rename(place.spool.path / "attempts.jsonl", place.spool.path / "attempts.jsonl.1")
+    place.write_secret(OTHER_SECRET, SECRET)
+    assert_accepted(server.send(signed(secrets=[OTHER_SECRET])))
+    assert_refused(server.send(signed(timestamp=5)), "stale_timestamp")
+    assert len(place.spool.attempts()) == 1
+    server.receiver.stop()
+    assert not server.receiver.path.exists()
+    wait_for(lambda: " exit_group(0)" in log.read_text(), "strace has written it all")
+    serving = re.split(r"seccomp\(SECCOMP_SET_MODE_FILTER, 0?.*\) = 0\n", log.read_text())[-1]
+    assert serving.count("accept4(") > 10
+    assert {call for call in refused_calls(serving) if not any(text in call for text in DONE_WITHOUT)} == set()
+
+
+# ---- what the kernel lacks ----
+
+@traced
+@pytest.mark.parametrize("call, fault, said", [
+    ("landlock_create_ruleset", "error=ENOSYS", "Landlock: Function not implemented"),
+    ("landlock_create_ruleset", "error=EOPNOTSUPP", "Landlock: Operation not supported"),
+    ("landlock_create_ruleset", "retval=1", "Landlock: this kernel's (ABI 1) cannot link"),
+    ("landlock_add_rule", "error=ENOMEM", "Landlock: Cannot allocate memory"),
+    ("landlock_restrict_self", "error=EPERM", "Landlock: Operation not permitted"),
+    ("seccomp", "error=EINVAL", "seccomp: Invalid argument"),
+    ("mlock2", "error=ENOMEM", "cannot be kept from swap: mlock: Cannot allocate memory"),
+])
+def test_goes_on_without(place, call, fault, said):
+    need(files=True, calls=True)
+    via = strace.command(call, fault, "1+", place.dir / "strace.txt")
+    server = Apart(place, via=[via[0], "-D", *via[1:]]).start()
+    assert_accepted(server.send(signed()))
+    assert len([line for line in server.log().splitlines() if said in line]) == 1, server.log()
+
+
+@traced
+def test_links_without_the_capability(place):
+    """Linux before 6.10 wants a capability for AT_EMPTY_PATH; then a file is linked by way of
+    /proc/self/fd, which is root's for a process that nobody may look into."""
+    via = strace.command("linkat", "error=ENOENT", "1", place.dir / "strace.txt")
+    apart = Apart(place, via=[via[0], "-D", *via[1:]], PSAPI_THREADS="1")
+    server = apart.given_to(NOBODY).start()
+    for _ in range(3):
+        assert_accepted(server.send(signed()))
+    assert strace.was_injected(place.dir / "strace.txt")
+    assert len(place.spool.names("events")) == 3
+
+
+# ---- where the secret may be ----
+
+def rotate(place, server, replace):
+    """The secret is replaced: the receiver sees it, at its real place."""
+    assert_accepted(server.send(signed()))
+    replace(OTHER_SECRET + "\n")
+    assert_accepted(server.send(signed(secrets=[OTHER_SECRET])))
+    assert_refused(server.send(signed()), "signature_mismatch")
+
+
+def replaced(path, text):
+    draft = path.with_name("draft")
+    draft.write_text(text)
+    draft.chmod(0o640)
+    os.replace(draft, path)
+
+
+def linked(link, target):
+    draft = link.with_name("link")
+    draft.symlink_to(target)
+    os.replace(draft, link)
+
+
+def test_secret_is_a_link_elsewhere(place):
+    """As with systemd's credentials: /etc/psapi/secret -> /run/credentials/UNIT/secret."""
+    need(files=True)
+    apart = Apart(place)
+    real = place.dir / "credentials/secret"
+    real.parent.mkdir()
+    os.replace(place.secret_file, real)
+    place.secret_file.symlink_to("../credentials/secret")
+    rotate(place, apart.start(), lambda text: replaced(real, text))
+
+
+def test_link_becomes_a_file(place):
+    need(files=True)
+    apart = Apart(place)
+    real = place.dir / "credentials/secret"
+    real.parent.mkdir()
+    os.replace(place.secret_file, real)
+    place.secret_file.symlink_to(real)
+    rotate(place, apart.start(), lambda text: replaced(place.secret_file, text))
+
+
+def test_links_that_are_flipped(place):
+    """As Kubernetes does it: secret -> ..data/secret, ..data -> ..1."""
+    need(files=True)
+    apart = Apart(place)
+    etc = place.secret_file.parent
+    (etc / "..1").mkdir()
+    os.replace(place.secret_file, etc / "..1/secret")
+    linked(etc / "..data", "..1")
+    place.secret_file.symlink_to("..data/secret")
+
+    def flip(text):
+        (etc / "..2").mkdir()
+        replaced(etc / "..2/secret", text)
+        linked(etc / "..data", "..2")
+    rotate(place, apart.start(), flip)
+
+
+def test_directory_that_is_not_there_yet(place):
+    """The secret is looked for at every request: what cannot be known is not shut out, and said."""
+    need(files=True)
+    apart = probing(place, 1)
+    shutil.rmtree(place.secret_file.parent)
+    server = apart.start()
+    assert "reading files is not restricted" in server.log()
+    assert "files are not restricted" not in server.log()
+    assert outcomes(server)["read outside"] == "allowed"
+    assert outcomes(server)["write outside"] == "EACCES"
+    assert_refused(server.send(signed()), "no_secret")
+    place.secret_file.parent.mkdir()
+    replaced(place.secret_file, SECRET + "\n")
+    assert_accepted(server.send(signed()))
+
+
+def test_replaced_directory_is_explained(place):
+    """Landlock knows directories, not paths: the log says what to do."""
+    need(files=True)
+    server = Apart(place).start()
+    assert_accepted(server.send(signed()))
+    etc = place.secret_file.parent
+    etc.rename(place.dir / "etc.old")
+    etc.mkdir()
+    replaced(place.secret_file, OTHER_SECRET + "\n")
+    assert_accepted(server.send(signed()))      # the last good secrets stay in force
+    assert re.search(r"secret: Permission denied.*restart", server.log()), server.log()
+
+
+def test_spool_is_a_link(place):
+    """And so is a directory in it."""
+    need(files=True)
+    apart = Apart(place)
+    os.rename(place.spool.path, place.dir / "real")
+    (place.dir / "real-new").mkdir(mode=0o770)
+    (place.dir / "real/new").symlink_to("../real-new")
+    place.spool.path.symlink_to("real")
+    place.spool = Spool(place.dir / "real")
+    server = apart.start()
+    request = signed()
+    assert_accepted(server.send(request))
+    place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+    assert len(list((place.dir / "real-new").iterdir())) == 1

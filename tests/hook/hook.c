@@ -1,0 +1,334 @@
+/*
+ * The test build of the receiver: the objects of psapi-fcgi as they are shipped, linked
+ * with the calls of lockdown.h wrapped (ld --wrap). What the shipped program does not
+ * have in it, it cannot do.
+ *
+ *   PSAPI_HOOK_SKIP=files,calls          leaves out lockdown_files(), lockdown_calls()
+ *   PSAPI_HOOK_OPEN=1                    its user may look into it after all (strace -p)
+ *   PSAPI_HOOK_PROBE=DIR                 tries what is forbidden, and says on standard
+ *                                        error what became of it: "hook: NAME allowed",
+ *                                        or an errno. In DIR, which is none of the
+ *                                        receiver's, there are files: file, moved, gone
+ *   PSAPI_HOOK_PORT=N                    where somebody listens on 127.0.0.1, for that
+ *   PSAPI_HOOK_STOP=1                    stops (SIGSTOP) at exit, to be looked into
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lockdown.h"
+
+void __real_lockdown_process(void);
+void __real_lockdown_files(const struct spool *spool, const char *secret_file, const char *socket_path);
+void __real_lockdown_calls(void);
+void __wrap_lockdown_process(void);
+void __wrap_lockdown_files(const struct spool *spool, const char *secret_file, const char *socket_path);
+void __wrap_lockdown_calls(void);
+
+static const struct spool *spool;
+static const char *directory, *secret;
+static int connecting = -1, binding = -1; /* sockets made before */
+static struct sockaddr_in listening = {.sin_family = AF_INET};
+
+/* ---- files. Each returns 0, or an errno ---- */
+
+static int
+opened(int fd)
+{
+	if (fd < 0)
+		return errno;
+	close(fd);
+	return 0;
+}
+
+static int
+done(long result)
+{
+	return result < 0 ? errno : 0;
+}
+
+static const char *
+in_directory(const char *name)
+{
+	static char path[4096];
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	return path;
+}
+
+static int read_passwd(void) { return opened(open("/etc/passwd", O_RDONLY)); }
+static int list_etc(void) { return opened(open("/etc", O_RDONLY | O_DIRECTORY)); }
+static int read_outside(void) { return opened(open(in_directory("file"), O_RDONLY)); }
+static int write_outside(void) { return opened(open(in_directory("file"), O_WRONLY)); }
+static int make_outside(void)
+{
+	return opened(open(in_directory("made"), O_WRONLY | O_CREAT | O_EXCL, 0600));
+}
+static int rename_outside(void) { return done(rename(in_directory("moved"), "renamed")); }
+static int remove_outside(void) { return done(unlink(in_directory("gone"))); }
+static int write_secret(void) { return opened(open(secret, O_WRONLY)); }
+/* An event carried out of the spool, a file carried into it. */
+static int link_out(void)
+{
+	int fd = openat(spool->dir[SPOOL_NEW], "hook", O_WRONLY | O_CREAT, 0600);
+
+	if (fd < 0)
+		return errno;
+	close(fd);
+	int result = done(linkat(spool->dir[SPOOL_NEW], "hook", AT_FDCWD, in_directory("out"), 0));
+	unlinkat(spool->dir[SPOOL_NEW], "hook", 0);
+	return result;
+}
+static int link_in(void)
+{
+	int result = done(linkat(AT_FDCWD, in_directory("file"), spool->dir[SPOOL_NEW], "in", 0));
+
+	unlinkat(spool->dir[SPOOL_NEW], "in", 0);
+	return result;
+}
+
+/* ---- calls ---- */
+
+/* What a child returns is the errno of what it tried. */
+static int
+in_child(int (*attempt)(void))
+{
+	int status;
+	pid_t child = fork();
+
+	if (child < 0)
+		return attempt(); /* no fork: if it is allowed, the report ends here */
+	if (child == 0)
+		_exit(attempt());
+	waitpid(child, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+}
+
+static int
+try_exec(void)
+{
+	char name[] = "true", *arguments[] = {name, NULL}, *environment[] = {NULL};
+
+	execve("/bin/true", arguments, environment);
+	return errno;
+}
+static int try_fork(void)
+{
+	pid_t child = fork();
+
+	if (child == 0)
+		_exit(0);
+	if (child > 0)
+		waitpid(child, NULL, 0);
+	return done(child);
+}
+static int try_traceme(void) { return done(ptrace(PTRACE_TRACEME, 0, NULL, NULL)); }
+static int execute(void) { return in_child(try_exec); }
+static int trace(void) { return in_child(try_traceme); }
+static int make_socket(void) { return opened(socket(AF_INET, SOCK_STREAM, 0)); }
+static int make_unix_socket(void) { return opened(socket(AF_UNIX, SOCK_STREAM, 0)); }
+static int connect_socket(void)
+{
+	return done(connect(connecting, (struct sockaddr *)&listening, sizeof(listening)));
+}
+static int bind_socket(void)
+{
+	struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+
+	return done(bind(binding, (struct sockaddr *)&any, sizeof(any)));
+}
+static int listen_socket(void) { return done(listen(binding, 1)); }
+static int signal_parent(void) { return done(kill(getppid(), 0)); }
+static int map_executable(void)
+{
+	void *memory = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return memory == MAP_FAILED ? errno : done(munmap(memory, 4096));
+}
+static int make_executable(void)
+{
+	void *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int result = memory == MAP_FAILED ? -1 : mprotect(memory, 4096, PROT_READ | PROT_EXEC);
+	int error = done(result);
+
+	munmap(memory, 4096);
+	return error;
+}
+static int become_dumpable(void) { return done(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)); }
+
+/* ---- doors of the kernel ---- */
+
+#define DOOR(name) {#name, SYS_##name}
+static const struct {
+	const char *name;
+	long number;
+} doors[] = {
+	DOOR(process_vm_readv), DOOR(process_vm_writev), DOOR(kcmp), DOOR(keyctl), DOOR(add_key),
+	DOOR(bpf), DOOR(perf_event_open), DOOR(io_uring_setup), DOOR(userfaultfd), DOOR(unshare),
+	DOOR(setns), DOOR(mount), DOOR(init_module), DOOR(finit_module), DOOR(kexec_load),
+	DOOR(open_by_handle_at), DOOR(socketpair), DOOR(sendmsg), DOOR(recvmsg), DOOR(ioctl),
+	DOOR(chmod), DOOR(fchownat), DOOR(symlinkat), DOOR(mknodat), DOOR(memfd_create),
+	DOOR(execveat), DOOR(clone3), DOOR(pidfd_open), DOOR(pidfd_getfd), DOOR(splice),
+	DOOR(inotify_init1), DOOR(fanotify_init), DOOR(personality), DOOR(setuid), DOOR(capset),
+	DOOR(prctl), DOOR(seccomp),
+};
+
+/* With arguments that no kernel takes: whatever but ENOSYS it says, the door is there. */
+static int
+knock(long number)
+{
+	return syscall(number, -1L, -1L, -1L, -1L, -1L, -1L) < 0 && errno == ENOSYS ? ENOSYS : 0;
+}
+
+#if defined(__x86_64__)
+static sigjmp_buf without_i386;
+
+static void
+no_i386(int number)
+{
+	(void)number;
+	siglongjmp(without_i386, 1);
+}
+
+/* getpid(2) of i386: the same kernel by another door. ENOSYS too if there is no such door. */
+static int
+call_of_i386(void)
+{
+	struct sigaction action = {.sa_handler = no_i386}, before;
+	long result;
+
+	sigaction(SIGSEGV, &action, &before);
+	if (sigsetjmp(without_i386, 1) == 0)
+		__asm__ volatile("int $0x80" : "=a"(result) : "a"(20L) : "r8", "r9", "r10", "r11", "memory");
+	else
+		result = -ENOSYS;
+	sigaction(SIGSEGV, &before, NULL);
+	return (int)result == (int)getpid() ? 0 : ENOSYS;
+}
+#endif
+
+static const struct {
+	const char *name;
+	int (*attempt)(void);
+} probes[] = {
+	{"read /etc/passwd", read_passwd},
+	{"list /etc", list_etc},
+	{"read outside", read_outside},
+	{"write outside", write_outside},
+	{"make outside", make_outside},
+	{"rename outside", rename_outside},
+	{"remove outside", remove_outside},
+	{"write secret", write_secret},
+	{"link out", link_out},
+	{"link in", link_in},
+	{"exec", execute},
+	{"fork", try_fork},
+	{"ptrace", trace},
+	{"socket", make_socket},
+	{"unix socket", make_unix_socket},
+	{"connect", connect_socket},
+	{"bind", bind_socket},
+	{"listen", listen_socket},
+	{"kill", signal_parent},
+	{"mmap executable", map_executable},
+	{"mprotect executable", make_executable},
+	{"become dumpable", become_dumpable},
+#if defined(__x86_64__)
+	{"call of i386", call_of_i386},
+#endif
+};
+
+static void
+say(const char *kind, const char *name, int error)
+{
+	dprintf(STDERR_FILENO, "hook: %s%s: %s\n", kind, name,
+	    error == 0 ? "allowed" : strerrorname_np(error));
+}
+
+static void
+try_all(void)
+{
+	for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++)
+		say("", probes[i].name, probes[i].attempt());
+	for (size_t i = 0; i < sizeof(doors) / sizeof(doors[0]); i++)
+		say("door ", doors[i].name, knock(doors[i].number));
+	say("", "end", 0);
+}
+
+/* ---- the wrappers ---- */
+
+static bool
+skipped(const char *what)
+{
+	const char *skip = getenv("PSAPI_HOOK_SKIP");
+
+	return skip != NULL && strstr(skip, what) != NULL;
+}
+
+static void
+stop(void)
+{
+	raise(SIGSTOP);
+}
+
+static void
+prepare(void)
+{
+	const char *port = getenv("PSAPI_HOOK_PORT");
+
+	directory = getenv("PSAPI_HOOK_PROBE");
+	if (getenv("PSAPI_HOOK_STOP") != NULL)
+		atexit(stop);
+	if (directory == NULL)
+		return;
+	if (chdir(directory) != 0)
+		_exit(1);
+	connecting = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	binding = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	listening.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	listening.sin_port = htons((uint16_t)(port != NULL ? atoi(port) : 0));
+}
+
+void
+__wrap_lockdown_process(void)
+{
+	__real_lockdown_process();
+	if (getenv("PSAPI_HOOK_OPEN") != NULL)
+		prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+}
+
+void
+__wrap_lockdown_files(const struct spool *of, const char *secret_file, const char *socket_path)
+{
+	spool = of;
+	secret = secret_file;
+	prepare();
+	if (!skipped("files"))
+		__real_lockdown_files(of, secret_file, socket_path);
+}
+
+void
+__wrap_lockdown_calls(void)
+{
+	if (!skipped("calls"))
+		__real_lockdown_calls();
+	if (directory != NULL)
+		try_all();
+}
