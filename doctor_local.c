@@ -62,8 +62,9 @@ check_spool(struct doctor *d, struct finding *f)
 		return;
 	}
 	if (spool_open(&d->spool, path, false, why, sizeof(why)) != 0) {
-		found_bad(f, "the receiver makes the directories when it starts: is it running as their owner?",
-		    "%s", why);
+		found_bad(f, errno == EPROTONOSUPPORT ?
+		    "a later version has made it: install that one, or name another spool with PSAPI_SPOOL" :
+		    "the receiver makes the directories when it starts: is it running as their owner?", "%s", why);
 		return;
 	}
 	d->spool_opened = true;
