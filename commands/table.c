@@ -104,6 +104,8 @@ const struct command commands[] = {
 	    "\n" ID_HELP,
 	    show_main},
 	{"retry", "ID...|--all", "put failed events back to new",
+	    "  --all            all of them\n"
+	    "\n"
 	    "They are handled by the next drain, as if for the first time.\n\n" ID_HELP, retry_main},
 	{"replay", "ID...|[--type PREFIX] [--npn NPN] [--since TIME]",
 	    "put handled events back to new, for a handler that had a bug",
