@@ -104,6 +104,37 @@ def test_every_page_is_in_the_readme():
         assert page == "README.md" or f"]({page})" in readme, page
 
 
+def table_after(page, heading):
+    return (ROOT / page).read_text().split(f"{heading}\n")[1].split("\n#")[0]
+
+
+@pytest.mark.parametrize("page, heading", [("README.md", "### Settings"), ("docs/design.md", "## Settings")])
+def test_every_setting_is_in_the_table(place, page, heading):
+    known = set(re.findall(r"^  (PSAPI_\w+) ", place.run("-h").stdout, re.M))
+    rows = re.findall(r"^\| (`PSAPI_[^|]*) \|", table_after(page, heading), re.M)
+    assert set(re.findall(r"PSAPI_\w+", " ".join(rows))) == known
+
+
+@pytest.mark.parametrize("page, heading", [("README.md", "### Replies"), ("docs/design.md", "## Replies")])
+def test_every_reply_is_in_the_table(page, heading):
+    table = table_after(page, heading)
+    for reason, status in REASONS.items():
+        assert re.search(rf"^\|.*\b{status}\b.*`{reason}`", table, re.M), reason
+
+
+def test_known_types():
+    """The same everywhere: what is checked, what can be sent, what is completed and described."""
+    def types(path, begin="", end="\\Z"):
+        text = re.search(rf"{begin}(.*?){end}", (ROOT / path).read_text(), re.S)[1]
+        return set(re.findall(r"\bproducersync\.[\w.]*\w", text)) - {"producersync.npn"}
+    known = types("events.c", "known_types\\[\\] = ", "\n};")
+    assert len(known) >= 3
+    assert types("delivery.c", "example_types\\[\\] = ", "};") == known
+    assert types("commands/table.c") == known
+    assert types("completion/psapi") == known
+    assert types("man/psapi.1") == types("man/psapi-handlers.7") == known
+
+
 def test_every_reply_is_explained():
     table = ODD.split("## The portal shows a reply\n")[1].split("\n## ")[0]
     for word in ["accepted", "duplicate", "held", "ignored", *REASONS]:
