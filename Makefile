@@ -78,7 +78,7 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev libseccomp-dev libcurl4-openssl-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
-	util-linux jq $(TRUST_PACKAGES) \
+	util-linux jq mandoc bash-completion $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
 	lighttpd-mod-openssl caddy
 # npm may come from elsewhere, and then conflicts with Debian's.

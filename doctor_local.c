@@ -67,6 +67,9 @@ check_spool(struct doctor *d, struct finding *f)
 	if (!d->spool_opened && errno == EACCES && d->stranger)
 		found_bad(f, "run doctor as root, or as that user: this one may not look at spool, secret and socket",
 		    "%s: closed to all but %s and the group", path, user_name(st.st_uid));
+	else if (!d->spool_opened && errno == EPROTONOSUPPORT)
+		found_bad(f, "a later version has made it: install that one, or name another spool with PSAPI_SPOOL",
+		    "%s", why);
 	else if (!d->spool_opened)
 		found_bad(f, "the receiver makes the directories when it starts: is it running as their owner?",
 		    "%s", why);

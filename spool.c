@@ -37,6 +37,8 @@
 const char *const spool_dir_names[SPOOL_DIRS] = {
 	"new", "events", "failed", "state", "hold", "tmp"};
 
+#define FORMAT_FILE "format" /* made by no version of format 1 */
+
 enum {
 	DIR_MODE = 02770,
 	FILE_MODE = 0640,
@@ -89,6 +91,31 @@ open_directory(int parent, const char *name, bool create)
 	return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+/* A spool that says that its format is another must not be read, or written, as if it were ours. */
+static int
+check_format(const struct spool *spool, char *why, size_t size)
+{
+	int fd = openat(spool->root, FORMAT_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	char text[16] = "";
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	int error = errno;
+	if (fd >= 0)
+		close(fd);
+	text[strcspn(text, "\n")] = '\0';
+	if (n >= 0 && strcmp(text, SPOOL_FORMAT) == 0)
+		return 0;
+	if (n < 0)
+		snprintf(why, size, "%s/" FORMAT_FILE ": %s", spool->path, strerror(error));
+	else
+		snprintf(why, size, "%s/" FORMAT_FILE ": the spool has format %s, this program knows " SPOOL_FORMAT,
+		    spool->path, text);
+	errno = n < 0 ? error : EPROTONOSUPPORT;
+	return -1;
+}
+
 int
 spool_open(struct spool *spool, const char *path, bool create, char *why, size_t size)
 {
@@ -100,6 +127,10 @@ spool_open(struct spool *spool, const char *path, bool create, char *why, size_t
 	if (spool->root < 0) {
 		snprintf(why, size, "%s: %s: make the spool directory, owned by the running user",
 		    path, strerror(errno));
+		return -1;
+	}
+	if (check_format(spool, why, size) != 0) {
+		spool_close(spool);
 		return -1;
 	}
 	for (int i = 0; i < SPOOL_DIRS; i++) {
@@ -117,10 +148,13 @@ spool_open(struct spool *spool, const char *path, bool create, char *why, size_t
 void
 spool_close(struct spool *spool)
 {
+	int saved = errno; /* of spool_open(), which may have stopped half-way */
+
 	for (int i = 0; i < SPOOL_DIRS; i++)
 		if (spool->dir[i] >= 0)
 			close(spool->dir[i]);
 	close(spool->root);
+	errno = saved;
 }
 
 /* ---- names ---- */

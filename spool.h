@@ -29,8 +29,15 @@ struct spool {
 };
 
 /*
+ * The format of the spool (psapi-spool(5), "FORMAT", says what would change the number).
+ * A spool has it in the first line of a file "format"; without one it is 1.
+ */
+#define SPOOL_FORMAT "1"
+
+/*
  * Open the spool at path; create makes what is missing, mode 2770. Returns 0, or
- * -1 with one line in why (size bytes) and nothing to close.
+ * -1 with errno, one line in why (size bytes) and nothing to close; EPROTONOSUPPORT
+ * is a spool of another format.
  */
 int spool_open(struct spool *spool, const char *path, bool create, char *why, size_t size);
 void spool_close(struct spool *spool);

@@ -29,6 +29,9 @@ print_overview(void)
 	     "  -o, --set KEY=VALUE  a setting, over environment and file\n"
 	     "      --spool DIR      the same as -o PSAPI_SPOOL=DIR\n"
 	     "      --json           where something is listed: one object a line\n"
+	     "  -h, --help           explain the subcommand\n"
+	     "\n"
+	     "  -V, --version        without a subcommand: print the version\n"
 	     "\n"
 	     "Exit status: 0, or one of sysexits(3). Settings:");
 	config_usage();

@@ -76,10 +76,10 @@ const struct command commands[] = {
 	    "configuration file is -f FILE here.\n",
 	    send_main},
 	{"drain", "[-j N] [-v] [-- CMD ARG...]", "run the handler of each event that is due",
-	    "  -j N             handle N lanes side by side (default 1). A lane is the events of\n"
+	    "  -j, --jobs N     handle N lanes side by side (default 1). A lane is the events of\n"
 	    "                   one NPN, or those of one type that have none; in a lane, events\n"
 	    "                   are handled one by one, in the order of their timestamps\n"
-	    "  -v               a line for each handler run, and what it wrote to standard error\n"
+	    "  -v, --verbose    a line for each handler run, and what it wrote to standard error\n"
 	    "  -- CMD ARG...    this command for all events, instead of the handlers\n"
 	    "\n"
 	    "Handlers are programs in PSAPI_HANDLERS, named after an event type or the\n"
@@ -105,6 +105,8 @@ const struct command commands[] = {
 	    "\n" ID_HELP,
 	    show_main},
 	{"retry", "ID...|--all", "put failed events back to new",
+	    "  --all            all of them\n"
+	    "\n"
 	    "They are handled by the next drain, as if for the first time.\n\n" ID_HELP, retry_main},
 	{"replay", "ID...|[--type PREFIX] [--npn NPN] [--since TIME]",
 	    "put handled events back to new, for a handler that had a bug",
@@ -118,7 +120,7 @@ const struct command commands[] = {
 	    "  --secret-file FILE  secrets beside the configured ones: of another endpoint, or\n"
 	    "                      retired ones (repeatable)\n"
 	    "  --all               all events; those that fail are listed\n"
-	    "  -v                  with --all: list the good ones as well\n"
+	    "  -v, --verbose       with --all: list the good ones as well\n"
 	    "\n"
 	    "Exit status 1 if any fails.\n" ID_HELP,
 	    verify_main},
@@ -133,8 +135,8 @@ const struct command commands[] = {
 	    prune_main},
 	{"attempts", "[-f] [-n N] [--outcome OUTCOME] [--since TIME]",
 	    "show what was delivered, and how it was answered",
-	    "  -f               follow: go on with what is appended, across rotation\n"
-	    "  -n N             the last N (default 20; with --since, all)\n"
+	    "  -f, --follow     go on with what is appended, across rotation\n"
+	    "  -n, --lines N    the last N (default 20; with --since, all)\n"
 	    "  --outcome X      accepted, duplicate, held, ignored, rejected or error\n"
 	    "  --since TIME     at that time or later\n"
 	    "\n" TIME_HELP,

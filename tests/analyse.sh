@@ -1,5 +1,6 @@
 #!/bin/sh
 # analyse.sh: gcc -fanalyzer, clang-tidy (.clang-tidy), cppcheck and shellcheck over all there is.
+# (The manual pages are linted in tests/e2e/test_man.py.)
 # Clean, or exit 1. What is left out is left out with a reason, here or in .clang-tidy.
 set -u
 sources=$(git ls-files '*.c' | grep -v ^tests/)
@@ -20,6 +21,7 @@ done
 	cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr -I. \
 		--error-exitcode=1 $sources || failed=1
 	shellcheck $scripts || failed=1
+	shellcheck -s bash completion/psapi || failed=1
 }
 [ "$failed" = 0 ] && echo "analysers: clean"
 exit "$failed"

@@ -452,6 +452,37 @@ TEST(a_spool_that_cannot_be_opened_is_named_with_the_remedy)
 	assert_int_equal(descriptors(), before);
 }
 
+TEST(a_spool_of_another_format_is_refused)
+{
+	static const struct {
+		const char *text, *why;
+	} rows[] = {{"1\n", NULL}, {"1\nand a word to whoever reads it\n", NULL}, {"2\n", "has format 2, "},
+		{"11\n", "has format 11, "}, {"", "has format , "}, {"1", NULL}};
+	const char *path = in(*state, "spool"), *format = in(path, "format");
+	int before = descriptors();
+	struct spool spool;
+	char why[512];
+
+	assert_int_equal(mkdir(path, 0700), 0);
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		file_write(format, rows[i].text, 0640);
+		int result = spool_open(&spool, path, true, why, sizeof(why));
+		assert_int_equal(result, rows[i].why == NULL ? 0 : -1);
+		if (result == 0) {
+			spool_close(&spool);
+			continue;
+		}
+		assert_int_equal(errno, EPROTONOSUPPORT);
+		assert_non_null(strstr(why, rows[i].why));
+		assert_non_null(strstr(why, "this program knows 1"));
+	}
+	assert_int_equal(unlink(format), 0);
+	assert_int_equal(symlink("new", format), 0);
+	assert_int_equal(spool_open(&spool, path, true, why, sizeof(why)), -1);
+	assert_int_equal(errno, ELOOP);
+	assert_int_equal(descriptors(), before);
+}
+
 /* ---- accept ---- */
 
 static void
@@ -1173,6 +1204,7 @@ main(void)
 		SANDBOX_TEST(open_makes_the_directories_for_the_group_whatever_the_umask),
 		SANDBOX_TEST(open_leaves_a_directory_that_is_there_as_it_is),
 		SANDBOX_TEST(a_spool_that_cannot_be_opened_is_named_with_the_remedy),
+		SANDBOX_TEST(a_spool_of_another_format_is_refused),
 		SPOOL_TEST(an_event_is_one_file_in_its_queue_and_in_events),
 		SPOOL_TEST(so_it_is_without_o_tmpfile),
 		SPOOL_TEST(a_large_body_is_written_to_its_end),

@@ -1,0 +1,119 @@
+"""completion/psapi: bash finds it, loads it, and completes what the program knows."""
+
+import re
+import subprocess
+
+import pytest
+
+from psapi_command import PSAPI, Desk
+from receiver import ROOT, SLOWER
+from sender import SECRET, signed
+
+# What readline does before it asks: $1 is the line; words are split at blanks and COMP_WORDBREAKS.
+ASK = r"""
+. /usr/share/bash-completion/bash_completion || exit 9
+compopt() { :; }        # bash's own, for a completion that readline has asked for
+_completion_loader psapi
+complete -p psapi >&2 || exit 9
+COMP_LINE=$1 COMP_POINT=${#1} COMP_TYPE=9 COMP_KEY=9
+mapfile -t COMP_WORDS < <(printf '%s' "$1" | sed 's/[:=]/ & /g' | tr -s ' ' '\n')
+[[ $1 != *' ' ]] || COMP_WORDS+=('')
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+COMPREPLY=()
+_psapi psapi "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+((${#COMPREPLY[@]} == 0)) || printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture
+def desk(place):
+    desk = Desk(place)
+    folder = place.dir / "bash" / "completions"
+    folder.mkdir(parents=True)
+    (folder / "psapi").symlink_to(ROOT / "completion" / "psapi")
+    yield desk
+    desk.close()
+
+
+def complete(desk, line):
+    """What is offered after this line."""
+    environment = desk.environment() | {"BASH_COMPLETION_USER_DIR": str(desk.place.dir / "bash"),
+                                        "PATH": f"{PSAPI.parent}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", "--norc", "-c", ASK, "bash", line], cwd=desk.place.dir,
+                          env=environment, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=60 * SLOWER)
+    assert done.returncode == 0 and done.stderr == "complete -F _psapi psapi\n", done
+    return done.stdout.splitlines()
+
+
+def test_subcommands(desk):
+    overview = desk.run("help").stdout.split("\nAn endpoint")[0]
+    known = re.findall(r"^  ([a-z]+) +\S", overview, re.M)
+    assert len(known) > 10
+    assert complete(desk, "psapi ") == known
+    assert complete(desk, "psapi re") == ["retry", "replay"]
+    assert complete(desk, "psapi --spool /x re") == ["retry", "replay"]
+    assert complete(desk, "psapi help sh") == ["show"]
+    assert complete(desk, "psapi help show ") == []
+
+
+def test_options(desk):
+    """Those of the subcommand, and those that all take."""
+    common = {"-f", "--file", "-o", "--set", "--spool", "--json", "-h", "--help", "-V", "--version"}
+    assert set(complete(desk, "psapi -")) == common
+    assert set(complete(desk, "psapi drain -")) == {"-j", "--jobs", "-v", "--verbose"} | common
+    assert set(complete(desk, "psapi prune --")) >= {"--older-than", "--dry-run", "--force", "--json"}
+    assert complete(desk, "psapi send --w") == ["--wrong-secret"]
+    assert complete(desk, "psapi attempts -f --ou") == ["--outcome"]
+    assert complete(desk, "psapi list --json --wa") == ["--waiting"]
+
+
+def test_values(desk):
+    assert complete(desk, "psapi list --type producersync.npn.d") == ["producersync.npn.deactivated"]
+    assert complete(desk, "psapi attempts --outcome ") == [
+        "accepted", "duplicate", "held", "ignored", "rejected", "error"]
+    assert complete(desk, "psapi -o PSAPI_TH") == ["PSAPI_THREADS="]
+    assert complete(desk, "psapi secret ") == ["add", "list", "drop"]
+    assert "90d" in complete(desk, "psapi prune --older-than ")
+    assert complete(desk, "psapi doctor --socket unix:") == ["/"], "what follows the colon"
+    assert complete(desk, "psapi drain -j ") == []
+    assert "jq" in complete(desk, "psapi drain -- jq")
+
+
+def test_files(desk):
+    (desk.place.dir / "a-directory").mkdir()
+    (desk.place.dir / "a-file").write_text("")
+    assert complete(desk, "psapi --spool a-") == ["a-directory"]
+    assert sorted(complete(desk, "psapi -f a-")) == ["a-directory", "a-file"]
+    assert sorted(complete(desk, "psapi verify a-")) == ["a-directory", "a-file"]
+    assert complete(desk, "psapi attempts -f a-") == [], "there it takes no file"
+
+
+def test_ids(desk):
+    """Of the spool that the line names; retry takes failed ones alone."""
+    waiting, failed, colon = desk.deliver(signed(webhook_id="msg_waiting"),
+                                          signed(b"no JSON", webhook_id="msg_failed"),
+                                          signed(webhook_id="msg:colon"))
+    assert sorted(complete(desk, "psapi show msg_")) == [failed, waiting]
+    assert complete(desk, "psapi done msg_w") == [waiting]
+    assert complete(desk, "psapi retry ") == [failed]
+    assert complete(desk, "psapi show msg:") == ["colon"], "bash takes what follows the colon for the word"
+    assert waiting in complete(desk, "psapi verify m")
+    assert complete(desk, "psapi replay ") == []
+    other = desk.place.dir / "other"
+    other.mkdir()
+    assert complete(desk, f"psapi --spool {other} retry ") == []
+    conf = desk.place.dir / "other.conf"
+    conf.write_text(f"PSAPI_SPOOL={desk.spool.path}\n")
+    del desk.place.settings["PSAPI_SPOOL"]
+    assert complete(desk, f"psapi -f {conf} retry ") == [failed]
+    desk.place.settings["PSAPI_SPOOL"] = desk.spool.path
+
+
+def test_fingerprints(desk):
+    assert complete(desk, "psapi secret drop ") == [
+        row["fingerprint"] for row in desk.rows("secret", "list")]
+    desk.place.write_secret("# none", "")
+    assert complete(desk, "psapi secret drop ") == []
+    desk.place.write_secret(SECRET)
+

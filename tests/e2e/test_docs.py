@@ -1,0 +1,252 @@
+"""docs/ and README: links lead somewhere, commands exist, every message is explained, scripts run."""
+
+import functools
+import os
+import re
+import subprocess
+from contextlib import ExitStack
+
+import pytest
+
+from psapi_command import PSAPI, Desk, body
+from receiver import ROOT, SLOWER
+from replies import REASONS, assert_accepted
+from sender import OTHER_SECRET, SECRET, signed
+from servers import Socket
+from test_man import Sandbox
+
+PAGES = sorted(str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+ODD = (ROOT / "docs" / "troubleshooting.md").read_text()
+
+LITERAL = r'(?:"(?:[^"\\]|\\.)*"\s*)+'
+# Where the words of messages are: receiver and drain, then the subcommands.
+SOURCES = sorted([*ROOT.glob("*.c"), *ROOT.glob("commands/*.c")])
+NOT_LOGGED = {"doctor_explain.c", "doctor_local.c", "doctor_probe.c", "doctor_spool.c", "doctor_url.c",
+              "delivery.c", "http.c", "fcgi.c"}     # doctor's and send's own words
+
+GOOD = {("verify.c", "is a signing secret")}        # said to nobody
+
+
+def source_text(path):
+    """Without comments and character constants, whose quotes are no strings; macros in place."""
+    text = re.sub(r"/\*.*?\*/|'(?:\\.|[^'\\])'", " ", path.read_text(), flags=re.S)
+    return text.replace("FORMAT_FILE", '"format"').replace("SPOOL_FORMAT", '"1"')
+
+
+def join(literals):
+    text = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', literals))
+    return text.replace('\\"', '"').replace("\\n", " ")
+
+
+def squeeze(text):
+    return re.sub(r"\s+", " ", text)
+
+
+def formats():
+    """(file, format) of each line that is logged, and of the reasons that go into one."""
+    calls = (r"log_line\(\s*", r"snprintf\((?:why|job->why|state\.reason), [^,;]+(?:\([^()]*\))?,\s*",
+             r"\*why = ", r"why = ", r"return (?=\"it |\"is |\"what )")
+    for source in SOURCES:
+        if source.name in NOT_LOGGED:
+            continue
+        text = source_text(source)
+        for call in calls:
+            for literals in re.findall(call + f"({LITERAL})", text):
+                yield source.name, join(literals)
+
+
+def longest(text):
+    """The part of a format that says most: between two conversions."""
+    return max((part.strip(" :;,.()") for part in re.split(r"%[-+ 0-9.*]*(?:ll|z|l)?[a-zA-Z]", text)),
+               key=len)
+
+
+def github_anchor(heading):
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links(page):
+    text = (ROOT / page).read_text()
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+            assert anchor in map(github_anchor, headings), link
+
+
+@functools.cache
+def help_of(*name):
+    """What `psapi help NAME` says; "" if there is no such subcommand."""
+    done = subprocess.run([PSAPI, "help", *name], capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else ""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_exist(page):
+    """`psapi SUBCOMMAND --option`: there is such a subcommand, with such an option."""
+    text = (ROOT / page).read_text()
+    for name, rest in re.findall(r"\bpsapi ([a-z]+)\b([^`\n|#;]*)", text):
+        shown = help_of(name)
+        if shown == "":
+            continue    # "psapi" followed by a word of the sentence
+        for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", rest):
+            assert option in shown + help_of(), (name, option)
+
+
+def test_every_page_is_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    for page in PAGES:
+        assert page == "README.md" or f"]({page})" in readme, page
+
+
+def table_after(page, heading):
+    return (ROOT / page).read_text().split(f"{heading}\n")[1].split("\n#")[0]
+
+
+@pytest.mark.parametrize("page, heading", [("README.md", "### Settings"), ("docs/design.md", "## Settings")])
+def test_every_setting_is_in_the_table(place, page, heading):
+    known = set(re.findall(r"^  (PSAPI_\w+) ", place.run("-h").stdout, re.M))
+    rows = re.findall(r"^\| (`PSAPI_[^|]*) \|", table_after(page, heading), re.M)
+    assert set(re.findall(r"PSAPI_\w+", " ".join(rows))) == known
+
+
+@pytest.mark.parametrize("page, heading", [("README.md", "### Replies"), ("docs/design.md", "## Replies")])
+def test_every_reply_is_in_the_table(page, heading):
+    table = table_after(page, heading)
+    for reason, status in REASONS.items():
+        assert re.search(rf"^\|.*\b{status}\b.*`{reason}`", table, re.M), reason
+
+
+def test_known_types():
+    """The same everywhere: what is checked, what can be sent, what is completed and described."""
+    def types(path, begin="", end="\\Z"):
+        text = re.search(rf"{begin}(.*?){end}", (ROOT / path).read_text(), re.S)[1]
+        return set(re.findall(r"\bproducersync\.[\w.]*\w", text)) - {"producersync.npn"}
+    known = types("events.c", "known_types\\[\\] = ", "\n};")
+    assert len(known) >= 3
+    assert types("delivery.c", "example_types\\[\\] = ", "};") == known
+    assert types("commands/table.c") == known
+    assert types("completion/psapi") == known
+    assert types("man/psapi.1") == types("man/psapi-handlers.7") == known
+
+
+def test_every_reply_is_explained():
+    table = ODD.split("## The portal shows a reply\n")[1].split("\n## ")[0]
+    for word in ["accepted", "duplicate", "held", "ignored", *REASONS]:
+        assert re.search(rf"^\| [^|]*`{word}`", table, re.M), word
+
+
+def test_every_message_is_explained():
+    shown = squeeze(ODD.replace("`", ""))
+    said = {(source, squeeze(longest(text))) for source, text in formats()} - GOOD
+    assert len(said) > 100
+    missing = {(source, part) for source, part in said
+               if len(part) >= 6 and part[:60] not in shown}
+    assert not missing, "\n".join(map(str, sorted(missing)))
+
+
+def test_every_message_explained_exists():
+    """The first column of the tables says what the programs say, between the dots."""
+    said = squeeze(" ".join(join(literals) for source in SOURCES
+                            for literals in re.findall(LITERAL, source_text(source))))
+    said += " ".join(os.strerror(number) for number in range(1, 100))
+    tables = ODD.split("## The receiver does not start\n")[1].split("\n## Doctor's crosses")[0]
+    for row in re.findall(r"^\| (`[^|]*) \|", tables, re.M):
+        for message in re.findall(r"`([^`]+)`", row):
+            for part in re.split("…", message):
+                part = part.strip(' :;,.()"')
+                assert len(part) < 6 or part in said, part
+
+
+def test_every_check_of_doctor_is_explained():
+    table = ODD.split("## Doctor's crosses\n")[1]
+    named = {name for row in re.findall(r"^\| (`[^|]*) \|", table, re.M)
+             for name in re.findall(r"`([a-z-]+)`", row)}
+    tables = "".join(source.read_text() for source in ROOT.glob("doctor_*.c"))
+    known = set(re.findall(r'^\t\{"([a-z-]+)", check_', tables, re.M))
+    assert named == known | {"configuration"}
+
+
+# ---- what the pages show is run ----
+
+def blocks(page, language=""):
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```$", (ROOT / "docs" / page).read_text(), re.S | re.M)
+
+
+@pytest.fixture
+def desk(place):
+    desk = Desk(place)
+    yield desk
+    desk.close()
+
+
+def shell(desk, *command, **settings):
+    environment = desk.environment() | {k: str(v) for k, v in settings.items()}
+    return subprocess.run(command, env=environment | {"PATH": f"{PSAPI.parent}:/usr/bin:/bin"},
+                          text=True, stdin=subprocess.DEVNULL, capture_output=True,
+                          timeout=60 * SLOWER)
+
+
+def test_nagios(desk):
+    """The check of docs/monitoring.md: its four answers."""
+    [script] = [block for block in blocks("monitoring.md", "sh") if block.startswith("#!")]
+    check = desk.place.dir / "check_psapi"
+    check.write_text(script)
+    desk.place.settings["PSAPI_LISTEN"] = f"unix:{desk.place.dir}/psapi.sock"
+    desk.handler("default", ":\n")
+    with Socket(desk.place) as server:
+        done = shell(desk, "/bin/sh", check)
+        assert (done.returncode, done.stdout) == (0, "OK - psapi receives\n"), done
+        assert_accepted(server.send(signed(b"no JSON")))
+        done = shell(desk, "/bin/sh", check)
+        assert (done.returncode, done.stdout) == (1, "WARNING - failed: 1 event(s) in failed/\n"), done
+        server.receiver.stop()
+    done = shell(desk, "/bin/sh", check)
+    assert done.returncode == 2 and "CRITICAL - " in done.stdout and "socket: " in done.stdout, done
+    done = shell(desk, "/bin/sh", check, "--nonsense")
+    assert done.returncode == 3 and done.stdout.startswith("UNKNOWN - psapi: doctor: "), done
+
+
+def test_numbers(desk):
+    """The one-liners of docs/monitoring.md."""
+    [script] = [block for block in blocks("monitoring.md", "sh") if "by outcome" in block]
+    desk.deliver(signed(body(1)), signed(body(2)), signed(b"no JSON"))
+    shown = []
+    for line in script.splitlines():
+        if not line.startswith("#"):
+            done = shell(desk, "/bin/sh", "-c", line)
+            assert (done.returncode, done.stderr) == (0, ""), (line, done.stderr)
+            shown.append(done.stdout.strip())
+    assert shown[:3] == ["3 accepted", "2", "1"]
+    assert float(shown[3]) > 0 and abs(int(shown[4])) < 60
+
+
+def test_another_endpoint(place):
+    """docs/endpoints.md: the instance's files, as they are written there."""
+    with ExitStack() as stack:
+        sandbox = Sandbox(place, stack)
+        for command in (blocks("endpoints.md")[0], "sudo psapi -f /etc/psapi/NAME.conf secret add <secret.txt",
+                        "psapi-fcgi -t -f /etc/psapi/NAME.conf"):
+            done = sandbox.shell("set -e\n" + sandbox.translate(command))
+            assert done.returncode == 0, (command, done.stdout)
+        assert "spool-NAME: " in done.stdout and "NAME.sock: can be made" in done.stdout
+
+
+def test_rotation(desk):
+    """docs/rotation.md, step 3: signed with both, a request counts for the old one."""
+    old = desk.rows("secret", "list")[0]["fingerprint"]
+    new_file = desk.place.dir / "new"
+    new_file.write_text(OTHER_SECRET)
+    with open(new_file) as text:
+        desk.run("secret", "add", stdin=text)
+    [new] = {row["fingerprint"] for row in desk.rows("secret", "list")} - {old}
+    for secrets, expected in (((OTHER_SECRET, SECRET), old), ((OTHER_SECRET,), new)):
+        desk.deliver(signed(secrets=secrets))
+        assert desk.spool.attempts()[-1]["key"] == expected
+    desk.run("secret", "drop", old)
+    assert [row["fingerprint"] for row in desk.rows("secret", "list")] == [new]
