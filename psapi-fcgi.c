@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,7 @@
 #include "check.h"
 #include "config.h"
 #include "log.h"
+#include "notify.h"
 #include "responder.h"
 
 #ifndef PSAPI_VERSION
@@ -117,6 +119,35 @@ is_cgi(void)
 	return getenv("GATEWAY_INTERFACE") != NULL || getenv("REQUEST_METHOD") != NULL;
 }
 
+/*
+ * The socket listens. Without a usable secret nothing can be verified: the words hold
+ * for the start, for nobody tells systemd when one comes.
+ */
+static void
+tell_ready(const struct receiver *receiver, bool usable)
+{
+	char status[768];
+
+	snprintf(status, sizeof(status), "at its start %s held no secret that can be used: %s",
+	    receiver->config->secret_file, secrets_awaited(receiver->secrets) ?
+	    "psapi secret add, then psapi adopt" : "the log says why");
+	notify_ready(usable ? NULL : status);
+}
+
+/* What keeps it from starting, for the log and for who asks the service manager. */
+static void __attribute__((format(printf, 1, 2)))
+refuse(const char *format, ...)
+{
+	char text[768];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	log_line("%s", text);
+	notify_failed(text);
+}
+
 /* What all requests share. Logged and -1 if it cannot be had. */
 static int
 open_receiver(struct receiver *receiver, const struct config *config, struct spool *spool)
@@ -130,7 +161,7 @@ open_receiver(struct receiver *receiver, const struct config *config, struct spo
 		return -1;
 	}
 	if (spool_open(spool, config->spool, true, why, sizeof(why)) != 0) {
-		log_line("PSAPI_SPOOL=\"%s\" (%s): %s", config->spool,
+		refuse("PSAPI_SPOOL=\"%s\" (%s): %s", config->spool,
 		    config_source(config, "PSAPI_SPOOL"), why);
 		return -1;
 	}
@@ -163,6 +194,18 @@ run_cgi(const struct config *config)
 	return result == 0 ? EX_OK : EX_IOERR;
 }
 
+/* Serve until a signal. Returns the exit status. */
+static int
+serve(struct receiver *receiver, struct listener *listener)
+{
+	char why[512];
+
+	if (responder_run(receiver, listener, why, sizeof(why)) == 0)
+		return EX_OK;
+	log_line("%s", why);
+	return EX_OSERR;
+}
+
 static int
 run_fastcgi(const struct config *config, bool inherited)
 {
@@ -170,7 +213,7 @@ run_fastcgi(const struct config *config, bool inherited)
 	struct listener listener = {.fd = -1};
 	struct spool spool;
 	char why[512];
-	int status = EX_OK;
+	int status;
 
 	responder_own_signals();
 	/* Threads outnumber the cores; an arena for each would only cost memory. */
@@ -183,16 +226,18 @@ run_fastcgi(const struct config *config, bool inherited)
 	if (recovered > 0)
 		log_line("%s: recovered %ld event(s) of an earlier run", spool.path, recovered);
 	/* Read now, so that what is wrong with the secret is logged before the first request. */
-	secrets_return(receiver.secrets, secrets_borrow(receiver.secrets));
+	const struct keyring *keyring = secrets_borrow(receiver.secrets);
+	bool usable = keyring != NULL;
+	secrets_return(receiver.secrets, keyring);
 	hold_adopt_once(&receiver);
 	if (listener_open(&listener, inherited ? "" : config->listen, config->listen_group, why,
 	        sizeof(why)) != 0) {
-		log_line("PSAPI_LISTEN=\"%s\" (%s): %s", config->listen,
+		refuse("PSAPI_LISTEN=\"%s\" (%s): %s", config->listen,
 		    config_source(config, "PSAPI_LISTEN"), why);
 		status = EX_UNAVAILABLE;
-	} else if (responder_run(&receiver, &listener, why, sizeof(why)) != 0) {
-		log_line("%s", why);
-		status = EX_OSERR;
+	} else {
+		tell_ready(&receiver, usable);
+		status = serve(&receiver, &listener);
 	}
 	listener_close(&listener);
 	close_receiver(&receiver);
@@ -220,7 +265,7 @@ main(int argc, char **argv)
 	int loaded = config_load(&config, options.file, options.overrides, options.count, error,
 	    sizeof(error));
 	if (loaded != 0) {
-		log_line("%s", error);
+		refuse("%s", error);
 		return cgi && cgi_serve(NULL) == 0 ? EX_OK : EX_CONFIG;
 	}
 	int status;
