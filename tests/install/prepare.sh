@@ -38,19 +38,23 @@ build_package "$version+later1" nocheck
 
 [ "$(id -u)" -eq 0 ] || exit 0 # what needs a Debian of its own is for root
 
-# apt's own settings: a proxy, how long a list is valid, and the like.
-set --
-for file in /etc/apt/apt.conf /etc/apt/apt.conf.d/*; do
-	[ ! -f "$file" ] || grep -q '^[^/#]*\(DPkg\|APT::Update\|docker\)' "$file" || set -- "$@" --aptopt="$file"
-done
+# Where the packages come from, and what apt on this machine needs to get there: what is for the
+# network (a proxy, how long a list is valid), not what is for this machine's dpkg.
+apt_settings() {
+	apt-config dump | grep -E '^Acquire::(http|https|ftp|Check|Max|ForceIPv|Retries)' || :
+}
+sources=
 for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.sources; do
-	[ ! -s "$file" ] || ! grep -q bookworm "$file" || sources="${sources-} $file"
+	[ ! -s "$file" ] || ! grep -q bookworm "$file" || sources="$sources $file"
 done
+
 [ -d "$out/debian" ] || {
+	apt_settings >"$out/apt.conf"
+	depends=$(dpkg-deb -f "$out/psapi-fcgi_${version}_"*.deb Depends | sed 's/([^)]*)//g; s/|[^,]*//g; s/,//g')
 	# shellcheck disable=SC2086 # a list of files
-	mmdebstrap --quiet --mode=root --variant=minbase --include=systemd-sysv,dbus --skip=cleanup/apt "$@" \
-		--customize-hook='chroot "$1" apt-get install -qq -y --download-only nginx apache2 logrotate \
-			$(dpkg-deb -f '"$out/psapi-fcgi_${version}_"*'.deb Depends | sed "s/([^)]*)//g; s/|[^,]*//g; s/,//g")' \
+	unshare --mount mmdebstrap --quiet --mode=root --variant=minbase --include=systemd-sysv,dbus --skip=cleanup/apt \
+		--aptopt="$out/apt.conf" --customize-hook="chroot \"\$1\" apt-get install -qq -y --download-only \
+			nginx apache2 logrotate $depends" \
 		bookworm "$out/debian.new" $sources >"$out/debian.log" 2>&1 || {
 		tail -n 40 "$out/debian.log" >&2
 		exit 1
