@@ -118,6 +118,7 @@ check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long'
 	$(MAKE) WERROR=-Werror check-trust analyse check-race FULL=1 SECONDS=60
+	$(MAKE) check-install
 
 include install.mk tests/trust.mk tests/install/install.mk
 

@@ -48,16 +48,22 @@ for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.sources; do
 	[ ! -s "$file" ] || ! grep -q bookworm "$file" || sources="$sources $file"
 done
 
-[ -d "$out/debian" ] || {
+# In a mount namespace of its own, so that no mount outlives it.
+make_debian() {
+	rm -rf "$out/debian" "$out/debian.new"
 	apt_settings >"$out/apt.conf"
-	depends=$(dpkg-deb -f "$out/psapi-fcgi_${version}_"*.deb Depends | sed 's/([^)]*)//g; s/|[^,]*//g; s/,//g')
 	# shellcheck disable=SC2086 # a list of files
-	unshare --mount mmdebstrap --quiet --mode=root --variant=minbase --include=systemd-sysv,dbus --skip=cleanup/apt \
-		--aptopt="$out/apt.conf" --customize-hook="chroot \"\$1\" apt-get install -qq -y --download-only \
-			nginx apache2 logrotate $depends" \
+	unshare --mount mmdebstrap --quiet --mode=root --variant=minbase --include=systemd-sysv,dbus \
+		--skip=cleanup/apt --aptopt="$out/apt.conf" \
+		--customize-hook="chroot \"\$1\" apt-get install -qq -y --download-only $1" \
 		bookworm "$out/debian.new" $sources >"$out/debian.log" 2>&1 || {
 		tail -n 40 "$out/debian.log" >&2
 		exit 1
 	}
 	mv "$out/debian.new" "$out/debian"
+	echo "$1" >"$out/debian.packages"
 }
+
+depends=$(dpkg-deb -f "$out/psapi-fcgi_${version}_"*.deb Depends | sed 's/([^)]*)//g; s/|[^,]*//g; s/,//g')
+packages="nginx apache2 logrotate $depends"
+[ "$(cat "$out/debian.packages" 2>/dev/null)" = "$packages" ] || make_debian "$packages"
