@@ -2,6 +2,7 @@
 # make demo       see it work, on loopback, in a directory of its own
 # make check      all tests, at most 10 minutes
 # make check-long the same under sanitizers, and analysers
+# make install    DESTDIR=, PREFIX= and the GNU directories (install.mk); make uninstall, make dist
 # make deps       what building and testing needs and is missing (apt-get; sudo if not root)
 #
 # SANITIZE=1 builds and tests with ASan and UBSan, in build/sanitize; SANITIZE=thread with TSan.
@@ -15,8 +16,11 @@ WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes \
 HARDENING = -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 CFLAGS = -O2 -g
 LDFLAGS = -pie -Wl,-z,relro,-z,now
-ALL_CFLAGS = -std=c11 -pthread $(WARNINGS) $(WERROR) $(HARDENING) $(CFLAGS) $(SANITIZER)
+ALL_CFLAGS = -std=c11 -pthread $(WARNINGS) $(WERROR) $(HARDENING) $(CFLAGS) $(SANITIZER) $(DEFINES)
 ALL_LDFLAGS = -pthread $(LDFLAGS) $(SANITIZER)
+
+DEFINES = -DPSAPI_VERSION='"$(VERSION)"' -DPSAPI_SYSCONFDIR='"$(sysconfdir)"' \
+	-DPSAPI_LOCALSTATEDIR='"$(localstatedir)"' $(if $(SYSTEMD),-DPSAPI_SYSTEMD)
 
 ifeq ($(SANITIZE),thread)
 OUT = build/thread
@@ -39,7 +43,7 @@ OUT_BIN = .
 endif
 
 LIBRARY = log line config securemem verify secrets secretfile events spool attempts hold receive adopt cgi \
-	listener responder lockdown check times text entry state schedule moves handler child strays backlog job drain \
+	listener responder lockdown notify check times text entry state schedule moves handler child strays backlog job drain \
 	listing terminal lastmatch delivery http sender fcgi \
 	doctor doctor_local doctor_spool doctor_url doctor_probe doctor_explain
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
@@ -48,6 +52,9 @@ LIBRARIES = -lfcgi -ljansson -lmbedcrypto
 CLIENT_LIBRARIES = -lcurl
 # What psapi-fcgi needs beside, to lock itself up.
 RECEIVER_LIBRARIES = -lseccomp
+# It tells systemd when it is ready, if libsystemd is there to be built with (SYSTEMD= for without).
+SYSTEMD := $(shell pkg-config --exists libsystemd 2>/dev/null && echo yes)
+SYSTEMD_LIBRARIES = $(if $(SYSTEMD),$(shell pkg-config --libs libsystemd))
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 
 COMMANDS = command table select secret adopt doctor send send_print drain list show retry replay done verify prune attempts help
@@ -59,14 +66,14 @@ $(BIN)libpsapi.a: $(LIBRARY_OBJECTS)
 	rm -f $@ && $(AR) rcs $@ $^
 
 $(BIN)psapi-fcgi: $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(RECEIVER_LIBRARIES)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(RECEIVER_LIBRARIES) $(SYSTEMD_LIBRARIES)
 
 $(BIN)psapi: $(COMMAND_OBJECTS) $(BIN)libpsapi.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(CLIENT_LIBRARIES)
 
 $(OUT)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -I. -DPSAPI_VERSION='"$(VERSION)"' -MMD -MP -c -o $@ $<
+	$(CC) $(ALL_CFLAGS) -I. -MMD -MP -c -o $@ $<
 
 $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 	@mkdir -p $(@D)
@@ -75,7 +82,8 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 # ---- tests ----
 
 # What building, the demo and the tests run with, on a bare Debian.
-BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev libseccomp-dev libcurl4-openssl-dev
+BUILD_PACKAGES = gcc libc6-dev make pkg-config libsystemd-dev libfcgi-dev libmbedtls-dev libjansson-dev libseccomp-dev \
+	libcurl4-openssl-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
 	util-linux jq mandoc bash-completion $(TRUST_PACKAGES) \
@@ -113,8 +121,9 @@ check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long'
 	$(MAKE) WERROR=-Werror check-trust analyse check-race FULL=1 SECONDS=60
+	$(MAKE) check-install
 
-include tests/trust.mk
+include install.mk tests/trust.mk tests/install/install.mk
 
 clean:
 	rm -rf build psapi-fcgi psapi libpsapi.a

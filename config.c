@@ -31,8 +31,8 @@ struct setting {
 #define MEMBER(name) offsetof(struct config, name)
 
 static const struct setting settings[] = {
-	{"PSAPI_SPOOL", PATH, MEMBER(spool), "/var/spool/psapi", 0, 0, "spool directory"},
-	{"PSAPI_SECRET_FILE", PATH, MEMBER(secret_file), "/etc/psapi/secret", 0, 0,
+	{"PSAPI_SPOOL", PATH, MEMBER(spool), PSAPI_LOCALSTATEDIR "/spool/psapi", 0, 0, "spool directory"},
+	{"PSAPI_SECRET_FILE", PATH, MEMBER(secret_file), PSAPI_SYSCONFDIR "/psapi/secret", 0, 0,
 	    "signing secrets, one a line; mode 0640 or stricter"},
 	{"PSAPI_TOLERANCE", NUMBER, MEMBER(tolerance), "300", 1, 1000000000,
 	    "seconds that webhook-timestamp may be off, either way"},
@@ -46,7 +46,7 @@ static const struct setting settings[] = {
 	{"PSAPI_THREADS", NUMBER, MEMBER(threads), "32", 1, 1024, "requests in flight"},
 	{"PSAPI_READ_TIMEOUT", NUMBER, MEMBER(read_timeout), "10", 1, 3600,
 	    "seconds within which a request must have arrived"},
-	{"PSAPI_HANDLERS", PATH, MEMBER(handlers), "/etc/psapi/handlers.d", 0, 0,
+	{"PSAPI_HANDLERS", PATH, MEMBER(handlers), PSAPI_SYSCONFDIR "/psapi/handlers.d", 0, 0,
 	    "directory of the handlers (psapi drain)"},
 	{"PSAPI_HANDLER_TIMEOUT", NUMBER, MEMBER(handler_timeout), "300", 1, 86400,
 	    "seconds that a handler may run"},

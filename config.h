@@ -7,7 +7,15 @@
 
 #include <stddef.h>
 
-#define CONFIG_DEFAULT_FILE "/etc/psapi/psapi.conf"
+/* Where the defaults are; install.mk says it to the compiler. */
+#ifndef PSAPI_SYSCONFDIR
+#define PSAPI_SYSCONFDIR "/etc"
+#endif
+#ifndef PSAPI_LOCALSTATEDIR
+#define PSAPI_LOCALSTATEDIR "/var"
+#endif
+
+#define CONFIG_DEFAULT_FILE PSAPI_SYSCONFDIR "/psapi/psapi.conf"
 
 /* As many settings as the table has. */
 #define CONFIG_SETTINGS 12

@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,7 @@
 #include "events.h"
 #include "lockdown.h"
 #include "log.h"
+#include "notify.h"
 #include "responder.h"
 #include "securemem.h"
 
@@ -122,6 +124,35 @@ is_cgi(void)
 	return getenv("GATEWAY_INTERFACE") != NULL || getenv("REQUEST_METHOD") != NULL;
 }
 
+/*
+ * The socket listens. Without a usable secret nothing can be verified: the words hold
+ * for the start, for nobody tells systemd when one comes.
+ */
+static void
+tell_ready(const struct receiver *receiver, bool usable)
+{
+	char status[768];
+
+	snprintf(status, sizeof(status), "at its start %s held no secret that can be used: %s",
+	    receiver->config->secret_file, secrets_awaited(receiver->secrets) ?
+	    "psapi secret add, then psapi adopt" : "the log says why");
+	notify_ready(usable ? NULL : status);
+}
+
+/* What keeps it from starting, for the log and for who asks the service manager. */
+static void __attribute__((format(printf, 1, 2)))
+refuse(const char *format, ...)
+{
+	char text[768];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	log_line("%s", text);
+	notify_failed(text);
+}
+
 /* What all requests share. Logged and -1 if it cannot be had. */
 static int
 open_receiver(struct receiver *receiver, const struct config *config, struct spool *spool)
@@ -135,7 +166,7 @@ open_receiver(struct receiver *receiver, const struct config *config, struct spo
 		return -1;
 	}
 	if (spool_open(spool, config->spool, true, why, sizeof(why)) != 0) {
-		log_line("PSAPI_SPOOL=\"%s\" (%s): %s", config->spool,
+		refuse("PSAPI_SPOOL=\"%s\" (%s): %s", config->spool,
 		    config_source(config, "PSAPI_SPOOL"), why);
 		return -1;
 	}
@@ -215,16 +246,19 @@ run_fastcgi(const struct config *config, bool inherited)
 	if (recovered > 0)
 		log_line("%s: recovered %ld event(s) of an earlier run", spool.path, recovered);
 	/* Read now, so that what is wrong with the secret is logged before the first request. */
-	secrets_return(receiver.secrets, secrets_borrow(receiver.secrets));
+	const struct keyring *keyring = secrets_borrow(receiver.secrets);
+	bool usable = keyring != NULL;
+	secrets_return(receiver.secrets, keyring);
 	hold_adopt_once(&receiver);
 	if (listener_open(&listener, inherited ? "" : config->listen, config->listen_group, why,
 	        sizeof(why)) != 0) {
 		const char *key = listener.no_group ? "PSAPI_LISTEN_GROUP" : "PSAPI_LISTEN";
-		log_line("%s=\"%s\" (%s): %s", key,
+		refuse("%s=\"%s\" (%s): %s", key,
 		    listener.no_group ? config->listen_group : config->listen,
 		    config_source(config, key), why);
 		status = EX_UNAVAILABLE;
 	} else {
+		tell_ready(&receiver, usable);
 		status = serve(&receiver, &listener);
 	}
 	listener_close(&listener);
@@ -254,7 +288,7 @@ main(int argc, char **argv)
 	int loaded = config_load(&config, options.file, options.overrides, options.count, error,
 	    sizeof(error));
 	if (loaded != 0) {
-		log_line("%s", error);
+		refuse("%s", error);
 		return cgi && cgi_serve(NULL) == 0 ? EX_OK : EX_CONFIG;
 	}
 	int status;

@@ -1,0 +1,88 @@
+"""A Debian 12 that boots in a container: a copy of a pristine one, its own systemd as process 1.
+
+Its network is the tests' own (install.mk), so its servers are at 127.0.0.1. Everything ends with
+close(), or with the process namespace of the tests.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from receiver import wait_for
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Machine:
+    def __init__(self, pristine, root):
+        self.root, self.log = Path(root), Path(f"{root}.log")
+        shutil.rmtree(self.root, ignore_errors=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", pristine, self.root], check=True)
+        self.process = self.leader = None
+
+    def boot(self):
+        # What a new network namespace lacks.
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--register=no", "--keep-unit",
+                 "--link-journal=no", "--resolv-conf=off", "--console=pipe", "--boot"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.leader = wait_for(self._find_leader, "the machine has a process 1", 60)
+        wait_for(lambda: self.run("systemctl", "is-system-running", expect=None).stdout.strip()
+                 in ("running", "degraded"), "the machine is up", 120)
+
+    def _find_leader(self):
+        assert self.process.poll() is None, self.log.read_text(errors="replace")
+        waiting = [self.process.pid]
+        while waiting:
+            pid = waiting.pop()
+            try:
+                children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+                if Path(f"/proc/{pid}/comm").read_text() == "systemd\n":
+                    return pid
+            except FileNotFoundError:
+                continue
+            waiting += map(int, children)
+        return None
+
+    def path(self, inside):
+        """A path inside as one out here, also of /run, which is the machine's own mount."""
+        return Path(f"/proc/{self.leader}/root{inside}")
+
+    def run(self, *command, expect=0, stdin="", environment=None):
+        """A command inside, as root, to its end; expect: its exit status, None for any."""
+        done = subprocess.run(
+            ["nsenter", f"--target={self.leader}", "--mount", "--uts", "--ipc", "--pid", "--root", "--wd",
+             "env", "-i", f"PATH={PATH}", "LANG=C.UTF-8",
+             *(f"{k}={v}" for k, v in (environment or {}).items()), *map(str, command)],
+            input=stdin, capture_output=True, text=True, timeout=240)
+        assert expect is None or done.returncode == expect, \
+            f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.journal()}"
+        return done
+
+    def journal(self):
+        return subprocess.run(["journalctl", "--no-pager", "-n", "60", "-D", self.root / "var/log/journal"],
+                              capture_output=True, text=True).stdout
+
+    def install(self, *packages):
+        """As the administrator would; without a terminal, so nothing can be asked."""
+        return self.run("apt-get", "install", "-q", "-y", *packages)
+
+    def property(self, unit, name):
+        return self.run("systemctl", "show", "--value", "-p", name, unit).stdout.strip()
+
+    def state(self, unit):
+        return self.run("systemctl", "is-active", unit, expect=None).stdout.strip()
+
+    def close(self):
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if os.environ.get("PSAPI_KEEP") is None:
+            shutil.rmtree(self.root, ignore_errors=True)

@@ -1,0 +1,69 @@
+#!/bin/sh
+# What the tests of the installed program begin with, in build/install:
+#   destdir/   make install DESTDIR=
+#   *.deb      the package, of this version and of a later one
+#   debian/    a Debian 12, from the mirror that this machine's apt uses, with the packages that the
+#              tests install there in its cache, for they have no network
+# All but debian/ is made anew.
+set -eu
+
+cd "$(dirname "$0")/../.."
+out=$PWD/build/install
+mkdir -p "$out"
+rm -rf "$out/destdir" "$out/build" "$out"/*.deb "$out"/*.changes
+
+make -s install DESTDIR="$out/destdir" >"$out/install.log"
+
+# build_package VERSION [OPTION...]: from a copy of what git knows of, for dpkg-buildpackage cleans up
+build_package() {
+	rm -rf "$out/build" && mkdir "$out/build"
+	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$out/build"
+	(
+		cd "$out/build"
+		[ "$1" = "$(dpkg-parsechangelog -S Version)" ] || printf '%s\n' "psapi-fcgi ($1) unstable; urgency=low" '' \
+			'  * A later version, for the test of an upgrade.' '' " -- A Test <test@example.org>  $(date -R)" '' |
+			cat - debian/changelog >"$out/changelog"
+		[ ! -e "$out/changelog" ] || mv "$out/changelog" debian/changelog
+		DEB_BUILD_OPTIONS="parallel=2 ${2-}" dpkg-buildpackage -b -us -uc
+	) >"$out/build-$1.log" 2>&1 || {
+		tail -n 40 "$out/build-$1.log" >&2
+		exit 1
+	}
+	rm -rf "$out/build"
+}
+
+version=$(dpkg-parsechangelog -S Version)
+build_package "$version"
+build_package "$version+later1" nocheck
+
+[ "$(id -u)" -eq 0 ] || exit 0 # what needs a Debian of its own is for root
+
+# Where the packages come from, and what apt on this machine needs to get there: what is for the
+# network (a proxy, how long a list is valid), not what is for this machine's dpkg.
+apt_settings() {
+	apt-config dump | grep -E '^Acquire::(http|https|ftp|Check|Max|ForceIPv|Retries)' || :
+}
+sources=
+for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.sources; do
+	[ ! -s "$file" ] || ! grep -q bookworm "$file" || sources="$sources $file"
+done
+
+# In a mount namespace of its own, so that no mount outlives it.
+make_debian() {
+	rm -rf "$out/debian" "$out/debian.new"
+	apt_settings >"$out/apt.conf"
+	# shellcheck disable=SC2086 # a list of files
+	unshare --mount mmdebstrap --quiet --mode=root --variant=minbase --include=systemd-sysv,dbus \
+		--skip=cleanup/apt --aptopt="$out/apt.conf" \
+		--customize-hook="chroot \"\$1\" apt-get install -qq -y --download-only $1" \
+		bookworm "$out/debian.new" $sources >"$out/debian.log" 2>&1 || {
+		tail -n 40 "$out/debian.log" >&2
+		exit 1
+	}
+	mv "$out/debian.new" "$out/debian"
+	echo "$1" >"$out/debian.packages"
+}
+
+depends=$(dpkg-deb -f "$out/psapi-fcgi_${version}_"*.deb Depends | sed 's/([^)]*)//g; s/|[^,]*//g; s/,//g')
+packages="nginx apache2 logrotate $depends"
+[ "$(cat "$out/debian.packages" 2>/dev/null)" = "$packages" ] || make_debian "$packages"

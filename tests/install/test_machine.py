@@ -1,0 +1,276 @@
+"""The package in a fresh Debian 12, with a systemd, nginx and Apache of its own: from `apt install` to
+`apt purge`. One story: each test goes on where the one before it ended.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fcgi_client
+from http_client import HttpClient
+from load import Load
+from receiver import ROOT, wait_for
+from replies import assert_accepted, parse_cgi
+from sender import OTHER_SECRET, SECRET, event, signed
+from servers import pairs
+from spool import Spool
+
+URL = "http://localhost/webhooks/psapi"
+SPOOL = "/var/spool/psapi"
+# Of the end-to-end suite: what a web server and the receiver behind it do with a request.
+SUITE = ["test_accept.py", "test_bodies.py", "test_duplicate.py", "test_headers.py", "test_refusals.py",
+         "test_same_answer.py", "test_uploads.py"]
+
+
+@pytest.fixture(scope="module")
+def packages(installed):
+    """The package, and a later version of it."""
+    [now] = [p for p in installed.glob("psapi-fcgi_*.deb") if "later" not in p.name]
+    [later] = installed.glob("psapi-fcgi_*later*.deb")
+    return now, later
+
+
+@pytest.fixture(scope="module")
+def spool(machine):
+    return Spool(machine.root / SPOOL[1:])
+
+
+def send(request):
+    return HttpClient("127.0.0.1", 80, timeout=30).send(request)
+
+
+def send_to(machine, socket, request):
+    """FastCGI, straight into a receiver's socket."""
+    with fcgi_client.Connection(machine.path(socket), timeout=30) as connection:
+        return parse_cgi(connection.exchange(pairs(request), request.body))
+
+
+def put_in(machine, package):
+    subprocess.run(["cp", package, machine.root / "root"], check=True)
+    return f"/root/{package.name}"
+
+
+def as_psapi(machine, *command, **more):
+    return machine.run("runuser", "-u", "psapi", "--", *command, **more)
+
+
+def e2e_suite(machine, server):
+    """The suite's own words on how it went; fails with it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "installed", "--timeout", "120",
+         "--server", server, *SUITE],
+        cwd=ROOT / "tests" / "e2e", text=True, capture_output=True, timeout=280,
+        env=os.environ | {"PSAPI_MACHINE": str(machine.root), "PYTHONPATH": str(Path(__file__).parent)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    [passed] = re.findall(r"(\d+) passed", done.stdout)
+    assert int(passed) >= 60, done.stdout
+
+
+def test_from_nothing_to_a_drained_event(machine, packages, spool):
+    """The package, a secret and a line: all that it takes."""
+    machine.install(put_in(machine, packages[0]), "nginx")
+    secret = machine.root / "etc/psapi/secret"
+    assert (secret.stat().st_mode & 0o7777, secret.read_bytes()) == (0o640, b"")
+    assert machine.run("stat", "-c", "%U:%G", "/etc/psapi/secret").stdout == "root:psapi\n"
+
+    site = machine.root / "etc/nginx/sites-available/default"
+    site.write_text(site.read_text().replace("server_name _;", "server_name _;\n\tinclude snippets/psapi.conf;"))
+    machine.run("systemctl", "reload", "nginx")
+    # The portal asks before anybody can know the secret.
+    early = signed(event(npn="1", activatedAt="2026-01-02T03:04:05Z"))
+    wait_for(lambda: send(early).status != 404, "nginx has the new line")
+    assert send(early).word == "held"
+    assert "psapi secret add" in machine.property("psapi-fcgi.service", "StatusText")
+
+    machine.run("psapi", "secret", "add", stdin=SECRET + "\n")
+    assert machine.run("stat", "-c", "%U:%G %a", "/etc/psapi/secret").stdout == "root:psapi 640\n"
+    assert_accepted(send(signed(event(npn="2", activatedAt="2026-01-02T03:04:06Z"))))
+    assert set(as_psapi(machine, "psapi", "drain", "--", "sh", "-c", "echo $PSAPI_NPN").stdout.split()) == {"1", "2"}
+    assert spool.names("new") == spool.names("failed") == []
+
+
+def test_all_is_well(machine):
+    rows = machine.run("psapi", "doctor", "--json", URL, expect=None).stdout.splitlines()
+    bad = [row for row in map(json.loads, rows) if row["ok"] is False]
+    assert rows and bad == []
+    machine.run("systemctl", "restart", "psapi-fcgi.service")
+    assert machine.property("psapi-fcgi.service", "StatusText") == ""
+
+
+def test_the_receiver_is_locked_in(machine):
+    pid = machine.property("psapi-fcgi.service", "MainPID")
+    status = dict(line.split(":\t", 1) for line in
+                  machine.run("cat", f"/proc/{pid}/status").stdout.splitlines())
+    user = machine.run("id", "-u", "psapi").stdout.strip()
+    assert status["Uid"].split() == [user] * 4
+    assert (status["NoNewPrivs"], status["Seccomp"], int(status["CapBnd"], 16)) == ("1", "2", 0)
+    interfaces = machine.run("cat", f"/proc/{pid}/net/dev").stdout
+    assert re.findall(r"^ *(\w+):", interfaces, re.M) == ["lo"]
+    assert machine.run("stat", "-c", "%U:%G %a", "/run/psapi/psapi.sock").stdout == "psapi:www-data 660\n"
+
+
+def test_e2e_suite_through_nginx(machine):
+    e2e_suite(machine, "installed-nginx")
+
+
+def test_what_cannot_start_says_why(machine):
+    """`systemctl status` has the reason."""
+    drop_in = machine.root / "etc/systemd/system/psapi-fcgi.service.d/test.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nEnvironment=PSAPI_SPOOL=/srv\n")     # not in ReadWritePaths=
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "psapi-fcgi.service", expect=1)
+    assert 'PSAPI_SPOOL="/srv" (environment): ' in machine.property("psapi-fcgi.service", "StatusText")
+    drop_in.unlink()
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "stop", "psapi-fcgi.service")      # ends the attempts to restart it
+    machine.run("systemctl", "reset-failed")
+    machine.run("systemctl", "restart", "psapi-fcgi.socket")
+    assert_accepted(send(signed()))
+
+
+def test_secret_as_a_credential(machine):
+    """As psapi-fcgi.service shows it: a file that only root, and so systemd, can read."""
+    comment = (machine.root / "lib/systemd/system/psapi-fcgi.service").read_text()
+    lines = re.findall(r"^#   (LoadCredential=.*|Environment=PSAPI_SECRET_FILE=.*)$", comment, re.M)
+    assert len(lines) == 2
+    drop_in = machine.root / "etc/systemd/system/psapi-fcgi.service.d/test.conf"
+    drop_in.write_text("\n".join(["[Service]", *lines]) + "\n")
+    secret = machine.root / "etc/psapi/secret"
+    secret.write_text(OTHER_SECRET + "\n")
+    machine.run("chown", "root:root", "/etc/psapi/secret")
+    machine.run("chmod", "0600", "/etc/psapi/secret")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "psapi-fcgi.service")
+    assert_accepted(send(signed(secrets=(OTHER_SECRET,))))
+    assert send(signed()).status == 401
+    assert machine.property("psapi-fcgi.service", "StatusText") == ""
+    drop_in.unlink()
+    secret.write_text(SECRET + "\n")
+    machine.run("chown", "root:psapi", "/etc/psapi/secret")
+    machine.run("chmod", "0640", "/etc/psapi/secret")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "psapi-fcgi.service")
+    assert_accepted(send(signed()))
+
+
+def test_drain_units(machine, spool):
+    """A handler gets an event as soon as it is there."""
+    spool.empty()
+    handler = machine.root / "etc/psapi/handlers.d/default"
+    handler.write_text("#!/bin/sh\necho \"$PSAPI_NPN\" >>~/seen\n")
+    handler.chmod(0o755)
+    machine.run("systemctl", "enable", "--now", "psapi-drain.path", "psapi-drain.timer")
+    assert_accepted(send(signed(event(npn="77", activatedAt="2026-01-02T03:04:06Z"))))
+    seen = machine.root / "var/lib/psapi/seen"
+    wait_for(lambda: seen.exists() and seen.read_text() == "77\n", "the handler was there", 30)
+    wait_for(lambda: spool.names("new") == [], "the event is done")
+    # The same with all that a handler of this kind can do without.
+    machine.run("install", "-D", "-m", "644", "/usr/share/doc/psapi-fcgi/examples/systemd/psapi-drain-strict.conf",
+                "/etc/systemd/system/psapi-drain.service.d/strict.conf")
+    machine.run("systemctl", "daemon-reload")
+    assert_accepted(send(signed(event(npn="78", activatedAt="2026-01-02T03:04:06Z"))))
+    wait_for(lambda: seen.read_text() == "77\n78\n", "the handler was there again", 30)
+    machine.run("systemctl", "disable", "--now", "psapi-drain.path", "psapi-drain.timer")
+    assert spool.names("failed") == []
+
+
+def test_another_endpoint(machine, spool):
+    """As psapi-fcgi@.service tells: its own configuration, secret, spool, socket and drain."""
+    conf = machine.root / "etc/psapi/second.conf"
+    steps = re.findall(r"^#       (PSAPI_.*)$",
+                       (machine.root / "lib/systemd/system/psapi-fcgi@.service").read_text(), re.M)
+    assert len(steps) == 3
+    conf.write_text("\n".join(steps).replace("NAME", "second") + "\n")
+    machine.run("install", "-m", "0640", "-g", "psapi", "/dev/null", "/etc/psapi/second.secret")
+    machine.run("psapi", "-f", "/etc/psapi/second.conf", "secret", "add", stdin=OTHER_SECRET + "\n")
+    units = [f"psapi-{unit}" for unit in ("fcgi@second.socket", "drain@second.path", "drain@second.timer")]
+    machine.run("systemctl", "enable", "--now", units[0])
+    before = spool.names("events")
+    request = signed(secrets=(OTHER_SECRET,))
+    assert_accepted(send_to(machine, "/run/psapi/second.sock", request))
+    own = Spool(machine.root / "var/spool/psapi-second")
+    own.assert_queued_once(request.header("webhook-id"), request.body)
+    assert spool.names("events") == before
+    machine.run("systemctl", "enable", "--now", *units[1:])
+    machine.run("systemctl", "start", "psapi-drain@second.service")
+    wait_for(lambda: own.names("new") == [], "the event is done", 30)
+    # One that forgets its spool does not get at the first one's.
+    (machine.root / "etc/psapi/third.conf").write_text("")
+    machine.run("systemctl", "start", "psapi-fcgi@third.service", expect=1)
+    assert "PSAPI_SPOOL" in machine.property("psapi-fcgi@third.service", "StatusText")
+    machine.run("systemctl", "stop", "psapi-fcgi@third.service", "psapi-fcgi@third.socket")
+
+
+def test_logrotate(machine, spool):
+    """Renamed; the next line makes a new log."""
+    assert_accepted(send(signed()))
+    before = (spool.path / "attempts.jsonl").read_bytes()
+    machine.run("logrotate", "--force", "/etc/logrotate.d/psapi-fcgi")
+    assert (spool.path / "attempts.jsonl.1").read_bytes() == before
+    request = signed()
+    assert_accepted(send(request))
+    [line] = spool.attempts()
+    assert line["webhook_id"] == request.header("webhook-id").decode()
+
+
+def test_upgrade_under_load(machine, packages, spool):
+    """A new version, while events come: none is refused, nothing of the administrator's is touched."""
+    spool.empty()
+    conf = machine.root / "etc/psapi/psapi.conf"
+    conf.write_text(conf.read_text() + "PSAPI_THREADS=8\n")
+    units = ["psapi-fcgi.service", "psapi-fcgi@second.service"]
+    before = [machine.property(unit, "MainPID") for unit in units]
+    with Load(lambda: send(signed()), clients=4) as load:
+        load.turn(3)
+        machine.install("-o", "Dpkg::Options::=--force-confold", put_in(machine, packages[1]))
+        load.turn(3)
+    for reply in load.results:
+        assert not isinstance(reply, Exception), reply
+        assert_accepted(reply)
+    assert len(spool.names("new")) == len(load.results)
+    after = [machine.property(unit, "MainPID") for unit in units]
+    assert all(old != new != "0" for old, new in zip(before, after)), (before, after)
+    assert "later" in machine.run("dpkg-query", "-W", "-f", "${Version}", "psapi-fcgi").stdout
+    assert "PSAPI_THREADS=8" in conf.read_text()
+    assert SECRET in (machine.root / "etc/psapi/secret").read_text()
+
+
+def test_e2e_suite_through_apache(machine):
+    machine.run("systemctl", "disable", "--now", "nginx")
+    machine.install("apache2")
+    machine.run("a2enmod", "proxy_fcgi")
+    site = machine.root / "etc/apache2/sites-available/000-default.conf"
+    site.write_text(site.read_text().replace("</VirtualHost>", "Include conf-available/psapi.conf\n</VirtualHost>"))
+    machine.run("apachectl", "configtest")
+    machine.run("systemctl", "restart", "apache2")
+    e2e_suite(machine, "installed-apache")
+
+
+def test_purge_leaves_what_was_accepted(machine, spool):
+    assert_accepted(send(signed()))
+    names = spool.names("new")
+    done = machine.run("apt-get", "purge", "-q", "-y", "psapi-fcgi")
+    assert f"{SPOOL} is not empty, and stays" in done.stdout + done.stderr
+    assert spool.names("new") == names != []
+    assert not (machine.root / "etc/psapi/secret").exists()
+    for left in ("usr/bin/psapi", "usr/bin/psapi-fcgi", "lib/systemd/system/psapi-fcgi.socket",
+                 "etc/nginx/snippets/psapi.conf", "etc/apache2/conf-available/psapi.conf", "etc/psapi/psapi.conf"):
+        assert not (machine.root / left).exists(), left
+    for unit in ("psapi-fcgi.socket", "psapi-fcgi.service", "psapi-fcgi@second.socket", "psapi-drain@second.path"):
+        assert machine.state(unit) in ("inactive", "unknown"), unit
+    assert machine.run("pgrep", "-u", "psapi", expect=1).stdout == ""
+
+
+def test_purge_of_an_empty_spool(machine, packages):
+    machine.run("rm", "-r", SPOOL, "/var/lib/psapi")
+    machine.install(put_in(machine, packages[1]))
+    assert machine.state("psapi-fcgi.socket") == "active"
+    done = machine.run("apt-get", "purge", "-q", "-y", "psapi-fcgi")
+    assert "is not empty" not in done.stdout + done.stderr
+    assert not (machine.root / SPOOL[1:]).exists() and not (machine.root / "var/lib/psapi").exists()

@@ -1,0 +1,65 @@
+"""The Debian package as a file: what lintian and Debian's policy say, and what is in it."""
+
+import re
+import subprocess
+
+import pytest
+
+from receiver import ROOT
+
+
+@pytest.fixture
+def package(installed):
+    [found] = [p for p in installed.glob("psapi-fcgi_*.deb") if "later" not in p.name]
+    return found
+
+
+def deb(*arguments):
+    return subprocess.run(["dpkg-deb", *map(str, arguments)], capture_output=True, text=True, check=True).stdout
+
+
+def test_lintian(package):
+    """No error and no warning; what is overridden says why in debian/."""
+    changes = package.with_suffix(".changes")
+    done = subprocess.run(["lintian", "--allow-root", "--fail-on", "error,warning", changes], text=True,
+                          capture_output=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_configuration_is_the_administrators(package, tmp_path):
+    deb("--control", package, tmp_path)
+    assert (tmp_path / "conffiles").read_text().split() == [
+        "/etc/apache2/conf-available/psapi.conf", "/etc/logrotate.d/psapi-fcgi", "/etc/nginx/snippets/psapi.conf",
+        "/etc/psapi/psapi.conf"]
+    assert "/etc/psapi/secret" not in deb("--contents", package)
+    for script in ("postinst", "prerm", "postrm"):
+        assert "debconf" not in (tmp_path / script).read_text()
+
+
+def test_installed_paths_are_the_packages(package, tmp_path):
+    """/usr/local is the administrator's."""
+    deb("--extract", package, tmp_path)
+    for path in ("lib/systemd/system", "usr/share/doc/psapi-fcgi/examples/nginx",
+                 "usr/share/doc/psapi-fcgi/examples/apache"):
+        for file in filter(lambda p: p.is_file(), (tmp_path / path).iterdir()):
+            assert "/usr/local" not in file.read_text(), file
+    assert "Type=notify\n" in (tmp_path / "lib/systemd/system/psapi-fcgi.service").read_text()
+    shown = subprocess.run([tmp_path / "usr/bin/psapi-fcgi", "-V"], capture_output=True, text=True).stdout
+    assert shown.split()[1] == deb("--field", package, "Version").strip()
+
+
+def test_one_version():
+    """The Makefile's is the package's, and NEWS.md knows of it or of one that is to come."""
+    make = re.search(r"^VERSION = (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1)
+    changelog = re.match(r"psapi-fcgi \((.*?)\)", (ROOT / "debian/changelog").read_text()).group(1)
+    assert make == changelog
+    assert re.search(rf"^## (Unreleased|{re.escape(make)})", (ROOT / "NEWS.md").read_text(), re.M)
+
+
+def test_builds_with_what_make_deps_installs():
+    """Whoever adds a library says so to both."""
+    packages = re.search(r"^BUILD_PACKAGES = (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1).split()
+    control = (ROOT / "debian/control").read_text().split("\nPackage:")[0]
+    for name in packages:
+        if name not in ("gcc", "libc6-dev", "make"):
+            assert re.search(rf"^ {re.escape(name)}\b", control, re.M), name
