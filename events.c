@@ -142,8 +142,11 @@ static void
 copy_member(const json_t *object, const char *name, char *to, size_t size)
 {
 	const char *text = string_member(object, name);
+	size_t length = text != NULL ? strnlen(text, size - 1) : 0;
 
-	snprintf(to, size, "%s", text != NULL ? text : "");
+	if (length > 0)
+		memcpy(to, text, length);
+	to[length] = '\0';
 }
 
 static const char *
@@ -232,14 +235,27 @@ event_read(const void *body, size_t length, struct event *event)
 	json_decref(root);
 }
 
+static void
+put_digits(char *text, int digits, int number)
+{
+	for (; digits > 0; number /= 10)
+		text[--digits] = (char)('0' + number % 10);
+}
+
 void
 iso_time(struct timespec time, char text[ISO_TIME_SIZE])
 {
 	struct tm tm;
 
 	gmtime_r(&time.tv_sec, &tm);
-	size_t n = strftime(text, ISO_TIME_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(text + n, ISO_TIME_SIZE - n, ".%03uZ", (unsigned)(time.tv_nsec / 1000000) % 1000U);
+	memcpy(text, "0000-00-00T00:00:00.000Z", ISO_TIME_SIZE);
+	put_digits(text, 4, tm.tm_year + 1900);
+	put_digits(text + 5, 2, tm.tm_mon + 1);
+	put_digits(text + 8, 2, tm.tm_mday);
+	put_digits(text + 11, 2, tm.tm_hour);
+	put_digits(text + 14, 2, tm.tm_min);
+	put_digits(text + 17, 2, tm.tm_sec);
+	put_digits(text + 20, 3, (int)(time.tv_nsec / 1000000));
 }
 
 /*
@@ -251,19 +267,23 @@ add_evidence(struct line *line, const struct evidence *e, char *encoded)
 {
 	char received[ISO_TIME_SIZE];
 
-	line_add(line, "{\"webhook_id\":");
+	line_put(line, "{\"webhook_id\":");
 	if (encoded == NULL) {
 		line_add_string(line, e->id, e->id_length);
 	} else {
 		base64_encode(e->id, e->id_length, encoded);
-		line_add(line, "null,\"webhook_id_base64\":\"%s\"", encoded);
+		line_put(line, "null,\"webhook_id_base64\":\"");
+		line_put(line, encoded);
+		line_put(line, "\"");
 	}
-	line_add(line, ",\"webhook_timestamp\":");
+	line_put(line, ",\"webhook_timestamp\":");
 	line_add_string(line, e->timestamp, e->timestamp_length);
-	line_add(line, ",\"webhook_signature\":");
+	line_put(line, ",\"webhook_signature\":");
 	line_add_string(line, e->signature, e->signature_length);
 	iso_time(e->received_at, received);
-	line_add(line, ",\"received_at\":\"%s\",\"event\":", received);
+	line_put(line, ",\"received_at\":\"");
+	line_put(line, received);
+	line_put(line, "\",\"event\":");
 }
 
 /* Bytes that a head can take at most: every byte escaped as \uXXXX, twice that for pairs. */
@@ -301,7 +321,7 @@ record_make(struct record *record, const struct evidence *evidence, const void *
 	else
 		line_begin(&head, record->head, sizeof(record->head));
 	add_evidence(&head, evidence, encoded_id);
-	line_add(&head, "%s", parsed ? "\n" : "null,\"body_base64\":\"");
+	line_put(&head, parsed ? "\n" : "null,\"body_base64\":\"");
 	free(encoded_id);
 	if (!parsed)
 		base64_encode(body, length, record->heap[1]);

@@ -50,6 +50,27 @@ add_bytes(struct line *line, const char *bytes, size_t length)
 	line->text[line->length] = '\0';
 }
 
+void
+line_put(struct line *line, const char *text)
+{
+	add_bytes(line, text, strlen(text));
+}
+
+void
+line_put_number(struct line *line, long long number)
+{
+	char digits[24], *first = digits + sizeof(digits) - 1;
+	unsigned long long rest = number < 0 ? -(unsigned long long)number : (unsigned long long)number;
+
+	*first = '\0';
+	do
+		*--first = (char)('0' + rest % 10);
+	while ((rest /= 10) != 0);
+	if (number < 0)
+		*--first = '-';
+	line_put(line, first);
+}
+
 static bool
 is_plain(const char *bytes, size_t length)
 {

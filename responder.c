@@ -81,6 +81,7 @@ struct responder {
 	int64_t complained; /* when it was logged that there are no more */
 	struct connection *connections; /* by descriptor */
 	int capacity;
+	int used; /* no connection has had a descriptor from here on */
 };
 
 /* A request while it is read: the body's end is where the watch over it ends, too. */
@@ -172,6 +173,8 @@ add_connection(struct responder *r, int fd)
 	r->connections[fd] = (struct connection){
 		.serial = r->connections[fd].serial + 1, .open = true, .idle = true};
 	r->live++;
+	if (fd >= r->used)
+		r->used = fd + 1;
 	wait_for_more(r, fd, EPOLL_CTL_ADD);
 }
 
@@ -336,7 +339,7 @@ scan(struct responder *r)
 	bool any = false;
 
 	pthread_mutex_lock(&r->lock);
-	for (int fd = 0; fd < r->capacity; fd++) {
+	for (int fd = 0; fd < r->used; fd++) {
 		struct connection *c = &r->connections[fd];
 		if (!c->open || c->arriving_since == 0)
 			continue;
@@ -378,7 +381,7 @@ static void
 hang_up_idle(struct responder *r, bool all)
 {
 	pthread_mutex_lock(&r->lock);
-	for (int fd = 0; fd < r->capacity; fd++) {
+	for (int fd = 0; fd < r->used; fd++) {
 		struct connection *c = &r->connections[fd];
 		if (c->open && c->idle && (c->served || all))
 			hang_up(fd);
