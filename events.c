@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "events.h"
 
+#include <stdalign.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,6 +24,42 @@
 #include "verify.h"
 
 /*
+ * Where an event's JSON is while event_read() looks at it: some thirty pieces, all gone at
+ * once. What does not fit is on the heap. NULL: nobody reads an event in this thread.
+ */
+struct scratch {
+	size_t used;
+	bool outgrown; /* some of it is on the heap */
+	alignas(max_align_t) char bytes[4096];
+};
+
+static _Thread_local struct scratch *scratch;
+
+static void *
+from_scratch(size_t size)
+{
+	size_t whole = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+
+	if (scratch == NULL)
+		return NULL;
+	if (size > sizeof(scratch->bytes) || whole > sizeof(scratch->bytes) - scratch->used) {
+		scratch->outgrown = true;
+		return NULL;
+	}
+	scratch->used += whole;
+	return scratch->bytes + scratch->used - whole;
+}
+
+static void
+free_or_leave(void *memory)
+{
+	uintptr_t at = (uintptr_t)memory, begin = scratch != NULL ? (uintptr_t)scratch->bytes : 0;
+
+	if (scratch == NULL || at < begin || at >= begin + sizeof(scratch->bytes))
+		free(memory);
+}
+
+/*
  * Jansson without memory goes on: its lexer writes past a buffer that did not grow
  * (2.14, lex_scan_string), a dump leaves a key out, a good event looks like no JSON.
  * So the process ends here, before it has answered: the sender tries again.
@@ -30,7 +67,10 @@
 static void *
 allocate_or_end(size_t size)
 {
-	void *memory = malloc(size);
+	void *memory = from_scratch(size);
+
+	if (memory == NULL)
+		memory = malloc(size);
 
 	if (memory == NULL) {
 		log_line("out of memory for %zu bytes of JSON: ending", size);
@@ -43,7 +83,7 @@ allocate_or_end(size_t size)
 static void __attribute__((constructor))
 guard_jansson(void)
 {
-	json_set_alloc_funcs(allocate_or_end, free);
+	json_set_alloc_funcs(allocate_or_end, free_or_leave);
 }
 
 /* A member of a known type's data, and the check that it is as documented. */
@@ -67,6 +107,17 @@ all_digits(const char *text, size_t n)
 	return true;
 }
 
+/* The number that n digits make. */
+static int
+number(const char *text, size_t n)
+{
+	int value = 0;
+
+	for (size_t i = 0; i < n; i++)
+		value = value * 10 + (text[i] - '0');
+	return value;
+}
+
 static bool
 is_npn(const char *text)
 {
@@ -84,7 +135,7 @@ begins_with_date(const char *text)
 	if (strlen(text) < 10 || !all_digits(text, 4) || text[4] != '-' ||
 	    !all_digits(text + 5, 2) || text[7] != '-' || !all_digits(text + 8, 2))
 		return false;
-	int year = atoi(text), month = atoi(text + 5), day = atoi(text + 8);
+	int year = number(text, 4), month = number(text + 5, 2), day = number(text + 8, 2);
 	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
 	return month >= 1 && month <= 12 && day >= 1 &&
 	    day <= days[month - 1] + (month == 2 && leap ? 1 : 0);
@@ -104,7 +155,7 @@ is_utc_time(const char *text)
 	    !all_digits(text + 11, 2) || text[13] != ':' || !all_digits(text + 14, 2) ||
 	    text[16] != ':' || !all_digits(text + 17, 2))
 		return false;
-	if (atoi(text + 11) > 23 || atoi(text + 14) > 59 || atoi(text + 17) > 60)
+	if (number(text + 11, 2) > 23 || number(text + 14, 2) > 59 || number(text + 17, 2) > 60)
 		return false;
 	const char *zone = text + 19;
 	size_t digits = *zone == '.' ? strspn(zone + 1, "0123456789") : 0;
@@ -205,18 +256,9 @@ parse(const void *body, size_t length)
 	return root;
 }
 
-void
-event_read(const void *body, size_t length, struct event *event)
+static void
+look_at(const json_t *root, struct event *event)
 {
-	json_t *root = parse(body, length);
-
-	memset(event, 0, sizeof(*event));
-	event->queue = QUEUE_FAILED;
-	event->parsed = root != NULL;
-	if (root == NULL) {
-		event->odd = "the body is not JSON, or JSON beyond what can be parsed";
-		return;
-	}
 	const json_t *data = json_object_get(root, "data");
 	const char *type = string_member(root, "type");
 	copy_member(root, "type", event->type, sizeof(event->type));
@@ -232,7 +274,28 @@ event_read(const void *body, size_t length, struct event *event)
 		event->queue = QUEUE_NONE;
 	else if ((event->odd = odd_data(type, data)) == NULL)
 		event->queue = QUEUE_NEW;
-	json_decref(root);
+}
+
+void
+event_read(const void *body, size_t length, struct event *event)
+{
+	struct scratch here;
+
+	here.used = 0;
+	here.outgrown = false;
+	scratch = &here;
+	json_t *root = parse(body, length);
+	memset(event, 0, sizeof(*event));
+	event->queue = QUEUE_FAILED;
+	event->parsed = root != NULL;
+	if (root != NULL)
+		look_at(root, event);
+	else
+		event->odd = "the body is not JSON, or JSON beyond what can be parsed";
+	/* Else it goes with this function's stack. */
+	if (here.outgrown)
+		json_decref(root);
+	scratch = NULL;
 }
 
 static void
