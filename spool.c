@@ -379,9 +379,15 @@ bool
 spool_is_full(struct spool *spool, long long min_free)
 {
 	struct statvfs st;
+	struct timespec now;
 
-	return fstatvfs(spool->root, &st) == 0 &&
-	    (long long)(st.f_bavail * st.f_frsize) < min_free;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	if (atomic_load(&spool->roomy) == now.tv_sec || fstatvfs(spool->root, &st) != 0)
+		return false;
+	long long available = (long long)(st.f_bavail * st.f_frsize);
+	if (available / 2 >= min_free)
+		atomic_store(&spool->roomy, now.tv_sec);
+	return available < min_free;
 }
 
 static enum spool_result

@@ -91,7 +91,7 @@ def run(binary, directory, command, events):
             file.write(text)
     environment = {"PATH": os.environ["PATH"], "PSAPI_CONF": conf, "PSAPI_SPOOL": spool,
                    "PSAPI_SECRET_FILE": secret, "PSAPI_LISTEN": f"unix:{path}",
-                   "PSAPI_THREADS": "1", "PSAPI_MIN_FREE": "1"}
+                   "PSAPI_MIN_FREE": "1"}
     # A session of its own: strace passes no signal on to what it traces.
     with subprocess.Popen([*command, binary], env=environment, stdin=subprocess.DEVNULL,
                           start_new_session=True) as process:
