@@ -2,6 +2,7 @@
 # make demo       see it work, on loopback, in a directory of its own
 # make check      all tests, at most 10 minutes
 # make check-long the same under sanitizers, and analysers
+# make bench      measure it beside its limits and its alternatives
 # make deps       what building and testing needs and is missing (apt-get; sudo if not root)
 #
 # SANITIZE=1 builds and tests with ASan and UBSan, in build/sanitize; SANITIZE=thread with TSan.
@@ -113,6 +114,7 @@ check-long: deps
 	$(MAKE) WERROR=-Werror check-trust analyse check-race FULL=1 SECONDS=60
 
 include tests/trust.mk
+include bench/bench.mk
 
 clean:
 	rm -rf build psapi-fcgi psapi libpsapi.a
