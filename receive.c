@@ -327,7 +327,7 @@ check_signature(struct examination *x)
 	x->timed = result != VERIFY_ERROR;
 	if (x->verification.matched) {
 		/* The fingerprint outlives the keyring. */
-		snprintf(x->key, sizeof(x->key), "%s", x->verification.key);
+		memcpy(x->key, x->verification.key, sizeof(x->key));
 		x->verification.key = x->key;
 	}
 	secrets_return(x->receiver->secrets, keyring);
