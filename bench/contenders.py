@@ -85,8 +85,8 @@ class Contender:
             self.process = None
 
     def files(self, place):
-        return [p for p in (place / self.store).iterdir() if not p.name.startswith(".")] \
-            if self.store else []
+        directory = place / self.store
+        return [p for p in directory.iterdir() if not p.name.startswith(".")] if directory.is_dir() else []
 
 
 class FastCgi(Contender):
@@ -223,9 +223,10 @@ class ApacheMod(Contender):
     threads = 16
 
     def start(self, hall, place):
-        hall.configure_psapi(place)
         if self.path == "/apache":
             Psapi.start(self, hall, place)
+        else:
+            hall.configure_psapi(place)     # Apache starts it
 
 
 class Hall:
