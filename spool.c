@@ -385,11 +385,14 @@ spool_is_full(struct spool *spool, long long min_free)
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	if (atomic_load(&spool->roomy) == now.tv_sec || fstatvfs(spool->root, &st) != 0)
+	if (atomic_load(&spool->looked) == now.tv_sec &&
+	    atomic_load(&spool->available) / 2 >= min_free)
+		return false;
+	if (fstatvfs(spool->root, &st) != 0)
 		return false;
 	long long available = (long long)(st.f_bavail * st.f_frsize);
-	if (available / 2 >= min_free)
-		atomic_store(&spool->roomy, now.tv_sec);
+	atomic_store(&spool->available, available);
+	atomic_store(&spool->looked, now.tv_sec);
 	return available < min_free;
 }
 

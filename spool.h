@@ -24,7 +24,8 @@ struct spool {
 	int root;
 	int dir[SPOOL_DIRS];
 	atomic_bool distrusted; /* an fsync of a directory failed: nothing more is accepted */
-	atomic_llong roomy; /* second (CLOCK_MONOTONIC) in which there was much room, see spool_is_full() */
+	atomic_llong looked; /* second (CLOCK_MONOTONIC) in which spool_is_full() looked, and */
+	atomic_llong available; /* bytes that it saw */
 	atomic_int link_way;    /* how an unnamed file is given a name here, see spool.c */
 	atomic_uint serial;     /* of names in tmp/ */
 };
