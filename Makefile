@@ -3,6 +3,7 @@
 # make check      all tests, at most 10 minutes
 # make check-long the same under sanitizers, and analysers
 # make install    DESTDIR=, PREFIX= and the GNU directories (install.mk); make uninstall, make dist
+# make bench      measure it beside its limits and its alternatives
 # make deps       what building and testing needs and is missing (apt-get; sudo if not root)
 #
 # SANITIZE=1 builds and tests with ASan and UBSan, in build/sanitize; SANITIZE=thread with TSan.
@@ -123,7 +124,7 @@ check-long: deps
 	$(MAKE) WERROR=-Werror check-trust analyse check-race FULL=1 SECONDS=60
 	$(MAKE) check-install
 
-include install.mk tests/trust.mk tests/install/install.mk
+include install.mk tests/trust.mk tests/install/install.mk bench/bench.mk
 
 clean:
 	rm -rf build psapi-fcgi psapi libpsapi.a

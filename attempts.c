@@ -67,7 +67,9 @@ add_text(struct line *line, const char *key, const char *value, size_t length)
 {
 	if (value == NULL || length == 0)
 		return;
-	line_add(line, ",\"%s\":", key);
+	line_put(line, ",\"");
+	line_put(line, key);
+	line_put(line, "\":");
 	line_add_string(line, value, length < TEXT_MAX_BYTES ? length : TEXT_MAX_BYTES);
 }
 
@@ -75,6 +77,17 @@ static size_t
 length_of(const char *text)
 {
 	return text != NULL ? strlen(text) : 0;
+}
+
+static void
+add_milliseconds(struct line *line, long long us)
+{
+	char fraction[] = {'.', (char)('0' + us / 100 % 10), (char)('0' + us / 10 % 10),
+		(char)('0' + us % 10), '\0'};
+
+	line_put(line, ",\"ms\":");
+	line_put_number(line, us / 1000);
+	line_put(line, fraction);
 }
 
 /* The line into buffer, after a newline that ends a torn one. Returns the length of both. */
@@ -86,21 +99,28 @@ format_line(const struct attempt *a, unsigned long suppressed, char buffer[LINE_
 
 	iso_time(a->at, at);
 	line_begin(&line, buffer, LINE_MAX_BYTES);
-	line_add(&line, "\n{\"at\":\"%s\",\"outcome\":\"%s\",\"status\":%d", at, a->outcome,
-	    a->status);
+	line_put(&line, "\n{\"at\":\"");
+	line_put(&line, at);
+	line_put(&line, "\",\"outcome\":\"");
+	line_put(&line, a->outcome);
+	line_put(&line, "\",\"status\":");
+	line_put_number(&line, a->status);
 	add_text(&line, "reason", a->reason, length_of(a->reason));
 	add_text(&line, "webhook_id", a->webhook_id, a->webhook_id_length);
 	add_text(&line, "type", a->type, length_of(a->type));
 	add_text(&line, "event_id", a->event_id, length_of(a->event_id));
 	add_text(&line, "remote_addr", a->remote_addr, length_of(a->remote_addr));
-	line_add(&line, ",\"bytes\":%zu", a->bytes);
-	if (a->timed)
-		line_add(&line, ",\"skew_s\":%lld", (long long)a->skew);
+	line_put(&line, ",\"bytes\":");
+	line_put_number(&line, (long long)a->bytes);
+	if (a->timed) {
+		line_put(&line, ",\"skew_s\":");
+		line_put_number(&line, a->skew);
+	}
 	add_text(&line, "key", a->key, length_of(a->key));
-	line_add(&line, ",\"ms\":%lld.%03lld", a->us / 1000, a->us % 1000);
+	add_milliseconds(&line, a->us);
 	if (suppressed > 0)
 		line_add(&line, ",\"suppressed\":%lu", suppressed);
-	line_add(&line, "}\n");
+	line_put(&line, "}\n");
 	return line.cut ? 0 : line.length;
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "adopt.h"
+#include "line.h"
 
 extern char **environ;
 
@@ -35,30 +36,40 @@ says_minus_one(const char *server_software)
 void
 cgi_variables(struct request *request, char *const *envp)
 {
-	static const char software[] = "SERVER_SOFTWARE=";
+	static const char software[] = "SERVER_SOFTWARE";
 	const char *server = NULL;
 
 	for (; *envp != NULL; envp++) {
 		const char *equals = strchr(*envp, '=');
-		if (equals != NULL)
-			request_set(request, *envp, (size_t)(equals - *envp), equals + 1);
-		if (strncmp(*envp, software, sizeof(software) - 1) == 0)
+		if (equals == NULL)
+			continue;
+		size_t length = (size_t)(equals - *envp);
+		request_set(request, *envp, length, equals + 1);
+		if (length == sizeof(software) - 1 && memcmp(*envp, software, length) == 0)
 			server = equals + 1;
 	}
-	const char *length = request->value[CONTENT_LENGTH];
-	if (length != NULL && strcmp(length, "-1") == 0 && says_minus_one(server))
+	const char *declared = request->value[CONTENT_LENGTH];
+	if (declared != NULL && strcmp(declared, "-1") == 0 && says_minus_one(server))
 		request->value[CONTENT_LENGTH] = NULL;
 }
 
 size_t
 cgi_response(const struct reply *reply, char text[CGI_RESPONSE_SIZE])
 {
-	int n = snprintf(text, CGI_RESPONSE_SIZE,
-	    "Status: %d %s\r\n%sContent-Type: application/json\r\nContent-Length: %zu\r\n"
-	    "Cache-Control: no-store\r\n\r\n%s",
-	    reply->status, reply->phrase, reply->header, strlen(reply->body), reply->body);
+	struct line line;
 
-	return n < CGI_RESPONSE_SIZE ? (size_t)n : CGI_RESPONSE_SIZE - 1;
+	line_begin(&line, text, CGI_RESPONSE_SIZE);
+	line_put(&line, "Status: ");
+	line_put_number(&line, reply->status);
+	line_put(&line, " ");
+	line_put(&line, reply->phrase);
+	line_put(&line, "\r\n");
+	line_put(&line, reply->header);
+	line_put(&line, "Content-Type: application/json\r\nContent-Length: ");
+	line_put_number(&line, (long long)strlen(reply->body));
+	line_put(&line, "\r\nCache-Control: no-store\r\n\r\n");
+	line_put(&line, reply->body);
+	return line.length;
 }
 
 /* Standard input as a body. */

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "events.h"
 
+#include <stdalign.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,6 +24,42 @@
 #include "verify.h"
 
 /*
+ * Where an event's JSON is while event_read() looks at it: some thirty pieces, all gone at
+ * once. What does not fit is on the heap. NULL: nobody reads an event in this thread.
+ */
+struct scratch {
+	size_t used;
+	bool outgrown; /* some of it is on the heap */
+	alignas(max_align_t) char bytes[4096];
+};
+
+static _Thread_local struct scratch *scratch;
+
+static void *
+from_scratch(size_t size)
+{
+	size_t whole = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+
+	if (scratch == NULL)
+		return NULL;
+	if (size > sizeof(scratch->bytes) || whole > sizeof(scratch->bytes) - scratch->used) {
+		scratch->outgrown = true;
+		return NULL;
+	}
+	scratch->used += whole;
+	return scratch->bytes + scratch->used - whole;
+}
+
+static void
+free_or_leave(void *memory)
+{
+	uintptr_t at = (uintptr_t)memory, begin = scratch != NULL ? (uintptr_t)scratch->bytes : 0;
+
+	if (scratch == NULL || at < begin || at >= begin + sizeof(scratch->bytes))
+		free(memory);
+}
+
+/*
  * Jansson without memory goes on: its lexer writes past a buffer that did not grow
  * (2.14, lex_scan_string), a dump leaves a key out, a good event looks like no JSON.
  * So the process ends here, before it has answered: the sender tries again.
@@ -30,7 +67,10 @@
 static void *
 allocate_or_end(size_t size)
 {
-	void *memory = malloc(size);
+	void *memory = from_scratch(size);
+
+	if (memory == NULL)
+		memory = malloc(size);
 
 	if (memory == NULL) {
 		log_line("out of memory for %zu bytes of JSON: ending", size);
@@ -43,7 +83,7 @@ allocate_or_end(size_t size)
 static void __attribute__((constructor))
 guard_jansson(void)
 {
-	json_set_alloc_funcs(allocate_or_end, free);
+	json_set_alloc_funcs(allocate_or_end, free_or_leave);
 }
 
 /* A member of a known type's data, and the check that it is as documented. */
@@ -67,6 +107,17 @@ all_digits(const char *text, size_t n)
 	return true;
 }
 
+/* The number that n digits make. */
+static int
+number(const char *text, size_t n)
+{
+	int value = 0;
+
+	for (size_t i = 0; i < n; i++)
+		value = value * 10 + (text[i] - '0');
+	return value;
+}
+
 static bool
 is_npn(const char *text)
 {
@@ -84,7 +135,7 @@ begins_with_date(const char *text)
 	if (strlen(text) < 10 || !all_digits(text, 4) || text[4] != '-' ||
 	    !all_digits(text + 5, 2) || text[7] != '-' || !all_digits(text + 8, 2))
 		return false;
-	int year = atoi(text), month = atoi(text + 5), day = atoi(text + 8);
+	int year = number(text, 4), month = number(text + 5, 2), day = number(text + 8, 2);
 	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
 	return month >= 1 && month <= 12 && day >= 1 &&
 	    day <= days[month - 1] + (month == 2 && leap ? 1 : 0);
@@ -104,7 +155,7 @@ is_utc_time(const char *text)
 	    !all_digits(text + 11, 2) || text[13] != ':' || !all_digits(text + 14, 2) ||
 	    text[16] != ':' || !all_digits(text + 17, 2))
 		return false;
-	if (atoi(text + 11) > 23 || atoi(text + 14) > 59 || atoi(text + 17) > 60)
+	if (number(text + 11, 2) > 23 || number(text + 14, 2) > 59 || number(text + 17, 2) > 60)
 		return false;
 	const char *zone = text + 19;
 	size_t digits = *zone == '.' ? strspn(zone + 1, "0123456789") : 0;
@@ -142,8 +193,11 @@ static void
 copy_member(const json_t *object, const char *name, char *to, size_t size)
 {
 	const char *text = string_member(object, name);
+	size_t length = text != NULL ? strnlen(text, size - 1) : 0;
 
-	snprintf(to, size, "%s", text != NULL ? text : "");
+	if (length > 0)
+		memcpy(to, text, length);
+	to[length] = '\0';
 }
 
 static const char *
@@ -208,18 +262,9 @@ event_seed(void)
 	json_object_seed(0);
 }
 
-void
-event_read(const void *body, size_t length, struct event *event)
+static void
+look_at(const json_t *root, struct event *event)
 {
-	json_t *root = parse(body, length);
-
-	memset(event, 0, sizeof(*event));
-	event->queue = QUEUE_FAILED;
-	event->parsed = root != NULL;
-	if (root == NULL) {
-		event->odd = "the body is not JSON, or JSON beyond what can be parsed";
-		return;
-	}
 	const json_t *data = json_object_get(root, "data");
 	const char *type = string_member(root, "type");
 	copy_member(root, "type", event->type, sizeof(event->type));
@@ -235,7 +280,35 @@ event_read(const void *body, size_t length, struct event *event)
 		event->queue = QUEUE_NONE;
 	else if ((event->odd = odd_data(type, data)) == NULL)
 		event->queue = QUEUE_NEW;
-	json_decref(root);
+}
+
+void
+event_read(const void *body, size_t length, struct event *event)
+{
+	struct scratch here;
+
+	here.used = 0;
+	here.outgrown = false;
+	scratch = &here;
+	json_t *root = parse(body, length);
+	memset(event, 0, sizeof(*event));
+	event->queue = QUEUE_FAILED;
+	event->parsed = root != NULL;
+	if (root != NULL)
+		look_at(root, event);
+	else
+		event->odd = "the body is not JSON, or JSON beyond what can be parsed";
+	/* Else it goes with this function's stack. */
+	if (here.outgrown)
+		json_decref(root);
+	scratch = NULL;
+}
+
+static void
+put_digits(char *text, int digits, int number)
+{
+	for (; digits > 0; number /= 10)
+		text[--digits] = (char)('0' + number % 10);
 }
 
 void
@@ -244,8 +317,14 @@ iso_time(struct timespec time, char text[ISO_TIME_SIZE])
 	struct tm tm;
 
 	gmtime_r(&time.tv_sec, &tm);
-	size_t n = strftime(text, ISO_TIME_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(text + n, ISO_TIME_SIZE - n, ".%03uZ", (unsigned)(time.tv_nsec / 1000000) % 1000U);
+	memcpy(text, "0000-00-00T00:00:00.000Z", ISO_TIME_SIZE);
+	put_digits(text, 4, tm.tm_year + 1900);
+	put_digits(text + 5, 2, tm.tm_mon + 1);
+	put_digits(text + 8, 2, tm.tm_mday);
+	put_digits(text + 11, 2, tm.tm_hour);
+	put_digits(text + 14, 2, tm.tm_min);
+	put_digits(text + 17, 2, tm.tm_sec);
+	put_digits(text + 20, 3, (int)(time.tv_nsec / 1000000));
 }
 
 /*
@@ -257,19 +336,23 @@ add_evidence(struct line *line, const struct evidence *e, char *encoded)
 {
 	char received[ISO_TIME_SIZE];
 
-	line_add(line, "{\"webhook_id\":");
+	line_put(line, "{\"webhook_id\":");
 	if (encoded == NULL) {
 		line_add_string(line, e->id, e->id_length);
 	} else {
 		base64_encode(e->id, e->id_length, encoded);
-		line_add(line, "null,\"webhook_id_base64\":\"%s\"", encoded);
+		line_put(line, "null,\"webhook_id_base64\":\"");
+		line_put(line, encoded);
+		line_put(line, "\"");
 	}
-	line_add(line, ",\"webhook_timestamp\":");
+	line_put(line, ",\"webhook_timestamp\":");
 	line_add_string(line, e->timestamp, e->timestamp_length);
-	line_add(line, ",\"webhook_signature\":");
+	line_put(line, ",\"webhook_signature\":");
 	line_add_string(line, e->signature, e->signature_length);
 	iso_time(e->received_at, received);
-	line_add(line, ",\"received_at\":\"%s\",\"event\":", received);
+	line_put(line, ",\"received_at\":\"");
+	line_put(line, received);
+	line_put(line, "\",\"event\":");
 }
 
 /* Bytes that a head can take at most: every byte escaped as \uXXXX, twice that for pairs. */
@@ -307,7 +390,7 @@ record_make(struct record *record, const struct evidence *evidence, const void *
 	else
 		line_begin(&head, record->head, sizeof(record->head));
 	add_evidence(&head, evidence, encoded_id);
-	line_add(&head, "%s", parsed ? "\n" : "null,\"body_base64\":\"");
+	line_put(&head, parsed ? "\n" : "null,\"body_base64\":\"");
 	free(encoded_id);
 	if (!parsed)
 		base64_encode(body, length, record->heap[1]);

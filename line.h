@@ -18,7 +18,11 @@ struct line {
 /* An empty line in buffer (size bytes, at least 1). */
 void line_begin(struct line *line, char *buffer, size_t size);
 
-/* Append text of our own, as printf(3) does. Never text from outside. */
+/* Append text of our own: as it is. Never text from outside. */
+void line_put(struct line *line, const char *text);
+void line_put_number(struct line *line, long long number);
+
+/* The same as printf(3) does: dear, and for what is rare. */
 void line_add(struct line *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /*

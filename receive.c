@@ -74,15 +74,18 @@ static const struct {
 
 static const struct {
 	const char *name;   /* of the meta-variable */
+	size_t length;
 	const char *header; /* as the sender knows it */
 } variables[VARIABLES] = {
-	[REQUEST_METHOD] = {"REQUEST_METHOD", "method"},
-	[CONTENT_LENGTH] = {"CONTENT_LENGTH", "content-length"},
-	[REMOTE_ADDR] = {"REMOTE_ADDR", "remote address"},
-	[HTTP_CONTENT_ENCODING] = {"HTTP_CONTENT_ENCODING", "content-encoding"},
-	[HTTP_WEBHOOK_ID] = {"HTTP_WEBHOOK_ID", "webhook-id"},
-	[HTTP_WEBHOOK_TIMESTAMP] = {"HTTP_WEBHOOK_TIMESTAMP", "webhook-timestamp"},
-	[HTTP_WEBHOOK_SIGNATURE] = {"HTTP_WEBHOOK_SIGNATURE", "webhook-signature"},
+#define NAMED(name) #name, sizeof(#name) - 1
+	[REQUEST_METHOD] = {NAMED(REQUEST_METHOD), "method"},
+	[CONTENT_LENGTH] = {NAMED(CONTENT_LENGTH), "content-length"},
+	[REMOTE_ADDR] = {NAMED(REMOTE_ADDR), "remote address"},
+	[HTTP_CONTENT_ENCODING] = {NAMED(HTTP_CONTENT_ENCODING), "content-encoding"},
+	[HTTP_WEBHOOK_ID] = {NAMED(HTTP_WEBHOOK_ID), "webhook-id"},
+	[HTTP_WEBHOOK_TIMESTAMP] = {NAMED(HTTP_WEBHOOK_TIMESTAMP), "webhook-timestamp"},
+	[HTTP_WEBHOOK_SIGNATURE] = {NAMED(HTTP_WEBHOOK_SIGNATURE), "webhook-signature"},
+#undef NAMED
 };
 
 /* A request on its way through the checks. */
@@ -107,7 +110,7 @@ void
 request_set(struct request *request, const char *name, size_t length, const char *value)
 {
 	for (int i = 0; i < VARIABLES; i++) {
-		if (strlen(variables[i].name) != length || memcmp(variables[i].name, name, length) != 0)
+		if (variables[i].length != length || memcmp(variables[i].name, name, length) != 0)
 			continue;
 		if (request->value[i] != NULL && strcmp(request->value[i], value) != 0)
 			request->differs[i] = true;
@@ -324,7 +327,7 @@ check_signature(struct examination *x)
 	x->timed = result != VERIFY_ERROR;
 	if (x->verification.matched) {
 		/* The fingerprint outlives the keyring. */
-		snprintf(x->key, sizeof(x->key), "%s", x->verification.key);
+		memcpy(x->key, x->verification.key, sizeof(x->key));
 		x->verification.key = x->key;
 	}
 	secrets_return(x->receiver->secrets, keyring);
@@ -533,14 +536,18 @@ fill_reply(enum verdict verdict, const char *detail, struct reply *reply)
 	struct line body;
 
 	line_begin(&body, reply->body, sizeof(reply->body));
-	line_add(&body, "{\"status\":\"%s\"", verdicts[verdict].outcome);
-	if (verdicts[verdict].reason != NULL)
-		line_add(&body, ",\"reason\":\"%s\"", verdicts[verdict].reason);
+	line_put(&body, "{\"status\":\"");
+	line_put(&body, verdicts[verdict].outcome);
+	if (verdicts[verdict].reason != NULL) {
+		line_put(&body, "\",\"reason\":\"");
+		line_put(&body, verdicts[verdict].reason);
+	}
+	line_put(&body, "\"");
 	if (*detail != '\0') {
-		line_add(&body, ",\"detail\":");
+		line_put(&body, ",\"detail\":");
 		line_add_string(&body, detail, strlen(detail));
 	}
-	line_add(&body, "}\n");
+	line_put(&body, "}\n");
 	reply->status = verdicts[verdict].status;
 	reply->phrase = verdicts[verdict].phrase;
 	reply->header = verdicts[verdict].header;

@@ -1,14 +1,17 @@
 /*
  * Owns the connections of the FastCGI front and the threads that serve them.
  *
- * An idle connection costs a descriptor, never a thread: all of them, and the
+ * An idle connection costs a descriptor, no thread: all of them, and the
  * listener, wait in one epoll set, from which a thread takes what is readable,
- * serves one request and puts it back. libfcgi would instead pin a thread to each
+ * serves one request and puts it back. As long as half of the threads are left for
+ * that, a thread may instead stay with a connection that is kept, and saves the way
+ * through the set: two system calls and a change of threads for each request.
+ * libfcgi would pin a thread to each
  * connection that a web server keeps open, and its accept can neither be
  * interrupted nor wait for two things; so it is given connections (ipcFd), never
  * the listener.
  *
- * The main thread waits for signals and, while a request is arriving, wakes every
+ * The main thread waits for signals and, while requests arrive, wakes every
  * second to cut off those that take longer than PSAPI_READ_TIMEOUT: a slow upload
  * holds a thread no longer. The reading thread then sees the end of the stream and
  * can still answer.
@@ -80,7 +83,10 @@ struct responder {
 	long most; /* as many as leave the descriptors that requests need */
 	int64_t complained; /* when it was logged that there are no more */
 	struct connection *connections; /* by descriptor */
+	atomic_int staying;   /* threads that stay with a connection */
+	int may_stay;
 	int capacity;
+	int used; /* no connection has had a descriptor from here on */
 };
 
 /* A request while it is read: the body's end is where the watch over it ends, too. */
@@ -137,8 +143,9 @@ hang_up(int fd)
 	shutdown(fd, SHUT_RD);
 }
 
+/* The request is answered. Whether this thread stays, and waits for the next one itself. */
 static void
-keep(struct responder *r, int fd)
+keep(struct responder *r, int fd, bool stay)
 {
 	pthread_mutex_lock(&r->lock);
 	struct connection *c = &r->connections[fd];
@@ -148,7 +155,8 @@ keep(struct responder *r, int fd)
 	if (r->stopping)
 		hang_up(fd);
 	pthread_mutex_unlock(&r->lock);
-	wait_for_more(r, fd, EPOLL_CTL_MOD);
+	if (!stay)
+		wait_for_more(r, fd, EPOLL_CTL_MOD);
 }
 
 /* libfcgi has closed it; by now the descriptor may be another connection's. */
@@ -172,6 +180,8 @@ add_connection(struct responder *r, int fd)
 	r->connections[fd] = (struct connection){
 		.serial = r->connections[fd].serial + 1, .open = true, .idle = true};
 	r->live++;
+	if (fd >= r->used)
+		r->used = fd + 1;
 	wait_for_more(r, fd, EPOLL_CTL_ADD);
 }
 
@@ -278,30 +288,62 @@ answer(struct responder *r, FCGX_Request *fcgi, int fd)
 }
 
 /*
- * Serve one request on a readable connection. libfcgi's struct says not to use
+ * Read one request and answer it. libfcgi's struct says not to use
  * ipcFd and what follows it; its accept is in the way otherwise, see above. A
  * connection that is at its end, or speaks no FastCGI, is closed inside
- * FCGX_Accept_r(), which then fails for want of a listener.
+ * FCGX_Accept_r(), which then fails for want of a listener. Returns whether the
+ * connection is still open.
  */
-static void
-serve(struct responder *r, FCGX_Request *fcgi, int fd)
+static bool
+serve_one(struct responder *r, FCGX_Request *fcgi, int fd, bool waiting)
 {
-	unsigned serial = arriving(r, fd, true);
-
 	FCGX_InitRequest(fcgi, -1, 0);
 	fcgi->ipcFd = fd;
 	fcgi->keepConnection = 1; /* or FCGX_Accept_r() begins by closing it */
 	fcgi->detached = 1; /* close at once: by then all was read, nothing lingers */
 	if (FCGX_Accept_r(fcgi) == 0) {
+		if (waiting)
+			arriving(r, fd, true);
 		answer(r, fcgi, fd);
 		FCGX_Finish_r(fcgi);
 	}
-	if (fcgi->ipcFd >= 0)
-		keep(r, fd);
-	else
-		forget(r, fd, serial);
-	/* After the answer, which it must not delay. */
-	hold_adopt_once(r->receiver);
+	return fcgi->ipcFd >= 0;
+}
+
+/* Whether one thread more may stay with its connection. */
+static bool
+may_stay(struct responder *r)
+{
+	if (atomic_fetch_add(&r->staying, 1) < r->may_stay)
+		return true;
+	atomic_fetch_sub(&r->staying, 1);
+	return false;
+}
+
+/*
+ * Serve what is readable on a connection. A thread that stays is in libfcgi's read until the
+ * next request's variables are there: nobody watches how long they take, which is why only
+ * half of the threads may.
+ */
+static void
+serve(struct responder *r, FCGX_Request *fcgi, int fd)
+{
+	unsigned serial = arriving(r, fd, true);
+	bool stays = false, open;
+
+	do {
+		open = serve_one(r, fcgi, fd, stays);
+		if (open) {
+			stays = stays || may_stay(r);
+			keep(r, fd, stays);
+		} else {
+			forget(r, fd, serial);
+		}
+		/* After the answer, which it must not delay. */
+		hold_adopt_once(r->receiver);
+	} while (open && stays);
+	if (stays)
+		atomic_fetch_sub(&r->staying, 1);
 }
 
 static void *
@@ -336,7 +378,7 @@ scan(struct responder *r)
 	bool any = false;
 
 	pthread_mutex_lock(&r->lock);
-	for (int fd = 0; fd < r->capacity; fd++) {
+	for (int fd = 0; fd < r->used; fd++) {
 		struct connection *c = &r->connections[fd];
 		if (!c->open || c->arriving_since == 0)
 			continue;
@@ -356,19 +398,23 @@ wait_for_signal(struct responder *r)
 		{.fd = r->signals, .events = POLLIN}, {.fd = r->wake, .events = POLLIN}};
 	struct signalfd_siginfo info;
 	eventfd_t count;
-	bool any = false;
+	bool awake = false;
 
 	for (;;) {
-		int n = poll(fds, 2, any ? SCAN_MS : -1);
+		int n = poll(fds, 2, awake ? SCAN_MS : -1);
 		if (n > 0 && fds[0].revents != 0 &&
 		    read(r->signals, &info, sizeof(info)) == sizeof(info))
 			return (int)info.ssi_signo;
-		if (n > 0 && fds[1].revents != 0)
+		if (n > 0 && fds[1].revents != 0) {
+			/* What has just begun needs no look yet; under load that is one wake a second. */
 			eventfd_read(r->wake, &count);
+			awake = true;
+			continue;
+		}
 		/* In this order: what begins to arrive after the scan wakes us again. */
 		atomic_store(&r->watching, false);
-		any = scan(r);
-		if (any)
+		awake = scan(r);
+		if (awake)
 			atomic_store(&r->watching, true);
 	}
 }
@@ -378,7 +424,7 @@ static void
 hang_up_idle(struct responder *r, bool all)
 {
 	pthread_mutex_lock(&r->lock);
-	for (int fd = 0; fd < r->capacity; fd++) {
+	for (int fd = 0; fd < r->used; fd++) {
 		struct connection *c = &r->connections[fd];
 		if (c->open && c->idle && (c->served || all))
 			hang_up(fd);
@@ -495,6 +541,7 @@ make_table(struct responder *r)
 	    DESCRIPTORS_THREAD * (long)r->receiver->config->threads;
 	if (r->most < 1)
 		r->most = 1;
+	r->may_stay = (int)r->receiver->config->threads / 2;
 	r->connections = calloc((size_t)r->capacity, sizeof(*r->connections));
 	return r->connections != NULL ? 0 : -1;
 }

@@ -4,7 +4,7 @@
  * directory descriptor, every name is made by spool_name() or checked like one.
  *
  * The protocol of spool_store(), whose order is the promise:
- *   1. an unnamed file (O_TMPFILE; else a name in tmp/): write, fsync
+ *   1. an unnamed file (O_TMPFILE; else a name in tmp/): a synchronous write
  *   2. link it into new/ (or failed/)
  *   3. fsync that directory
  *   4. link it into events/
@@ -281,8 +281,9 @@ lock_fd(int fd, bool wait)
 	}
 }
 
+/* flags: O_DSYNC, or 0 for what need not be on the disk. */
 static int
-open_named(struct spool *spool, struct draft *draft)
+open_named(struct spool *spool, struct draft *draft, int flags)
 {
 	struct timespec now;
 
@@ -290,7 +291,7 @@ open_named(struct spool *spool, struct draft *draft)
 	snprintf(draft->name, sizeof(draft->name), "%lld.%09ld.%ld.%u", (long long)now.tv_sec,
 	    now.tv_nsec, (long)getpid(), atomic_fetch_add(&spool->serial, 1));
 	draft->fd = openat(spool->dir[SPOOL_TMP], draft->name,
-	    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, FILE_MODE);
+	    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | flags, FILE_MODE);
 	return draft->fd < 0 ? -1 : 0;
 }
 
@@ -301,7 +302,7 @@ open_draft(struct spool *spool, struct draft *draft)
 	if (atomic_load(&spool->link_way) == LINK_UNKNOWN && access("/proc/self/fd", F_OK) != 0)
 		atomic_store(&spool->link_way, LINK_NAMED);
 	if (atomic_load(&spool->link_way) != LINK_NAMED) {
-		draft->fd = openat(spool->dir[SPOOL_TMP], ".", O_TMPFILE | O_WRONLY | O_CLOEXEC,
+		draft->fd = openat(spool->dir[SPOOL_TMP], ".", O_TMPFILE | O_WRONLY | O_CLOEXEC | O_DSYNC,
 		    FILE_MODE);
 		if (draft->fd >= 0)
 			return 0;
@@ -310,7 +311,7 @@ open_draft(struct spool *spool, struct draft *draft)
 			return -1;
 		atomic_store(&spool->link_way, LINK_NAMED);
 	}
-	return open_named(spool, draft);
+	return open_named(spool, draft, O_DSYNC);
 }
 
 /* Close, and take the name in tmp/ away. What was linked elsewhere stays. */
@@ -324,14 +325,16 @@ close_draft(struct spool *spool, struct draft *draft)
 	*draft = (struct draft){.fd = -1};
 }
 
-/* Open, lock, write and sync a draft. Returns 0; or -1 with errno and nothing left. */
+/*
+ * Open, lock and write a draft: on the disk with the write, open(2), O_DSYNC. Returns 0;
+ * or -1 with errno and nothing left.
+ */
 static int
 write_draft(struct spool *spool, struct draft *draft, const struct iovec *pieces, int count)
 {
 	if (open_draft(spool, draft) != 0)
 		return -1;
-	if (lock_fd(draft->fd, false) == 0 && write_all(draft->fd, pieces, count) == 0 &&
-	    sync_fd(draft->fd) == 0)
+	if (lock_fd(draft->fd, false) == 0 && write_all(draft->fd, pieces, count) == 0)
 		return 0;
 	int saved = errno;
 	close_draft(spool, draft);
@@ -413,9 +416,18 @@ bool
 spool_is_full(struct spool *spool, long long min_free)
 {
 	struct statvfs st;
+	struct timespec now;
 
-	return fstatvfs(spool->root, &st) == 0 &&
-	    (long long)(st.f_bavail * st.f_frsize) < min_free;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	if (atomic_load(&spool->looked) == now.tv_sec &&
+	    atomic_load(&spool->available) / 2 >= min_free)
+		return false;
+	if (fstatvfs(spool->root, &st) != 0)
+		return false;
+	long long available = (long long)(st.f_bavail * st.f_frsize);
+	atomic_store(&spool->available, available);
+	atomic_store(&spool->looked, now.tv_sec);
+	return available < min_free;
 }
 
 static enum spool_result
@@ -630,7 +642,7 @@ spool_write_state(struct spool *spool, const char *name, const char *text)
 	struct draft draft = {.fd = -1};
 	struct iovec piece = {(char *)(uintptr_t)text, strlen(text)};
 
-	if (open_named(spool, &draft) != 0)
+	if (open_named(spool, &draft, 0) != 0)
 		return -1;
 	int result = write_all(draft.fd, &piece, 1);
 	if (result == 0)

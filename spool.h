@@ -24,6 +24,8 @@ struct spool {
 	int root;
 	int dir[SPOOL_DIRS];
 	atomic_bool distrusted; /* an fsync of a directory failed: nothing more is accepted */
+	atomic_llong looked; /* second (CLOCK_MONOTONIC) in which spool_is_full() looked, and */
+	atomic_llong available; /* bytes that it saw */
 	atomic_int link_way;    /* how an unnamed file is given a name here, see spool.c */
 	atomic_uint serial;     /* of names in tmp/ */
 };
@@ -67,7 +69,10 @@ enum spool_result {
 /* Step 0 of the protocol: SPOOL_DUPLICATE if events/ has the name, else SPOOL_ABSENT. */
 enum spool_result spool_find(struct spool *spool, const char *name);
 
-/* Whether fewer than min_free bytes are free for the running user. */
+/*
+ * Whether fewer than min_free bytes are free for the running user. Looks at most once a
+ * second while twice as much is free.
+ */
 bool spool_is_full(struct spool *spool, long long min_free);
 
 /*

@@ -148,17 +148,18 @@ def test_call_fails(place, call, error):
         assert "spool_error" in answers
 
 
-@pytest.mark.parametrize("nth", [1, 2])
-def test_failed_fsync_is_not_trusted_to_succeed_later(place, nth):
-    """1: the file, refused and forgotten. 2: the directory, spool_error until the restart."""
+@pytest.mark.parametrize("call", ["writev", "fsync"])
+def test_failed_fsync_is_not_trusted_to_succeed_later(place, call):
+    """The file's (a write with O_DSYNC): refused and forgotten. The directory's: spool_error until the
+    restart."""
     server = Socket(place)
     with server:
-        with strace.Attached(server.receiver.pid, "fsync", "error=EIO", nth,
+        with strace.Attached(server.receiver.pid, call, "error=EIO", 1,
                              place.dir / "strace.txt"):
             request = signed()
             assert_refused(server.send(request), "spool_error")
         assert place.spool.files() == {}
-        if nth == 1:
+        if call == "writev":
             assert_accepted(server.send(request))
         else:
             assert_refused(server.send(request), "spool_error")

@@ -365,6 +365,9 @@ writev(int fd, const struct iovec *pieces, int count)
 		offset += (off_t)n;
 		left -= (ssize_t)n;
 	}
+	/* What is open for that is on the disk when the call returns, open(2). */
+	if (result > 0 && (fcntl(fd, F_GETFL) & O_DSYNC) != 0)
+		oplog_synced(fd);
 	shim_leave();
 	errno = saved;
 	return result;

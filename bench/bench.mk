@@ -1,0 +1,33 @@
+# make bench: what it takes, measured in one run beside its limits and its alternatives; writes
+# bench/RESULTS.md. Included by the Makefile. ROUNDS and SECONDS (of each measurement) set its length;
+# QUICK=1 shows only that it works, and writes build/bench/RESULTS.md.
+
+BENCH_PACKAGES = wrk nginx apache2 fcgiwrap php-fpm gunicorn python3-flask webhook perl openssl \
+	python3 valgrind strace e2fsprogs $(if $(shell command -v npm),,nodejs npm)
+BENCH = build/bench
+BENCH_TOOLS = $(addprefix $(BENCH)/,sign store null print print-static true spawn)
+ROUNDS = 3
+
+$(BENCH)/print-static $(BENCH)/true: BENCH_LDFLAGS = -static
+$(BENCH)/sign $(BENCH)/store: BENCH_LIBRARIES = $(BIN)libpsapi.a $(LIBRARIES) -pthread
+$(BENCH)/sign $(BENCH)/store: $(BIN)libpsapi.a
+$(BENCH)/null: BENCH_LIBRARIES = -lfcgi -pthread
+
+$(BENCH)/print-static: bench/print.c bench/bench.mk
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -I. -o $@ $< $(BENCH_LDFLAGS)
+
+$(BENCH)/%: bench/%.c bench/bench.mk
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -I. -o $@ $< $(BENCH_LDFLAGS) $(BENCH_LIBRARIES)
+
+bench:
+	@tools/deps.sh $(BUILD_PACKAGES) $(BENCH_PACKAGES)
+	@$(MAKE) -s all $(BENCH_TOOLS)
+	@$(PYTHON) bench/bench.py --tools $(BENCH) $(if $(QUICK),--quick,--rounds $(ROUNDS) --seconds $(BENCH_SECONDS)) \
+		$(if $(ONLY),--only '$(ONLY)') --out $(if $(QUICK)$(ONLY),$(BENCH)/RESULTS.md,bench/RESULTS.md)
+
+# SECONDS is the fuzzers' as well, with a default of their own.
+BENCH_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),3)
+
+.PHONY: bench

@@ -1,0 +1,221 @@
+#!/usr/bin/python3
+"""The benchmark: bench.py --tools DIR [--rounds N] [--seconds N] [--quick] [--only KEYS] [--out FILE]
+
+One run, one table: limits, psapi-fcgi, alternatives, each on a file system of its own, in rounds
+that take turns; each figure is the median of the rounds. What each claims to have stored is
+counted and read back. All load is on loopback."""
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import contenders
+import extras
+import ground
+import report
+from ground import Failed, HERE
+
+# Requests that nothing here answers in a second: as many are signed.
+MOST = {"ext4": 14000, "tmpfs": 45000, None: 0}
+
+
+def count_for(contender, seconds):
+    if getattr(contender, "kind", "") == "forged":
+        return 60000 * seconds
+    if contender.store and getattr(contender, "kind", "") != "same":
+        return MOST[contender.fs] * seconds
+    return 4    # which one does not matter
+
+
+def check_stored(contender, place, answered):
+    """As many files as were answered, but for those on their way at the end, and all of them whole."""
+    files = contender.files(place)
+    if not answered <= len(files) <= answered + contender.c:
+        raise Failed(f"{contender.title}: {answered} answers, {len(files)} files")
+    for path in files:
+        text = path.read_text()
+        if not text.startswith("{") or json.loads(text).get("event", {"type": ""})["type"] is None:
+            raise Failed(f"{path}: not whole")
+    if contender.store == "spool/events":
+        waiting = len(os.listdir(place / "spool/new"))
+        if waiting != len(files):
+            raise Failed(f"{contender.title}: {waiting} in new/, {len(files)} in events/")
+
+
+def probe(contender, hall, requests):
+    """Wait for the first answer. Returns the milliseconds since the start."""
+    port, wanted = hall.ports[contender.web], 401 if getattr(contender, "kind", "") == "forged" else 200
+    same = getattr(contender, "kind", "") == "same"
+    request = requests.first() if same else ground.Requests(
+        hall.tools, hall.dir / "probe", contender.path, 1, getattr(contender, "kind", "")).first()
+    status = 0
+
+    def answers():
+        nonlocal status
+        status = ground.post(port, request)
+        return status not in (0, 502, 503, 504)
+    ground.wait_until(answers, f"{contender.title} answers; see {hall.log}")
+    if status != wanted:
+        raise Failed(f"{contender.title}: {status}, not {wanted}; see {hall.log}")
+    return (time.monotonic() - contender.process.began) * 1000 if contender.process else None
+
+
+def load(contender, hall, place, seconds):
+    """One measurement of a contender that runs. Returns its figures."""
+    kind = getattr(contender, "kind", "")
+    requests = ground.Requests(hall.tools, hall.dir / "requests", contender.path,
+                               count_for(contender, seconds), kind)
+    before = len(contender.files(place)) if contender.store else 0
+    start = probe(contender, hall, requests)
+    web = hall.servers[contender.web].pid
+    pids = {"cpu": contender.process.pid if contender.process else None, "web": web}
+    used = {name: ground.cpu_seconds(pid) for name, pid in pids.items() if pid}
+    figures = {}
+
+    def in_the_middle():
+        if contender.process:
+            figures["pss"] = ground.status_mib(contender.process.pid, "Pss", "smaps_rollup")
+    figures |= ground.wrk(hall.ports[contender.web], requests, contender.c, seconds, in_the_middle)
+    n = max(figures["requests"], 1)
+    figures["rate"] = figures["requests"] / figures["us"] * 1e6
+    for name, seconds_before in used.items():
+        figures[name] = (ground.cpu_seconds(pids[name]) - seconds_before) / n * 1000
+    if contender.process:
+        figures["rss"] = ground.status_mib(contender.process.pid, "VmHWM")
+        figures["start"] = start
+    refused = figures["requests"] if kind == "forged" else 0
+    if figures["broken"] or figures["refused"] != refused:
+        raise Failed(f"{contender.title}: {figures}; see {hall.log}")
+    if contender.store and not kind:
+        if requests.count < figures["requests"]:
+            raise Failed(f"{contender.title}: faster than was thought possible: sign more")
+        figures["answered"] = before + 1 + figures["requests"]
+    return figures
+
+
+def measure(contender, hall, seconds):
+    with ground.fresh(contender.fs, hall.work) as place:
+        try:
+            contender.start(hall, place)
+            figures = load(contender, hall, place, seconds)
+        finally:
+            contender.stop()
+        if "answered" in figures:
+            check_stored(contender, place, figures["answered"])
+    return figures
+
+
+def store(hall, seconds, threads, fs, what=()):
+    """The spool's system calls alone, or fsync alone."""
+    with ground.fresh(fs, hall.work) as place:
+        done = subprocess.run([hall.tools / "store", str(threads), str(seconds), place, *what],
+                              check=True, capture_output=True, text=True)
+    figures = json.loads(done.stdout)
+    return figures | {"rate": figures["requests"] / figures["us"] * 1e6}
+
+
+ALONE = {   # key -> title, threads, file system, more arguments
+    "store 1": ("the spool's system calls, 1 thread", 1, "ext4", ()),
+    "store 16": ("the spool's system calls, 16 threads", 16, "ext4", ()),
+    "store 64": ("the spool's system calls, 64 threads", 64, "ext4", ()),
+    "store tmpfs": ("the spool's system calls, 16 threads", 16, "tmpfs", ()),
+    "fsync 1": ("write and fsync alone, 1 thread", 1, "ext4", ("fsync",)),
+    "fsync 16": ("write and fsync alone, 16 threads", 16, "ext4", ("fsync",)),
+}
+
+
+def run_rounds(hall, arguments, wanted):
+    """All contenders, one after the other, again and again. Returns key -> the rounds' figures."""
+    rounds = {}
+    for number in range(arguments.rounds):
+        jobs = [(key, lambda row=row: store(hall, arguments.seconds, *row[1:])) for key, row in ALONE.items()]
+        jobs += [(c.key, lambda c=c: measure(c, hall, arguments.seconds)) for c in hall.contenders]
+        for key, job in jobs:
+            if not wanted(key):
+                continue
+            figures = job()
+            rounds.setdefault(key, []).append(figures)
+            print(f"round {number + 1}: {key:16} {figures['rate']:9.0f}/s", file=sys.stderr, flush=True)
+    return rounds
+
+
+def medians(rounds):
+    return {key: {name: statistics.median([f[name] for f in figures if f.get(name) is not None] or [0])
+                  for name in figures[0] if figures[0][name] is not None}
+            for key, figures in rounds.items()}
+
+
+def machine():
+    text = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"^model name\s*: (.*)$", text, re.M)
+    memory = re.search(r"^MemTotal: +(\d+)", Path("/proc/meminfo").read_text(), re.M)
+    return f"{os.cpu_count()} × {model[1] if model else platform.machine()}, " \
+           f"{int(memory[1]) / 1048576:.0f} GiB, Linux {platform.release()}"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tools", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="does it work? the figures mean nothing")
+    parser.add_argument("--only", help="of the rows those with such a key (a regular expression)")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds = arguments.seconds = 1
+    tools = arguments.tools.resolve()
+    contenders.prepare_alternatives(tools)
+    began = time.time()
+
+    def wanted(key):
+        return not arguments.only or re.search(arguments.only, key)
+    with tempfile.TemporaryDirectory(prefix="psapi-bench-") as directory:
+        os.chmod(directory, 0o755)
+        hall = contenders.Hall(Path(directory), tools, contenders.all_contenders(tools))
+        hall.work = Path(directory)
+        try:
+            hall.open()
+            rounds = run_rounds(hall, arguments, wanted)
+            found = medians(rounds)
+            more = {} if arguments.only else extras.all_of(hall, arguments, measure_million(hall, arguments))
+        except Failed as failed:
+            log = hall.log.read_text(errors="replace")[-3000:] if hall.log.exists() else ""
+            sys.exit(f"bench: {failed}\n{log}")
+        finally:
+            hall.close()
+    titles = {c.key: (c.title, ground.name_of(c.fs)) for c in hall.contenders} | \
+        {key: (row[0], ground.name_of(row[2])) for key, row in ALONE.items()}
+    text = report.write(found, more, titles, machine(), arguments, time.time() - began)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text)
+
+
+def measure_million(hall, arguments):
+    """The rate with many files in events/, on a file system from which nothing was ever deleted."""
+    many = 20_000 if arguments.quick else 1_000_000
+    contender = next(c for c in hall.contenders if c.key == "accept")
+    rates = []
+    with ground.fresh("ext4", hall.work, gib=12) as place:
+        try:
+            contender.start(hall, place)
+            subprocess.run([hall.tools / "store", "1", "0", place / "spool", "fill", str(many)], check=True)
+            for _ in range(arguments.rounds):
+                rates.append(load(contender, hall, place, arguments.seconds)["rate"])
+        finally:
+            contender.stop()
+    return many, statistics.median(rates)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(HERE))
+    main()

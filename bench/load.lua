@@ -1,0 +1,36 @@
+-- wrk over the requests that sign.c wrote: each goes out once, each thread has a part of its own.
+-- wrk ... -s load.lua URL -- FILE LENGTH COUNT THREADS
+local threads = 0
+
+function setup(thread)
+  thread:set("number", threads)
+  threads = threads + 1
+end
+
+function init(args)
+  length, left = tonumber(args[2]), math.floor(tonumber(args[3]) / tonumber(args[4]))
+  file = assert(io.open(args[1], "rb"))
+  file:setvbuf("full", 1048576)
+  file:seek("set", number * left * length)
+end
+
+local last
+
+function request()
+  if left > 0 then
+    left = left - 1
+    last = file:read(length)
+  else
+    ran_out = true -- seen by done(): what follows would be duplicates
+  end
+  return last
+end
+
+-- One line of JSON for bench.py.
+function done(summary, latency, _)
+  io.write(string.format(
+    '\n{"requests":%d,"us":%d,"refused":%d,"broken":%d,"p50":%d,"p99":%d}\n',
+    summary.requests, summary.duration, summary.errors.status,
+    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout,
+    latency:percentile(50), latency:percentile(99)))
+end

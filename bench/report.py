@@ -1,0 +1,90 @@
+"""The tables: what RESULTS.md says of a run."""
+
+import os
+import time
+
+import ground
+
+COLUMNS = [("/s", "rate", "{:.0f}"), ("p50 ms", "p50", "{:.2f}"), ("p99 ms", "p99", "{:.2f}"),
+           ("CPU s/1,000", "cpu", "{:.3f}"), ("web server", "web", "{:.3f}"),
+           ("peak RSS MiB", "rss", "{:.1f}"), ("start ms", "start", "{:.1f}")]
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def figures(found, titles):
+    for key, (title, fs) in titles.items():
+        if key not in found:
+            continue
+        row = [title, fs]
+        for _, name, form in COLUMNS:
+            value = found[key].get(name)
+            if value is not None and name in ("p50", "p99"):
+                value /= 1000
+            row.append("" if value is None else form.format(value))
+        yield row
+
+
+def best(found, keys):
+    """The key of the fastest."""
+    return max((key for key in keys if key in found), key=lambda key: found[key]["rate"])
+
+
+def reach(found, more):
+    """Rows: what, at least or at most, found, reached."""
+    def rate(key):
+        return found[key]["rate"]
+
+    def ratio(what, of, to, least, unit=""):
+        return (what, f"≥ {least}{unit}", f"{of / to:.2f}{unit}", of / to >= least)
+
+    def most(what, value, bound, unit, digits=1):
+        return (what, f"≤ {bound:,} {unit}", f"{value:,.{digits}f} {unit}", value <= bound)
+    alternatives = ["node", "express", "php", "flask", "webhook", "perl", "python"]
+    disk = best(found, alternatives)
+    memory = best(found, [f"{key} tmpfs" for key in alternatives])
+    cost, (many, million) = more["cost"], more["million"]
+    added = found["accept 1"]["p50"] - found["store 1"]["p50"]
+    yield ratio("accept, ext4, against the spool's system calls alone, 16 threads each",
+                rate("accept"), rate("store 16"), 0.80)
+    yield ratio(f"accept, ext4, against the best alternative ({disk})", rate("accept"), rate(disk), 2.4, " ×")
+    yield ratio("accept, tmpfs, against the null responder", rate("accept tmpfs"), rate("null"), 0.70)
+    yield ratio(f"accept, tmpfs, against the best alternative ({memory.split()[0]})",
+                rate("accept tmpfs"), rate(memory), 3.5, " ×")
+    yield ratio("refusals, against the null responder", rate("refusal"), rate("null"), 0.95)
+    yield ratio("duplicates, against the null responder", rate("duplicate"), rate("null"), 0.70)
+    yield most("user-mode instructions per accepted event", cost["instructions"], 85_000, "", 0)
+    yield most("system calls per accepted event on a kept connection", cost["system calls"], 12, "")
+    yield most("of them fsync", cost["of them fsync"], 2, "")
+    yield most("one connection, ext4: p50 over the spool's system calls alone", added / 1000, 0.2, "ms", 2)
+    yield ratio("classic CGI under fcgiwrap, against a C program that only prints",
+                rate("fcgiwrap"), rate("print"), 0.85)
+    yield most("its process, over a static /bin/true", (more["start"] - more["true"]) / 1000, 0.6, "ms", 2)
+    yield ratio(f"accept with {many:,} files in events/, against an empty spool", million, rate("accept"), 0.85)
+    yield ratio("psapi drain with /bin/true, against a shell loop", more["drain"], more["loop"], 1.0)
+    yield ("drain: reading and ordering alone", "≥ 50,000/s", f"{more['reading']:,.0f}/s",
+           more["reading"] >= 50_000)
+    yield most("proportional memory, 64 threads under load", found["accept 64"]["pss"], 4, "MiB")
+    yield most("start to first answer", found["accept"]["start"], 10, "ms")
+
+
+def write(found, more, titles, machine, arguments, seconds):
+    parts = ["# Results of `make bench`", "",
+             f"{time.strftime('%Y-%m-%d')}, {machine}. ext4: {ground.describe_ext4()}. Median of "
+             f"{arguments.rounds} rounds of {arguments.seconds} s, 16 connections over loopback unless it "
+             f"says otherwise; {seconds / 60:.0f} minutes, load average at the end {os.getloadavg()[0]:.1f}."]
+    if arguments.quick:
+        parts += ["", "**A quick run: it shows that the benchmark works. The figures mean nothing.**"]
+    if more:
+        rows = [(what, bound, value, "yes" if good else "**no**") for what, bound, value, good in reach(found, more)]
+        parts += ["", "## Reach", "", table(["", "at least / most", "found", "reached"], rows)]
+    parts += ["", "## Figures", "",
+              "CPU: seconds per 1,000 requests, of the program and of the web server before it.", "",
+              table(["", "on", *(head for head, _, _ in COLUMNS)], figures(found, titles)), ""]
+    if more:
+        parts += [f"psapi drain {more['drain']:.0f}/s, the shell loop {more['loop']:.0f}/s. A CGI process "
+                  f"{more['start'] / 1000:.2f} ms, a static /bin/true {more['true'] / 1000:.2f} ms.", ""]
+    return "\n".join(parts)

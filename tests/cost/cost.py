@@ -1,0 +1,168 @@
+#!/usr/bin/python3
+"""What one accepted event costs, in figures that do not depend on the clock: cost.py BINARY DIRECTORY
+
+A receiver under callgrind counts user-mode instructions, another under strace system calls, while
+events come one after the other over a connection that is kept, with the variables that nginx
+sends. Each is run with N and with 2N events, and the difference taken: the start cancels out.
+Fails above the bounds below; they are docs/performance.md's, and only ever go down.
+"""
+
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../faults"))
+from bench import GOOD, SECRET, signature  # pylint: disable=wrong-import-position
+
+EVENTS = 200
+WARM = 20   # arenas, the attempts log, the way to link: not what one event costs
+BOUNDS = {"instructions": 85000, "system calls": 12, "of them fsync": 2}
+BEGIN, END, PARAMS, STDIN = 1, 3, 4, 5
+
+
+def record(kind, content=b""):
+    return struct.pack("!BBHHBx", 1, kind, 1, len(content), 0) + content
+
+
+def pair(name, value):
+    def size(text):
+        return bytes([len(text)]) if len(text) < 128 else struct.pack("!I", len(text) | 1 << 31)
+    return size(name) + size(value) + name + value
+
+
+def variables(webhook_id, now):
+    """As nginx 1.22 sends them with its fastcgi_params, for a delivery of Svix."""
+    return [
+        ("QUERY_STRING", ""), ("REQUEST_METHOD", "POST"), ("CONTENT_TYPE", "application/json"),
+        ("CONTENT_LENGTH", str(len(GOOD))), ("SCRIPT_NAME", "/webhooks/psapi"),
+        ("REQUEST_URI", "/webhooks/psapi"), ("DOCUMENT_URI", "/webhooks/psapi"),
+        ("DOCUMENT_ROOT", "/var/www/html"), ("SERVER_PROTOCOL", "HTTP/1.1"),
+        ("REQUEST_SCHEME", "https"), ("HTTPS", "on"), ("GATEWAY_INTERFACE", "CGI/1.1"),
+        ("SERVER_SOFTWARE", "nginx/1.22.1"), ("REMOTE_ADDR", "192.0.2.1"), ("REMOTE_PORT", "41234"),
+        ("REMOTE_USER", ""), ("SERVER_ADDR", "192.0.2.2"), ("SERVER_PORT", "443"),
+        ("SERVER_NAME", "example.org"), ("REDIRECT_STATUS", "200"), ("HTTP_HOST", "example.org"),
+        ("HTTP_ACCEPT", "*/*"), ("HTTP_CONTENT_TYPE", "application/json"),
+        ("HTTP_CONTENT_LENGTH", str(len(GOOD))), ("HTTP_USER_AGENT", "Svix-Webhooks/1.68.0"),
+        ("HTTP_WEBHOOK_ID", webhook_id), ("HTTP_WEBHOOK_TIMESTAMP", now),
+        ("HTTP_WEBHOOK_SIGNATURE", signature(webhook_id, now, GOOD)),
+    ]
+
+
+def request(number):
+    webhook_id, now = f"msg_2KWPBgLlAfxdpx2AI{number:010d}", str(int(time.time()))
+    pairs = b"".join(pair(n.encode(), v.encode()) for n, v in variables(webhook_id, now))
+    # In one piece, as nginx writes it.
+    return record(BEGIN, struct.pack("!HB5x", 1, 1)) + record(PARAMS, pairs) + record(PARAMS) + \
+        record(STDIN, GOOD) + record(STDIN)
+
+
+def read_answer(stream):
+    """To the end of the request. Returns the CGI response."""
+    answer = b""
+    while True:
+        kind, length, padding = struct.unpack("!xBxxHBx", stream.read(8))
+        content = stream.read(length + padding)[:length]
+        if kind == END:
+            return answer
+        answer += content
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > deadline:
+            sys.exit("cost: the receiver does not come up")
+        time.sleep(0.01)
+
+
+def run(binary, directory, command, events):
+    """A receiver under command takes so many events, and ends."""
+    directory = tempfile.mkdtemp(dir=directory)
+    spool, path = os.path.join(directory, "spool"), os.path.join(directory, "socket")
+    secret, conf = os.path.join(directory, "secret"), os.path.join(directory, "conf")
+    for name, text in [(secret, SECRET + "\n"), (conf, "")]:
+        with open(name, "w", encoding="ascii", opener=lambda p, f: os.open(p, f, 0o640)) as file:
+            file.write(text)
+    environment = {"PATH": os.environ["PATH"], "PSAPI_CONF": conf, "PSAPI_SPOOL": spool,
+                   "PSAPI_SECRET_FILE": secret, "PSAPI_LISTEN": f"unix:{path}",
+                   "PSAPI_MIN_FREE": "1"}
+    # A session of its own: strace passes no signal on to what it traces.
+    with subprocess.Popen([*command, binary], env=environment, stdin=subprocess.DEVNULL,
+                          start_new_session=True) as process:
+        try:
+            wait_until(lambda: os.path.exists(path) or process.poll() is not None)
+            if process.poll() is not None:
+                sys.exit(f"cost: {command[0]}: the receiver ended at its start")
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(60)
+                wait_until(lambda: connection.connect_ex(path) == 0)
+                stream = connection.makefile("rb")
+                for number in range(events):
+                    connection.sendall(request(number))
+                    answer = read_answer(stream)
+                    assert answer.endswith(b'{"status":"accepted"}\n'), answer
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
+        finally:
+            process.kill()
+    assert len(os.listdir(os.path.join(spool, "new"))) == events
+
+
+def difference(count):
+    """What one event costs by count(), which takes a number of events and returns figures."""
+    few, many = count(WARM), count(WARM + EVENTS)
+    return {name: (many[name] - few.get(name, 0)) / EVENTS for name in many}
+
+
+def instructions(binary, directory):
+    def count(events):
+        out = os.path.join(directory, f"callgrind.{events}")
+        run(binary, directory, ["valgrind", "--quiet", "--tool=callgrind",
+                                f"--callgrind-out-file={out}"], events)
+        with open(out, encoding="utf-8") as file:
+            return {"instructions": int(re.search(r"^(?:summary|totals): (\d+)", file.read(), re.M)[1])}
+    return difference(count)["instructions"]
+
+
+def system_calls(binary, directory):
+    def count(events):
+        out = os.path.join(directory, f"strace.{events}")
+        run(binary, directory, ["strace", "-f", "-qq", "-o", out], events)
+        calls = {}
+        with open(out, encoding="utf-8", errors="replace") as file:
+            for name in re.findall(r"^\d+ +(\w+)\(", file.read(), re.M):
+                calls[name] = calls.get(name, 0) + 1
+        return calls
+    return difference(count)
+
+
+def figures(binary, directory):
+    """What BOUNDS bounds, and under "calls" the system calls by name."""
+    calls = system_calls(binary, directory)
+    # What a clock causes (the main thread looks once a second) is no event's.
+    own = {name: round(n) for name, n in calls.items()}
+    return {"instructions": instructions(binary, directory), "system calls": sum(own.values()),
+            "of them fsync": own.get("fsync", 0) + own.get("fdatasync", 0), "calls": calls}
+
+
+def main():
+    binary = os.path.abspath(sys.argv[1])
+    with tempfile.TemporaryDirectory(prefix="psapi-cost-", dir=os.path.abspath(sys.argv[2])) as directory:
+        found = figures(binary, directory)
+    calls = found.pop("calls")
+    print("per accepted event on a kept connection:")
+    for name, value in found.items():
+        print(f"  {name}: {value:.1f} (bound {BOUNDS[name]})")
+    print("  " + ", ".join(f"{name} {n:.2f}" for name, n in sorted(calls.items()) if n >= 0.01))
+    if any(value > BOUNDS[name] for name, value in found.items()):
+        sys.exit("cost: over the bound")
+
+
+if __name__ == "__main__":
+    main()
