@@ -111,7 +111,7 @@ ask_once(char *text, size_t size)
 static ssize_t
 ask(char *text, size_t size)
 {
-	ssize_t n;
+	ssize_t n = -1;
 
 	do {
 		interrupted = 0;

@@ -21,6 +21,7 @@ from setup_command import psapi
 
 HELD_AT_MOST = 64
 BYTES_AT_MOST = 1024 * 1024
+WAITS = "psapi: %s: psapi drain or another is at work; waiting for it to finish\n"
 
 
 def held(place):
@@ -459,6 +460,23 @@ def test_discard_keeps_what_could_not_be_stored(waiting_directly, place):
     assert len(held(place)) == 1
     psapi(place, "adopt")
     adopted(place, request.header("webhook-id"), request.body)
+
+
+def test_adopted_from_all_sides_at_once(waiting_directly, place):
+    """The receiver, drain and adopt over the same requests: each is accepted once."""
+    for _ in range(30):
+        assert_held(waiting_directly.send(signed()))
+    place.write_secret(SECRET)
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(psapi, place, "adopt"), pool.submit(psapi, place, "drain", "--", "true"),
+                pool.submit(psapi, place, "adopt"), pool.submit(waiting_directly.send, signed())]
+        assert_accepted(done.pop().result())
+        assert all(one.result().stderr in ("", WAITS % place.spool.path) for one in done)
+    wait_for(lambda: held(place) == [], "all are adopted")
+    assert len(place.spool.names("events")) == 31 and place.spool.names("failed") == []
+    assert outcomes(place).count("accepted") == 31
+    psapi(place, "drain", "--", "true")
+    assert place.spool.names("new") == []
 
 
 def test_secret_appears_under_load(waiting_directly, place):
