@@ -208,14 +208,26 @@ describe(const struct job *job, const struct job_context *context, int status, c
 	    context->config->max_tries);
 }
 
+/* The end of standard error as text. Cut off, it may begin within a character: that one goes. */
+static void
+copy_stderr(const struct job *job, struct state *state)
+{
+	size_t length;
+	const char *tail = child_tail(&job->child, &length);
+
+	for (int i = 0; length > 0 && i < 3 && ((unsigned char)*tail & 0xc0) == 0x80; i++) {
+		tail++;
+		length--;
+	}
+	text_copy(state->said, sizeof(state->said), tail, length);
+}
+
 static enum job_result
 settle(struct job *job, const struct job_context *context, int status)
 {
 	struct state state = {.tries = job->state.tries + 1, .tried_at = context->clock()};
 	enum verdict verdict = schedule_verdict(status, job->child.timed_out, state.tries,
 	    context->config->max_tries);
-	size_t length;
-	const char *tail = child_tail(&job->child, &length);
 
 	if (context->verbose)
 		show_stderr(job);
@@ -225,7 +237,7 @@ settle(struct job *job, const struct job_context *context, int status)
 	if (!move_has(context->spool, SPOOL_NEW, job->name))
 		return finish_done(job, context);
 	text_copy(state.handler, sizeof(state.handler), job->handler, strlen(job->handler));
-	text_copy(state.said, sizeof(state.said), tail, length);
+	copy_stderr(job, &state);
 	describe(job, context, status, state.reason, sizeof(state.reason));
 	return verdict == VERDICT_LATER ? finish_later(job, context, &state) :
 	                                  finish_failed(job, context, &state);

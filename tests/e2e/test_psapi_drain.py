@@ -261,6 +261,15 @@ def test_megabytes_of_output(desk, stream):
         assert len(done.stdout) == 64 * 65536
 
 
+def test_output_is_cut_between_characters(desk):
+    """4 KiB from the end on is within a character of two bytes: it does not cost the others."""
+    (desk.told / "text").write_text("x" + "\u00e4" * 3000 + "\n")
+    desk.handler("default", 'cat "$PSAPI_TOLD/text" >&2; exit 3\n')
+    (webhook_id,) = desk.deliver(signed())
+    desk.drain(expect=1)
+    assert desk.state(webhook_id)["stderr"] == "\u00e4" * 2047 + "\n"
+
+
 def test_output_steers_no_terminal(desk):
     desk.handler("default", r"""printf 'evil \033[31m \233 \000 line\n' >&2; exit 1""" + "\n")
     (webhook_id,) = desk.deliver(signed())
