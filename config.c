@@ -148,8 +148,10 @@ read_file(struct raw *raw, const char *path, bool may_be_missing, char *error, s
 	int result = 0;
 	for (int number = 1; result == 0 && getline(&line, &room, file) >= 0; number++) {
 		char source[4200];
+		/* An editor's mark in front of the first key must not make it one that is not ours. */
+		size_t mark = number == 1 && strncmp(line, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 		snprintf(source, sizeof(source), "%s:%d", path, number);
-		result = read_line(raw, line, source, error, size);
+		result = read_line(raw, line + mark, source, error, size);
 	}
 	/* Not ferror(): a line that there was no memory for leaves it unset. */
 	if (result == 0 && !feof(file)) {

@@ -157,7 +157,9 @@ def test_t_on_a_directory_of_another_user(place, name):
     """Of all of them: a spool that root once wrote to."""
     Receiver(place).start().stop()
     for path in place.spool.path.iterdir():
-        shutil.chown(path, *(("root", "root") if path.name == name else (WEB_USER, WEB_USER)))
+        if path.name != name:
+            shutil.chown(path, WEB_USER, WEB_USER)
+    (place.spool.path / name).chmod(0o2775)     # to be opened, and not to be written
     place.spool.path.chmod(0o2775)
     result = place.run("-t", via=["setpriv", "--reuid", WEB_USER, "--regid", WEB_USER,
                                   "--clear-groups"])

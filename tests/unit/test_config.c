@@ -161,6 +161,7 @@ TEST(the_file_is_read_as_a_shell_and_systemd_would)
 		{"PSAPI_SPOOL=/a", "/a"},
 		{"PSAPI_SPOOL=/a\r\n", "/a"},
 		{"  PSAPI_SPOOL=/a  \n", "/a"},
+		{"\xef\xbb\xbf" "PSAPI_SPOOL=/a\n", "/a"}, /* U+FEFF */
 		{"PSAPI_SPOOL=\"/a b\"\n", "/a b"},
 		{"PSAPI_SPOOL='/a b'\n", "/a b"},
 		{"PSAPI_SPOOL='/a\"b'\n", "/a\"b"},
