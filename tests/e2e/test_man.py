@@ -330,6 +330,17 @@ def test_spool_keys():
         assert re.search(rf"\b{key}\b", section(page, "States")), key
 
 
+def test_environment():
+    """Every variable that the code reads by name is in a page."""
+    named = set()
+    for page in ("psapi.1", "psapi-handlers.7", "psapi-fcgi.8"):
+        named |= items(section(page_of(page), "ENVIRONMENT"), "Ev")
+    read = {name for source in [*ROOT.glob("*.c"), *ROOT.glob("commands/*.c")]
+            for name in re.findall(r'getenv\("(\w+)"', source.read_text())}
+    assert {"PSAPI_CONF", "PATH", "NO_COLOR"} <= read
+    assert read - {"CONTENT_LENGTH"} <= named, "(that one is part of a CGI request)"
+
+
 def test_environment_of_handlers():
     page = section(page_of("psapi-handlers.7"), "ENVIRONMENT")
     code = (ROOT / "job.c").read_text()
