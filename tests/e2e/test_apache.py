@@ -79,6 +79,9 @@ def hostile(cls):
                 ErrorDocument 400 "all is well"
                 ErrorDocument 413 "all is well"
                 LimitRequestBody 1000
+                <IfModule mod_proxy.c>
+                    ProxyErrorOverride On
+                </IfModule>
                 <Location "/">
                     AuthType Basic
                     AuthName members

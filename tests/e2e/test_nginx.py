@@ -10,6 +10,7 @@ from receiver import wait_for
 from replies import assert_accepted, assert_refused
 from sender import event, signed
 from servers import PATH, Nginx, NginxKeepalive
+from servers_others import NginxFcgiwrap
 
 
 @pytest.fixture(params=[Nginx, NginxKeepalive], ids=lambda cls: cls.name)
@@ -53,25 +54,26 @@ def test_receiver_is_down(nginx, place):
     place.spool.assert_queued_once(request.header("webhook-id"), request.body)
 
 
-class HostileVhost(Nginx):
+def hostile(cls):
     """A vhost with a password, error pages and a small limit of its own."""
+    class Hostile(cls):
+        vhost = """
+            client_max_body_size 1k; fastcgi_intercept_errors on; fastcgi_param EVIL yes;
+            server {
+                listen 127.0.0.1:%%(port)d;
+                auth_basic "members"; auth_basic_user_file %%(dir)s/nobody;
+                error_page 400 401 405 413 415 503 =200 /error;
+                location = /error { return 200 "all is well"; }
+                include %s;
+            }
+            """ % cls.shipped
+    return Hostile
 
-    name = "nginx"
-    vhost = """
-        client_max_body_size 1k; fastcgi_intercept_errors on; fastcgi_param EVIL yes;
-        server {
-            listen 127.0.0.1:%(port)d;
-            auth_basic "members"; auth_basic_user_file %(dir)s/nobody;
-            error_page 400 401 405 413 415 503 =200 /error;
-            location = /error { return 200 "all is well"; }
-            include psapi.conf;
-        }
-        """
 
-
-def test_snippet_in_a_vhost_with_ideas_of_its_own(place):
+@pytest.mark.parametrize("cls", [Nginx, NginxFcgiwrap], ids=lambda cls: cls.name)
+def test_snippet_in_a_vhost_with_ideas_of_its_own(place, cls):
     (place.dir / "nobody").write_text("")
-    with HostileVhost(place) as nginx:
+    with hostile(cls)(place) as nginx:
         request = signed(event("x.large", filler="a" * 300_000))
         assert_accepted(nginx.send(request))
         assert_refused(nginx.send(signed().with_header("webhook-id", None)), "missing_header")

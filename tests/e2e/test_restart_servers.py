@@ -13,6 +13,7 @@ from receiver import WEB_USER, Receiver
 from replies import assert_accepted
 from sender import signed
 from servers_apache import ApacheBalancer, ApacheProxy
+from servers_others import bytes_written
 from servers import NginxKeepalive
 
 ROUNDS = 6
@@ -87,6 +88,10 @@ def test_one_of_two_is_gone_for_good(place):
         for _ in range(10):
             assert_accepted(apache.send(signed()))
         place.receivers[0].start()
+        before = bytes_written(place.receivers[0].pid)
+        for _ in range(4):
+            assert_accepted(apache.send(signed()))
+        assert bytes_written(place.receivers[0].pid) > before + 200, "it is asked again at once"
         place.receivers[1].stop()
         for _ in range(10):
             assert_accepted(apache.send(signed()))

@@ -35,6 +35,11 @@ class SharedHosting(ApacheCgid):
         self.install("apache/shared-hosting/psapi.cgi", "www/webhooks/psapi.cgi", {
             "/home/YOU/psapi/psapi-fcgi": BINARY, "/home/YOU/psapi/psapi.conf": self.place.conf})
         (site / "psapi.cgi").chmod(0o755)
+        # The site around it has a password, which the sender does not know.
+        (self.place.dir / "nobody").write_text("")
+        (site.parent / ".htaccess").write_text(
+            f"AuthType Basic\nAuthName members\nAuthUserFile {self.place.dir}/nobody\n"
+            "Require valid-user\n")
         vhost = self.place.dir / "psapi-vhost.conf"
         text = vhost.read_text().replace("    Include conf-available/psapi-cgi.conf\n",
                                          self.hosts_lines())

@@ -10,7 +10,8 @@ from http_client import body_of, head_of
 from receiver import wait_for
 from replies import assert_accepted, assert_refused, parse_cgi
 from sender import signed
-from servers import Cgi, pairs
+from servers import Cgi, Nginx, NginxKeepalive, pairs
+from servers_others import Caddy, Lighttpd
 
 
 def still_serves(server, place):
@@ -75,6 +76,22 @@ def test_client_dribbles(server, place):
             client.sendall(request.body[n:n + 1])
         assert_accepted(server.client.answer(client))
     place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+@pytest.mark.parametrize("cls", [Nginx, NginxKeepalive, Lighttpd, Caddy], ids=lambda cls: cls.name)
+@pytest.mark.settings(PSAPI_THREADS="1", PSAPI_READ_TIMEOUT="120")
+def test_slow_senders_cost_no_thread(place, cls):
+    """These pass on what is complete, as shipped: more of them than threads keep nobody waiting."""
+    with cls(place) as server:
+        slow = [(signed(), server.client.connect()) for _ in range(4)]
+        for request, client in slow:
+            client.sendall(head_of(request) + request.body[:10])
+        for _ in range(4):
+            assert_accepted(server.send(signed()))
+        for request, client in slow:
+            client.sendall(request.body[10:])
+            assert_accepted(server.client.answer(client))
+            client.close()
 
 
 @pytest.mark.needs("http")
