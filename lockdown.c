@@ -224,7 +224,8 @@ lockdown_files(const struct spool *spool, const char *secret_file, const char *s
 	if (SANITIZED)
 		ruleset.files &= ~(uint64_t)INSPECT;
 	int fd = make_rules(&ruleset, spool, secret_file, socket_path);
-	if (fd < 0 && (ruleset.files & READ) != 0)
+	if (fd < 0 && (ruleset.files & READ) != 0 &&
+	    (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
 		fd = make_rules_without_reading(&ruleset, spool, secret_file, socket_path);
 	if (fd < 0 || syscall(SYS_landlock_restrict_self, fd, 0) != 0)
 		log_line("Landlock: %s: files are not restricted", strerror(errno));

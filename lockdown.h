@@ -17,9 +17,10 @@ void lockdown_process(void);
 /*
  * Landlock: of all files only the spool may be written, only what is in the secret
  * file's directory may be read, and only in the directory of socket_path (our own unix
- * socket; NULL if there is none) may a name be removed. Nothing may be executed, no TCP
- * port bound or connected to, nobody signalled. A descriptor that is open stays as it
- * is. Where the secret file is a symbolic link, the directory of its target counts, too.
+ * socket; NULL if there is none) may a name be removed. Nothing may be executed; as far as
+ * the kernel's ABI goes, no TCP port bound or connected to, and nobody signalled. What is
+ * open stays as it is. Where the secret file is a symbolic link, the directory of its
+ * target counts, too.
  */
 void lockdown_files(const struct spool *spool, const char *secret_file, const char *socket_path);
 

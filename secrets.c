@@ -22,8 +22,9 @@
 #include "securemem.h"
 
 enum {
-	FILE_MAX = 64 * 1024,
-	TICK_MS = 20 /* more than a tick of the kernel's clock, by which files are dated */
+	FILE_MAX = 64 * 1024, /* bytes of the file that are read */
+	GROWTH = 1024,        /* bytes by which it may grow while it is */
+	TICK_MS = 20          /* more than a tick of the kernel's clock, by which files are dated */
 };
 
 /* A keyring in use: freed when the last borrower is done and another is in force. */
@@ -84,18 +85,19 @@ read_lines(struct keyring *keyring, char *text, const char *path, char *why, siz
 	return empty;
 }
 
-/* Read to the end or FILE_MAX bytes. Returns how many, or -1 with errno. */
+/* Read to the end or size bytes. Returns how many, or -1 with errno. */
 static ssize_t
-read_all(int fd, char *text)
+read_all(int fd, char *text, size_t size)
 {
-	ssize_t length = 0, n;
+	size_t length = 0;
+	ssize_t n;
 
 	do {
-		n = read(fd, text + length, (size_t)(FILE_MAX - length));
+		n = read(fd, text + length, size - length);
 		if (n > 0)
-			length += n;
+			length += (size_t)n;
 	} while (n > 0 || (n < 0 && errno == EINTR));
-	return n < 0 ? -1 : length;
+	return n < 0 ? -1 : (ssize_t)length;
 }
 
 /* What else there is to say of a reading. */
@@ -110,6 +112,7 @@ read_keyring(const char *path, char *why, size_t size, struct reading *reading)
 {
 	struct keyring *keyring = NULL;
 	char *text = NULL;
+	size_t room = 0;
 	struct stat st;
 
 	*reading = (struct reading){.unsettled = true};
@@ -126,13 +129,15 @@ read_keyring(const char *path, char *why, size_t size, struct reading *reading)
 		reading->unsettled = false;
 		goto out;
 	}
+	/* No more than it takes: all of it is wiped, which is time for a CGI program. */
+	room = st.st_size < FILE_MAX - GROWTH ? (size_t)st.st_size + GROWTH : FILE_MAX;
 	keyring = keyring_new();
-	text = securemem_new(FILE_MAX + 1);
+	text = securemem_new(room + 1);
 	if (keyring == NULL || text == NULL) {
 		snprintf(why, size, "%s: out of memory", path);
 		goto out;
 	}
-	ssize_t n = read_all(fd, text);
+	ssize_t n = read_all(fd, text, room);
 	if (n < 0) {
 		snprintf(why, size, "%s: %s", path, strerror(errno));
 		goto out;
@@ -147,7 +152,7 @@ out:
 		keyring_free(keyring);
 		keyring = NULL;
 	}
-	securemem_free(text, FILE_MAX + 1);
+	securemem_free(text, room + 1);
 	if (fd >= 0)
 		close(fd);
 	return keyring;

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <poll.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
@@ -404,4 +405,12 @@ void *
 realloc(void *old, size_t size)
 {
 	return no_memory() ? NULL : __libc_realloc(old, size);
+}
+
+/* Memory for secrets (securemem.c). */
+void *
+mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+	REAL(mmap);
+	return no_memory() ? MAP_FAILED : real(at, size, protection, flags, fd, offset);
 }
