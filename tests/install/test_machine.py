@@ -192,13 +192,16 @@ def test_another_endpoint(machine, spool):
     before = spool.names("events")
     request = signed(secrets=(OTHER_SECRET,))
     assert_accepted(send_to(machine, "/run/psapi/second.sock", request))
-    own = Spool(machine.root / "var/spool/psapi-second")
+    own = Spool(machine.root / "var/spool/psapi-second")    # made by the unit
     own.assert_queued_once(request.header("webhook-id"), request.body)
     assert spool.names("events") == before
+    handler = machine.root / "etc/psapi/handlers.d/default"
+    handler.write_text("#!/bin/sh\n:\n")
+    handler.chmod(0o755)
     machine.run("systemctl", "enable", "--now", *units[1:])
     machine.run("systemctl", "start", "psapi-drain@second.service")
     wait_for(lambda: own.names("new") == [], "the event is done", 30)
-    # One that forgets its spool does not get at the first one's.
+    # One that forgets to name its spool does not get the first one's.
     (machine.root / "etc/psapi/third.conf").write_text("")
     machine.run("systemctl", "start", "psapi-fcgi@third.service", expect=1)
     wait_for(lambda: "PSAPI_SPOOL" in machine.property("psapi-fcgi@third.service", "StatusText"),
