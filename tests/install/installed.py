@@ -55,8 +55,7 @@ class InstalledPlace:
             pytest.skip("the secret is the package's")
         draft = self.secret_file.with_name("secret.new")
         draft.write_text("".join(line + "\n" for line in lines))
-        was = self.secret_file.stat()
-        os.chown(draft, was.st_uid, was.st_gid)
+        os.chown(draft, 0, self.spool.path.stat().st_gid)
         draft.chmod(mode)
         draft.replace(self.secret_file)
 

@@ -55,7 +55,8 @@ make_debian() {
 	# shellcheck disable=SC2086 # a list of files
 	unshare --mount mmdebstrap --quiet --mode=root --variant=minbase --include=systemd-sysv,dbus \
 		--skip=cleanup/apt --aptopt="$out/apt.conf" \
-		--customize-hook="chroot \"\$1\" apt-get install -qq -y --download-only $1" \
+		--customize-hook="chroot \"\$1\" apt-get install -qq -y --download-only \
+			-o APT::Install-Recommends=true $1" \
 		bookworm "$out/debian.new" $sources >"$out/debian.log" 2>&1 || {
 		tail -n 40 "$out/debian.log" >&2
 		exit 1

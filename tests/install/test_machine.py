@@ -68,7 +68,7 @@ def e2e_suite(machine, server):
         env=os.environ | {"PSAPI_MACHINE": str(machine.root), "PYTHONPATH": str(Path(__file__).parent)})
     assert done.returncode == 0, done.stdout + done.stderr
     [passed] = re.findall(r"(\d+) passed", done.stdout)
-    assert int(passed) >= 60, done.stdout
+    assert int(passed) >= 50, done.stdout
 
 
 def test_from_nothing_to_a_drained_event(machine, packages, spool):
@@ -125,13 +125,11 @@ def test_what_cannot_start_says_why(machine):
     drop_in.write_text("[Service]\nEnvironment=PSAPI_SPOOL=/srv\n")     # not in ReadWritePaths=
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "restart", "psapi-fcgi.service", expect=1)
-    assert 'PSAPI_SPOOL="/srv" (environment): ' in machine.property("psapi-fcgi.service", "StatusText")
+    wait_for(lambda: 'PSAPI_SPOOL="/srv" (environment): ' in machine.property("psapi-fcgi.service", "StatusText"),
+             "the reason is told")
     drop_in.unlink()
     machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "stop", "psapi-fcgi.service")      # ends the attempts to restart it
-    machine.run("systemctl", "reset-failed")
-    machine.run("systemctl", "restart", "psapi-fcgi.socket")
-    assert_accepted(send(signed()))
+    assert_accepted(send(signed()))     # it waits until that is mended; nobody has to start anything
 
 
 def test_secret_as_a_credential(machine):
@@ -194,16 +192,20 @@ def test_another_endpoint(machine, spool):
     before = spool.names("events")
     request = signed(secrets=(OTHER_SECRET,))
     assert_accepted(send_to(machine, "/run/psapi/second.sock", request))
-    own = Spool(machine.root / "var/spool/psapi-second")
+    own = Spool(machine.root / "var/spool/psapi-second")    # made by the unit
     own.assert_queued_once(request.header("webhook-id"), request.body)
     assert spool.names("events") == before
+    handler = machine.root / "etc/psapi/handlers.d/default"
+    handler.write_text("#!/bin/sh\n:\n")
+    handler.chmod(0o755)
     machine.run("systemctl", "enable", "--now", *units[1:])
     machine.run("systemctl", "start", "psapi-drain@second.service")
     wait_for(lambda: own.names("new") == [], "the event is done", 30)
-    # One that forgets its spool does not get at the first one's.
+    # One that forgets to name its spool does not get the first one's.
     (machine.root / "etc/psapi/third.conf").write_text("")
     machine.run("systemctl", "start", "psapi-fcgi@third.service", expect=1)
-    assert "PSAPI_SPOOL" in machine.property("psapi-fcgi@third.service", "StatusText")
+    wait_for(lambda: "PSAPI_SPOOL" in machine.property("psapi-fcgi@third.service", "StatusText"),
+             "the reason is told")
     machine.run("systemctl", "stop", "psapi-fcgi@third.service", "psapi-fcgi@third.socket")
 
 
