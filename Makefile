@@ -2,6 +2,7 @@
 # make demo       see it work, on loopback, in a directory of its own
 # make check      all tests, at most 10 minutes
 # make check-long the same under sanitizers, and analysers
+# make soak MINUTES=n  everything at once, for so long
 # make deps       what building and testing needs and is missing (apt-get; sudo if not root)
 #
 # SANITIZE=1 builds and tests with ASan and UBSan, in build/sanitize; SANITIZE=thread with TSan.
@@ -110,7 +111,7 @@ check-scale: all
 check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long'
-	$(MAKE) WERROR=-Werror check-trust analyse check-race FULL=1 SECONDS=60
+	$(MAKE) WERROR=-Werror check-trust analyse check-race check-promises check-mbedtls3 soak FULL=1 SECONDS=60
 
 include tests/trust.mk
 
