@@ -4,6 +4,7 @@
 # make check-long the same under sanitizers, and analysers
 # make install    DESTDIR=, PREFIX= and the GNU directories (install.mk); make uninstall, make dist
 # make bench      measure it beside its limits and its alternatives
+# make soak MINUTES=n  everything at once, for so long
 # make deps       what building and testing needs and is missing (apt-get; sudo if not root)
 #
 # SANITIZE=1 builds and tests with ASan and UBSan, in build/sanitize; SANITIZE=thread with TSan.
@@ -121,7 +122,7 @@ check-scale: all
 check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long'
-	$(MAKE) WERROR=-Werror check-trust analyse check-race FULL=1 SECONDS=60
+	$(MAKE) WERROR=-Werror check-trust analyse check-race check-promises check-mbedtls3 soak FULL=1 SECONDS=60
 	$(MAKE) check-install
 
 include install.mk tests/trust.mk tests/install/install.mk bench/bench.mk

@@ -188,7 +188,9 @@ replace(const struct draft *d, gid_t group, char *why, size_t size)
 {
 	char temporary[PATH_MAX + 32];
 
-	snprintf(temporary, sizeof(temporary), "%s.%ld.new", d->path, (long)getpid());
+	snprintf(temporary, sizeof(temporary), "%s.psapi.new", d->path);
+	/* We hold the lock: it is of one that was killed, and must not keep a secret for good. */
+	unlink(temporary);
 	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return failed(temporary, "make", why, size);

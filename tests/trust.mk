@@ -1,9 +1,10 @@
 # What shows the promises by exhaustion: faults, power cuts, fuzzing, constant time, races,
-# analysers. Included by the Makefile. FULL=1 exhausts what is otherwise sampled.
+# soak, analysers. Included by the Makefile. FULL=1 exhausts what is otherwise sampled.
 
 TRUST_PACKAGES = clang libclang-rt-dev libssl-dev
+SOAK_PACKAGES = nginx openssl faketime e2fsprogs
 
-# Within make check: samples; check-long sets FULL and SECONDS, and adds analyse and check-race.
+# Within make check: samples; check-long sets FULL and SECONDS, and adds the rest of this file.
 check-trust: check-faults check-constant-time fuzz fuzz-fastcgi
 
 FAULTS = $(OUT)/tests/faults
@@ -51,12 +52,15 @@ $(FUZZ)/%.o: %.c Makefile tests/trust.mk
 $(FUZZ)/fuzz_%: $(FUZZ)/tests/fuzz/fuzz_%.o $(FUZZ)/tests/fuzz/oracle.o $(FUZZ_LIBRARY:%=$(FUZZ)/%.o)
 	clang $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -ljansson -lmbedcrypto -lcrypto -lcurl
 
+# One reader is a subcommand's.
+$(FUZZ)/fuzz_attempts: $(FUZZ)/commands/attempts.o $(FUZZ)/commands/command.o
+
 fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 	@tests/fuzz/run.sh $(FUZZ) $(SECONDS) $(FUZZ_TARGETS)
 
 .PHONY: fuzz
 .SECONDARY:
--include $(wildcard $(FUZZ)/*.d $(FUZZ)/tests/fuzz/*.d)
+-include $(wildcard $(FUZZ)/*.d $(FUZZ)/commands/*.d $(FUZZ)/tests/fuzz/*.d)
 
 # Broken FastCGI records, to the binary that was built with sanitizers.
 fuzz-fastcgi:
@@ -66,7 +70,7 @@ fuzz-fastcgi:
 # ---- constant time ----
 
 check-constant-time: $(OUT)/verify.o
-	@tests/constant_time.sh $(OUT)/verify.o build/constant
+	@tests/constant_time.sh $(OUT)/verify.o $(OUT)/constant
 
 .PHONY: fuzz-fastcgi check-constant-time
 
@@ -78,22 +82,46 @@ check-race:
 
 .PHONY: check-race
 
+# ---- a long bad day: make soak MINUTES=n, SEED=n to have one again ----
+
+MINUTES = 2
+
+soak: all
+	@tools/deps.sh $(SOAK_PACKAGES)
+	@PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/soak/soak.py $(MINUTES) $(SEED)
+
+# ---- what README.md promises, each broken on purpose in a copy of the tree ----
+
+check-promises:
+	@$(PYTHON) tests/promises.py
+
+# ---- the mbedTLS of Debian 13 ----
+
+check-mbedtls3:
+	@tests/mbedtls3.sh build/mbedtls3
+
+.PHONY: soak check-promises check-mbedtls3
+
 # ---- analysers, and which lines the tests run ----
 
 analyse:
 	@tests/analyse.sh
 
-# Lines that no test runs, in the files whose every line counts; with FULL=1 as many faults as
-# there are. In a build of its own, whose gcov dies when an allocation of its own fails: what the
-# fault tests say there does not count.
+# Lines that no test runs, in the files whose every line counts. In a build of its own, where a
+# failed allocation is mostly gcov's, which dies of it: those lines are the fault tests' alone.
 COVERED = verify receive spool events
 COVERAGE = OUT=build/coverage BIN=build/coverage/ OUT_BIN=build/coverage HARDENING= \
 	CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage
+COVERAGE_FAULTS = build/coverage/tests/faults
 
 coverage:
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(MAKE) -s $(COVERAGE) all check-unit >build/coverage/log 2>&1 || { cat build/coverage/log; exit 1; }
-	-@$(MAKE) -s $(COVERAGE) check-faults >>build/coverage/log 2>&1
+	@{ $(MAKE) -s $(COVERAGE) all check-unit \
+			$(COVERAGE_FAULTS)/shim.so $(COVERAGE_FAULTS)/recover $(COVERAGE_FAULTS)/borrow && \
+		PSAPI_BIN=$(CURDIR)/build/coverage FAULTS_OUT=$(CURDIR)/$(COVERAGE_FAULTS) \
+			$(PYTHON) tests/faults/once.py && \
+		$(MAKE) -s $(COVERAGE) check-e2e PYTEST_FLAGS="--server socket -k 'hold or bodies'"; \
+	} >build/coverage/log 2>&1 || { cat build/coverage/log; exit 1; }
 	@for name in $(COVERED); do \
 		gcov -o build/coverage $$name.c 2>/dev/null | sed -n "/File '$$name.c'/{n;s/^/$$name.c: /p}"; \
 		grep '#####' $$name.c.gcov | sed "s/^ *#####:/  $$name.c:/"; \

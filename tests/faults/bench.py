@@ -172,11 +172,14 @@ class Bench:
             env |= {"LD_PRELOAD": SHIM, "FAULT_TRACE": self.trace, "FAULT_ROOT": self.path} | shim
         return env
 
-    def run(self, argv, event=None, when=None, shim=None, timeout=20):
+    def run(self, argv, event=None, when=None, shim=None, timeout=20, typed=None):
+        """typed: what is on standard input, where no event is."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.trace)
         env = self.environment(event, when, shim)
-        with open(self.body if event is not None else os.devnull, "rb") as stdin:
+        if typed is not None:
+            self._write(self.body, typed)
+        with open(os.devnull if event is None and typed is None else self.body, "rb") as stdin:
             done = subprocess.run(argv, env=env, stdin=stdin, capture_output=True, check=False,
                                   timeout=timeout)
         outcome = Outcome(done.returncode, status_of(done.stdout), word_of(done.stdout),

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Every system call on a file fails once, in every way its manual page gives; the process is
 killed before and after each; every allocation fails once. After each fault, and again after the
-sender's retry, the spool must be sound. FULL=1 exhausts, else a seeded sample."""
+sender's retry, the spool must be sound. FULL=1 exhausts, else a seeded sample; faults.py NAME...
+exhausts the scenarios of these names."""
 
 import collections
 import errno
@@ -30,6 +31,8 @@ ERRNOS = {
     "linkat": "EACCES EDQUOT EIO EMLINK ENOMEM ENOSPC EROFS",
     "unlinkat": "EACCES EIO ENOMEM EROFS", "unlink": "EACCES EIO ENOMEM EROFS",
     "renameat": "EACCES EDQUOT EIO ENOMEM ENOSPC EROFS",
+    "rename": "EACCES EDQUOT EIO ENOMEM ENOSPC EROFS", "syncfs": "EDQUOT EIO ENOSPC",
+    "fchmod": "EIO EPERM EROFS", "fchown": "EIO EPERM EROFS",
     "mkdirat": "EACCES EDQUOT EIO ENOMEM ENOSPC EROFS",
     "fstat": "EIO ENOMEM", "fstatat": "EACCES EIO ENOMEM", "stat": "EACCES EIO ENOMEM",
     "lstat": "EACCES EIO ENOMEM", "faccessat": "EACCES EIO ENOMEM EROFS",
@@ -70,7 +73,7 @@ def faults_of(scenario, what, at, name):
 
 def run(bench, scenario, shim):
     event = scenario.event if scenario.sends else None
-    return bench.run(scenario.command(bench), event, shim=shim)
+    return bench.run(scenario.command(bench), event, shim=shim, typed=scenario.typed)
 
 
 def prepared(scenario):
@@ -200,7 +203,7 @@ def judge(case):
 
 def missed_calls():
     """Calls that the kernel sees and the interposed library does not: it would be blind there."""
-    wanted = ["linkat", "unlinkat", "fsync", "writev", "renameat", "mkdirat", "fchmodat"]
+    wanted = ["linkat", "unlinkat", "fsync", "writev", "rename", "renameat", "mkdirat", "fchmodat"]
     for index, scenario in enumerate(SCENARIOS):
         if scenario.without:
             continue
@@ -210,7 +213,8 @@ def missed_calls():
         bench = prepared(scenario)
         log = os.path.join(bench.path, "strace")
         strace = ["strace", "-f", "-qq", "-o", log, "-e", "trace=" + ",".join(wanted)]
-        bench.run(strace + scenario.command(bench), scenario.event if scenario.sends else None)
+        bench.run(strace + scenario.command(bench), scenario.event if scenario.sends else None,
+                  typed=scenario.typed)
         lines = [line.split(None, 1)[1] for line in open(log, encoding="utf-8")]
         real = collections.Counter(line.partition("(")[0] for line in lines)
         bench.remove()
@@ -219,11 +223,16 @@ def missed_calls():
                 yield f"{scenario.name}: {name}: {real[name]} real, {seen[name]} interposed"
 
 
+def chosen(case):
+    """Whether it is among those that were asked for."""
+    return not sys.argv[1:] or SCENARIOS[case.scenario].name in sys.argv[1:]
+
+
 def main():
     missed = list(missed_calls())
-    cases = list(all_cases())
+    cases = [case for case in all_cases() if chosen(case)]
     total = len(cases)
-    if not FULL:
+    if not FULL and not sys.argv[1:]:
         random.seed(6)
         cases = random.sample(cases, min(SAMPLE, total))
     bad = 0

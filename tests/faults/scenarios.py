@@ -4,6 +4,7 @@ A new command (drain, adopt, prune, ...) is one row: what is there before, how i
 the events that must survive it."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 
 from bench import (BORROW, CGI, DOCTOR, GOOD, NOT_JSON, ODD, PSAPI, RECOVER, SECRET, Event,
@@ -25,6 +26,7 @@ class Scenario:
     there: tuple = ()  # events that were queued before, and must be afterwards
     succeeds: bool = False  # the command mends by itself what failed once
     without: str = ""  # what the system does not have, see shim.h
+    typed: bytes = None  # standard input of a command
 
 
 def nothing(bench):
@@ -147,6 +149,49 @@ def after_prune(bench, again):
         yield f"{B.name} in {bench.queued(B)}, events/ has {bench.names('events')}"
 
 
+OTHER_SECRET = "whsec_" + "QUJD" * 10
+
+
+def write_secret(bench, text):
+    with open(bench.secret, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def held(bench):
+    """Two events came before their secret, as the receiver keeps them; then it came."""
+    bench.empty()
+    write_secret(bench, "")
+    for event in A, B:
+        assert bench.send(event).word == "held"
+    write_secret(bench, SECRET + "\n")
+
+
+def after_adopt(bench, again):
+    """Each is held, or stored, or both for a moment; in the end it is stored."""
+    held_still = len(bench.names("hold"))
+    stored = [event for event in (A, B) if bench.queued(event) == ["new"]]
+    if held_still + len(stored) < 2:
+        yield f"{held_still} are held, {len(stored)} stored"
+    for event in stored if not again else (A, B):
+        if again or event.name in bench.names("events"):
+            yield from bench.kept(event)
+    if again and held_still:
+        yield f"still held: {bench.names('hold')}"
+
+
+def after_secret_add(bench, again):
+    """Whoever reads the file sees the old one or the new one, and nobody else may."""
+    with open(bench.secret, encoding="ascii") as file:
+        secrets = [line.strip() for line in file if not line.startswith("#")]
+    if secrets not in ([SECRET], [SECRET, OTHER_SECRET]) or (again and OTHER_SECRET not in secrets):
+        yield f"the file has {secrets}"
+    if os.stat(bench.secret).st_mode & 0o777 != 0o640:
+        yield f"its mode is {os.stat(bench.secret).st_mode & 0o777:o}"
+    for name in os.listdir(bench.path) if again else ():
+        if name.startswith("secret."):
+            yield f"a draft is left: {name}"
+
+
 SCENARIOS = [
     Scenario("first event ever", nothing),
     Scenario("event", empty),
@@ -170,4 +215,7 @@ SCENARIOS = [
              holds=after_replay),
     Scenario("prune", archive, command=psapi("prune", "--older-than", "90d"), sends=False,
              holds=after_prune),
+    Scenario("adopt", held, command=psapi("adopt"), sends=False, holds=after_adopt),
+    Scenario("secret add", empty, command=psapi("secret", "add"), sends=False,
+             holds=after_secret_add, typed=OTHER_SECRET.encode() + b"\n"),
 ]

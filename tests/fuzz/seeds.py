@@ -25,6 +25,8 @@ def seeds():
         for secret in v["secrets"]:
             yield "secret", number, secret.encode()
     yield from boundaries()
+    yield from files()
+    yield from logs()
     for number, text in enumerate([b"PSAPI_SPOOL=/x\nPSAPI_LISTEN=unix:/run/x\n", b"# c\n;\n\nA=b\n",
                                    b"PSAPI_THREADS='8'\nPSAPI_TOLERANCE=\"300\"\n",
                                    b"PSAPI_LISTEN=127.0.0.1:9000\nPSAPI_MAX_BODY=1\n",
@@ -46,6 +48,34 @@ def boundaries():
     for number, (time, text) in enumerate(pairs):
         yield "signature", f"b{number}", f"{time}\n{text}{' ' * 47}\n{{}}".encode()
         yield "receive", f"b{number}", f"POST\n\n=\nmsg_1\n{time}\n{text}\n{{}}".encode()
+
+
+EVIDENCE = (b'{"webhook_id":%s,"webhook_timestamp":"1753397465","webhook_signature":'
+            b'"v1,CMVfFHNS8HOFZHaPNsdiSntUQTOzRIn3oLxxFP4uyCg=","received_at":"2025-07-24T22:51:05.391Z",')
+
+
+def files():
+    """Files of the spool, of each kind; and a state."""
+    for number, (webhook_id, rest) in enumerate([
+            (b'"msg_1"', b'"event":\n{"data":{"npn":"1"},"type":"producersync.npn.activated"}\n}\n'),
+            (b'"a\\u00e9"', b'"event":\n{}\n}\n'),
+            (b'"msg_2"', b'"event":null,"body_base64":"/wA="}\n'),
+            (b'null,"webhook_id_base64":"/2E="', b'"event":\n[1]\n}\n')]):
+        yield "entry", number, EVIDENCE % webhook_id + rest
+    yield "entry", "state", (b'{"tries":2,"tried_at":"2025-07-24T22:51:05Z","due_at":"2025-07-24T22:56:05Z",'
+                             b'"handler":"x","reason":"exit status 75","stderr":"no\\n"}')
+
+
+def logs():
+    """Attempts logs: the options' byte, then whole lines, torn ones, ones of others."""
+    line = (b'{"at":"2025-07-24T22:51:05.391Z","outcome":"accepted","status":200,"webhook_id":"msg_1",'
+            b'"type":"x","remote_addr":"192.0.2.1","bytes":100,"skew_s":-1,"key":"0123abcd","ms":1.234}\n')
+    refused = line.replace(b"accepted", b"rejected").replace(b'"ms"', b'"suppressed":7,"ms"')
+    for number, text in enumerate([line, refused + line, line[:-20], line[:50] + b"\n" + line * 3,
+                                   b"\n\n" + line, b'{"at":1e999,"status":[]}\n"\x1b[31m"\n',
+                                   line.replace(b"msg_1", b"\\u001b[2J\\u0000\x7f")]):
+        for options in (0, 1, 2, 4, 8):
+            yield "attempts", f"{number}-{options}", bytes([options]) + text
 
 
 def main():

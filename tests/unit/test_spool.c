@@ -688,17 +688,20 @@ TEST(whatever_happens_between_the_steps_it_is_queued_once_and_recorded)
 		void (*hook)(void);
 		enum spool_result result;
 		int queued, recorded; /* 1: our file; 2: the twin's; 0: none */
+		int error; /* that the call meets */
 	} rows[] = {
+		{"a twin that was queued is recorded and handled before it is looked at", LINKAT, 1,
+		    record_a_twin, SPOOL_DUPLICATE, 0, 2, EEXIST},
 		{"a twin was recorded and handled after step 0", LINKAT, 1, record_a_twin,
-		    SPOOL_DUPLICATE, 0, 2},
-		{"a twin was queued after step 0", LINKAT, 1, queue_a_twin, SPOOL_DUPLICATE, 2, 2},
-		{"a script handled it before it was synced", FSYNC, 1, handle_it, SPOOL_STORED, 0, 1},
-		{"a script handled it before it was recorded", LINKAT, 2, handle_it, SPOOL_STORED, 0, 1},
-		{"recovery recorded it", FSYNC, 1, recover_it, SPOOL_STORED, 1, 1},
+		    SPOOL_DUPLICATE, 0, 2, 0},
+		{"a twin was queued after step 0", LINKAT, 1, queue_a_twin, SPOOL_DUPLICATE, 2, 2, 0},
+		{"a script handled it before it was synced", FSYNC, 1, handle_it, SPOOL_STORED, 0, 1, 0},
+		{"a script handled it before it was recorded", LINKAT, 2, handle_it, SPOOL_STORED, 0, 1, 0},
+		{"recovery recorded it", FSYNC, 1, recover_it, SPOOL_STORED, 1, 1, 0},
 		{"it was handled, and a twin accepted and handled", FSYNC, 1, accept_and_handle_a_twin,
-		    SPOOL_DUPLICATE, 0, 2},
+		    SPOOL_DUPLICATE, 0, 2, 0},
 		{"a twin was recorded while it was synced", FSYNC, 1, record_a_twin, SPOOL_DUPLICATE, 0,
-		    2},
+		    2, 0},
 	};
 	struct fixture *f = hooked = *state;
 
@@ -709,7 +712,8 @@ TEST(whatever_happens_between_the_steps_it_is_queued_once_and_recorded)
 			f->spool.link_way = way;
 			assert_int_equal(store(f, "first.json", SPOOL_NEW), SPOOL_STORED);
 			interference = (struct interference){
-				.of = (int)rows[i].of, .nth = rows[i].nth, .hook = rows[i].hook};
+				.of = (int)rows[i].of, .nth = rows[i].nth, .hook = rows[i].hook,
+				.error = rows[i].error};
 			enum spool_result result = store(f, "a.json", SPOOL_NEW);
 			interference.nth = 0;
 			if (result != rows[i].result ||
@@ -724,6 +728,29 @@ TEST(whatever_happens_between_the_steps_it_is_queued_once_and_recorded)
 			unlink(at(f, SPOOL_NEW, "first.json"));
 			unlink(at(f, SPOOL_EVENTS, "first.json"));
 		}
+}
+
+static void
+handle_it_on_a_disk_that_fills(void)
+{
+	handle_it();
+	interference = (struct interference){.of = WRITEV, .nth = 1, .error = ENOSPC};
+}
+
+TEST(what_was_handled_and_cannot_be_recorded_is_not_answered_as_stored)
+{
+	struct fixture *f = hooked = *state;
+
+	assert_int_equal(store(f, "first.json", SPOOL_NEW), SPOOL_STORED);
+	if (f->spool.link_way == LINK_NAMED)
+		skip(); /* its name in tmp/ is still there to link */
+	interference = (struct interference){
+		.of = LINKAT, .nth = 2, .hook = handle_it_on_a_disk_that_fills};
+	assert_int_equal(store(f, "a.json", SPOOL_NEW), SPOOL_FULL);
+	interference.nth = 0;
+	assert_int_equal(spool_find(&f->spool, "a.json"), SPOOL_ABSENT);
+	assert_int_equal(count(f, SPOOL_TMP), 0);
+	assert_int_equal(store(f, "a.json", SPOOL_NEW), SPOOL_STORED);
 }
 
 /* Somebody has recorded our file, and vouches for it; no link succeeds after that. */
@@ -1220,6 +1247,7 @@ main(void)
 		SPOOL_TEST(a_twin_whose_writer_died_before_recording_it_is_finished),
 		SPOOL_TEST(what_is_no_file_in_the_place_of_a_twin_is_an_error),
 		SPOOL_TEST(whatever_happens_between_the_steps_it_is_queued_once_and_recorded),
+		SPOOL_TEST(what_was_handled_and_cannot_be_recorded_is_not_answered_as_stored),
 		SPOOL_TEST(what_is_recorded_is_not_taken_back),
 		SPOOL_TEST(what_another_has_put_there_is_not_taken_back),
 		SPOOL_TEST(what_was_recorded_meanwhile_is_not_queued_for_the_time_of_a_sync),

@@ -472,6 +472,7 @@ TEST(each_fault_of_a_secret_comes_with_its_remedy_and_without_the_secret)
 		enum secret_look look;
 		const char *remedy;
 	} rows[] = {
+		{SECRET_GOOD, "is a signing secret"},
 		{SECRET_EMPTY, "paste the endpoint's signing secret"},
 		{SECRET_QUOTED, "write the secret without them"},
 		{SECRET_SIGNATURE, "leave that out"},
@@ -484,7 +485,8 @@ TEST(each_fault_of_a_secret_comes_with_its_remedy_and_without_the_secret)
 		{SECRET_NO_MEMORY, "out of memory"},
 	};
 
-	assert_int_equal(ROWS(rows), SECRET_NO_MEMORY - SECRET_GOOD);
+	assert_int_equal(ROWS(rows), SECRET_NO_MEMORY + 1);
+	assert_string_equal(secret_look_text((enum secret_look)ROWS(rows)), "cannot be used");
 	for (size_t i = 0; i < ROWS(rows); i++) {
 		const char *text = secret_look_text(rows[i].look);
 		if (strstr(text, rows[i].remedy) == NULL || strchr(text, '\n') != NULL)

@@ -1,0 +1,64 @@
+#!/bin/sh
+# mbedtls3.sh BUILD: built and tested against the mbedTLS of Debian 13, on any older Debian and by
+# any user. Its two packages come, with their signatures checked, from the mirror that this machine
+# already has in its sources; they are unpacked in BUILD, never installed. The shared library asks
+# for a C library that is older than Debian 12's, so what is built runs here.
+set -eu
+
+suite=trixie
+build=$(mkdir -p "$1" && cd "$1" && pwd)
+apt=$build/apt
+root=$build/root
+
+skip() {
+	echo "mbedtls3: not run: $*"
+	exit 0
+}
+
+command -v apt-get >/dev/null || skip "no apt-get"
+# shellcheck disable=SC2016 # apt-get's own placeholder
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' \
+	'Label: Debian' | head -n 1)
+[ -n "$mirror" ] || skip "no Debian mirror in the sources (or no apt-get update yet)"
+
+# An apt of our own: nothing of the machine's lists and packages is looked at or changed.
+mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+: >"$apt/status"
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" \
+	>"$apt/sources.list"
+private_apt() {
+	apt-get -qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+		-o Dir::State::Lists="$apt/lists" -o Dir::State::Status="$apt/status" \
+		-o Dir::Cache="$apt/cache" -o APT::Sandbox::User="$(id -un)" "$@"
+}
+if ! ls "$apt"/libmbedcrypto16_*.deb >/dev/null 2>&1; then
+	private_apt update
+	(cd "$apt" && private_apt download libmbedtls-dev libmbedcrypto16)
+fi
+rm -rf "$root"
+for package in "$apt"/*.deb; do
+	dpkg-deb -x "$package" "$root"
+done
+
+libraries=$root/usr/lib/$(gcc -print-multiarch)
+make -s WERROR=-Werror OUT="$build/out" BIN="$build/out/" OUT_BIN="$build/out" \
+	CC="cc -isystem $root/usr/include -L$libraries -Wl,-rpath,$libraries" \
+	all check-unit check-constant-time >"$build/log" 2>&1 || {
+	cat "$build/log" >&2
+	exit 1
+}
+# What was tested is what was meant: the program itself says which library it has found.
+ldd "$build/out/psapi-fcgi" | grep -q "libmbedcrypto.so.16 => $libraries" || {
+	ldd "$build/out/psapi-fcgi" >&2
+	echo "mbedtls3: built against another mbedTLS" >&2
+	exit 1
+}
+cd "$(dirname "$0")/.."
+PSAPI_BIN=$build/out /usr/bin/python3 -m pytest -q -p no:cacheprovider --timeout 300 \
+	--server socket tests/e2e/test_accept.py tests/e2e/test_refusals.py >"$build/log.e2e" 2>&1 || {
+	cat "$build/log.e2e" >&2
+	exit 1
+}
+version=$(sed -n 's/^#define MBEDTLS_VERSION_STRING  *"\(.*\)"/\1/p' "$root/usr/include/mbedtls/build_info.h")
+passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$build/log" | awk '{ n += $1 } END { print n }')
+echo "mbedtls3: $version: $passed unit tests passed, $(tail -n 1 "$build/log.e2e")"
