@@ -29,6 +29,8 @@ struct attempts {
 	int dir;
 	pthread_mutex_t lock;
 	int fd; /* -1: not open */
+	int look_every;    /* milliseconds */
+	int64_t looked_at; /* milliseconds, CLOCK_MONOTONIC */
 	dev_t device;
 	ino_t inode;
 	off_t size;   /* after our last line: another one means that others write, too */
@@ -48,6 +50,12 @@ attempts_open(int dir)
 	attempts->fd = -1;
 	pthread_mutex_init(&attempts->lock, NULL);
 	return attempts;
+}
+
+void
+attempts_look_every(struct attempts *attempts, int ms)
+{
+	attempts->look_every = ms;
 }
 
 void
@@ -159,6 +167,15 @@ follow(struct attempts *attempts, bool there, struct stat *st)
 	return 0;
 }
 
+static int64_t
+now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 /* By the clock of now: a slow request began long before. A clock that was set back counts not. */
 static bool
 written_lately(const struct stat *st)
@@ -180,14 +197,32 @@ anyone_can_cause(const struct attempt *attempt)
 	    (strcmp(attempt->outcome, "error") == 0 && attempt->key == NULL);
 }
 
+/*
+ * Have the file open that is to be written to, and know how it ends: 0. 1: the line is left
+ * out. -1: it cannot be had, with errno.
+ */
+static int
+look(struct attempts *attempts, bool optional)
+{
+	int64_t now = now_ms();
+	struct stat st;
+
+	if (!optional && attempts->fd >= 0 && now - attempts->looked_at < attempts->look_every)
+		return 0;
+	bool there = fstatat(attempts->dir, ATTEMPTS_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	if (there && optional && written_lately(&st))
+		return 1;
+	attempts->looked_at = now;
+	return follow(attempts, there, &st);
+}
+
 static void
 append(struct attempts *attempts, const struct attempt *attempt)
 {
 	char buffer[LINE_MAX_BYTES];
-	struct stat st;
-	bool there = fstatat(attempts->dir, ATTEMPTS_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	int looked = look(attempts, anyone_can_cause(attempt));
 
-	if (there && anyone_can_cause(attempt) && written_lately(&st)) {
+	if (looked == 1) {
 		attempts->suppressed++;
 		return;
 	}
@@ -195,7 +230,7 @@ append(struct attempts *attempts, const struct attempt *attempt)
 	if (length == 0)
 		return;
 	bool written = false;
-	if (follow(attempts, there, &st) == 0) {
+	if (looked == 0) {
 		const char *from = attempts->torn ? buffer : buffer + 1;
 		length -= attempts->torn ? 0 : 1;
 		ssize_t n = write(attempts->fd, from, length);

@@ -34,11 +34,16 @@ struct attempt {
 
 /* Log to ATTEMPTS_FILE in directory dir (kept open by the caller). NULL without memory. */
 struct attempts *attempts_open(int dir);
+/*
+ * Look for a rotation, and for what others write, only so often (milliseconds) before a line
+ * that is written anyway. At first: before each.
+ */
+void attempts_look_every(struct attempts *attempts, int ms);
 void attempts_close(struct attempts *attempts);
 
 /*
  * Append one line with a single write(2). The file is opened again when it was
- * renamed or removed, so rotation needs no signal. Outcomes "rejected" and
+ * renamed or removed (within attempts_look_every()), so rotation needs no signal. Outcomes "rejected" and
  * "ignored" are anyone's to cause: such a line is left out while the log was last
  * written to less than 0.1 s ago, and the next line counts them ("suppressed"). A
  * log that cannot be written changes no answer: that is logged once, and the line

@@ -35,7 +35,7 @@
 #define PSAPI_VERSION "unknown"
 #endif
 
-enum { OVERRIDES_MAX = 64 };
+enum { OVERRIDES_MAX = 64, LOOK_EVERY_MS = 100 };
 
 struct options {
 	const char *file;
@@ -179,6 +179,7 @@ run_fastcgi(const struct config *config, bool inherited)
 		close_receiver(&receiver);
 		return EX_CANTCREAT;
 	}
+	attempts_look_every(receiver.attempts, LOOK_EVERY_MS);
 	long recovered = spool_recover(&spool);
 	if (recovered > 0)
 		log_line("%s: recovered %ld event(s) of an earlier run", spool.path, recovered);

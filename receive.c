@@ -311,19 +311,42 @@ off_by(struct examination *x, enum verdict verdict)
 	return verdict;
 }
 
+static enum verify_result
+verify_with(struct examination *x, const struct keyring *keyring)
+{
+	return verify(keyring, &x->message, x->signatures, x->signatures_length, x->now.tv_sec,
+	    x->receiver->config->tolerance, &x->verification);
+}
+
+/*
+ * Nothing is refused for want of a look at the secret file: if no key matches, and others
+ * have come since, they are tried.
+ */
+static enum verify_result
+verify_anew(struct examination *x, const struct keyring **keyring, enum verify_result result)
+{
+	const struct keyring *newer = secrets_borrow(x->receiver->secrets);
+
+	if (newer != *keyring)
+		result = verify_with(x, newer);
+	secrets_return(x->receiver->secrets, *keyring);
+	*keyring = newer;
+	return result;
+}
+
 static enum verdict
 check_signature(struct examination *x)
 {
-	const struct keyring *keyring = secrets_borrow(x->receiver->secrets);
+	const struct keyring *keyring = secrets_borrow_recent(x->receiver->secrets);
 
 	if (keyring == NULL) {
 		snprintf(x->detail, sizeof(x->detail),
 		    "this receiver has no usable signing secret yet; its log says why");
 		return NO_SECRET;
 	}
-	enum verify_result result = verify(keyring, &x->message, x->signatures,
-	    x->signatures_length, x->now.tv_sec, x->receiver->config->tolerance,
-	    &x->verification);
+	enum verify_result result = verify_with(x, keyring);
+	if (!x->verification.matched)
+		result = verify_anew(x, &keyring, result);
 	x->timed = result != VERIFY_ERROR;
 	if (x->verification.matched) {
 		/* The fingerprint outlives the keyring. */

@@ -10,15 +10,17 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
 
-enum { FILE_MAX = 64 * 1024 };
+enum { FILE_MAX = 64 * 1024, LOOK_EVERY_MS = 100 };
 
 /* A keyring in use: freed when the last borrower is done and another is in force. */
 struct generation {
@@ -33,6 +35,7 @@ struct secrets {
 	struct generation *newest; /* in force; older ones behind it are still borrowed */
 	struct stat seen;          /* of the file when it was last read; all zero: absent */
 	bool looked;
+	int64_t looked_at;         /* milliseconds, CLOCK_MONOTONIC */
 	bool awaited;              /* see secrets_awaited() */
 	atomic_ulong generation;   /* keyrings put in force so far */
 	bool unsettled;            /* it could not be read for want of something: try again */
@@ -243,23 +246,45 @@ reload(struct secrets *secrets)
 	sweep(secrets, false);
 }
 
-const struct keyring *
-secrets_borrow(struct secrets *secrets)
+/* Read the file again if it has changed. */
+static void
+look(struct secrets *secrets)
 {
-	const struct keyring *keyring = NULL;
 	struct stat st;
 
-	pthread_mutex_lock(&secrets->lock);
 	if (stat(secrets->path, &st) != 0)
 		memset(&st, 0, sizeof(st));
 	bool changed = !secrets->looked || !same_file(&st, &secrets->seen);
-	if (changed || secrets->unsettled) {
-		if (changed)
-			secrets->unsettled = false;
-		/* The stat comes before the reading: a change in between is seen next time. */
-		secrets->looked = true;
-		secrets->seen = st;
-		reload(secrets);
+	if (!changed && !secrets->unsettled)
+		return;
+	if (changed)
+		secrets->unsettled = false;
+	/* The stat comes before the reading: a change in between is seen next time. */
+	secrets->looked = true;
+	secrets->seen = st;
+	reload(secrets);
+}
+
+static int64_t
+now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* What was seen less than age milliseconds ago needs no look. */
+static const struct keyring *
+borrow(struct secrets *secrets, int age)
+{
+	const struct keyring *keyring = NULL;
+
+	pthread_mutex_lock(&secrets->lock);
+	int64_t now = now_ms();
+	if (age == 0 || secrets->newest == NULL || now - secrets->looked_at >= age) {
+		look(secrets);
+		secrets->looked_at = now;
 	}
 	if (secrets->newest != NULL) {
 		secrets->newest->borrowers++;
@@ -267,6 +292,18 @@ secrets_borrow(struct secrets *secrets)
 	}
 	pthread_mutex_unlock(&secrets->lock);
 	return keyring;
+}
+
+const struct keyring *
+secrets_borrow(struct secrets *secrets)
+{
+	return borrow(secrets, 0);
+}
+
+const struct keyring *
+secrets_borrow_recent(struct secrets *secrets)
+{
+	return borrow(secrets, LOOK_EVERY_MS);
 }
 
 void

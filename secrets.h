@@ -23,7 +23,12 @@ void secrets_close(struct secrets *secrets);
  * wrong with a file is logged once for each change. Safe from several threads.
  */
 const struct keyring *secrets_borrow(struct secrets *secrets);
-/* Give back what secrets_borrow() returned. */
+/*
+ * The same, but a look at the file within the last 0.1 s is good enough once there is a
+ * secret: what has just been taken out of it may still be in force.
+ */
+const struct keyring *secrets_borrow_recent(struct secrets *secrets);
+/* Give back what either returned. */
 void secrets_return(struct secrets *secrets, const struct keyring *keyring);
 
 /*

@@ -47,6 +47,12 @@ def connects(path):
             return False
 
 
+def until_the_next_look():
+    """A running receiver looks ten times a second for what was taken out of the secret file, and for
+    what others do with its log (secrets.h, attempts.h)."""
+    time.sleep(0.11)
+
+
 class Place:
     """A test's own directory. Short, because a socket's path has at most 107 bytes."""
 
@@ -76,6 +82,7 @@ class Place:
         if owner is not None:
             os.chown(draft, owner, owner)
         os.replace(draft, self.secret_file)
+        until_the_next_look()
 
     def environment(self, **settings):
         """What the receiver finds in its environment: this, and nothing of the caller's."""

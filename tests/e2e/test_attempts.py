@@ -10,7 +10,7 @@ import unicodedata
 import pytest
 
 from load import at_once
-from receiver import wait_for
+from receiver import until_the_next_look, wait_for
 from replies import assert_accepted, assert_refused
 from sender import OTHER_SECRET, signed
 from servers import Cgi, pairs
@@ -39,10 +39,12 @@ def test_rotation_by_rename(server, place):
     requests = [signed() for _ in range(4)]
     assert_accepted(server.send(requests[0]))
     log(place).rename(log(place).with_suffix(".1"))
+    until_the_next_look()
     for request in requests[1:3]:
         assert_accepted(server.send(request))
     assert len(place.spool.attempts()) == 2
     log(place).unlink()
+    until_the_next_look()
     assert_accepted(server.send(requests[3]))
     assert [line["webhook_id"] for line in place.spool.attempts()] == \
         [requests[3].header("webhook-id").decode()]
@@ -54,6 +56,7 @@ def test_torn_line(server, place):
     assert_accepted(server.send(signed()))
     with open(log(place), "a") as file:
         file.write('{"at":"2025-')
+    until_the_next_look()
     request = signed()
     for _ in range(2):
         assert server.send(request).status == 200

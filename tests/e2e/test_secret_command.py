@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from receiver import until_the_next_look
 from replies import assert_accepted, assert_refused
 from sender import OTHER_SECRET, SECRET, signed
 from setup_command import PSAPI, psapi, psapi_on_a_terminal
@@ -125,12 +126,14 @@ def test_rotation(direct, place):
     assert new["fingerprint"] == fingerprint(OTHER_SECRET) and "matched" not in new
     assert_accepted(direct.send(signed(secrets=[OTHER_SECRET])))
     (place.spool.path / "attempts.jsonl").rename(place.spool.path / "attempts.jsonl.1")
+    until_the_next_look()
     assert_accepted(direct.send(signed(secrets=[OTHER_SECRET])))
     table = psapi(place, "secret", "list").stdout
     first, second = table.splitlines()[1:]
     assert old["matched"] in first                  # from the rotated log
     assert place.spool.attempts()[0]["at"] in second
     psapi(place, "secret", "drop", fingerprint(SECRET))
+    until_the_next_look()
     assert_refused(direct.send(signed()), "signature_mismatch")
     assert_accepted(direct.send(signed(secrets=[OTHER_SECRET])))
     assert SECRET not in place.secret_file.read_text()
