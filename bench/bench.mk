@@ -24,10 +24,19 @@ $(BENCH)/%: bench/%.c bench/bench.mk
 bench:
 	@tools/deps.sh $(BUILD_PACKAGES) $(BENCH_PACKAGES)
 	@$(MAKE) -s all $(BENCH_TOOLS)
-	@$(PYTHON) bench/bench.py --tools $(BENCH) $(if $(QUICK),--quick,--rounds $(ROUNDS) --seconds $(BENCH_SECONDS)) \
+	@$(PYTHON) bench/run.py --tools $(BENCH) $(if $(QUICK),--quick,--rounds $(ROUNDS) --seconds $(BENCH_SECONDS)) \
 		$(if $(ONLY),--only '$(ONLY)') --out $(if $(QUICK)$(ONLY),$(BENCH)/RESULTS.md,bench/RESULTS.md)
 
 # SECONDS is the fuzzers' as well, with a default of their own.
 BENCH_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),3)
 
-.PHONY: bench
+# Put the table "Reach" of bench/RESULTS.md into README.md.
+bench-quote:
+	@$(PYTHON) bench/quote.py bench/RESULTS.md README.md
+
+# That it works: within check-long, with figures that mean nothing.
+check-bench:
+	@$(MAKE) -s bench QUICK=1 >$(BENCH).log 2>&1 || { cat $(BENCH).log; exit 1; }
+	@grep -c '^| accept' $(BENCH)/RESULTS.md
+
+.PHONY: bench bench-quote check-bench

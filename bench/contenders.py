@@ -53,7 +53,7 @@ ScriptAlias /apache-cgi {binary}
     ProxySet retry=0 enablereuse=on timeout=15
 </Proxy>
 <Location /apache>
-    ProxyPass "unix:{dir}/psapi.sock|fcgi://psapi" enablereuse=on
+    ProxyPass "unix:{dir}/psapi.sock|fcgi://psapi"
 </Location>
 """
 

@@ -13,7 +13,7 @@ from ground import SECRET
 sys.path.insert(0, str(TOP / "tests/cost"))
 import cost  # pylint: disable=wrong-import-position,wrong-import-order
 
-STOP = 'date +%s.%N >"$BENCH_TOLD"; kill -TERM $PPID'   # the first handler: one is enough
+STOP = 'date +%s.%N >"$PSAPI_TOLD"; kill -TERM $PPID'   # the first handler: one is enough
 LOOP = 'for f in "$1"/new/*.json; do /bin/true "$f" <"$f" && rm "$f"; done'
 
 
@@ -63,7 +63,7 @@ def environment(hall, place):
     (hall.dir / "secret").chmod(0o640)
     return {"PATH": os.environ["PATH"], "PSAPI_CONF": str(hall.dir / "empty.conf"),
             "PSAPI_SPOOL": str(place / "spool"), "PSAPI_SECRET_FILE": str(hall.dir / "secret"),
-            "BENCH_TOLD": str(hall.dir / "told")}
+            "PSAPI_TOLD": str(hall.dir / "told")}
 
 
 def reading(hall, rounds, events):

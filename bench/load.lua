@@ -26,7 +26,7 @@ function request()
   return last
 end
 
--- One line of JSON for bench.py.
+-- One line of JSON for run.py.
 function done(summary, latency, _)
   io.write(string.format(
     '\n{"requests":%d,"us":%d,"refused":%d,"broken":%d,"p50":%d,"p99":%d}\n',

@@ -24,7 +24,12 @@ check-faults: all $(FAULTS)/shim.so $(FAULTS)/recover $(FAULTS)/borrow
 		PSAPI_BIN=$(CURDIR)/$(OUT_BIN) FAULTS_OUT=$(CURDIR)/$(FAULTS) FULL=$(FULL) \
 			$(PYTHON) tests/faults/$$test.py || exit 1; done
 
-.PHONY: check-trust check-faults
+# What an accepted event costs, with the bounds in tests/cost/cost.py: half a minute.
+check-cost: all
+	@mkdir -p build
+	@$(PYTHON) tests/cost/cost.py $(BIN)psapi-fcgi build
+
+.PHONY: check-trust check-faults check-cost
 
 # ---- what the process may still do: the shipped objects, with lockdown.h's calls wrapped ----
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The benchmark: bench.py --tools DIR [--rounds N] [--seconds N] [--quick] [--only KEYS] [--out FILE]
+"""The benchmark: run.py --tools DIR [--rounds N] [--seconds N] [--quick] [--only KEYS] [--out FILE]
 
 One run, one table: limits, psapi-fcgi, alternatives, each on a file system of its own, in rounds
 that take turns; each figure is the median of the rounds. What each claims to have stored is
@@ -21,7 +21,7 @@ import contenders
 import extras
 import ground
 import report
-from ground import Failed, HERE
+from ground import Failed
 
 # Requests that nothing here answers in a second: as many are signed.
 MOST = {"ext4": 14000, "tmpfs": 45000, None: 0}
@@ -46,7 +46,8 @@ def check_stored(contender, place, answered):
             raise Failed(f"{path}: not whole")
     if contender.store == "spool/events":
         waiting = len(os.listdir(place / "spool/new"))
-        if waiting != len(files):
+        # A CGI process that was stopped half-way has queued it: recovery's business.
+        if not len(files) <= waiting <= len(files) + contender.c:
             raise Failed(f"{contender.title}: {waiting} in new/, {len(files)} in events/")
 
 
@@ -217,5 +218,4 @@ def measure_million(hall, arguments):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE))
     main()
