@@ -24,12 +24,7 @@ check-faults: all $(FAULTS)/shim.so $(FAULTS)/recover $(FAULTS)/borrow
 		PSAPI_BIN=$(CURDIR)/$(OUT_BIN) FAULTS_OUT=$(CURDIR)/$(FAULTS) FULL=$(FULL) \
 			$(PYTHON) tests/faults/$$test.py || exit 1; done
 
-# What an accepted event costs, with the bounds in tests/cost/cost.py: half a minute.
-check-cost: all
-	@mkdir -p build
-	@$(PYTHON) tests/cost/cost.py $(BIN)psapi-fcgi build
-
-.PHONY: check-trust check-faults check-cost
+.PHONY: check-trust check-faults
 
 # ---- what the process may still do: the shipped objects, with lockdown.h's calls wrapped ----
 
@@ -39,7 +34,14 @@ HOOKED = -Wl,--wrap=lockdown_process,--wrap=lockdown_files,--wrap=lockdown_calls
 $(HOOK): tests/hook/hook.c $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a tests/trust.mk
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) $(HOOKED) -o $@ tests/hook/hook.c $(OUT)/psapi-fcgi.o \
-		$(BIN)libpsapi.a $(LIBRARIES) $(RECEIVER_LIBRARIES)
+		$(BIN)libpsapi.a $(LIBRARIES) $(RECEIVER_LIBRARIES) $(SYSTEMD_LIBRARIES)
+
+# ---- what an accepted event costs, with the bounds in tests/cost/cost.py: half a minute ----
+
+check-cost: all $(HOOK)
+	@$(PYTHON) tests/cost/cost.py $(BIN)psapi-fcgi $(HOOK) build
+
+.PHONY: check-cost
 
 # ---- fuzzing: make fuzz SECONDS=n gives n seconds to each target ----
 
