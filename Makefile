@@ -111,7 +111,7 @@ check-scale: all
 check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long'
-	$(MAKE) WERROR=-Werror check-trust analyse check-race check-promises check-mbedtls3 soak FULL=1 SECONDS=60
+	$(MAKE) WERROR=-Werror check-trust analyse check-race check-valgrind check-promises check-mbedtls3 soak FULL=1 SECONDS=60
 
 include tests/trust.mk
 
