@@ -64,11 +64,15 @@ check-constant-time: $(OUT)/verify.o
 
 .PHONY: fuzz-fastcgi check-constant-time
 
-# ---- races: 64 clients, a rotating secret and log, the end under load ----
+# ---- races: 64 clients, a rotating secret and log, the end under load; then the tests of the
+# suite in which several things happen at once ----
 
 check-race:
 	@$(MAKE) -s SANITIZE=thread all
 	@$(PYTHON) tests/race.py $(CURDIR)/build/thread/psapi-fcgi $(SECONDS)
+	@TSAN_OPTIONS=exitcode=66:suppressions=$(CURDIR)/tests/race.supp \
+		$(MAKE) -s SANITIZE=thread check-e2e \
+		PYTEST_FLAGS="--server socket -k 'duplicate or restart or test_secrets or kept_connections'"
 
 .PHONY: check-race
 
