@@ -122,7 +122,8 @@ check-scale: all
 check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long'
-	$(MAKE) WERROR=-Werror check-trust check-cost check-bench analyse check-race check-promises check-mbedtls3 soak FULL=1 SECONDS=60
+	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
+		check-trust soak FULL=1 SECONDS=60
 	$(MAKE) check-install
 
 include install.mk tests/trust.mk tests/install/install.mk bench/bench.mk

@@ -81,11 +81,15 @@ check-constant-time: $(OUT)/verify.o
 
 .PHONY: fuzz-fastcgi check-constant-time
 
-# ---- races: 64 clients, a rotating secret and log, the end under load ----
+# ---- races: 64 clients, a rotating secret and log, the end under load; then the tests of the
+# suite in which several things happen at once ----
 
 check-race:
 	@$(MAKE) -s SANITIZE=thread all
 	@$(PYTHON) tests/race.py $(CURDIR)/build/thread/psapi-fcgi $(SECONDS)
+	@TSAN_OPTIONS=exitcode=66:suppressions=$(CURDIR)/tests/race.supp \
+		$(MAKE) -s SANITIZE=thread check-e2e \
+		PYTEST_FLAGS="--server socket -k 'duplicate or restart or test_secrets or kept_connections'"
 
 .PHONY: check-race
 
@@ -108,6 +112,15 @@ check-mbedtls3:
 	@tests/mbedtls3.sh build/mbedtls3
 
 .PHONY: soak check-promises check-mbedtls3
+
+# ---- uninitialised memory; leaks are LeakSanitizer's, in make check SANITIZE=1 ----
+
+check-valgrind: $(UNIT_TESTS)
+	@for test in $(UNIT_TESTS); do UNDER_VALGRIND=1 valgrind -q --fair-sched=try --error-exitcode=9 \
+		$$test >build/valgrind.log 2>&1 || { cat build/valgrind.log; exit 1; }; done
+	@echo "valgrind: $(words $(UNIT_TESTS)) unit tests, nothing uninitialised"
+
+.PHONY: check-valgrind
 
 # ---- analysers, and which lines the tests run ----
 
