@@ -5,7 +5,8 @@ INSTALL_PACKAGES = debhelper dpkg-dev lintian systemd systemd-container mmdebstr
 
 # As root: the directory that the Debian is in, its network (loopback alone), its processes and its
 # mounts are the tests' own and end with them, however they end.
-OWN_NAMESPACES = $(if $(filter 0,$(shell id -u)),unshare --mount --net --pid --fork --kill-child --mount-proc)
+OWN_NAMESPACES = $(if $(filter 0,$(shell id -u)),unshare --mount --net --pid --fork --kill-child --mount-proc \
+	sh -c 'ip link set lo up && exec "$$@"' sh)
 
 check-install: all
 	@tools/deps.sh $(INSTALL_PACKAGES)

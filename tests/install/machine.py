@@ -25,8 +25,6 @@ class Machine:
         self.process = self.leader = None
 
     def boot(self):
-        # What a new network namespace lacks.
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--register=no", "--keep-unit",

@@ -24,7 +24,7 @@ build_package() {
 			'  * A later version, for the test of an upgrade.' '' " -- A Test <test@example.org>  $(date -R)" '' |
 			cat - debian/changelog >"$out/changelog"
 		[ ! -e "$out/changelog" ] || mv "$out/changelog" debian/changelog
-		DEB_BUILD_OPTIONS="parallel=2 ${2-}" dpkg-buildpackage -b -us -uc
+		DEB_BUILD_OPTIONS="parallel=2 noautodbgsym ${2-}" dpkg-buildpackage -b -us -uc
 	) >"$out/build-$1.log" 2>&1 || {
 		tail -n 40 "$out/build-$1.log" >&2
 		exit 1

@@ -57,9 +57,9 @@ def test_templates_differ_in_nothing_but_the_name():
     def settings(path):
         lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
         return [line.replace("psapi/%i.sock", "psapi/psapi.sock").replace(" (%i)", "").replace("@%i", "")
-                .replace("BindPaths=", "ReadWritePaths=").replace("psapi-%i", "psapi")
+                .replace("-/var/spool/psapi-%i", "/var/spool/psapi").replace("psapi-%i", "psapi")
                 for line in lines if not line.startswith(("Environment=PSAPI_CONF=", "ExecStartPre=",
-                                                          "TemporaryFileSystem="))]
+                                                          "InaccessiblePaths="))]
 
     templates = sorted((ROOT / "systemd").glob("*@.*"))
     assert len(templates) == 5
