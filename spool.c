@@ -94,11 +94,8 @@ spool_open(struct spool *spool, const char *path, bool create, char *why, size_t
 {
 	memset(spool, 0, sizeof(*spool));
 	spool->path = path;
-	for (int i = 0; i < SPOOL_DIRS; i++) {
+	for (int i = 0; i < SPOOL_DIRS; i++)
 		spool->dir[i] = -1;
-		pthread_mutex_init(&spool->syncs[i].lock, NULL);
-		pthread_cond_init(&spool->syncs[i].ended, NULL);
-	}
 	spool->root = open_directory(AT_FDCWD, path, create);
 	if (spool->root < 0) {
 		snprintf(why, size, "%s: %s: make the spool directory, owned by the running user",
@@ -409,55 +406,24 @@ failure(struct spool *spool, const char *step, const char *name)
 }
 
 /*
- * Sync a directory, now. After a failure the kernel may have dropped the changes and
+ * Sync a directory. After a failure the kernel may have dropped the changes and
  * call the next fsync a success, so the process accepts nothing more.
  */
 static int
-sync_now(struct spool *spool, enum spool_dir dir)
+sync_directory(struct spool *spool, enum spool_dir dir)
 {
-	if (sync_fd(spool->dir[dir]) == 0)
-		return 0;
+	if (sync_fd(spool->dir[dir]) == 0) {
+		/* The kernel tells one thread of an error alone: it may have been about our name. */
+		if (!atomic_load(&spool->distrusted))
+			return 0;
+		errno = EIO;
+		return -1;
+	}
 	int saved = errno;
 	if (!atomic_exchange(&spool->distrusted, true))
 		log_line("%s/%s: fsync: %s: nothing is accepted until a restart", spool->path,
 		    spool_dir_names[dir], strerror(errno));
 	errno = saved;
-	return -1;
-}
-
-/*
- * Sync a directory, together with others: one thread syncs for all who wait. A name is on the
- * disk when a sync has ended that began after it was linked, so those who come while one
- * runs need the next one, and share it.
- */
-static int
-sync_directory(struct spool *spool, enum spool_dir dir)
-{
-	struct shared_sync *shared = &spool->syncs[dir];
-	int result = 0, error = EIO;
-
-	pthread_mutex_lock(&shared->lock);
-	unsigned long wanted = shared->begun + 1;
-	while (shared->done < wanted) {
-		if (shared->running) {
-			pthread_cond_wait(&shared->ended, &shared->lock);
-			continue;
-		}
-		unsigned long round = ++shared->begun;
-		shared->running = true;
-		pthread_mutex_unlock(&shared->lock);
-		result = sync_now(spool, dir);
-		error = errno;
-		pthread_mutex_lock(&shared->lock);
-		shared->running = false;
-		shared->done = round;
-		pthread_cond_broadcast(&shared->ended);
-	}
-	pthread_mutex_unlock(&shared->lock);
-	/* The kernel tells one thread of an error alone: it may have been about our name. */
-	if (result == 0 && !atomic_load(&spool->distrusted))
-		return 0;
-	errno = result != 0 ? error : EIO;
 	return -1;
 }
 

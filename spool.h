@@ -8,7 +8,6 @@
 #ifndef PSAPI_SPOOL_H
 #define PSAPI_SPOOL_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,20 +18,11 @@ enum spool_dir { SPOOL_NEW, SPOOL_EVENTS, SPOOL_FAILED, SPOOL_STATE, SPOOL_HOLD,
 /* The directories' names, by enum spool_dir. */
 extern const char *const spool_dir_names[SPOOL_DIRS];
 
-/* How threads share the syncs of one directory, see spool.c. */
-struct shared_sync {
-	pthread_mutex_t lock;
-	pthread_cond_t ended;
-	unsigned long begun, done; /* rounds: the last one that began, that ended */
-	bool running;
-};
-
 /* An open spool. Descriptors are all close-on-exec. May be used by several threads. */
 struct spool {
 	const char *path; /* borrowed from the caller, for messages */
 	int root;
 	int dir[SPOOL_DIRS];
-	struct shared_sync syncs[SPOOL_DIRS];
 	atomic_bool distrusted; /* an fsync of a directory failed: nothing more is accepted */
 	atomic_llong looked; /* second (CLOCK_MONOTONIC) in which spool_is_full() looked, and */
 	atomic_llong available; /* bytes that it saw */
