@@ -51,12 +51,19 @@ def check_stored(contender, place, answered):
             raise Failed(f"{contender.title}: {waiting} in new/, {len(files)} in events/")
 
 
-def probe(contender, hall, requests):
+def sign(contender, hall, seconds):
+    """The requests of a measurement, and one for the probe before it."""
+    kind = getattr(contender, "kind", "")
+    requests = ground.Requests(hall.tools, hall.dir / "requests", contender.path,
+                               count_for(contender, seconds), kind)
+    if kind == "same":
+        return requests, requests.first()
+    return requests, ground.Requests(hall.tools, hall.dir / "probe", contender.path, 1, kind).first()
+
+
+def probe(contender, hall, request):
     """Wait for the first answer. Returns the milliseconds since the start."""
     port, wanted = hall.ports[contender.web], 401 if getattr(contender, "kind", "") == "forged" else 200
-    same = getattr(contender, "kind", "") == "same"
-    request = requests.first() if same else ground.Requests(
-        hall.tools, hall.dir / "probe", contender.path, 1, getattr(contender, "kind", "")).first()
     status = 0
 
     def answers():
@@ -69,13 +76,12 @@ def probe(contender, hall, requests):
     return (time.monotonic() - contender.process.began) * 1000 if contender.process else None
 
 
-def load(contender, hall, place, seconds):
-    """One measurement of a contender that runs. Returns its figures."""
+def load(contender, hall, place, seconds, signed):
+    """One measurement of a contender that has been started. Returns its figures."""
     kind = getattr(contender, "kind", "")
-    requests = ground.Requests(hall.tools, hall.dir / "requests", contender.path,
-                               count_for(contender, seconds), kind)
+    requests, first = signed
     before = len(contender.files(place)) if contender.store else 0
-    start = probe(contender, hall, requests)
+    start = probe(contender, hall, first)
     web = hall.servers[contender.web].pid
     pids = {"cpu": contender.process.pid if contender.process else None, "web": web}
     used = {name: ground.cpu_seconds(pid) for name, pid in pids.items() if pid}
@@ -104,9 +110,10 @@ def load(contender, hall, place, seconds):
 
 def measure(contender, hall, seconds):
     with ground.fresh(contender.fs, hall.work) as place:
+        signed = sign(contender, hall, seconds)     # now, or the start would seem to take that long
         try:
             contender.start(hall, place)
-            figures = load(contender, hall, place, seconds)
+            figures = load(contender, hall, place, seconds, signed)
         finally:
             contender.stop()
         if "answered" in figures:
@@ -211,7 +218,8 @@ def measure_million(hall, arguments):
             contender.start(hall, place)
             subprocess.run([hall.tools / "store", "1", "0", place / "spool", "fill", str(many)], check=True)
             for _ in range(arguments.rounds):
-                rates.append(load(contender, hall, place, arguments.seconds)["rate"])
+                signed = sign(contender, hall, arguments.seconds)
+                rates.append(load(contender, hall, place, arguments.seconds, signed)["rate"])
         finally:
             contender.stop()
     return many, statistics.median(rates)

@@ -35,7 +35,7 @@ main(int argc, char **argv)
 	pid_t child;
 
 	if (count < 1 || ns == NULL)
-		return 1;
+		exit(1);
 	posix_spawn_file_actions_init(&files);
 	posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
@@ -43,10 +43,12 @@ main(int argc, char **argv)
 		long long start = now_ns();
 		if (posix_spawn(&child, argv[2], &files, NULL, argv + 2, environ) != 0 ||
 		    waitpid(child, &status, 0) != child || status != 0)
-			return 1;
+			exit(1);
 		ns[i] = now_ns() - start;
 	}
 	qsort(ns, (size_t)count, sizeof(*ns), compare);
-	printf("%.1f\n", (double)ns[count / 2] / 1000);
+	long long median = ns[count / 2];
+	printf("%.1f\n", (double)median / 1000);
+	free(ns);
 	return 0;
 }

@@ -62,14 +62,16 @@ work(void *argument)
 	snprintf(path, sizeof(path), "%s/fsync.%d", directory, w->number);
 	if (only_fsync)
 		fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
-	for (double start = now_us(), end; start < deadline && w->count < MOST; start = end) {
+	double start = now_us();
+	while (start < deadline && w->count < MOST) {
 		bool good = only_fsync ?
 		    write(fd, record, sizeof(record)) == sizeof(record) && fsync(fd) == 0 :
 		    store_one(w->number, w->count);
 		if (!good)
 			atomic_store(&failed, true);
-		end = now_us();
+		double end = now_us();
 		w->us[w->count++] = (float)(end - start);
+		start = end;
 	}
 	return NULL;
 }
@@ -86,25 +88,29 @@ static int
 measure(int threads, double seconds)
 {
 	struct worker *workers = calloc((size_t)threads, sizeof(*workers));
-	float *all = malloc((size_t)threads * MOST * sizeof(*all));
+	float *all = calloc((size_t)threads * MOST, sizeof(*all));
 	size_t count = 0;
 	double start = now_us();
 
+	if (workers == NULL || all == NULL)
+		abort();
 	deadline = start + seconds * 1e6;
 	for (int i = 0; i < threads; i++) {
 		workers[i].number = i;
-		workers[i].us = malloc(MOST * sizeof(float));
+		workers[i].us = all + (size_t)i * MOST;
 		pthread_create(&workers[i].thread, NULL, work, &workers[i]);
 	}
 	for (int i = 0; i < threads; i++) {
 		pthread_join(workers[i].thread, NULL);
-		memcpy(all + count, workers[i].us, (size_t)workers[i].count * sizeof(*all));
+		memmove(all + count, workers[i].us, (size_t)workers[i].count * sizeof(*all));
 		count += (size_t)workers[i].count;
 	}
 	double us = now_us() - start;
 	qsort(all, count, sizeof(*all), compare);
 	printf("{\"requests\":%zu,\"us\":%.0f,\"p50\":%.0f,\"p99\":%.0f}\n", count, us,
 	    (double)all[count / 2], (double)all[count * 99 / 100]);
+	free(all);
+	free(workers);
 	return atomic_load(&failed) ? 1 : 0;
 }
 

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from fcgi_client import (ABORT, BEGIN, GET_VALUES, PARAMS, STDIN, NoAnswer, begin, pair, params,
-                         record, stream)
+                         record, stream, request)
 from load import at_once
 from replies import assert_accepted, assert_refused, parse_cgi
 from sender import event, signed
@@ -156,3 +156,16 @@ def test_more_busy_connections_than_threads(direct, place):
     at_once([sender] * 12)
     assert len(place.spool.names("new")) == 12 * 15
 
+
+
+@pytest.mark.settings(PSAPI_THREADS="2", PSAPI_READ_TIMEOUT="1")
+def test_half_requests_on_kept_connections_do_not_starve_others(direct, place):
+    """A thread that stays with its connection waits for the rest without a limit: not all may."""
+    kept = [direct.connect() for _ in range(4)]
+    for client in kept:
+        assert_accepted(exchange(client, signed()))
+        webhook = signed()
+        client.send(request(pairs(webhook), webhook.body, keep=True)[:60])
+    assert_accepted(direct.send(signed()))
+    for client in kept:
+        client.close()

@@ -4,6 +4,8 @@
  */
 #include "helpers.h"
 
+#include <limits.h>
+
 #include <jansson.h>
 
 #include "line.h"
@@ -90,12 +92,28 @@ TEST(what_does_not_fit_is_cut_and_said_so)
 	}
 }
 
+TEST(numbers_are_written_as_printf_does)
+{
+	static const long long numbers[] = {0, 7, -7, 10, -300, 4294967296, LLONG_MAX, LLONG_MIN};
+	char text[64], expected[64];
+
+	for (size_t i = 0; i < ROWS(numbers); i++) {
+		struct line line;
+		line_begin(&line, text, sizeof(text));
+		line_put(&line, "n=");
+		line_put_number(&line, numbers[i]);
+		snprintf(expected, sizeof(expected), "n=%lld", numbers[i]);
+		assert_string_equal(text, expected);
+	}
+}
+
 int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(any_bytes_become_a_json_string_that_gives_them_back),
 		cmocka_unit_test(every_single_byte_is_escaped_or_plain_ascii),
+		cmocka_unit_test(numbers_are_written_as_printf_does),
 		cmocka_unit_test(what_does_not_fit_is_cut_and_said_so),
 	};
 

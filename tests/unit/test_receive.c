@@ -406,6 +406,20 @@ TEST(what_this_side_fails_at_is_503_and_leaves_nothing)
 	expect(f, "after all", &good, 200, "accepted");
 }
 
+TEST(a_secret_that_has_just_come_proves_the_next_request)
+{
+	static const struct post first = {.id = "msg_before"};
+	struct fixture *f = *state;
+	const char *draft = in(f->dir, "secret.new");
+
+	file_write(draft, "whsec_" "bm90IHRoZSBzZWNyZXQgdGhhdCBpdCBpcyBzaWduZWQ" "\n", 0600);
+	assert_int_equal(rename(draft, f->secret_file), 0);
+	expect(f, "before", &first, 401, "signature_mismatch");
+	file_write(draft, "whsec_" SECRET "\n", 0600);
+	assert_int_equal(rename(draft, f->secret_file), 0);
+	free(expect_quietly(f, "after", &first, 200, "accepted"));
+}
+
 TEST(without_a_secret_it_is_503_until_there_is_one)
 {
 	struct fixture *f = *state;
@@ -1021,6 +1035,7 @@ main(void)
 		RECEIVE_TEST(the_file_is_the_evidence_and_the_signed_bytes),
 		RECEIVE_TEST(what_is_refused_has_its_reason_and_leaves_nothing),
 		RECEIVE_TEST(what_this_side_fails_at_is_503_and_leaves_nothing),
+		RECEIVE_TEST(a_secret_that_has_just_come_proves_the_next_request),
 		RECEIVE_TEST(without_a_secret_it_is_503_until_there_is_one),
 		RECEIVE_TEST(unconfigured_is_503),
 		RECEIVE_TEST(it_answers_without_an_attempts_log),
