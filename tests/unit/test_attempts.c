@@ -4,7 +4,6 @@
  */
 #include "helpers.h"
 
-#include <poll.h>
 #include <errno.h>
 #include <pthread.h>
 #include <time.h>
@@ -283,20 +282,6 @@ TEST(a_log_that_was_renamed_or_removed_is_begun_anew)
 	assert_int_equal(descriptors(), before + 1);
 }
 
-TEST(a_log_that_is_looked_at_rarely_is_begun_anew_all_the_same)
-{
-	struct fixture *f = *state;
-
-	attempts_look_every(f->attempts, 20);
-	log_one(f, "accepted");
-	assert_int_equal(rename(f->path, in(f->dir, "attempts.jsonl.1")), 0);
-	for (int tries = 0; access(f->path, F_OK) != 0 && tries < 10000; tries++) {
-		log_one(f, "accepted");
-		poll(NULL, 0, 1);
-	}
-	assert_int_equal(lines_in_log(f), 1);
-}
-
 /* ---- what is left out ---- */
 
 TEST(a_refusal_right_after_another_line_is_left_out_and_counted_in_the_next)
@@ -504,7 +489,6 @@ main(void)
 		LOG_TEST(a_line_is_written_whatever_the_server_says_of_the_address),
 		LOG_TEST(the_log_is_a_file_of_mode_0640_or_stricter),
 		LOG_TEST(a_log_that_was_renamed_or_removed_is_begun_anew),
-		LOG_TEST(a_log_that_is_looked_at_rarely_is_begun_anew_all_the_same),
 		LOG_TEST(a_refusal_right_after_another_line_is_left_out_and_counted_in_the_next),
 		LOG_TEST(what_is_no_refusal_is_never_left_out),
 		LOG_TEST(an_error_before_anything_was_proved_is_left_out_like_a_refusal),

@@ -4,7 +4,6 @@
  */
 #include "helpers.h"
 
-#include <poll.h>
 #include <sys/wait.h>
 
 #include "secrets.h"
@@ -300,26 +299,6 @@ TEST(a_change_is_noticed_at_the_next_request)
 	secrets_close(NULL);
 }
 
-TEST(what_was_taken_out_goes_out_of_force_for_those_who_look_rarely_too)
-{
-	const char *path = in(*state, "secret");
-	struct secrets *secrets = secrets_open(path);
-	const struct keyring *keyring;
-	bool gone = false;
-
-	replace(path, GOOD "\n");
-	secrets_return(secrets, secrets_borrow_recent(secrets));
-	replace(path, OTHER "\n");
-	for (int tries = 0; !gone && tries < 10000; tries++) {
-		keyring = secrets_borrow_recent(secrets);
-		gone = strcmp(keyring_fingerprint(keyring, 0), name_of(OTHER)) == 0;
-		secrets_return(secrets, keyring);
-		poll(NULL, 0, 1);
-	}
-	assert_true(gone);
-	secrets_close(secrets);
-}
-
 TEST(an_unchanged_file_is_not_read_again)
 {
 	const char *path = in(*state, "secret");
@@ -483,7 +462,6 @@ main(void)
 		SANDBOX_TEST(a_bad_line_is_logged_by_its_number_and_shuts_no_good_one_out),
 		SANDBOX_TEST(more_secrets_than_a_keyring_holds_are_logged_and_the_first_kept),
 		SANDBOX_TEST(a_change_is_noticed_at_the_next_request),
-		SANDBOX_TEST(what_was_taken_out_goes_out_of_force_for_those_who_look_rarely_too),
 		SANDBOX_TEST(an_unchanged_file_is_not_read_again),
 		SANDBOX_TEST(the_last_good_secrets_stay_while_the_file_is_unusable),
 		SANDBOX_TEST(a_mode_mended_within_the_same_tick_of_the_clock_is_noticed),
