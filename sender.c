@@ -111,9 +111,10 @@ keep_pace(struct run *r, int64_t now)
 {
 	if (r->sending->rate <= 0)
 		return;
-	r->next_us += (int64_t)(1e6 / r->sending->rate);
+	int64_t interval = (int64_t)(1e6 / r->sending->rate);
+	r->next_us += interval;
 	if (r->next_us < now)
-		r->next_us = now;
+		r->next_us = now + interval;
 }
 
 /*

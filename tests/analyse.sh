@@ -9,15 +9,20 @@ failed=0
 
 # commands/attempts.c keeps lines in a ring that it frees at the end: the analyser of gcc 12
 # takes the slot that is overwritten (and was freed) for a leak.
-for source in $sources; do
+analyse() {
 	quiet=
-	[ "$source" = commands/attempts.c ] && quiet=-Wno-analyzer-malloc-leak
-	gcc -std=c11 -pthread -O2 -fanalyzer -Werror $quiet -I. -DPSAPI_VERSION='""' -c -o /dev/null \
-		"$source" || failed=1
-done
+	[ "$1" = commands/attempts.c ] && quiet=-Wno-analyzer-malloc-leak
+	gcc -std=c11 -pthread -O2 -fanalyzer -Werror $quiet -I. -DPSAPI_VERSION='""' -c -o /dev/null "$1"
+}
+if [ "${1-}" = --one ]; then
+	analyse "$2"
+	exit
+fi
+echo "$sources" | xargs -P "$(nproc)" -n 1 "$0" --one || failed=1
 # shellcheck disable=SC2086 # lists of files
 {
-	clang-tidy --quiet $sources -- -std=c11 -I. -DPSAPI_VERSION='""' 2>/dev/null || failed=1
+	echo "$sources" | xargs -P "$(nproc)" -n 8 sh -c \
+		'clang-tidy --quiet "$@" -- -std=c11 -I. -DPSAPI_VERSION=\"\" 2>/dev/null' sh || failed=1
 	cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr -I. \
 		--error-exitcode=1 $sources || failed=1
 	shellcheck $scripts || failed=1
