@@ -33,4 +33,4 @@ if [ "$1" = --one ]; then
 fi
 rm -rf "$build/seeds"
 /usr/bin/python3 "$here/seeds.py" "$build/seeds"
-printf '%s\n' "$@" | xargs -P "$(nproc)" -n 1 "$0" "$build" "$seconds" --one
+printf '%s\n' "$@" | xargs -P "$(nproc)" -n 1 "$0" "$build" "$seconds" --one || exit 1
