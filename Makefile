@@ -119,9 +119,12 @@ check-e2e: all $(if $(SANITIZE),,build/hook/psapi-fcgi)
 check-scale: all
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/psapi_scale.py
 
+# To the receiver all servers are alike: with sanitizers, one for each way that requests come in.
+SANITIZED_SERVERS = socket cgi spawn-fcgi nginx-keepalive apache-fcgid apache-cgid
+
 check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
-	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long'
+	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
 	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
 		check-trust soak FULL=1 SECONDS=60
 	$(MAKE) check-install
