@@ -23,7 +23,7 @@ $(BENCH)/%: bench/%.c bench/bench.mk
 
 bench:
 	@tools/deps.sh $(BUILD_PACKAGES) $(BENCH_PACKAGES)
-	@$(MAKE) -s all $(BENCH_TOOLS)
+	@$(MAKE) -s all $(HOOK) $(BENCH_TOOLS)
 	@$(PYTHON) bench/run.py --tools $(BENCH) $(if $(QUICK),--quick,--rounds $(ROUNDS) --seconds $(BENCH_SECONDS)) \
 		$(if $(ONLY),--only '$(ONLY)') --out $(if $(QUICK)$(ONLY),$(BENCH)/RESULTS.md,bench/RESULTS.md)
 

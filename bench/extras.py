@@ -100,4 +100,5 @@ def all_of(hall, arguments, million):
     started, least = start(hall, arguments.rounds, 50 if quick else 500)
     return {"million": million, "drain": events / drained, "loop": events / looped,
             "reading": reading(hall, arguments.rounds, 2000 if quick else 50_000),
-            "start": started, "true": least, "cost": cost.figures(TOP / "psapi-fcgi", hall.dir)}
+            "start": started, "true": least,
+            "cost": cost.figures(TOP / "psapi-fcgi", TOP / "build/hook/psapi-fcgi", hall.dir)}
