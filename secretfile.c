@@ -113,6 +113,20 @@ find_place(struct draft *d, const char *path, char *why, size_t size)
 	return SECRETFILE_DONE;
 }
 
+/* Read to the end, or FILE_MAX bytes. Returns how many, or -1 with errno. */
+static ssize_t
+read_all(int fd, char *text)
+{
+	ssize_t length = 0, n;
+
+	do {
+		n = read(fd, text + length, (size_t)(FILE_MAX - length));
+		if (n > 0)
+			length += n;
+	} while (n > 0 || (n < 0 && errno == EINTR));
+	return n < 0 ? -1 : length;
+}
+
 static enum secretfile_result
 read_draft(struct draft *d, char *why, size_t size)
 {
@@ -124,7 +138,7 @@ read_draft(struct draft *d, char *why, size_t size)
 	ssize_t n = -1;
 	d->exists = true;
 	if (fstat(fd, &d->st) == 0 && S_ISREG(d->st.st_mode))
-		n = read(fd, d->text, FILE_MAX);
+		n = read_all(fd, d->text);
 	else
 		errno = EINVAL;
 	if (n < 0 || n == FILE_MAX) {

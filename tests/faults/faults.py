@@ -169,9 +169,10 @@ def after_retry(bench, scenario):
         yield from bench.kept(there)
 
 
-def after_rerun(bench, scenario):
+def after_rerun(bench, scenario, killed):
     """The operator, or cron, runs the command again: its work gets done. At the third time at
-    the latest: what a killed drain started may hold the lock for a moment."""
+    the latest: what a killed drain started may hold the lock for a moment. A name in tmp/ that a
+    killed one left (no O_TMPFILE) goes when it is an hour old."""
     for _ in range(3):
         outcome = run(bench, scenario, {})
         complaints = list(scenario.holds(bench, True))
@@ -182,6 +183,10 @@ def after_rerun(bench, scenario):
         yield f"run again: code {outcome.code}: {outcome.stderr}"
     yield from bench.torn(LOST)
     yield from complaints
+    if killed and bench.names("tmp"):
+        for name in bench.names("tmp"):
+            os.utime(os.path.join(bench.spool, "tmp", name), (0, 0))
+        bench.recover()
     if bench.names("tmp"):
         yield f"left in tmp/: {bench.names('tmp')}"
 
@@ -194,7 +199,8 @@ def judge(case):
         outcome = run(bench, scenario, shim_of(case))
         complaints = [*after_fault(bench, scenario, case, outcome),
                       *withdrawn(bench, scenario, case, outcome),
-                      *(after_rerun if scenario.holds else after_retry)(bench, scenario)]
+                      *(after_rerun(bench, scenario, outcome.killed) if scenario.holds else
+                        after_retry(bench, scenario))]
         called = outcome.calls[case.at - 1] if len(outcome.calls) >= case.at else "nothing"
         return case, called, complaints
     finally:
