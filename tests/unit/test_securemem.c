@@ -51,8 +51,11 @@ TEST(memory_is_zero_locked_and_not_dumped)
 
 	assert_non_null(memory);
 	assert_memory_equal(memory, zero, SIZE);
-	assert_true(has_flag(memory, " dd"));
-	assert_int_equal(has_flag(memory, " lo"), securemem_error() == 0);
+	/* Valgrind 3.19 does not know mlock2(2), and has mappings of its own around. */
+	if (getenv("UNDER_VALGRIND") == NULL) {
+		assert_true(has_flag(memory, " dd"));
+		assert_int_equal(has_flag(memory, " lo"), securemem_error() == 0);
+	}
 	securemem_free(memory, SIZE);
 }
 

@@ -621,6 +621,8 @@ TEST(of_a_secret_that_was_added_nothing_is_left_on_the_stack)
 	pthread_t thread;
 	void *look;
 
+	if (getenv("UNDER_VALGRIND") != NULL)
+		skip(); /* what a thread has left on its stack counts as uninitialised */
 	assert_true(stack != MAP_FAILED);
 	for (size_t i = 0; i < sizeof(key); i++)
 		key[i] = (unsigned char)(i * 37 + 11);
