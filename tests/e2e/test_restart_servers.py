@@ -54,7 +54,7 @@ def restart_under_load(server, rounds=ROUNDS):
     with Load(lambda: server.send(signed()), clients=6) as load:
         for _ in range(rounds):
             for receiver in server.place.receivers:
-                load.turn(5)
+                load.turn(2)
                 receiver.stop()
                 receiver.start()
         load.turn(3)
@@ -79,7 +79,7 @@ def test_successor_on_an_inherited_socket(place, cls):
                               "inherited-nginx"])
 def test_many_restarts(place, cls):
     with cls(place) as server:
-        count = restart_under_load(server, rounds=60)
+        count = restart_under_load(server, rounds=15)
     assert len(place.spool.names("new")) == count
 
 
