@@ -51,6 +51,15 @@ def connects(path):
             return False
 
 
+def heeds_signals(pid):
+    """Whether the process has taken SIGTERM into its hands: before, the receiver is not yet up, be
+    it that somebody else listens for it already."""
+    with open(f"/proc/{pid}/status") as status:
+        masks = dict(line.split(":", 1) for line in status)
+    bit = 1 << (signal.SIGTERM - 1)
+    return any(int(masks[name], 16) & bit for name in ("SigBlk", "SigCgt"))
+
+
 class Place:
     """A test's own directory. Short, because a socket's path has at most 107 bytes."""
 
@@ -143,11 +152,7 @@ class Receiver:
         return connects(self.path) and self.heeds_signals()
 
     def heeds_signals(self):
-        """Whether the process has taken SIGTERM into its hands: before, it is not yet up."""
-        with open(f"/proc/{self.pid}/status") as status:
-            masks = dict(line.split(":", 1) for line in status)
-        bit = 1 << (signal.SIGTERM - 1)
-        return any(int(masks[name], 16) & bit for name in ("SigBlk", "SigCgt"))
+        return heeds_signals(self.pid)
 
     @property
     def pid(self):

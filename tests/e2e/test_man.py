@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from psapi_command import body, updates
-from receiver import BINARY, ROOT, SLOWER, WEB_USER, connects, wait_for
+from receiver import BINARY, ROOT, SLOWER, WEB_USER, connects, heeds_signals, wait_for
 from replies import REASONS, assert_accepted
 from sender import SECRET, event, signed
 from servers import Nginx
@@ -140,7 +140,8 @@ class Sandbox:
                                  cwd=self.place.dir, env=self.environment(),
                                  stdin=subprocess.DEVNULL)
         self.stack.callback(stop, child)
-        wait_for(lambda: child.poll() is not None or connects(self.translate(socket)), command)
+        wait_for(lambda: child.poll() is not None or
+                 (connects(self.translate(socket)) and heeds_signals(child.pid)), command)
         assert child.poll() is None, command
 
     # ---- what happens before an example ----
