@@ -57,12 +57,12 @@ NORMAL = {
 }
 
 
-@pytest.mark.parametrize("what", NORMAL)
-def test_normal(server, place, what):
+def test_normal(server, place):
     """Queued, byte for byte."""
-    request = signed(NORMAL[what])
-    assert_accepted(server.send(request))
-    place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+    for body in NORMAL.values():
+        request = signed(body)
+        assert_accepted(server.send(request))
+        place.spool.assert_queued_once(request.header("webhook-id"), request.body)
 
 
 def test_as_deep_as_can_be_parsed(direct, place):

@@ -172,11 +172,17 @@ NOT_HELD = {
 
 
 @pytest.mark.parametrize("what", NOT_HELD)
-def test_ignored(waiting, place, what):
-    assert_ignored(waiting.send(NOT_HELD[what]))
+def test_ignored(waiting_directly, place, what):
+    assert_ignored(waiting_directly.send(NOT_HELD[what]))
     assert held(place) == []
     assert "ignored" in outcomes(place)
-    assert "HOLD" in waiting.log()
+    assert "HOLD" in waiting_directly.log()
+
+
+def test_ignored_everywhere(waiting, place):
+    for request in NOT_HELD.values():
+        assert_ignored(waiting.send(request))
+    assert held(place) == []
 
 
 @pytest.mark.parametrize("off", [-1000, 1000])

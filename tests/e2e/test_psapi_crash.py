@@ -112,10 +112,16 @@ def assert_finished(desk):
     assert desk.spool.names("state") == ["b1", "d1"]
 
 
+@pytest.fixture
+def step(request):
+    """Every call with --long, else each third; check-faults has them all by other means."""
+    return 1 if request.config.getoption("--long") else 3
+
+
 @needs_strace
 @pytest.mark.parametrize("call", CALLS)
-def test_killed_at_any_call(lanes, call):
-    for when in range(1, MOST):
+def test_killed_at_any_call(lanes, call, step):
+    for when in range(1, MOST, step):
         again(lanes)
         done, injected = faulty_drain(lanes, call, "signal=KILL", when, "2")
         if not injected:
@@ -130,11 +136,11 @@ def test_killed_at_any_call(lanes, call):
 
 @needs_strace
 @pytest.mark.parametrize("call, error", FAILURES)
-def test_call_fails(lanes, call, error):
+def test_call_fails(lanes, call, error, step):
     """Said in a line, with an exit status; nothing is lost, and the next run finishes the work."""
     if SANITIZED and call == "read":
         pytest.skip("a sanitizer that cannot read /proc gives up")
-    for when in range(1, MOST):
+    for when in range(1, MOST, step):
         again(lanes)
         done, injected = faulty_drain(lanes, call, f"error={error}", when, "1")
         if not injected:

@@ -23,16 +23,19 @@ def nothing_is_stored(request, place):
         assert place.spool.files() == {}
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "post"])
-def test_method(server, place, method):
-    if method == "post" and "method" in server.lacks:
-        pytest.skip(f"{server.name}: {server.lacks['method']}")
-    request = signed()
-    request.method = method
-    reply = server.send(request)
-    if reply.status != 200 and "json" not in reply.headers.get("content-type", ""):
-        pytest.skip(f"{server.name} refuses {method} itself, with {reply.status}")
-    assert_refused(reply, "method_not_allowed")
+def test_method(server, place):
+    reached = 0
+    for method in ("GET", "PUT", "DELETE", "OPTIONS", "post"):
+        if method == "post" and "method" in server.lacks:
+            continue
+        request = signed()
+        request.method = method
+        reply = server.send(request)
+        if reply.status != 200 and "json" not in reply.headers.get("content-type", ""):
+            continue    # the web server's own refusal is fine, too
+        assert_refused(reply, "method_not_allowed")
+        reached += 1
+    assert reached > 2
 
 
 def test_content_encoding(server, place):
@@ -47,10 +50,10 @@ def test_identity_is_an_encoding_that_is_fine(server, place):
         assert_accepted(server.send(signed().with_header("content-encoding", coding)))
 
 
-@pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
-def test_missing_header(server, place, name):
-    assert_refused(server.send(signed().with_header(name, None)), "missing_header", [name])
-    assert_refused(server.send(signed().with_header(name, b"")), "missing_header", [name])
+def test_missing_header(server, place):
+    for name in ("webhook-id", "webhook-timestamp", "webhook-signature"):
+        assert_refused(server.send(signed().with_header(name, None)), "missing_header", [name])
+        assert_refused(server.send(signed().with_header(name, b"")), "missing_header", [name])
 
 
 def test_malformed_timestamp(server, place):
