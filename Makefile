@@ -54,9 +54,9 @@ LIBRARIES = -lfcgi -ljansson -lmbedcrypto
 CLIENT_LIBRARIES = -lcurl
 # What psapi-fcgi needs beside, to lock itself up.
 RECEIVER_LIBRARIES = -lseccomp
-# It tells systemd when it is ready, if libsystemd is there to be built with (SYSTEMD= for without).
+# It tells systemd when it is ready, if libsystemd is there to be built with (SYSTEMD= for without); loaded when
+# needed, not linked: notify.c.
 SYSTEMD := $(shell pkg-config --exists libsystemd 2>/dev/null && echo yes)
-SYSTEMD_LIBRARIES = $(if $(SYSTEMD),$(shell pkg-config --libs libsystemd))
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 
 COMMANDS = command table select secret adopt doctor send send_print drain list show retry replay done verify prune attempts help
@@ -68,7 +68,7 @@ $(BIN)libpsapi.a: $(LIBRARY_OBJECTS)
 	rm -f $@ && $(AR) rcs $@ $^
 
 $(BIN)psapi-fcgi: $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(RECEIVER_LIBRARIES) $(SYSTEMD_LIBRARIES)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(RECEIVER_LIBRARIES)
 
 $(BIN)psapi: $(COMMAND_OBJECTS) $(BIN)libpsapi.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(CLIENT_LIBRARIES)

@@ -42,6 +42,7 @@ def fresh(kind, work, gib=3):
             subprocess.run(["mkfs.ext4", "-q", "-F", "-i", "4096", "-J", "size=128", "-E",
                             "lazy_itable_init=0,lazy_journal_init=1", image], check=True)
             subprocess.run(["mount", "-o", "loop,noatime", image, mount], check=True)
+            os.sync()
         else:
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2g,nr_inodes=2m", "bench", mount],
                            check=True)

@@ -217,6 +217,7 @@ def measure_million(hall, arguments):
         try:
             contender.start(hall, place)
             subprocess.run([hall.tools / "store", "1", "0", place / "spool", "fill", str(many)], check=True)
+            os.sync()
             for _ in range(arguments.rounds):
                 signed = sign(contender, hall, arguments.seconds)
                 rates.append(load(contender, hall, place, arguments.seconds, signed)["rate"])

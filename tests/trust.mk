@@ -34,7 +34,7 @@ HOOKED = -Wl,--wrap=lockdown_process,--wrap=lockdown_files,--wrap=lockdown_calls
 $(HOOK): tests/hook/hook.c $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a tests/trust.mk
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) $(HOOKED) -o $@ tests/hook/hook.c $(OUT)/psapi-fcgi.o \
-		$(BIN)libpsapi.a $(LIBRARIES) $(RECEIVER_LIBRARIES) $(SYSTEMD_LIBRARIES)
+		$(BIN)libpsapi.a $(LIBRARIES) $(RECEIVER_LIBRARIES)
 
 # ---- what an accepted event costs, with the bounds in tests/cost/cost.py: half a minute ----
 
