@@ -89,6 +89,7 @@ class Stepper:
         bench = recorder.bench
         env = bench.environment(recorder.event, when, shim)
         env["FAULT_TRACE"] = os.devnull
+        bench.settle()
         with open(bench.body, "rb") as stdin:
             self.process = subprocess.Popen([CGI], env=env, stdin=stdin, stdout=subprocess.PIPE,
                                             stderr=subprocess.DEVNULL, pass_fds=(to_it, from_it))
