@@ -32,6 +32,7 @@
 #include "check.h"
 #include "config.h"
 #include "events.h"
+#include "journal.h"
 #include "lockdown.h"
 #include "log.h"
 #include "notify.h"
@@ -245,6 +246,7 @@ run_fastcgi(const struct config *config, bool inherited)
 	long recovered = spool_recover(&spool);
 	if (recovered > 0)
 		log_line("%s: recovered %ld event(s) of an earlier run", spool.path, recovered);
+	spool.journal = journal_open(&spool);
 	/* Read now, so that what is wrong with the secret is logged before the first request. */
 	const struct keyring *keyring = secrets_borrow(receiver.secrets);
 	bool usable = keyring != NULL;
@@ -262,6 +264,7 @@ run_fastcgi(const struct config *config, bool inherited)
 		status = serve(&receiver, &listener);
 	}
 	listener_close(&listener);
+	journal_close(spool.journal);
 	close_receiver(&receiver);
 	return status;
 }

@@ -31,6 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "journal.h"
 #include "log.h"
 #include "verify.h"
 
@@ -45,7 +46,8 @@ enum {
 	NAME_ENCODED_MAX = 200,
 	LEFTOVER_SECONDS = 3600,
 	LOCK_WAIT_MS = 3000, /* the sender waits 5 s */
-	LOCK_NAP_MS = 1
+	LOCK_NAP_MS = 1,
+	CROWD = 4 /* events on their way at once, from which on they share the journal */
 };
 
 /* How a file can be given its names here: found out with the first event, then kept. */
@@ -295,14 +297,15 @@ open_named(struct spool *spool, struct draft *draft, int flags)
 	return draft->fd < 0 ? -1 : 0;
 }
 
+/* flags: O_DSYNC, or 0 for what the journal has on the disk. */
 static int
-open_draft(struct spool *spool, struct draft *draft)
+open_draft(struct spool *spool, struct draft *draft, int flags)
 {
 	*draft = (struct draft){.fd = -1};
 	if (atomic_load(&spool->link_way) == LINK_UNKNOWN && access("/proc/self/fd", F_OK) != 0)
 		atomic_store(&spool->link_way, LINK_NAMED);
 	if (atomic_load(&spool->link_way) != LINK_NAMED) {
-		draft->fd = openat(spool->dir[SPOOL_TMP], ".", O_TMPFILE | O_WRONLY | O_CLOEXEC | O_DSYNC,
+		draft->fd = openat(spool->dir[SPOOL_TMP], ".", O_TMPFILE | O_WRONLY | O_CLOEXEC | flags,
 		    FILE_MODE);
 		if (draft->fd >= 0)
 			return 0;
@@ -311,7 +314,7 @@ open_draft(struct spool *spool, struct draft *draft)
 			return -1;
 		atomic_store(&spool->link_way, LINK_NAMED);
 	}
-	return open_named(spool, draft, O_DSYNC);
+	return open_named(spool, draft, flags);
 }
 
 /* Close, and take the name in tmp/ away. What was linked elsewhere stays. */
@@ -326,13 +329,13 @@ close_draft(struct spool *spool, struct draft *draft)
 }
 
 /*
- * Open, lock and write a draft: on the disk with the write, open(2), O_DSYNC. Returns 0;
+ * Open, lock and write a draft: on the disk with the write if flags is O_DSYNC, open(2). Returns 0;
  * or -1 with errno and nothing left.
  */
 static int
-write_draft(struct spool *spool, struct draft *draft, const struct iovec *pieces, int count)
+write_draft(struct spool *spool, struct draft *draft, const struct iovec *pieces, int count, int flags)
 {
-	if (open_draft(spool, draft) != 0)
+	if (open_draft(spool, draft, flags) != 0)
 		return -1;
 	if (lock_fd(draft->fd, false) == 0 && write_all(draft->fd, pieces, count) == 0)
 		return 0;
@@ -444,9 +447,9 @@ failure(struct spool *spool, const char *step, const char *name)
  * call the next fsync a success, so the process accepts nothing more.
  */
 static int
-sync_directory(struct spool *spool, enum spool_dir dir)
+trust(struct spool *spool, const char *what, int synced)
 {
-	if (sync_fd(spool->dir[dir]) == 0) {
+	if (synced == 0) {
 		/* The kernel tells one thread of an error alone: it may have been about our name. */
 		if (!atomic_load(&spool->distrusted))
 			return 0;
@@ -455,10 +458,16 @@ sync_directory(struct spool *spool, enum spool_dir dir)
 	}
 	int saved = errno;
 	if (!atomic_exchange(&spool->distrusted, true))
-		log_line("%s/%s: fsync: %s: nothing is accepted until a restart", spool->path,
-		    spool_dir_names[dir], strerror(errno));
+		log_line("%s/%s: fsync: %s: nothing is accepted until a restart", spool->path, what,
+		    strerror(errno));
 	errno = saved;
 	return -1;
+}
+
+static int
+sync_directory(struct spool *spool, enum spool_dir dir)
+{
+	return trust(spool, spool_dir_names[dir], sync_fd(spool->dir[dir]));
 }
 
 /*
@@ -512,7 +521,8 @@ finish_twin(struct spool *spool, enum spool_dir queue, const char *name)
 	 */
 	if (fd < 0)
 		return failure(spool, "open the twin of", name);
-	if (sync_directory(spool, queue) != 0)
+	/* The file, too: its writer may have relied on a journal. */
+	if (sync_fd(fd) != 0 || sync_directory(spool, queue) != 0)
 		result = failure(spool, "fsync for", name);
 	else if (linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0) == 0 ||
 	    errno == EEXIST || (errno == ENOENT && spool_find(spool, name) == SPOOL_DUPLICATE))
@@ -529,7 +539,7 @@ record_copy(struct spool *spool, const char *name, const struct iovec *pieces, i
 {
 	struct draft copy;
 
-	if (write_draft(spool, &copy, pieces, count) != 0)
+	if (write_draft(spool, &copy, pieces, count, O_DSYNC) != 0)
 		return failure(spool, "write", name);
 	int result = link_draft(spool, &copy, SPOOL_EVENTS, name);
 	int saved = errno;
@@ -549,10 +559,10 @@ withdraw(struct spool *spool, struct draft *draft, enum spool_dir queue, const c
 	return result;
 }
 
-/* Steps 2 to 4 for a draft that is written and synced. */
+/* Steps 2 to 4 for a draft that is written, and on the disk; with its name to be, if the journal has it. */
 static enum spool_result
 queue_draft(struct spool *spool, struct draft *draft, enum spool_dir queue, const char *name,
-    const struct iovec *pieces, int count)
+    const struct iovec *pieces, int count, bool in_journal)
 {
 	if (link_draft(spool, draft, queue, name) != 0)
 		return errno == EEXIST ? finish_twin(spool, queue, name) :
@@ -563,7 +573,7 @@ queue_draft(struct spool *spool, struct draft *draft, enum spool_dir queue, cons
 		unlink_ours(spool, draft, queue, name);
 		return SPOOL_DUPLICATE;
 	}
-	if (sync_directory(spool, queue) != 0)
+	if (!in_journal && sync_directory(spool, queue) != 0)
 		return withdraw(spool, draft, queue, name, failure(spool, "fsync for", name));
 	if (link_draft(spool, draft, SPOOL_EVENTS, name) == 0)
 		return SPOOL_STORED;
@@ -590,22 +600,60 @@ record_draft(struct spool *spool, struct draft *draft, enum spool_dir dir, const
 	return failure(spool, "fsync for", name);
 }
 
+/* Steps 1 to 4, each waiting for the disk. */
+static enum spool_result
+store_alone(struct spool *spool, const char *name, enum spool_dir queue, const struct iovec *pieces,
+    int count)
+{
+	enum spool_result result;
+	struct draft draft;
+
+	if (write_draft(spool, &draft, pieces, count, O_DSYNC) != 0)
+		return failure(spool, "write", name);
+	if (queue == SPOOL_EVENTS || queue == SPOOL_HOLD)
+		result = record_draft(spool, &draft, queue, name);
+	else
+		result = queue_draft(spool, &draft, queue, name, pieces, count, false);
+	close_draft(spool, &draft);
+	return result;
+}
+
+/* The same, when the journal waits for all that are on their way. */
+static enum spool_result
+store_in_crowd(struct spool *spool, const char *name, enum spool_dir queue, const struct iovec *pieces,
+    int count)
+{
+	enum spool_result result;
+	struct draft draft;
+
+	if (write_draft(spool, &draft, pieces, count, 0) != 0)
+		return failure(spool, "write", name);
+	bool in_journal = journal_record(spool->journal, name, queue, pieces, count);
+	if (!in_journal && sync_fd(draft.fd) != 0)
+		result = failure(spool, "fsync", name);
+	else
+		result = queue_draft(spool, &draft, queue, name, pieces, count, in_journal);
+	close_draft(spool, &draft);
+	return result;
+}
+
 enum spool_result
 spool_store(struct spool *spool, const char *name, enum spool_dir queue,
     const struct iovec *pieces, int count)
 {
 	enum spool_result result;
-	struct draft draft;
 
 	if (atomic_load(&spool->distrusted))
 		return SPOOL_ERROR;
-	if (write_draft(spool, &draft, pieces, count) != 0)
-		return failure(spool, "write", name);
-	if (queue == SPOOL_EVENTS || queue == SPOOL_HOLD)
-		result = record_draft(spool, &draft, queue, name);
-	else
-		result = queue_draft(spool, &draft, queue, name, pieces, count);
-	close_draft(spool, &draft);
+	bool crowd = atomic_fetch_add(&spool->storing, 1) + 1 >= CROWD;
+	if (crowd && spool->journal != NULL && (queue == SPOOL_NEW || queue == SPOOL_FAILED) &&
+	    journal_begin(spool->journal)) {
+		result = store_in_crowd(spool, name, queue, pieces, count);
+		journal_end(spool->journal);
+	} else {
+		result = store_alone(spool, name, queue, pieces, count);
+	}
+	atomic_fetch_sub(&spool->storing, 1);
 	return result;
 }
 
@@ -620,7 +668,7 @@ spool_probe(struct spool *spool, const char **step)
 	snprintf(one, sizeof(one), "probe.%ld.1", (long)getpid());
 	snprintf(two, sizeof(two), "probe.%ld.2", (long)getpid());
 	*step = "write and sync a file";
-	if (write_draft(spool, &draft, &piece, 1) != 0)
+	if (write_draft(spool, &draft, &piece, 1, O_DSYNC) != 0)
 		return -1;
 	*step = "make a hard link";
 	if (link_draft(spool, &draft, SPOOL_TMP, one) == 0 &&
@@ -664,6 +712,12 @@ spool_sync(struct spool *spool, enum spool_dir dir)
 }
 
 int
+spool_sync_all(struct spool *spool)
+{
+	return trust(spool, "", syncfs(spool->root));
+}
+
+int
 spool_each(struct spool *spool, enum spool_dir dir,
     int (*visit)(struct spool *, enum spool_dir, const char *, void *), void *data)
 {
@@ -686,6 +740,83 @@ spool_each(struct spool *spool, enum spool_dir dir,
 	closedir(stream);
 	errno = saved;
 	return result;
+}
+
+/* What a name has, next to what a journal says that it should. */
+enum found { FOUND_NOTHING, FOUND_IT, FOUND_TORN, FOUND_ANOTHER };
+
+/* Torn: as far as it is there, it is the text, or zeros where the data did not get to the disk. */
+static enum found
+look_at(struct spool *spool, enum spool_dir dir, const char *name, const char *text, size_t length)
+{
+	int fd = openat(spool->dir[dir], name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	enum found found = FOUND_ANOTHER;
+	char part[4096];
+	size_t at = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return errno == ENOENT ? FOUND_NOTHING : FOUND_ANOTHER;
+	bool torn = false, other = false;
+	while (!other && (n = read(fd, part, sizeof(part))) > 0)
+		for (ssize_t i = 0; i < n && !other; i++, at++) {
+			other = at >= length || (part[i] != text[at] && part[i] != 0);
+			torn = torn || (!other && part[i] != text[at]);
+		}
+	if (!other && n == 0)
+		found = torn || at < length ? FOUND_TORN : FOUND_IT;
+	close(fd);
+	return found;
+}
+
+/* Give the named draft this name as well: a new one, or instead of what is torn. */
+static int
+put_back(struct spool *spool, const struct draft *draft, enum spool_dir dir, const char *name,
+    enum found found)
+{
+	int tmp = spool->dir[SPOOL_TMP];
+	char other[80];
+
+	if (found == FOUND_NOTHING)
+		return linkat(tmp, draft->name, spool->dir[dir], name, 0) == 0 || errno == EEXIST ? 0 : -1;
+	snprintf(other, sizeof(other), "%s.again", draft->name);
+	if (linkat(tmp, draft->name, tmp, other, 0) != 0)
+		return -1;
+	int result = renameat(tmp, other, spool->dir[dir], name);
+	unlinkat(tmp, other, 0); /* rename(2) leaves it where both are one file */
+	return result;
+}
+
+int
+spool_restore(struct spool *spool, const char *name, enum spool_dir queue, const char *text,
+    size_t length)
+{
+	struct iovec piece = {(char *)(uintptr_t)text, length};
+	struct draft draft;
+
+	if (!spool_name_valid(name) || (queue != SPOOL_NEW && queue != SPOOL_FAILED))
+		return 0;
+	enum found recorded = look_at(spool, SPOOL_EVENTS, name, text, length);
+	enum found in_new = look_at(spool, SPOOL_NEW, name, text, length);
+	enum found in_failed = look_at(spool, SPOOL_FAILED, name, text, length);
+	bool queued = in_new != FOUND_NOTHING || in_failed != FOUND_NOTHING;
+	if (recorded == FOUND_ANOTHER || in_new == FOUND_ANOTHER || in_failed == FOUND_ANOTHER ||
+	    (recorded == FOUND_IT && queued && in_new != FOUND_TORN && in_failed != FOUND_TORN))
+		return 0;
+	if (open_named(spool, &draft, O_DSYNC) != 0)
+		return -1;
+	int result = write_all(draft.fd, &piece, 1);
+	/* First the queue, then the record, as ever. */
+	if (result == 0 && (in_new != FOUND_NOTHING || (!queued && queue == SPOOL_NEW)))
+		result = put_back(spool, &draft, SPOOL_NEW, name, in_new);
+	if (result == 0 && (in_failed != FOUND_NOTHING || (!queued && queue == SPOOL_FAILED)))
+		result = put_back(spool, &draft, SPOOL_FAILED, name, in_failed);
+	if (result == 0)
+		result = put_back(spool, &draft, SPOOL_EVENTS, name, recorded);
+	int saved = errno;
+	close_draft(spool, &draft);
+	errno = saved;
+	return result == 0 ? 1 : -1;
 }
 
 /* The names of a queue as one text, each with its NUL. */
@@ -723,7 +854,7 @@ remove_if_old(struct spool *spool, enum spool_dir dir, const char *name, void *d
 	const time_t *now = data;
 	struct stat st;
 
-	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	if (!journal_is_name(name) && fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 	    S_ISREG(st.st_mode) && *now - st.st_mtime > LEFTOVER_SECONDS)
 		unlinkat(spool->dir[dir], name, 0);
 	return 0;
@@ -751,7 +882,10 @@ record_entry(struct spool *spool, enum spool_dir queue, const char *name)
 	if (fd < 0)
 		/* ENOENT: handled meanwhile */
 		return errno == ENOENT || errno == EWOULDBLOCK ? 0 : -1;
-	int result = linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0);
+	/* Its writer may have relied on a journal. */
+	int result = sync_fd(fd);
+	if (result == 0)
+		result = linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0);
 	int saved = errno;
 	close(fd);
 	errno = saved;
@@ -790,13 +924,14 @@ long
 spool_recover(struct spool *spool)
 {
 	time_t now = time(NULL);
+	long restored = journal_recover(spool);
 	long from_new = recover_queue(spool, SPOOL_NEW);
 	long from_failed = recover_queue(spool, SPOOL_FAILED);
 
-	if (from_new < 0 || from_failed < 0)
+	if (restored < 0 || from_new < 0 || from_failed < 0)
 		return -1;
 	if (from_new + from_failed > 0 && sync_directory(spool, SPOOL_EVENTS) != 0)
 		return -1;
 	spool_each(spool, SPOOL_TMP, remove_if_old, &now);
-	return from_new + from_failed;
+	return restored + from_new + from_failed;
 }

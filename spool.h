@@ -28,6 +28,8 @@ struct spool {
 	atomic_llong available; /* bytes that it saw */
 	atomic_int link_way;    /* how an unnamed file is given a name here, see spool.c */
 	atomic_uint serial;     /* of names in tmp/ */
+	struct journal *journal; /* journal.h; NULL: each event is synced by itself */
+	atomic_int storing;      /* events on their way into the spool, by this process */
 };
 
 /*
@@ -105,11 +107,22 @@ int spool_write_state(struct spool *spool, const char *name, const char *text);
 int spool_each(struct spool *spool, enum spool_dir dir,
     int (*visit)(struct spool *, enum spool_dir, const char *name, void *data), void *data);
 
+/*
+ * What a journal recorded is, after a power cut, made whole again where it is missing or torn: in events/,
+ * and in queue if it has no other place. Left alone is what another event of that id has put
+ * there. Nothing is synced but the file's contents. Returns 1 if anything was made again, 0, or -1 with errno.
+ */
+int spool_restore(struct spool *spool, const char *name, enum spool_dir queue, const char *text,
+    size_t length);
+
+/* Sync all of the spool's file system. Returns as spool_sync() does. */
+int spool_sync_all(struct spool *spool);
+
 /* Sync a directory. Returns 0, or -1 with errno (logged): this process trusts no later sync. */
 int spool_sync(struct spool *spool, enum spool_dir dir);
 
 /*
- * Recovery: sync new/ and failed/, then record in events/ each name that it lacks;
+ * Recovery: make good what a journal holds; sync new/ and failed/, then record in events/ each name that it lacks;
  * remove what is older than an hour from tmp/. Right at any moment, also beside a
  * live receiver, without a lock. Returns the number of names recorded, or -1 with
  * errno (logged).

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "journal.h"
 #include "spool.h"
 
 enum { MOST = 400000 }; /* latencies that one thread notes */
@@ -143,7 +144,11 @@ main(int argc, char **argv)
 		fprintf(stderr, "store: %s\n", why);
 		return 1;
 	}
+	if (!only_fsync)
+		spool.journal = journal_open(&spool);
 	if (argc > 5)
 		return fill(atol(argv[5]));
-	return measure(atoi(argv[1]), atof(argv[2]));
+	int status = measure(atoi(argv[1]), atof(argv[2]));
+	journal_close(spool.journal);
+	return status;
 }
