@@ -557,25 +557,32 @@ replay_batch(struct spool *spool, const char *text, size_t length)
 	return restored;
 }
 
+/* Whether there is a batch of that number at that place, whole. */
+static bool
+read_batch(const struct remains *remains, const char *at, uint64_t number, struct batch_header *header)
+{
+	size_t left = (size_t)(remains->text + FILE_SIZE - at);
+
+	memcpy(header, at, sizeof(*header));
+	return header->generation == remains->header.generation && header->number == number &&
+	    header->length <= left - RECORDS_AT &&
+	    is_digest_of(header->digest, at + RECORDS_AT, header->length);
+}
+
 /* Returns how many events were made again, or -1 with errno. */
 static long
 replay(struct spool *spool, const struct remains *remains)
 {
-	const char *text = remains->text + BLOCK, *end = remains->text + FILE_SIZE;
+	const char *at = remains->text + BLOCK, *end = remains->text + FILE_SIZE;
 	struct batch_header header;
 	long restored = 0;
 
-	for (uint64_t number = 0; text < end; number++) {
-		memcpy(&header, text, sizeof(header));
-		if (header.generation != remains->header.generation || header.number != number ||
-		    header.length > (size_t)(end - text) - RECORDS_AT ||
-		    !is_digest_of(header.digest, text + RECORDS_AT, header.length))
-			break;
-		long result = replay_batch(spool, text + RECORDS_AT, header.length);
+	for (uint64_t number = 0; at < end && read_batch(remains, at, number, &header); number++) {
+		long result = replay_batch(spool, at + RECORDS_AT, header.length);
 		if (result < 0)
 			return -1;
 		restored += result;
-		text += (RECORDS_AT + header.length + BLOCK - 1) / BLOCK * BLOCK;
+		at += (RECORDS_AT + header.length + BLOCK - 1) / BLOCK * BLOCK;
 	}
 	if (restored > 0 && (spool_sync(spool, SPOOL_NEW) != 0 || spool_sync(spool, SPOOL_FAILED) != 0 ||
 	        spool_sync(spool, SPOOL_EVENTS) != 0))
@@ -599,6 +606,7 @@ recover_file(struct spool *spool, int fd)
 {
 	char *text = malloc(FILE_SIZE);
 	struct remains remains = {.text = text};
+	struct batch_header first;
 	long result = -1;
 
 	if (text == NULL)
@@ -606,8 +614,9 @@ recover_file(struct spool *spool, int fd)
 	ssize_t n = pread(fd, text, FILE_SIZE, 0);
 	memcpy(&remains.header, text, sizeof(remains.header));
 	if (n >= 0 && (n < FILE_SIZE || strcmp(remains.header.magic, MAGIC) != 0 ||
-	        !is_digest_of(remains.header.digest, &remains.header, offsetof(struct file_header, digest))))
-		result = 0; /* it was never used, or being emptied */
+	        !is_digest_of(remains.header.digest, &remains.header, offsetof(struct file_header, digest)) ||
+	        !read_batch(&remains, text + BLOCK, 0, &first)))
+		result = 0; /* it was never used, or is empty */
 	else if (n >= 0 && is_remembered(spool, &remains.header))
 		result = spool_sync_all(spool);
 	else if (n >= 0)

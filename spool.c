@@ -521,8 +521,7 @@ finish_twin(struct spool *spool, enum spool_dir queue, const char *name)
 	 */
 	if (fd < 0)
 		return failure(spool, "open the twin of", name);
-	/* The file, too: its writer may have relied on a journal. */
-	if (sync_fd(fd) != 0 || sync_directory(spool, queue) != 0)
+	if (sync_directory(spool, queue) != 0)
 		result = failure(spool, "fsync for", name);
 	else if (linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0) == 0 ||
 	    errno == EEXIST || (errno == ENOENT && spool_find(spool, name) == SPOOL_DUPLICATE))
@@ -882,10 +881,7 @@ record_entry(struct spool *spool, enum spool_dir queue, const char *name)
 	if (fd < 0)
 		/* ENOENT: handled meanwhile */
 		return errno == ENOENT || errno == EWOULDBLOCK ? 0 : -1;
-	/* Its writer may have relied on a journal. */
-	int result = sync_fd(fd);
-	if (result == 0)
-		result = linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0);
+	int result = linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0);
 	int saved = errno;
 	close(fd);
 	errno = saved;

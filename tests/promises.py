@@ -179,7 +179,7 @@ def e2e(test):
 
 
 def faults(test):
-    make("all", *(f"{FAULTS}/{name}" for name in ("shim.so", "recover", "borrow")))
+    make("all", *(f"{FAULTS}/{name}" for name in ("shim.so", "recover", "borrow", "crowd")))
     code, said = run("/usr/bin/python3", f"tests/{test}", FULL="")
     return code == 1 and "Traceback" not in said, said
 

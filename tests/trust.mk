@@ -18,8 +18,24 @@ $(FAULTS)/%: tests/faults/%.c $(BIN)libpsapi.a tests/trust.mk
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) -o $@ $< $(BIN)libpsapi.a $(LIBRARIES)
 
+# A journal that is small enough to keep every state of it.
+$(FAULTS)/journal.o: journal.c Makefile tests/trust.mk
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -I. -DJOURNAL_FILE_SIZE=65536 -DJOURNAL_BATCH_SIZE=8192 -MMD -MP -c -o $@ $<
+
+$(FAULTS)/recover: tests/faults/recover.c $(FAULTS)/journal.o $(BIN)libpsapi.a tests/trust.mk
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) -o $@ $< $(FAULTS)/journal.o $(BIN)libpsapi.a $(LIBRARIES)
+
+$(FAULTS)/crowd: tests/faults/crowd.c $(OUT)/psapi-fcgi.o $(FAULTS)/journal.o $(BIN)libpsapi.a tests/trust.mk
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) -Wl,--wrap=spool_open,--wrap=spool_close -o $@ $< \
+		$(OUT)/psapi-fcgi.o $(FAULTS)/journal.o $(BIN)libpsapi.a $(LIBRARIES) $(RECEIVER_LIBRARIES)
+
 # Not under a sanitizer, whose own allocator and calls would be counted.
-check-faults: all $(FAULTS)/shim.so $(FAULTS)/recover $(FAULTS)/borrow
+FAULT_PROGRAMS = $(addprefix $(FAULTS)/,shim.so recover borrow crowd)
+
+check-faults: all $(FAULT_PROGRAMS)
 	@for test in faults powercut; do \
 		PSAPI_BIN=$(CURDIR)/$(OUT_BIN) FAULTS_OUT=$(CURDIR)/$(FAULTS) FULL=$(FULL) \
 			$(PYTHON) tests/faults/$$test.py || exit 1; done
@@ -137,7 +153,7 @@ COVERAGE_FAULTS = build/coverage/tests/faults
 coverage:
 	@rm -rf build/coverage && mkdir -p build/coverage
 	@{ $(MAKE) -s $(COVERAGE) all check-unit \
-			$(COVERAGE_FAULTS)/shim.so $(COVERAGE_FAULTS)/recover $(COVERAGE_FAULTS)/borrow && \
+			$(addprefix $(COVERAGE_FAULTS)/,shim.so recover borrow crowd) && \
 		PSAPI_BIN=$(CURDIR)/build/coverage FAULTS_OUT=$(CURDIR)/$(COVERAGE_FAULTS) \
 			$(PYTHON) tests/faults/once.py && \
 		$(MAKE) -s $(COVERAGE) check-e2e PYTEST_FLAGS="--server socket -k 'hold or bodies'"; \

@@ -22,6 +22,7 @@ SHIM = os.path.join(OUT, "shim.so")
 RECOVER = os.path.join(OUT, "recover")
 PSAPI = os.path.join(BIN, "psapi")
 BORROW = os.path.join(OUT, "borrow")
+CROWD = os.path.join(OUT, "crowd")
 CGI = os.path.join(BIN, "psapi-fcgi")
 FULL = os.environ.get("FULL") == "1"
 CLOCK_REALTIME_COARSE = 5  # clock_gettime(2); by it files are dated
@@ -202,8 +203,10 @@ class Bench:
     def send(self, event, when=None, shim=None):
         return self.run([CGI], event, when, shim)
 
-    def recover(self, shim=None):
-        return self.run([RECOVER, self.spool], shim=shim)
+    def recover(self, shim=None, elsewhere=False):
+        """elsewhere: after a power cut, of which the kernel knows by the mount."""
+        with_mount = [RECOVER] if not elsewhere else ["/usr/bin/env", "ELSEWHERE=1", RECOVER]
+        return self.run([*with_mount, self.spool], shim=shim)
 
     # ---- what a sound spool is ----
 
@@ -243,6 +246,9 @@ class Bench:
             with open(self.handled_log, encoding="ascii") as file:
                 return file.read().split()
         return []
+
+    def journals(self):
+        return [name for name in self.names("tmp") if name.startswith("journal.")]
 
     def absent(self, event):
         return not self.queued(event) and event.name not in self.names("events")

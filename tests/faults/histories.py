@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import crashmodel
-from bench import CGI, FULL, Bench, status_of
+from bench import CGI, CROWD, FULL, Bench, status_of
 
 WHEN = int(time.time())
 
@@ -21,14 +21,16 @@ class History:
     event: object
     before: tuple  # what was on the disk: files, directories
     ops: list
+    crowd: bool = False  # with a journal
     duplicate: bool = False  # it was recorded and synced, then handled: no redelivery queues it
 
 
 class Recorder:
     """A bench whose programs are recorded."""
 
-    def __init__(self, name, event, prepare, without=""):
-        self.name, self.event, self.without = name, event, without
+    def __init__(self, name, event, prepare, without="", crowd=""):
+        """crowd: the receiver has a journal; how it ends, see crowd.c"""
+        self.name, self.event, self.without, self.crowd = name, event, without, crowd
         self.bench = Bench()
         prepare(self.bench)
         self.log = os.path.join(self.bench.path, "oplog")
@@ -56,6 +58,8 @@ class Recorder:
 
     def send(self, when=None, kill_before=0):
         more = {"FAULT_AT": str(kill_before), "FAULT_DO": "kill-before"} if kill_before else {}
+        if self.crowd:
+            return self.bench.run([CROWD], self.event, when, self.shim(more | {"CROWD": self.crowd}))
         return self.bench.send(self.event, when, self.shim(more))
 
     def recover(self):
@@ -74,7 +78,7 @@ class Recorder:
         # The attempts log is written to, but promised to nobody.
         made = {op.args[0] for op in ops if op.kind == "create"}
         ops = [op for op in ops if op.kind not in ("write", "sync") or op.args[0] in made]
-        return History(self.name + suffix, self.event, self.before, ops, **more)
+        return History(self.name + suffix, self.event, self.before, ops, bool(self.crowd), **more)
 
 
 # ---- several at once ----

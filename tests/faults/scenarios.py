@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 
-from bench import (BORROW, CGI, DOCTOR, GOOD, NOT_JSON, ODD, PSAPI, RECOVER, SECRET, Event,
+from bench import (BORROW, CGI, CROWD, DOCTOR, GOOD, NOT_JSON, ODD, PSAPI, RECOVER, SECRET, Event,
                    record)
 
 EVENT = Event(GOOD, "new")
@@ -65,6 +65,10 @@ def unrecorded(bench):
 
 def recover(bench):
     return [RECOVER, bench.spool]
+
+
+def crowd(bench):
+    return [CROWD]
 
 
 def two_secrets(bench):
@@ -198,11 +202,15 @@ SCENARIOS = [
     Scenario("event, linked through /proc", empty, without="empty_path"),
     Scenario("event, no O_TMPFILE", empty, without="tmpfile"),
     Scenario("event, no /proc", empty, without="proc,empty_path"),
+    Scenario("event in a crowd", empty, command=crowd),
+    Scenario("event in a crowd, no O_TMPFILE", empty, command=crowd, without="tmpfile"),
     Scenario("odd event", empty, Event(ODD, "failed")),
+    Scenario("odd event in a crowd", empty, Event(ODD, "failed"), command=crowd),
     Scenario("odd event, no O_TMPFILE", empty, Event(ODD, "failed"), without="tmpfile"),
     Scenario("no JSON", empty, Event(NOT_JSON, "failed")),
     Scenario("probe of doctor", empty, Event(DOCTOR, "")),
     Scenario("twin died", twin_died),
+    Scenario("twin died, in a crowd", twin_died, command=crowd),
     Scenario("twin died, no O_TMPFILE", twin_died, without="tmpfile"),
     Scenario("duplicate", stored),
     Scenario("duplicate of what is done", handled, handled=True),

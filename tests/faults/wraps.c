@@ -61,6 +61,8 @@ WRAP(int, -1, utimensat, (int dir, const char *path, const struct timespec times
     (dir, path, times, flags), NOTHING)
 WRAP(ssize_t, -1, pread, (int fd, void *buffer, size_t size, off_t offset),
     (fd, buffer, size, offset), NOTHING)
+WRAP(int, -1, statx, (int dir, const char *restrict path, int flags, unsigned mask, struct statx *restrict st),
+    (dir, path, flags, mask, st), NOTHING)
 WRAP(DIR *, NULL, fdopendir, (int fd), (fd), NOTHING)
 WRAP(DIR *, NULL, opendir, (const char *path), (path), NOTHING)
 WRAP(FILE *, NULL, fopen, (const char *path, const char *mode), (path, mode), NOTHING)
@@ -369,6 +371,22 @@ writev(int fd, const struct iovec *pieces, int count)
 	/* What is open for that is on the disk when the call returns, open(2). */
 	if (result > 0 && (fcntl(fd, F_GETFL) & O_DSYNC) != 0)
 		oplog_synced(fd);
+	shim_leave();
+	errno = saved;
+	return result;
+}
+
+ssize_t
+pwrite(int fd, const void *data, size_t length, off_t offset)
+{
+	REAL(pwrite);
+	enum fate fate = shim_enter("pwrite");
+	if (fate == FAIL)
+		return -1;
+	ssize_t result = real(fd, data, fate == CUT_SHORT && length > 1 ? length / 2 : length, offset);
+	int saved = errno;
+	if (result > 0)
+		oplog_written(fd, offset, data, (size_t)result);
 	shim_leave();
 	errno = saved;
 	return result;
