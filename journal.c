@@ -2,7 +2,7 @@
  * Owns the journal's files: how batches of events get there, when they are emptied, and
  * what is read back from them.
  *
- *   block 0      header: which boot of the machine, which mount, which generation
+ *   block 0      header: which boot of the machine, which generation
  *   block 1...   batches: header, records; each begins a block
  *
  * A batch counts if it has the file's generation, follows the one before it, and its SHA-256 is right: the first that
@@ -54,7 +54,6 @@ enum {
 struct file_header {
 	char magic[16];
 	char boot[BOOT_SIZE];
-	uint64_t mount;
 	uint64_t generation;
 	char digest[DIGEST_SIZE]; /* of all above */
 };
@@ -95,7 +94,6 @@ struct journal {
 	struct spool *spool;
 	char prefix[64]; /* of the files' names */
 	char boot[BOOT_SIZE];
-	uint64_t mount;
 	pthread_rwlock_t stores; /* held for reading while an event is stored, for writing to change files */
 
 	pthread_mutex_t lock; /* all below */
@@ -112,7 +110,7 @@ struct journal {
 	pthread_t thread;
 };
 
-/* ---- which boot, which mount ---- */
+/* ---- which boot ---- */
 
 static int
 read_boot(char boot[BOOT_SIZE])
@@ -124,22 +122,6 @@ read_boot(char boot[BOOT_SIZE])
 	if (fd >= 0)
 		close(fd);
 	return n > 0 ? 0 : -1;
-}
-
-/* A disk that was taken away without a word and came back has another mount. 0 on an old kernel. */
-static uint64_t
-mount_of(const struct spool *spool)
-{
-#ifdef STATX_MNT_ID
-	struct statx st;
-
-	if (statx(spool->root, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 &&
-	    (st.stx_mask & STATX_MNT_ID) != 0)
-		return st.stx_mnt_id;
-#else
-	(void)spool;
-#endif
-	return 0;
 }
 
 /* ---- a file ---- */
@@ -184,8 +166,7 @@ static int
 empty_file(struct journal *journal, struct journal_file *file)
 {
 	char block[BLOCK] = "";
-	struct file_header header = {.magic = MAGIC, .mount = journal->mount,
-	    .generation = file->generation + 1};
+	struct file_header header = {.magic = MAGIC, .generation = file->generation + 1};
 
 	memcpy(header.boot, journal->boot, BOOT_SIZE);
 	if (sha256_hex(&header, offsetof(struct file_header, digest), header.digest) != 0) {
@@ -352,7 +333,6 @@ journal_open(struct spool *spool)
 	snprintf(journal->prefix, sizeof(journal->prefix), PREFIX "%lld.%09ld.%ld", (long long)now.tv_sec,
 	    now.tv_nsec, (long)getpid());
 	journal->spool = spool;
-	journal->mount = mount_of(spool);
 	journal->gathered = 1;
 	for (int i = 0; i < FILES; i++)
 		journal->files[i].fd = -1;
@@ -519,6 +499,7 @@ journal_close(struct journal *journal)
 struct remains {
 	const char *text; /* all of it, FILE_SIZE bytes */
 	struct file_header header;
+	bool forgotten; /* the machine has started again since */
 };
 
 static bool
@@ -531,7 +512,7 @@ is_digest_of(const char *digest, const void *data, size_t length)
 
 /* Make the events of a batch whole again. Returns how many were not, or -1 with errno. */
 static long
-replay_batch(struct spool *spool, const char *text, size_t length)
+replay_batch(struct spool *spool, const char *text, size_t length, bool forgotten)
 {
 	char name[SPOOL_NAME_SIZE];
 	struct record_header header;
@@ -548,7 +529,8 @@ replay_batch(struct spool *spool, const char *text, size_t length)
 		memcpy(name, text, header.name_length);
 		name[header.name_length] = '\0';
 		text += header.name_length;
-		int result = spool_restore(spool, name, (enum spool_dir)header.queue, text, header.length);
+		int result = spool_restore(spool, name, (enum spool_dir)header.queue, text, header.length,
+		    forgotten);
 		if (result < 0)
 			return -1;
 		restored += result;
@@ -578,26 +560,22 @@ replay(struct spool *spool, const struct remains *remains)
 	long restored = 0;
 
 	for (uint64_t number = 0; at < end && read_batch(remains, at, number, &header); number++) {
-		long result = replay_batch(spool, at + RECORDS_AT, header.length);
+		long result = replay_batch(spool, at + RECORDS_AT, header.length, remains->forgotten);
 		if (result < 0)
 			return -1;
 		restored += result;
 		at += (RECORDS_AT + header.length + BLOCK - 1) / BLOCK * BLOCK;
 	}
-	if (restored > 0 && (spool_sync(spool, SPOOL_NEW) != 0 || spool_sync(spool, SPOOL_FAILED) != 0 ||
-	        spool_sync(spool, SPOOL_EVENTS) != 0))
-		return -1;
-	return restored;
+	/* Also what was whole: it may be so in the kernel's memory alone. */
+	return spool_sync_all(spool) == 0 ? restored : -1;
 }
 
-/* Whether the kernel has not forgotten anything since it was written. */
 static bool
-is_remembered(const struct spool *spool, const struct file_header *header)
+is_of_this_boot(const struct file_header *header)
 {
 	char boot[BOOT_SIZE];
 
-	return read_boot(boot) == 0 && memcmp(boot, header->boot, BOOT_SIZE) == 0 &&
-	    header->mount == mount_of(spool);
+	return read_boot(boot) == 0 && memcmp(boot, header->boot, BOOT_SIZE) == 0;
 }
 
 /* A journal that nobody has any more. Returns how many events were made again, or -1 with errno. */
@@ -617,10 +595,10 @@ recover_file(struct spool *spool, int fd)
 	        !is_digest_of(remains.header.digest, &remains.header, offsetof(struct file_header, digest)) ||
 	        !read_batch(&remains, text + BLOCK, 0, &first)))
 		result = 0; /* it was never used, or is empty */
-	else if (n >= 0 && is_remembered(spool, &remains.header))
-		result = spool_sync_all(spool);
-	else if (n >= 0)
+	else if (n >= 0) {
+		remains.forgotten = !is_of_this_boot(&remains.header);
 		result = replay(spool, &remains);
+	}
 	free(text);
 	return result;
 }

@@ -65,11 +65,9 @@ enum { JOURNAL_CLOSE_SECONDS = 2 }; /* the receiver has 5 s to end in */
 bool journal_is_name(const char *name);
 
 /*
- * What dead processes left in their journals: is what they recorded on the disk? On the same boot of the
- * machine and the same mount the kernel knows all, and syncs it. Otherwise files that are
- * missing or torn are made again: an event that a record holds ends whole in events/, and in its
- * queue if it has no other. Returns how many were made again, or -1 with errno (logged): the journal
- * stays for the next time.
+ * What dead processes left in their journals is made good, see spool_restore(), and synced; then the journals
+ * go. Returns how many events were made again, or -1 with errno (logged): the journal stays
+ * for the next time.
  */
 long journal_recover(struct spool *spool);
 

@@ -788,7 +788,7 @@ put_back(struct spool *spool, const struct draft *draft, enum spool_dir dir, con
 
 int
 spool_restore(struct spool *spool, const char *name, enum spool_dir queue, const char *text,
-    size_t length)
+    size_t length, bool forgotten)
 {
 	struct iovec piece = {(char *)(uintptr_t)text, length};
 	struct draft draft;
@@ -800,7 +800,8 @@ spool_restore(struct spool *spool, const char *name, enum spool_dir queue, const
 	enum found in_failed = look_at(spool, SPOOL_FAILED, name, text, length);
 	bool queued = in_new != FOUND_NOTHING || in_failed != FOUND_NOTHING;
 	if (recorded == FOUND_ANOTHER || in_new == FOUND_ANOTHER || in_failed == FOUND_ANOTHER ||
-	    (recorded == FOUND_IT && queued && in_new != FOUND_TORN && in_failed != FOUND_TORN))
+	    (recorded == FOUND_IT && (queued || !forgotten) && in_new != FOUND_TORN &&
+	        in_failed != FOUND_TORN))
 		return 0;
 	if (open_named(spool, &draft, O_DSYNC) != 0)
 		return -1;

@@ -204,9 +204,9 @@ class Bench:
         return self.run([CGI], event, when, shim)
 
     def recover(self, shim=None, elsewhere=False):
-        """elsewhere: after a power cut, of which the kernel knows by the mount."""
-        with_mount = [RECOVER] if not elsewhere else ["/usr/bin/env", "ELSEWHERE=1", RECOVER]
-        return self.run([*with_mount, self.spool], shim=shim)
+        """elsewhere: the machine has started again."""
+        program = [RECOVER] if not elsewhere else ["/usr/bin/env", "ELSEWHERE=1", RECOVER]
+        return self.run([*program, self.spool], shim=shim)
 
     # ---- what a sound spool is ----
 

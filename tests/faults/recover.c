@@ -1,25 +1,23 @@
 /*
  * The recovery alone, as a program that can be made to fail: recover SPOOL. With ELSEWHERE in the
- * environment the disk is mounted for another time, as after a power cut.
+ * environment the machine has started again since the spool was written to.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "log.h"
 #include "spool.h"
 
+/* The names of this boot and of no boot at all, proc_sys_kernel(5). */
 int
-statx(int dir, const char *restrict path, int flags, unsigned mask, struct statx *restrict st)
+open(const char *path, int flags, ...)
 {
-	int result = (int)syscall(SYS_statx, dir, path, flags, mask, st);
-
-	if (result == 0 && getenv("ELSEWHERE") != NULL)
-		st->stx_mnt_id++;
-	return result;
+	if (strcmp(path, "/proc/sys/kernel/random/boot_id") == 0 && getenv("ELSEWHERE") != NULL)
+		path = "/proc/sys/kernel/random/uuid";
+	return openat(AT_FDCWD, path, flags, 0);
 }
 
 int

@@ -61,8 +61,6 @@ WRAP(int, -1, utimensat, (int dir, const char *path, const struct timespec times
     (dir, path, times, flags), NOTHING)
 WRAP(ssize_t, -1, pread, (int fd, void *buffer, size_t size, off_t offset),
     (fd, buffer, size, offset), NOTHING)
-WRAP(int, -1, statx, (int dir, const char *restrict path, int flags, unsigned mask, struct statx *restrict st),
-    (dir, path, flags, mask, st), NOTHING)
 WRAP(DIR *, NULL, fdopendir, (int fd), (fd), NOTHING)
 WRAP(DIR *, NULL, opendir, (const char *path), (path), NOTHING)
 WRAP(FILE *, NULL, fopen, (const char *path, const char *mode), (path, mode), NOTHING)

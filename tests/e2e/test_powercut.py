@@ -1,0 +1,109 @@
+"""The power goes under load: a real ext4 forgets what it was not asked to keep.
+
+EXT4_IOC_SHUTDOWN (xfstests' "godown") stops the file system at once, with nothing more written; mounted
+again, it is what a power cut leaves. A disk of its own, so that of nothing else is lost.
+"""
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import time
+
+import pytest
+
+from fcgi_client import Connection, NoAnswer
+from load import Load
+from receiver import Receiver
+from replies import parse_cgi
+from sender import signed
+from servers import pairs
+
+EXT4_IOC_SHUTDOWN, NOLOGFLUSH = 0x8004587D, b"\2\0\0\0"     # _IOR('X', 125, __u32)
+
+
+class Disk:
+    """An ext4 in a file, under the spool."""
+
+    def __init__(self, place):
+        self.place, self.image = place, place.dir / "disk"
+        with open(self.image, "wb") as file:
+            file.truncate(256 << 20)
+        self.run("mkfs.ext4", "-q", "-F", "-m", "0", "-i", "4096", self.image)
+
+    def run(self, *command):
+        return subprocess.run(command, capture_output=True, text=True, check=True)
+
+    def mount(self):
+        self.run("mount", "-o", "loop", self.image, self.place.spool.path)
+
+    def unmount(self):
+        self.run("umount", self.place.spool.path)
+
+    def power_cut(self):
+        fd = os.open(self.place.spool.path, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, NOLOGFLUSH)
+        finally:
+            os.close(fd)
+
+
+@pytest.fixture
+def disk(place):
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    place.tidy = False
+    disk = Disk(place)
+    try:
+        disk.mount()
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"cannot mount here: {error.stderr.strip()}")
+    try:
+        yield disk
+    finally:
+        for receiver in place.receivers:
+            receiver.end()
+        with contextlib.suppress(subprocess.CalledProcessError):
+            disk.unmount()
+
+
+def start(place):
+    return Receiver(place).start()
+
+
+@pytest.mark.parametrize("clients", [1, 16])
+@pytest.mark.settings(PSAPI_MIN_FREE="0")
+def test_power_cut_under_load(place, disk, clients):
+    """Whatever was answered 200 is there, whole, and waits; what was not, is whole or absent."""
+    sent, answered = {}, set()
+
+    def send():
+        webhook = signed()
+        name = webhook.header("webhook-id").decode()
+        sent[name] = webhook.body
+        with contextlib.suppress(NoAnswer, OSError):
+            with Connection(receiver.path) as connection:
+                reply = parse_cgi(connection.exchange(pairs(webhook), webhook.body))
+            if reply.status == 200:
+                answered.add(name)
+
+    receiver = start(place)
+    for _ in range(4):
+        before = len(answered)
+        with Load(send, clients) as load:
+            load.turn(60 if clients == 1 else 20)
+            time.sleep(0.003 * len(sent) % 0.1)     # anywhere
+            disk.power_cut()
+        receiver.kill()
+        assert len(answered) > before
+        disk.unmount()
+        disk.mount()
+        receiver = start(place)
+        assert place.spool.left_in_tmp() == []
+        for name in answered:
+            place.spool.assert_queued_once(name, sent[name])
+        assert place.spool.names("new") == place.spool.names("events")
+        for name in place.spool.names("new"):
+            webhook_id = name.removesuffix(".json")
+            place.spool.assert_queued_once(webhook_id, sent[webhook_id])
+    receiver.stop()
