@@ -146,7 +146,8 @@ def write(path, data):
 
 
 def make(*targets):
-    done = subprocess.run(["make", "-s", "CFLAGS=-O1 -g", *targets], cwd=WORK, capture_output=True,
+    # What is broken may leave something unused behind: no warning stops it.
+    done = subprocess.run(["make", "-s", "CFLAGS=-O1 -g", "WERROR=", *targets], cwd=WORK, capture_output=True,
                           text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"promises: does not build: {done.stderr[-3000:]}")
