@@ -595,7 +595,8 @@ recover_file(struct spool *spool, int fd)
 	        !is_digest_of(remains.header.digest, &remains.header, offsetof(struct file_header, digest)) ||
 	        !read_batch(&remains, text + BLOCK, 0, &first)))
 		result = 0; /* it was never used, or is empty */
-	else if (n >= 0) {
+	else if (n >= 0 && sync_data(fd) == 0) {
+		/* Synced: what is made again now may get lost once more, and must be found again. */
 		remains.forgotten = !is_of_this_boot(&remains.header);
 		result = replay(spool, &remains);
 	}

@@ -283,15 +283,21 @@ lock_fd(int fd, bool wait)
 	}
 }
 
-/* flags: O_DSYNC, or 0 for what need not be on the disk. */
-static int
-open_named(struct spool *spool, struct draft *draft, int flags)
+static void
+name_draft(struct spool *spool, char *name, size_t size)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	snprintf(draft->name, sizeof(draft->name), "%lld.%09ld.%ld.%u", (long long)now.tv_sec,
-	    now.tv_nsec, (long)getpid(), atomic_fetch_add(&spool->serial, 1));
+	snprintf(name, size, "%lld.%09ld.%ld.%u", (long long)now.tv_sec, now.tv_nsec, (long)getpid(),
+	    atomic_fetch_add(&spool->serial, 1));
+}
+
+/* flags: O_DSYNC, or 0 for what need not be on the disk. */
+static int
+open_named(struct spool *spool, struct draft *draft, int flags)
+{
+	name_draft(spool, draft->name, sizeof(draft->name));
 	draft->fd = openat(spool->dir[SPOOL_TMP], draft->name,
 	    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | flags, FILE_MODE);
 	return draft->fd < 0 ? -1 : 0;
@@ -742,47 +748,66 @@ spool_each(struct spool *spool, enum spool_dir dir,
 }
 
 /* What a name has, next to what a journal says that it should. */
-enum found { FOUND_NOTHING, FOUND_IT, FOUND_TORN, FOUND_ANOTHER };
+enum found { FOUND_NOTHING, FOUND_IT, FOUND_TORN, FOUND_ANOTHER, FOUND_ERROR };
 
 /* Torn: as far as it is there, it is the text, or zeros where the data did not get to the disk. */
 static enum found
 look_at(struct spool *spool, enum spool_dir dir, const char *name, const char *text, size_t length)
 {
 	int fd = openat(spool->dir[dir], name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	enum found found = FOUND_ANOTHER;
+	bool torn = false, other = false;
 	char part[4096];
 	size_t at = 0;
 	ssize_t n;
 
 	if (fd < 0)
-		return errno == ENOENT ? FOUND_NOTHING : FOUND_ANOTHER;
-	bool torn = false, other = false;
-	while (!other && (n = read(fd, part, sizeof(part))) > 0)
+		return errno == ENOENT ? FOUND_NOTHING : errno == ELOOP ? FOUND_ANOTHER : FOUND_ERROR;
+	while (!other && ((n = read(fd, part, sizeof(part))) > 0 || (n < 0 && errno == EINTR)))
 		for (ssize_t i = 0; i < n && !other; i++, at++) {
 			other = at >= length || (part[i] != text[at] && part[i] != 0);
 			torn = torn || (!other && part[i] != text[at]);
 		}
-	if (!other && n == 0)
-		found = torn || at < length ? FOUND_TORN : FOUND_IT;
+	int saved = errno;
 	close(fd);
-	return found;
+	errno = saved;
+	if (!other && n < 0)
+		return errno == EISDIR ? FOUND_ANOTHER : FOUND_ERROR;
+	return other ? FOUND_ANOTHER : torn || at < length ? FOUND_TORN : FOUND_IT;
 }
 
-/* Give the named draft this name as well: a new one, or instead of what is torn. */
+/* A file by one of its names. */
+struct place {
+	enum spool_dir dir;
+	const char *name;
+};
+
+static bool
+is_one_file(struct spool *spool, struct place one, struct place other)
+{
+	struct stat a, b;
+
+	return fstatat(spool->dir[one.dir], one.name, &a, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    fstatat(spool->dir[other.dir], other.name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_ino == b.st_ino;
+}
+
+/* Give the file another name: a new one, or instead of what has it. */
 static int
-put_back(struct spool *spool, const struct draft *draft, enum spool_dir dir, const char *name,
-    enum found found)
+put_back(struct spool *spool, struct place from, struct place to, enum found found)
 {
 	int tmp = spool->dir[SPOOL_TMP];
-	char other[80];
+	char other[64];
 
 	if (found == FOUND_NOTHING)
-		return linkat(tmp, draft->name, spool->dir[dir], name, 0) == 0 || errno == EEXIST ? 0 : -1;
-	snprintf(other, sizeof(other), "%s.again", draft->name);
-	if (linkat(tmp, draft->name, tmp, other, 0) != 0)
+		return linkat(spool->dir[from.dir], from.name, spool->dir[to.dir], to.name, 0) == 0 ||
+		    errno == EEXIST ? 0 : -1;
+	name_draft(spool, other, sizeof(other));
+	if (linkat(spool->dir[from.dir], from.name, tmp, other, 0) != 0)
 		return -1;
-	int result = renameat(tmp, other, spool->dir[dir], name);
-	unlinkat(tmp, other, 0); /* rename(2) leaves it where both are one file */
+	int result = renameat(tmp, other, spool->dir[to.dir], to.name);
+	int saved = errno;
+	if (result != 0)
+		unlinkat(tmp, other, 0);
+	errno = saved;
 	return result;
 }
 
@@ -790,33 +815,44 @@ int
 spool_restore(struct spool *spool, const char *name, enum spool_dir queue, const char *text,
     size_t length, bool forgotten)
 {
+	static const enum spool_dir places[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_EVENTS}; /* as ever */
 	struct iovec piece = {(char *)(uintptr_t)text, length};
-	struct draft draft;
+	struct place source = {.dir = SPOOL_DIRS, .name = name};
+	struct draft draft = {.fd = -1};
+	enum found found[SPOOL_DIRS];
+	bool torn = false, restored = false;
+	int result = 0;
 
 	if (!spool_name_valid(name) || (queue != SPOOL_NEW && queue != SPOOL_FAILED))
 		return 0;
-	enum found recorded = look_at(spool, SPOOL_EVENTS, name, text, length);
-	enum found in_new = look_at(spool, SPOOL_NEW, name, text, length);
-	enum found in_failed = look_at(spool, SPOOL_FAILED, name, text, length);
-	bool queued = in_new != FOUND_NOTHING || in_failed != FOUND_NOTHING;
-	if (recorded == FOUND_ANOTHER || in_new == FOUND_ANOTHER || in_failed == FOUND_ANOTHER ||
-	    (recorded == FOUND_IT && (queued || !forgotten) && in_new != FOUND_TORN &&
-	        in_failed != FOUND_TORN))
-		return 0;
-	if (open_named(spool, &draft, O_DSYNC) != 0)
-		return -1;
-	int result = write_all(draft.fd, &piece, 1);
-	/* First the queue, then the record, as ever. */
-	if (result == 0 && (in_new != FOUND_NOTHING || (!queued && queue == SPOOL_NEW)))
-		result = put_back(spool, &draft, SPOOL_NEW, name, in_new);
-	if (result == 0 && (in_failed != FOUND_NOTHING || (!queued && queue == SPOOL_FAILED)))
-		result = put_back(spool, &draft, SPOOL_FAILED, name, in_failed);
-	if (result == 0)
-		result = put_back(spool, &draft, SPOOL_EVENTS, name, recorded);
+	for (int i = 0; i < 3; i++) {
+		found[places[i]] = look_at(spool, places[i], name, text, length);
+		if (found[places[i]] == FOUND_ANOTHER || found[places[i]] == FOUND_ERROR)
+			return found[places[i]] == FOUND_ANOTHER ? 0 : -1;
+		torn = torn || found[places[i]] == FOUND_TORN;
+		if (found[places[i]] == FOUND_IT)
+			source.dir = places[i];
+	}
+	bool queued = found[SPOOL_NEW] != FOUND_NOTHING || found[SPOOL_FAILED] != FOUND_NOTHING;
+	bool wanted = !queued && (forgotten || found[SPOOL_EVENTS] != FOUND_IT);
+	if (torn || source.dir == SPOOL_DIRS) {
+		if (open_named(spool, &draft, 0) != 0)
+			return -1;
+		source = (struct place){.dir = SPOOL_TMP, .name = draft.name};
+		result = write_all(draft.fd, &piece, 1);
+	}
+	for (int i = 0; i < 3 && result == 0; i++) {
+		struct place place = {.dir = places[i], .name = name};
+		if ((found[place.dir] == FOUND_NOTHING && place.dir != SPOOL_EVENTS &&
+		        (!wanted || place.dir != queue)) || is_one_file(spool, source, place))
+			continue;
+		result = put_back(spool, source, place, found[place.dir]);
+		restored = true;
+	}
 	int saved = errno;
 	close_draft(spool, &draft);
 	errno = saved;
-	return result == 0 ? 1 : -1;
+	return result == 0 ? restored : -1;
 }
 
 /* The names of a queue as one text, each with its NUL. */

@@ -111,7 +111,7 @@ int spool_each(struct spool *spool, enum spool_dir dir,
  * What a journal recorded is made whole again where it is missing or torn: in events/, and in queue if it waits
  * nowhere. Whole in events/ alone: it was handled; but if the machine has started again since (forgotten), its
  * other name may just as well be lost, and it is queued. Left alone is what another event of that id has put
- * there. Nothing is synced but the file's contents. Returns 1 if anything was made again, 0, or -1 with
+ * there. Nothing is synced. Returns 1 if anything was made again, 0, or -1 with
  * errno.
  */
 int spool_restore(struct spool *spool, const char *name, enum spool_dir queue, const char *text,

@@ -203,10 +203,9 @@ class Bench:
     def send(self, event, when=None, shim=None):
         return self.run([CGI], event, when, shim)
 
-    def recover(self, shim=None, elsewhere=False):
-        """elsewhere: the machine has started again."""
-        program = [RECOVER] if not elsewhere else ["/usr/bin/env", "ELSEWHERE=1", RECOVER]
-        return self.run([*program, self.spool], shim=shim)
+    def recover(self, shim=None, later=False):
+        """later: the machine has started again."""
+        return self.run([RECOVER, self.spool, *(["later"] if later else [])], shim=shim)
 
     # ---- what a sound spool is ----
 

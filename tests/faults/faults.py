@@ -110,7 +110,8 @@ def all_cases():
 def after_fault(bench, scenario, case, outcome):
     """What must hold at once."""
     event = scenario.event
-    yield from bench.torn([event, *LOST])
+    if not scenario.torn:
+        yield from bench.torn([event, *LOST])
     for there in scenario.there:
         if bench.queued(there) != [there.queue]:
             yield f"{there.name} is lost from {there.queue}/"
@@ -175,8 +176,8 @@ def after_retry(bench, scenario):
 
 def after_rerun(bench, scenario, killed):
     """The operator, or cron, runs the command again: its work gets done. At the third time at
-    the latest: what a killed drain started may hold the lock for a moment. A name in tmp/ that a
-    killed one left (no O_TMPFILE) goes when it is an hour old."""
+    the latest: what a killed drain started may hold the lock for a moment. A name in tmp/ that was
+    left (no O_TMPFILE; a file that a recovery made again) goes when it is an hour old."""
     for _ in range(3):
         outcome = run(bench, scenario, {})
         complaints = list(scenario.holds(bench, True))
@@ -187,7 +188,7 @@ def after_rerun(bench, scenario, killed):
         yield f"run again: code {outcome.code}: {outcome.stderr}"
     yield from bench.torn(LOST)
     yield from complaints
-    if killed and bench.names("tmp"):
+    if (killed or scenario.torn) and bench.names("tmp"):
         for name in bench.names("tmp"):
             os.utime(os.path.join(bench.spool, "tmp", name), (0, 0))
         bench.recover()

@@ -91,7 +91,7 @@ def complaints_of(history, done, files, directories, recovery_first):
             yield f"answered 200, but after the crash it is in {bench.queued(event)}"
         for step in ["recovery", "retry"] if recovery_first else ["retry", "recovery"]:
             if step == "recovery":
-                if bench.recover(elsewhere=True).code != 0:
+                if bench.recover(later=True).code != 0:
                     yield "recovery fails"
                 if bench.journals():
                     yield f"not recovered: {bench.journals()}"
@@ -285,6 +285,9 @@ HARMLESS = [
      r"(write the journal|syncdir tmp|syncdir new)",
      "all that is before the record, or a twin's, which it then does not need"),
     (r"swapped twin: syncdir tmp \| twin: answer 200", "a twin that meets what is done has recorded nothing"),
+    (r"swapped recovery: (write the file|link new|sync the journal) \| "
+     r"recovery: (link new|link events|syncfs)",
+     "as long as the journal is there, it is all made again"),
     (r"swapped crowd: answer 200 \| crowd: syncfs", "the answer relies on the record alone"),
 ]
 # What the recordings must have held: else the test is blind.
@@ -310,6 +313,8 @@ MUST_BE_THERE = [
     "swapped crowd: sync the journal | crowd: link new",
     *(["swapped crowd: sync the journal | crowd: link failed"] if FULL else []),
     "swapped crowd: syncfs | crowd: write the journal",
+    "without recovery: sync the journal", "without recovery: syncfs",
+    "swapped recovery: syncfs | recovery: unlink tmp",
     "swapped crowd: syncfs | crowd: unlink tmp", "answered before crowd: sync the journal",
 ]
 

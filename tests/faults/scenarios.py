@@ -26,6 +26,7 @@ class Scenario:
     there: tuple = ()  # events that were queued before, and must be afterwards
     succeeds: bool = False  # the command mends by itself what failed once
     without: str = ""  # what the system does not have, see shim.h
+    torn: bool = False  # files are, before
     typed: bytes = None  # standard input of a command
 
 
@@ -65,6 +66,28 @@ def unrecorded(bench):
 
 def recover(bench):
     return [RECOVER, bench.spool]
+
+
+def journal_alone(bench):
+    """What a power cut leaves of a crowd: the journal has it, and its file is torn."""
+    bench.empty()
+    assert bench.run([CROWD], A, shim={"CROWD": "dies"}).status == 200
+    with open(bench.at("new", A.name), "r+b") as file:
+        file.truncate(100)
+    os.unlink(bench.at("events", A.name))
+
+
+def recover_later(bench):
+    return [RECOVER, bench.spool, "later"]
+
+
+def after_recovery(bench, again):
+    """Until the recovery has gone through, the journal has what the files have not."""
+    if again or not bench.journals():
+        yield from bench.torn([A])
+        yield from bench.kept(A)
+    if again and bench.journals():
+        yield f"left: {bench.journals()}"
 
 
 def crowd(bench):
@@ -216,6 +239,8 @@ SCENARIOS = [
     Scenario("duplicate of what is done", handled, handled=True),
     Scenario("secrets", two_secrets, command=borrow, sends=False, succeeds=True),
     Scenario("recovery", unrecorded, command=recover, sends=False, there=LOST),
+    Scenario("recovery of a journal", journal_alone, command=recover_later, sends=False,
+             holds=after_recovery, torn=True),
     Scenario("drain", work, command=drain, sends=False, holds=after_drain),
     Scenario("retry", work, command=psapi("retry", "--all"), sends=False, holds=after_retry),
     Scenario("done", work, command=psapi("done", "msg_a"), sends=False, holds=after_done),
