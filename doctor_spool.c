@@ -14,6 +14,7 @@
 
 #include "attempts.h"
 #include "hold.h"
+#include "journal.h"
 #include "moves.h"
 #include "state.h"
 #include "times.h"
@@ -125,7 +126,8 @@ look_at(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 	struct state state;
 	struct stat st;
 
-	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+	    (dir == SPOOL_TMP && journal_is_name(name))) /* of one that lives, or recovery's business */
 		return 0;
 	/* A replay gives an old file a new name, which is a change of its status. */
 	time_t age = c->now - (c->queue ? st.st_ctime : st.st_mtime);

@@ -33,8 +33,10 @@ ROWS = [
         '\t\tsnprintf(x->detail, sizeof(x->detail), "the disk is full; send it again later");\n'
         "\t\treturn FULL;", "\t\treturn ACCEPTED;"),
     Row("synced before the answer", "faults/powercut.py", "spool.c",
-        "\tif (sync_directory(spool, queue) != 0)\n\t\treturn withdraw(",
+        "\tif (!in_journal && sync_directory(spool, queue) != 0)\n\t\treturn withdraw(",
         "\tif (false)\n\t\treturn withdraw("),
+    Row("so it is on a real ext4", "e2e/test_powercut.py::test_power_cut_under_load", "journal.c",
+        "\t    sync_data(file->fd) == 0;\n", "\t    true;\n"),
     Row("a write that stops half-way is no event",
         "unit/test_spool.c: a_write_that_is_interrupted_or_takes_a_part_is_continued", "spool.c",
         "lock_fd(draft->fd, false) == 0 && write_all(draft->fd, pieces, count) == 0)",
