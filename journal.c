@@ -457,16 +457,18 @@ journal_record(struct journal *journal, const char *name, enum spool_dir queue,
 	return good;
 }
 
-void
+bool
 journal_close(struct journal *journal)
 {
 	struct timespec until;
 	int waited = 0;
 
 	if (journal == NULL)
-		return;
+		return true;
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += JOURNAL_CLOSE_SECONDS;
+	until.tv_nsec += JOURNAL_CLOSE_MS * 1000000L;
+	until.tv_sec += until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
 	pthread_mutex_lock(&journal->lock);
 	journal->ending = true;
 	pthread_cond_signal(&journal->to_do);
@@ -475,7 +477,7 @@ journal_close(struct journal *journal)
 	enum keeper keeper = journal->keeper;
 	pthread_mutex_unlock(&journal->lock);
 	if (keeper == KEEPER_RUNS)
-		return; /* the process ends before the disk is ready; recovery has the rest */
+		return false;
 	if (keeper == KEEPER_ENDED)
 		pthread_join(journal->thread, NULL);
 	else
@@ -491,6 +493,7 @@ journal_close(struct journal *journal)
 	free(journal->gathering.text);
 	free(journal->writing.text);
 	free(journal);
+	return true;
 }
 
 /* ---- reading back ---- */

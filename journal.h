@@ -54,12 +54,13 @@ void journal_end(struct journal *journal);
 void journal_turn(struct journal *journal);
 
 /*
- * Sync for good what is recorded, remove the files, free the journal; nobody may use it any more. If
- * that takes longer, for JOURNAL_CLOSE_SECONDS only: the next recovery does the rest. NULL is fine.
+ * Sync for good what is recorded, remove the files, free the journal; nobody may use it any more. NULL is fine.
+ * false if the disk takes longer than JOURNAL_CLOSE_MS: the keeper is still at it, so the process must
+ * end by _exit(2), and the next recovery does the rest.
  */
-void journal_close(struct journal *journal);
+bool journal_close(struct journal *journal);
 
-enum { JOURNAL_CLOSE_SECONDS = 2 }; /* the receiver has 5 s to end in */
+enum { JOURNAL_CLOSE_MS = 400 }; /* the receiver has 5 s to end in, of which requests may take 4.5 */
 
 /* Whether a file in tmp/ of that name is a journal's. */
 bool journal_is_name(const char *name);

@@ -264,7 +264,8 @@ run_fastcgi(const struct config *config, bool inherited)
 		status = serve(&receiver, &listener);
 	}
 	listener_close(&listener);
-	journal_close(spool.journal);
+	if (!journal_close(spool.journal))
+		_exit(status);
 	close_receiver(&receiver);
 	return status;
 }
