@@ -730,12 +730,16 @@ spool_each(struct spool *spool, enum spool_dir dir,
 			close(fd);
 		return -1;
 	}
-	errno = 0;
-	for (struct dirent *entry; result == 0 && (entry = readdir(stream)) != NULL; errno = 0)
+	while (result == 0) {
+		errno = 0;
+		struct dirent *entry = readdir(stream);
+		if (entry == NULL) {
+			result = errno == 0 ? 0 : -1;
+			break;
+		}
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			result = visit(spool, dir, entry->d_name, data);
-	if (result == 0 && errno != 0)
-		result = -1;
+	}
 	int saved = errno;
 	closedir(stream);
 	errno = saved;
