@@ -747,21 +747,27 @@ spool_each(struct spool *spool, enum spool_dir dir,
 }
 
 /* What a name has, next to what a journal says that it should. */
-enum found { FOUND_NOTHING, FOUND_IT, FOUND_TORN, FOUND_ANOTHER };
+enum found { FOUND_NOTHING, FOUND_IT, FOUND_TORN, FOUND_ANOTHER, FOUND_ERROR };
 
-/* Torn: as far as it is there, it is the text, or zeros where the data did not get to the disk. */
+/*
+ * Torn: as far as it is there, it is the text, or zeros where the data did not get to the disk. An error, with
+ * errno: it cannot be opened now.
+ */
 static enum found
 look_at(struct spool *spool, enum spool_dir dir, const char *name, const char *text, size_t length)
 {
 	int fd = openat(spool->dir[dir], name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	enum found found = FOUND_ANOTHER;
 	char part[4096];
+	struct stat st;
 	size_t at = 0;
-	ssize_t n;
+	ssize_t n = -1;
 
-	if (fd < 0)
-		return errno == ENOENT ? FOUND_NOTHING : FOUND_ANOTHER;
-	bool torn = false, other = false;
+	if (fd < 0) /* a symbolic link, a socket: somebody has put it there */
+		return errno == ENOENT                     ? FOUND_NOTHING :
+		       errno == ELOOP || errno == ENXIO ? FOUND_ANOTHER :
+		                                          FOUND_ERROR;
+	bool torn = false, other = fstat(fd, &st) != 0 || !S_ISREG(st.st_mode);
 	while (!other && (n = read(fd, part, sizeof(part))) > 0)
 		for (ssize_t i = 0; i < n && !other; i++, at++) {
 			other = at >= length || (part[i] != text[at] && part[i] != 0);
@@ -800,9 +806,11 @@ spool_restore(struct spool *spool, const char *name, enum spool_dir queue, const
 
 	if (!spool_name_valid(name) || (queue != SPOOL_NEW && queue != SPOOL_FAILED))
 		return 0;
-	enum found recorded = look_at(spool, SPOOL_EVENTS, name, text, length);
-	enum found in_new = look_at(spool, SPOOL_NEW, name, text, length);
-	enum found in_failed = look_at(spool, SPOOL_FAILED, name, text, length);
+	enum found recorded, in_new, in_failed;
+	if ((recorded = look_at(spool, SPOOL_EVENTS, name, text, length)) == FOUND_ERROR ||
+	    (in_new = look_at(spool, SPOOL_NEW, name, text, length)) == FOUND_ERROR ||
+	    (in_failed = look_at(spool, SPOOL_FAILED, name, text, length)) == FOUND_ERROR)
+		return -1;
 	bool queued = in_new != FOUND_NOTHING || in_failed != FOUND_NOTHING;
 	if (recorded == FOUND_ANOTHER || in_new == FOUND_ANOTHER || in_failed == FOUND_ANOTHER ||
 	    (recorded == FOUND_IT && queued && in_new != FOUND_TORN && in_failed != FOUND_TORN))
