@@ -577,10 +577,11 @@ replay(struct spool *spool, const struct remains *remains)
 		restored += result;
 		text += (RECORDS_AT + header.length + BLOCK - 1) / BLOCK * BLOCK;
 	}
-	if (restored > 0 && (spool_sync(spool, SPOOL_NEW) != 0 || spool_sync(spool, SPOOL_FAILED) != 0 ||
-	        spool_sync(spool, SPOOL_EVENTS) != 0))
-		return -1;
-	return restored;
+	/*
+	 * Also what looks whole: after a recovery that did not come to its end, or where another mount is one of the
+	 * same disk, the kernel has it, and the disk not yet.
+	 */
+	return spool_sync_all(spool) == 0 ? restored : -1;
 }
 
 /* Whether the kernel has not forgotten anything since it was written. */
