@@ -627,7 +627,7 @@ recover_if_journal(struct spool *spool, enum spool_dir dir, const char *name, vo
 		return 0;
 	int fd = openat(spool->dir[dir], name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOENT ? 0 : -1;
+		return errno == ENOENT || errno == ELOOP || errno == ENXIO ? 0 : -1; /* gone, or no file of ours */
 	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 0) {
 		result = recover_file(spool, fd);
 		if (result >= 0)
