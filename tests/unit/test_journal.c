@@ -1,0 +1,945 @@
+/*
+ * Owns what journal.h promises, and spool_restore(): what was recorded is on the disk, and whole again
+ * after a power cut; what cannot be recorded is stored all the same.
+ * It stands between the library and the kernel: a call fails, the spool has another mount. A process that dies is a
+ * child that leaves without closing its journal; a power cut is another mount, and files that are torn by hand.
+ */
+#include "helpers.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "journal.h"
+#include "spool.h"
+
+/* ---- system calls of the library ---- */
+
+enum call { PWRITE, FDATASYNC, SYNCFS, FSYNC, WRITEV, LINKAT, RENAMEAT, OPENAT, FLOCK, UNLINKAT, PREAD, CALLS };
+
+static const char *const call_names[CALLS] = {"pwrite", "fdatasync", "syncfs", "fsync", "writev", "linkat", "renameat",
+	"openat", "flock", "unlinkat", "pread"};
+
+static struct {
+	enum call of;        /* of this call */
+	int nth;             /* this one is met, from 1; 0: none */
+	bool on;             /* and all after it */
+	int error;           /* errno that it fails with; 0: it does not fail */
+	void (*hook)(void);  /* what happens just before it */
+	atomic_int seen[CALLS];
+	uint64_t mount;      /* added to what names the mount */
+	bool lazy;           /* nothing waits for the disk: it would take long, and shows nothing here */
+} calls;
+
+static bool
+met(enum call call)
+{
+	int seen = atomic_fetch_add(&calls.seen[call], 1) + 1;
+
+	if (calls.nth == 0 || call != calls.of || (calls.on ? seen < calls.nth : seen != calls.nth))
+		return false;
+	if (calls.hook != NULL) {
+		void (*hook)(void) = calls.hook;
+		calls.hook = NULL;
+		hook();
+	}
+	errno = calls.error;
+	return calls.error != 0;
+}
+
+static int
+seen(enum call call)
+{
+	return atomic_load(&calls.seen[call]);
+}
+
+static void
+reset_calls(void)
+{
+	calls.nth = 0;
+	calls.on = false;
+	for (int i = 0; i < CALLS; i++)
+		atomic_store(&calls.seen[i], 0);
+}
+
+/* From now on the nth (and all after it, if on) of these calls fails. */
+static void
+make_fail(enum call call, int nth, bool on, int error)
+{
+	reset_calls();
+	calls.of = call;
+	calls.error = error;
+	calls.on = on;
+	calls.nth = nth;
+}
+
+ssize_t
+pwrite(int fd, const void *data, size_t length, off_t at)
+{
+	return met(PWRITE) ? -1 : (ssize_t)syscall(SYS_pwrite64, fd, data, length, at);
+}
+
+ssize_t
+pread(int fd, void *data, size_t length, off_t at)
+{
+	return met(PREAD) ? -1 : (ssize_t)syscall(SYS_pread64, fd, data, length, at);
+}
+
+int
+fdatasync(int fd)
+{
+	return met(FDATASYNC) ? -1 : calls.lazy ? 0 : (int)syscall(SYS_fdatasync, fd);
+}
+
+int
+fsync(int fd)
+{
+	return met(FSYNC) ? -1 : calls.lazy ? 0 : (int)syscall(SYS_fsync, fd);
+}
+
+int
+syncfs(int fd)
+{
+	return met(SYNCFS) ? -1 : calls.lazy ? 0 : (int)syscall(SYS_syncfs, fd);
+}
+
+ssize_t
+writev(int fd, const struct iovec *iov, int count)
+{
+	return met(WRITEV) ? -1 : (ssize_t)syscall(SYS_writev, fd, iov, count);
+}
+
+int
+linkat(int from, const char *old, int to, const char *new, int flags)
+{
+	return met(LINKAT) ? -1 : (int)syscall(SYS_linkat, from, old, to, new, flags);
+}
+
+int
+renameat(int from, const char *old, int to, const char *new)
+{
+	return met(RENAMEAT) ? -1 : (int)syscall(SYS_renameat2, from, old, to, new, 0);
+}
+
+int
+unlinkat(int dir, const char *name, int flags)
+{
+	return met(UNLINKAT) ? -1 : (int)syscall(SYS_unlinkat, dir, name, flags);
+}
+
+int
+openat(int dir, const char *name, int flags, ...)
+{
+	va_list list;
+
+	va_start(list, flags);
+	/* O_TMPFILE is more than one bit. */
+	mode_t mode = (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(list, mode_t) : 0;
+	va_end(list);
+	if (calls.lazy)
+		flags &= ~O_DSYNC;
+	return met(OPENAT) ? -1 : (int)syscall(SYS_openat, dir, name, flags, mode);
+}
+
+int
+flock(int fd, int operation)
+{
+	return met(FLOCK) ? -1 : (int)syscall(SYS_flock, fd, operation);
+}
+
+int
+statx(int dir, const char *restrict path, int flags, unsigned mask, struct statx *restrict st)
+{
+	int result = (int)syscall(SYS_statx, dir, path, flags, mask, st);
+
+	st->stx_mnt_id += calls.mount;
+	return result;
+}
+
+/* ---- a spool of its own ---- */
+
+struct fixture {
+	char path[256];
+	struct spool spool;
+	int descriptors; /* before it was opened */
+};
+
+static int
+setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	char why[256];
+	void *path;
+
+	if (f == NULL || sandbox_make(&path) != 0)
+		return -1;
+	reset_calls();
+	calls.mount = 0;
+	calls.hook = NULL;
+	calls.lazy = true;
+	snprintf(f->path, sizeof(f->path), "%s", (char *)path);
+	free(path);
+	f->descriptors = descriptors();
+	*state = f;
+	return spool_open(&f->spool, f->path, true, why, sizeof(why));
+}
+
+static int
+teardown(void **state)
+{
+	struct fixture *f = *state;
+	void *path = strdup(f->path);
+
+	reset_calls();
+	journal_close(f->spool.journal);
+	spool_close(&f->spool);
+	int left = descriptors() - f->descriptors;
+	free(f);
+	return sandbox_remove(&path) != 0 || left != 0 ? -1 : 0;
+}
+
+#define SPOOL_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+/* The path of NAME in one of the directories; NAME "" is the directory. */
+static const char *
+at(struct fixture *f, enum spool_dir dir, const char *name)
+{
+	char relative[512];
+
+	snprintf(relative, sizeof(relative), "%s/%s", spool_dir_names[dir], name);
+	return in(f->path, relative);
+}
+
+static int
+count(struct fixture *f, enum spool_dir dir)
+{
+	return names_in(at(f, dir, ""));
+}
+
+static ino_t
+inode(struct fixture *f, enum spool_dir dir, const char *name)
+{
+	struct stat st;
+
+	return lstat(at(f, dir, name), &st) == 0 ? st.st_ino : 0;
+}
+
+static void
+put_bytes(const char *path, const char *bytes, size_t length)
+{
+	file_write(path, "", 0640);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, bytes, length), length);
+	close(fd);
+}
+
+static void
+put(struct fixture *f, enum spool_dir dir, const char *name, const char *text)
+{
+	put_bytes(at(f, dir, name), text, strlen(text));
+}
+
+static void
+expect_bytes(struct fixture *f, enum spool_dir dir, const char *name, const char *text, size_t length)
+{
+	size_t found_length;
+	char *found = file_read(at(f, dir, name), &found_length);
+
+	if (found == NULL)
+		fail_msg("no %s/%s", spool_dir_names[dir], name);
+	if (found_length != length || memcmp(found, text, length) != 0)
+		fail_msg("%s/%s is not what was stored", spool_dir_names[dir], name);
+	free(found);
+}
+
+/* ---- events ---- */
+
+enum { LARGEST = 200 << 10 };
+
+struct event {
+	char name[64];
+	size_t length;
+	char text[LARGEST];
+};
+
+/* An event by its number: of many sizes, each unlike the others from its first byte to its last. */
+static const struct event *
+sized_event(unsigned number, size_t length)
+{
+	static _Thread_local struct event event;
+
+	snprintf(event.name, sizeof(event.name), "msg_%u.json", number);
+	event.length = length;
+	for (size_t i = 0; i < length; i++)
+		event.text[i] = (char)('!' + (i * 7 + number * 13 + i / 90) % 90);
+	return &event;
+}
+
+static const struct event *
+event_of(unsigned number)
+{
+	static const size_t lengths[] = {300, 1, 5000, 4096, 20000, 64};
+
+	return sized_event(number, lengths[number % ROWS(lengths)]);
+}
+
+static enum spool_result
+store_as(struct spool *spool, const struct event *event, enum spool_dir queue)
+{
+	struct iovec pieces[2] = {{(char *)(uintptr_t)event->text, event->length / 2},
+		{(char *)(uintptr_t)event->text + event->length / 2, event->length - event->length / 2}};
+
+	return spool_store(spool, event->name, queue, pieces, 2);
+}
+
+static enum spool_result
+store(struct spool *spool, unsigned number)
+{
+	return store_as(spool, event_of(number), SPOOL_NEW);
+}
+
+/* It is in new/ and events/, one file, of the right bytes. */
+static void
+expect_stored(struct fixture *f, const struct event *event)
+{
+	expect_bytes(f, SPOOL_NEW, event->name, event->text, event->length);
+	if (inode(f, SPOOL_NEW, event->name) != inode(f, SPOOL_EVENTS, event->name))
+		fail_msg("%s is not one file", event->name);
+}
+
+/* As if so many others were on their way for good: each event is of a crowd. */
+static void
+crowd_in(struct spool *spool)
+{
+	spool->storing = 4;
+}
+
+static bool
+record(struct journal *journal, const struct event *event, enum spool_dir queue)
+{
+	struct iovec piece = {(char *)(uintptr_t)event->text, event->length};
+
+	if (!journal_begin(journal))
+		return false;
+	bool recorded = journal_record(journal, event->name, queue, &piece, 1);
+	journal_end(journal);
+	return recorded;
+}
+
+/* The names of journals in tmp/; returns how many. */
+static int
+journals(struct fixture *f, char names[2][256])
+{
+	DIR *dir = opendir(at(f, SPOOL_TMP, ""));
+	int n = 0;
+
+	assert_non_null(dir);
+	for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
+		if (journal_is_name(entry->d_name) && n++ < 2 && names != NULL)
+			snprintf(names[n - 1], sizeof(names[0]), "%s", entry->d_name);
+	closedir(dir);
+	return n;
+}
+
+/*
+ * Run something with a prepared journal in a process of its own, which then dies. A journal that is prepared by
+ * hand has no keeper: its files change places when the test says so.
+ */
+static void
+die_after(struct fixture *f, bool (*work)(struct spool *, const void *), const void *data)
+{
+	int status;
+	pid_t child = fork();
+
+	assert_true(child >= 0);
+	if (child == 0) {
+		struct spool spool;
+		char why[256];
+		if (spool_open(&spool, f->path, false, why, sizeof(why)) != 0)
+			_exit(2);
+		spool.journal = journal_open(&spool);
+		if (spool.journal == NULL || journal_prepare(spool.journal) != 0)
+			_exit(3);
+		crowd_in(&spool);
+		reset_calls();
+		_exit(work(&spool, data) ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+static bool
+store_some(struct spool *spool, const void *number)
+{
+	unsigned n = *(const unsigned *)number;
+
+	for (unsigned i = 0; i < n; i++)
+		if (store(spool, i) != SPOOL_STORED)
+			return false;
+	/* The journal alone was waited for, once an event. */
+	return seen(FDATASYNC) == (int)n && seen(FSYNC) == 0;
+}
+
+/* Recovery whose log lines are expected. */
+static long
+recover_quietly(struct spool *spool)
+{
+	struct capture capture;
+
+	capture_begin(&capture);
+	long result = journal_recover(spool);
+	free(capture_end(&capture));
+	return result;
+}
+
+static void
+remove_event(struct fixture *f, const char *name)
+{
+	unlink(at(f, SPOOL_NEW, name));
+	unlink(at(f, SPOOL_FAILED, name));
+	unlink(at(f, SPOOL_EVENTS, name));
+}
+
+/* ---- on the same boot ---- */
+
+TEST(on_the_same_boot_what_is_recorded_is_synced_and_nothing_is_queued_again)
+{
+	struct fixture *f = *state;
+	unsigned n = 6;
+
+	die_after(f, store_some, &n);
+	assert_int_equal(journals(f, NULL), 2);
+	ino_t before = inode(f, SPOOL_NEW, event_of(2)->name);
+	/* Handled since; and one that was handled before it was even recorded in events/. */
+	assert_int_equal(unlink(at(f, SPOOL_NEW, event_of(1)->name)), 0);
+	remove_event(f, event_of(3)->name);
+	reset_calls();
+	assert_int_equal(journal_recover(&f->spool), 0);
+	assert_int_equal(seen(SYNCFS), 2);
+	assert_int_equal(seen(WRITEV), 0);
+	assert_int_equal(count(f, SPOOL_TMP), 0);
+	assert_int_equal(count(f, SPOOL_NEW), 4);
+	assert_int_equal(count(f, SPOOL_EVENTS), 5);
+	assert_false(exists(at(f, SPOOL_NEW, event_of(1)->name)));
+	assert_int_equal(inode(f, SPOOL_NEW, event_of(2)->name), before);
+	reset_calls();
+	assert_int_equal(journal_recover(&f->spool), 0);
+	assert_int_equal(seen(SYNCFS), 0);
+}
+
+TEST(a_journal_whose_sync_fails_stays)
+{
+	struct fixture *f = *state;
+	unsigned n = 2;
+
+	die_after(f, store_some, &n);
+	for (int mount = 0; mount < 2; mount++) {
+		calls.mount = (uint64_t)mount;
+		make_fail(SYNCFS, 1, true, EIO);
+		assert_int_equal(recover_quietly(&f->spool), -1);
+		assert_int_equal(journals(f, NULL), 2);
+		reset_calls();
+		f->spool.distrusted = false; /* as a restart */
+	}
+	calls.mount = 0;
+	assert_int_equal(journal_recover(&f->spool), 0);
+	assert_int_equal(journals(f, NULL), 0);
+}
+
+/*
+ * Each unit of systemd's has mounts of its own, so another mount may well be the same disk, of which the
+ * kernel remembers what is not on it yet; so it is after a recovery that was killed.
+ */
+TEST(on_another_mount_what_looks_whole_is_synced_before_the_journal_goes)
+{
+	struct fixture *f = *state;
+	unsigned n = 3;
+
+	die_after(f, store_some, &n);
+	calls.mount = 1;
+	reset_calls();
+	assert_int_equal(journal_recover(&f->spool), 0);
+	assert_true(seen(SYNCFS) > 0);
+	assert_int_equal(journals(f, NULL), 0);
+}
+
+/* ---- after a power cut ---- */
+
+/* What a power cut may leave of a file. */
+enum kind { GONE, WHOLE, EMPTY, ZEROS, HALF, MIDDLE, ANOTHER, KINDS };
+
+/* The states of three names, and in which queue the record has it: one number. */
+enum { STATES = KINDS * KINDS * KINDS * 2 };
+
+struct names {
+	enum kind kind[3]; /* by where[] */
+	enum spool_dir queue;
+};
+
+static const enum spool_dir where[] = {SPOOL_EVENTS, SPOOL_NEW, SPOOL_FAILED};
+
+static struct names
+names_of(unsigned number)
+{
+	return (struct names){{number % KINDS, number / KINDS % KINDS, number / KINDS / KINDS % KINDS},
+	    number / KINDS / KINDS / KINDS == 0 ? SPOOL_NEW : SPOOL_FAILED};
+}
+
+static const struct event *
+torn_event(unsigned number)
+{
+	return sized_event(number, 5000);
+}
+
+static void
+put_kind(struct fixture *f, enum spool_dir dir, const struct event *event, enum kind kind)
+{
+	char *text = malloc(event->length);
+	size_t length = kind == EMPTY ? 0 : kind == HALF ? event->length / 2 : event->length;
+
+	assert_non_null(text);
+	memcpy(text, event->text, event->length);
+	if (kind == ZEROS)
+		memset(text, 0, event->length);
+	if (kind == MIDDLE)
+		memset(text + 512, 0, 1024);
+	if (kind == ANOTHER)
+		text[event->length - 1] ^= 1;
+	if (kind != GONE)
+		put_bytes(at(f, dir, event->name), text, length);
+	free(text);
+}
+
+static void
+put_names(struct fixture *f, const struct event *event, const struct names *names)
+{
+	for (int i = 0; i < 3; i++) {
+		int twin = 0;
+		while (names->kind[twin] != names->kind[i])
+			twin++;
+		/* What is in the same state is one file, as it was stored. */
+		if (twin == i)
+			put_kind(f, where[i], event, names->kind[i]);
+		else if (names->kind[i] != GONE)
+			assert_int_equal(link(at(f, where[twin], event->name), at(f, where[i], event->name)), 0);
+	}
+}
+
+/* What is to become of them; the same in other words than the code has. */
+static bool
+is_to_be_restored(const struct names *names)
+{
+	bool torn = false, queued = names->kind[1] != GONE || names->kind[2] != GONE;
+
+	for (int i = 0; i < 3; i++) {
+		if (names->kind[i] == ANOTHER)
+			return false;
+		torn = torn || (names->kind[i] != GONE && names->kind[i] != WHOLE);
+	}
+	return torn || names->kind[0] == GONE || !queued;
+}
+
+static void
+expect_restored(struct fixture *f, const struct event *event, const struct names *names)
+{
+	bool queued = names->kind[1] != GONE || names->kind[2] != GONE;
+
+	for (int i = 0; i < 3; i++) {
+		bool wanted = i == 0 || (queued ? names->kind[i] != GONE : where[i] == names->queue);
+		if (exists(at(f, where[i], event->name)) != wanted)
+			fail_msg("%s/%s %s there", spool_dir_names[where[i]], event->name, wanted ? "is not" : "is");
+		if (!wanted)
+			continue;
+		expect_bytes(f, where[i], event->name, event->text, event->length);
+		assert_int_equal(inode(f, where[i], event->name), inode(f, SPOOL_EVENTS, event->name));
+	}
+}
+
+static void
+expect_as_it_was(struct fixture *f, const struct event *event, const struct names *names, const ino_t inodes[3])
+{
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(inode(f, where[i], event->name), inodes[i]);
+		if (names->kind[i] == WHOLE)
+			expect_bytes(f, where[i], event->name, event->text, event->length);
+	}
+}
+
+static void
+note_inodes(struct fixture *f, const struct event *event, ino_t inodes[3])
+{
+	for (int i = 0; i < 3; i++)
+		inodes[i] = inode(f, where[i], event->name);
+}
+
+TEST(whatever_is_missing_or_torn_is_whole_again_and_nothing_else_is_touched)
+{
+	struct fixture *f = *state;
+
+	for (unsigned number = 0; number < STATES; number++) {
+		const struct event *event = torn_event(number);
+		struct names names = names_of(number);
+		ino_t inodes[3];
+		put_names(f, event, &names);
+		note_inodes(f, event, inodes);
+		bool to_be = is_to_be_restored(&names);
+		if (spool_restore(&f->spool, event->name, names.queue, event->text, event->length) != to_be)
+			fail_msg("%d in events/, %d in new/, %d in failed/", names.kind[0], names.kind[1],
+			    names.kind[2]);
+		if (to_be)
+			expect_restored(f, event, &names);
+		else
+			expect_as_it_was(f, event, &names, inodes);
+		assert_int_equal(spool_restore(&f->spool, event->name, names.queue, event->text, event->length), 0);
+		assert_int_equal(count(f, SPOOL_TMP), 0);
+	}
+}
+
+/* The names as they were at the power cut; the journal alone has the events. */
+static bool
+record_states(struct spool *spool, const void *data)
+{
+	(void)data;
+	for (unsigned number = 0; number < STATES; number++)
+		if (!record(spool->journal, torn_event(number), names_of(number).queue))
+			return false;
+	return true;
+}
+
+TEST(recovery_on_another_mount_does_so_with_all_that_a_journal_holds)
+{
+	struct fixture *f = *state;
+	static ino_t inodes[STATES][3];
+	long to_be = 0;
+
+	die_after(f, record_states, NULL);
+	for (unsigned number = 0; number < STATES; number++) {
+		struct names names = names_of(number);
+		put_names(f, torn_event(number), &names);
+		note_inodes(f, torn_event(number), inodes[number]);
+		to_be += is_to_be_restored(&names);
+	}
+	calls.mount = 1;
+	assert_int_equal(journal_recover(&f->spool), to_be);
+	for (unsigned number = 0; number < STATES; number++) {
+		struct names names = names_of(number);
+		if (is_to_be_restored(&names))
+			expect_restored(f, torn_event(number), &names);
+		else
+			expect_as_it_was(f, torn_event(number), &names, inodes[number]);
+	}
+	assert_int_equal(count(f, SPOOL_TMP), 0);
+	assert_int_equal(journal_recover(&f->spool), 0);
+}
+
+TEST(torn_is_what_is_the_event_as_far_as_it_goes_or_zero)
+{
+	enum { LENGTH = 9000 };
+	static const struct {
+		size_t length;      /* of what is found */
+		size_t zero, zeros; /* from where, how many */
+		size_t odd;         /* a byte that is neither, from 1; 0: none */
+		int restored;
+	} rows[] = {
+		{LENGTH, 0, 0, 0, 0}, {LENGTH - 1, 0, 0, 0, 1}, {1, 0, 0, 0, 1}, {0, 0, 0, 0, 1}, {1, 0, 1, 0, 1},
+		{LENGTH, 0, 1, 0, 1}, {LENGTH, LENGTH - 1, 1, 0, 1}, {LENGTH, 4096, 4096, 0, 1}, {4096, 0, 4096, 0, 1},
+		{8192, 4095, 2, 0, 1}, {LENGTH, 0, LENGTH, 0, 1}, {LENGTH + 1, 0, 0, 0, 0}, {LENGTH + 1, 0, 100, 0, 0},
+		{LENGTH, 0, 0, 1, 0}, {LENGTH, 0, 0, LENGTH, 0}, {LENGTH, 0, 8192, LENGTH, 0}, {100, 0, 0, 100, 0},
+		{4097, 0, 0, 4097, 0}};
+	struct fixture *f = *state;
+	const struct event *event = sized_event(7, LENGTH);
+	char text[LENGTH + 1];
+
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		memcpy(text, event->text, LENGTH);
+		text[LENGTH] = 0;
+		memset(text + rows[i].zero, 0, rows[i].zeros);
+		if (rows[i].odd != 0)
+			text[rows[i].odd - 1] ^= 1;
+		put_bytes(at(f, SPOOL_NEW, event->name), text, rows[i].length);
+		assert_int_equal(link(at(f, SPOOL_NEW, event->name), at(f, SPOOL_EVENTS, event->name)), 0);
+		int result = spool_restore(&f->spool, event->name, SPOOL_NEW, event->text, LENGTH);
+		if (result != rows[i].restored)
+			fail_msg("row %zu: %d", i, result);
+		if (result == 1)
+			expect_stored(f, event);
+		else
+			expect_bytes(f, SPOOL_EVENTS, event->name, text, rows[i].length);
+		remove_event(f, event->name);
+	}
+}
+
+TEST(what_is_no_file_or_no_name_is_left_alone)
+{
+	static const char *const names[] = {"", ".", "..", "../a.json", "a/b.json", "a", ".json", "a.b.json"};
+	struct fixture *f = *state;
+	struct stat st;
+
+	for (size_t i = 0; i < ROWS(names); i++)
+		assert_int_equal(spool_restore(&f->spool, names[i], SPOOL_NEW, "a", 1), 0);
+	for (int dir = 0; dir < SPOOL_DIRS + 1; dir++)
+		if (dir != SPOOL_NEW && dir != SPOOL_FAILED)
+			assert_int_equal(spool_restore(&f->spool, "a.json", (enum spool_dir)dir, "a", 1), 0);
+	for (int dir = 0; dir < SPOOL_DIRS; dir++)
+		assert_int_equal(count(f, (enum spool_dir)dir), 0);
+	file_write(in(f->path, "elsewhere"), "", 0640);
+	for (int what = 0; what < 4; what++)
+		for (int i = 0; i < 3; i++) {
+			const char *path = at(f, where[i], "a.json");
+			assert_int_equal(what == 0 ? symlink("../elsewhere", path) :
+			        what == 1          ? symlink("../nowhere", path) :
+			        what == 2          ? mkfifo(path, 0640) :
+			                             mkdir(path, 0750), 0);
+			assert_int_equal(spool_restore(&f->spool, "a.json", SPOOL_NEW, "a", 1), 0);
+			assert_int_equal(lstat(path, &st), 0);
+			assert_false(S_ISREG(st.st_mode));
+			assert_int_equal(count(f, SPOOL_NEW) + count(f, SPOOL_EVENTS) + count(f, SPOOL_FAILED), 1);
+			assert_int_equal(remove(path), 0);
+		}
+}
+
+/* ---- how far a journal is believed ---- */
+
+enum { BLOCK = 4096, RECORDS_AT = 96, HEADER_SIZE = 137 };
+
+static bool
+record_some(struct spool *spool, const void *number)
+{
+	for (unsigned i = 0; i < *(const unsigned *)number; i++)
+		/* Less than a block: the nth batch is the nth block. */
+		if (!record(spool->journal, sized_event(i, 100 + i), SPOOL_NEW))
+			return false;
+	return true;
+}
+
+/* The bytes of the journal that was written to; its name is put into name. The caller frees it. */
+static char *
+take_journal(struct fixture *f, char name[256], size_t *length)
+{
+	char names[2][256];
+	char *text = NULL;
+
+	assert_int_equal(journals(f, names), 2);
+	for (int i = 0; i < 2; i++) {
+		/* "journal.PID.0" is the first that is. */
+		if (strcmp(names[i] + strlen(names[i]) - 2, ".0") == 0) {
+			text = file_read(at(f, SPOOL_TMP, names[i]), length);
+			snprintf(name, 256, "%s", names[i]);
+		}
+		assert_int_equal(unlink(at(f, SPOOL_TMP, names[i])), 0);
+	}
+	assert_non_null(text);
+	return text;
+}
+
+TEST(recovery_ends_at_the_first_batch_that_is_damaged)
+{
+	static const size_t places[] = {0, 7, 8, 15, 16, 17, 23, 24, 24 + 63, RECORDS_AT, RECORDS_AT + 4, RECORDS_AT + 6,
+		RECORDS_AT + 8, RECORDS_AT + 30, RECORDS_AT + 8 + 10 + 99};
+	struct fixture *f = *state;
+	unsigned batches = 4;
+	char name[256];
+	size_t length;
+
+	die_after(f, record_some, &batches);
+	char *text = take_journal(f, name, &length);
+	calls.mount = 1;
+	for (size_t i = 0; i < ROWS(places); i++)
+		for (unsigned damaged = 0; damaged < batches; damaged++) {
+			char *byte = text + (1 + damaged) * BLOCK + places[i];
+			*byte ^= 4;
+			put_bytes(at(f, SPOOL_TMP, name), text, length);
+			*byte ^= 4;
+			if (journal_recover(&f->spool) != (long)damaged)
+				fail_msg("byte %zu of batch %u", places[i], damaged);
+			assert_int_equal(count(f, SPOOL_EVENTS), damaged);
+			assert_int_equal(count(f, SPOOL_TMP), 0);
+			for (unsigned k = 0; k < damaged; k++) {
+				expect_stored(f, sized_event(k, 100 + k));
+				remove_event(f, sized_event(k, 100 + k)->name);
+			}
+		}
+	put_bytes(at(f, SPOOL_TMP, name), text, length);
+	assert_int_equal(journal_recover(&f->spool), batches);
+	free(text);
+}
+
+static bool
+record_beyond_the_end(struct spool *spool, const void *number)
+{
+	unsigned recorded = 0;
+	struct iovec piece;
+
+	if (!journal_begin(spool->journal))
+		return false;
+	for (;; recorded++) {
+		const struct event *event = sized_event(recorded, 100 << 10);
+		piece = (struct iovec){(char *)(uintptr_t)event->text, event->length};
+		if (!journal_record(spool->journal, event->name, SPOOL_FAILED, &piece, 1))
+			break;
+	}
+	journal_end(spool->journal);
+	return recorded == *(const unsigned *)number && !record(spool->journal, event_of(0), SPOOL_NEW);
+}
+
+TEST(a_journal_that_is_full_takes_no_more_and_is_read_to_its_end)
+{
+	struct fixture *f = *state;
+	unsigned n = 77; /* (8 MiB - 256 KiB - 4 KiB) / 104 KiB, and one that begins before that */
+
+	die_after(f, record_beyond_the_end, &n);
+	calls.mount = 1;
+	assert_int_equal(journal_recover(&f->spool), n);
+	for (unsigned i = 0; i < n; i++) {
+		const struct event *event = sized_event(i, 100 << 10);
+		expect_bytes(f, SPOOL_FAILED, event->name, event->text, event->length);
+	}
+	assert_int_equal(count(f, SPOOL_NEW), 0);
+}
+
+static bool
+record_and_turn(struct spool *spool, const void *turns)
+{
+	for (unsigned i = 0; i < 3; i++)
+		if (!record(spool->journal, event_of(i), SPOOL_NEW))
+			return false;
+	for (unsigned turn = 0; turn < *(const unsigned *)turns; turn++) {
+		journal_turn(spool->journal);
+		if (!record(spool->journal, event_of(10 + turn), SPOOL_NEW))
+			return false;
+	}
+	return !spool->distrusted && seen(SYNCFS) == (int)*(const unsigned *)turns;
+}
+
+TEST(what_was_recorded_before_a_turn_is_not_made_again)
+{
+	struct fixture *f = *state;
+
+	calls.mount = 1;
+	for (unsigned turns = 0; turns < 6; turns++) {
+		calls.mount = 0;
+		die_after(f, record_and_turn, &turns);
+		calls.mount = 1;
+		long expected = turns == 0 ? 3 : 1;
+		assert_int_equal(journal_recover(&f->spool), expected);
+		for (unsigned i = 0; i < 3; i++)
+			assert_int_equal(exists(at(f, SPOOL_NEW, event_of(i)->name)), turns == 0);
+		if (turns > 0)
+			expect_stored(f, event_of(10 + turns - 1));
+		for (unsigned i = 0; i < 20; i++)
+			remove_event(f, event_of(i)->name);
+		assert_int_equal(count(f, SPOOL_TMP), 0);
+	}
+}
+
+TEST(a_journal_that_is_damaged_or_too_short_goes_and_nothing_comes_of_it)
+{
+	struct fixture *f = *state;
+	unsigned batches = 2;
+	char name[256];
+	size_t length;
+
+	die_after(f, record_some, &batches);
+	char *text = take_journal(f, name, &length);
+	size_t lengths[] = {0, 1, 100, HEADER_SIZE, BLOCK, 2 * BLOCK, length - 1};
+	for (unsigned mount = 0; mount < 2; mount++) {
+		calls.mount = mount;
+		for (size_t i = 0; i < HEADER_SIZE + ROWS(lengths); i += i < 80 ? 9 : 1) {
+			size_t damaged = i < HEADER_SIZE ? i : 0;
+			if (i < HEADER_SIZE)
+				text[damaged] ^= 4;
+			put_bytes(at(f, SPOOL_TMP, name), text, i < HEADER_SIZE ? length : lengths[i - HEADER_SIZE]);
+			if (i < HEADER_SIZE)
+				text[damaged] ^= 4;
+			if (journal_recover(&f->spool) != 0)
+				fail_msg("byte or length %zu", i);
+			assert_int_equal(count(f, SPOOL_TMP), 0);
+			assert_int_equal(count(f, SPOOL_EVENTS) + count(f, SPOOL_NEW), 0);
+		}
+	}
+	put_bytes(at(f, SPOOL_TMP, name), text, length);
+	assert_int_equal(journal_recover(&f->spool), batches);
+	free(text);
+}
+
+TEST(what_is_no_journal_stays)
+{
+	static const char *const names[] = {"journal", "ajournal.1.0", "Journal.1.0", "1753397465.000000001.12.3", "journa",
+		".journal.1.0"};
+	struct fixture *f = *state;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	for (size_t i = 0; i < ROWS(names); i++) {
+		assert_false(journal_is_name(names[i]));
+		put(f, SPOOL_TMP, names[i], "");
+	}
+	/* Whoever may write to the spool's group can put them there; recovery must not stop at them. */
+	file_write(in(f->path, "elsewhere"), "", 0640);
+	assert_int_equal(symlink("../elsewhere", at(f, SPOOL_TMP, "journal.link")), 0);
+	assert_int_equal(symlink("../nowhere", at(f, SPOOL_TMP, "journal.nowhere")), 0);
+	assert_int_equal(mkdir(at(f, SPOOL_TMP, "journal.directory"), 0750), 0);
+	assert_int_equal(mkfifo(at(f, SPOOL_TMP, "journal.fifo"), 0640), 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", at(f, SPOOL_TMP, "journal.socket"));
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	close(listener);
+	assert_int_equal(journal_recover(&f->spool), 0);
+	assert_int_equal(count(f, SPOOL_TMP), ROWS(names) + 5);
+}
+
+TEST(a_journal_whose_owner_lives_is_left_alone)
+{
+	struct fixture *f = *state;
+	unsigned n = 3;
+	char names[2][256];
+	int owner[2];
+
+	die_after(f, store_some, &n);
+	assert_int_equal(journals(f, names), 2);
+	for (int i = 0; i < 2; i++) {
+		owner[i] = open(at(f, SPOOL_TMP, names[i]), O_RDONLY | O_CLOEXEC);
+		assert_int_equal(flock(owner[i], LOCK_EX | LOCK_NB), 0);
+	}
+	for (unsigned i = 0; i < n; i++)
+		remove_event(f, event_of(i)->name);
+	for (calls.mount = 0; calls.mount < 2; calls.mount++) {
+		assert_int_equal(journal_recover(&f->spool), 0);
+		assert_int_equal(journals(f, NULL), 2);
+		assert_int_equal(count(f, SPOOL_EVENTS), 0);
+	}
+	for (int i = 0; i < 2; i++)
+		close(owner[i]);
+	assert_int_equal(journal_recover(&f->spool), n);
+	for (unsigned i = 0; i < n; i++)
+		expect_stored(f, event_of(i));
+}
+
+int
+main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		SPOOL_TEST(on_the_same_boot_what_is_recorded_is_synced_and_nothing_is_queued_again),
+		SPOOL_TEST(a_journal_whose_sync_fails_stays),
+		SPOOL_TEST(on_another_mount_what_looks_whole_is_synced_before_the_journal_goes),
+		SPOOL_TEST(whatever_is_missing_or_torn_is_whole_again_and_nothing_else_is_touched),
+		SPOOL_TEST(recovery_on_another_mount_does_so_with_all_that_a_journal_holds),
+		SPOOL_TEST(torn_is_what_is_the_event_as_far_as_it_goes_or_zero),
+		SPOOL_TEST(what_is_no_file_or_no_name_is_left_alone),
+		SPOOL_TEST(recovery_ends_at_the_first_batch_that_is_damaged),
+		SPOOL_TEST(a_journal_that_is_full_takes_no_more_and_is_read_to_its_end),
+		SPOOL_TEST(what_was_recorded_before_a_turn_is_not_made_again),
+		SPOOL_TEST(a_journal_that_is_damaged_or_too_short_goes_and_nothing_comes_of_it),
+		SPOOL_TEST(what_is_no_journal_stays),
+		SPOOL_TEST(a_journal_whose_owner_lives_is_left_alone),
+	};
+
+	(void)call_names;
+	return cmocka_run_group_tests_name("journal", tests, NULL, NULL);
+}
