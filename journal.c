@@ -202,20 +202,47 @@ empty_file(struct journal *journal, struct journal_file *file)
 	return 0;
 }
 
+/*
+ * A new file that is locked: while we live it is ours. A recovery that meets it before it is locked takes it for a
+ * dead process's and removes it; then there is another.
+ */
+static int
+make_locked(int tmp, const char *name)
+{
+	for (;;) {
+		int fd = openat(tmp, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+		struct stat st;
+		int result;
+		if (fd < 0)
+			return -1;
+		do
+			result = flock(fd, LOCK_EX);
+		while (result != 0 && errno == EINTR);
+		if (result == 0 && fstat(fd, &st) == 0 && st.st_nlink > 0)
+			return fd;
+		int saved = errno;
+		close(fd);
+		if (result == 0)
+			continue;
+		unlinkat(tmp, name, 0);
+		errno = saved;
+		return -1;
+	}
+}
+
 /* Its blocks are there before it is used: writing one later changes no metadata, which is what makes it quick. */
 static int
 make_file(struct journal *journal, int number)
 {
 	struct journal_file *file = &journal->files[number];
-	int tmp = journal->spool->dir[SPOOL_TMP];
 	char name[80];
 	static const char zeros[1 << 16]; /* of which FILE_SIZE is a multiple */
+	int result = 0;
 
 	file_name(journal, name, sizeof(name), number);
-	file->fd = openat(tmp, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+	file->fd = make_locked(journal->spool->dir[SPOOL_TMP], name);
 	if (file->fd < 0)
 		return -1;
-	int result = flock(file->fd, LOCK_EX | LOCK_NB); /* while we live it is ours */
 	for (off_t at = 0; result == 0 && at < FILE_SIZE; at += (off_t)sizeof(zeros))
 		result = write_at(file->fd, zeros, sizeof(zeros), at);
 	return result == 0 ? empty_file(journal, file) : -1;

@@ -34,6 +34,7 @@ static struct {
 	void (*hook)(void);  /* what happens just before it */
 	atomic_int seen[CALLS];
 	uint64_t mount;      /* added to what names the mount */
+	bool slow;           /* fdatasync(2) takes a millisecond, in which others can gather */
 	bool lazy;           /* nothing waits for the disk: it would take long, and shows nothing here */
 } calls;
 
@@ -94,6 +95,8 @@ pread(int fd, void *data, size_t length, off_t at)
 int
 fdatasync(int fd)
 {
+	if (calls.slow)
+		usleep(1000);
 	return met(FDATASYNC) ? -1 : calls.lazy ? 0 : (int)syscall(SYS_fdatasync, fd);
 }
 
@@ -182,6 +185,7 @@ setup(void **state)
 	reset_calls();
 	calls.mount = 0;
 	calls.hook = NULL;
+	calls.slow = false;
 	calls.lazy = true;
 	snprintf(f->path, sizeof(f->path), "%s", (char *)path);
 	free(path);
@@ -921,6 +925,596 @@ TEST(a_journal_whose_owner_lives_is_left_alone)
 		expect_stored(f, event_of(i));
 }
 
+/* A recovery beside us may find a file of ours before we have locked it. */
+static struct fixture *beside;
+static int found_beside;
+
+static void
+recover_beside(void)
+{
+	found_beside = journals(beside, NULL);
+	journal_recover(&beside->spool);
+}
+
+TEST(a_file_that_a_recovery_took_away_before_it_was_locked_is_made_anew)
+{
+	struct fixture *f = *state;
+	char names[2][256];
+
+	beside = f;
+	for (int nth = 1; nth <= 2; nth++) {
+		struct journal *journal = journal_open(&f->spool);
+		make_fail(FLOCK, nth, false, 0);
+		calls.hook = recover_beside;
+		int result = journal_prepare(journal);
+		assert_null(calls.hook);
+		reset_calls();
+		assert_int_equal(found_beside, nth);
+		assert_int_equal(result, 0);
+		assert_int_equal(journals(f, names), 2);
+		/* They are ours, not those that went. */
+		assert_true(record(journal, event_of(1), SPOOL_NEW));
+		assert_int_equal(journal_recover(&f->spool), 0);
+		assert_int_equal(journals(f, names), 2);
+		journal_close(journal);
+		assert_int_equal(count(f, SPOOL_TMP), 0);
+	}
+}
+
+/* ---- a recovery that fails ---- */
+
+static bool
+record_half_way(struct spool *spool, const void *data)
+{
+	(void)data;
+	for (unsigned i = 0; i < 4; i++)
+		if (!record(spool->journal, event_of(i), i == 3 ? SPOOL_FAILED : SPOOL_NEW))
+			return false;
+	return true;
+}
+
+static void
+put_half_way(struct fixture *f, const char *journal, const char *text, size_t length)
+{
+	for (unsigned i = 0; i < 4; i++)
+		remove_event(f, event_of(i)->name);
+	put_kind(f, SPOOL_NEW, event_of(1), EMPTY);
+	assert_int_equal(link(at(f, SPOOL_NEW, event_of(1)->name), at(f, SPOOL_EVENTS, event_of(1)->name)), 0);
+	put_kind(f, SPOOL_NEW, event_of(2), HALF);
+	put_bytes(at(f, SPOOL_TMP, journal), text, length);
+}
+
+TEST(a_recovery_that_fails_anywhere_keeps_the_journal_and_the_next_one_finishes)
+{
+	static const enum call which[] = {WRITEV, LINKAT, RENAMEAT, OPENAT, PREAD, SYNCFS};
+	struct fixture *f = *state;
+	char journal[256];
+	size_t length;
+
+	die_after(f, record_half_way, NULL);
+	char *text = take_journal(f, journal, &length);
+	calls.mount = 1;
+	for (size_t i = 0; i < ROWS(which); i++) {
+		int failures = 0;
+		for (bool done = false; !done;) {
+			put_half_way(f, journal, text, length);
+			make_fail(which[i], failures + 1, false, ENOSPC);
+			errno = 0;
+			struct capture capture;
+			capture_begin(&capture);
+			long result = journal_recover(&f->spool);
+			int error = errno;
+			done = seen(which[i]) <= failures;
+			reset_calls();
+			char *logged = capture_end(&capture);
+			f->spool.distrusted = false; /* as a restart */
+			if (done) {
+				assert_int_equal(result, 4);
+				assert_string_equal(logged, "");
+			} else {
+				if (result != -1 || error != ENOSPC || count(f, SPOOL_TMP) != 1 ||
+				    strstr(logged, strerror(ENOSPC)) == NULL)
+					fail_msg("%s %d: %ld, %s", call_names[which[i]], failures + 1, result, logged);
+				failures++;
+				assert_int_equal(journals(f, NULL), 1);
+				assert_in_range(journal_recover(&f->spool), 0, 4);
+			}
+			free(logged);
+			assert_int_equal(count(f, SPOOL_TMP), 0);
+			for (unsigned k = 0; k < 3; k++)
+				expect_stored(f, event_of(k));
+			expect_bytes(f, SPOOL_FAILED, event_of(3)->name, event_of(3)->text, event_of(3)->length);
+			assert_int_equal(inode(f, SPOOL_FAILED, event_of(3)->name),
+			    inode(f, SPOOL_EVENTS, event_of(3)->name));
+		}
+		assert_true(failures > 0);
+	}
+	free(text);
+}
+
+TEST(recovery_of_the_spool_never_removes_a_journal_for_its_age)
+{
+	static const struct {
+		const char *name;
+		bool stays;
+	} rows[] = {{"1753397465.000000001.12.3", false}, {"leftover", false}, {"journal", false},
+	    {"journal.1.2.3.0", true}};
+	struct fixture *f = *state;
+	struct timespec times[2];
+	unsigned n = 2;
+
+	clock_gettime(CLOCK_REALTIME, &times[0]);
+	times[0].tv_sec -= 31536000;
+	times[1] = times[0];
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		put(f, SPOOL_TMP, rows[i].name, "");
+		assert_int_equal(utimensat(AT_FDCWD, at(f, SPOOL_TMP, rows[i].name), times, 0), 0);
+	}
+	/* Its owner lives. */
+	int owner = open(at(f, SPOOL_TMP, "journal.1.2.3.0"), O_RDONLY | O_CLOEXEC);
+	assert_int_equal(flock(owner, LOCK_EX), 0);
+	assert_int_equal(spool_recover(&f->spool), 0);
+	for (size_t i = 0; i < ROWS(rows); i++)
+		if (exists(at(f, SPOOL_TMP, rows[i].name)) != rows[i].stays)
+			fail_msg("%s", rows[i].name);
+	close(owner);
+	/* It can be read first: what it says that events/ and new/ lack is made, and counted. */
+	die_after(f, store_some, &n);
+	remove_event(f, event_of(0)->name);
+	calls.mount = 1;
+	assert_int_equal(spool_recover(&f->spool), 1);
+	assert_int_equal(count(f, SPOOL_TMP), 0);
+	expect_stored(f, event_of(0));
+}
+
+/* What cannot be read now must not go, whatever else recovery does. */
+TEST(recovery_of_the_spool_says_when_a_journal_could_not_be_read)
+{
+	struct fixture *f = *state;
+	struct capture capture;
+	unsigned n = 2;
+
+	die_after(f, store_some, &n);
+	assert_int_equal(unlink(at(f, SPOOL_EVENTS, event_of(1)->name)), 0);
+	make_fail(PREAD, 1, true, EIO);
+	capture_begin(&capture);
+	long result = spool_recover(&f->spool);
+	reset_calls();
+	char *logged = capture_end(&capture);
+	assert_int_equal(result, -1);
+	assert_non_null(strstr(logged, "recovery of a journal"));
+	free(logged);
+	assert_int_equal(journals(f, NULL), 2);
+	/* The queues are seen to all the same. */
+	expect_stored(f, event_of(1));
+}
+
+/* ---- storing ---- */
+
+static void
+nap(void)
+{
+	nanosleep(&(struct timespec){0, 1000000}, NULL);
+}
+
+/* The first crowd has the keeper make the files; wait until they can be used. */
+static void
+start_journal(struct fixture *f)
+{
+	reset_calls();
+	f->spool.journal = journal_open(&f->spool);
+	assert_non_null(f->spool.journal);
+	for (int i = 0; !journal_begin(f->spool.journal); i++) {
+		assert_true(i < 10000);
+		nap();
+	}
+	journal_end(f->spool.journal);
+	reset_calls();
+}
+
+static void
+end_journal(struct fixture *f)
+{
+	journal_close(f->spool.journal);
+	f->spool.journal = NULL;
+}
+
+static void
+wait_until_gone(struct fixture *f)
+{
+	for (int i = 0; journals(f, NULL) > 0; i++) {
+		assert_true(i < 10000);
+		nap();
+	}
+}
+
+TEST(less_than_a_crowd_never_makes_the_files)
+{
+	struct fixture *f = *state;
+
+	journal_close(NULL);
+	f->spool.journal = journal_open(&f->spool);
+	for (int others = 0; others < 3; others++) {
+		f->spool.storing = others;
+		assert_int_equal(store(&f->spool, (unsigned)others), SPOOL_STORED);
+		assert_int_equal(f->spool.storing, others);
+	}
+	/* Nor does what is no event on its way into a queue. */
+	crowd_in(&f->spool);
+	assert_int_equal(store_as(&f->spool, event_of(3), SPOOL_EVENTS), SPOOL_STORED);
+	assert_int_equal(store_as(&f->spool, event_of(4), SPOOL_HOLD), SPOOL_STORED);
+	end_journal(f);
+	assert_int_equal(seen(PWRITE), 0);
+	assert_int_equal(seen(FDATASYNC), 0);
+	assert_int_equal(count(f, SPOOL_TMP), 0);
+	/* The fourth does. */
+	f->spool.journal = journal_open(&f->spool);
+	f->spool.storing = 3;
+	assert_int_equal(store(&f->spool, 5), SPOOL_STORED);
+	end_journal(f);
+	assert_true(seen(PWRITE) > 0);
+	assert_int_equal(count(f, SPOOL_TMP), 0);
+}
+
+enum { THREADS = 12, EACH = 15 };
+
+static struct {
+	struct spool *spool;
+	pthread_barrier_t barrier;
+	bool twins; /* all store the same events */
+	atomic_int results[SPOOL_ERROR + 1];
+} crowd;
+
+static void *
+store_each(void *number)
+{
+	pthread_barrier_wait(&crowd.barrier);
+	for (unsigned i = 0; i < EACH; i++) {
+		unsigned n = i + (crowd.twins ? 0 : EACH * (unsigned)(uintptr_t)number);
+		crowd.results[store_as(crowd.spool, sized_event(n, 100 + n * 20), SPOOL_NEW)]++;
+	}
+	return NULL;
+}
+
+/* A crowd: so many threads, each with so many events. Returns how many were stored. */
+static int
+store_all(struct spool *spool, bool twins)
+{
+	pthread_t threads[THREADS];
+
+	memset(&crowd, 0, sizeof(crowd));
+	crowd.spool = spool;
+	crowd.twins = twins;
+	crowd_in(spool); /* also the last one is of a crowd */
+	pthread_barrier_init(&crowd.barrier, NULL, THREADS);
+	for (uintptr_t i = 0; i < THREADS; i++)
+		if (pthread_create(&threads[i], NULL, store_each, (void *)i) != 0)
+			abort();
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	pthread_barrier_destroy(&crowd.barrier);
+	return crowd.results[SPOOL_STORED];
+}
+
+static void
+expect_all_stored(struct fixture *f, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		expect_stored(f, sized_event(i, 100 + i * 20));
+	assert_int_equal(count(f, SPOOL_NEW), n);
+	assert_int_equal(count(f, SPOOL_EVENTS), n);
+}
+
+TEST(a_crowd_shares_the_journal_and_each_event_is_stored_once)
+{
+	struct fixture *f = *state;
+
+	start_journal(f);
+	assert_int_equal(journals(f, NULL), 2);
+	calls.slow = true;
+	assert_int_equal(store_all(&f->spool, false), THREADS * EACH);
+	calls.slow = false;
+	assert_int_equal(seen(FSYNC), 0);
+	/* They wait together: else it would be one an event. */
+	assert_in_range(seen(FDATASYNC), 1, THREADS * EACH / 2);
+	assert_int_equal(journals(f, NULL), 2);
+	expect_all_stored(f, THREADS * EACH);
+	end_journal(f);
+	assert_true(seen(SYNCFS) > 0);
+	assert_int_equal(count(f, SPOOL_TMP), 0);
+}
+
+TEST(of_twins_in_a_crowd_one_is_stored)
+{
+	struct fixture *f = *state;
+
+	start_journal(f);
+	assert_int_equal(store_all(&f->spool, true), EACH);
+	assert_int_equal(crowd.results[SPOOL_DUPLICATE], (THREADS - 1) * EACH);
+	expect_all_stored(f, EACH);
+}
+
+static bool
+crowd_and_die(struct spool *spool, const void *data)
+{
+	(void)data;
+	calls.slow = true;
+	return store_all(spool, false) == THREADS * EACH && seen(FDATASYNC) < THREADS * EACH / 2;
+}
+
+TEST(what_a_crowd_recorded_together_is_made_again_one_by_one)
+{
+	struct fixture *f = *state;
+
+	die_after(f, crowd_and_die, NULL);
+	for (unsigned i = 0; i < THREADS * EACH; i++)
+		remove_event(f, sized_event(i, 1)->name);
+	calls.mount = 1;
+	assert_int_equal(journal_recover(&f->spool), THREADS * EACH);
+	expect_all_stored(f, THREADS * EACH);
+	assert_int_equal(count(f, SPOOL_TMP), 0);
+}
+
+TEST(the_keeper_has_the_files_change_places_when_a_record_is_a_second_old)
+{
+	struct fixture *f = *state;
+	char names[2][256];
+	size_t length;
+
+	start_journal(f);
+	crowd_in(&f->spool);
+	assert_int_equal(store(&f->spool, 1), SPOOL_STORED);
+	assert_int_equal(seen(FDATASYNC), 1);
+	assert_int_equal(seen(SYNCFS), 0);
+	for (int i = 0; seen(FDATASYNC) < 2; i++) {
+		assert_true(i < 10000);
+		nap();
+	}
+	assert_int_equal(seen(SYNCFS), 1);
+	/* As after a power cut now: the files hold nothing. */
+	assert_int_equal(journals(f, names), 2);
+	remove_event(f, event_of(1)->name);
+	for (int i = 0; i < 2; i++) {
+		char *text = file_read(at(f, SPOOL_TMP, names[i]), &length);
+		snprintf(names[i], sizeof(names[i]), "journal.copy.%d", i);
+		put_bytes(at(f, SPOOL_TMP, names[i]), text, length);
+		free(text);
+	}
+	calls.mount = 1;
+	assert_int_equal(journal_recover(&f->spool), 0);
+	assert_int_equal(count(f, SPOOL_EVENTS), 0);
+	assert_int_equal(journals(f, NULL), 2);
+	/* It goes on with the other one. */
+	reset_calls();
+	assert_int_equal(store(&f->spool, 2), SPOOL_STORED);
+	assert_int_equal(seen(FDATASYNC), 1);
+	assert_int_equal(seen(FSYNC), 0);
+}
+
+TEST(what_fills_the_journal_is_stored_and_it_goes_on)
+{
+	struct fixture *f = *state;
+	enum { MANY = 200, LENGTH = 100 << 10 };
+
+	start_journal(f);
+	crowd_in(&f->spool);
+	for (unsigned i = 0; i < MANY; i++)
+		assert_int_equal(store_as(&f->spool, sized_event(i, LENGTH), SPOOL_NEW), SPOOL_STORED);
+	for (int i = 0; !journal_begin(f->spool.journal); i++) {
+		assert_true(i < 10000);
+		nap();
+	}
+	journal_end(f->spool.journal);
+	assert_true(seen(SYNCFS) > 0);
+	for (unsigned i = 0; i < MANY; i++)
+		expect_stored(f, sized_event(i, LENGTH));
+	end_journal(f);
+	assert_int_equal(count(f, SPOOL_TMP), 0);
+}
+
+TEST(what_is_too_long_for_a_batch_is_stored_and_synced_by_itself)
+{
+	/* A batch is 128 KiB with its header, a block of reserve, the record's header and its name. */
+	enum { FITS = (128 << 10) - BLOCK - RECORDS_AT - 8 - sizeof("msg_1.json") + 1 };
+	static const struct {
+		size_t length;
+		bool fits;
+	} rows[] = {{FITS, true}, {FITS + 1, false}, {LARGEST, false}, {0, true}};
+	struct fixture *f = *state;
+
+	start_journal(f);
+	crowd_in(&f->spool);
+	for (unsigned i = 0; i < ROWS(rows); i++) {
+		const struct event *event = sized_event(i, rows[i].length);
+		reset_calls();
+		assert_int_equal(store_as(&f->spool, event, SPOOL_NEW), SPOOL_STORED);
+		assert_int_equal(seen(FDATASYNC), rows[i].fits);
+		assert_int_equal(seen(FSYNC), rows[i].fits ? 0 : 2); /* the file, its name */
+		expect_stored(f, event);
+	}
+}
+
+/* ---- what fails ---- */
+
+TEST(what_cannot_be_written_is_stored_all_the_same_and_the_journal_goes)
+{
+	static const struct {
+		enum call call;
+		int error;
+	} rows[] = {{PWRITE, ENOSPC}, {PWRITE, EIO}, {FDATASYNC, EIO}, {FDATASYNC, ENOSPC}};
+	struct fixture *f = *state;
+
+	for (unsigned i = 0; i < ROWS(rows); i++) {
+		struct capture capture;
+		start_journal(f);
+		crowd_in(&f->spool);
+		assert_int_equal(store(&f->spool, 10 * i), SPOOL_STORED);
+		make_fail(rows[i].call, 1, false, rows[i].error);
+		capture_begin(&capture);
+		enum spool_result result = store(&f->spool, 10 * i + 1);
+		char *logged = capture_end(&capture);
+		assert_int_equal(result, SPOOL_STORED);
+		assert_non_null(strstr(logged, "each event is synced by itself"));
+		assert_non_null(strstr(logged, strerror(rows[i].error)));
+		free(logged);
+		assert_int_equal(seen(FSYNC), 2);
+		int written = seen(PWRITE);
+		assert_int_equal(store(&f->spool, 10 * i + 2), SPOOL_STORED);
+		assert_int_equal(seen(PWRITE), written);
+		assert_true(seen(FSYNC) >= 3); /* it may be written with O_DSYNC */
+		for (unsigned k = 0; k < 3; k++)
+			expect_stored(f, event_of(10 * i + k));
+		wait_until_gone(f);
+		/* What was recorded before was synced first. */
+		if (seen(SYNCFS) != 1)
+			fail_msg("row %u: %d", i, seen(SYNCFS));
+		assert_int_equal(journal_begin(f->spool.journal), false);
+		end_journal(f);
+		assert_false(f->spool.distrusted);
+	}
+}
+
+TEST(a_signal_is_no_failure)
+{
+	struct fixture *f = *state;
+
+	start_journal(f);
+	crowd_in(&f->spool);
+	for (enum call call = PWRITE; call <= FDATASYNC; call++) {
+		make_fail(call, 1, false, EINTR);
+		assert_int_equal(store(&f->spool, (unsigned)call), SPOOL_STORED);
+		assert_int_equal(seen(call), 2);
+		assert_int_equal(seen(FSYNC), 0);
+	}
+}
+
+TEST(a_write_that_fails_in_a_crowd_loses_no_event)
+{
+	struct fixture *f = *state;
+
+	for (int nth = 1; nth < 8; nth += 3) {
+		struct capture capture;
+		start_journal(f);
+		make_fail(FDATASYNC, nth, true, EIO);
+		calls.slow = true;
+		capture_begin(&capture);
+		int stored = store_all(&f->spool, false);
+		char *logged = capture_end(&capture);
+		calls.slow = false;
+		assert_int_equal(lines_of(logged), 1);
+		free(logged);
+		assert_int_equal(stored, THREADS * EACH);
+		/* No batch follows one that failed, for it would not be found. */
+		assert_int_equal(seen(FDATASYNC), nth);
+		expect_all_stored(f, THREADS * EACH);
+		wait_until_gone(f);
+		end_journal(f);
+		for (unsigned i = 0; i < THREADS * EACH; i++)
+			remove_event(f, sized_event(i, 1)->name);
+	}
+}
+
+TEST(files_that_cannot_be_made_leave_nothing_and_events_are_stored_all_the_same)
+{
+	static const struct {
+		enum call call;
+		int nth;
+	} rows[] = {{OPENAT, 1}, {OPENAT, 2}, {PWRITE, 1}, {PWRITE, 100}, {PWRITE, 129}, {PWRITE, 130}, {PWRITE, 258},
+	    {FDATASYNC, 1}, {FDATASYNC, 2}, {FLOCK, 1}, {FLOCK, 2}};
+	struct fixture *f = *state;
+
+	for (unsigned i = 0; i < ROWS(rows); i++) {
+		int before = descriptors();
+		f->spool.journal = journal_open(&f->spool);
+		make_fail(rows[i].call, rows[i].nth, false, ENOSPC);
+		errno = 0;
+		assert_int_equal(journal_prepare(f->spool.journal), -1);
+		assert_int_equal(errno, ENOSPC);
+		assert_int_equal(count(f, SPOOL_TMP), 0);
+		assert_int_equal(descriptors(), before);
+		end_journal(f);
+		/* The keeper, when a crowd comes. */
+		struct capture capture;
+		f->spool.journal = journal_open(&f->spool);
+		make_fail(rows[i].call, rows[i].nth, false, ENOSPC);
+		if (rows[i].call == PWRITE || rows[i].call == FDATASYNC) {
+			capture_begin(&capture);
+			crowd_in(&f->spool);
+			enum spool_result result = store(&f->spool, i);
+			end_journal(f);
+			char *logged = capture_end(&capture);
+			assert_int_equal(result, SPOOL_STORED);
+			assert_non_null(strstr(logged, "each event is synced by itself"));
+			free(logged);
+			expect_stored(f, event_of(i));
+			assert_int_equal(count(f, SPOOL_TMP), 0);
+			assert_int_equal(descriptors(), before);
+		} else {
+			end_journal(f);
+		}
+	}
+}
+
+TEST(a_turn_whose_sync_fails_ends_all_and_the_records_stay)
+{
+	struct fixture *f = *state;
+	struct capture capture;
+
+	f->spool.journal = journal_open(&f->spool);
+	assert_int_equal(journal_prepare(f->spool.journal), 0);
+	crowd_in(&f->spool);
+	assert_int_equal(store(&f->spool, 1), SPOOL_STORED);
+	make_fail(SYNCFS, 1, false, EIO);
+	capture_begin(&capture);
+	journal_turn(f->spool.journal);
+	char *logged = capture_end(&capture);
+	assert_int_equal(seen(SYNCFS), 1);
+	assert_non_null(strstr(logged, "nothing is accepted until a restart"));
+	free(logged);
+	assert_true(f->spool.distrusted);
+	assert_int_equal(seen(PWRITE), 0);
+	assert_int_equal(store(&f->spool, 2), SPOOL_ERROR);
+	f->spool.storing = 0;
+	assert_int_equal(store(&f->spool, 3), SPOOL_ERROR);
+	end_journal(f);
+	assert_int_equal(journals(f, NULL), 2);
+	/* A restart, after a power cut. */
+	remove_event(f, event_of(1)->name);
+	f->spool.distrusted = false;
+	calls.mount = 1;
+	assert_int_equal(journal_recover(&f->spool), 1);
+	expect_stored(f, event_of(1));
+	assert_int_equal(count(f, SPOOL_EVENTS), 1);
+}
+
+TEST(a_file_that_cannot_be_emptied_ends_the_journal_alone)
+{
+	static const enum call which[] = {PWRITE, FDATASYNC};
+	struct fixture *f = *state;
+
+	for (unsigned i = 0; i < ROWS(which); i++) {
+		struct capture capture;
+		start_journal(f);
+		crowd_in(&f->spool);
+		assert_int_equal(store(&f->spool, 10 * i), SPOOL_STORED);
+		make_fail(which[i], 1, true, EIO); /* the keeper's, in a second */
+		capture_begin(&capture);
+		for (int k = 0; journals(f, NULL) > 0 && k < 10000; k++)
+			nap();
+		char *logged = capture_end(&capture);
+		assert_int_equal(journals(f, NULL), 0);
+		assert_non_null(strstr(logged, "each event is synced by itself"));
+		free(logged);
+		assert_false(f->spool.distrusted);
+		reset_calls();
+		assert_int_equal(store(&f->spool, 10 * i + 1), SPOOL_STORED);
+		assert_int_equal(seen(PWRITE), 0);
+		expect_stored(f, event_of(10 * i));
+		expect_stored(f, event_of(10 * i + 1));
+		end_journal(f);
+	}
+}
+
 int
 main(void)
 {
@@ -938,8 +1532,24 @@ main(void)
 		SPOOL_TEST(a_journal_that_is_damaged_or_too_short_goes_and_nothing_comes_of_it),
 		SPOOL_TEST(what_is_no_journal_stays),
 		SPOOL_TEST(a_journal_whose_owner_lives_is_left_alone),
+		SPOOL_TEST(a_file_that_a_recovery_took_away_before_it_was_locked_is_made_anew),
+		SPOOL_TEST(a_recovery_that_fails_anywhere_keeps_the_journal_and_the_next_one_finishes),
+		SPOOL_TEST(recovery_of_the_spool_never_removes_a_journal_for_its_age),
+		SPOOL_TEST(recovery_of_the_spool_says_when_a_journal_could_not_be_read),
+		SPOOL_TEST(less_than_a_crowd_never_makes_the_files),
+		SPOOL_TEST(a_crowd_shares_the_journal_and_each_event_is_stored_once),
+		SPOOL_TEST(of_twins_in_a_crowd_one_is_stored),
+		SPOOL_TEST(what_a_crowd_recorded_together_is_made_again_one_by_one),
+		SPOOL_TEST(the_keeper_has_the_files_change_places_when_a_record_is_a_second_old),
+		SPOOL_TEST(what_fills_the_journal_is_stored_and_it_goes_on),
+		SPOOL_TEST(what_is_too_long_for_a_batch_is_stored_and_synced_by_itself),
+		SPOOL_TEST(what_cannot_be_written_is_stored_all_the_same_and_the_journal_goes),
+		SPOOL_TEST(a_signal_is_no_failure),
+		SPOOL_TEST(a_write_that_fails_in_a_crowd_loses_no_event),
+		SPOOL_TEST(files_that_cannot_be_made_leave_nothing_and_events_are_stored_all_the_same),
+		SPOOL_TEST(a_turn_whose_sync_fails_ends_all_and_the_records_stay),
+		SPOOL_TEST(a_file_that_cannot_be_emptied_ends_the_journal_alone),
 	};
 
-	(void)call_names;
 	return cmocka_run_group_tests_name("journal", tests, NULL, NULL);
 }
