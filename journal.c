@@ -346,6 +346,8 @@ keep(void *data)
 		while (journal->usable && !journal->ending && !journal->full &&
 		    pthread_cond_timedwait(&journal->to_do, &journal->lock, &until) == 0)
 			;
+		if (!journal->usable || journal->ending)
+			break; /* finish() syncs, too, and there is nothing to be emptied for */
 		pthread_mutex_unlock(&journal->lock);
 		journal_turn(journal);
 		pthread_mutex_lock(&journal->lock);
