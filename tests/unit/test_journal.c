@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -27,15 +28,15 @@ static const char *const call_names[CALLS] = {"pwrite", "fdatasync", "syncfs", "
 	"openat", "flock", "unlinkat", "pread"};
 
 static struct {
-	enum call of;        /* of this call */
-	int nth;             /* this one is met, from 1; 0: none */
-	bool on;             /* and all after it */
-	int error;           /* errno that it fails with; 0: it does not fail */
-	void (*hook)(void);  /* what happens just before it */
+	_Atomic enum call of;       /* of this call */
+	atomic_int nth;             /* this one is met, from 1; 0: none */
+	atomic_bool on;             /* and all after it */
+	atomic_int error;           /* errno that it fails with; 0: it does not fail */
+	void (*hook)(void);         /* what happens just before it */
 	atomic_int seen[CALLS];
-	uint64_t mount;      /* added to what names the mount */
-	bool slow;           /* fdatasync(2) takes a millisecond, in which others can gather */
-	bool lazy;           /* nothing waits for the disk: it would take long, and shows nothing here */
+	uint64_t mount;             /* added to what names the mount */
+	atomic_bool slow;           /* fdatasync(2) takes a millisecond, in which others can gather */
+	bool lazy;                  /* nothing waits for the disk: it would take long, and shows nothing here */
 } calls;
 
 static bool
@@ -727,7 +728,7 @@ record_some(struct spool *spool, const void *number)
 static char *
 take_journal(struct fixture *f, char name[256], size_t *length)
 {
-	char names[2][256];
+	char names[2][256] = {"", ""};
 	char *text = NULL;
 
 	assert_int_equal(journals(f, names), 2);
@@ -735,7 +736,7 @@ take_journal(struct fixture *f, char name[256], size_t *length)
 		/* "journal.PID.0" is the first that is. */
 		if (strcmp(names[i] + strlen(names[i]) - 2, ".0") == 0) {
 			text = file_read(at(f, SPOOL_TMP, names[i]), length);
-			snprintf(name, 256, "%s", names[i]);
+			memcpy(name, names[i], sizeof(names[i]));
 		}
 		assert_int_equal(unlink(at(f, SPOOL_TMP, names[i])), 0);
 	}
