@@ -844,6 +844,60 @@ TEST(what_was_recorded_before_a_turn_is_not_made_again)
 	}
 }
 
+/* The length is not yet proved right when the records are looked at. */
+TEST(a_batch_that_says_it_is_longer_than_the_file_is_damaged)
+{
+	static const uint64_t beyond[] = {1, 4096 - RECORDS_AT, RECORDS_AT, RECORDS_AT + 1, 1 << 20, UINT64_MAX / 2};
+	struct fixture *f = *state;
+	unsigned batches = 2;
+	char name[256];
+	size_t length;
+
+	die_after(f, record_some, &batches);
+	char *text = take_journal(f, name, &length);
+	calls.mount = 1;
+	for (size_t i = 0; i < ROWS(beyond); i++) {
+		uint64_t wrong = length - 2 * BLOCK - RECORDS_AT + beyond[i];
+		memcpy(text + 2 * BLOCK + 16, &wrong, sizeof(wrong));
+		put_bytes(at(f, SPOOL_TMP, name), text, length);
+		assert_int_equal(journal_recover(&f->spool), 1);
+		remove_event(f, sized_event(0, 100)->name);
+	}
+	free(text);
+}
+
+static struct spool *turning;
+
+static void
+record_meanwhile(void)
+{
+	record(turning->journal, event_of(5), SPOOL_NEW);
+}
+
+static bool
+record_in_a_turn(struct spool *spool, const void *data)
+{
+	(void)data;
+	turning = spool;
+	if (!record(spool->journal, event_of(4), SPOOL_NEW))
+		return false;
+	make_fail(SYNCFS, 1, false, 0);
+	calls.hook = record_meanwhile;
+	journal_turn(spool->journal);
+	return calls.hook == NULL && seen(SYNCFS) == 1 && record(spool->journal, event_of(6), SPOOL_NEW);
+}
+
+TEST(what_is_recorded_while_a_turn_syncs_is_in_the_other_file)
+{
+	struct fixture *f = *state;
+
+	die_after(f, record_in_a_turn, NULL);
+	calls.mount = 1;
+	assert_int_equal(journal_recover(&f->spool), 2);
+	expect_stored(f, event_of(5));
+	expect_stored(f, event_of(6));
+}
+
 TEST(a_journal_that_is_damaged_or_too_short_goes_and_nothing_comes_of_it)
 {
 	struct fixture *f = *state;
@@ -1530,6 +1584,8 @@ main(void)
 		SPOOL_TEST(recovery_ends_at_the_first_batch_that_is_damaged),
 		SPOOL_TEST(a_journal_that_is_full_takes_no_more_and_is_read_to_its_end),
 		SPOOL_TEST(what_was_recorded_before_a_turn_is_not_made_again),
+		SPOOL_TEST(a_batch_that_says_it_is_longer_than_the_file_is_damaged),
+		SPOOL_TEST(what_is_recorded_while_a_turn_syncs_is_in_the_other_file),
 		SPOOL_TEST(a_journal_that_is_damaged_or_too_short_goes_and_nothing_comes_of_it),
 		SPOOL_TEST(what_is_no_journal_stays),
 		SPOOL_TEST(a_journal_whose_owner_lives_is_left_alone),
