@@ -937,11 +937,16 @@ spool_recover(struct spool *spool)
 {
 	time_t now = time(NULL);
 	long restored = journal_recover(spool);
+	int error = errno; /* of the first that failed */
 	long from_new = recover_queue(spool, SPOOL_NEW);
+	error = restored < 0 ? error : errno;
 	long from_failed = recover_queue(spool, SPOOL_FAILED);
+	error = restored < 0 || from_new < 0 ? error : errno;
 
-	if (restored < 0 || from_new < 0 || from_failed < 0)
+	if (restored < 0 || from_new < 0 || from_failed < 0) {
+		errno = error;
 		return -1;
+	}
 	if (from_new + from_failed > 0 && sync_directory(spool, SPOOL_EVENTS) != 0)
 		return -1;
 	spool_each(spool, SPOOL_TMP, remove_if_old, &now);

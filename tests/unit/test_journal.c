@@ -1133,10 +1133,13 @@ TEST(recovery_of_the_spool_says_when_a_journal_could_not_be_read)
 	assert_int_equal(unlink(at(f, SPOOL_EVENTS, event_of(1)->name)), 0);
 	make_fail(PREAD, 1, true, EIO);
 	capture_begin(&capture);
+	errno = 0;
 	long result = spool_recover(&f->spool);
+	int error = errno;
 	reset_calls();
 	char *logged = capture_end(&capture);
 	assert_int_equal(result, -1);
+	assert_int_equal(error, EIO);
 	assert_non_null(strstr(logged, "recovery of a journal"));
 	free(logged);
 	assert_int_equal(journals(f, NULL), 2);
