@@ -112,16 +112,17 @@ struct journal {
 
 /* ---- which boot ---- */
 
-static int
+/* Where /proc does not say (systemd's ProcSubset=pid), it is empty, and no boot is this one. */
+static void
 read_boot(char boot[BOOT_SIZE])
 {
 	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 
 	memset(boot, 0, BOOT_SIZE);
-	ssize_t n = fd < 0 ? -1 : read(fd, boot, BOOT_SIZE - 1);
+	if (fd >= 0 && read(fd, boot, BOOT_SIZE - 1) < 0)
+		*boot = '\0';
 	if (fd >= 0)
 		close(fd);
-	return n > 0 ? 0 : -1;
 }
 
 /* ---- a file ---- */
@@ -183,20 +184,47 @@ empty_file(struct journal *journal, struct journal_file *file)
 	return 0;
 }
 
+/*
+ * A new file that is locked: while we live it is ours. A recovery that meets it before it is locked takes it for a
+ * dead process's and removes it; then there is another.
+ */
+static int
+make_locked(int tmp, const char *name)
+{
+	for (;;) {
+		int fd = openat(tmp, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+		struct stat st;
+		int result;
+		if (fd < 0)
+			return -1;
+		do
+			result = flock(fd, LOCK_EX);
+		while (result != 0 && errno == EINTR);
+		if (result == 0 && fstat(fd, &st) == 0 && st.st_nlink > 0)
+			return fd;
+		int saved = errno;
+		close(fd);
+		if (result == 0)
+			continue;
+		unlinkat(tmp, name, 0);
+		errno = saved;
+		return -1;
+	}
+}
+
 /* Its blocks are there before it is used: writing one later changes no metadata, which is what makes it quick. */
 static int
 make_file(struct journal *journal, int number)
 {
 	struct journal_file *file = &journal->files[number];
-	int tmp = journal->spool->dir[SPOOL_TMP];
 	char name[80];
 	static const char zeros[1 << 16]; /* of which FILE_SIZE is a multiple */
+	int result = 0;
 
 	file_name(journal, name, sizeof(name), number);
-	file->fd = openat(tmp, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+	file->fd = make_locked(journal->spool->dir[SPOOL_TMP], name);
 	if (file->fd < 0)
 		return -1;
-	int result = flock(file->fd, LOCK_EX | LOCK_NB); /* while we live it is ours */
 	for (off_t at = 0; result == 0 && at < FILE_SIZE; at += (off_t)sizeof(zeros))
 		result = write_at(file->fd, zeros, sizeof(zeros), at);
 	return result == 0 ? empty_file(journal, file) : -1;
@@ -300,6 +328,8 @@ keep(void *data)
 		while (journal->usable && !journal->ending && !journal->full &&
 		    pthread_cond_timedwait(&journal->to_do, &journal->lock, &until) == 0)
 			;
+		if (!journal->usable || journal->ending)
+			break; /* finish() syncs, too, and there is nothing to be emptied for */
 		pthread_mutex_unlock(&journal->lock);
 		journal_turn(journal);
 		pthread_mutex_lock(&journal->lock);
@@ -325,10 +355,9 @@ journal_open(struct spool *spool)
 
 	struct timespec now;
 
-	if (journal == NULL || read_boot(journal->boot) != 0) {
-		free(journal);
+	if (journal == NULL)
 		return NULL;
-	}
+	read_boot(journal->boot);
 	clock_gettime(CLOCK_REALTIME, &now);
 	snprintf(journal->prefix, sizeof(journal->prefix), PREFIX "%lld.%09ld.%ld", (long long)now.tv_sec,
 	    now.tv_nsec, (long)getpid());
@@ -578,7 +607,8 @@ is_of_this_boot(const struct file_header *header)
 {
 	char boot[BOOT_SIZE];
 
-	return read_boot(boot) == 0 && memcmp(boot, header->boot, BOOT_SIZE) == 0;
+	read_boot(boot);
+	return *boot != '\0' && memcmp(boot, header->boot, BOOT_SIZE) == 0;
 }
 
 /* A journal that nobody has any more. Returns how many events were made again, or -1 with errno. */
@@ -617,7 +647,7 @@ recover_if_journal(struct spool *spool, enum spool_dir dir, const char *name, vo
 		return 0;
 	int fd = openat(spool->dir[dir], name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOENT ? 0 : -1;
+		return errno == ENOENT || errno == ELOOP || errno == ENXIO ? 0 : -1; /* gone, or no file of ours */
 	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 0) {
 		result = recover_file(spool, fd);
 		if (result >= 0)

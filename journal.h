@@ -19,8 +19,8 @@ struct journal;
 
 /*
  * A journal of this process for the spool, which must outlive it. Makes no file yet, but reads what
- * names this boot of the machine: to be called before /proc is out of reach. NULL if there is no
- * telling one boot from another, or no memory: events are then synced one by one.
+ * names this boot of the machine: to be called before /proc is out of reach. NULL without memory: events are
+ * then synced one by one.
  */
 struct journal *journal_open(struct spool *spool);
 

@@ -632,12 +632,13 @@ store_in_crowd(struct spool *spool, const char *name, enum spool_dir queue, cons
 	struct draft draft;
 
 	if (write_draft(spool, &draft, pieces, count, 0) != 0)
-		return failure(spool, "write", name);
-	bool in_journal = journal_record(spool->journal, name, queue, pieces, count);
-	if (!in_journal && sync_fd(draft.fd) != 0)
+		result = failure(spool, "write", name);
+	else if (journal_record(spool->journal, name, queue, pieces, count))
+		result = queue_draft(spool, &draft, queue, name, pieces, count, true);
+	else if (sync_fd(draft.fd) != 0)
 		result = failure(spool, "fsync", name);
 	else
-		result = queue_draft(spool, &draft, queue, name, pieces, count, in_journal);
+		result = queue_draft(spool, &draft, queue, name, pieces, count, false);
 	close_draft(spool, &draft);
 	return result;
 }
@@ -735,12 +736,16 @@ spool_each(struct spool *spool, enum spool_dir dir,
 			close(fd);
 		return -1;
 	}
-	errno = 0;
-	for (struct dirent *entry; result == 0 && (entry = readdir(stream)) != NULL; errno = 0)
+	while (result == 0) {
+		errno = 0;
+		struct dirent *entry = readdir(stream);
+		if (entry == NULL) {
+			result = errno == 0 ? 0 : -1;
+			break;
+		}
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			result = visit(spool, dir, entry->d_name, data);
-	if (result == 0 && errno != 0)
-		result = -1;
+	}
 	int saved = errno;
 	closedir(stream);
 	errno = saved;
@@ -750,19 +755,27 @@ spool_each(struct spool *spool, enum spool_dir dir,
 /* What a name has, next to what a journal says that it should. */
 enum found { FOUND_NOTHING, FOUND_IT, FOUND_TORN, FOUND_ANOTHER, FOUND_ERROR };
 
-/* Torn: as far as it is there, it is the text, or zeros where the data did not get to the disk. */
+/*
+ * Torn: as far as it is there, it is the text, or zeros where the data did not get to the disk. An error, with
+ * errno: it cannot be opened now.
+ */
 static enum found
 look_at(struct spool *spool, enum spool_dir dir, const char *name, const char *text, size_t length)
 {
 	int fd = openat(spool->dir[dir], name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	bool torn = false, other = false;
 	char part[4096];
+	struct stat st;
 	size_t at = 0;
-	ssize_t n;
+	ssize_t n = 0;
 
-	if (fd < 0)
-		return errno == ENOENT ? FOUND_NOTHING : errno == ELOOP ? FOUND_ANOTHER : FOUND_ERROR;
-	while (!other && ((n = read(fd, part, sizeof(part))) > 0 || (n < 0 && errno == EINTR)))
+	if (fd < 0) /* a symbolic link, a socket: somebody has put it there */
+		return errno == ENOENT                     ? FOUND_NOTHING :
+		       errno == ELOOP || errno == ENXIO ? FOUND_ANOTHER :
+		                                          FOUND_ERROR;
+	bool known = fstat(fd, &st) == 0;
+	other = known && !S_ISREG(st.st_mode);
+	while (known && !other && ((n = read(fd, part, sizeof(part))) > 0 || (n < 0 && errno == EINTR)))
 		for (ssize_t i = 0; i < n && !other; i++, at++) {
 			other = at >= length || (part[i] != text[at] && part[i] != 0);
 			torn = torn || (!other && part[i] != text[at]);
@@ -770,8 +783,8 @@ look_at(struct spool *spool, enum spool_dir dir, const char *name, const char *t
 	int saved = errno;
 	close(fd);
 	errno = saved;
-	if (!other && n < 0)
-		return errno == EISDIR ? FOUND_ANOTHER : FOUND_ERROR;
+	if (!known || (!other && n < 0))
+		return FOUND_ERROR;
 	return other ? FOUND_ANOTHER : torn || at < length ? FOUND_TORN : FOUND_IT;
 }
 
@@ -958,11 +971,16 @@ spool_recover(struct spool *spool)
 {
 	time_t now = time(NULL);
 	long restored = journal_recover(spool);
+	int error = errno; /* of the first that failed */
 	long from_new = recover_queue(spool, SPOOL_NEW);
+	error = restored < 0 ? error : errno;
 	long from_failed = recover_queue(spool, SPOOL_FAILED);
+	error = restored < 0 || from_new < 0 ? error : errno;
 
-	if (restored < 0 || from_new < 0 || from_failed < 0)
+	if (restored < 0 || from_new < 0 || from_failed < 0) {
+		errno = error;
 		return -1;
+	}
 	if (from_new + from_failed > 0 && sync_directory(spool, SPOOL_EVENTS) != 0)
 		return -1;
 	spool_each(spool, SPOOL_TMP, remove_if_old, &now);
