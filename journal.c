@@ -200,15 +200,16 @@ make_locked(int tmp, const char *name)
 		do
 			result = flock(fd, LOCK_EX);
 		while (result != 0 && errno == EINTR);
-		if (result == 0 && fstat(fd, &st) == 0 && st.st_nlink > 0)
+		result = result == 0 ? fstat(fd, &st) : result;
+		if (result == 0 && st.st_nlink > 0)
 			return fd;
 		int saved = errno;
 		close(fd);
-		if (result == 0)
-			continue;
-		unlinkat(tmp, name, 0);
-		errno = saved;
-		return -1;
+		if (result != 0) {
+			unlinkat(tmp, name, 0);
+			errno = saved;
+			return -1;
+		}
 	}
 }
 
