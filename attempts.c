@@ -34,6 +34,7 @@ struct attempts {
 	off_t size;   /* after our last line: another one means that others write, too */
 	bool torn;    /* the last line has no end: begin the next one on a new line */
 	bool failing; /* said so already */
+	long long written_ms; /* CLOCK_MONOTONIC_COARSE, when we last wrote */
 	unsigned long suppressed;
 };
 
@@ -46,6 +47,7 @@ attempts_open(int dir)
 		return NULL;
 	attempts->dir = dir;
 	attempts->fd = -1;
+	attempts->written_ms = -REJECTED_EVERY_MS;
 	pthread_mutex_init(&attempts->lock, NULL);
 	return attempts;
 }
@@ -159,6 +161,15 @@ follow(struct attempts *attempts, bool there, struct stat *st)
 	return 0;
 }
 
+static long long
+monotonic_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
 /* By the clock of now: a slow request began long before. A clock that was set back counts not. */
 static bool
 written_lately(const struct stat *st)
@@ -185,6 +196,12 @@ append(struct attempts *attempts, const struct attempt *attempt)
 {
 	char buffer[LINE_MAX_BYTES];
 	struct stat st;
+
+	/* Known without a look at the file: a flood of forgeries costs no system call here. */
+	if (anyone_can_cause(attempt) && monotonic_ms() - attempts->written_ms < REJECTED_EVERY_MS) {
+		attempts->suppressed++;
+		return;
+	}
 	bool there = fstatat(attempts->dir, ATTEMPTS_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0;
 
 	if (there && anyone_can_cause(attempt) && written_lately(&st)) {
@@ -209,8 +226,10 @@ append(struct attempts *attempts, const struct attempt *attempt)
 		log_line("%s: cannot be written: %s: attempts go unlogged", ATTEMPTS_FILE,
 		    strerror(errno));
 	attempts->failing = !written;
-	if (written)
-		attempts->suppressed = 0;
+	if (!written)
+		return;
+	attempts->suppressed = 0;
+	attempts->written_ms = monotonic_ms();
 }
 
 void

@@ -9,9 +9,8 @@ BENCH_TOOLS = $(addprefix $(BENCH)/,sign store null print print-static true spaw
 ROUNDS = 3
 
 $(BENCH)/print-static $(BENCH)/true: BENCH_LDFLAGS = -static
-$(BENCH)/sign $(BENCH)/store: BENCH_LIBRARIES = $(BIN)libpsapi.a $(LIBRARIES) -pthread
-$(BENCH)/sign $(BENCH)/store: $(BIN)libpsapi.a
-$(BENCH)/null: BENCH_LIBRARIES = -lfcgi -pthread
+$(BENCH)/sign $(BENCH)/store $(BENCH)/null: BENCH_LIBRARIES = $(BIN)libpsapi.a $(LIBRARIES) -pthread
+$(BENCH)/sign $(BENCH)/store $(BENCH)/null: $(BIN)libpsapi.a
 
 $(BENCH)/print-static: bench/print.c bench/bench.mk
 	@mkdir -p $(@D)

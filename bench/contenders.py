@@ -111,10 +111,12 @@ class FastCgi(Contender):
 
 class Null(FastCgi):
     socket = "null.sock"
+    arguments = ("64",)     # of null.c; "store" is followed by the place
 
     def start(self, hall, place):
+        where = [place / "spool"] if "store" in self.arguments else []
         with hall.listening(self.socket) as listener:
-            self.process = Process([hall.tools / "null", "64"], hall.log, stdin=listener)
+            self.process = Process([hall.tools / "null", *self.arguments, *where], hall.log, stdin=listener)
 
 
 class Psapi(FastCgi):
@@ -315,6 +317,12 @@ def all_contenders(tools):
         Contender("nginx by itself", key="nginx", path="/itself", fs=None, c=16),
         Null("null responder, connections kept", key="null", path="/null", fs=None, c=16),
         Null("null responder, a connection each", key="null each", path="/null-each", keep=False, fs=None, c=16),
+        Null("null responder with an HMAC", key="null hmac", path="/null-hmac", arguments=("64", "hmac"),
+             fs=None, c=16),
+        Null("null responder with an HMAC that stores", key="null store", path="/null-store",
+             arguments=("16", "store"), store="spool/events", fs="ext4", c=16),
+        Null("null responder with an HMAC that stores", key="null store tmpfs", path="/null-store",
+             arguments=("16", "store"), store="spool/events", fs="tmpfs", c=16),
         Psapi("accept", key="accept", **psapi),
         Psapi("accept, 1 connection", key="accept 1", **psapi | {"c": 1}),
         Psapi("accept, 64 connections, 64 threads", key="accept 64", threads=64, **psapi | {"c": 64}),
