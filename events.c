@@ -314,16 +314,24 @@ put_digits(char *text, int digits, int number)
 void
 iso_time(struct timespec time, char text[ISO_TIME_SIZE])
 {
+	/* Each event has two of them, nearly always of the same second. */
+	static _Thread_local struct {
+		time_t second;
+		char text[ISO_TIME_SIZE];
+	} last = {0, "1970-01-01T00:00:00.000Z"};
 	struct tm tm;
 
-	gmtime_r(&time.tv_sec, &tm);
-	memcpy(text, "0000-00-00T00:00:00.000Z", ISO_TIME_SIZE);
-	put_digits(text, 4, tm.tm_year + 1900);
-	put_digits(text + 5, 2, tm.tm_mon + 1);
-	put_digits(text + 8, 2, tm.tm_mday);
-	put_digits(text + 11, 2, tm.tm_hour);
-	put_digits(text + 14, 2, tm.tm_min);
-	put_digits(text + 17, 2, tm.tm_sec);
+	if (time.tv_sec != last.second) {
+		gmtime_r(&time.tv_sec, &tm);
+		put_digits(last.text, 4, tm.tm_year + 1900);
+		put_digits(last.text + 5, 2, tm.tm_mon + 1);
+		put_digits(last.text + 8, 2, tm.tm_mday);
+		put_digits(last.text + 11, 2, tm.tm_hour);
+		put_digits(last.text + 14, 2, tm.tm_min);
+		put_digits(last.text + 17, 2, tm.tm_sec);
+		last.second = time.tv_sec;
+	}
+	memcpy(text, last.text, ISO_TIME_SIZE);
 	put_digits(text + 20, 3, (int)(time.tv_nsec / 1000000));
 }
 
