@@ -334,6 +334,8 @@ def all_contenders(tools):
         ApacheMod("accept, CGI under mod_cgid", key="cgid", path="/apache-cgi", fs="ext4", c=16),
         Fcgiwrap("accept, CGI under fcgiwrap", key="fcgiwrap", path="/cgi-psapi", script=str(TOP / "psapi-fcgi"),
                  store="spool/events", fs="ext4", c=16),
+        Fcgiwrap("refusal, CGI under fcgiwrap", key="cgi refusal", path="/cgi-psapi", script=str(TOP / "psapi-fcgi"),
+                 kind="forged", store="spool/events", fs="ext4", c=16),
         Fcgiwrap("CGI that only prints, under fcgiwrap", key="print", path="/cgi-print", script="print", fs=None, c=16),
         Fcgiwrap("the same, linked statically", key="print static", path="/cgi-print-static",
                  script="print-static", fs=None, c=16),

@@ -50,11 +50,16 @@ def reach(found, more):
     added = found["accept 1"]["p50"] - found["store 1"]["p50"]
     yield ratio("accept, ext4, against the spool's system calls alone, 16 threads each",
                 rate("accept"), rate("store 16"), 0.80)
+    yield ratio("– the same, against a null responder that does these calls", rate("accept"),
+                rate("null store"), 0.80)
     yield ratio(f"accept, ext4, against the best alternative ({disk})", rate("accept"), rate(disk), 2.4, " ×")
     yield ratio("accept, tmpfs, against the null responder", rate("accept tmpfs"), rate("null"), 0.70)
+    yield ratio("– the same, against a null responder that does the spool's calls", rate("accept tmpfs"),
+                rate("null store tmpfs"), 0.70)
     yield ratio(f"accept, tmpfs, against the best alternative ({memory.split()[0]})",
                 rate("accept tmpfs"), rate(memory), 3.5, " ×")
     yield ratio("refusals, against the null responder", rate("refusal"), rate("null"), 0.95)
+    yield ratio("– the same, against a null responder with an HMAC", rate("refusal"), rate("null hmac"), 0.95)
     yield ratio("duplicates, against the null responder", rate("duplicate"), rate("null"), 0.70)
     yield most("user-mode instructions per accepted event", cost["instructions"], 85_000, "", 0)
     yield most("system calls per accepted event on a kept connection", cost["system calls"], 12, "")
@@ -62,6 +67,8 @@ def reach(found, more):
     yield most("one connection, ext4: p50 over the spool's system calls alone", added / 1000, 0.2, "ms", 2)
     yield ratio("classic CGI under fcgiwrap, against a C program that only prints",
                 rate("fcgiwrap"), rate("print"), 0.85)
+    yield ratio("– the same, of a request that is refused: without the disk", rate("cgi refusal"),
+                rate("print"), 0.85)
     yield most("its process, over a static /bin/true", (more["start"] - more["true"]) / 1000, 0.6, "ms", 2)
     yield ratio(f"accept with {many:,} files in events/, against an empty spool", million, rate("accept"), 0.85)
     yield ratio("psapi drain with /bin/true, against a shell loop", more["drain"], more["loop"], 1.0)
