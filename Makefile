@@ -88,7 +88,7 @@ BUILD_PACKAGES = gcc libc6-dev make pkg-config libsystemd-dev libfcgi-dev libmbe
 	libcurl4-openssl-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
-	util-linux jq mandoc bash-completion $(TRUST_PACKAGES) \
+	util-linux e2fsprogs jq mandoc bash-completion $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
 	lighttpd-mod-openssl caddy
 # npm may come from elsewhere, and then conflicts with Debian's.
