@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,6 +26,8 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -48,6 +51,8 @@ enum {
 	BOOT_SIZE = 40, /* a UUID, proc_sys_kernel(5) */
 	DIGEST_SIZE = 65,
 	FILES = 2,
+	LOCK_WAIT_MS = 10000, /* for another recovery */
+	LOCK_NAP_MS = 10,
 	KEEP_SECONDS = 1 /* a record is in the journal alone for about as long */
 };
 
@@ -105,12 +110,32 @@ struct journal {
 	struct batch gathering, writing;
 	uint64_t gathered, durable; /* numbers of batches: of the gathering one; the last on the disk */
 	bool is_writing, usable, full, ending;
+	bool doubted; /* a sync failed, and a later one that does not says nothing: recovery looks at the disk */
 	enum keeper keeper;
 	uint64_t broken; /* the first batch that could not be written, 0: none */
 	pthread_t thread;
 };
 
-/* ---- which boot ---- */
+/* ---- where there can be one ---- */
+
+/* Whether syncfs(2) tells that data did not get to the disk: since Linux 5.8, says its manual page. */
+static bool
+sync_tells(void)
+{
+	struct utsname name;
+	int major = 0, minor = 0;
+
+	return uname(&name) == 0 && sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
+	    (major > 5 || (major == 5 && minor >= 8));
+}
+
+/* Hard links keep all that counts on the file system of tmp/. */
+static int
+sync_all(const struct spool *spool)
+{
+	return syncfs(spool->dir[SPOOL_TMP]);
+}
+
 
 /* Where /proc does not say (systemd's ProcSubset=pid), it is empty, and no boot is this one. */
 static void
@@ -185,7 +210,7 @@ empty_file(struct journal *journal, struct journal_file *file)
 }
 
 /*
- * A new file that is locked: while we live it is ours. A recovery that meets it before it is locked takes it for a
+ * A new file that is locked (LOCK_SH; recovery takes LOCK_EX): while we live it is ours. A recovery that meets it before it is locked takes it for a
  * dead process's and removes it; then there is another.
  */
 static int
@@ -198,7 +223,7 @@ make_locked(int tmp, const char *name)
 		if (fd < 0)
 			return -1;
 		do
-			result = flock(fd, LOCK_EX);
+			result = flock(fd, LOCK_SH);
 		while (result != 0 && errno == EINTR);
 		result = result == 0 ? fstat(fd, &st) : result;
 		if (result == 0 && st.st_nlink > 0)
@@ -245,13 +270,27 @@ remove_files(struct journal *journal)
 		close(journal->files[i].fd);
 		journal->files[i].fd = -1;
 	}
+	fsync(journal->spool->dir[SPOOL_TMP]); /* or they come back after a power cut */
 	errno = saved;
+}
+
+/* Four times what the files take: a disk that is nearly full is not to be filled by them. */
+static bool
+has_room(const struct spool *spool)
+{
+	struct statvfs st;
+
+	if (fstatvfs(spool->dir[SPOOL_TMP], &st) != 0 ||
+	    st.f_bavail * st.f_frsize >= (unsigned long long)4 * FILES * FILE_SIZE)
+		return true;
+	errno = ENOSPC;
+	return false;
 }
 
 int
 journal_prepare(struct journal *journal)
 {
-	int result = 0;
+	int result = has_room(journal->spool) ? 0 : -1;
 
 	for (int i = 0; i < FILES && result == 0; i++)
 		result = make_file(journal, i);
@@ -286,12 +325,12 @@ journal_turn(struct journal *journal)
 	journal->full = false;
 	pthread_mutex_unlock(&journal->lock);
 	pthread_rwlock_unlock(&journal->stores);
-	int synced = spool_sync_all(journal->spool);
-	if (synced == 0 && empty_file(journal, file) == 0)
+	bool synced = sync_all(journal->spool) == 0;
+	if (synced && empty_file(journal, file) == 0)
 		return;
-	if (synced == 0)
-		journal_broke(journal, errno);
+	journal_broke(journal, errno);
 	pthread_mutex_lock(&journal->lock);
+	journal->doubted = !synced;
 	journal->usable = false;
 	pthread_mutex_unlock(&journal->lock);
 }
@@ -306,7 +345,7 @@ finish(struct journal *journal)
 	pthread_rwlock_unlock(&journal->stores);
 	for (int i = 0; i < FILES; i++)
 		recorded = recorded || journal->files[i].recorded;
-	if (!recorded || spool_sync_all(journal->spool) == 0)
+	if (!recorded || (!journal->doubted && sync_all(journal->spool) == 0))
 		remove_files(journal);
 }
 
@@ -356,8 +395,10 @@ journal_open(struct spool *spool)
 
 	struct timespec now;
 
-	if (journal == NULL)
+	if (journal == NULL || !sync_tells()) {
+		free(journal);
 		return NULL;
+	}
 	read_boot(journal->boot);
 	clock_gettime(CLOCK_REALTIME, &now);
 	snprintf(journal->prefix, sizeof(journal->prefix), PREFIX "%lld.%09ld.%ld", (long long)now.tv_sec,
@@ -385,14 +426,13 @@ bool
 journal_begin(struct journal *journal)
 {
 	pthread_mutex_lock(&journal->lock);
-	if (journal->keeper == KEEPER_NONE && !journal->usable &&
+	if (journal->keeper == KEEPER_NONE && journal->files[0].fd < 0 &&
 	    pthread_create(&journal->thread, NULL, keep, journal) == 0)
 		journal->keeper = KEEPER_RUNS;
 	bool usable = journal->usable && journal->files[journal->current].end < FULL_ENOUGH;
 	pthread_mutex_unlock(&journal->lock);
-	if (usable)
-		pthread_rwlock_rdlock(&journal->stores);
-	return usable;
+	/* Not while the files change places, or wait to: who is slow with an event would hold up all. */
+	return usable && pthread_rwlock_tryrdlock(&journal->stores) == 0;
 }
 
 void
@@ -600,7 +640,7 @@ replay(struct spool *spool, const struct remains *remains)
 		at += (RECORDS_AT + header.length + BLOCK - 1) / BLOCK * BLOCK;
 	}
 	/* Also what was whole: it may be so in the kernel's memory alone. */
-	return spool_sync_all(spool) == 0 ? restored : -1;
+	return sync_all(spool) == 0 ? restored : -1;
 }
 
 static bool
@@ -610,6 +650,23 @@ is_of_this_boot(const struct file_header *header)
 
 	read_boot(boot);
 	return *boot != '\0' && memcmp(boot, header->boot, BOOT_SIZE) == 0;
+}
+
+/* Returns how many of FILE_SIZE bytes there are, or -1 with errno. */
+static ssize_t
+read_whole(int fd, char *text)
+{
+	size_t length = 0;
+
+	while (length < FILE_SIZE) {
+		ssize_t n = pread(fd, text + length, FILE_SIZE - length, (off_t)length);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -1 : (ssize_t)length;
+		length += (size_t)n;
+	}
+	return FILE_SIZE;
 }
 
 /* A journal that nobody has any more. Returns how many events were made again, or -1 with errno. */
@@ -623,7 +680,7 @@ recover_file(struct spool *spool, int fd)
 
 	if (text == NULL)
 		return -1;
-	ssize_t n = pread(fd, text, FILE_SIZE, 0);
+	ssize_t n = read_whole(fd, text);
 	memcpy(&remains.header, text, sizeof(remains.header));
 	if (n >= 0 && (n < FILE_SIZE || strcmp(remains.header.magic, MAGIC) != 0 ||
 	        !is_digest_of(remains.header.digest, &remains.header, offsetof(struct file_header, digest)) ||
@@ -638,27 +695,62 @@ recover_file(struct spool *spool, int fd)
 	return result;
 }
 
+/*
+ * Take what no live process has. Of two recoveries at once the second waits until the first is done, for it
+ * goes on with what the first makes whole. Returns 1 if it is ours, 0 if somebody lives, or -1 with errno.
+ */
+static int
+lock_remains(int fd)
+{
+	for (int waited = 0; waited < LOCK_WAIT_MS; waited += LOCK_NAP_MS) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 1;
+		if (errno == EWOULDBLOCK && flock(fd, LOCK_SH | LOCK_NB) == 0)
+			return 0; /* its owner has LOCK_SH, too */
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -1;
+		poll(NULL, 0, LOCK_NAP_MS);
+	}
+	errno = EWOULDBLOCK;
+	return -1;
+}
+
+struct recovery {
+	long restored;
+	bool removed; /* any */
+	int error; /* errno of the first that failed, 0: none */
+};
+
 static int
 recover_if_journal(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 {
-	long *restored = data, result = 0;
+	struct recovery *recovery = data;
 	struct stat st;
+	long result = 0;
 
 	if (!journal_is_name(name))
 		return 0;
 	int fd = openat(spool->dir[dir], name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT || errno == ELOOP || errno == ENXIO ? 0 : -1; /* gone, or no file of ours */
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 0) {
+	if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO))
+		return 0; /* gone, or no file of ours */
+	int locked = fd < 0 ? -1 : lock_remains(fd);
+	if (locked < 0)
+		result = -1;
+	else if (locked > 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 0) {
 		result = recover_file(spool, fd);
 		if (result >= 0)
 			unlinkat(spool->dir[dir], name, 0);
 	}
-	int saved = errno;
-	close(fd);
-	errno = saved;
-	*restored += result;
-	return result < 0 ? -1 : 0;
+	if (result < 0) {
+		recovery->error = recovery->error != 0 ? recovery->error : errno;
+		log_line("%s/tmp/%s: recovery of a journal: %s", spool->path, name, strerror(errno));
+	} else {
+		recovery->restored += result;
+		recovery->removed = recovery->removed || locked > 0;
+	}
+	if (fd >= 0)
+		close(fd);
+	return 0; /* the next may fare better */
 }
 
 bool
@@ -670,10 +762,14 @@ journal_is_name(const char *name)
 long
 journal_recover(struct spool *spool)
 {
-	long restored = 0;
+	struct recovery recovery = {0};
 
-	if (spool_each(spool, SPOOL_TMP, recover_if_journal, &restored) == 0)
-		return restored;
-	log_line("%s/tmp: recovery of a journal: %s", spool->path, strerror(errno));
-	return -1;
+	if (spool_each(spool, SPOOL_TMP, recover_if_journal, &recovery) != 0) {
+		log_line("%s/%s: recovery: %s", spool->path, spool_dir_names[SPOOL_TMP], strerror(errno));
+		return -1;
+	}
+	if (recovery.removed)
+		fsync(spool->dir[SPOOL_TMP]); /* or they come back after a power cut */
+	errno = recovery.error;
+	return recovery.error == 0 ? recovery.restored : -1;
 }

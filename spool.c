@@ -3,7 +3,8 @@
  * and what is done with what a crash left behind. Every access is relative to a
  * directory descriptor, every name is made by spool_name() or checked like one.
  *
- * The protocol of spool_store(), whose order is the promise:
+ * The protocol of spool_store(), whose order is the promise (in a crowd the journal takes the place of
+ * both syncs, journal.c):
  *   1. an unnamed file (O_TMPFILE; else a name in tmp/): a synchronous write
  *   2. link it into new/ (or failed/)
  *   3. fsync that directory
@@ -453,9 +454,9 @@ failure(struct spool *spool, const char *step, const char *name)
  * call the next fsync a success, so the process accepts nothing more.
  */
 static int
-trust(struct spool *spool, const char *what, int synced)
+sync_directory(struct spool *spool, enum spool_dir dir)
 {
-	if (synced == 0) {
+	if (sync_fd(spool->dir[dir]) == 0) {
 		/* The kernel tells one thread of an error alone: it may have been about our name. */
 		if (!atomic_load(&spool->distrusted))
 			return 0;
@@ -464,16 +465,10 @@ trust(struct spool *spool, const char *what, int synced)
 	}
 	int saved = errno;
 	if (!atomic_exchange(&spool->distrusted, true))
-		log_line("%s/%s: fsync: %s: nothing is accepted until a restart", spool->path, what,
-		    strerror(errno));
+		log_line("%s/%s: fsync: %s: nothing is accepted until a restart", spool->path,
+		    spool_dir_names[dir], strerror(errno));
 	errno = saved;
 	return -1;
-}
-
-static int
-sync_directory(struct spool *spool, enum spool_dir dir)
-{
-	return trust(spool, spool_dir_names[dir], sync_fd(spool->dir[dir]));
 }
 
 /*
@@ -718,12 +713,6 @@ spool_sync(struct spool *spool, enum spool_dir dir)
 }
 
 int
-spool_sync_all(struct spool *spool)
-{
-	return trust(spool, "", syncfs(spool->root));
-}
-
-int
 spool_each(struct spool *spool, enum spool_dir dir,
     int (*visit)(struct spool *, enum spool_dir, const char *, void *), void *data)
 {
@@ -773,6 +762,8 @@ look_at(struct spool *spool, enum spool_dir dir, const char *name, const char *t
 		return errno == ENOENT                     ? FOUND_NOTHING :
 		       errno == ELOOP || errno == ENXIO ? FOUND_ANOTHER :
 		                                          FOUND_ERROR;
+	/* What the disk failed to take is clean, and as it should be, in memory alone: have it read from the disk. */
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	bool known = fstat(fd, &st) == 0;
 	other = known && !S_ISREG(st.st_mode);
 	while (known && !other && ((n = read(fd, part, sizeof(part))) > 0 || (n < 0 && errno == EINTR)))

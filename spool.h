@@ -81,7 +81,7 @@ bool spool_is_full(struct spool *spool, long long min_free);
  * Steps 1 to 5: store the pieces as one file of the given name, queued in queue
  * (SPOOL_NEW, SPOOL_FAILED) and recorded in events/; SPOOL_EVENTS records it
  * without queueing; SPOOL_HOLD puts it there alone. SPOOL_STORED means that it is on the disk. After SPOOL_FULL
- * and SPOOL_ERROR nothing of this call is left.
+ * and SPOOL_ERROR nothing of this call is left, but in a journal that a restart of the machine reads.
  */
 enum spool_result spool_store(struct spool *spool, const char *name, enum spool_dir queue,
     const struct iovec *pieces, int count);
@@ -116,9 +116,6 @@ int spool_each(struct spool *spool, enum spool_dir dir,
  */
 int spool_restore(struct spool *spool, const char *name, enum spool_dir queue, const char *text,
     size_t length, bool forgotten);
-
-/* Sync all of the spool's file system. Returns as spool_sync() does. */
-int spool_sync_all(struct spool *spool);
 
 /* Sync a directory. Returns 0, or -1 with errno (logged): this process trusts no later sync. */
 int spool_sync(struct spool *spool, enum spool_dir dir);

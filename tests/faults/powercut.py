@@ -91,10 +91,13 @@ def complaints_of(history, done, files, directories, recovery_first):
             yield f"answered 200, but after the crash it is in {bench.queued(event)}"
         for step in ["recovery", "retry"] if recovery_first else ["retry", "recovery"]:
             if step == "recovery":
+                waited = bool(bench.queued(event))
                 if bench.recover(later=True).code != 0:
                     yield "recovery fails"
                 if bench.journals():
                     yield f"not recovered: {bench.journals()}"
+                if history.duplicate and was_handled and not waited and bench.queued(event):
+                    yield "handled and let go, and recovery queues it again"
                 if history.crowd and recovery_first and answered(history.ops[:done]) and \
                         not was_handled and not promised(bench, event):
                     yield f"answered 200, but after the recovery it is in {bench.queued(event)}"
@@ -288,6 +291,7 @@ HARMLESS = [
     (r"swapped recovery: (write the file|link new|sync the journal) \| "
      r"recovery: (link new|link events|syncfs)",
      "as long as the journal is there, it is all made again"),
+    (r"swapped recovery: syncdir tmp \| recovery: syncdir new", "they touch different directories"),
     (r"swapped crowd: answer 200 \| crowd: syncfs", "the answer relies on the record alone"),
 ]
 # What the recordings must have held: else the test is blind.

@@ -332,7 +332,7 @@ echo "$PSAPI_SOAK_RUN $PSAPI_WEBHOOK_ID" >>"$PSAPI_SOAK_HANDLED"
         began, process = time.monotonic(), self.start()
         fate = rng.choice(["", signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
         try:
-            output, _ = process.communicate(timeout=rng.uniform(0, 1.5) if fate else 300)
+            output, _ = process.communicate(timeout=10 ** rng.uniform(-3, 0.2) if fate else 300)
         except subprocess.TimeoutExpired:
             self.killed |= {self.runs} if fate == signal.SIGKILL else set()
             self.terms += fate == signal.SIGTERM
