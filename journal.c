@@ -210,8 +210,8 @@ empty_file(struct journal *journal, struct journal_file *file)
 }
 
 /*
- * A new file that is locked (LOCK_SH; recovery takes LOCK_EX): while we live it is ours. A recovery that meets it before it is locked takes it for a
- * dead process's and removes it; then there is another.
+ * A new file that is locked (LOCK_SH; recovery takes LOCK_EX): while we live it is ours. A recovery that
+ * meets it before it is locked takes it for a dead process's and removes it; then there is another.
  */
 static int
 make_locked(int tmp, const char *name)
@@ -392,7 +392,6 @@ journal_open(struct spool *spool)
 	struct journal *journal = calloc(1, sizeof(*journal));
 	pthread_rwlockattr_t writer_first;
 	pthread_condattr_t monotonic;
-
 	struct timespec now;
 
 	if (journal == NULL || !sync_tells()) {
