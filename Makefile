@@ -126,7 +126,7 @@ check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
 	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
-		check-trust soak FULL=1 SECONDS=60
+		check-trust soak FULL=1 SECONDS=30
 	$(MAKE) check-install
 
 include install.mk tests/trust.mk tests/install/install.mk bench/bench.mk

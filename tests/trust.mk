@@ -61,7 +61,7 @@ check-cost: all $(HOOK)
 
 # ---- fuzzing: make fuzz SECONDS=n gives n seconds to each target ----
 
-SECONDS = 10
+SECONDS = 5
 FUZZ = build/fuzz
 FUZZ_TARGETS = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_LIBRARY = $(filter-out cgi listener responder lockdown check,$(LIBRARY))
