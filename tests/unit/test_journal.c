@@ -1418,7 +1418,7 @@ TEST(what_cannot_be_written_is_stored_all_the_same_and_the_journal_goes)
 		assert_non_null(strstr(logged, "each event is synced by itself"));
 		assert_non_null(strstr(logged, strerror(rows[i].error)));
 		free(logged);
-		assert_int_equal(seen(FSYNC), 2);
+		assert_true(seen(FSYNC) >= 2); /* the file and its name; and tmp/, by the keeper, sooner or later */
 		int written = seen(PWRITE);
 		assert_int_equal(store(&f->spool, 10 * i + 2), SPOOL_STORED);
 		assert_int_equal(seen(PWRITE), written);
