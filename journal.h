@@ -3,9 +3,9 @@
  * one by one. A record in it is on the disk; the files and names in the spool may follow later,
  * and after a power cut recovery makes them again from it. Consumers of the spool never see it.
  *
- * Two files in tmp/, "journal.PID.0" and "journal.PID.1", take turns: while one is written to, what
+ * Two files in tmp/, "journal.TIME.PID.0" and "….1", take turns: while one is written to, what
  * the other has recorded is synced for good, and it is emptied. They are there from the first
- * crowd on, 8 MiB each, until the process ends; at rest both are empty.
+ * crowd on, 8 MiB each, until the process ends, or writing them fails; at rest both are empty.
  */
 #ifndef PSAPI_JOURNAL_H
 #define PSAPI_JOURNAL_H
@@ -19,8 +19,8 @@ struct journal;
 
 /*
  * A journal of this process for the spool, which must outlive it. Makes no file yet, but reads what
- * names this boot of the machine: to be called before /proc is out of reach. NULL without memory: events are
- * then synced one by one.
+ * names this boot of the machine: to be called before /proc is out of reach. NULL without memory, or
+ * before Linux 5.8, where syncfs(2) does not tell of errors: events are then synced one by one.
  */
 struct journal *journal_open(struct spool *spool);
 

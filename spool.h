@@ -28,7 +28,7 @@ struct spool {
 	atomic_llong available; /* bytes that it saw */
 	atomic_int link_way;    /* how an unnamed file is given a name here, see spool.c */
 	atomic_uint serial;     /* of names in tmp/ */
-	struct journal *journal; /* journal.h; NULL: each event is synced by itself */
+	struct journal *journal; /* journal.h, the opener's to close; NULL: each event is synced by itself */
 	atomic_int storing;      /* events on their way into the spool, by this process */
 };
 
