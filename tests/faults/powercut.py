@@ -285,14 +285,14 @@ HARMLESS = [
     (r"(swapped|answered before) (crowd|twin): link (new|failed)( \| \2: link events)?",
      "what the journal holds is made again, whatever has its names; a kill in between is faults.py's"),
     (r"swapped (crowd|twin): (link tmp|write the file|sync the journal) \| \1: "
-     r"(write the journal|syncdir tmp|syncdir new)",
+     r"(write the journal|syncdir (tmp|new|failed))",
      "all that is before the record, or a twin's, which it then does not need"),
     (r"swapped twin: syncdir tmp \| twin: answer 200", "a twin that meets what is done has recorded nothing"),
-    (r"swapped recovery: (write the file|link new|sync the journal) \| "
-     r"recovery: (link new|link events|syncfs)",
+    (r"swapped recovery: (write the file|link (new|failed)|sync the journal) \| "
+     r"recovery: (link (new|failed|events)|syncfs)",
      "as long as the journal is there, it is all made again"),
     (r"swapped recovery: syncdir tmp \| recovery: syncdir new", "they touch different directories"),
-    (r"swapped crowd: answer 200 \| crowd: syncfs", "the answer relies on the record alone"),
+    (r"swapped (crowd|twin): answer 200 \| \1: syncfs", "the answer relies on the record alone"),
 ]
 # What the recordings must have held: else the test is blind.
 MUST_BE_THERE = [
