@@ -8,8 +8,8 @@
  * A batch counts if it has the file's generation, follows the one before it, and its SHA-256 is right: the first that
  * does not is where the power went. Emptying is a header of the next generation.
  *
- * Who writes: the first of those who wait takes all that has gathered (a batch), the rest waits for it, or gathers
- * for the next. Who empties: the keeper, a thread, when a file is three quarters full or a second old. It has
+ * Who writes: who is first in a batch. He waits until the one before is written, and meanwhile others join; then they wait
+ * for him, and the next batch gathers. Who empties: the keeper, a thread, when a file is three quarters full or a second old. It has
  * the files change places at a moment when no event is half stored (the lock `stores`), so that all that is
  * recorded in the other has its names; then syncfs(2) puts files and names on the disk.
  */
@@ -102,7 +102,8 @@ struct journal {
 	pthread_rwlock_t stores; /* held for reading while an event is stored, for writing to change files */
 
 	pthread_mutex_t lock; /* all below */
-	pthread_cond_t written;   /* a batch is */
+	pthread_cond_t written[2]; /* an even batch is, an odd one: who is in the next is not woken for nothing */
+	pthread_cond_t next;       /* the turn of who writes the next; he is the only one who waits for it */
 	pthread_cond_t to_do;     /* for the keeper */
 	pthread_cond_t done;      /* the keeper has ended */
 	struct journal_file files[FILES];
@@ -414,7 +415,9 @@ journal_open(struct spool *spool)
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_mutex_init(&journal->lock, NULL);
-	pthread_cond_init(&journal->written, NULL);
+	for (int i = 0; i < 2; i++)
+		pthread_cond_init(&journal->written[i], NULL);
+	pthread_cond_init(&journal->next, NULL);
 	pthread_cond_init(&journal->to_do, &monotonic);
 	pthread_cond_init(&journal->done, &monotonic);
 	pthread_condattr_destroy(&monotonic);
@@ -440,8 +443,8 @@ journal_end(struct journal *journal)
 	pthread_rwlock_unlock(&journal->stores);
 }
 
-/* The lock is held, and given up while writing. Writes what has gathered. */
-static void
+/* Writes what has gathered. The lock is held, and given up. Returns whether it is on the disk. */
+static bool
 write_batch(struct journal *journal)
 {
 	struct journal_file *file = &journal->files[journal->current];
@@ -479,7 +482,13 @@ write_batch(struct journal *journal)
 		journal->full = file->end >= FULL_ENOUGH;
 		pthread_cond_signal(&journal->to_do);
 	}
-	pthread_cond_broadcast(&journal->written);
+	pthread_mutex_unlock(&journal->lock);
+	/* Without the lock, which is the first thing that they take. */
+	pthread_cond_broadcast(&journal->written[mine % 2]);
+	pthread_cond_broadcast(&journal->next);
+	if (!good)
+		pthread_cond_broadcast(&journal->written[(mine + 1) % 2]);
+	return good;
 }
 
 static size_t
@@ -513,14 +522,16 @@ journal_record(struct journal *journal, const char *name, enum spool_dir queue,
 		pthread_mutex_unlock(&journal->lock);
 		return false;
 	}
+	bool first = journal->gathering.length == 0;
 	journal->gathering.length += put_record(journal->gathering.text + RECORDS_AT +
 	    journal->gathering.length, name, queue, pieces, count);
 	uint64_t mine = journal->gathered;
-	while (journal->durable < mine && (journal->broken == 0 || journal->is_writing))
-		if (journal->is_writing)
-			pthread_cond_wait(&journal->written, &journal->lock);
-		else
-			write_batch(journal);
+	while (first && journal->is_writing)
+		pthread_cond_wait(&journal->next, &journal->lock);
+	if (first && journal->broken == 0)
+		return write_batch(journal);
+	while (journal->durable < mine && journal->broken == 0)
+		pthread_cond_wait(&journal->written[mine % 2], &journal->lock);
 	bool good = journal->broken == 0 || mine < journal->broken;
 	pthread_mutex_unlock(&journal->lock);
 	return good;
@@ -556,7 +567,9 @@ journal_close(struct journal *journal)
 			close(journal->files[i].fd);
 	pthread_rwlock_destroy(&journal->stores);
 	pthread_mutex_destroy(&journal->lock);
-	pthread_cond_destroy(&journal->written);
+	for (int i = 0; i < 2; i++)
+		pthread_cond_destroy(&journal->written[i]);
+	pthread_cond_destroy(&journal->next);
 	pthread_cond_destroy(&journal->to_do);
 	pthread_cond_destroy(&journal->done);
 	free(journal->gathering.text);

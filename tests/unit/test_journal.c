@@ -35,7 +35,7 @@ static struct {
 	void (*hook)(void);         /* what happens just before it */
 	atomic_int seen[CALLS];
 	bool later;                 /* the machine has started again */
-	atomic_bool slow;           /* fdatasync(2) takes a millisecond, in which others can gather */
+	atomic_uint slow;           /* microseconds that fdatasync(2) takes longer, in which others can gather */
 	bool lazy;                  /* nothing waits for the disk: it would take long, and shows nothing here */
 } calls;
 
@@ -96,8 +96,8 @@ pread(int fd, void *data, size_t length, off_t at)
 int
 fdatasync(int fd)
 {
-	if (calls.slow)
-		usleep(1000);
+	if (calls.slow > 0)
+		usleep(calls.slow);
 	return met(FDATASYNC) ? -1 : calls.lazy ? 0 : (int)syscall(SYS_fdatasync, fd);
 }
 
@@ -191,7 +191,7 @@ setup(void **state)
 	reset_calls();
 	calls.later = false;
 	calls.hook = NULL;
-	calls.slow = false;
+	calls.slow = 0;
 	calls.lazy = true;
 	snprintf(f->path, sizeof(f->path), "%s", (char *)path);
 	free(path);
@@ -1272,9 +1272,9 @@ TEST(a_crowd_shares_the_journal_and_each_event_is_stored_once)
 
 	start_journal(f);
 	assert_int_equal(journals(f, NULL), 2);
-	calls.slow = true;
+	calls.slow = 1000;
 	assert_int_equal(store_all(&f->spool, false), THREADS * EACH);
-	calls.slow = false;
+	calls.slow = 0;
 	assert_int_equal(seen(FSYNC), 0);
 	/* They wait together: else it would be one an event. */
 	assert_in_range(seen(FDATASYNC), 1, THREADS * EACH / 2);
@@ -1299,7 +1299,7 @@ static bool
 crowd_and_die(struct spool *spool, const void *data)
 {
 	(void)data;
-	calls.slow = true;
+	calls.slow = 1000;
 	return store_all(spool, false) == THREADS * EACH && seen(FDATASYNC) < THREADS * EACH / 2;
 }
 
@@ -1457,11 +1457,11 @@ TEST(a_write_that_fails_in_a_crowd_loses_no_event)
 		struct capture capture;
 		start_journal(f);
 		make_fail(FDATASYNC, nth, true, EIO);
-		calls.slow = true;
+		calls.slow = 1000;
 		capture_begin(&capture);
 		int stored = store_all(&f->spool, false);
 		char *logged = capture_end(&capture);
-		calls.slow = false;
+		calls.slow = 0;
 		assert_int_equal(lines_of(logged), 1);
 		free(logged);
 		assert_int_equal(stored, THREADS * EACH);
@@ -1473,6 +1473,46 @@ TEST(a_write_that_fails_in_a_crowd_loses_no_event)
 		for (unsigned i = 0; i < THREADS * EACH; i++)
 			remove_event(f, sized_event(i, 1)->name);
 	}
+}
+
+static void *
+record_one(void *number)
+{
+	const struct event *event = event_of((unsigned)(uintptr_t)number);
+	struct iovec piece = {(char *)(uintptr_t)event->text, event->length};
+
+	if (!journal_begin(crowd.spool->journal))
+		return NULL;
+	bool good = journal_record(crowd.spool->journal, event->name, SPOOL_NEW, &piece, 1);
+	journal_end(crowd.spool->journal);
+	return good ? number : NULL;
+}
+
+TEST(nobody_in_a_batch_that_failed_is_told_that_it_was_recorded)
+{
+	struct fixture *f = *state;
+	pthread_t threads[THREADS];
+	struct capture capture;
+	void *good;
+
+	start_journal(f);
+	crowd.spool = &f->spool;
+	make_fail(FDATASYNC, 2, true, EIO);
+	calls.slow = 50000;
+	capture_begin(&capture);
+	for (uintptr_t i = 1; i < THREADS; i++) {
+		if (pthread_create(&threads[i], NULL, record_one, (void *)i) != 0)
+			abort();
+		/* The first has a batch of its own; while that is synced, all the others gather in the next. */
+		while (seen(PWRITE) == 0)
+			usleep(100);
+	}
+	for (uintptr_t i = 1; i < THREADS; i++) {
+		pthread_join(threads[i], &good);
+		assert_int_equal((uintptr_t)good, i == 1 ? i : 0);
+	}
+	free(capture_end(&capture));
+	assert_int_equal(seen(FDATASYNC), 2);
 }
 
 TEST(files_that_cannot_be_made_leave_nothing_and_events_are_stored_all_the_same)
@@ -1608,6 +1648,7 @@ main(void)
 		SPOOL_TEST(what_cannot_be_written_is_stored_all_the_same_and_the_journal_goes),
 		SPOOL_TEST(a_signal_is_no_failure),
 		SPOOL_TEST(a_write_that_fails_in_a_crowd_loses_no_event),
+		SPOOL_TEST(nobody_in_a_batch_that_failed_is_told_that_it_was_recorded),
 		SPOOL_TEST(files_that_cannot_be_made_leave_nothing_and_events_are_stored_all_the_same),
 		SPOOL_TEST(a_turn_whose_sync_fails_ends_all_and_the_records_stay),
 		SPOOL_TEST(a_file_that_cannot_be_emptied_ends_the_journal_alone),
