@@ -9,12 +9,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <libgen.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -59,11 +62,35 @@ is_live(const char *path)
 	return live;
 }
 
+#ifdef PSAPI_STATIC
+/* Without shared libraries there is no name service: a group of the file, which getgrnam(3) finds first. */
+static const struct group *
+group_named(const char *name)
+{
+	FILE *file = fopen("/etc/group", "re");
+	const struct group *entry = NULL;
+
+	if (file == NULL)
+		return NULL;
+	do
+		entry = fgetgrent(file);
+	while (entry != NULL && strcmp(entry->gr_name, name) != 0);
+	fclose(file);
+	return entry;
+}
+#else
+static const struct group *
+group_named(const char *name)
+{
+	return getgrnam(name);
+}
+#endif
+
 /* Returns 0, also for "", which is no group; or -1. */
 static int
 find_group(const char *name, gid_t *group)
 {
-	const struct group *entry = *name != '\0' ? getgrnam(name) : NULL;
+	const struct group *entry = *name != '\0' ? group_named(name) : NULL;
 
 	*group = entry != NULL ? entry->gr_gid : (gid_t)-1;
 	return entry != NULL || *name == '\0' ? 0 : -1;
@@ -128,19 +155,30 @@ temporary_path(const char *path, char *temporary, size_t size)
 	snprintf(temporary, size, "%s.%ld", path, (long)getpid());
 }
 
+/*
+ * Of two receivers that start at once on one stale socket the second must see the first's: lock its directory.
+ * Whoever may read it can do so too, so not for longer than a second; then we start all the same.
+ * Returns a descriptor that holds the lock, or -1.
+ */
 static int
-open_unix(struct listener *listener, const char *path, const char *group_name, char *why,
-    size_t size)
+lock_directory_of(const char *path)
+{
+	char copy[sizeof(((struct sockaddr_un *)0)->sun_path)];
+
+	snprintf(copy, sizeof(copy), "%s", path);
+	int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; fd >= 0 && i < 100 && flock(fd, LOCK_EX | LOCK_NB) != 0; i++)
+		poll(NULL, 0, 10);
+	return fd;
+}
+
+/* Puts a socket in its place. */
+static int
+place_unix(struct listener *listener, const char *path, gid_t group, char *why, size_t size)
 {
 	char temporary[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	struct stat st;
-	gid_t group;
 
-	if (find_group(group_name, &group) != 0) {
-		listener->no_group = true;
-		snprintf(why, size, "no such group");
-		return -1;
-	}
 	if (check_place(path, why, size) != 0)
 		return -1;
 	temporary_path(path, temporary, sizeof(temporary));
@@ -157,6 +195,24 @@ open_unix(struct listener *listener, const char *path, const char *group_name, c
 	listener->device = st.st_dev;
 	listener->inode = st.st_ino;
 	return 0;
+}
+
+static int
+open_unix(struct listener *listener, const char *path, const char *group_name, char *why,
+    size_t size)
+{
+	gid_t group;
+
+	if (find_group(group_name, &group) != 0) {
+		listener->no_group = true;
+		snprintf(why, size, "no such group");
+		return -1;
+	}
+	int lock = lock_directory_of(path);
+	int result = place_unix(listener, path, group, why, size);
+	if (lock >= 0)
+		close(lock);
+	return result;
 }
 
 /* where is 127.0.0.1:port or [::1]:port, as config.c has checked. */

@@ -17,8 +17,11 @@
 static void
 override(struct command_line *line, const char *setting)
 {
-	if (line->count < OVERRIDES_MAX)
-		line->overrides[line->count++] = setting;
+	if (line->count == OVERRIDES_MAX) {
+		log_line("-o %s: more than %d settings; use a file", setting, OVERRIDES_MAX);
+		exit(EX_USAGE);
+	}
+	line->overrides[line->count++] = setting;
 }
 
 /* --spool DIR is -o PSAPI_SPOOL=DIR. The text is kept until the process ends. */

@@ -78,6 +78,7 @@ def test_misuse(desk, arguments):
     (["attempts", "-n"], '"-n": takes an argument'),
     (["--spool"], '"--spool": takes an argument'),
     (["attempts", "--outcome", "acepted"], "rejected"),
+    (["list", *["-oPSAPI_TOLERANCE=300"] * 64, "--spool", "/x"], "-o PSAPI_SPOOL=/x: more than 64 settings"),
 ])
 def test_misuse_is_named(desk, arguments, said):
     """The very option is named that is wrong, and what is wrong with it."""

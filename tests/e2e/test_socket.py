@@ -1,6 +1,8 @@
 """The receiver's own socket: mode, group, a stale one, a live one, TCP; descriptor 0."""
 
+import fcntl
 import grp
+import os
 import socket
 import stat
 import subprocess
@@ -8,7 +10,7 @@ import subprocess
 import pytest
 
 from fcgi_client import Connection
-from receiver import BINARY, WEB_USER, Receiver, connects, start_on_a_port
+from receiver import BINARY, WEB_USER, Receiver, connects, heeds_signals, start_on_a_port, wait_for
 from replies import assert_accepted, parse_cgi
 from sender import signed
 from servers import Cgi, pairs
@@ -46,6 +48,37 @@ def test_stale_socket_is_replaced(direct, place):
     assert direct.receiver.path.exists() and not connects(direct.receiver.path)
     direct.receiver.start()
     assert_accepted(direct.send(signed()))
+
+
+def test_of_two_at_once_on_a_stale_socket_one_stays(place):
+    path = place.dir / "psapi.sock"
+    for _ in range(10):
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(path))
+        both = [subprocess.Popen([BINARY], env=place.environment(PSAPI_LISTEN=f"unix:{path}"),
+                                 stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        try:
+            wait_for(lambda: any(p.poll() is not None for p in both), "one of them gives up")
+            [loser] = [p for p in both if p.poll() is not None]
+            assert "another receiver is listening" in loser.stderr.read()
+            [winner] = [p for p in both if p is not loser]
+            wait_for(lambda: connects(path) and heeds_signals(winner.pid), "the other serves")
+        finally:
+            for process in both:
+                process.terminate()
+        assert winner.wait(20) == 0
+        assert not path.exists()
+        for process in both:
+            process.stderr.close()
+
+
+def test_of_two_at_once_waits_for_nobody_who_merely_holds_the_lock(place):
+    directory = os.open(place.dir, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        assert connects(Receiver(place).start().path)
+    finally:
+        os.close(directory)
 
 
 def test_live_socket_is_left_alone(direct, place):
