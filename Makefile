@@ -4,6 +4,7 @@
 # make check-long the same under sanitizers, and analysers
 # make install    DESTDIR=, PREFIX= and the GNU directories (install.mk); make uninstall, make dist
 # make bench      measure it beside its limits and its alternatives
+# make static     both without shared libraries, in build/static: for hosts that lack them, and for CGI
 # make soak MINUTES=n  everything at once, for so long
 # make deps       what building and testing needs and is missing (apt-get; sudo if not root)
 #
@@ -22,7 +23,7 @@ ALL_CFLAGS = -std=c11 -pthread $(WARNINGS) $(WERROR) $(HARDENING) $(CFLAGS) $(SA
 ALL_LDFLAGS = -pthread $(LDFLAGS) $(SANITIZER)
 
 DEFINES = -DPSAPI_VERSION='"$(VERSION)"' -DPSAPI_SYSCONFDIR='"$(sysconfdir)"' \
-	-DPSAPI_LOCALSTATEDIR='"$(localstatedir)"' $(if $(SYSTEMD),-DPSAPI_SYSTEMD)
+	-DPSAPI_LOCALSTATEDIR='"$(localstatedir)"' $(if $(SYSTEMD),-DPSAPI_SYSTEMD) $(if $(STATIC),-DPSAPI_STATIC)
 
 ifeq ($(SANITIZE),thread)
 OUT = build/thread
@@ -81,6 +82,21 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -I. -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(BIN)libpsapi.a -lcmocka $(LIBRARIES) $(CLIENT_LIBRARIES)
 
+# ---- without shared libraries: a host may lack them, and a CGI process loads them each time ----
+
+# psapi-fcgi needs nothing then, psapi libc and libcurl. What the linker would warn of is libfcgi's look for hosts' names,
+# which nobody calls.
+WHOLE = STATIC=1 SANITIZE= SYSTEMD= OUT=build/static BIN=build/static/ OUT_BIN=build/static
+
+static:
+	@$(MAKE) $(WHOLE) LDFLAGS='-static-pie -Wl,-z,relro,-z,now,--no-warnings' build/static/psapi-fcgi
+	@$(MAKE) $(WHOLE) LIBRARIES='-Wl,-Bstatic -lfcgi -ljansson -lmbedcrypto -Wl,-Bdynamic' build/static/psapi
+
+# As classic CGI, which is what they are for, and on a socket.
+check-static: static
+	PSAPI_BIN=$(CURDIR)/build/static $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --timeout 300 tests/e2e \
+		--server cgi --server socket -k 'cgi or socket or command'
+
 # ---- tests ----
 
 # What building, the demo and the tests run with, on a bare Debian.
@@ -103,10 +119,10 @@ demo: deps
 
 # The build comes after deps, in a make of its own: on a bare machine there is no compiler yet.
 check: deps
-	$(MAKE) WERROR=-Werror all
+	$(MAKE) WERROR=-Werror all static
 	$(MAKE) WERROR=-Werror check-unit
 	$(MAKE) check-e2e
-	$(if $(SANITIZE),,$(MAKE) WERROR=-Werror check-trust)
+	$(if $(SANITIZE),,$(MAKE) WERROR=-Werror check-static check-trust)
 
 check-unit: $(UNIT_TESTS)
 	@for test in $(UNIT_TESTS); do echo "== $$test" && $$test || exit 1; done
@@ -134,5 +150,5 @@ include install.mk tests/trust.mk tests/install/install.mk bench/bench.mk
 clean:
 	rm -rf build psapi-fcgi psapi libpsapi.a
 
-.PHONY: all deps demo check check-unit check-e2e check-scale check-long clean
+.PHONY: all deps static demo check check-unit check-e2e check-static check-scale check-long clean
 -include $(wildcard $(OUT)/*.d $(OUT)/commands/*.d $(OUT)/tests/*.d)

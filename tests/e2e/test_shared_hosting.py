@@ -1,21 +1,24 @@
-"""Shared hosting: .htaccess and wrapper as shipped, under Apache's real suexec where we are root.
+"""Shared hosting: .htaccess and wrapper as shipped, with the program of `make static`, under Apache's real suexec
+where we are root.
 
 suexec insists on /var/www: the test's own directory is mounted there, for this Apache alone.
 """
 
+import grp
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from receiver import BINARY
+from receiver import BINARY, ROOT, SANITIZED
 from replies import assert_accepted, assert_duplicate, assert_refused
 from sender import event, signed
 from servers_apache import ENABLED_BY_DEBIAN, ApacheCgid
 import http_client
 
 SUEXEC = Path("/usr/lib/apache2/suexec")
+STATIC = ROOT / "build/static"
 CUSTOMER = ("nobody", 65534, 65534)
 
 
@@ -33,7 +36,8 @@ class SharedHosting(ApacheCgid):
         site.mkdir(exist_ok=True)
         self.install("apache/shared-hosting/.htaccess", "www/webhooks/.htaccess", {})
         self.install("apache/shared-hosting/psapi.cgi", "www/webhooks/psapi.cgi", {
-            "/home/YOU/psapi/psapi-fcgi": BINARY, "/home/YOU/psapi/psapi.conf": self.place.conf})
+            "/home/YOU/psapi/psapi-fcgi": BINARY if SANITIZED else STATIC / "psapi-fcgi",
+            "/home/YOU/psapi/psapi.conf": self.place.conf})
         (site / "psapi.cgi").chmod(0o755)
         # The site around it has a password, which the sender does not know.
         (self.place.dir / "nobody").write_text("")
@@ -82,6 +86,8 @@ def can_mount():
 
 @pytest.fixture(params=[SharedHosting, Suexec], ids=["plain", "suexec"])
 def hosting(request, place):
+    if not (SANITIZED or STATIC.exists()):
+        pytest.skip("make static has not been called")
     if request.param is Suexec and not (SUEXEC.exists() and can_mount()):
         pytest.skip("suexec needs root, its package and leave to mount")
     with request.param(place) as running:
@@ -99,3 +105,23 @@ def test_both_addresses(hosting, place, path, monkeypatch):
     stored = place.spool.assert_queued_once(request.header("webhook-id"), request.body)
     if isinstance(hosting, Suexec):
         assert stored.stat.st_uid == CUSTOMER[1], "it ran as the customer"
+
+
+@pytest.mark.skipif(SANITIZED or not STATIC.exists(), reason="make static has not been called")
+def test_what_the_host_must_have(place):
+    """What docs/shared-hosting.md says of make static."""
+    def needed(program):
+        told = subprocess.run(["readelf", "--dynamic", STATIC / program], capture_output=True, text=True, check=True)
+        return {line.split("[")[1].rstrip("]") for line in told.stdout.splitlines() if "(NEEDED)" in line}
+    assert needed("psapi-fcgi") == set()
+    assert {library.split(".so")[0] for library in needed("psapi")} == {"libcurl", "libc"}
+
+
+@pytest.mark.skipif(SANITIZED or not STATIC.exists(), reason="make static has not been called")
+@pytest.mark.parametrize("group, status", [(grp.getgrgid(os.getegid()).gr_name, 0), ("nosuchgroup", 78)])
+def test_groups_without_a_name_service(place, group, status):
+    checked = subprocess.run(
+        [STATIC / "psapi-fcgi", "-t"], capture_output=True, text=True,
+        env=place.environment(PSAPI_LISTEN=f"unix:{place.dir}/x.sock", PSAPI_LISTEN_GROUP=group))
+    assert checked.returncode == status, checked
+    assert (group in checked.stdout + checked.stderr) == (status != 0)
