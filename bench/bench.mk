@@ -5,7 +5,7 @@
 BENCH_PACKAGES = wrk nginx apache2 fcgiwrap php-fpm gunicorn python3-flask webhook perl openssl \
 	python3 valgrind strace e2fsprogs $(if $(shell command -v npm),,nodejs npm)
 BENCH = build/bench
-BENCH_TOOLS = $(addprefix $(BENCH)/,sign store null print print-static true spawn)
+BENCH_TOOLS = $(addprefix $(BENCH)/,sign store null print print-static print-store true spawn)
 ROUNDS = 3
 
 $(BENCH)/print-static $(BENCH)/true: BENCH_LDFLAGS = -static
@@ -16,13 +16,18 @@ $(BENCH)/print-static: bench/print.c bench/bench.mk
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -I. -o $@ $< $(BENCH_LDFLAGS)
 
+# Linked as make static links: it has no more to load than what it is compared with.
+$(BENCH)/print-store: bench/print_store.c $(BIN)libpsapi.a bench/bench.mk
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -I. -static -o $@ $< $(BIN)libpsapi.a -lmbedcrypto -pthread
+
 $(BENCH)/%: bench/%.c bench/bench.mk
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -I. -o $@ $< $(BENCH_LDFLAGS) $(BENCH_LIBRARIES)
 
 bench:
 	@tools/deps.sh $(BUILD_PACKAGES) $(BENCH_PACKAGES)
-	@$(MAKE) -s all $(HOOK) $(BENCH_TOOLS)
+	@$(MAKE) -s all static $(HOOK) $(BENCH_TOOLS)
 	@$(PYTHON) bench/run.py --tools $(BENCH) $(if $(QUICK),--quick,--rounds $(ROUNDS) --seconds $(BENCH_SECONDS)) \
 		$(if $(ONLY),--only '$(ONLY)') --out $(if $(QUICK)$(ONLY),$(BENCH)/RESULTS.md,bench/RESULTS.md)
 

@@ -253,14 +253,14 @@ class Hall:
 
     def environment(self, place):
         return {"PATH": os.environ["PATH"], "BENCH_DIRECTORY": str(place / "events"),
-                "BENCH_SECRET": SECRET, "PSAPI_CONF": str(self.dir / "psapi.conf")}
+                "BENCH_SPOOL": str(place / "spool"), "BENCH_SECRET": SECRET, "PSAPI_CONF": str(self.dir / "psapi.conf")}
 
     def configure_psapi(self, place):
         secret = self.dir / "secret"
         secret.write_text(SECRET + "\n")
         secret.chmod(0o640)
         spool = place / "spool"
-        spool.mkdir()
+        spool.mkdir(exist_ok=True)
         if WEB_USER:
             ground.shutil.chown(secret, group=WEB_USER)
             ground.shutil.chown(spool, WEB_USER, WEB_USER)
@@ -336,6 +336,12 @@ def all_contenders(tools):
                  store="spool/events", fs="ext4", c=16),
         Fcgiwrap("refusal, CGI under fcgiwrap", key="cgi refusal", path="/cgi-psapi", script=str(TOP / "psapi-fcgi"),
                  kind="forged", store="spool/events", fs="ext4", c=16),
+        Fcgiwrap("accept, CGI under fcgiwrap, of make static", key="cgi static", path="/cgi-psapi-static",
+                 script=str(TOP / "build/static/psapi-fcgi"), store="spool/events", fs="ext4", c=16),
+        Fcgiwrap("refusal, CGI under fcgiwrap, of make static", key="cgi static refusal", path="/cgi-psapi-static",
+                 script=str(TOP / "build/static/psapi-fcgi"), kind="forged", store="spool/events", fs="ext4", c=16),
+        Fcgiwrap("CGI that only prints and stores, static, under fcgiwrap", key="print store", path="/cgi-print-store",
+                 script="print-store", store="spool/events", fs="ext4", c=16),
         Fcgiwrap("CGI that only prints, under fcgiwrap", key="print", path="/cgi-print", script="print", fs=None, c=16),
         Fcgiwrap("the same, linked statically", key="print static", path="/cgi-print-static",
                  script="print-static", fs=None, c=16),

@@ -24,7 +24,7 @@ import report
 from ground import Failed
 
 # Requests that nothing here answers in a second: as many are signed.
-MOST = {"ext4": 14000, "tmpfs": 45000, None: 0}
+MOST = {"ext4": 20000, "tmpfs": 45000, None: 0}
 
 
 def count_for(contender, seconds):
@@ -124,8 +124,12 @@ def measure(contender, hall, seconds):
 def store(hall, seconds, threads, fs, what=()):
     """The spool's system calls alone, or fsync alone."""
     with ground.fresh(fs, hall.work) as place:
-        done = subprocess.run([hall.tools / "store", str(threads), str(seconds), place, *what],
-                              check=True, capture_output=True, text=True)
+        return store_in(hall, place, seconds, threads, what)
+
+
+def store_in(hall, place, seconds, threads, what=()):
+    done = subprocess.run([hall.tools / "store", str(threads), str(seconds), place, *what],
+                          check=True, capture_output=True, text=True)
     figures = json.loads(done.stdout)
     return figures | {"rate": figures["requests"] / figures["us"] * 1e6}
 
@@ -137,6 +141,7 @@ ALONE = {   # key -> title, threads, file system, more arguments
     "store tmpfs": ("the spool's system calls, 16 threads", 16, "tmpfs", ()),
     "fsync 1": ("write and fsync alone, 1 thread", 1, "ext4", ("fsync",)),
     "fsync 16": ("write and fsync alone, 16 threads", 16, "ext4", ("fsync",)),
+    "look": ("a look at a file's name alone, 1 thread", 1, "ext4", ("look",)),
 }
 
 
@@ -209,21 +214,27 @@ def main():
 
 
 def measure_million(hall, arguments):
-    """The rate with many files in events/, on a file system from which nothing was ever deleted."""
+    """Rates with many files in events/ and with none, taking turns on two file systems that are alike, from which
+    nothing was ever deleted: (how many, {"accept": (with many, with none), "store": the spool's calls alone})."""
     many = 20_000 if arguments.quick else 1_000_000
     contender = next(c for c in hall.contenders if c.key == "accept")
-    rates = []
-    with ground.fresh("ext4", hall.work, gib=12) as place:
-        try:
-            contender.start(hall, place)
-            subprocess.run([hall.tools / "store", "1", "0", place / "spool", "fill", str(many)], check=True)
-            os.sync()
-            for _ in range(arguments.rounds):
+    rates = {"accept": ([], []), "store": ([], [])}
+    work = [hall.work / name for name in ("many", "none")]
+    for directory in work:
+        directory.mkdir()
+    with ground.fresh("ext4", work[0], gib=12) as full, ground.fresh("ext4", work[1], gib=12) as empty:
+        subprocess.run([hall.tools / "store", "1", "0", full / "spool", "fill", str(many)], check=True)
+        os.sync()
+        for _ in range(arguments.rounds):
+            for number, place in enumerate((full, empty)):
                 signed = sign(contender, hall, arguments.seconds)
-                rates.append(load(contender, hall, place, arguments.seconds, signed)["rate"])
-        finally:
-            contender.stop()
-    return many, statistics.median(rates)
+                try:
+                    contender.start(hall, place)
+                    rates["accept"][number].append(load(contender, hall, place, arguments.seconds, signed)["rate"])
+                finally:
+                    contender.stop()
+                rates["store"][number].append(store_in(hall, place / "spool", arguments.seconds, 16)["rate"])
+    return many, {key: [statistics.median(r) for r in both] for key, both in rates.items()}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 /*
- * What the disk alone allows, without HTTP: store THREADS SECONDS DIRECTORY [fsync | fill COUNT].
+ * What the disk alone allows, without HTTP: store THREADS SECONDS DIRECTORY [fsync | look | fill COUNT].
  *
  * Threads store events through spool.h, with all of its system calls, as fast as they can; or
- * "fsync": each appends to a file of its own and syncs it. Prints one line of JSON. "fill"
- * puts COUNT empty files into events/, and is not measured.
+ * "fsync": each appends to a file of its own and syncs it; "look": and looks whose file its name is.
+ * Prints one line of JSON. "fill" puts COUNT empty files into events/, and is not measured.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,7 +29,7 @@ struct worker {
 
 static struct spool spool;
 static const char *directory;
-static bool only_fsync;
+static bool only_fsync, only_look;
 static double deadline;
 static char record[420]; /* a file of the spool */
 static atomic_bool failed;
@@ -48,7 +49,8 @@ store_one(int thread, int n)
 	struct iovec piece = {record, sizeof(record)};
 	char id[64], name[SPOOL_NAME_SIZE];
 
-	snprintf(id, sizeof(id), "msg_store%07d%015d", thread, n);
+	/* Distinct, also from what an earlier process stored there. */
+	snprintf(id, sizeof(id), "msg_store%07ld%03d%012d", (long)getpid(), thread, n);
 	return spool_name(id, strlen(id), name) == 0 && spool_find(&spool, name) == SPOOL_ABSENT &&
 	    spool_store(&spool, name, SPOOL_NEW, &piece, 1) == SPOOL_STORED;
 }
@@ -58,14 +60,15 @@ work(void *argument)
 {
 	struct worker *w = argument;
 	char path[512];
+	struct stat st;
 	int fd = -1;
 
 	snprintf(path, sizeof(path), "%s/fsync.%d", directory, w->number);
-	if (only_fsync)
+	if (only_fsync || only_look)
 		fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
 	double start = now_us();
 	while (start < deadline && w->count < MOST) {
-		bool good = only_fsync ?
+		bool good = only_look ? stat(path, &st) == 0 : only_fsync ?
 		    write(fd, record, sizeof(record)) == sizeof(record) && fsync(fd) == 0 :
 		    store_one(w->number, w->count);
 		if (!good)
@@ -139,12 +142,13 @@ main(int argc, char **argv)
 		return 2;
 	directory = argv[3];
 	only_fsync = argc > 4 && strcmp(argv[4], "fsync") == 0;
+	only_look = argc > 4 && strcmp(argv[4], "look") == 0;
 	memset(record, 'x', sizeof(record));
-	if (!only_fsync && spool_open(&spool, directory, true, why, sizeof(why)) != 0) {
+	if (!only_fsync && !only_look && spool_open(&spool, directory, true, why, sizeof(why)) != 0) {
 		fprintf(stderr, "store: %s\n", why);
 		return 1;
 	}
-	if (!only_fsync)
+	if (!only_fsync && !only_look)
 		spool.journal = journal_open(&spool);
 	if (argc > 5)
 		return fill(atol(argv[5]));
