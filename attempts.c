@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ enum {
 	TEXT_MAX_BYTES = 256,    /* of one text from outside, before escaping */
 	LINE_MAX_BYTES = 8192,   /* four such texts, each byte as \\uXXXX, and the rest */
 	REJECTED_EVERY_MS = 100, /* design: one rejected attempt in 0.1 s */
+	LOOKS = 50, /* at a line that seems torn, a millisecond apart */
 	FILE_MODE = 0640
 };
 
@@ -126,14 +128,23 @@ format_line(const struct attempt *a, unsigned long suppressed, char buffer[LINE_
 	return line.cut ? 0 : line.length;
 }
 
-/* Find out whether the last line of a file of that size has an end. */
+/*
+ * Find out whether the last line of a file, of which st tells, has an end. Of a line that crosses a page another
+ * process shows the first half for a moment: torn is what stays so.
+ */
 static void
-look_at_end(struct attempts *attempts, off_t size)
+look_at_end(struct attempts *attempts, struct stat *st)
 {
-	char last;
-
-	attempts->torn = size > 0 && pread(attempts->fd, &last, 1, size - 1) == 1 && last != '\n';
-	attempts->size = size;
+	for (int i = 0; i < LOOKS; i++) {
+		char last;
+		attempts->torn = st->st_size > 0 && pread(attempts->fd, &last, 1, st->st_size - 1) == 1 && last != '\n';
+		attempts->size = st->st_size;
+		if (!attempts->torn)
+			return;
+		poll(NULL, 0, 1);
+		if (fstat(attempts->fd, st) != 0)
+			return;
+	}
 }
 
 /*
@@ -157,7 +168,7 @@ follow(struct attempts *attempts, bool there, struct stat *st)
 		attempts->inode = st->st_ino;
 	}
 	if (!same || st->st_size != attempts->size)
-		look_at_end(attempts, st->st_size);
+		look_at_end(attempts, st);
 	return 0;
 }
 

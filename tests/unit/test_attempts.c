@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include <jansson.h>
@@ -383,6 +384,43 @@ TEST(a_line_that_another_process_tore_does_not_spoil_the_next)
 	json_decref(last_line(f));
 }
 
+/* The rest of a line, which another process writes when its end is looked at so often. */
+static struct {
+	const char *path, *rest;
+	int looks;
+} halves;
+
+ssize_t
+pread(int fd, void *data, size_t length, off_t at)
+{
+	if (halves.rest != NULL && --halves.looks == 0) {
+		int other = open(halves.path, O_WRONLY | O_APPEND | O_CLOEXEC);
+		assert_int_equal(write(other, halves.rest, strlen(halves.rest)), strlen(halves.rest));
+		close(other);
+	}
+	return (ssize_t)syscall(SYS_pread64, fd, data, length, at);
+}
+
+/* The kernel shows a line that crosses a page in two steps. */
+TEST(a_line_that_another_process_is_still_writing_is_not_torn)
+{
+	struct fixture *f = *state;
+
+	for (int looks = 1; looks <= 3; looks++) {
+		file_write(f->path, "{\"at\":\"20", 0640);
+		halves.path = f->path;
+		halves.rest = "25\"}\n";
+		halves.looks = looks;
+		log_one(f, "accepted");
+		halves.rest = NULL;
+		char *text = read_log(f);
+		assert_int_equal(lines_of(text), 2);
+		assert_int_equal(strncmp(text, "{\"at\":\"2025\"}\n{\"at\":", 20), 0);
+		free(text);
+		assert_int_equal(unlink(f->path), 0);
+	}
+}
+
 static void
 put_in_the_way(struct fixture *f, int how)
 {
@@ -468,7 +506,7 @@ TEST(lines_of_several_threads_and_processes_do_not_mix)
 	char *text = read_log(f), *rest = text;
 	int lines = 0;
 	for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
-		/* Who looks while another writes may take its line for a torn one: no harm. */
+		/* Who looks at one that is held up for long in the middle of a line takes it for a torn one: no harm. */
 		if (*line == '\0')
 			continue;
 		json_t *json = json_loads(line, 0, NULL);
@@ -497,6 +535,7 @@ main(void)
 		LOG_TEST(a_slow_request_does_not_get_around_the_limit),
 		LOG_TEST(a_torn_last_line_does_not_spoil_the_next),
 		LOG_TEST(a_line_that_another_process_tore_does_not_spoil_the_next),
+		LOG_TEST(a_line_that_another_process_is_still_writing_is_not_torn),
 		LOG_TEST(a_log_that_cannot_be_written_is_said_once_and_comes_back),
 		LOG_TEST(what_was_left_out_is_counted_until_it_can_be_said),
 		LOG_TEST(lines_of_several_threads_and_processes_do_not_mix),
