@@ -4,7 +4,7 @@
 # make check-long the same under sanitizers, and analysers
 # make install    DESTDIR=, PREFIX= and the GNU directories (install.mk); make uninstall, make dist
 # make bench      measure it beside its limits and its alternatives
-# make static     both without shared libraries, in build/static: for hosts that lack them, and for CGI
+# make static     psapi-fcgi without shared libraries, psapi with two, in build/static: for CGI on hosts that lack them
 # make soak MINUTES=n  everything at once, for so long
 # make deps       what building and testing needs and is missing (apt-get; sudo if not root)
 #
@@ -84,12 +84,12 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 
 # ---- without shared libraries: a host may lack them, and a CGI process loads them each time ----
 
-# psapi-fcgi needs nothing then, psapi libc and libcurl. What the linker would warn of is libfcgi's look for hosts' names,
-# which nobody calls.
+# psapi-fcgi needs nothing then, psapi libc and libcurl. The linker warns of gethostbyname(3): it is in libfcgi, and
+# nobody calls it.
 WHOLE = STATIC=1 SANITIZE= SYSTEMD= OUT=build/static BIN=build/static/ OUT_BIN=build/static
 
 static:
-	@$(MAKE) $(WHOLE) LDFLAGS='-static-pie -Wl,-z,relro,-z,now,--no-warnings' build/static/psapi-fcgi
+	@$(MAKE) $(WHOLE) LDFLAGS='-static-pie -Wl,-z,relro,-z,now' build/static/psapi-fcgi
 	@$(MAKE) $(WHOLE) LIBRARIES='-Wl,-Bstatic -lfcgi -ljansson -lmbedcrypto -Wl,-Bdynamic' build/static/psapi
 
 # As classic CGI, which is what they are for, and on a socket.
@@ -125,7 +125,7 @@ check: deps
 	$(if $(SANITIZE),,$(MAKE) WERROR=-Werror check-static check-trust)
 
 check-unit: $(UNIT_TESTS)
-	@for test in $(UNIT_TESTS); do echo "== $$test" && $$test || exit 1; done
+	@for test in $(UNIT_TESTS); do echo "== $$test" && timeout 300 $$test || exit 1; done
 
 check-e2e: all $(if $(SANITIZE),,build/hook/psapi-fcgi)
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \

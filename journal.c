@@ -471,8 +471,9 @@ write_batch(struct journal *journal)
 	file->end += (off_t)length;
 	file->number++;
 	journal->is_writing = false;
-	journal->durable = mine;
-	if (!good) {
+	if (good) {
+		journal->durable = mine;
+	} else {
 		/* What is written behind it would not be found. */
 		journal->broken = mine;
 		journal->usable = false;

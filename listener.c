@@ -157,8 +157,8 @@ temporary_path(const char *path, char *temporary, size_t size)
 
 /*
  * Of two receivers that start at once on one stale socket the second must see the first's: lock its directory.
- * Whoever may read it can do so too, so not for longer than a second; then we start all the same.
- * Returns a descriptor that holds the lock, or -1.
+ * Whoever may read it can do so too, so we wait for no longer than a second; and where there are no such locks
+ * (flock(2): NFS) not at all. Returns a descriptor, which holds the lock if it could be had, or -1.
  */
 static int
 lock_directory_of(const char *path)
@@ -167,7 +167,7 @@ lock_directory_of(const char *path)
 
 	snprintf(copy, sizeof(copy), "%s", path);
 	int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	for (int i = 0; fd >= 0 && i < 100 && flock(fd, LOCK_EX | LOCK_NB) != 0; i++)
+	for (int i = 0; fd >= 0 && i < 100 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; i++)
 		poll(NULL, 0, 10);
 	return fd;
 }

@@ -63,6 +63,7 @@ class Contender:
 
     path = store = None
     web = "nginx"
+    counts = True   # its CPU: not where each request is a process that nobody waits for
 
     def __init__(self, title, **more):
         self.title, self.process = title, None
@@ -133,7 +134,7 @@ class Psapi(FastCgi):
 class Fcgiwrap(FastCgi):
     """A CGI program under Debian's fcgiwrap."""
 
-    keep, threads = False, 16
+    keep, threads, counts = False, 16, False
 
     @property
     def socket(self):
@@ -183,7 +184,8 @@ class Http(Contender):
 
 class Node(Http):
     def command(self, hall, place):
-        return ["node", self.script, self.port, place / "events", SECRET]
+        # A thread of its pool for each connection that may wait for the disk.
+        return ["env", "UV_THREADPOOL_SIZE=16", "node", self.script, self.port, place / "events", SECRET]
 
 
 class Flask(Http):
@@ -330,8 +332,19 @@ def all_contenders(tools):
         Psapi("accept", key="accept tmpfs", **psapi | {"fs": "tmpfs"}),
         Psapi("duplicate", key="duplicate", kind="same", **psapi),
         Psapi("refusal (signature)", key="refusal", kind="forged", **psapi),
+    ]
+    for fs in ("ext4", "tmpfs"):
+        more = alternative | {"fs": fs}
+        end = "" if fs == "ext4" else " tmpfs"
+        rows += [
+            Node("Node http, standardwebhooks", key="node" + end, path="/node", script="node.js", **more),
+            Node("Express, standardwebhooks", key="express" + end, path="/express", script="express.js", **more),
+            Php("PHP-FPM, 32 children", key="php" + end, path="/php", **more),
+            Flask("gunicorn + Flask", key="flask" + end, path="/flask", **more),
+        ]
+    rows += [
         ApacheMod("accept, Apache mod_proxy_fcgi", key="apache", path="/apache", fs="ext4", c=16),
-        ApacheMod("accept, CGI under mod_cgid", key="cgid", path="/apache-cgi", fs="ext4", c=16),
+        ApacheMod("accept, CGI under mod_cgid", key="cgid", path="/apache-cgi", fs="ext4", c=16, counts=False),
         Fcgiwrap("accept, CGI under fcgiwrap", key="fcgiwrap", path="/cgi-psapi", script=str(TOP / "psapi-fcgi"),
                  store="spool/events", fs="ext4", c=16),
         Fcgiwrap("refusal, CGI under fcgiwrap", key="cgi refusal", path="/cgi-psapi", script=str(TOP / "psapi-fcgi"),
@@ -345,17 +358,6 @@ def all_contenders(tools):
         Fcgiwrap("CGI that only prints, under fcgiwrap", key="print", path="/cgi-print", script="print", fs=None, c=16),
         Fcgiwrap("the same, linked statically", key="print static", path="/cgi-print-static",
                  script="print-static", fs=None, c=16),
-    ]
-    for fs in ("ext4", "tmpfs"):
-        more = alternative | {"fs": fs}
-        end = "" if fs == "ext4" else " tmpfs"
-        rows += [
-            Node("Node http, standardwebhooks", key="node" + end, path="/node", script="node.js", **more),
-            Node("Express, standardwebhooks", key="express" + end, path="/express", script="express.js", **more),
-            Php("PHP-FPM, 32 children", key="php" + end, path="/php", **more),
-            Flask("gunicorn + Flask", key="flask" + end, path="/flask", **more),
-        ]
-    rows += [
         Webhook("webhook + shell script", key="webhook", path="/webhook", **alternative),
         Fcgiwrap("fcgiwrap + Perl", key="perl", path="/cgi-perl", store="events",
                  script=str(tools / "alternatives/cgi_perl.pl"), **alternative),

@@ -80,25 +80,25 @@ def reading(hall, rounds, events):
 
 
 def start(hall, rounds, count):
-    """Microseconds of a classic CGI request that is refused at once, and of a static /bin/true."""
-    found = {"psapi": [], "true": []}
+    """Microseconds of a classic CGI request that is refused at once, as built and static, and of a static /bin/true."""
+    found = {"psapi": [], "static": [], "true": []}
     with ground.fresh(None, hall.work) as place:
         (place / "spool").mkdir()
         cgi = environment(hall, place) | {"GATEWAY_INTERFACE": "CGI/1.1", "REQUEST_METHOD": "GET"}
         for _ in range(rounds):
-            for what, command in (("psapi", [TOP / "psapi-fcgi"]), ("true", [hall.tools / "true"])):
-                done = subprocess.run([hall.tools / "spawn", str(count), *command], env=cgi, check=True,
+            for what, program in (("psapi", TOP / "psapi-fcgi"), ("static", TOP / "build/static/psapi-fcgi"),
+                                  ("true", hall.tools / "true")):
+                done = subprocess.run([hall.tools / "spawn", str(count), program], env=cgi, check=True,
                                       stdout=subprocess.PIPE)
                 found[what].append(float(done.stdout))
-    return statistics.median(found["psapi"]), statistics.median(found["true"])
+    return {what: statistics.median(us) for what, us in found.items()}
 
 
-def all_of(hall, arguments, million):
+def all_of(hall, arguments, more):
     quick = arguments.quick
     events = 300 if quick else 3000
     drained, looped = drain(hall, arguments.rounds, events)
-    started, least = start(hall, arguments.rounds, 50 if quick else 500)
-    return {"million": million, "drain": events / drained, "loop": events / looped,
+    return more | {"drain": events / drained, "loop": events / looped,
             "reading": reading(hall, arguments.rounds, 2000 if quick else 50_000),
-            "start": started, "true": least,
+            "start": start(hall, arguments.rounds, 50 if quick else 500),
             "cost": cost.figures(TOP / "psapi-fcgi", TOP / "build/hook/psapi-fcgi", hall.dir)}

@@ -83,7 +83,8 @@ def load(contender, hall, place, seconds, signed):
     before = len(contender.files(place)) if contender.store else 0
     start = probe(contender, hall, first)
     web = hall.servers[contender.web].pid
-    pids = {"cpu": contender.process.pid if contender.process else None, "web": web}
+    pids = {"cpu": contender.process.pid if contender.counts and contender.process else None,
+            "web": web if contender.counts else None}
     used = {name: ground.cpu_seconds(pid) for name, pid in pids.items() if pid}
     figures = {}
 
@@ -138,6 +139,7 @@ ALONE = {   # key -> title, threads, file system, more arguments
     "store 1": ("the spool's system calls, 1 thread", 1, "ext4", ()),
     "store 16": ("the spool's system calls, 16 threads", 16, "ext4", ()),
     "store 64": ("the spool's system calls, 64 threads", 64, "ext4", ()),
+    "store tmpfs 1": ("the spool's system calls, 1 thread", 1, "tmpfs", ()),
     "store tmpfs": ("the spool's system calls, 16 threads", 16, "tmpfs", ()),
     "fsync 1": ("write and fsync alone, 1 thread", 1, "ext4", ("fsync",)),
     "fsync 16": ("write and fsync alone, 16 threads", 16, "ext4", ("fsync",)),
@@ -199,7 +201,8 @@ def main():
             hall.open()
             rounds = run_rounds(hall, arguments, wanted)
             found = medians(rounds)
-            more = {} if arguments.only else extras.all_of(hall, arguments, measure_million(hall, arguments))
+            more = {} if arguments.only else extras.all_of(
+                hall, arguments, {"million": measure_million(hall, arguments), "memory": measure_memory(hall, arguments)})
         except Failed as failed:
             log = hall.log.read_text(errors="replace")[-3000:] if hall.log.exists() else ""
             sys.exit(f"bench: {failed}\n{log}")
@@ -207,7 +210,7 @@ def main():
             hall.close()
     titles = {c.key: (c.title, ground.name_of(c.fs)) for c in hall.contenders} | \
         {key: (row[0], ground.name_of(row[2])) for key, row in ALONE.items()}
-    text = report.write(found, more, titles, machine(), arguments, time.time() - began)
+    text = report.write(found, rounds, more, titles, machine(), arguments, time.time() - began)
     print(text)
     if arguments.out:
         arguments.out.write_text(text)
@@ -222,19 +225,38 @@ def measure_million(hall, arguments):
     work = [hall.work / name for name in ("many", "none")]
     for directory in work:
         directory.mkdir()
-    with ground.fresh("ext4", work[0], gib=12) as full, ground.fresh("ext4", work[1], gib=12) as empty:
+
+    def accept(place):
+        signed = sign(contender, hall, arguments.seconds)
+        try:
+            contender.start(hall, place)
+            return load(contender, hall, place, arguments.seconds, signed)["rate"]
+        finally:
+            contender.stop()
+
+    def store_alone(place):
+        return store_in(hall, place / "spool", arguments.seconds, 16)["rate"]
+    with ground.fresh("ext4", work[0], gib=12) as full:
         subprocess.run([hall.tools / "store", "1", "0", full / "spool", "fill", str(many)], check=True)
         os.sync()
         for _ in range(arguments.rounds):
-            for number, place in enumerate((full, empty)):
-                signed = sign(contender, hall, arguments.seconds)
-                try:
-                    contender.start(hall, place)
-                    rates["accept"][number].append(load(contender, hall, place, arguments.seconds, signed)["rate"])
-                finally:
-                    contender.stop()
-                rates["store"][number].append(store_in(hall, place / "spool", arguments.seconds, 16)["rate"])
-    return many, {key: [statistics.median(r) for r in both] for key, both in rates.items()}
+            for key, job in (("accept", accept), ("store", store_alone)):
+                rates[key][0].append(job(full))
+                with ground.fresh("ext4", work[1], gib=12) as empty:
+                    rates[key][1].append(job(empty))
+    return many, rates
+
+
+def measure_memory(hall, arguments):
+    """Proportional memory with 64 threads under load, MiB: of one measurement, and of one ten times as long after it."""
+    contender = next(c for c in hall.contenders if c.key == "accept 64")
+    with ground.fresh("ext4", hall.work) as place:
+        try:
+            contender.start(hall, place)
+            return [load(contender, hall, place, seconds, sign(contender, hall, seconds))["pss"]
+                    for seconds in (arguments.seconds, 10 * arguments.seconds)]
+        finally:
+            contender.stop()
 
 
 if __name__ == "__main__":

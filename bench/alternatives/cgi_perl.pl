@@ -24,8 +24,7 @@ if (!-e $file) {
     close($out);
     link($draft, $file);
     unlink($draft);
-    # Perl's sync wants a file that is open for writing, as PHP's does.
-    sysopen($out, $file, O_WRONLY) or die;
+    sysopen($out, $directory, O_RDONLY) or die;
     $out->sync or die;
 }
 print "Status: 200 OK\r\nContent-Type: application/json\r\n\r\n{}\n";

@@ -21,9 +21,7 @@ if (!file_exists($file)) {
     fclose($handle);
     @link($draft, $file);
     unlink($draft);
-    // PHP opens no directory: fsync of it by way of the sync command would cost a process, and
-    // syncing the new name's file once more does it on journalled file systems.
-    $handle = fopen($file, 'r+');
+    $handle = fopen($directory, 'r');
     fsync($handle);
     fclose($handle);
 }
