@@ -250,8 +250,10 @@ wait_for_jobs(struct drain *d, const sigset_t *waiting)
 		if (job->child.deadline < deadline)
 			deadline = job->child.deadline;
 	}
-	if (d->progress && deadline > now + 1000)
-		deadline = now + 1000;
+	/* The progress line is due again; sooner, where something has just cleared it. */
+	int64_t due = d->visible ? now + 1000 : d->shown + PROGRESS_EVERY_MS;
+	if (d->progress && deadline > due)
+		deadline = due;
 	int64_t left = deadline > now ? deadline - now : 0;
 	timeout.tv_sec = left / 1000;
 	timeout.tv_nsec = left % 1000 * 1000000;

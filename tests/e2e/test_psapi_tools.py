@@ -192,7 +192,7 @@ def test_progress_on_a_terminal(desk):
 def test_progress_counts_the_whole_run(desk):
     """An arrival makes a second pass: "1 of 2", not "1 of 1" and "2 of 1"."""
     desk.handler("default", """
-        sleep 0.15  # longer than one look of the progress line
+        sleep 0.5  # longer than one look of the progress line
         test "$PSAPI_WEBHOOK_ID" != first || ln "$PSAPI_SPOOL/events/second.json" "$PSAPI_SPOOL/new"
         """)
     desk.deliver(signed(body(1, "1"), "first"), signed(body(2, "2"), "second"))
