@@ -8,9 +8,9 @@
  * A batch counts if it has the file's generation, follows the one before it, and its SHA-256 is right: the first that
  * does not is where the power went. Emptying is a header of the next generation.
  *
- * Who writes: who is first in a batch. He waits until the one before is written, and meanwhile others join; then they wait
- * for him, and the next batch gathers. Who empties: the keeper, a thread, when a file is three quarters full or a second old. It has
- * the files change places at a moment when no event is half stored (the lock `stores`), so that all that is
+ * Who writes: the thread that is first in a batch. It waits until the batch before is written, and meanwhile others join;
+ * then they wait for it, and the next batch gathers. Who empties: the keeper, a thread, when a file is three quarters
+ * full or a second old. It has the files change places at a moment when no event is half stored (the lock `stores`), so that all that is
  * recorded in the other has its names; then syncfs(2) puts files and names on the disk.
  */
 #define _GNU_SOURCE
@@ -103,7 +103,7 @@ struct journal {
 
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t written[2]; /* an even batch is, an odd one: who is in the next is not woken for nothing */
-	pthread_cond_t next;       /* the turn of who writes the next; he is the only one who waits for it */
+	pthread_cond_t next;       /* may be written: its first, and nobody else, waits for that */
 	pthread_cond_t to_do;     /* for the keeper */
 	pthread_cond_t done;      /* the keeper has ended */
 	struct journal_file files[FILES];
