@@ -10,8 +10,8 @@
  *
  * Who writes: the thread that is first in a batch. It waits until the batch before is written, and meanwhile others join;
  * then they wait for it, and the next batch gathers. Who empties: the keeper, a thread, when a file is three quarters
- * full or a second old. It has the files change places at a moment when no event is half stored (the lock `stores`), so that all that is
- * recorded in the other has its names; then syncfs(2) puts files and names on the disk.
+ * full or a second old. It has the files change places at a moment when no event is half stored (the lock `stores`),
+ * so that all that is recorded in the other has its names; then syncfs(2) puts files and names on the disk.
  */
 #define _GNU_SOURCE
 #include "journal.h"
