@@ -34,15 +34,30 @@ read_event(const void *body, size_t length)
 #define NPN(text) ACTIVATED("{\"npn\":" text ",\"activatedAt\":\"2025-07-25T15:53:01.579Z\"}")
 #define TIME(text) ACTIVATED("{\"npn\":\"1\",\"activatedAt\":\"" text "\"}")
 
-TEST(an_event_is_queued_as_its_type_and_data_say)
+struct row {
+	const char *body;
+	size_t length;
+	enum event_queue queue;
+	const char *odd; /* part of the reason */
+};
+
+static void
+expect_queues(const struct row *rows, size_t count)
 {
-	static const struct {
-		const char *body;
-		size_t length;
-		enum event_queue queue;
-		const char *odd; /* part of the reason */
-	} rows[] = {
-		/* known types as documented, data with more than we know */
+	for (size_t i = 0; i < count; i++) {
+		struct event event = read_event(rows[i].body, rows[i].length);
+		if (event.queue != rows[i].queue)
+			fail_msg("%s: queue %d instead of %d", rows[i].body, (int)event.queue,
+			    (int)rows[i].queue);
+		if (rows[i].odd != NULL && strstr(event.odd, rows[i].odd) == NULL)
+			fail_msg("%s: \"%s\" instead of \"%s\"", rows[i].body, event.odd, rows[i].odd);
+	}
+}
+
+TEST(a_known_type_as_documented_is_queued)
+{
+	/* data with more than we know, too */
+	static const struct row rows[] = {
 		{B(DATE("2025-07-24")), QUEUE_NEW, NULL},
 		{B(DATE("2024-02-29")), QUEUE_NEW, NULL},
 		{B(DATE("2000-02-29")), QUEUE_NEW, NULL},
@@ -55,8 +70,14 @@ TEST(an_event_is_queued_as_its_type_and_data_say)
 		{B(TIME("2025-07-25T00:00:00+00:00")), QUEUE_NEW, NULL},
 		{B(DEACTIVATED("{\"npn\":\"1\",\"deactivatedAt\":\"2025-07-25T15:53:01.579Z\"}")),
 		    QUEUE_NEW, NULL},
+	};
 
-		/* a date that is none */
+	expect_queues(rows, ROWS(rows));
+}
+
+TEST(a_date_that_is_none_is_odd)
+{
+	static const struct row rows[] = {
 		{B(DATE("")), QUEUE_FAILED, "runDate"},
 		{B(DATE("2025-07-24T00:00:00Z")), QUEUE_FAILED, "runDate"},
 		{B(DATE("2025-7-24")), QUEUE_FAILED, "runDate"},
@@ -80,8 +101,14 @@ TEST(an_event_is_queued_as_its_type_and_data_say)
 		{B(UPDATES("[]")), QUEUE_FAILED, "data is no object"},
 		{B(UPDATES("\"2025-07-24\"")), QUEUE_FAILED, "data is no object"},
 		{B("{\"type\":\"producersync.updates_available\"}"), QUEUE_FAILED, "data is no object"},
+	};
 
-		/* an npn that is none */
+	expect_queues(rows, ROWS(rows));
+}
+
+TEST(an_npn_that_is_none_is_odd)
+{
+	static const struct row rows[] = {
 		{B(NPN("\"\"")), QUEUE_FAILED, "data.npn"},
 		{B(NPN("\"12a\"")), QUEUE_FAILED, "data.npn"},
 		{B(NPN("\"-1\"")), QUEUE_FAILED, "data.npn"},
@@ -92,8 +119,14 @@ TEST(an_event_is_queued_as_its_type_and_data_say)
 		{B(NPN("\"123456789012345678901\"")), QUEUE_FAILED, "data.npn"},
 		{B(NPN("123456789")), QUEUE_FAILED, "data.npn"},
 		{B(ACTIVATED("{\"activatedAt\":\"2025-07-25T15:53:01.579Z\"}")), QUEUE_FAILED, "data.npn"},
+	};
 
-		/* a time that is none, or not in UTC */
+	expect_queues(rows, ROWS(rows));
+}
+
+TEST(a_time_that_is_none_or_not_in_utc_is_odd)
+{
+	static const struct row rows[] = {
 		{B(TIME("")), QUEUE_FAILED, "activatedAt"},
 		{B(TIME("2025-07-25")), QUEUE_FAILED, "activatedAt"},
 		{B(TIME("2025-07-25T15:53:01")), QUEUE_FAILED, "activatedAt"},
@@ -112,20 +145,38 @@ TEST(an_event_is_queued_as_its_type_and_data_say)
 		{B(ACTIVATED("{\"npn\":\"1\",\"activatedAt\":1753397465}")), QUEUE_FAILED, "activatedAt"},
 		{B(DEACTIVATED("{\"npn\":\"1\",\"activatedAt\":\"2025-07-25T15:53:01.579Z\"}")),
 		    QUEUE_FAILED, "deactivatedAt"},
+	};
 
-		/* an unknown type is normal, whatever its data */
+	expect_queues(rows, ROWS(rows));
+}
+
+TEST(an_unknown_type_is_normal_whatever_its_data)
+{
+	static const struct row rows[] = {
 		{B("{\"type\":\"id.producer.updated\",\"data\":{\"npn\":12}}"), QUEUE_NEW, NULL},
 		{B("{\"type\":\"x\"}"), QUEUE_NEW, NULL},
 		{B("{\"type\":\"Producersync.updates_available\"}"), QUEUE_NEW, NULL},
 		{B("{\"type\":\"producersync.npn\",\"data\":null}"), QUEUE_NEW, NULL},
 		{B("{\"type\":\"producersync.npn.activated.more\"}"), QUEUE_NEW, NULL},
 		{B("{\"type\":\"../../etc/passwd\"}"), QUEUE_NEW, NULL},
+	};
 
-		/* the probe */
+	expect_queues(rows, ROWS(rows));
+}
+
+TEST(the_probe_is_queued_nowhere)
+{
+	static const struct row rows[] = {
 		{B("{\"type\":\"psapi.doctor\"}"), QUEUE_NONE, NULL},
 		{B("{\"type\":\"psapi.doctor2\"}"), QUEUE_NEW, NULL},
+	};
 
-		/* JSON, but no event */
+	expect_queues(rows, ROWS(rows));
+}
+
+TEST(json_that_is_no_event_is_odd)
+{
+	static const struct row rows[] = {
 		{B("{}"), QUEUE_FAILED, "no type"},
 		{B("{\"Type\":\"x\"}"), QUEUE_FAILED, "no type"},
 		{B("{\"type\":\"\"}"), QUEUE_FAILED, "no type"},
@@ -141,24 +192,29 @@ TEST(an_event_is_queued_as_its_type_and_data_say)
 		{B("\"type\""), QUEUE_FAILED, "no JSON object"},
 		{B("null"), QUEUE_FAILED, "no JSON object"},
 		{B(" true "), QUEUE_FAILED, "no JSON object"},
+	};
 
-		/* the last of several equal keys counts, as for jq */
+	expect_queues(rows, ROWS(rows));
+}
+
+TEST(the_last_of_several_equal_keys_counts_as_for_jq)
+{
+	static const struct row rows[] = {
 		{B("{\"type\":\"psapi.doctor\",\"type\":\"x\"}"), QUEUE_NEW, NULL},
 		{B("{\"type\":\"x\",\"type\":\"psapi.doctor\"}"), QUEUE_NONE, NULL},
 		{B(UPDATES("{\"runDate\":\"2025-07-24\",\"runDate\":1}")), QUEUE_FAILED, "runDate"},
+	};
 
-		/* a key with a NUL is another key */
+	expect_queues(rows, ROWS(rows));
+}
+
+TEST(a_key_with_a_nul_is_another_key)
+{
+	static const struct row rows[] = {
 		{B("{\"type\\u0000\":\"x\"}"), QUEUE_FAILED, ""},
 	};
 
-	for (size_t i = 0; i < ROWS(rows); i++) {
-		struct event event = read_event(rows[i].body, rows[i].length);
-		if (event.queue != rows[i].queue)
-			fail_msg("%s: queue %d instead of %d", rows[i].body, (int)event.queue,
-			    (int)rows[i].queue);
-		if (rows[i].odd != NULL && strstr(event.odd, rows[i].odd) == NULL)
-			fail_msg("%s: \"%s\" instead of \"%s\"", rows[i].body, event.odd, rows[i].odd);
-	}
+	expect_queues(rows, ROWS(rows));
 }
 
 TEST(a_body_that_is_not_json_fails_and_is_not_kept_as_json)
@@ -493,7 +549,15 @@ int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(an_event_is_queued_as_its_type_and_data_say),
+		cmocka_unit_test(a_known_type_as_documented_is_queued),
+		cmocka_unit_test(a_date_that_is_none_is_odd),
+		cmocka_unit_test(an_npn_that_is_none_is_odd),
+		cmocka_unit_test(a_time_that_is_none_or_not_in_utc_is_odd),
+		cmocka_unit_test(an_unknown_type_is_normal_whatever_its_data),
+		cmocka_unit_test(the_probe_is_queued_nowhere),
+		cmocka_unit_test(json_that_is_no_event_is_odd),
+		cmocka_unit_test(the_last_of_several_equal_keys_counts_as_for_jq),
+		cmocka_unit_test(a_key_with_a_nul_is_another_key),
 		cmocka_unit_test(a_body_that_is_not_json_fails_and_is_not_kept_as_json),
 		cmocka_unit_test(numbers_that_no_integer_holds_are_read),
 		cmocka_unit_test(deep_nesting_is_survived),
