@@ -108,7 +108,7 @@ def test_both_addresses(hosting, place, path, monkeypatch):
 
 
 @pytest.mark.skipif(SANITIZED or not STATIC.exists(), reason="make static has not been called")
-def test_what_the_host_must_have(place):
+def test_what_the_host_must_have():
     """What docs/shared-hosting.md says of make static."""
     def needed(program):
         told = subprocess.run(["readelf", "--dynamic", STATIC / program], capture_output=True, text=True, check=True)
