@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -227,6 +228,19 @@ serve(struct receiver *receiver, struct listener *listener)
 	return EX_OSERR;
 }
 
+/*
+ * sched(7), SCHED_BATCH: who wakes does not take the processor from who has it. The web server hands over what it
+ * has in one go, and fewer threads serve it (docs/performance.md). Another policy is the operator's: it stays.
+ */
+static void
+work_in_batches(void)
+{
+	const struct sched_param no_priority = {0};
+
+	if (sched_getscheduler(0) == SCHED_OTHER)
+		sched_setscheduler(0, SCHED_BATCH, &no_priority); /* or it is slower, no more */
+}
+
 static int
 run_fastcgi(const struct config *config, bool inherited)
 {
@@ -237,6 +251,7 @@ run_fastcgi(const struct config *config, bool inherited)
 	int status;
 
 	responder_own_signals();
+	work_in_batches();
 	/* Threads outnumber the cores; an arena for each would only cost memory. */
 	mallopt(M_ARENA_MAX, 2);
 	if (open_receiver(&receiver, config, &spool) != 0) {
