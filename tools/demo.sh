@@ -77,7 +77,6 @@ EOF
 "$here/psapi-fcgi" -f "$dir/psapi.conf" 2>"$dir/receiver.log" &
 receiver_pid=$!
 sed "s|/run/psapi/psapi.sock|$dir/psapi.sock|" "$here/nginx/psapi.conf" >"$dir/snippet.conf"
-cp /etc/nginx/fastcgi_params "$dir/"
 user=''
 [ "$(id -u)" -ne 0 ] || user='user root;'
 cat >"$dir/nginx.conf" <<EOF
