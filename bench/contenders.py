@@ -1,6 +1,7 @@
 """The contenders: how each is started behind the web server, as its users would."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -98,8 +99,13 @@ class FastCgi(Contender):
     def location(self, hall):
         shipped = (TOP / "nginx/psapi.conf").read_text().replace("/webhooks/psapi", self.path)
         to = f"{self.name}; fastcgi_keep_conn on" if self.keep else f"unix:{hall.dir}/{self.socket}"
-        return shipped.replace("fastcgi_pass unix:/run/psapi/psapi.sock", f"fastcgi_pass {to}") \
-            .replace("include fastcgi_params", "include /etc/nginx/fastcgi_params")
+        return shipped.replace("fastcgi_pass unix:/run/psapi/psapi.sock", f"fastcgi_pass {to}")
+
+    def script_location(self, hall, script, more=""):
+        """The same for what starts a script: which one, and the list of variables that all such locations have."""
+        return re.sub(r"    fastcgi_param .*\n", "", FastCgi.location(self, hall)).replace(
+            "fastcgi_pass", f"include /etc/nginx/fastcgi_params;\nfastcgi_param SCRIPT_FILENAME {script};\n"
+            f"{more}fastcgi_pass", 1)
 
     @property
     def name(self):
@@ -111,13 +117,16 @@ class FastCgi(Contender):
 
 
 class Null(FastCgi):
+    """Those that show what is possible, with an HMAC at least, are scheduled as the receiver is: SCHED_BATCH."""
+
     socket = "null.sock"
     arguments = ("64",)     # of null.c; "store" is followed by the place
 
     def start(self, hall, place):
         where = [place / "spool"] if "store" in self.arguments else []
+        scheduled = ["chrt", "-b", "0"] if len(self.arguments) > 1 else []
         with hall.listening(self.socket) as listener:
-            self.process = Process([hall.tools / "null", *self.arguments, *where], hall.log, stdin=listener)
+            self.process = Process([*scheduled, hall.tools / "null", *self.arguments, *where], hall.log, stdin=listener)
 
 
 class Psapi(FastCgi):
@@ -141,9 +150,7 @@ class Fcgiwrap(FastCgi):
         return "fcgiwrap.sock"
 
     def location(self, hall):
-        return super().location(hall).replace(
-            "fastcgi_pass", f"fastcgi_param SCRIPT_FILENAME {self.program(hall)};\n"
-            f"fastcgi_param PSAPI_CONF {hall.dir}/psapi.conf;\nfastcgi_pass", 1)
+        return self.script_location(hall, self.program(hall), f"fastcgi_param PSAPI_CONF {hall.dir}/psapi.conf;\n")
 
     def program(self, hall):
         return hall.tools / self.script if not str(self.script).startswith("/") else self.script
@@ -205,8 +212,7 @@ class Php(FastCgi):
     socket, store = "php.sock", "events"
 
     def location(self, hall):
-        return super().location(hall).replace(
-            "fastcgi_pass", f"fastcgi_param SCRIPT_FILENAME {hall.alternatives}/webhook.php;\nfastcgi_pass", 1)
+        return self.script_location(hall, f"{hall.alternatives}/webhook.php")
 
     def start(self, hall, place):
         (place / "events").mkdir()
