@@ -31,6 +31,12 @@ bench:
 	@$(PYTHON) bench/run.py --tools $(BENCH) $(if $(QUICK),--quick,--rounds $(ROUNDS) --seconds $(BENCH_SECONDS)) \
 		$(if $(ONLY),--only '$(ONLY)') --out $(if $(QUICK)$(ONLY),$(BENCH)/RESULTS.md,bench/RESULTS.md)
 
+# Whether memory stays flat, for so many minutes; writes bench/MEMORY.md.
+bench-memory:
+	@tools/deps.sh $(BUILD_PACKAGES) $(BENCH_PACKAGES)
+	@$(MAKE) -s all $(BENCH_TOOLS)
+	@$(PYTHON) bench/memory.py --tools $(BENCH) --minutes $(MINUTES) --out bench/MEMORY.md
+
 # SECONDS is the fuzzers' as well, with a default of their own.
 BENCH_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),3)
 
@@ -43,4 +49,6 @@ check-bench:
 	@$(MAKE) -s bench QUICK=1 >$(BENCH).log 2>&1 || { cat $(BENCH).log; exit 1; }
 	@grep -c '^| accept' $(BENCH)/RESULTS.md
 
-.PHONY: bench bench-quote check-bench
+bench-memory: MINUTES = 60
+
+.PHONY: bench bench-memory bench-quote check-bench

@@ -329,6 +329,8 @@ def all_contenders(tools):
              fs=None, c=16),
         Null("null responder with an HMAC that stores", key="null store", path="/null-store",
              arguments=("16", "store"), store="spool/events", fs="ext4", c=16),
+        Null("null responder with an HMAC that stores, 1 connection", key="null store 1", path="/null-store",
+             arguments=("16", "store"), store="spool/events", fs="ext4", c=1),
         Null("null responder with an HMAC that stores", key="null store tmpfs", path="/null-store",
              arguments=("16", "store"), store="spool/events", fs="tmpfs", c=16),
         Psapi("accept", key="accept", **psapi),

@@ -166,12 +166,12 @@ def post(port, request):
     return 0
 
 
-def wrk(port, requests, connections, seconds, during=None):
-    """wrk's own figures. during() is called in the middle of it."""
+def wrk(port, requests, connections, seconds, during=None, pause=None):
+    """wrk's own figures. during() is called in the middle of it. pause: ms between an answer and the next request."""
     threads = 1 if connections == 1 else 2
     command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s",
                "-s", HERE / "load.lua", f"http://127.0.0.1:{port}/", "--",
-               requests.file, str(requests.length), str(requests.count), str(threads)]
+               requests.file, str(requests.length), str(requests.count), str(threads), *([str(pause)] if pause else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         if during:
             time.sleep(seconds / 2)

@@ -1,5 +1,6 @@
 -- wrk over the requests that sign.c wrote: each goes out once, each thread has a part of its own.
--- wrk ... -s load.lua URL -- FILE LENGTH COUNT THREADS
+-- wrk ... -s load.lua URL -- FILE LENGTH COUNT THREADS [PAUSE]
+-- PAUSE: milliseconds between an answer and the connection's next request.
 local threads = 0
 
 function setup(thread)
@@ -12,6 +13,9 @@ function init(args)
   file = assert(io.open(args[1], "rb"))
   file:setvbuf("full", 1048576)
   file:seek("set", number * left * length)
+  if args[5] then
+    function delay() return tonumber(args[5]) end
+  end
 end
 
 local last

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""Each promise that README.md makes, the code that keeps it broken on purpose, and the test that it
-names: which must fail then, and by name. promises.py [WORD...] takes only the rows with such a word.
+"""Each promise that README.md makes, and each system call that docs/performance.md says no event can do
+without: the code that keeps it broken on purpose, and the test that the text names, which must fail
+then, and by name. promises.py [WORD...] takes only the rows with such a word.
 
 A row that no longer fits the code says so: mend it, or take the promise back."""
 
@@ -13,16 +14,18 @@ from dataclasses import dataclass
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORK = os.path.join(TOP, "build/promises")
-README = os.path.join(TOP, "README.md")
+README, PERFORMANCE = "README.md", "docs/performance.md"
+SECTIONS = {README: "What we promise", PERFORMANCE: "What each call is for"}    # that name tests
 
 
 @dataclass
 class Row:
     promise: str
-    test: str       # as README names it: unit/test_x.c: name, e2e/test_x.py::name, or a script
+    test: str       # as the text names it: unit/test_x.c: name, e2e/test_x.py::name, or a script
     file: str
     good: str       # the code, once in its file
     bad: str
+    text: str = README
 
 
 ROWS = [
@@ -119,6 +122,22 @@ ROWS = [
     Row("years later it can be proved again", "e2e/test_psapi_tools.py::test_verify_fails", "commands/verify.c",
         "== VERIFY_OK)\n\t\t\treturn outcome.key;",
         "!= VERIFY_ERROR)\n\t\t\treturn \"00000000\";"),
+    # ---- the calls that an event could do without, had we promised less ----
+    Row("a look at the secret: ten times a second would not do", "e2e/test_secrets.py::test_every_change_is_seen",
+        "secrets.c", "\tlook(secrets, &st);\n\tbool changed",
+        "\tstatic long long looked;\n\tstruct timespec now;\n\tclock_gettime(CLOCK_MONOTONIC, &now);\n"
+        "\tif (now.tv_sec * 10 + now.tv_nsec / 100000000 != looked)\n\t\tlook(secrets, &st);\n\telse\n"
+        "\t\tst = secrets->seen;\n\tlooked = now.tv_sec * 10 + now.tv_nsec / 100000000;\n\tbool changed",
+        PERFORMANCE),
+    Row("a look at events/ before: the links would tell, too late", "unit/test_receive.c: a_duplicate_is_200_on_a_full_disk",
+        "receive.c", "found = spool_find(x->receiver->spool, name);", "found = SPOOL_ABSENT;", PERFORMANCE),
+    Row("a lock", "unit/test_spool.c: what_a_writer_may_yet_withdraw_is_not_recorded_for_it", "spool.c",
+        "\tif (lock_fd(draft->fd, false) == 0 && write_all(", "\tif (write_all(", PERFORMANCE),
+    Row("a second look at events/", "unit/test_spool.c: what_was_recorded_meanwhile_is_not_queued_for_the_time_of_a_sync",
+        "spool.c", "\tif (spool_find(spool, name) == SPOOL_DUPLICATE &&\n", "\tif (false &&\n", PERFORMANCE),
+    Row("a look at the log's name", "e2e/test_attempts.py::test_rotation_by_rename", "attempts.c",
+        "bool there = fstatat(attempts->dir, ATTEMPTS_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0;",
+        "bool there = attempts->fd >= 0 && fstat(attempts->fd, &st) == 0;", PERFORMANCE),
 ]
 
 
@@ -229,13 +248,14 @@ def broken(row):
 
 
 def unnamed():
-    """Rows that README does not have, and tests that it names and no row breaks."""
-    with open(README, encoding="utf-8") as file:
-        section = file.read().partition("\n## What we promise\n")[2].partition("\n## ")[0]
-    named = set(re.findall(r"`((?:unit|e2e|faults|fuzz)/[^`]+|constant_time\.sh)`", section))
-    tests = {row.test for row in ROWS}
-    yield from (f"README.md does not name {test}" for test in tests - named)
-    yield from (f"README.md names {test}, and nothing shows that it would fail" for test in named - tests)
+    """Rows that their text does not have, and tests that it names and no row breaks."""
+    for name, title in SECTIONS.items():
+        with open(os.path.join(TOP, name), encoding="utf-8") as file:
+            section = file.read().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+        named = set(re.findall(r"`((?:unit|e2e|faults|fuzz)/[^`]+|constant_time\.sh)`", section))
+        tests = {row.test for row in ROWS if row.text == name}
+        yield from (f"{name} does not name {test}" for test in tests - named)
+        yield from (f"{name} names {test}, and nothing shows that it would fail" for test in named - tests)
 
 
 def main():

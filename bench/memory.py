@@ -1,0 +1,80 @@
+#!/usr/bin/python3
+"""Proportional memory over time: memory.py --tools DIR --minutes N --out FILE
+
+A receiver with 64 threads accepts some 500 events a second over 64 connections; a figure for each minute."""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import contenders
+import ground
+import report
+import run
+
+CONNECTIONS, PAUSE_MS, MOST_A_SECOND = 64, 120, 64 * 1000 // 120
+
+
+def one_minute(contender, hall):
+    """MiB in the middle of it, and how many events were accepted."""
+    requests = ground.Requests(hall.tools, hall.dir / "requests", contender.path, MOST_A_SECOND * 60)
+    found = []
+    figures = ground.wrk(hall.ports["nginx"], requests, CONNECTIONS, 60, lambda: found.append(
+        ground.status_mib(contender.process.pid, "Pss", "smaps_rollup")), PAUSE_MS)
+    if figures["broken"] or figures["refused"]:
+        raise ground.Failed(f"{figures}; see {hall.log}")
+    return found[0], figures["requests"]
+
+
+def write(found, accepted):
+    every = max(1, len(found) // 12)
+    rows = [[str(minute + 1), f"{mib:.2f}"] for minute, mib in enumerate(found)
+            if minute % every == every - 1 or minute == 0]
+    return "\n".join([
+        "# Results of `make bench-memory`", "",
+        f"{time.strftime('%Y-%m-%d')}, {run.machine()}. {ground.describe_ext4()}. 64 threads, {CONNECTIONS} connections, "
+        f"{accepted:,} events accepted in {len(found)} minutes. Proportional memory (Pss), MiB: least {min(found):.2f}, "
+        f"most {max(found):.2f}.", "", report.table(["minute", "MiB"], rows), ""])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tools", type=Path, required=True)
+    parser.add_argument("--minutes", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    tools = arguments.tools.resolve()
+    contender = next(c for c in contenders.all_contenders(tools) if c.key == "accept 64")
+    with tempfile.TemporaryDirectory(prefix="psapi-bench-") as directory:
+        os.chmod(directory, 0o755)
+        hall = contenders.Hall(Path(directory), tools, [contender])
+        try:
+            hall.open()
+            with ground.fresh("ext4", Path(directory), gib=24) as place:
+                found, accepted = [], 0
+                contender.start(hall, place)
+                try:
+                    ground.wait_until(lambda: (hall.dir / "psapi.sock").exists(), "the receiver listens")
+                    for minute in range(arguments.minutes):
+                        mib, n = one_minute(contender, hall)
+                        found.append(mib)
+                        accepted += n
+                        print(f"minute {minute + 1}: {mib:.2f} MiB", file=sys.stderr, flush=True)
+                finally:
+                    contender.stop()
+                if len(contender.files(place)) < accepted:
+                    raise ground.Failed(f"{accepted} answers, {len(contender.files(place))} files")
+        except ground.Failed as failed:
+            sys.exit(f"bench: {failed}")
+        finally:
+            hall.close()
+    text = write(found, accepted)
+    print(text)
+    arguments.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
