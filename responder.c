@@ -3,9 +3,10 @@
  *
  * An idle connection costs a descriptor, no thread: all of them, and the
  * listener, wait in one epoll set, from which a thread takes what is readable,
- * serves one request and puts it back. As long as half of the threads are left for
- * that, a thread may instead stay with a connection that is kept, and saves the way
- * through the set: two system calls and a change of threads for each request.
+ * serves one request and puts it back. Two threads, and never more than half of them, may
+ * instead stay with a connection that is kept, and save the way through the set: two
+ * system calls for each request. Among many connections the set is better: whoever is
+ * awake takes the next request, and nobody need be woken.
  * libfcgi would pin a thread to each
  * connection that a web server keeps open, and its accept can neither be
  * interrupted nor wait for two things; so it is given connections (ipcFd), never
@@ -52,6 +53,7 @@ enum {
 	DESCRIPTORS_OWN = 32,    /* that are no connection: spool, log, secret, epoll ... */
 	DESCRIPTORS_THREAD = 3,  /* that a thread may open for one request */
 	STACK_BYTES = 256 * 1024,
+	STAY_MAX = 2, /* threads that stay with a connection: docs/performance.md */
 	SCAN_MS = 1000,      /* while a request is arriving */
 	FULL_NAP_MS = 20,    /* between looks for room for one more connection */
 	COMPLAIN_MS = 60000,
@@ -322,8 +324,8 @@ may_stay(struct responder *r)
 
 /*
  * Serve what is readable on a connection. A thread that stays is in libfcgi's read until the
- * next request's variables are there: nobody watches how long they take, which is why only
- * half of the threads may.
+ * next request's variables are there: nobody watches how long they take, which is why never
+ * more than half of the threads may.
  */
 static void
 serve(struct responder *r, FCGX_Request *fcgi, int fd)
@@ -542,6 +544,8 @@ make_table(struct responder *r)
 	if (r->most < 1)
 		r->most = 1;
 	r->may_stay = (int)r->receiver->config->threads / 2;
+	if (r->may_stay > STAY_MAX)
+		r->may_stay = STAY_MAX;
 	r->connections = calloc((size_t)r->capacity, sizeof(*r->connections));
 	return r->connections != NULL ? 0 : -1;
 }
