@@ -120,10 +120,10 @@ class Null(FastCgi):
     """Those that show what is possible, with an HMAC at least, are scheduled as the receiver is: SCHED_BATCH."""
 
     socket = "null.sock"
-    arguments = ("64",)     # of null.c; "store" is followed by the place
+    arguments = ("64",)     # of null.c; what stores is told the place, too
 
     def start(self, hall, place):
-        where = [place / "spool"] if "store" in self.arguments else []
+        where = [place / "spool"] if self.store else []
         scheduled = ["chrt", "-b", "0"] if len(self.arguments) > 1 else []
         with hall.listening(self.socket) as listener:
             self.process = Process([*scheduled, hall.tools / "null", *self.arguments, *where], hall.log, stdin=listener)
@@ -333,6 +333,8 @@ def all_contenders(tools):
              arguments=("16", "store"), store="spool/events", fs="ext4", c=1),
         Null("null responder with an HMAC that stores", key="null store tmpfs", path="/null-store",
              arguments=("16", "store"), store="spool/events", fs="tmpfs", c=16),
+        Null("null responder with an HMAC that stores, parses JSON and logs", key="null log tmpfs", path="/null-store",
+             arguments=("16", "log"), store="spool/events", fs="tmpfs", c=16),
         Psapi("accept", key="accept", **psapi),
         Psapi("accept, 1 connection", key="accept 1", **psapi | {"c": 1}),
         Psapi("accept, 64 connections, 64 threads", key="accept 64", threads=64, **psapi | {"c": 64}),

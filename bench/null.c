@@ -5,7 +5,11 @@
  *
  * null THREADS hmac: and one HMAC of the body, which is what a refusal cannot do without.
  * null THREADS store DIRECTORY: and a file stored, as the spool does it; an accepted event's.
+ * null THREADS log DIRECTORY: and the body's JSON parsed, and a line written to a log: with that, all that a receiver
+ * of events that keeps evidence cannot do without.
  */
+#define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -15,6 +19,7 @@
 #include <unistd.h>
 
 #include <fcgiapp.h>
+#include <jansson.h>
 
 #include "journal.h"
 #include "spool.h"
@@ -23,6 +28,19 @@
 static struct keyring *keyring; /* NULL: no HMAC */
 static struct spool spool;
 static bool stores;
+static int log_fd = -1; /* no log, no JSON */
+
+/* The body looked into, and one line of the length of the receiver's. */
+static void
+look_and_log(const char *body, size_t length)
+{
+	static const char line[250] = "{\"status\":\"accepted\"}";
+	json_t *json = json_loadb(body, length, 0, NULL);
+
+	if (json == NULL || write(log_fd, line, sizeof(line)) != (ssize_t)sizeof(line))
+		abort();
+	json_decref(json);
+}
 
 /* The path that a request takes through all that is not ours. */
 static void
@@ -41,6 +59,8 @@ work(const char *body, size_t length)
 		abort();
 	if (!stores)
 		return;
+	if (log_fd >= 0)
+		look_and_log(body, length);
 	memset(record, ' ', sizeof(record));
 	memcpy(record, "{}", 2); /* the files are read back */
 	if (spool_name(id, message.id_length, name) != 0 || spool_find(&spool, name) != SPOOL_ABSENT ||
@@ -86,6 +106,9 @@ main(int argc, char **argv)
 	}
 	if (stores)
 		spool.journal = journal_open(&spool);
+	if (stores && strcmp(argv[2], "log") == 0 &&
+	    (log_fd = openat(spool.root, "log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640)) < 0)
+		return 1;
 	FCGX_Init();
 	for (int i = 1; i < (argc > 1 ? atoi(argv[1]) : 1); i++)
 		pthread_create(&thread, NULL, serve, NULL);

@@ -28,7 +28,7 @@ from ground import Failed
 MOST = {"ext4": 20000, "tmpfs": 45000, None: 60000}
 
 # Rows that are compared with one another follow one another in a round: what else the machine does meets them all.
-TOGETHER = ("null", "refusal", "null hmac", "duplicate", "accept tmpfs", "null store tmpfs", "php tmpfs",
+TOGETHER = ("null", "refusal", "null hmac", "duplicate", "accept tmpfs", "null store tmpfs", "null log tmpfs", "php tmpfs",
             "store 16", "accept", "php", "null store", "store 1", "accept 1", "null store 1")
 
 
