@@ -63,6 +63,7 @@ def main():
                         found.append(mib)
                         accepted += n
                         print(f"minute {minute + 1}: {mib:.2f} MiB", file=sys.stderr, flush=True)
+                        arguments.out.write_text(write(found, accepted))
                 finally:
                     contender.stop()
                 if len(contender.files(place)) < accepted:
@@ -71,9 +72,7 @@ def main():
             sys.exit(f"bench: {failed}")
         finally:
             hall.close()
-    text = write(found, accepted)
-    print(text)
-    arguments.out.write_text(text)
+    print(write(found, accepted))
 
 
 if __name__ == "__main__":
