@@ -3,7 +3,7 @@
 # make check      all tests, at most 10 minutes
 # make check-long the same under sanitizers, and analysers
 # make install    DESTDIR=, PREFIX= and the GNU directories (install.mk); make uninstall, make dist
-# make bench      measure it beside its limits and its alternatives
+# make bench      measure it beside its limits and its alternatives; make bench-memory MINUTES=n  whether memory stays flat
 # make static     psapi-fcgi without shared libraries, psapi with two, in build/static: for CGI on hosts that lack them
 # make soak MINUTES=n  everything at once, for so long
 # make deps       what building and testing needs and is missing (apt-get; sudo if not root)

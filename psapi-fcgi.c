@@ -229,8 +229,8 @@ serve(struct receiver *receiver, struct listener *listener)
 }
 
 /*
- * sched(7), SCHED_BATCH: who wakes does not take the processor from who has it. The web server hands over what it
- * has in one go, and fewer threads serve it (docs/performance.md). Another policy is the operator's: it stays.
+ * sched(7), SCHED_BATCH: a thread that becomes runnable does not pre-empt the one that runs, so that the web server can
+ * hand over several requests first (docs/performance.md). Another policy than the ordinary one is the operator's: it stays.
  */
 static void
 work_in_batches(void)

@@ -6,11 +6,9 @@
  * serves one request and puts it back. Two threads, and never more than half of them, may
  * instead stay with a connection that is kept, and save the way through the set: two
  * system calls for each request. Among many connections the set is better: whoever is
- * awake takes the next request, and nobody need be woken.
- * libfcgi would pin a thread to each
- * connection that a web server keeps open, and its accept can neither be
- * interrupted nor wait for two things; so it is given connections (ipcFd), never
- * the listener.
+ * awake takes the next request. libfcgi would pin a thread to each connection that a web
+ * server keeps open, and its accept can neither be interrupted nor wait for two things; so
+ * it is given connections (ipcFd), never the listener.
  *
  * The main thread waits for signals and, while requests arrive, wakes every
  * second to cut off those that take longer than PSAPI_READ_TIMEOUT: a slow upload
@@ -324,8 +322,8 @@ may_stay(struct responder *r)
 
 /*
  * Serve what is readable on a connection. A thread that stays is in libfcgi's read until the
- * next request's variables are there: nobody watches how long they take, which is why never
- * more than half of the threads may.
+ * next request's variables are there: nobody watches how long they take, which is why some
+ * threads never may.
  */
 static void
 serve(struct responder *r, FCGX_Request *fcgi, int fd)

@@ -31,11 +31,14 @@ bench:
 	@$(PYTHON) bench/run.py --tools $(BENCH) $(if $(QUICK),--quick,--rounds $(ROUNDS) --seconds $(BENCH_SECONDS)) \
 		$(if $(ONLY),--only '$(ONLY)') --out $(if $(QUICK)$(ONLY),$(BENCH)/RESULTS.md,bench/RESULTS.md)
 
-# Whether memory stays flat, for so many minutes; writes bench/MEMORY.md.
+bench-memory: MINUTES = 60
+
+# Whether memory stays flat, for so many minutes; writes bench/MEMORY.md (with QUICK=1 build/bench/MEMORY.md).
 bench-memory:
 	@tools/deps.sh $(BUILD_PACKAGES) $(BENCH_PACKAGES)
 	@$(MAKE) -s all $(BENCH_TOOLS)
-	@$(PYTHON) bench/memory.py --tools $(BENCH) --minutes $(MINUTES) --out bench/MEMORY.md
+	@$(PYTHON) bench/memory.py --tools $(BENCH) --minutes $(MINUTES) $(if $(QUICK),--quick) \
+		--out $(if $(QUICK),$(BENCH),bench)/MEMORY.md
 
 # SECONDS is the fuzzers' as well, with a default of their own.
 BENCH_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),3)
@@ -48,7 +51,7 @@ bench-quote:
 check-bench:
 	@$(MAKE) -s bench QUICK=1 >$(BENCH).log 2>&1 || { cat $(BENCH).log; exit 1; }
 	@grep -c '^| accept' $(BENCH)/RESULTS.md
-
-bench-memory: MINUTES = 60
+	@$(MAKE) -s bench-memory QUICK=1 MINUTES=2 >$(BENCH).log 2>&1 || { cat $(BENCH).log; exit 1; }
+	@grep -c '^| [12] |' $(BENCH)/MEMORY.md
 
 .PHONY: bench bench-memory bench-quote check-bench

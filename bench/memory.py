@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Proportional memory over time: memory.py --tools DIR --minutes N --out FILE
+"""Proportional memory over time: memory.py --tools DIR --minutes N [--quick] --out FILE
 
 A receiver with 64 threads accepts some 500 events a second over 64 connections; a figure for each minute."""
 
@@ -18,11 +18,11 @@ import run
 CONNECTIONS, PAUSE_MS, MOST_A_SECOND = 64, 120, 64 * 1000 // 120
 
 
-def one_minute(contender, hall):
+def one_minute(contender, hall, seconds):
     """MiB in the middle of it, and how many events were accepted."""
-    requests = ground.Requests(hall.tools, hall.dir / "requests", contender.path, MOST_A_SECOND * 60)
+    requests = ground.Requests(hall.tools, hall.dir / "requests", contender.path, MOST_A_SECOND * seconds)
     found = []
-    figures = ground.wrk(hall.ports["nginx"], requests, CONNECTIONS, 60, lambda: found.append(
+    figures = ground.wrk(hall.ports["nginx"], requests, CONNECTIONS, seconds, lambda: found.append(
         ground.status_mib(contender.process.pid, "Pss", "smaps_rollup")), PAUSE_MS)
     if figures["broken"] or figures["refused"]:
         raise ground.Failed(f"{figures}; see {hall.log}")
@@ -44,6 +44,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tools", type=Path, required=True)
     parser.add_argument("--minutes", type=int, required=True)
+    parser.add_argument("--quick", action="store_true", help="does it work? minutes of two seconds")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     tools = arguments.tools.resolve()
@@ -59,11 +60,10 @@ def main():
                 try:
                     ground.wait_until(lambda: (hall.dir / "psapi.sock").exists(), "the receiver listens")
                     for minute in range(arguments.minutes):
-                        mib, n = one_minute(contender, hall)
+                        mib, n = one_minute(contender, hall, 2 if arguments.quick else 60)
                         found.append(mib)
                         accepted += n
                         print(f"minute {minute + 1}: {mib:.2f} MiB", file=sys.stderr, flush=True)
-                        arguments.out.write_text(write(found, accepted))
                 finally:
                     contender.stop()
                 if len(contender.files(place)) < accepted:
@@ -72,7 +72,9 @@ def main():
             sys.exit(f"bench: {failed}")
         finally:
             hall.close()
-    print(write(found, accepted))
+    text = write(found, accepted)
+    print(text)
+    arguments.out.write_text(text)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def psapi_on_a_terminal(place, *arguments, typed=b"", after=b": ", **settings):
     """psapi with a terminal on 0 to 2; `typed` is typed when `after` shows. Status and screen."""
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)    # as at a terminal, also where the tests run in the background
         os.execve(PSAPI, [str(PSAPI), *map(str, arguments)],
                   {"TERM": "xterm"} | place.environment(**settings))
     screen, pending = b"", typed
