@@ -60,7 +60,8 @@ class InstalledPlace:
         draft.replace(self.secret_file)
 
     def close(self):
-        assert self.spool.left_in_tmp() == []
+        # The receiver lives on, and with it its journal, once a crowd came.
+        assert [n for n in self.spool.left_in_tmp() if not n.startswith("journal.")] == []
         shutil.rmtree(self.dir)
 
 
