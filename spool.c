@@ -11,9 +11,9 @@
  *   4. link it into events/
  * A crash before 3 leaves nothing or a whole file that the sender does not know
  * of: its retry meets EEXIST in step 2 and finishes the twin's work. A crash
- * after 3 is mended by spool_recover(). From 2 to 4 a writer holds a lock on its
- * file: until it is done or dead, nobody else records what it may yet withdraw. events/ itself is synced by recovery and
- * by drain: what a power cut takes from it is still in new/.
+ * after 3 is mended by spool_recover(). Whoever records a file that another has queued, or takes its
+ * own back, holds a lock on it meanwhile: what was recorded is not withdrawn, nor the other way round. events/ itself
+ * is synced by recovery and by drain: what a power cut takes from it is still in new/.
  */
 #define _GNU_SOURCE
 #include "spool.h"
@@ -48,6 +48,7 @@ enum {
 	LEFTOVER_SECONDS = 3600,
 	LOCK_WAIT_MS = 3000, /* the sender waits 5 s */
 	LOCK_NAP_MS = 1,
+	RECORD_AT_ONCE = 64, /* descriptors that recovery has open */
 	CROWD = 4 /* events on their way at once, from which on they share the journal */
 };
 
@@ -336,7 +337,7 @@ close_draft(struct spool *spool, struct draft *draft)
 }
 
 /*
- * Open, lock and write a draft: on the disk with the write if flags is O_DSYNC, open(2). Returns 0;
+ * Open and write a draft: on the disk with the write if flags is O_DSYNC, open(2). Returns 0;
  * or -1 with errno and nothing left.
  */
 static int
@@ -344,7 +345,7 @@ write_draft(struct spool *spool, struct draft *draft, const struct iovec *pieces
 {
 	if (open_draft(spool, draft, flags) != 0)
 		return -1;
-	if (lock_fd(draft->fd, false) == 0 && write_all(draft->fd, pieces, count) == 0)
+	if (write_all(draft->fd, pieces, count) == 0)
 		return 0;
 	int saved = errno;
 	close_draft(spool, draft);
@@ -472,9 +473,9 @@ sync_directory(struct spool *spool, enum spool_dir dir)
 }
 
 /*
- * Open and lock the file that has a name in a queue, when its writer is done with it
- * or dead; wait says whether to wait for that. Returns a descriptor to be closed; or
- * -1 with ENOENT if the name is gone by then, EWOULDBLOCK if the writer (still) lives.
+ * Open and lock the file that has a name in a queue, so that its writer does not take it back; wait says
+ * whether to wait for who has the lock. Returns a descriptor to be closed; or -1 with ENOENT if the name is
+ * gone by then, EWOULDBLOCK if another (still) has the lock.
  */
 static int
 lock_entry(struct spool *spool, enum spool_dir queue, const char *name, bool wait)
@@ -548,14 +549,20 @@ record_copy(struct spool *spool, const char *name, const struct iovec *pieces, i
 	return result == 0 || errno == EEXIST ? SPOOL_STORED : failure(spool, "record", name);
 }
 
-/* A step after 2 failed: take the queued name back, which nobody else has recorded. */
+/*
+ * A step after 2 failed: take the queued name back, unless somebody has recorded the file for us, and
+ * vouches for it. Who is about to has the lock; if we do not get it, the name stays for our twin or recovery.
+ */
 static enum spool_result
 withdraw(struct spool *spool, struct draft *draft, enum spool_dir queue, const char *name,
     enum spool_result result)
 {
+	bool locked = lock_fd(draft->fd, true) == 0;
+
 	if (is_ours(spool, draft, SPOOL_EVENTS, name))
 		return SPOOL_STORED;
-	unlink_ours(spool, draft, queue, name);
+	if (locked)
+		unlink_ours(spool, draft, queue, name);
 	return result;
 }
 
@@ -567,12 +574,6 @@ queue_draft(struct spool *spool, struct draft *draft, enum spool_dir queue, cons
 	if (link_draft(spool, draft, queue, name) != 0)
 		return errno == EEXIST ? finish_twin(spool, queue, name) :
 		                         failure(spool, "queue", name);
-	if (spool_find(spool, name) == SPOOL_DUPLICATE &&
-	    !is_ours(spool, draft, SPOOL_EVENTS, name)) {
-		/* A twin was accepted and handled since step 0. */
-		unlink_ours(spool, draft, queue, name);
-		return SPOOL_DUPLICATE;
-	}
 	if (!in_journal && sync_directory(spool, queue) != 0)
 		return withdraw(spool, draft, queue, name, failure(spool, "fsync for", name));
 	if (link_draft(spool, draft, SPOOL_EVENTS, name) == 0)
@@ -581,8 +582,11 @@ queue_draft(struct spool *spool, struct draft *draft, enum spool_dir queue, cons
 		return record_copy(spool, name, pieces, count);
 	if (errno != EEXIST)
 		return withdraw(spool, draft, queue, name, failure(spool, "record", name));
-	/* A twin was handled, as above. */
-	return withdraw(spool, draft, queue, name, SPOOL_DUPLICATE);
+	if (is_ours(spool, draft, SPOOL_EVENTS, name))
+		return SPOOL_STORED; /* recorded for us */
+	/* A twin was accepted and handled since step 0. */
+	unlink_ours(spool, draft, queue, name);
+	return SPOOL_DUPLICATE;
 }
 
 /*
@@ -908,42 +912,79 @@ is_regular(struct spool *spool, enum spool_dir dir, const char *name)
 	return fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
 }
 
+/* Files of a queue that events/ lacks, with our lock on each. */
+struct locked {
+	int count;
+	struct {
+		int fd;
+		const char *name;
+	} entry[RECORD_AT_ONCE];
+};
+
 /*
- * Record one name of a queue, if events/ lacks it. Not while its writer lives: it will
- * do so itself, or withdraw. Returns 1 if it was recorded, 0, or -1 with errno.
+ * Lock the file of one name, if events/ lacks it. Returns 0, also if there is nothing to do, or -1
+ * with errno.
  */
 static int
-record_entry(struct spool *spool, enum spool_dir queue, const char *name)
+lock_to_record(struct spool *spool, enum spool_dir queue, const char *name, struct locked *locked)
 {
 	if (faccessat(spool->dir[SPOOL_EVENTS], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
 	    !is_regular(spool, queue, name))
 		return 0;
 	int fd = lock_entry(spool, queue, name, false);
 	if (fd < 0)
-		/* ENOENT: handled meanwhile */
+		/* ENOENT: handled meanwhile, or withdrawn. EWOULDBLOCK: somebody is at it. */
 		return errno == ENOENT || errno == EWOULDBLOCK ? 0 : -1;
-	int result = linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0);
-	int saved = errno;
-	close(fd);
-	errno = saved;
-	return result == 0 ? 1 : errno == EEXIST || errno == ENOENT ? 0 : -1;
+	locked->entry[locked->count].fd = fd;
+	locked->entry[locked->count++].name = name;
+	return 0;
 }
 
 /*
- * Record what one queue holds. First the list, then the sync, then the links: a
- * name that a live receiver adds after the sync is not ours to vouch for.
+ * Sync the queue, record the locked files, let go of them. A name that has another file by then is not
+ * recorded: that one's writer is not done with it. Returns how many were, or -1 with errno.
  */
+static long
+record_locked(struct spool *spool, enum spool_dir queue, struct locked *locked)
+{
+	int failed = sync_directory(spool, queue) != 0 ? errno : 0;
+	long recorded = 0;
+
+	for (int i = 0; i < locked->count; i++) {
+		struct draft entry = {.fd = locked->entry[i].fd};
+		const char *name = locked->entry[i].name;
+		if (failed == 0 && is_ours(spool, &entry, queue, name)) {
+			if (linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0) == 0)
+				recorded++;
+			else if (errno != EEXIST && errno != ENOENT)
+				failed = errno;
+		}
+		close(entry.fd);
+	}
+	locked->count = 0;
+	errno = failed;
+	return failed == 0 ? recorded : -1;
+}
+
+/* Record what one queue holds, beside live writers: as finish_twin(), but many with one sync. */
 static long
 recover_queue(struct spool *spool, enum spool_dir queue)
 {
+	struct locked locked = {.count = 0};
 	struct names names = {0};
+	size_t next = 0;
 	long recorded = 0;
 	int failed = 0;
 
-	if (spool_each(spool, queue, collect, &names) != 0 || sync_directory(spool, queue) != 0)
+	if (spool_each(spool, queue, collect, &names) != 0)
 		failed = errno;
-	for (size_t i = 0; failed == 0 && i < names.length; i += strlen(names.text + i) + 1) {
-		int result = record_entry(spool, queue, names.text + i);
+	/* Once at least: also what is recorded may be here by the link of a move that was not synced. */
+	for (bool first = true; failed == 0 && (first || next < names.length); first = false) {
+		for (; failed == 0 && next < names.length && locked.count < RECORD_AT_ONCE;
+		    next += strlen(names.text + next) + 1)
+			if (lock_to_record(spool, queue, names.text + next, &locked) != 0)
+				failed = errno;
+		long result = record_locked(spool, queue, &locked);
 		if (result < 0)
 			failed = errno;
 		else

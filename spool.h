@@ -121,7 +121,7 @@ int spool_restore(struct spool *spool, const char *name, enum spool_dir queue, c
 int spool_sync(struct spool *spool, enum spool_dir dir);
 
 /*
- * Recovery: make good what a journal holds; sync new/ and failed/, then record in events/ each name that it lacks;
+ * Recovery: make good what a journal holds; record in events/ each name of new/ and failed/ that it lacks, synced before;
  * remove what is older than an hour from tmp/. Right at any moment, also beside a
  * live receiver, without a lock. Returns the number of names recorded, or -1 with
  * errno (logged).

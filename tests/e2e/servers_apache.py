@@ -186,6 +186,11 @@ class ApacheCgid(ApacheStartsUs):
         "persistent": "every request is a process of its own",
         "restart": "there is nothing to restart"}
 
+    def ready(self, port):
+        """Apache listens before its daemon does, and answers 503 meanwhile."""
+        daemon = "cgid" not in self.modules() or any(self.place.dir.glob("socks/cgisock*"))
+        return daemon and super().ready(port)
+
     def send(self, request):
         self.write_settings()
         return super().send(request)

@@ -592,6 +592,7 @@ def test_cgi_with_a_limit(place, receiver, limit, fault):
             LimitRequestBody {limit}
         </Location>"""
     with apache(place, configuration, ("cgid", "alias", "env")) as port:
+        wait_for(lambda: any(place.dir.glob("cgid.sock*")), "the daemon of mod_cgid listens")
         rows = examine(place, URL % port)
     assert_names(rows, fault, mentions=["413", "LimitRequestBody 2097152"])
 

@@ -283,7 +283,7 @@ def test_arrives_during_the_run(desk):
 
 
 def test_on_its_way_in(desk):
-    """An event whose writer is not done with it is no work yet; drain waits a moment for it."""
+    """An event that is not recorded is no work yet; drain waits a moment for who is at it."""
     desk.handler("default", NOTE)
     desk.deliver(signed(body(1), "arriving"), signed(body(2), "behind"), signed(updates(), "other"))
     desk.spool.file("events", "arriving").unlink()

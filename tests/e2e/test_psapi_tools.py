@@ -399,7 +399,7 @@ def test_done_records_first(desk):
 
 @pytest.mark.parametrize("command", ["retry", "done"])
 def test_what_is_still_arriving(desk, command):
-    """Its writer holds a lock on the file until it is recorded: hands off, until then."""
+    """Not recorded yet, and somebody is at it: hands off, until then."""
     desk.deliver(signed(b"odd", "odd"), signed(None, "good"))
     directory, webhook_id = ("failed", "odd") if command == "retry" else ("new", "good")
     desk.spool.file("events", webhook_id).unlink()

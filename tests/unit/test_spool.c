@@ -6,6 +6,7 @@
 #include "helpers.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/file.h>
@@ -653,15 +654,15 @@ handle_it(void)
 	assert_int_equal(unlink(at(hooked, SPOOL_NEW, "a.json")), 0);
 }
 
-/* Its writer lives, and holds the lock on its file: recovery leaves it alone. */
+/* Beside its writer, which is in the middle of a sync. */
 static void
 recover_it(void)
 {
-	struct spool other; /* another process's: this one is in the middle of a sync */
+	struct spool other; /* another process's */
 	char why[256];
 
 	assert_int_equal(spool_open(&other, hooked->path, false, why, sizeof(why)), 0);
-	assert_int_equal(spool_recover(&other), 0);
+	assert_int_equal(spool_recover(&other), 1);
 	spool_close(&other);
 }
 
@@ -802,52 +803,86 @@ TEST(what_another_has_put_there_is_not_taken_back)
 	assert_false(exists(at(f, SPOOL_EVENTS, "a.json")));
 }
 
-/* Else a script could find in new/, for a moment, what was handled before. */
-TEST(what_was_recorded_meanwhile_is_not_queued_for_the_time_of_a_sync)
+/* Whoever records a.json has the lock on it, and nobody can withdraw it. */
+static void
+expect_it_locked(void)
+{
+	int fd = open(at(hooked, SPOOL_NEW, "a.json"), O_RDONLY | O_CLOEXEC);
+
+	assert_int_equal(syscall(SYS_flock, fd, LOCK_EX | LOCK_NB), -1);
+	assert_int_equal(errno, EWOULDBLOCK);
+	close(fd);
+}
+
+TEST(who_records_the_file_of_another_has_its_lock)
 {
 	struct fixture *f = hooked = *state;
 
-	assert_int_equal(store(f, "first.json", SPOOL_NEW), SPOOL_STORED);
-	interference = (struct interference){.of = FSYNC | LINKAT, .nth = 1, .hook = record_a_twin};
+	queue_a_twin();
+	interference = (struct interference){.of = FSYNC, .nth = 1, .hook = expect_it_locked};
 	assert_int_equal(store(f, "a.json", SPOOL_NEW), SPOOL_DUPLICATE);
-	assert_int_equal(interference.seen, 1); /* the file's link: and it is taken back */
-	assert_false(exists(at(f, SPOOL_NEW, "a.json")));
+	assert_int_equal(unlink(at(f, SPOOL_EVENTS, "a.json")), 0);
+	interference = (struct interference){.of = LINKAT, .nth = 1, .hook = expect_it_locked};
+	assert_int_equal(spool_recover(&f->spool), 1);
+	assert_int_equal(interference.seen, 1);
 }
 
-/* The lock of a writer that is about to record, or to withdraw, its file in new/. */
-static int writer = -1;
+static pthread_t recorder;
+
+/* Somebody has the lock on a.json, and records it before it is given up. */
+static void *
+record_slowly(void *lock)
+{
+	poll(NULL, 0, 100);
+	long result = syscall(SYS_linkat, hooked->spool.dir[SPOOL_NEW], "a.json", hooked->spool.dir[SPOOL_EVENTS],
+	    "a.json", 0);
+	close((int)(intptr_t)lock);
+	return result == 0 ? lock : NULL;
+}
 
 static void
-withdraw_it(void)
+begin_to_record_it(void)
 {
-	handle_it();
-	close(writer);
+	int lock = open(at(hooked, SPOOL_NEW, "a.json"), O_RDONLY | O_CLOEXEC);
+
+	assert_int_equal(syscall(SYS_flock, lock, LOCK_EX | LOCK_NB), 0);
+	assert_int_equal(pthread_create(&recorder, NULL, record_slowly, (void *)(intptr_t)lock), 0);
 }
 
-/* Whose file we are about to lock is done, and handled; another writer has the name. */
+TEST(who_withdraws_waits_for_who_records)
+{
+	struct fixture *f = hooked = *state;
+	enum spool_result result;
+	void *recorded;
+
+	interference = (struct interference){.of = FSYNC, .nth = 1, .hook = begin_to_record_it, .error = EIO};
+	free(quietly(&result, f, "a.json", SPOOL_NEW));
+	pthread_join(recorder, &recorded);
+	assert_non_null(recorded);
+	assert_int_equal(result, SPOOL_STORED);
+	assert_int_equal(inode(f, SPOOL_NEW, "a.json"), inode(f, SPOOL_EVENTS, "a.json"));
+}
+
 static void
-give_the_name_to_another_writer(void)
+refuse_the_lock(void)
 {
-	replace_by_a_twin();
-	writer = open(at(hooked, SPOOL_NEW, "a.json"), O_RDONLY | O_CLOEXEC);
-	assert_int_equal(flock(writer, LOCK_EX | LOCK_NB), 0);
-	interference = (struct interference){.of = FLOCK, .nth = 2, .hook = withdraw_it};
+	interference = (struct interference){.of = FLOCK, .nth = 1, .error = ENOLCK};
 }
 
-TEST(what_a_writer_may_yet_withdraw_is_not_recorded_for_it)
+TEST(what_cannot_be_locked_is_not_withdrawn)
 {
 	struct fixture *f = hooked = *state;
 	enum spool_result result;
 
 	assert_int_equal(store(f, "first.json", SPOOL_NEW), SPOOL_STORED);
-	queue_a_twin();
-	interference =
-	    (struct interference){.of = FLOCK, .nth = 2, .hook = give_the_name_to_another_writer};
+	interference = (struct interference){.of = LINKAT, .nth = 2, .hook = refuse_the_lock, .error = EIO};
 	free(quietly(&result, f, "a.json", SPOOL_NEW));
 	interference.nth = 0;
 	assert_int_equal(result, SPOOL_ERROR);
+	expect_contents(f, SPOOL_NEW, "a.json", CONTENTS);
 	assert_false(exists(at(f, SPOOL_EVENTS, "a.json")));
-	assert_false(exists(at(f, SPOOL_NEW, "a.json")));
+	assert_int_equal(store(f, "a.json", SPOOL_NEW), SPOOL_DUPLICATE); /* the next try finishes it */
+	assert_int_equal(inode(f, SPOOL_NEW, "a.json"), inode(f, SPOOL_EVENTS, "a.json"));
 }
 
 /* ---- failures ---- */
@@ -1077,7 +1112,7 @@ TEST(of_64_twins_exactly_one_is_stored)
 
 	/* Two processes, as it were: neither knows the other's descriptors. */
 	assert_int_equal(spool_open(&other, f->path, false, why, sizeof(why)), 0);
-	/* valgrind runs one thread at a time, of which 63 look whether the lock is free. */
+	/* valgrind runs one thread at a time, of which some look whether the lock is free. */
 	int rounds = getenv("UNDER_VALGRIND") != NULL ? 4 : 20;
 	for (int round = 0; round < rounds; round++) {
 		pthread_t threads[TWINS];
@@ -1188,6 +1223,50 @@ TEST(recovery_syncs_the_queues_before_it_records)
 	assert_int_equal(count(f, SPOOL_EVENTS), 0);
 }
 
+/* The new file's writer may yet fail. */
+static void
+give_the_name_to_another_file(void)
+{
+	unlink(at(hooked, SPOOL_NEW, "a.json"));
+	queue_a_twin();
+}
+
+TEST(recovery_vouches_for_no_file_that_has_the_name_since_its_sync)
+{
+	struct fixture *f = hooked = *state;
+
+	put(f, SPOOL_NEW, "a.json", "a");
+	put(f, SPOOL_NEW, "b.json", "b");
+	interference = (struct interference){.of = FSYNC, .nth = 1, .hook = give_the_name_to_another_file};
+	assert_int_equal(spool_recover(&f->spool), 1);
+	assert_false(exists(at(f, SPOOL_EVENTS, "a.json")));
+	expect_contents(f, SPOOL_EVENTS, "b.json", "b");
+	assert_int_equal(spool_recover(&f->spool), 1);
+	expect_contents(f, SPOOL_EVENTS, "a.json", "the twin's\n");
+}
+
+/* Two full batches, and a rest in which what is recorded already is in between. */
+TEST(recovery_syncs_once_for_many)
+{
+	struct fixture *f = *state;
+	char name[32];
+
+	for (int i = 0; i < 2 * 64 + 5; i++) {
+		snprintf(name, sizeof(name), "%d.json", i);
+		put(f, SPOOL_NEW, name, "");
+	}
+	for (int i = 0; i < 5; i++) {
+		snprintf(name, sizeof(name), "recorded-%d.json", i);
+		assert_int_equal(store(f, name, SPOOL_NEW), SPOOL_STORED);
+	}
+	int before = descriptors();
+	interference = (struct interference){.of = FSYNC, .nth = 100};
+	assert_int_equal(spool_recover(&f->spool), 2 * 64 + 5);
+	assert_int_equal(interference.seen, 3 + 1 + 1); /* new/, failed/, events/ */
+	assert_int_equal(descriptors(), before);
+	assert_int_equal(count(f, SPOOL_EVENTS), 2 * 64 + 10);
+}
+
 /* ---- the rest ---- */
 
 TEST(a_probe_goes_through_all_and_leaves_nothing)
@@ -1257,8 +1336,9 @@ main(void)
 		SPOOL_TEST(what_was_handled_and_cannot_be_recorded_is_not_answered_as_stored),
 		SPOOL_TEST(what_is_recorded_is_not_taken_back),
 		SPOOL_TEST(what_another_has_put_there_is_not_taken_back),
-		SPOOL_TEST(what_was_recorded_meanwhile_is_not_queued_for_the_time_of_a_sync),
-		SPOOL_TEST(what_a_writer_may_yet_withdraw_is_not_recorded_for_it),
+		SPOOL_TEST(who_records_the_file_of_another_has_its_lock),
+		SPOOL_TEST(who_withdraws_waits_for_who_records),
+		SPOOL_TEST(what_cannot_be_locked_is_not_withdrawn),
 		SPOOL_TEST(a_sync_beside_one_that_failed_is_not_trusted),
 		SPOOL_TEST(whichever_call_fails_it_is_stored_or_nothing_is_left),
 		SPOOL_TEST(after_a_failed_sync_of_a_directory_nothing_is_accepted),
@@ -1271,6 +1351,8 @@ main(void)
 		SPOOL_TEST(recovery_takes_thousands_of_names),
 		SPOOL_TEST(recovery_removes_what_is_older_than_an_hour_from_tmp),
 		SPOOL_TEST(recovery_syncs_the_queues_before_it_records),
+		SPOOL_TEST(recovery_vouches_for_no_file_that_has_the_name_since_its_sync),
+		SPOOL_TEST(recovery_syncs_once_for_many),
 		SPOOL_TEST(a_probe_goes_through_all_and_leaves_nothing),
 		SPOOL_TEST(state_is_replaced_whole),
 	};
