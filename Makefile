@@ -45,7 +45,7 @@ BIN =
 OUT_BIN = .
 endif
 
-LIBRARY = log line config securemem verify secrets secretfile events spool journal attempts hold receive adopt cgi \
+LIBRARY = log line io config securemem verify secrets secretfile events spool journal attempts hold receive adopt cgi \
 	listener responder lockdown notify check times text entry state schedule moves handler child strays backlog job drain \
 	listing terminal lastmatch delivery http sender fcgi \
 	doctor doctor_local doctor_spool doctor_url doctor_probe doctor_explain

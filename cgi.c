@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "adopt.h"
+#include "io.h"
 #include "line.h"
 
 extern char **environ;
@@ -123,21 +124,6 @@ read_rest(struct input *input)
 		continue;
 }
 
-static int
-write_all(const char *text, size_t length)
-{
-	while (length > 0) {
-		ssize_t n = write(STDOUT_FILENO, text, length);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -1;
-		text += n;
-		length -= (size_t)n;
-	}
-	return 0;
-}
-
 int
 cgi_serve(struct receiver *receiver)
 {
@@ -157,7 +143,7 @@ cgi_serve(struct receiver *receiver)
 	} else {
 		receive_unconfigured(&reply);
 	}
-	int result = write_all(text, cgi_response(&reply, text)), error = errno;
+	int result = write_all(STDOUT_FILENO, text, cgi_response(&reply, text)), error = errno;
 	read_rest(&input);
 	if (receiver != NULL)
 		hold_adopt_once(receiver);

@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "io.h"
+
 /* How long a group has between SIGTERM and SIGKILL: as long again, at most this. */
 enum { GRACE_MS = 5000 };
 
@@ -22,22 +24,6 @@ child_clock(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
-
-/* Write all of it, or give up: for output that may have lost its reader. */
-static int
-write_all(int fd, const char *data, size_t length)
-{
-	while (length > 0) {
-		ssize_t n = write(fd, data, length);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -1;
-		data += n;
-		length -= (size_t)n;
-	}
-	return 0;
 }
 
 int

@@ -15,6 +15,7 @@
 
 #include <jansson.h>
 
+#include "io.h"
 #include "times.h"
 #include "verify.h"
 
@@ -35,18 +36,14 @@ error(const char **why)
 }
 
 static int
-read_all(int fd, char *text, size_t size)
+read_exactly(int fd, char *text, size_t size)
 {
-	for (size_t n = 0; n < size;) {
-		ssize_t more = read(fd, text + n, size - n);
-		if (more < 0 && errno == EINTR)
-			continue;
-		if (more <= 0) {
-			errno = more == 0 ? EIO : errno; /* it shrank: no file of ours does */
-			return -1;
-		}
-		n += (size_t)more;
-	}
+	ssize_t n = read_all(fd, text, size);
+
+	if (n >= 0 && (size_t)n < size)
+		errno = EIO; /* it shrank: no file of ours does */
+	if (n < 0 || (size_t)n < size)
+		return -1;
 	text[size] = '\0';
 	return 0;
 }
@@ -72,7 +69,7 @@ read_file(int dir, const char *name, struct entry *entry, const char **why)
 		*why = "it is larger than any event";
 		result = ENTRY_ODD;
 	} else if ((entry->text = malloc((size_t)entry->st.st_size + 1)) == NULL ||
-	    read_all(fd, entry->text, (size_t)entry->st.st_size) != 0) {
+	    read_exactly(fd, entry->text, (size_t)entry->st.st_size) != 0) {
 		result = error(why);
 	}
 	close(fd);

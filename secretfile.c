@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io.h"
 #include "securemem.h"
 
 enum { FILE_MAX = 64 * 1024, MODE_MAX = 0640 };
@@ -113,20 +114,6 @@ find_place(struct draft *d, const char *path, char *why, size_t size)
 	return SECRETFILE_DONE;
 }
 
-/* Read to the end, or FILE_MAX bytes. Returns how many, or -1 with errno. */
-static ssize_t
-read_all(int fd, char *text)
-{
-	ssize_t length = 0, n;
-
-	do {
-		n = read(fd, text + length, (size_t)(FILE_MAX - length));
-		if (n > 0)
-			length += n;
-	} while (n > 0 || (n < 0 && errno == EINTR));
-	return n < 0 ? -1 : length;
-}
-
 static enum secretfile_result
 read_draft(struct draft *d, char *why, size_t size)
 {
@@ -138,7 +125,7 @@ read_draft(struct draft *d, char *why, size_t size)
 	ssize_t n = -1;
 	d->exists = true;
 	if (fstat(fd, &d->st) == 0 && S_ISREG(d->st.st_mode))
-		n = read_all(fd, d->text);
+		n = read_all(fd, d->text, FILE_MAX);
 	else
 		errno = EINVAL;
 	if (n < 0 || n == FILE_MAX) {

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "io.h"
 #include "log.h"
 #include "securemem.h"
 
@@ -83,21 +84,6 @@ read_lines(struct keyring *keyring, char *text, const char *path, char *why, siz
 		log_line("%s", why);
 	}
 	return empty;
-}
-
-/* Read to the end or size bytes. Returns how many, or -1 with errno. */
-static ssize_t
-read_all(int fd, char *text, size_t size)
-{
-	size_t length = 0;
-	ssize_t n;
-
-	do {
-		n = read(fd, text + length, size - length);
-		if (n > 0)
-			length += (size_t)n;
-	} while (n > 0 || (n < 0 && errno == EINTR));
-	return n < 0 ? -1 : (ssize_t)length;
 }
 
 /* What else there is to say of a reading. */

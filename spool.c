@@ -235,7 +235,7 @@ spool_name_valid(const char *name)
 /* ---- a file on its way ---- */
 
 static int
-write_all(int fd, const struct iovec *pieces, int count)
+write_pieces(int fd, const struct iovec *pieces, int count)
 {
 	struct iovec iov[4];
 	int first = 0;
@@ -345,7 +345,7 @@ write_draft(struct spool *spool, struct draft *draft, const struct iovec *pieces
 {
 	if (open_draft(spool, draft, flags) != 0)
 		return -1;
-	if (write_all(draft->fd, pieces, count) == 0)
+	if (write_pieces(draft->fd, pieces, count) == 0)
 		return 0;
 	int saved = errno;
 	close_draft(spool, draft);
@@ -697,7 +697,7 @@ spool_write_state(struct spool *spool, const char *name, const char *text)
 
 	if (open_named(spool, &draft, 0) != 0)
 		return -1;
-	int result = write_all(draft.fd, &piece, 1);
+	int result = write_pieces(draft.fd, &piece, 1);
 	if (result == 0)
 		result = renameat(spool->dir[SPOOL_TMP], draft.name, spool->dir[SPOOL_STATE], name);
 	if (result == 0)
@@ -847,7 +847,7 @@ spool_restore(struct spool *spool, const char *name, enum spool_dir queue, const
 		if (open_named(spool, &draft, 0) != 0)
 			return -1;
 		source = (struct place){.dir = SPOOL_TMP, .name = draft.name};
-		result = write_all(draft.fd, &piece, 1);
+		result = write_pieces(draft.fd, &piece, 1);
 	}
 	for (int i = 0; i < 3 && result == 0; i++) {
 		struct place place = {.dir = places[i], .name = name};

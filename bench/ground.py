@@ -106,6 +106,12 @@ def cpu_seconds(pid):
     return ticks / TICKS
 
 
+def processor_ticks():
+    """(those in which the processors had nothing to run, all), proc_stat(5)."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
+
+
 def status_mib(pid, key, file="status"):
     """The sum of such a line of /proc over the family, MiB."""
     kib = 0

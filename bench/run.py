@@ -93,6 +93,10 @@ def load(contender, hall, place, seconds, signed):
     def in_the_middle():
         if contender.process:
             figures["pss"] = ground.status_mib(contender.process.pid, "Pss", "smaps_rollup")
+        idle, ticks = ground.processor_ticks()
+        time.sleep(seconds * 0.4)
+        idle_later, ticks_later = ground.processor_ticks()
+        figures["idle"] = (idle_later - idle) / max(ticks_later - ticks, 1) * 100
     figures |= ground.wrk(hall.ports[contender.web], requests, contender.c, seconds, in_the_middle)
     n = max(figures["requests"], 1)
     figures["rate"] = figures["requests"] / figures["us"] * 1e6

@@ -42,7 +42,7 @@ ROWS = [
         "\t    sync_data(file->fd) == 0;\n", "\t    true;\n"),
     Row("a write that stops half-way is no event",
         "unit/test_spool.c: a_write_that_is_interrupted_or_takes_a_part_is_continued", "spool.c",
-        "\tif (write_all(draft->fd, pieces, count) == 0)", "\tif (writev(draft->fd, pieces, count) >= 0)"),
+        "\tif (write_pieces(draft->fd, pieces, count) == 0)", "\tif (writev(draft->fd, pieces, count) >= 0)"),
     Row("after a failed sync nothing is believed",
         "unit/test_spool.c: after_a_failed_sync_of_a_directory_nothing_is_accepted", "spool.c",
         "\tif (!atomic_exchange(&spool->distrusted, true))",
