@@ -2,7 +2,7 @@
  * Owns how the process locks itself up: the only user of libseccomp, and of Landlock's
  * system calls, for which glibc has no functions.
  *
- * Landlock takes ABI 2 (Linux 5.19): with 1, links from tmp/ to new/ would fail. What
+ * Landlock takes ABI 2 (Linux 5.19): with 1, links from new/ to events/ would fail. What
  * later ABIs can refuse is refused where they are there. Its rules hold for directories
  * as they are at the start (inodes, not paths): the secret file may be replaced, a
  * directory may not.

@@ -305,16 +305,18 @@ open_named(struct spool *spool, struct draft *draft, int flags)
 	return draft->fd < 0 ? -1 : 0;
 }
 
-/* flags: O_DSYNC, or 0 for what the journal has on the disk. */
+/*
+ * dir: where it gets its first name; from another directory Landlock would compare what may be done in both. flags:
+ * O_DSYNC, or 0 for what the journal has on the disk.
+ */
 static int
-open_draft(struct spool *spool, struct draft *draft, int flags)
+open_draft(struct spool *spool, struct draft *draft, enum spool_dir dir, int flags)
 {
 	*draft = (struct draft){.fd = -1};
 	if (atomic_load(&spool->link_way) == LINK_UNKNOWN && access("/proc/self/fd", F_OK) != 0)
 		atomic_store(&spool->link_way, LINK_NAMED);
 	if (atomic_load(&spool->link_way) != LINK_NAMED) {
-		draft->fd = openat(spool->dir[SPOOL_TMP], ".", O_TMPFILE | O_WRONLY | O_CLOEXEC | flags,
-		    FILE_MODE);
+		draft->fd = openat(spool->dir[dir], ".", O_TMPFILE | O_WRONLY | O_CLOEXEC | flags, FILE_MODE);
 		if (draft->fd >= 0)
 			return 0;
 		/* open(2), O_TMPFILE: EOPNOTSUPP from the file system, EISDIR from an old kernel. */
@@ -337,13 +339,14 @@ close_draft(struct spool *spool, struct draft *draft)
 }
 
 /*
- * Open and write a draft: on the disk with the write if flags is O_DSYNC, open(2). Returns 0;
+ * Open and write a draft, see open_draft(): on the disk with the write if flags is O_DSYNC, open(2). Returns 0;
  * or -1 with errno and nothing left.
  */
 static int
-write_draft(struct spool *spool, struct draft *draft, const struct iovec *pieces, int count, int flags)
+write_draft(struct spool *spool, struct draft *draft, enum spool_dir dir, const struct iovec *pieces, int count,
+    int flags)
 {
-	if (open_draft(spool, draft, flags) != 0)
+	if (open_draft(spool, draft, dir, flags) != 0)
 		return -1;
 	if (write_pieces(draft->fd, pieces, count) == 0)
 		return 0;
@@ -540,7 +543,7 @@ record_copy(struct spool *spool, const char *name, const struct iovec *pieces, i
 {
 	struct draft copy;
 
-	if (write_draft(spool, &copy, pieces, count, O_DSYNC) != 0)
+	if (write_draft(spool, &copy, SPOOL_EVENTS, pieces, count, O_DSYNC) != 0)
 		return failure(spool, "write", name);
 	int result = link_draft(spool, &copy, SPOOL_EVENTS, name);
 	int saved = errno;
@@ -612,7 +615,7 @@ store_alone(struct spool *spool, const char *name, enum spool_dir queue, const s
 	enum spool_result result;
 	struct draft draft;
 
-	if (write_draft(spool, &draft, pieces, count, O_DSYNC) != 0)
+	if (write_draft(spool, &draft, queue, pieces, count, O_DSYNC) != 0)
 		return failure(spool, "write", name);
 	if (queue == SPOOL_EVENTS || queue == SPOOL_HOLD)
 		result = record_draft(spool, &draft, queue, name);
@@ -630,7 +633,7 @@ store_in_crowd(struct spool *spool, const char *name, enum spool_dir queue, cons
 	enum spool_result result;
 	struct draft draft;
 
-	if (write_draft(spool, &draft, pieces, count, 0) != 0)
+	if (write_draft(spool, &draft, queue, pieces, count, 0) != 0)
 		result = failure(spool, "write", name);
 	else if (journal_record(spool->journal, name, queue, pieces, count))
 		result = queue_draft(spool, &draft, queue, name, pieces, count, true);
@@ -673,7 +676,7 @@ spool_probe(struct spool *spool, const char **step)
 	snprintf(one, sizeof(one), "probe.%ld.1", (long)getpid());
 	snprintf(two, sizeof(two), "probe.%ld.2", (long)getpid());
 	*step = "write and sync a file";
-	if (write_draft(spool, &draft, &piece, 1, O_DSYNC) != 0)
+	if (write_draft(spool, &draft, SPOOL_TMP, &piece, 1, O_DSYNC) != 0)
 		return -1;
 	*step = "make a hard link";
 	if (link_draft(spool, &draft, SPOOL_TMP, one) == 0 &&
