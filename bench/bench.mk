@@ -11,6 +11,8 @@ ROUNDS = 3
 $(BENCH)/print-static $(BENCH)/true: BENCH_LDFLAGS = -static
 $(BENCH)/sign $(BENCH)/store $(BENCH)/null: BENCH_LIBRARIES = $(BIN)libpsapi.a $(LIBRARIES) -pthread
 $(BENCH)/sign $(BENCH)/store $(BENCH)/null: $(BIN)libpsapi.a
+# It is locked up as the receiver is.
+$(BENCH)/null: BENCH_LDFLAGS = $(RECEIVER_LIBRARIES)
 
 $(BENCH)/print-static: bench/print.c bench/bench.mk
 	@mkdir -p $(@D)
@@ -23,7 +25,7 @@ $(BENCH)/print-store: bench/print_store.c $(BIN)libpsapi.a bench/bench.mk
 
 $(BENCH)/%: bench/%.c bench/bench.mk
 	@mkdir -p $(@D)
-	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -I. -o $@ $< $(BENCH_LDFLAGS) $(BENCH_LIBRARIES)
+	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -I. -o $@ $< $(BENCH_LIBRARIES) $(BENCH_LDFLAGS)
 
 bench:
 	@tools/deps.sh $(BUILD_PACKAGES) $(BENCH_PACKAGES)

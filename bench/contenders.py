@@ -334,7 +334,7 @@ def all_contenders(tools):
              arguments=("32", "store"), store="spool/events", fs="ext4", c=1),
         Null("null responder with an HMAC that stores", key="null store tmpfs", path="/null-store",
              arguments=("32", "store"), store="spool/events", fs="tmpfs", c=16),
-        Null("null responder with an HMAC that stores, parses JSON and logs", key="null log tmpfs", path="/null-store",
+        Null("null responder with an HMAC that stores, parses JSON, logs, locked up", key="null log tmpfs", path="/null-store",
              arguments=("32", "log"), store="spool/events", fs="tmpfs", c=16),
         Psapi("accept", key="accept", **psapi),
         Psapi("accept, 1 connection", key="accept 1", **psapi | {"c": 1}),

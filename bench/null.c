@@ -5,7 +5,8 @@
  *
  * null THREADS hmac: and one HMAC of the body, which is what a refusal cannot do without.
  * null THREADS store DIRECTORY: and a file stored, as the spool does it; an accepted event's.
- * null THREADS log DIRECTORY: and the event looked into, by the receiver's own code, and a line written to a log.
+ * null THREADS log DIRECTORY: and the event looked into, by the receiver's own code, a line written to a log, and the
+ * process locked up as the receiver is.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -21,6 +22,7 @@
 
 #include "events.h"
 #include "journal.h"
+#include "lockdown.h"
 #include "spool.h"
 #include "verify.h"
 
@@ -109,6 +111,10 @@ main(int argc, char **argv)
 	    (log_fd = openat(spool.root, "log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640)) < 0)
 		return 1;
 	FCGX_Init();
+	if (log_fd >= 0) {
+		lockdown_files(&spool, "/etc/hostname", NULL);
+		lockdown_calls();
+	}
 	for (int i = 1; i < (argc > 1 ? atoi(argv[1]) : 1); i++)
 		pthread_create(&thread, NULL, serve, NULL);
 	serve(NULL);
