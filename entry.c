@@ -40,12 +40,13 @@ read_exactly(int fd, char *text, size_t size)
 {
 	ssize_t n = read_all(fd, text, size);
 
-	if (n >= 0 && (size_t)n < size)
+	if (n == (ssize_t)size) {
+		text[size] = '\0';
+		return 0;
+	}
+	if (n >= 0)
 		errno = EIO; /* it shrank: no file of ours does */
-	if (n < 0 || (size_t)n < size)
-		return -1;
-	text[size] = '\0';
-	return 0;
+	return -1;
 }
 
 /* The whole file into entry->text, its stat into entry->st. */

@@ -12,8 +12,8 @@
  * A crash before 3 leaves nothing or a whole file that the sender does not know
  * of: its retry meets EEXIST in step 2 and finishes the twin's work. A crash
  * after 3 is mended by spool_recover(). Whoever records a file that another has queued, or takes its
- * own back, holds a lock on it meanwhile: what was recorded is not withdrawn, nor the other way round. events/ itself
- * is synced by recovery and by drain: what a power cut takes from it is still in new/.
+ * own back after a failure, holds a lock on it meanwhile: what was recorded is not withdrawn, nor the other way round.
+ * events/ itself is synced by recovery and by drain: what a power cut takes from it is still in new/.
  */
 #define _GNU_SOURCE
 #include "spool.h"
@@ -306,17 +306,18 @@ open_named(struct spool *spool, struct draft *draft, int flags)
 }
 
 /*
- * dir: where it gets its first name; from another directory Landlock would compare what may be done in both. flags:
- * O_DSYNC, or 0 for what the journal has on the disk.
+ * Unnamed in events/: a link within one directory costs less under Landlock, and who watches new/ is not woken by what
+ * has no name. flags: O_DSYNC, or 0 for what the journal has on the disk.
  */
 static int
-open_draft(struct spool *spool, struct draft *draft, enum spool_dir dir, int flags)
+open_draft(struct spool *spool, struct draft *draft, int flags)
 {
 	*draft = (struct draft){.fd = -1};
 	if (atomic_load(&spool->link_way) == LINK_UNKNOWN && access("/proc/self/fd", F_OK) != 0)
 		atomic_store(&spool->link_way, LINK_NAMED);
 	if (atomic_load(&spool->link_way) != LINK_NAMED) {
-		draft->fd = openat(spool->dir[dir], ".", O_TMPFILE | O_WRONLY | O_CLOEXEC | flags, FILE_MODE);
+		draft->fd = openat(spool->dir[SPOOL_EVENTS], ".", O_TMPFILE | O_WRONLY | O_CLOEXEC | flags,
+		    FILE_MODE);
 		if (draft->fd >= 0)
 			return 0;
 		/* open(2), O_TMPFILE: EOPNOTSUPP from the file system, EISDIR from an old kernel. */
@@ -339,14 +340,13 @@ close_draft(struct spool *spool, struct draft *draft)
 }
 
 /*
- * Open and write a draft, see open_draft(): on the disk with the write if flags is O_DSYNC, open(2). Returns 0;
+ * Open and write a draft: on the disk with the write if flags is O_DSYNC, open(2). Returns 0;
  * or -1 with errno and nothing left.
  */
 static int
-write_draft(struct spool *spool, struct draft *draft, enum spool_dir dir, const struct iovec *pieces, int count,
-    int flags)
+write_draft(struct spool *spool, struct draft *draft, const struct iovec *pieces, int count, int flags)
 {
-	if (open_draft(spool, draft, dir, flags) != 0)
+	if (open_draft(spool, draft, flags) != 0)
 		return -1;
 	if (write_pieces(draft->fd, pieces, count) == 0)
 		return 0;
@@ -391,15 +391,19 @@ link_draft(struct spool *spool, struct draft *draft, enum spool_dir dir, const c
 	return link_unnamed(way, draft->fd, to, name);
 }
 
-/* Whether name in dir is the draft's own file. */
-static bool
-is_ours(struct spool *spool, const struct draft *draft, enum spool_dir dir, const char *name)
+enum owner { OURS, NOT_OURS, OWNER_UNKNOWN };
+
+/* Whose file name in dir is: the draft's own, another's or nobody's; or, with errno, it cannot be seen now. */
+static enum owner
+owner_of(struct spool *spool, const struct draft *draft, enum spool_dir dir, const char *name)
 {
 	struct stat ours, theirs;
 
-	return fstat(draft->fd, &ours) == 0 &&
-	    fstatat(spool->dir[dir], name, &theirs, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev;
+	if (fstat(draft->fd, &ours) != 0)
+		return OWNER_UNKNOWN;
+	if (fstatat(spool->dir[dir], name, &theirs, AT_SYMLINK_NOFOLLOW) != 0)
+		return errno == ENOENT ? NOT_OURS : OWNER_UNKNOWN;
+	return ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev ? OURS : NOT_OURS;
 }
 
 /* Take back a name, but only while it is this draft's. */
@@ -408,7 +412,7 @@ unlink_ours(struct spool *spool, const struct draft *draft, enum spool_dir dir, 
 {
 	int saved = errno;
 
-	if (is_ours(spool, draft, dir, name))
+	if (owner_of(spool, draft, dir, name) == OURS)
 		unlinkat(spool->dir[dir], name, 0);
 	errno = saved;
 }
@@ -495,17 +499,32 @@ lock_entry(struct spool *spool, enum spool_dir queue, const char *name, bool wai
 			errno = EINVAL; /* no event: somebody has put it there */
 			return -1;
 		}
-		bool locked = lock_fd(fd, wait) == 0;
-		if (locked && is_ours(spool, &entry, queue, name))
+		enum owner owner = lock_fd(fd, wait) == 0 ? owner_of(spool, &entry, queue, name) : OWNER_UNKNOWN;
+		if (owner == OURS)
 			return fd;
 		int saved = errno;
 		close(fd);
-		if (!locked) {
+		if (owner == OWNER_UNKNOWN) {
 			errno = saved;
 			return -1;
 		}
 		/* Another file has the name by now. */
 	}
+}
+
+/*
+ * Record the locked file of a queue, whose name is synced. Returns 0, or -1 with errno: ENOENT also if another
+ * file has the name by now, which is its writer's, and not synced.
+ */
+static int
+record_entry(struct spool *spool, const struct draft *entry, enum spool_dir queue, const char *name)
+{
+	enum owner owner = owner_of(spool, entry, queue, name);
+
+	if (owner == OURS)
+		return linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0);
+	errno = owner == NOT_OURS ? ENOENT : errno;
+	return -1;
 }
 
 /*
@@ -515,25 +534,24 @@ lock_entry(struct spool *spool, enum spool_dir queue, const char *name, bool wai
 static enum spool_result
 finish_twin(struct spool *spool, enum spool_dir queue, const char *name)
 {
-	int fd = lock_entry(spool, queue, name, true);
-	enum spool_result result;
+	struct draft twin = {.fd = lock_entry(spool, queue, name, true)};
+	enum spool_result result = SPOOL_DUPLICATE;
 
-	if (fd < 0 && errno == ENOENT && spool_find(spool, name) == SPOOL_DUPLICATE)
-		return SPOOL_DUPLICATE;
 	/*
-	 * ENOENT and not recorded: a quick script has handled it before its writer got to
-	 * step 4, or the writer failed and took it back. The next try will tell.
+	 * ENOENT and not recorded, here and below: a quick script has handled it before its writer got
+	 * to step 4, or the writer failed and took it back. The next try will tell.
 	 */
-	if (fd < 0)
-		return failure(spool, "open the twin of", name);
-	if (sync_directory(spool, queue) != 0)
-		result = failure(spool, "fsync for", name);
-	else if (linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0) == 0 ||
-	    errno == EEXIST || (errno == ENOENT && spool_find(spool, name) == SPOOL_DUPLICATE))
-		result = SPOOL_DUPLICATE;
-	else
-		result = failure(spool, "record the twin of", name);
-	close(fd);
+	if (twin.fd < 0)
+		return errno == ENOENT && spool_find(spool, name) == SPOOL_DUPLICATE ?
+		    SPOOL_DUPLICATE : failure(spool, "open the twin of", name);
+	if (spool_find(spool, name) != SPOOL_DUPLICATE) {
+		if (sync_directory(spool, queue) != 0)
+			result = failure(spool, "fsync for", name);
+		else if (record_entry(spool, &twin, queue, name) != 0 && errno != EEXIST &&
+		    (errno != ENOENT || spool_find(spool, name) != SPOOL_DUPLICATE))
+			result = failure(spool, "record the twin of", name);
+	}
+	close(twin.fd);
 	return result;
 }
 
@@ -543,7 +561,7 @@ record_copy(struct spool *spool, const char *name, const struct iovec *pieces, i
 {
 	struct draft copy;
 
-	if (write_draft(spool, &copy, SPOOL_EVENTS, pieces, count, O_DSYNC) != 0)
+	if (write_draft(spool, &copy, pieces, count, O_DSYNC) != 0)
 		return failure(spool, "write", name);
 	int result = link_draft(spool, &copy, SPOOL_EVENTS, name);
 	int saved = errno;
@@ -553,20 +571,21 @@ record_copy(struct spool *spool, const char *name, const struct iovec *pieces, i
 }
 
 /*
- * A step after 2 failed: take the queued name back, unless somebody has recorded the file for us, and
+ * A step after 2 failed, with errno: take the queued name back, unless somebody has recorded the file for us, and
  * vouches for it. Who is about to has the lock; if we do not get it, the name stays for our twin or recovery.
  */
 static enum spool_result
-withdraw(struct spool *spool, struct draft *draft, enum spool_dir queue, const char *name,
-    enum spool_result result)
+withdraw(struct spool *spool, struct draft *draft, enum spool_dir queue, const char *name, const char *step)
 {
+	int error = errno;
 	bool locked = lock_fd(draft->fd, true) == 0;
 
-	if (is_ours(spool, draft, SPOOL_EVENTS, name))
-		return SPOOL_STORED;
-	if (locked)
+	errno = error;
+	enum spool_result result = failure(spool, step, name);
+	enum owner recorded = owner_of(spool, draft, SPOOL_EVENTS, name);
+	if (locked && recorded == NOT_OURS)
 		unlink_ours(spool, draft, queue, name);
-	return result;
+	return recorded == OURS ? SPOOL_STORED : result;
 }
 
 /* Steps 2 to 4 for a draft that is written, and on the disk; with its name to be, if the journal has it. */
@@ -578,16 +597,19 @@ queue_draft(struct spool *spool, struct draft *draft, enum spool_dir queue, cons
 		return errno == EEXIST ? finish_twin(spool, queue, name) :
 		                         failure(spool, "queue", name);
 	if (!in_journal && sync_directory(spool, queue) != 0)
-		return withdraw(spool, draft, queue, name, failure(spool, "fsync for", name));
+		return withdraw(spool, draft, queue, name, "fsync for");
 	if (link_draft(spool, draft, SPOOL_EVENTS, name) == 0)
 		return SPOOL_STORED;
 	if (errno == ENOENT)
 		return record_copy(spool, name, pieces, count);
 	if (errno != EEXIST)
-		return withdraw(spool, draft, queue, name, failure(spool, "record", name));
-	if (is_ours(spool, draft, SPOOL_EVENTS, name))
-		return SPOOL_STORED; /* recorded for us */
-	/* A twin was accepted and handled since step 0. */
+		return withdraw(spool, draft, queue, name, "record");
+	enum owner recorded = owner_of(spool, draft, SPOOL_EVENTS, name);
+	if (recorded == OWNER_UNKNOWN)
+		return failure(spool, "see who has recorded", name);
+	if (recorded == OURS)
+		return SPOOL_STORED;
+	/* A twin was accepted and handled since step 0. Without the lock: nobody else can record ours any more. */
 	unlink_ours(spool, draft, queue, name);
 	return SPOOL_DUPLICATE;
 }
@@ -615,7 +637,7 @@ store_alone(struct spool *spool, const char *name, enum spool_dir queue, const s
 	enum spool_result result;
 	struct draft draft;
 
-	if (write_draft(spool, &draft, queue, pieces, count, O_DSYNC) != 0)
+	if (write_draft(spool, &draft, pieces, count, O_DSYNC) != 0)
 		return failure(spool, "write", name);
 	if (queue == SPOOL_EVENTS || queue == SPOOL_HOLD)
 		result = record_draft(spool, &draft, queue, name);
@@ -633,7 +655,7 @@ store_in_crowd(struct spool *spool, const char *name, enum spool_dir queue, cons
 	enum spool_result result;
 	struct draft draft;
 
-	if (write_draft(spool, &draft, queue, pieces, count, 0) != 0)
+	if (write_draft(spool, &draft, pieces, count, 0) != 0)
 		result = failure(spool, "write", name);
 	else if (journal_record(spool->journal, name, queue, pieces, count))
 		result = queue_draft(spool, &draft, queue, name, pieces, count, true);
@@ -676,7 +698,7 @@ spool_probe(struct spool *spool, const char **step)
 	snprintf(one, sizeof(one), "probe.%ld.1", (long)getpid());
 	snprintf(two, sizeof(two), "probe.%ld.2", (long)getpid());
 	*step = "write and sync a file";
-	if (write_draft(spool, &draft, SPOOL_TMP, &piece, 1, O_DSYNC) != 0)
+	if (write_draft(spool, &draft, &piece, 1, O_DSYNC) != 0)
 		return -1;
 	*step = "make a hard link";
 	if (link_draft(spool, &draft, SPOOL_TMP, one) == 0 &&
@@ -801,7 +823,7 @@ is_one_file(struct spool *spool, struct place one, struct place other)
 	    fstatat(spool->dir[other.dir], other.name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_ino == b.st_ino;
 }
 
-/* Give the file another name: a new one, or instead of what has it. */
+/* Give the file another name: a new one (EEXIST: there is one by now), or instead of what has it. */
 static int
 put_back(struct spool *spool, struct place from, struct place to, enum found found)
 {
@@ -809,8 +831,7 @@ put_back(struct spool *spool, struct place from, struct place to, enum found fou
 	char other[64];
 
 	if (found == FOUND_NOTHING)
-		return linkat(spool->dir[from.dir], from.name, spool->dir[to.dir], to.name, 0) == 0 ||
-		    errno == EEXIST ? 0 : -1;
+		return linkat(spool->dir[from.dir], from.name, spool->dir[to.dir], to.name, 0);
 	name_draft(spool, other, sizeof(other));
 	if (linkat(spool->dir[from.dir], from.name, tmp, other, 0) != 0)
 		return -1;
@@ -858,7 +879,12 @@ spool_restore(struct spool *spool, const char *name, enum spool_dir queue, const
 		        (!wanted || place.dir != queue)) || is_one_file(spool, source, place))
 			continue;
 		result = put_back(spool, source, place, found[place.dir]);
-		restored = true;
+		restored = restored || result == 0;
+		/* Another delivery has come meanwhile. In a queue it is its writer's to record. */
+		if (result != 0 && errno == EEXIST) {
+			result = 0;
+			break;
+		}
 	}
 	int saved = errno;
 	close_draft(spool, &draft);
@@ -944,8 +970,7 @@ lock_to_record(struct spool *spool, enum spool_dir queue, const char *name, stru
 }
 
 /*
- * Sync the queue, record the locked files, let go of them. A name that has another file by then is not
- * recorded: that one's writer is not done with it. Returns how many were, or -1 with errno.
+ * Sync the queue, record the locked files, let go of them. Returns how many were recorded, or -1 with errno.
  */
 static long
 record_locked(struct spool *spool, enum spool_dir queue, struct locked *locked)
@@ -955,13 +980,10 @@ record_locked(struct spool *spool, enum spool_dir queue, struct locked *locked)
 
 	for (int i = 0; i < locked->count; i++) {
 		struct draft entry = {.fd = locked->entry[i].fd};
-		const char *name = locked->entry[i].name;
-		if (failed == 0 && is_ours(spool, &entry, queue, name)) {
-			if (linkat(spool->dir[queue], name, spool->dir[SPOOL_EVENTS], name, 0) == 0)
-				recorded++;
-			else if (errno != EEXIST && errno != ENOENT)
-				failed = errno;
-		}
+		if (failed == 0 && record_entry(spool, &entry, queue, locked->entry[i].name) == 0)
+			recorded++;
+		else if (failed == 0 && errno != EEXIST && errno != ENOENT)
+			failed = errno;
 		close(entry.fd);
 	}
 	locked->count = 0;
@@ -982,7 +1004,7 @@ recover_queue(struct spool *spool, enum spool_dir queue)
 	if (spool_each(spool, queue, collect, &names) != 0)
 		failed = errno;
 	/* Once at least: also what is recorded may be here by the link of a move that was not synced. */
-	for (bool first = true; failed == 0 && (first || next < names.length); first = false) {
+	do {
 		for (; failed == 0 && next < names.length && locked.count < RECORD_AT_ONCE;
 		    next += strlen(names.text + next) + 1)
 			if (lock_to_record(spool, queue, names.text + next, &locked) != 0)
@@ -992,7 +1014,7 @@ recover_queue(struct spool *spool, enum spool_dir queue)
 			failed = errno;
 		else
 			recorded += result;
-	}
+	} while (failed == 0 && next < names.length);
 	free(names.text);
 	if (failed == 0)
 		return recorded;

@@ -81,7 +81,8 @@ bool spool_is_full(struct spool *spool, long long min_free);
  * Steps 1 to 5: store the pieces as one file of the given name, queued in queue
  * (SPOOL_NEW, SPOOL_FAILED) and recorded in events/; SPOOL_EVENTS records it
  * without queueing; SPOOL_HOLD puts it there alone. SPOOL_STORED means that it is on the disk. After SPOOL_FULL
- * and SPOOL_ERROR nothing of this call is left, but in a journal that a restart of the machine reads.
+ * and SPOOL_ERROR nothing of this call is left, but in a journal that a restart of the machine reads; or, if another
+ * holds the lock on the file, or it cannot be seen whose it is, under its name: the next delivery finishes it.
  */
 enum spool_result spool_store(struct spool *spool, const char *name, enum spool_dir queue,
     const struct iovec *pieces, int count);
@@ -123,7 +124,7 @@ int spool_sync(struct spool *spool, enum spool_dir dir);
 /*
  * Recovery: make good what a journal holds; record in events/ each name of new/ and failed/ that it lacks, synced before;
  * remove what is older than an hour from tmp/. Right at any moment, also beside a
- * live receiver, without a lock. Returns the number of names recorded, or -1 with
+ * live receiver, without the lock of what moves events about. Returns the number of names recorded, or -1 with
  * errno (logged).
  */
 long spool_recover(struct spool *spool);

@@ -683,6 +683,28 @@ TEST(torn_is_what_is_the_event_as_far_as_it_goes_or_zero)
 	}
 }
 
+static struct fixture *restoring;
+
+static void
+queue_another_delivery(void)
+{
+	put_bytes(at(restoring, SPOOL_NEW, "a.json"), "another", 7);
+}
+
+/* It is its writer's to record: were our file in events/, the writer would take it for a handled twin. */
+TEST(what_another_delivery_queues_meanwhile_is_left_to_its_writer)
+{
+	struct fixture *f = restoring = *state;
+
+	make_fail(LINKAT, 1, false, 0);
+	calls.hook = queue_another_delivery;
+	assert_int_equal(spool_restore(&f->spool, "a.json", SPOOL_NEW, "ours", 4, true), 0);
+	assert_null(calls.hook);
+	assert_int_equal(count(f, SPOOL_EVENTS), 0);
+	assert_int_equal(count(f, SPOOL_TMP), 0);
+	expect_bytes(f, SPOOL_NEW, "a.json", "another", 7);
+}
+
 TEST(what_is_no_file_or_no_name_is_left_alone)
 {
 	static const char *const names[] = {"", ".", "..", "../a.json", "a/b.json", "a", ".json", "a.b.json"};
@@ -1625,6 +1647,7 @@ main(void)
 		SPOOL_TEST(whatever_is_missing_or_torn_is_whole_again_and_nothing_else_is_touched),
 		SPOOL_TEST(recovery_on_another_boot_does_so_with_all_that_a_journal_holds),
 		SPOOL_TEST(torn_is_what_is_the_event_as_far_as_it_goes_or_zero),
+		SPOOL_TEST(what_another_delivery_queues_meanwhile_is_left_to_its_writer),
 		SPOOL_TEST(what_is_no_file_or_no_name_is_left_alone),
 		SPOOL_TEST(recovery_ends_at_the_first_batch_that_is_damaged),
 		SPOOL_TEST(a_journal_that_is_full_takes_no_more_and_is_read_to_its_end),

@@ -393,17 +393,19 @@ TEST(what_this_side_fails_at_is_503_and_leaves_nothing)
 	expect(f, "no spool", &good, 503, "spool_error");
 	f->receiver.spool = spool;
 
-	int tmp = f->spool.dir[SPOOL_TMP];
-	f->spool.dir[SPOOL_TMP] = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	char *logged = expect_quietly(f, "tmp", &good, 503, "spool_error");
+	/* Where no file can be made, neither without a name nor with one. */
+	int events = f->spool.dir[SPOOL_EVENTS], tmp = f->spool.dir[SPOOL_TMP];
+	f->spool.dir[SPOOL_EVENTS] = f->spool.dir[SPOOL_TMP] = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char *logged = expect_quietly(f, "no file", &good, 503, "spool_error");
 	assert_non_null(strstr(logged, "write msg_1.json"));
 	free(logged);
 	/* An odd event has a state file as well; whatever fails, the log says what. */
-	logged = expect_quietly(f, "tmp, odd", &(struct post){.body = "{}", .body_length = 2}, 503,
+	logged = expect_quietly(f, "no file, odd", &(struct post){.body = "{}", .body_length = 2}, 503,
 	    "spool_error");
 	bool said = strstr(logged, "msg_1.json") != NULL;
 	free(logged);
 	close(f->spool.dir[SPOOL_TMP]);
+	f->spool.dir[SPOOL_EVENTS] = events;
 	f->spool.dir[SPOOL_TMP] = tmp;
 	expect_spool(f, 0, 0, 0);
 	assert_true(said);

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -570,6 +571,24 @@ TEST(a_stored_event_costs_a_synchronous_write_and_a_sync)
 	}
 }
 
+/* As systemd's PathChanged= and inotifywait do: of an event they see its name appear, and nothing else. */
+TEST(who_watches_a_queue_sees_a_name_appear_once)
+{
+	struct fixture *f = *state;
+	_Alignas(struct inotify_event) char seen[4096];
+	int watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+
+	assert_true(inotify_add_watch(watch, at(f, SPOOL_NEW, ""), IN_CREATE | IN_MOVED_TO | IN_CLOSE_WRITE | IN_MODIFY) >= 0);
+	assert_int_equal(store(f, "a.json", SPOOL_NEW), SPOOL_STORED);
+	ssize_t n = read(watch, seen, sizeof(seen));
+	const struct inotify_event *event = (const struct inotify_event *)(const void *)seen;
+	assert_true(n > 0);
+	assert_int_equal(n, sizeof(*event) + event->len);
+	assert_int_equal(event->mask, IN_CREATE);
+	assert_string_equal(event->name, "a.json");
+	close(watch);
+}
+
 TEST(an_event_that_was_handled_is_a_duplicate)
 {
 	static const enum spool_dir queues[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_EVENTS};
@@ -781,8 +800,9 @@ TEST(what_is_recorded_is_not_taken_back)
 	assert_int_not_equal(inode(f, SPOOL_NEW, "a.json"), 0);
 }
 
+/* The new file's writer may yet fail. */
 static void
-replace_by_a_twin(void)
+give_the_name_to_another_file(void)
 {
 	handle_it();
 	queue_a_twin();
@@ -795,7 +815,7 @@ TEST(what_another_has_put_there_is_not_taken_back)
 
 	assert_int_equal(store(f, "first.json", SPOOL_NEW), SPOOL_STORED);
 	interference =
-	    (struct interference){.of = LINKAT, .nth = 2, .hook = replace_by_a_twin, .error = EIO};
+	    (struct interference){.of = LINKAT, .nth = 2, .hook = give_the_name_to_another_file, .error = EIO};
 	free(quietly(&result, f, "a.json", SPOOL_NEW));
 	interference.nth = 0;
 	assert_int_equal(result, SPOOL_ERROR);
@@ -816,15 +836,50 @@ expect_it_locked(void)
 
 TEST(who_records_the_file_of_another_has_its_lock)
 {
+	static const enum call calls[] = {FSYNC, LINKAT};
 	struct fixture *f = hooked = *state;
 
-	queue_a_twin();
-	interference = (struct interference){.of = FSYNC, .nth = 1, .hook = expect_it_locked};
+	assert_int_equal(store(f, "first.json", SPOOL_NEW), SPOOL_STORED);
+	for (size_t i = 0; i < ROWS(calls); i++) {
+		queue_a_twin();
+		/* Of a store's links the first meets the twin's name, the second records it. */
+		int nth = calls[i] == LINKAT ? 2 : 1;
+		interference = (struct interference){.of = (int)calls[i], .nth = nth, .hook = expect_it_locked};
+		assert_int_equal(store(f, "a.json", SPOOL_NEW), SPOOL_DUPLICATE);
+		assert_int_equal(interference.seen, nth);
+		assert_int_equal(unlink(at(f, SPOOL_EVENTS, "a.json")), 0);
+		interference = (struct interference){.of = (int)calls[i], .nth = 1, .hook = expect_it_locked};
+		assert_int_equal(spool_recover(&f->spool), 1);
+		assert_true(interference.seen >= 1);
+		assert_int_equal(unlink(at(f, SPOOL_EVENTS, "a.json")), 0);
+		assert_int_equal(unlink(at(f, SPOOL_NEW, "a.json")), 0);
+	}
+}
+
+/* Its name is recorded, so it is on the disk: 63 twins that wait for the lock need not sync it again. */
+TEST(a_twin_that_is_recorded_is_not_synced_again)
+{
+	struct fixture *f = *state;
+
+	put(f, SPOOL_NEW, "a.json", CONTENTS);
+	put(f, SPOOL_EVENTS, "a.json", CONTENTS);
+	interference = (struct interference){.of = FSYNC, .nth = 1, .error = EIO};
 	assert_int_equal(store(f, "a.json", SPOOL_NEW), SPOOL_DUPLICATE);
-	assert_int_equal(unlink(at(f, SPOOL_EVENTS, "a.json")), 0);
-	interference = (struct interference){.of = LINKAT, .nth = 1, .hook = expect_it_locked};
-	assert_int_equal(spool_recover(&f->spool), 1);
-	assert_int_equal(interference.seen, 1);
+	assert_int_equal(interference.seen, 0);
+}
+
+TEST(a_file_that_takes_a_twin_s_name_while_that_is_synced_is_not_recorded_for_its_writer)
+{
+	struct fixture *f = hooked = *state;
+	enum spool_result result;
+
+	put(f, SPOOL_NEW, "a.json", "a");
+	interference = (struct interference){.of = FSYNC, .nth = 1, .hook = give_the_name_to_another_file};
+	free(quietly(&result, f, "a.json", SPOOL_NEW));
+	interference.nth = 0;
+	assert_int_equal(result, SPOOL_ERROR);
+	assert_false(exists(at(f, SPOOL_EVENTS, "a.json")));
+	expect_contents(f, SPOOL_NEW, "a.json", "the twin's\n");
 }
 
 static pthread_t recorder;
@@ -1223,14 +1278,6 @@ TEST(recovery_syncs_the_queues_before_it_records)
 	assert_int_equal(count(f, SPOOL_EVENTS), 0);
 }
 
-/* The new file's writer may yet fail. */
-static void
-give_the_name_to_another_file(void)
-{
-	unlink(at(hooked, SPOOL_NEW, "a.json"));
-	queue_a_twin();
-}
-
 TEST(recovery_vouches_for_no_file_that_has_the_name_since_its_sync)
 {
 	struct fixture *f = hooked = *state;
@@ -1328,6 +1375,7 @@ main(void)
 		SPOOL_TEST(a_large_body_is_written_to_its_end),
 		SPOOL_TEST(a_write_that_is_interrupted_or_takes_a_part_is_continued),
 		SPOOL_TEST(a_stored_event_costs_a_synchronous_write_and_a_sync),
+		SPOOL_TEST(who_watches_a_queue_sees_a_name_appear_once),
 		SPOOL_TEST(an_event_that_was_handled_is_a_duplicate),
 		SPOOL_TEST(an_event_that_waits_is_a_duplicate_and_keeps_its_file),
 		SPOOL_TEST(a_twin_whose_writer_died_before_recording_it_is_finished),
@@ -1337,6 +1385,8 @@ main(void)
 		SPOOL_TEST(what_is_recorded_is_not_taken_back),
 		SPOOL_TEST(what_another_has_put_there_is_not_taken_back),
 		SPOOL_TEST(who_records_the_file_of_another_has_its_lock),
+		SPOOL_TEST(a_twin_that_is_recorded_is_not_synced_again),
+		SPOOL_TEST(a_file_that_takes_a_twin_s_name_while_that_is_synced_is_not_recorded_for_its_writer),
 		SPOOL_TEST(who_withdraws_waits_for_who_records),
 		SPOOL_TEST(what_cannot_be_locked_is_not_withdrawn),
 		SPOOL_TEST(a_sync_beside_one_that_failed_is_not_trusted),
