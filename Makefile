@@ -2,7 +2,7 @@
 # make demo       see it work, on loopback, in a directory of its own
 # make check      all tests, at most 10 minutes
 # make check-long the same under sanitizers, and analysers
-# make install    DESTDIR=, PREFIX= and the GNU directories (install.mk); make uninstall, make dist
+# make install    DESTDIR=, PREFIX= and the GNU directories (packaging/install.mk); make uninstall, make dist
 # make bench      measure it beside its limits and its alternatives; make bench-memory MINUTES=n  whether memory stays flat
 # make static     psapi-fcgi without shared libraries, psapi with two, in build/static: for CGI on hosts that lack them
 # make soak MINUTES=n  everything at once, for so long
@@ -45,10 +45,10 @@ BIN =
 OUT_BIN = .
 endif
 
-LIBRARY = log line io config securemem verify secrets secretfile events spool journal attempts hold receive adopt cgi \
-	listener responder lockdown notify check times text entry state schedule moves handler child strays backlog job drain \
-	listing terminal lastmatch delivery http sender fcgi \
-	doctor doctor_local doctor_spool doctor_url doctor_probe doctor_explain
+# A room of the house is a folder (CONTRIBUTING.md has the map); what is in it is built. commands/ is psapi's alone.
+ROOMS = base secrets store store/spool receiver server drain send doctor
+sources = $(patsubst %.c,%,$(wildcard $(1:%=%/*.c)))
+LIBRARY = verify events $(call sources,$(ROOMS))
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
 LIBRARIES = -lfcgi -ljansson -lmbedcrypto
 # What psapi needs beside: send and doctor are HTTP clients. The receiver is none.
@@ -56,12 +56,11 @@ CLIENT_LIBRARIES = -lcurl
 # What psapi-fcgi needs beside, to lock itself up.
 RECEIVER_LIBRARIES = -lseccomp
 # It tells systemd when it is ready, if libsystemd is there to be built with (SYSTEMD= for without); loaded when
-# needed, not linked: notify.c.
+# needed, not linked: server/sd_notify.c.
 SYSTEMD := $(shell pkg-config --exists libsystemd 2>/dev/null && echo yes)
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 
-COMMANDS = command table select secret adopt doctor send send_print drain list show retry replay done verify prune attempts help
-COMMAND_OBJECTS = $(OUT)/psapi.o $(COMMANDS:%=$(OUT)/commands/%.o)
+COMMAND_OBJECTS = $(OUT)/psapi.o $(patsubst %,$(OUT)/%.o,$(call sources,commands))
 
 all: $(BIN)psapi-fcgi $(BIN)psapi
 
@@ -145,10 +144,10 @@ check-long: deps
 		check-trust soak FULL=1 SECONDS=30
 	$(MAKE) check-install
 
-include install.mk tests/trust.mk tests/install/install.mk bench/bench.mk
+include packaging/install.mk tests/trust.mk tests/install/install.mk bench/bench.mk
 
 clean:
 	rm -rf build psapi-fcgi psapi libpsapi.a
 
 .PHONY: all deps static demo check check-unit check-e2e check-static check-scale check-long clean
--include $(wildcard $(OUT)/*.d $(OUT)/commands/*.d $(OUT)/tests/*.d)
+-include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d) $(patsubst %,$(OUT)/%.d,$(LIBRARY) $(call sources,commands))

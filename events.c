@@ -19,8 +19,8 @@
 
 #include <jansson.h>
 
-#include "line.h"
-#include "log.h"
+#include "base/json_line.h"
+#include "base/log.h"
 #include "verify.h"
 
 /*

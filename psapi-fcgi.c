@@ -28,17 +28,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "adopt.h"
-#include "cgi.h"
-#include "check.h"
-#include "config.h"
+#include "receiver/adopt.h"
+#include "server/cgi.h"
+#include "server/config_test.h"
+#include "base/config.h"
 #include "events.h"
-#include "journal.h"
-#include "lockdown.h"
-#include "log.h"
-#include "notify.h"
-#include "responder.h"
-#include "securemem.h"
+#include "store/spool/journal.h"
+#include "server/sandbox.h"
+#include "base/log.h"
+#include "server/sd_notify.h"
+#include "server/responder.h"
+#include "base/securemem.h"
 
 #ifndef PSAPI_VERSION
 #define PSAPI_VERSION "unknown"

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "commands/command.h"
-#include "log.h"
+#include "base/log.h"
 
 #ifndef PSAPI_VERSION
 #define PSAPI_VERSION "unknown"

@@ -17,7 +17,7 @@
 #include <mbedtls/sha256.h>
 #include <mbedtls/version.h>
 
-#include "securemem.h"
+#include "base/securemem.h"
 
 /* All that differs between mbedTLS 2.28 and 3: functions that return an error end in _ret. */
 #if MBEDTLS_VERSION_MAJOR < 3

@@ -21,9 +21,9 @@
 #include <fcgiapp.h>
 
 #include "events.h"
-#include "journal.h"
-#include "lockdown.h"
-#include "spool.h"
+#include "store/spool/journal.h"
+#include "server/sandbox.h"
+#include "store/spool/spool.h"
 #include "verify.h"
 
 static struct keyring *keyring; /* NULL: no HMAC */

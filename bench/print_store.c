@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "spool.h"
+#include "store/spool/spool.h"
 
 int
 main(void)

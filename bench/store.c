@@ -16,8 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "journal.h"
-#include "spool.h"
+#include "store/spool/journal.h"
+#include "store/spool/spool.h"
 
 enum { MOST = 400000 }; /* latencies that one thread notes */
 

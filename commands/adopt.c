@@ -1,6 +1,6 @@
 /* psapi adopt: judge what arrived before there was any secret. */
 #define _GNU_SOURCE
-#include "adopt.h"
+#include "receiver/adopt.h"
 
 #include <errno.h>
 #include <pwd.h>
@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "commands/command.h"
-#include "hold.h"
-#include "log.h"
-#include "secrets.h"
+#include "receiver/hold.h"
+#include "base/log.h"
+#include "secrets/secrets.h"
 
 enum { OPTION_DISCARD = OPTION_OWN };
 

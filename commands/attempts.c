@@ -3,7 +3,7 @@
  * the last lines that are meant are kept.
  */
 #define _GNU_SOURCE
-#include "attempts.h"
+#include "receiver/attempts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,9 +17,9 @@
 #include <unistd.h>
 
 #include "commands/command.h"
-#include "log.h"
-#include "terminal.h"
-#include "times.h"
+#include "base/log.h"
+#include "base/terminal.h"
+#include "base/datetime.h"
 
 enum { LINES_DEFAULT = 20, LINES_MAX = 10000000, POLL_MS = 1000 };
 

@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "log.h"
-#include "moves.h"
+#include "base/log.h"
+#include "store/spool/moves.h"
 
 static void
 override(struct command_line *line, const char *setting)

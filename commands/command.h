@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "config.h"
-#include "spool.h"
+#include "base/config.h"
+#include "store/spool/spool.h"
 
 #define OVERRIDES_MAX 64
 

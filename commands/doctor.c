@@ -1,6 +1,6 @@
 /* psapi doctor: what is wrong, and what mends it. The checks are doctor.h's. */
 #define _GNU_SOURCE
-#include "doctor.h"
+#include "doctor/doctor.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "commands/command.h"
-#include "log.h"
-#include "terminal.h"
+#include "base/log.h"
+#include "base/terminal.h"
 
 enum { OPTION_SOCKET = OPTION_OWN, OPTION_CACERT };
 

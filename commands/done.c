@@ -3,8 +3,8 @@
 #include <sysexits.h>
 
 #include "commands/command.h"
-#include "log.h"
-#include "moves.h"
+#include "base/log.h"
+#include "store/spool/moves.h"
 
 static int
 finish(struct command_line *line, const char *id)

@@ -1,6 +1,6 @@
 /* psapi drain: its command line. The run itself is drain.c's. */
 #define _GNU_SOURCE
-#include "drain.h"
+#include "drain/drain.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "commands/command.h"
-#include "log.h"
+#include "base/log.h"
 
 static bool
 is_program(const char *path)

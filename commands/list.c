@@ -7,11 +7,11 @@
 
 #include "commands/command.h"
 #include "commands/select.h"
-#include "listing.h"
-#include "log.h"
-#include "terminal.h"
-#include "text.h"
-#include "times.h"
+#include "store/spool/listing.h"
+#include "base/log.h"
+#include "base/terminal.h"
+#include "base/text.h"
+#include "base/datetime.h"
 
 enum which { OPEN, NEW, WAITING, FAILED, ALL };
 

@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #include "commands/command.h"
-#include "log.h"
-#include "moves.h"
-#include "terminal.h"
-#include "times.h"
+#include "base/log.h"
+#include "store/spool/moves.h"
+#include "base/terminal.h"
+#include "base/datetime.h"
 
 enum { DAY = 86400, LEAST_DAYS = 30, STATE_SECONDS = 3600 };
 

@@ -7,10 +7,10 @@
 
 #include "commands/command.h"
 #include "commands/select.h"
-#include "listing.h"
-#include "log.h"
-#include "moves.h"
-#include "state.h"
+#include "store/spool/listing.h"
+#include "base/log.h"
+#include "store/spool/moves.h"
+#include "store/spool/handler_state.h"
 
 /* Nothing of an earlier life clings to it: the state goes before the event comes. */
 static int

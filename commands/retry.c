@@ -10,10 +10,10 @@
 #include <sysexits.h>
 
 #include "commands/command.h"
-#include "listing.h"
-#include "log.h"
-#include "moves.h"
-#include "state.h"
+#include "store/spool/listing.h"
+#include "base/log.h"
+#include "store/spool/moves.h"
+#include "store/spool/handler_state.h"
 
 /* The event is in new/ as well, and its state is reset: the first half of a move. */
 static int

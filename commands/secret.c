@@ -13,12 +13,12 @@
 #include <unistd.h>
 
 #include "commands/command.h"
-#include "hold.h"
-#include "lastmatch.h"
-#include "log.h"
-#include "secretfile.h"
-#include "secrets.h"
-#include "terminal.h"
+#include "receiver/hold.h"
+#include "receiver/lastmatch.h"
+#include "base/log.h"
+#include "secrets/secretfile.h"
+#include "secrets/secrets.h"
+#include "base/terminal.h"
 
 /* ---- reading a secret ---- */
 

@@ -3,7 +3,7 @@
 
 #include <sysexits.h>
 
-#include "times.h"
+#include "base/datetime.h"
 
 int
 select_option(const struct command_line *line, int option, struct selection *selection)

@@ -3,7 +3,7 @@
 #define PSAPI_SELECT_H
 
 #include "commands/command.h"
-#include "listing.h"
+#include "store/spool/listing.h"
 
 enum { OPTION_TYPE = 512, OPTION_NPN, OPTION_SINCE };
 

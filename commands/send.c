@@ -14,9 +14,9 @@
 
 #include "commands/command.h"
 #include "commands/send.h"
-#include "log.h"
-#include "secrets.h"
-#include "sender.h"
+#include "base/log.h"
+#include "secrets/secrets.h"
+#include "send/sender.h"
 
 enum {
 	OPTION_TYPE = OPTION_OWN, OPTION_DATA, OPTION_BODY, OPTION_ID, OPTION_COUNT, OPTION_RATE,

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 #include "commands/command.h"
-#include "sender.h"
+#include "send/sender.h"
 
 struct send_options {
 	struct command_line *line;

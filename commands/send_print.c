@@ -10,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "log.h"
-#include "terminal.h"
+#include "base/log.h"
+#include "base/terminal.h"
 
 enum { BAR_MS = 100 };
 

@@ -8,11 +8,11 @@
 #include <unistd.h>
 
 #include "commands/command.h"
-#include "listing.h"
-#include "log.h"
-#include "terminal.h"
-#include "text.h"
-#include "times.h"
+#include "store/spool/listing.h"
+#include "base/log.h"
+#include "base/terminal.h"
+#include "base/text.h"
+#include "base/datetime.h"
 #include "verify.h"
 
 static void

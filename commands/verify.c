@@ -11,12 +11,12 @@
 #include <sysexits.h>
 
 #include "commands/command.h"
-#include "entry.h"
-#include "log.h"
-#include "moves.h"
-#include "secrets.h"
-#include "terminal.h"
-#include "text.h"
+#include "store/entry.h"
+#include "base/log.h"
+#include "store/spool/moves.h"
+#include "secrets/secrets.h"
+#include "base/terminal.h"
+#include "base/text.h"
 
 enum { RINGS_MAX = 32 };
 

@@ -4,7 +4,7 @@
 # Clean, or exit 1. What is left out is left out with a reason, here or in .clang-tidy.
 set -u
 sources=$(git ls-files '*.c' | grep -v ^tests/)
-scripts=$(git ls-files | grep -E '\.sh$|^\.ci/run$|^handlers/')
+scripts=$(git ls-files | grep -E '\.sh$|^\.ci/run$|^examples/handlers/')
 failed=0
 
 # commands/attempts.c keeps lines in a ring that it frees at the end: the analyser of gcc 12
@@ -26,7 +26,7 @@ echo "$sources" | xargs -P "$(nproc)" -n 1 "$0" --one || failed=1
 	cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr -I. \
 		--error-exitcode=1 $sources || failed=1
 	shellcheck $scripts || failed=1
-	shellcheck -s bash completion/psapi || failed=1
+	shellcheck -s bash packaging/completion/psapi || failed=1
 }
 [ "$failed" = 0 ] && echo "analysers: clean"
 exit "$failed"

@@ -28,7 +28,7 @@ if ! command -v valgrind >/dev/null; then
 fi
 mkdir -p "$build"
 run() {
-	${CC:-cc} -std=c11 -g -O2 -I. "$1" -o "$build/constant_time" tests/constant_time.c securemem.c -lmbedcrypto
+	${CC:-cc} -std=c11 -g -O2 -I. "$1" -o "$build/constant_time" tests/constant_time.c base/securemem.c -lmbedcrypto
 	valgrind -q --error-exitcode=9 "$build/constant_time" >"$build/constant_time.log" 2>&1
 }
 run -DCOMPARE=mbedtls_ct_memcmp || {

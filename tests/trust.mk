@@ -19,7 +19,7 @@ $(FAULTS)/%: tests/faults/%.c $(BIN)libpsapi.a tests/trust.mk
 	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) -o $@ $< $(BIN)libpsapi.a $(LIBRARIES)
 
 # A journal that is small enough to keep every state of it.
-$(FAULTS)/journal.o: journal.c Makefile tests/trust.mk
+$(FAULTS)/journal.o: store/spool/journal.c Makefile tests/trust.mk
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -I. -DJOURNAL_FILE_SIZE=65536 -DJOURNAL_BATCH_SIZE=8192 -MMD -MP -c -o $@ $<
 
@@ -42,7 +42,7 @@ check-faults: all $(FAULT_PROGRAMS)
 
 .PHONY: check-trust check-faults
 
-# ---- what the process may still do: the shipped objects, with lockdown.h's calls wrapped ----
+# ---- what the process may still do: the shipped objects, with server/sandbox.h's calls wrapped ----
 
 HOOK = build/hook/psapi-fcgi
 HOOKED = -Wl,--wrap=lockdown_process,--wrap=lockdown_files,--wrap=lockdown_calls
@@ -64,7 +64,7 @@ check-cost: all $(HOOK)
 SECONDS = 5
 FUZZ = build/fuzz
 FUZZ_TARGETS = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_LIBRARY = $(filter-out cgi listener responder lockdown check,$(LIBRARY))
+FUZZ_LIBRARY = $(filter-out server/%,$(LIBRARY))
 FUZZ_CFLAGS = -std=gnu11 -g -O1 -pthread -fno-omit-frame-pointer -I. -Itests/fuzz \
 	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 
@@ -83,7 +83,7 @@ fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 
 .PHONY: fuzz
 .SECONDARY:
--include $(wildcard $(FUZZ)/*.d $(FUZZ)/commands/*.d $(FUZZ)/tests/fuzz/*.d)
+-include $(wildcard $(FUZZ)/*.d $(FUZZ)/*/*.d $(FUZZ)/*/*/*.d)
 
 # Broken FastCGI records, to the binary that was built with sanitizers.
 fuzz-fastcgi:
@@ -145,7 +145,7 @@ analyse:
 
 # Lines that no test runs, in the files whose every line counts. In a build of its own, where a
 # failed allocation is mostly gcov's, which dies of it: those lines are the fault tests' alone.
-COVERED = verify receive spool events
+COVERED = verify events receiver/receive store/spool/spool
 COVERAGE = OUT=build/coverage BIN=build/coverage/ OUT_BIN=build/coverage HARDENING= \
 	CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage
 COVERAGE_FAULTS = build/coverage/tests/faults
@@ -159,8 +159,8 @@ coverage:
 		$(MAKE) -s $(COVERAGE) check-e2e PYTEST_FLAGS="--server socket -k 'hold or bodies'"; \
 	} >build/coverage/log 2>&1 || { cat build/coverage/log; exit 1; }
 	@for name in $(COVERED); do \
-		gcov -o build/coverage $$name.c 2>/dev/null | sed -n "/File '$$name.c'/{n;s/^/$$name.c: /p}"; \
-		grep '#####' $$name.c.gcov | sed "s/^ *#####:/  $$name.c:/"; \
+		gcov -o build/coverage/$$(dirname $$name) $$name.c 2>/dev/null | sed -n "/File '$$name.c'/{n;s/^/$$name.c: /p}"; \
+		grep '#####' $$(basename $$name).c.gcov | sed "s/^ *#####:/  $$name.c:/"; \
 		rm -f *.gcov; \
 	done
 

@@ -1,4 +1,4 @@
-"""completion/psapi: bash finds it, loads it, and completes what the program knows."""
+"""packaging/completion/psapi: bash finds it, loads it, and completes what the program knows."""
 
 import re
 import subprocess
@@ -30,7 +30,7 @@ def desk(place):
     desk = Desk(place)
     folder = place.dir / "bash" / "completions"
     folder.mkdir(parents=True)
-    (folder / "psapi").symlink_to(ROOT / "completion" / "psapi")
+    (folder / "psapi").symlink_to(ROOT / "packaging/completion" / "psapi")
     yield desk
     desk.close()
 

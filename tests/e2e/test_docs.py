@@ -21,8 +21,8 @@ ODD = (ROOT / "docs" / "troubleshooting.md").read_text()
 LITERAL = r'(?:"(?:[^"\\]|\\.)*"\s*)+'
 # Where the words of messages are: receiver and drain, then the subcommands.
 SOURCES = sorted([*ROOT.glob("*.c"), *ROOT.glob("commands/*.c")])
-NOT_LOGGED = {"doctor_explain.c", "doctor_local.c", "doctor_probe.c", "doctor_spool.c", "doctor_url.c",
-              "delivery.c", "http.c", "fcgi.c"}     # doctor's and send's own words
+NOT_LOGGED = {"doctor/http_status.c", "doctor/local.c", "doctor/probe.c", "doctor/history.c", "doctor/url.c",
+              "send/delivery.c", "send/http.c", "send/fastcgi_client.c"}     # doctor's and send's own words
 
 GOOD = {("verify.c", "is a signing secret")}        # said to nobody
 
@@ -137,9 +137,9 @@ def test_known_types():
         return set(re.findall(r"\bproducersync\.[\w.]*\w", text)) - {"producersync.npn"}
     known = types("events.c", "known_types\\[\\] = ", "\n};")
     assert len(known) >= 3
-    assert types("delivery.c", "example_types\\[\\] = ", "};") == known
+    assert types("send/delivery.c", "example_types\\[\\] = ", "};") == known
     assert types("commands/table.c") == known
-    assert types("completion/psapi") == known
+    assert types("packaging/completion/psapi") == known
     assert types("man/psapi.1") == types("man/psapi-handlers.7") == known
 
 

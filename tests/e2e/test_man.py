@@ -326,7 +326,7 @@ def test_spool_keys():
     page = page_of("psapi-spool.5")
     assert set(EVIDENCE_KEYS) | {"event", "body_base64", "webhook_id_base64"} <= items(page, "Li")
     state = set(re.findall(r'(?:set_time|set_text|json_object_set_new)\(object, "(\w+)"',
-                           (ROOT / "state.c").read_text()))
+                           (ROOT / "store/spool/handler_state.c").read_text()))
     for key in state:
         assert re.search(rf"\b{key}\b", section(page, "States")), key
 
@@ -344,7 +344,7 @@ def test_environment():
 
 def test_environment_of_handlers():
     page = section(page_of("psapi-handlers.7"), "ENVIRONMENT")
-    code = (ROOT / "job.c").read_text()
+    code = (ROOT / "drain/handler_run.c").read_text()
     assert items(page, "Ev") == set(re.findall(r'"(PSAPI_\w+)=%', code))
     inherited = re.search(r"inherited\[\] = \{(.*?)\}", code)[1]
     for name in re.findall(r'"(\w+)="', inherited):

@@ -1,4 +1,4 @@
-"""What people copy: the handlers in handlers/, the crontab in cron/, the units of drain in systemd/."""
+"""What people copy: the handlers in examples/handlers/, the crontab in examples/cron/, the units of drain in packaging/systemd/."""
 
 import json
 import os
@@ -27,9 +27,9 @@ def desk(place):
 
 def install(desk, example, name):
     """As the example's first comment says."""
-    text = (ROOT / "handlers" / example).read_text()
+    text = (ROOT / "examples/handlers" / example).read_text()
     assert f"install -m 755 handlers/{example} /etc/psapi/handlers.d/{name}\n" in text
-    subprocess.run(["install", "-m", "755", ROOT / "handlers" / example, desk.handlers / name],
+    subprocess.run(["install", "-m", "755", ROOT / "examples/handlers" / example, desk.handlers / name],
                    check=True)
 
 
@@ -240,11 +240,11 @@ def test_token_goes_nowhere_else(fetcher):
     assert not (fetcher.home / "updates" / "2025-07-24" / "licenses.jsonl").exists()
 
 
-# ---- cron/, systemd/ ----
+# ---- examples/cron/, packaging/systemd/ ----
 
 def test_crontab(desk):
     """Its commands, as cron runs them: sh, a bare environment, mailed if anything is printed."""
-    lines = [line for line in (ROOT / "cron" / "psapi.cron").read_text().splitlines()
+    lines = [line for line in (ROOT / "examples/cron" / "psapi.cron").read_text().splitlines()
              if line and not line.startswith("#")]
     settings = dict(line.split("=", 1) for line in lines if "=" in line.split()[0])
     jobs = [line.split(None, 6) for line in lines if "=" not in line.split()[0]]
@@ -264,7 +264,7 @@ def test_crontab(desk):
 
 def test_systemd_units():
     """What drain needs of them; tests/install has systemd's own opinion."""
-    path_unit = (ROOT / "systemd" / "psapi-drain.path").read_text()
+    path_unit = (ROOT / "packaging/systemd" / "psapi-drain.path").read_text()
     assert "\nPathChanged=/var/spool/psapi/new\n" in path_unit
     assert "\nDirectoryNotEmpty" not in path_unit
-    assert "StartLimitIntervalSec=0" in (ROOT / "systemd" / "psapi-drain.service").read_text()
+    assert "StartLimitIntervalSec=0" in (ROOT / "packaging/systemd" / "psapi-drain.service").read_text()

@@ -2,8 +2,8 @@
  * A receiver that lives on: borrow FILE. Reads the secret file three times as requests
  * do. Whatever fails once, the last request must have both secrets.
  */
-#include "log.h"
-#include "secrets.h"
+#include "base/log.h"
+#include "secrets/secrets.h"
 
 int
 main(int argc, char **argv)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "journal.h"
+#include "store/spool/journal.h"
 
 int __real_spool_open(struct spool *spool, const char *path, bool create, char *why, size_t size);
 int __wrap_spool_open(struct spool *spool, const char *path, bool create, char *why, size_t size);

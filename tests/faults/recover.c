@@ -8,8 +8,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "log.h"
-#include "spool.h"
+#include "base/log.h"
+#include "store/spool/spool.h"
 
 static bool later;
 

@@ -11,9 +11,9 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "attempts.h"
+#include "receiver/attempts.h"
 #include "commands/command.h"
-#include "lastmatch.h"
+#include "receiver/lastmatch.h"
 #include "oracle.h"
 
 static char directory[] = "/dev/shm/psapi-fuzz-XXXXXX";

@@ -10,12 +10,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "entry.h"
+#include "store/entry.h"
 #include "events.h"
 #include "oracle.h"
-#include "spool.h"
-#include "state.h"
-#include "times.h"
+#include "store/spool/spool.h"
+#include "store/spool/handler_state.h"
+#include "base/datetime.h"
 
 static char directory[] = "/dev/shm/psapi-fuzz-XXXXXX";
 static const char name[] = "msg_1.json";

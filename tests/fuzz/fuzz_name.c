@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "oracle.h"
-#include "spool.h"
+#include "store/spool/spool.h"
 
 /* Undo the encoding. Returns the number of bytes. */
 static size_t

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "oracle.h"
-#include "receive.h"
+#include "receiver/receive.h"
 
 enum { NOW = 1753397465, TOLERANCE = 300, MAX_BODY = 4096 };
 enum { METHOD, ENCODING, LENGTH, ID, TIMESTAMP, SIGNATURE, FIELDS };

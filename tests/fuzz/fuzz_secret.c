@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "oracle.h"
-#include "secrets.h"
+#include "secrets/secrets.h"
 
 /* A secret that was taken signs as OpenSSL does with the same text decoded. */
 static void

@@ -33,7 +33,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "lockdown.h"
+#include "server/sandbox.h"
 
 void __real_lockdown_process(void);
 void __real_lockdown_files(const struct spool *spool, const char *secret_file, const char *socket_path);

@@ -61,7 +61,7 @@ def test_templates_differ_in_nothing_but_the_name():
                 for line in lines if not line.startswith(("Environment=PSAPI_CONF=", "ExecStartPre=",
                                                           "InaccessiblePaths="))]
 
-    templates = sorted((ROOT / "systemd").glob("*@.*"))
+    templates = sorted((ROOT / "packaging/systemd").glob("*@.*"))
     assert len(templates) == 5
     for template in templates:
         assert settings(template) == settings(template.with_name(template.name.replace("@", ""))), template
@@ -95,13 +95,13 @@ def test_users_and_directories(installed, tmp_path):
 
 
 def test_shipped_settings_are_the_defaults():
-    """etc/psapi.conf has every setting, and as its default what is the default."""
+    """packaging/etc/psapi.conf has every setting, and as its default what is the default."""
     table = subprocess.run([BINARY, "-h"], capture_output=True, text=True).stdout
     defaults = dict(re.findall(r"^  (PSAPI_\w+) .*\(default (.*)\)$", table, re.M))
-    shown = dict(re.findall(r"^#?(PSAPI_\w+)=(.*)$", (ROOT / "etc/psapi.conf").read_text(), re.M))
+    shown = dict(re.findall(r"^#?(PSAPI_\w+)=(.*)$", (ROOT / "packaging/etc/psapi.conf").read_text(), re.M))
     assert set(shown) == set(defaults)
     for key in set(defaults) - {"PSAPI_LISTEN", "PSAPI_LISTEN_GROUP"}:
         assert shown[key] == defaults[key], key
-    socket = (ROOT / "systemd/psapi-fcgi.socket").read_text()
+    socket = (ROOT / "packaging/systemd/psapi-fcgi.socket").read_text()
     assert f"ListenStream={shown['PSAPI_LISTEN'].removeprefix('unix:')}\n" in socket
     assert f"SocketGroup={shown['PSAPI_LISTEN_GROUP']}\n" in socket

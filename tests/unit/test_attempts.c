@@ -11,7 +11,7 @@
 
 #include <jansson.h>
 
-#include "attempts.h"
+#include "receiver/attempts.h"
 
 /* All a test needs: the directory, the log in it, its path. */
 struct fixture {

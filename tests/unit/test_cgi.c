@@ -4,7 +4,7 @@
  */
 #include "helpers.h"
 
-#include "cgi.h"
+#include "server/cgi.h"
 
 static struct request
 request_of(const char *const *envp)

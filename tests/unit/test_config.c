@@ -4,7 +4,7 @@
  */
 #include "helpers.h"
 
-#include "config.h"
+#include "base/config.h"
 
 static const char *const keys[] = {"PSAPI_SPOOL", "PSAPI_SECRET_FILE", "PSAPI_TOLERANCE",
 	"PSAPI_MAX_BODY", "PSAPI_MIN_FREE", "PSAPI_LISTEN", "PSAPI_LISTEN_GROUP", "PSAPI_THREADS",

@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-#include "delivery.h"
+#include "send/delivery.h"
 #include "events.h"
 
 #define SECRET "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

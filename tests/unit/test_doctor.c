@@ -4,8 +4,8 @@
  */
 #include "helpers.h"
 
-#include "doctor.h"
-#include "state.h"
+#include "doctor/doctor.h"
+#include "store/spool/handler_state.h"
 
 struct fixture {
 	void *dir;

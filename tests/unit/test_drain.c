@@ -7,10 +7,10 @@
 #include <sysexits.h>
 #include <time.h>
 
-#include "drain.h"
+#include "drain/drain.h"
 #include "events.h"
-#include "log.h"
-#include "state.h"
+#include "base/log.h"
+#include "store/spool/handler_state.h"
 
 static int64_t now;
 

@@ -7,11 +7,11 @@
 #include <errno.h>
 #include <time.h>
 
-#include "entry.h"
-#include "spool.h"
-#include "state.h"
-#include "text.h"
-#include "times.h"
+#include "store/entry.h"
+#include "store/spool/spool.h"
+#include "store/spool/handler_state.h"
+#include "base/text.h"
+#include "base/datetime.h"
 
 #define B(text) text, sizeof(text) - 1
 

@@ -17,8 +17,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "journal.h"
-#include "spool.h"
+#include "store/spool/journal.h"
+#include "store/spool/spool.h"
 
 /* ---- system calls of the library ---- */
 

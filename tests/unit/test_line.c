@@ -8,7 +8,7 @@
 
 #include <jansson.h>
 
-#include "line.h"
+#include "base/json_line.h"
 
 #define B(text) text, sizeof(text) - 1
 

@@ -7,7 +7,7 @@
 
 #include <jansson.h>
 
-#include "receive.h"
+#include "receiver/receive.h"
 
 #define SECRET "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 #define NOW 1753397465

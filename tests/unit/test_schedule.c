@@ -3,7 +3,7 @@
 
 #include <signal.h>
 
-#include "schedule.h"
+#include "drain/schedule.h"
 
 /* wait(2)'s statuses, as Linux makes them. */
 #define EXITED(status) ((status) << 8)

@@ -8,8 +8,8 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include "secretfile.h"
-#include "secrets.h"
+#include "secrets/secretfile.h"
+#include "secrets/secrets.h"
 
 #define ONE "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 #define TWO "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"

@@ -6,7 +6,7 @@
 
 #include <sys/wait.h>
 
-#include "secrets.h"
+#include "secrets/secrets.h"
 
 #define GOOD "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 #define OTHER "C2FVsBQIhrscChlQIMV+b5sSYspob7oD"

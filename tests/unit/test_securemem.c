@@ -3,7 +3,7 @@
 
 #include <sys/syscall.h>
 
-#include "securemem.h"
+#include "base/securemem.h"
 
 enum { SIZE = 5000 };
 

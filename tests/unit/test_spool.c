@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "spool.h"
+#include "store/spool/spool.h"
 #include "verify.h"
 
 /* ---- system calls of spool.c ---- */

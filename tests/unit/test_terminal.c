@@ -1,7 +1,7 @@
 /* Owns what terminal.h promises: no text from outside steers a terminal. */
 #include "helpers.h"
 
-#include "terminal.h"
+#include "base/terminal.h"
 
 #define B(text) text, sizeof(text) - 1
 

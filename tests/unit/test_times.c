@@ -1,7 +1,7 @@
 /* Owns what times.h promises: which texts are times and ages, and which are not. */
 #include "helpers.h"
 
-#include "times.h"
+#include "base/datetime.h"
 
 TEST(times_are_read)
 {

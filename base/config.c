@@ -1,0 +1,323 @@
+/*
+ * Owns the table of settings: names, defaults, limits, help. A new setting is
+ * one member of struct config and one row here.
+ *
+ * The file is KEY=VALUE lines, fit for systemd's EnvironmentFile= and for "."
+ * in a shell: blank lines and lines that begin with # are skipped, a value may
+ * be enclosed in one pair of single or double quotes, "export" before a key is
+ * passed over, nothing is expanded.
+ */
+#define _GNU_SOURCE
+#include "base/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { NUMBER, PATH, LISTEN, OPTIONAL };
+
+struct setting {
+	const char *key;
+	enum kind kind;
+	size_t offset;
+	const char *fallback;
+	long long min, max; /* of a NUMBER */
+	const char *help;
+};
+
+#define MEMBER(name) offsetof(struct config, name)
+
+static const struct setting settings[] = {
+	{"PSAPI_SPOOL", PATH, MEMBER(spool), PSAPI_LOCALSTATEDIR "/spool/psapi", 0, 0, "spool directory"},
+	{"PSAPI_SECRET_FILE", PATH, MEMBER(secret_file), PSAPI_SYSCONFDIR "/psapi/secret", 0, 0,
+	    "signing secrets, one a line; mode 0640 or stricter"},
+	{"PSAPI_TOLERANCE", NUMBER, MEMBER(tolerance), "300", 1, 1000000000,
+	    "seconds that webhook-timestamp may be off, either way"},
+	{"PSAPI_MAX_BODY", NUMBER, MEMBER(max_body), "1048576", 1, 1 << 30, "bytes of a body"},
+	{"PSAPI_MIN_FREE", NUMBER, MEMBER(min_free), "67108864", 0, 1LL << 60,
+	    "bytes free on the disk under which 503 is answered"},
+	{"PSAPI_LISTEN", LISTEN, MEMBER(listen), "", 0, 0,
+	    "unix:/path or 127.0.0.1:port; none: descriptor 0, else classic CGI"},
+	{"PSAPI_LISTEN_GROUP", OPTIONAL, MEMBER(listen_group), "", 0, 0,
+	    "group of the unix socket"},
+	{"PSAPI_THREADS", NUMBER, MEMBER(threads), "32", 1, 1024, "requests in flight"},
+	{"PSAPI_READ_TIMEOUT", NUMBER, MEMBER(read_timeout), "10", 1, 3600,
+	    "seconds within which a request must have arrived"},
+	{"PSAPI_HANDLERS", PATH, MEMBER(handlers), PSAPI_SYSCONFDIR "/psapi/handlers.d", 0, 0,
+	    "directory of the handlers (psapi drain)"},
+	{"PSAPI_HANDLER_TIMEOUT", NUMBER, MEMBER(handler_timeout), "300", 1, 86400,
+	    "seconds that a handler may run"},
+	{"PSAPI_MAX_TRIES", NUMBER, MEMBER(max_tries), "10", 1, 1000,
+	    "handler runs before an event goes to failed/"},
+};
+
+enum { COUNT = sizeof(settings) / sizeof(settings[0]) };
+_Static_assert(COUNT == CONFIG_SETTINGS, "CONFIG_SETTINGS in config.h");
+
+/* What a source said of each setting, before it is checked. */
+struct raw {
+	char *value[COUNT];
+	char *source[COUNT];
+};
+
+static int
+find(const char *key, size_t length)
+{
+	for (int i = 0; i < COUNT; i++)
+		if (strlen(settings[i].key) == length && memcmp(settings[i].key, key, length) == 0)
+			return i;
+	return -1;
+}
+
+static int
+set(struct raw *raw, int i, const char *value, const char *source)
+{
+	free(raw->value[i]);
+	free(raw->source[i]);
+	raw->value[i] = strdup(value);
+	raw->source[i] = strdup(source);
+	return raw->value[i] != NULL && raw->source[i] != NULL ? 0 : -1;
+}
+
+static char *
+trim(char *text)
+{
+	while (isspace((unsigned char)*text))
+		text++;
+	for (size_t n = strlen(text); n > 0 && isspace((unsigned char)text[n - 1]); n--)
+		text[n - 1] = '\0';
+	return text;
+}
+
+static char *
+unquote(char *value)
+{
+	size_t n = strlen(value);
+
+	if (n >= 2 && (value[0] == '"' || value[0] == '\'') && value[n - 1] == value[0]) {
+		value[n - 1] = '\0';
+		return value + 1;
+	}
+	return value;
+}
+
+/* One line of the file. Keys that are not ours pass: the file may serve a shell, too. */
+static int
+read_line(struct raw *raw, char *line, const char *source, char *error, size_t size)
+{
+	char *text = trim(line);
+
+	if (*text == '\0' || *text == '#' || *text == ';')
+		return 0;
+	char *equals = strchr(text, '=');
+	if (equals == NULL) {
+		snprintf(error, size, "%s: no KEY=VALUE: \"%.60s\"", source, text);
+		return -1;
+	}
+	*equals = '\0';
+	if (strncmp(text, "export ", 7) == 0)
+		text = trim(text + 7);
+	int i = find(text, strlen(text));
+	if (i >= 0)
+		return set(raw, i, unquote(trim(equals + 1)), source);
+	if (strncmp(text, "PSAPI_", 6) == 0) {
+		snprintf(error, size, "%s=\"%.200s\" (%s): no such setting; psapi-fcgi -h lists them",
+		    text, equals + 1, source);
+		return -1;
+	}
+	return 0;
+}
+
+static int
+read_file(struct raw *raw, const char *path, bool may_be_missing, char *error, size_t size)
+{
+	FILE *file = fopen(path, "re");
+
+	if (file == NULL) {
+		if (errno == ENOENT && may_be_missing)
+			return 0;
+		snprintf(error, size, "%s: %s; name another with -f or PSAPI_CONF", path,
+		    strerror(errno));
+		return -1;
+	}
+	char *line = NULL;
+	size_t room = 0;
+	int result = 0;
+	for (int number = 1; result == 0 && getline(&line, &room, file) >= 0; number++) {
+		char source[4200];
+		/* An editor's mark in front of the first key must not make it one that is not ours. */
+		size_t mark = number == 1 && strncmp(line, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+		snprintf(source, sizeof(source), "%s:%d", path, number);
+		result = read_line(raw, line + mark, source, error, size);
+	}
+	/* Not ferror(): a line that there was no memory for leaves it unset. */
+	if (result == 0 && !feof(file)) {
+		snprintf(error, size, "%s: cannot be read: %s", path, strerror(errno));
+		result = -1;
+	}
+	free(line);
+	fclose(file);
+	return result;
+}
+
+static int
+read_overrides(struct raw *raw, const char *const *overrides, size_t count, char *error,
+    size_t size)
+{
+	for (size_t k = 0; k < count; k++) {
+		const char *equals = strchr(overrides[k], '=');
+		int i = equals == NULL ? -1 : find(overrides[k], (size_t)(equals - overrides[k]));
+		if (i < 0) {
+			snprintf(error, size,
+			    "\"%.200s\" (command line): no such setting; psapi-fcgi -h lists them",
+			    overrides[k]);
+			return -1;
+		}
+		if (set(raw, i, equals + 1, "command line") != 0)
+			return -1;
+	}
+	return 0;
+}
+
+static const char *
+check_number(const struct setting *s, const char *value, long long *number)
+{
+	static _Thread_local char why[96];
+	char *end;
+
+	errno = 0;
+	*number = strtoll(value, &end, 10);
+	if (isdigit((unsigned char)value[0]) && *end == '\0' && errno == 0 && *number >= s->min &&
+	    *number <= s->max)
+		return NULL;
+	snprintf(why, sizeof(why), "must be a whole number from %lld to %lld", s->min, s->max);
+	return why;
+}
+
+/*
+ * Whoever can talk to a FastCGI socket is inside the process, as far as libfcgi
+ * is concerned (CVE-2025-23016): no address but loopback is taken.
+ */
+static const char *
+check_listen(const char *value)
+{
+	if (*value == '\0')
+		return NULL;
+	if (strncmp(value, "unix:", 5) == 0) {
+		if (value[5] != '/')
+			return "needs an absolute path: unix:/run/psapi/psapi.sock";
+		/* sockaddr_un holds 107 bytes and the ".PID" of a socket being made (listener.c). */
+		return strlen(value + 5) <= 96 ? NULL : "is longer than the 96 bytes a path may have";
+	}
+	const char *port = NULL;
+	if (strncmp(value, "127.0.0.1:", 10) == 0)
+		port = value + 10;
+	else if (strncmp(value, "[::1]:", 6) == 0)
+		port = value + 6;
+	if (port == NULL)
+		return "must be unix:/path, 127.0.0.1:port or [::1]:port";
+	char *end;
+	long number = strtol(port, &end, 10);
+	if (isdigit((unsigned char)*port) && *end == '\0' && number >= 1 && number <= 65535)
+		return NULL;
+	return "needs a port from 1 to 65535";
+}
+
+static int
+apply(struct config *config, const struct setting *s, const char *value, const char *source,
+    char *error, size_t size)
+{
+	char *member = (char *)config + s->offset;
+	const char *why = NULL;
+	long long number;
+
+	if (s->kind == NUMBER) {
+		why = check_number(s, value, &number);
+		if (why == NULL)
+			memcpy(member, &number, sizeof(number));
+	} else {
+		char *copy = strdup(value);
+		memcpy(member, &copy, sizeof(copy)); /* freed by config_free() */
+		if (copy == NULL)
+			why = "out of memory";
+		else if (s->kind == PATH && *value == '\0')
+			why = "must not be empty";
+		else if (s->kind == LISTEN)
+			why = check_listen(value);
+		/* cppcheck-suppress memleak ; the copy is the member's */
+	}
+	if (why == NULL)
+		return 0;
+	snprintf(error, size, "%s=\"%.200s\" (%.300s): %s", s->key, value, source, why);
+	return -1;
+}
+
+int
+config_load(struct config *config, const char *file, const char *const *overrides, size_t count,
+    char *error, size_t size)
+{
+	struct raw raw = {0};
+	const char *from_environment = getenv("PSAPI_CONF");
+	bool optional = false;
+	int result;
+
+	memset(config, 0, sizeof(*config));
+	snprintf(error, size, "out of memory");
+	if (file == NULL && from_environment != NULL && *from_environment != '\0')
+		file = from_environment;
+	if (file == NULL) {
+		file = CONFIG_DEFAULT_FILE;
+		optional = true;
+	}
+	result = read_file(&raw, file, optional, error, size);
+	for (int i = 0; result == 0 && i < COUNT; i++) {
+		const char *value = getenv(settings[i].key);
+		if (value != NULL)
+			result = set(&raw, i, value, "environment");
+	}
+	if (result == 0)
+		result = read_overrides(&raw, overrides, count, error, size);
+	for (int i = 0; result == 0 && i < COUNT; i++)
+		result = apply(config, &settings[i],
+		    raw.value[i] != NULL ? raw.value[i] : settings[i].fallback,
+		    raw.source[i] != NULL ? raw.source[i] : "default", error, size);
+	for (int i = 0; i < COUNT; i++) {
+		free(raw.value[i]);
+		config->source[i] = raw.source[i];
+	}
+	if (result != 0)
+		config_free(config);
+	return result;
+}
+
+const char *
+config_source(const struct config *config, const char *key)
+{
+	int i = find(key, strlen(key));
+
+	return i >= 0 && config->source[i] != NULL ? config->source[i] : "default";
+}
+
+void
+config_free(struct config *config)
+{
+	for (int i = 0; i < COUNT; i++)
+		free(config->source[i]);
+	free(config->spool);
+	free(config->secret_file);
+	free(config->listen);
+	free(config->listen_group);
+	free(config->handlers);
+	memset(config, 0, sizeof(*config));
+}
+
+void
+config_usage(void)
+{
+	for (int i = 0; i < COUNT; i++)
+		printf("  %-22s %s (default %s)\n", settings[i].key, settings[i].help,
+		    *settings[i].fallback != '\0' ? settings[i].fallback : "none");
+}

@@ -1,0 +1,37 @@
+/* Owns the loops around read(2) and write(2). */
+#include "base/io.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+ssize_t
+read_all(int fd, void *data, size_t size)
+{
+	char *text = data;
+	size_t length = 0;
+	ssize_t n;
+
+	do {
+		n = read(fd, text + length, size - length);
+		if (n > 0)
+			length += (size_t)n;
+	} while (n > 0 || (n < 0 && errno == EINTR));
+	return n < 0 ? -1 : (ssize_t)length;
+}
+
+int
+write_all(int fd, const void *data, size_t length)
+{
+	const char *text = data;
+
+	while (length > 0) {
+		ssize_t n = write(fd, text, length);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		text += n;
+		length -= (size_t)n;
+	}
+	return 0;
+}

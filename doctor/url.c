@@ -1,0 +1,199 @@
+/*
+ * Owns the checks of the way to the receiver, from outside in: each presumes that the
+ * ones before it were good, and finds nothing otherwise, so that the fault itself is
+ * named and not all that follows from it.
+ */
+#define _GNU_SOURCE
+#include "doctor/doctor.h"
+
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum { CERTIFICATE_DAYS = 14 };
+
+void
+doctor_exchange(struct doctor *d, const char *method, const struct delivery *delivery,
+    struct http_answer *answer)
+{
+	static const char *const json[] = {"content-type: application/json", NULL};
+	struct http_request request = {.url = d->url, .method = method,
+		.headers = delivery != NULL ? delivery->headers : json,
+		.body = delivery != NULL ? delivery->body : "{}",
+		.length = delivery != NULL ? delivery->length : 2};
+
+	http_exchange(d->http, &request, answer);
+}
+
+static bool
+is_loopback(const char *host)
+{
+	return strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
+	    strcmp(host, "[::1]") == 0;
+}
+
+static void
+check_url(struct doctor *d, struct finding *f)
+{
+	char host[256];
+
+	http_host(d->url, host, sizeof(host));
+	if (*host == '\0')
+		found_bad(f, NULL, "%.200s is no URL of https", d->url);
+	else if (strncmp(d->url, "https:", 6) != 0 && !is_loopback(host))
+		found_bad(f, NULL, "%.200s is not https: the sender delivers to https alone", d->url);
+	else
+		found_good(f, "%.300s", d->url);
+}
+
+static void
+check_name(struct doctor *d, struct finding *f)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
+	char host[256], address[128] = "";
+	int count = 0;
+
+	http_host(d->url, host, sizeof(host));
+	size_t length = strlen(host);
+	if (*host == '[' && host[length - 1] == ']') { /* an IPv6 address */
+		host[length - 1] = '\0';
+		memmove(host, host + 1, length - 1);
+	}
+	if (*host == '\0') {
+		found_nothing(f, "the URL has none");
+		return;
+	}
+	int error = getaddrinfo(host, NULL, &hints, &list);
+	if (error != 0) {
+		found_bad(f, NULL, "%s: %s", host, gai_strerror(error));
+		return;
+	}
+	for (const struct addrinfo *a = list; a != NULL; a = a->ai_next)
+		if (count++ == 0)
+			getnameinfo(a->ai_addr, a->ai_addrlen, address, sizeof(address), NULL, 0, NI_NUMERICHOST);
+	freeaddrinfo(list);
+	found_good(f, "%s is %s%s", host, address, count > 1 ? " and others" : "");
+}
+
+static void
+check_connection(struct doctor *d, struct finding *f)
+{
+	char host[256];
+
+	http_host(d->url, host, sizeof(host));
+	if (*host == '\0') {
+		d->first.failure = HTTP_BAD_URL;
+		found_nothing(f, "the URL has no host");
+		return;
+	}
+	doctor_exchange(d, "POST", NULL, &d->first);
+	switch (d->first.failure) {
+	case HTTP_ANSWERED:
+	case HTTP_NO_TLS:
+		found_good(f, "connected%s%s", *d->first.address != '\0' ? " to " : "", d->first.address);
+		return;
+	case HTTP_NO_NAME:
+		found_nothing(f, "the name does not resolve");
+		return;
+	case HTTP_TIMEOUT:
+		found_bad(f, d->first.tls_us > 0 ?
+		    "it is connected to, and answers nothing: is the receiver hanging, does the web server wait for "
+		    "it longer than the sender does?" : NULL, "%s", d->first.error);
+		return;
+	case HTTP_NO_CONNECTION:
+	case HTTP_BAD_URL:
+	case HTTP_BROKEN:
+		found_bad(f, NULL, "%s", d->first.error);
+		return;
+	}
+}
+
+/* Go on without, so that what else is wrong shows in the same run. No secret is ever sent. */
+static void
+connect_insecurely(struct doctor *d)
+{
+	struct http_options options = {d->ca_file, true, DOCTOR_TIMEOUT_MS};
+	struct http *insecure = http_open(&options);
+
+	if (insecure == NULL)
+		return;
+	http_close(d->http);
+	d->http = insecure;
+	free(d->first.body);
+	doctor_exchange(d, "POST", NULL, &d->first);
+}
+
+static void
+check_certificate(struct doctor *d, struct finding *f)
+{
+	char error[256];
+
+	if (strncmp(d->url, "https:", 6) != 0) {
+		found_nothing(f, "the URL is not https");
+		return;
+	}
+	if (d->first.failure == HTTP_NO_TLS) {
+		snprintf(error, sizeof(error), "%s", d->first.error);
+		connect_insecurely(d);
+		found_bad(f, NULL, "%s", error);
+		return;
+	}
+	if (d->first.failure != HTTP_ANSWERED) {
+		found_nothing(f, "there is no connection");
+		return;
+	}
+	long long days = d->first.certificate_expires == 0 ? -1 :
+	    ((long long)d->first.certificate_expires - (long long)d->now) / 86400;
+	if (days < 0)
+		found_good(f, "valid");
+	else if (days < CERTIFICATE_DAYS)
+		found_bad(f, "it should have been renewed by now: systemctl status certbot.timer; certbot renew --dry-run",
+		    "valid for %lld more day(s)", days);
+	else
+		found_good(f, "valid for %lld more days", days);
+}
+
+static void
+check_redirect(struct doctor *d, struct finding *f)
+{
+	if (d->first.failure != HTTP_ANSWERED)
+		found_nothing(f, "there is no answer");
+	else if (d->first.status / 100 == 3)
+		found_bad(f, NULL, "HTTP %d to %s: the sender follows none, and counts it as a failure",
+		    d->first.status, *d->first.location != '\0' ? d->first.location : "nowhere");
+	else
+		found_good(f, "none");
+}
+
+static void
+check_answer(struct doctor *d, struct finding *f)
+{
+	if (d->first.failure != HTTP_ANSWERED || d->first.status / 100 == 3) {
+		found_nothing(f, d->first.failure != HTTP_ANSWERED ? "there is none" : "a redirect is in the way");
+		return;
+	}
+	answer_read(&d->seen, d->first.status, d->first.body, d->first.length);
+	d->reached = d->seen.ours && d->seen.status != 413;
+	if (d->reached)
+		found_good(f, "psapi-fcgi answers%s%s", *d->first.server != '\0' ? " behind " : "",
+		    d->first.server);
+	else
+		explain_status(f, &d->first);
+}
+
+const struct check doctor_url_checks[] = {
+	{"url", check_url, "give the endpoint's URL as the portal has it: https://YOUR.HOST/webhooks/psapi"},
+	{"name", check_name, "is there an A or AAAA record? It must resolve for the whole world, not only here"},
+	{"connection", check_connection,
+	    "does the web server listen on that port, does a firewall let it through? ss -ltn; nft list ruleset"},
+	{"certificate", check_certificate,
+	    "the sender checks it as browsers do: a certificate for this very name, from a public authority, with\n"
+	    "its chain (nginx: ssl_certificate with fullchain.pem; Apache: SSLCertificateFile likewise)"},
+	{"redirect", check_redirect,
+	    "give the portal the URL that it leads to; or take the location out of the rule\n"
+	    "(nginx: return 301, rewrite; Apache: Redirect, RewriteRule, DirectorySlash)"},
+	{"answer", check_answer, ""},
+	{0},
+};

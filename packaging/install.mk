@@ -1,0 +1,106 @@
+# make install, uninstall, dist: what goes where. Included by the Makefile.
+#
+# The directories are GNU's, with two exceptions: configuration is in /etc and what varies in /var,
+# whatever the prefix, for there the web servers' and systemd's own are. Who changes sysconfdir or
+# localstatedir says so to `make` as well as to `make install`: the defaults of the settings are
+# compiled in.
+#
+# psapi-fcgi is in bindir, not in sbindir: it is a CGI program, too, for users who are nobody special.
+
+PREFIX = /usr/local
+prefix = $(PREFIX)
+exec_prefix = $(prefix)
+bindir = $(exec_prefix)/bin
+datarootdir = $(prefix)/share
+docdir = $(datarootdir)/doc/psapi-fcgi
+mandir = $(datarootdir)/man
+sysconfdir = /etc
+localstatedir = /var
+runstatedir = /run
+# Of other programs: read there by systemd, bash, logrotate, and included by nginx and Apache.
+systemddir = $(prefix)/lib
+systemdunitdir = $(systemddir)/systemd/system
+sysusersdir = $(systemddir)/sysusers.d
+tmpfilesdir = $(systemddir)/tmpfiles.d
+completionsdir = $(datarootdir)/bash-completion/completions
+nginxdir = $(sysconfdir)/nginx/snippets
+apachedir = $(sysconfdir)/apache2/conf-available
+logrotatedir = $(sysconfdir)/logrotate.d
+
+INSTALL = install
+INSTALL_PROGRAM = $(INSTALL) -m 755
+INSTALL_DATA = $(INSTALL) -m 644
+
+# The files say /usr/local/bin, /etc, /var and /run; what is installed says where it is. A receiver
+# without libsystemd does not tell when it is ready.
+LOCATE = sed -e 's|/usr/local/bin/psapi|$(bindir)/psapi|g' -e 's|/etc/psapi\>|$(sysconfdir)/psapi|g' \
+	-e 's|/var/spool/psapi|$(localstatedir)/spool/psapi|g' \
+	-e 's|/var/lib/psapi|$(localstatedir)/lib/psapi|g' -e 's|/run/psapi|$(runstatedir)/psapi|g' \
+	$(if $(SYSTEMD),,-e 's/^Type=notify$$/Type=exec/')
+
+UNITS = $(wildcard packaging/systemd/*.socket packaging/systemd/*.service packaging/systemd/*.path packaging/systemd/*.timer)
+MAN_PAGES = $(wildcard man/*.[1578])
+DOCUMENTS = README.md NEWS.md SECURITY.md $(wildcard CONTRIBUTING.md docs/*.md)
+# As they are to be copied from: DIRECTORY/FILE below docdir/examples.
+example_path = $(docdir)/examples/$(patsubst packaging/%,%,$(1:examples/%=%))
+EXAMPLES = $(wildcard nginx/*.conf apache/*.conf apache/shared-hosting/* apache/shared-hosting/.htaccess \
+	examples/Caddyfile examples/*.conf examples/*/* packaging/systemd/*.conf)
+
+# $(call put,FILE,PATH[,MODE]): installed with this machine's paths in it.
+define put
+	@mkdir -p "$(DESTDIR)$(dir $(2))"
+	@$(LOCATE) $(1) >"$(DESTDIR)$(2)" && chmod $(or $(3),644) "$(DESTDIR)$(2)" && echo "$(DESTDIR)$(2)"
+
+endef
+
+# The same for what is the administrator's: one that is there already stays.
+define put_configuration
+	@if [ -e "$(DESTDIR)$(2)" ]; then echo "$(DESTDIR)$(2): is there, and stays as it is"; else \
+		mkdir -p "$(DESTDIR)$(dir $(2))" && $(LOCATE) $(1) >"$(DESTDIR)$(2)" && \
+		chmod 644 "$(DESTDIR)$(2)" && echo "$(DESTDIR)$(2)"; fi
+
+endef
+
+PROGRAMS = $(bindir)/psapi-fcgi $(bindir)/psapi
+# What `uninstall` removes.
+INSTALLED = $(PROGRAMS) $(UNITS:packaging/systemd/%=$(systemdunitdir)/%) $(sysusersdir)/psapi-fcgi.conf \
+	$(tmpfilesdir)/psapi-fcgi.conf $(foreach page,$(MAN_PAGES),$(call page_path,$(page))) \
+	$(if $(wildcard packaging/completion/psapi),$(completionsdir)/psapi) \
+	$(DOCUMENTS:%=$(docdir)/%) $(foreach example,$(EXAMPLES),$(call example_path,$(example)))
+page_path = $(mandir)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
+CONFIGURATION = $(sysconfdir)/psapi/psapi.conf $(nginxdir)/psapi.conf $(apachedir)/psapi.conf \
+	$(logrotatedir)/psapi-fcgi
+
+install: all
+	$(INSTALL) -d "$(DESTDIR)$(bindir)" "$(DESTDIR)$(sysconfdir)/psapi/handlers.d"
+	$(INSTALL_PROGRAM) $(BIN)psapi-fcgi $(BIN)psapi "$(DESTDIR)$(bindir)"
+	$(foreach unit,$(UNITS),$(call put,$(unit),$(systemdunitdir)/$(notdir $(unit))))
+	$(call put,packaging/systemd/psapi.sysusers,$(sysusersdir)/psapi-fcgi.conf)
+	$(call put,packaging/systemd/psapi.tmpfiles,$(tmpfilesdir)/psapi-fcgi.conf)
+	$(foreach page,$(MAN_PAGES),$(call put,$(page),$(call page_path,$(page))))
+	$(if $(wildcard packaging/completion/psapi),$(call put,packaging/completion/psapi,$(completionsdir)/psapi))
+	$(foreach document,$(DOCUMENTS),$(call put,$(document),$(docdir)/$(document)))
+	$(foreach example,$(EXAMPLES),$(call put,$(example),$(call example_path,$(example)),$(if $(filter \
+		examples/handlers/% %.cgi,$(example)),755)))
+	$(call put_configuration,packaging/etc/psapi.conf,$(sysconfdir)/psapi/psapi.conf)
+	$(call put_configuration,nginx/psapi.conf,$(nginxdir)/psapi.conf)
+	$(call put_configuration,-e 's/psapi-proxy\.conf/psapi.conf/' apache/psapi-proxy.conf,$(apachedir)/psapi.conf)
+	$(call put_configuration,packaging/etc/psapi.logrotate,$(logrotatedir)/psapi-fcgi)
+
+# What the administrator may have changed, the secret and the spool are not ours to remove.
+uninstall:
+	rm -f $(INSTALLED:%="$(DESTDIR)%")
+	-@cd "$(DESTDIR)$(docdir)" 2>/dev/null && find . -depth -type d -exec rmdir {} + 2>/dev/null
+	-@rmdir "$(DESTDIR)$(docdir)" 2>/dev/null
+	@for file in $(CONFIGURATION:%="$(DESTDIR)%"); do \
+		[ ! -e "$$file" ] || echo "$$file: stays, for it may have been changed"; done
+
+# The commit as a tarball; the same commit gives the same bytes.
+DIST = psapi-fcgi-$(VERSION)
+
+dist:
+	@mkdir -p build
+	git archive --format=tar --prefix=$(DIST)/ HEAD | gzip -9n >build/$(DIST).tar.gz
+	@echo build/$(DIST).tar.gz
+
+.PHONY: install uninstall dist

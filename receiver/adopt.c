@@ -1,0 +1,188 @@
+/*
+ * Owns the way out of hold/. A held request goes through the same receive() as
+ * one from the network, so that nothing can be accepted here that would not be
+ * there. It leaves hold/ only after the answer was 200: then it is on the disk.
+ */
+#define _GNU_SOURCE
+#include "receiver/adopt.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/entry.h"
+#include "receiver/hold.h"
+#include "base/log.h"
+#include "base/datetime.h"
+#include "verify.h"
+
+/* The body of a held request, as a stream. */
+struct body {
+	const char *bytes;
+	size_t left;
+};
+
+static ssize_t
+read_body(void *stream, void *buffer, size_t size)
+{
+	struct body *body = stream;
+	size_t n = size < body->left ? size : body->left;
+
+	if (n > 0)
+		memcpy(buffer, body->bytes, n);
+	body->bytes += n;
+	body->left -= n;
+	return (ssize_t)n;
+}
+
+/*
+ * Asked before the replay: a held request that no secret proves is an attempt that
+ * was logged when it arrived, not one more at every run of drain.
+ */
+static bool
+is_proven(struct receiver *receiver, const struct entry *held)
+{
+	const struct keyring *keyring = secrets_borrow(receiver->secrets);
+	struct message message = {held->id, strlen(held->id), held->timestamp,
+		strlen(held->timestamp), held->body, held->body_length};
+	struct verification verification;
+
+	bool proven = keyring != NULL &&
+	    verify(keyring, &message, held->signature, strlen(held->signature),
+	        held->received / NANOSECONDS, receiver->config->tolerance, &verification) == VERIFY_OK;
+	secrets_return(receiver->secrets, keyring);
+	return proven;
+}
+
+/* Returns the HTTP status that receive() would have answered. */
+static int
+replay(struct receiver *receiver, const struct entry *held)
+{
+	struct body body = {held->body, held->body_length};
+	struct request request = {.read = read_body, .stream = &body};
+	struct timespec arrival = {.tv_sec = held->received / NANOSECONDS,
+		.tv_nsec = held->received % NANOSECONDS};
+	struct reply reply;
+
+	request.value[REQUEST_METHOD] = "POST";
+	request.value[HTTP_WEBHOOK_ID] = held->id;
+	request.value[HTTP_WEBHOOK_TIMESTAMP] = held->timestamp;
+	request.value[HTTP_WEBHOOK_SIGNATURE] = held->signature;
+	receive(receiver, &request, arrival, &reply);
+	if (reply.status != 200)
+		log_line("a held request is authentic, but not accepted: %.300s", reply.body);
+	return reply.status;
+}
+
+static void
+adopt_one(struct receiver *receiver, const char *name, struct adoption *outcome)
+{
+	struct spool *spool = receiver->spool;
+	struct entry held;
+	const char *why;
+
+	switch (entry_read(spool->dir[SPOOL_HOLD], name, &held, &why)) {
+	case ENTRY_OK:
+		break;
+	case ENTRY_ABSENT: /* another adopts as well */
+		return;
+	case ENTRY_ODD:
+	case ENTRY_ERROR:
+		log_line("%s/hold/%s: %s", spool->path, name, why);
+		outcome->failed++;
+		return;
+	}
+	if (!is_proven(receiver, &held)) {
+		if (outcome->discard && hold_remove(spool, name) == 0)
+			outcome->discarded++;
+		else
+			outcome->unproven++;
+	} else if (replay(receiver, &held) == 200 && hold_remove(spool, name) == 0) {
+		outcome->adopted++;
+	} else {
+		outcome->failed++;
+	}
+	entry_free(&held);
+}
+
+int
+hold_adopt(struct receiver *receiver, struct adoption *outcome)
+{
+	char **names;
+	int count = hold_names(receiver->spool, &names);
+
+	*outcome = (struct adoption){.discard = outcome->discard};
+	for (int i = 0; i < count && names[i] != NULL; i++)
+		adopt_one(receiver, names[i], outcome);
+	hold_names_free(names);
+	return count < 0 ? -1 : 0;
+}
+
+/* For the log of a receiver that runs unattended. */
+static void
+say(const struct adoption *outcome)
+{
+	int stay = outcome->unproven + outcome->failed;
+
+	if (outcome->adopted > 0)
+		log_line("HOLD: %d held request(s) proven and accepted", outcome->adopted);
+	if (stay > 0)
+		log_line("HOLD: %d held request(s) match no configured secret, or could not be accepted, and "
+		         "stay: is the right secret there? psapi adopt --discard removes them", stay);
+}
+
+void
+hold_adopt_once(struct receiver *receiver)
+{
+	unsigned long generation = secrets_generation(receiver->secrets);
+	struct adoption outcome = {0};
+
+	if (receiver->spool == NULL || generation == atomic_load(&receiver->adopted) ||
+	    atomic_exchange(&receiver->adopted, generation) == generation)
+		return;
+	if (hold_adopt(receiver, &outcome) == 0)
+		say(&outcome);
+}
+
+/* Whether the file has a usable secret; what is wrong with it is doctor's to say. */
+static bool
+has_secret(const struct config *config)
+{
+	char why[512];
+	struct keyring *keyring = secrets_read(config->secret_file, why, sizeof(why));
+	bool usable = keyring != NULL;
+
+	keyring_free(keyring);
+	return usable;
+}
+
+int
+hold_adopt_now(const struct config *config, struct spool *spool, struct adoption *outcome)
+{
+	struct receiver receiver = {.config = config, .spool = spool};
+	struct stat st;
+	char **names;
+	int count = hold_names(spool, &names), result = -1;
+
+	hold_names_free(names);
+	*outcome = (struct adoption){.discard = outcome->discard};
+	if (count <= 0)
+		return count;
+	/* What root writes into another's spool, its owner could not move. */
+	if (geteuid() == 0 && fstat(spool->root, &st) == 0 && st.st_uid != 0) {
+		errno = EPERM;
+		return -1;
+	}
+	if (!has_secret(config)) {
+		outcome->unproven = count;
+		return 0;
+	}
+	receiver.secrets = secrets_open(config->secret_file);
+	receiver.attempts = attempts_open(spool->root);
+	if (receiver.secrets != NULL && receiver.attempts != NULL)
+		result = hold_adopt(&receiver, outcome);
+	attempts_close(receiver.attempts);
+	secrets_close(receiver.secrets);
+	return result;
+}

@@ -1,0 +1,252 @@
+/*
+ * Owns attempts.jsonl: the form of its lines, when one is left out, and the
+ * descriptor that follows rotation.
+ */
+#define _GNU_SOURCE
+#include "receiver/attempts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "events.h"
+#include "base/json_line.h"
+#include "base/log.h"
+
+enum {
+	TEXT_MAX_BYTES = 256,    /* of one text from outside, before escaping */
+	LINE_MAX_BYTES = 8192,   /* four such texts, each byte as \\uXXXX, and the rest */
+	REJECTED_EVERY_MS = 100, /* design: one rejected attempt in 0.1 s */
+	LOOKS = 50, /* at a line that seems torn, a millisecond apart */
+	FILE_MODE = 0640
+};
+
+struct attempts {
+	int dir;
+	pthread_mutex_t lock;
+	int fd; /* -1: not open */
+	dev_t device;
+	ino_t inode;
+	off_t size;   /* after our last line: another one means that others write, too */
+	bool torn;    /* the last line has no end: begin the next one on a new line */
+	bool failing; /* said so already */
+	long long written_ms; /* CLOCK_MONOTONIC_COARSE, when we last wrote */
+	unsigned long suppressed;
+};
+
+struct attempts *
+attempts_open(int dir)
+{
+	struct attempts *attempts = calloc(1, sizeof(*attempts));
+
+	if (attempts == NULL)
+		return NULL;
+	attempts->dir = dir;
+	attempts->fd = -1;
+	attempts->written_ms = -REJECTED_EVERY_MS;
+	pthread_mutex_init(&attempts->lock, NULL);
+	return attempts;
+}
+
+void
+attempts_close(struct attempts *attempts)
+{
+	if (attempts == NULL)
+		return;
+	if (attempts->fd >= 0)
+		close(attempts->fd);
+	pthread_mutex_destroy(&attempts->lock);
+	free(attempts);
+}
+
+/* A member whose value is text from outside, cut; none if there is no text. */
+static void
+add_text(struct line *line, const char *key, const char *value, size_t length)
+{
+	if (value == NULL || length == 0)
+		return;
+	line_put(line, ",\"");
+	line_put(line, key);
+	line_put(line, "\":");
+	line_add_string(line, value, length < TEXT_MAX_BYTES ? length : TEXT_MAX_BYTES);
+}
+
+static size_t
+length_of(const char *text)
+{
+	return text != NULL ? strlen(text) : 0;
+}
+
+static void
+add_milliseconds(struct line *line, long long us)
+{
+	char fraction[] = {'.', (char)('0' + us / 100 % 10), (char)('0' + us / 10 % 10),
+		(char)('0' + us % 10), '\0'};
+
+	line_put(line, ",\"ms\":");
+	line_put_number(line, us / 1000);
+	line_put(line, fraction);
+}
+
+/* The line into buffer, after a newline that ends a torn one. Returns the length of both. */
+static size_t
+format_line(const struct attempt *a, unsigned long suppressed, char buffer[LINE_MAX_BYTES])
+{
+	char at[ISO_TIME_SIZE];
+	struct line line;
+
+	iso_time(a->at, at);
+	line_begin(&line, buffer, LINE_MAX_BYTES);
+	line_put(&line, "\n{\"at\":\"");
+	line_put(&line, at);
+	line_put(&line, "\",\"outcome\":\"");
+	line_put(&line, a->outcome);
+	line_put(&line, "\",\"status\":");
+	line_put_number(&line, a->status);
+	add_text(&line, "reason", a->reason, length_of(a->reason));
+	add_text(&line, "webhook_id", a->webhook_id, a->webhook_id_length);
+	add_text(&line, "type", a->type, length_of(a->type));
+	add_text(&line, "event_id", a->event_id, length_of(a->event_id));
+	add_text(&line, "remote_addr", a->remote_addr, length_of(a->remote_addr));
+	line_put(&line, ",\"bytes\":");
+	line_put_number(&line, (long long)a->bytes);
+	if (a->timed) {
+		line_put(&line, ",\"skew_s\":");
+		line_put_number(&line, a->skew);
+	}
+	add_text(&line, "key", a->key, length_of(a->key));
+	add_milliseconds(&line, a->us);
+	if (suppressed > 0)
+		line_add(&line, ",\"suppressed\":%lu", suppressed);
+	line_put(&line, "}\n");
+	return line.cut ? 0 : line.length;
+}
+
+/*
+ * Find out whether the last line of a file, of which st tells, has an end. Of a line that crosses a page another
+ * process shows the first half for a moment: torn is what stays so.
+ */
+static void
+look_at_end(struct attempts *attempts, struct stat *st)
+{
+	for (int i = 0; i < LOOKS; i++) {
+		char last;
+		attempts->torn = st->st_size > 0 && pread(attempts->fd, &last, 1, st->st_size - 1) == 1 && last != '\n';
+		attempts->size = st->st_size;
+		if (!attempts->torn)
+			return;
+		poll(NULL, 0, 1);
+		if (fstat(attempts->fd, st) != 0)
+			return;
+	}
+}
+
+/*
+ * Have the file of that name open, and know how it ends. there: st is what the
+ * name stands for now.
+ */
+static int
+follow(struct attempts *attempts, bool there, struct stat *st)
+{
+	bool same = there && attempts->fd >= 0 && st->st_ino == attempts->inode &&
+	    st->st_dev == attempts->device;
+
+	if (!same) {
+		if (attempts->fd >= 0)
+			close(attempts->fd);
+		attempts->fd = openat(attempts->dir, ATTEMPTS_FILE,
+		    O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, FILE_MODE);
+		if (attempts->fd < 0 || fstat(attempts->fd, st) != 0)
+			return -1;
+		attempts->device = st->st_dev;
+		attempts->inode = st->st_ino;
+	}
+	if (!same || st->st_size != attempts->size)
+		look_at_end(attempts, st);
+	return 0;
+}
+
+static long long
+monotonic_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+/* By the clock of now: a slow request began long before. A clock that was set back counts not. */
+static bool
+written_lately(const struct stat *st)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	long long age = (now.tv_sec - st->st_mtim.tv_sec) * 1000LL +
+	    (now.tv_nsec - st->st_mtim.tv_nsec) / 1000000;
+	return age >= 0 && age < REJECTED_EVERY_MS;
+}
+
+/* What is refused, or fails before a key has proved anything: no secret, say. */
+static bool
+anyone_can_cause(const struct attempt *attempt)
+{
+	return strcmp(attempt->outcome, "rejected") == 0 ||
+	    strcmp(attempt->outcome, "ignored") == 0 ||
+	    (strcmp(attempt->outcome, "error") == 0 && attempt->key == NULL);
+}
+
+static void
+append(struct attempts *attempts, const struct attempt *attempt)
+{
+	char buffer[LINE_MAX_BYTES];
+	struct stat st;
+
+	/* Known without a look at the file: a flood of forgeries costs no system call here. */
+	if (anyone_can_cause(attempt) && monotonic_ms() - attempts->written_ms < REJECTED_EVERY_MS) {
+		attempts->suppressed++;
+		return;
+	}
+	bool there = fstatat(attempts->dir, ATTEMPTS_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0;
+
+	if (there && anyone_can_cause(attempt) && written_lately(&st)) {
+		attempts->suppressed++;
+		return;
+	}
+	size_t length = format_line(attempt, attempts->suppressed, buffer);
+	if (length == 0)
+		return;
+	bool written = false;
+	if (follow(attempts, there, &st) == 0) {
+		const char *from = attempts->torn ? buffer : buffer + 1;
+		length -= attempts->torn ? 0 : 1;
+		ssize_t n = write(attempts->fd, from, length);
+		written = n == (ssize_t)length;
+		if (n > 0) {
+			attempts->torn = !written;
+			attempts->size += n;
+		}
+	}
+	if (!written && !attempts->failing)
+		log_line("%s: cannot be written: %s: attempts go unlogged", ATTEMPTS_FILE,
+		    strerror(errno));
+	attempts->failing = !written;
+	if (!written)
+		return;
+	attempts->suppressed = 0;
+	attempts->written_ms = monotonic_ms();
+}
+
+void
+attempts_write(struct attempts *attempts, const struct attempt *attempt)
+{
+	pthread_mutex_lock(&attempts->lock);
+	append(attempts, attempt);
+	pthread_mutex_unlock(&attempts->lock);
+}

@@ -1,0 +1,376 @@
+/*
+ * Owns how the secret file is changed: read, edit in memory, write beside it,
+ * sync, rename, sync the directory. Whoever reads it meanwhile sees the old file
+ * or the new one. Two changes at once take turns: a flock on the directory.
+ */
+#define _GNU_SOURCE
+#include "secrets/secretfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/securemem.h"
+
+enum { FILE_MAX = 64 * 1024, MODE_MAX = 0640 };
+
+#define ADDED "# added "
+
+/* ---- what people paste ---- */
+
+/* Bytes at the beginning of text that cling to a secret: 0 if it begins with none. */
+static size_t
+clinging(const char *text, size_t length)
+{
+	static const char *const marks[] = {" ", "\t", "\r", "\n", "\v", "\f", "\"", "'", "`",
+		"\xc2\xa0" /* U+00A0, no-break space */, "\xe2\x80\x8b" /* U+200B, zero width */,
+		"\xef\xbb\xbf" /* U+FEFF, byte order mark */, "\xe2\x80\x98", "\xe2\x80\x99",
+		"\xe2\x80\x9c", "\xe2\x80\x9d", /* U+2018 to U+201D, typographic quotes */
+		"\xc2\xab", "\xc2\xbb"};
+
+	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+		size_t n = strlen(marks[i]);
+		if (n <= length && memcmp(text, marks[i], n) == 0)
+			return n;
+	}
+	return 0;
+}
+
+/* The same at its end; a mark has at most three bytes. */
+static size_t
+clinging_at_end(const char *text, size_t length)
+{
+	for (size_t n = 1; n <= 3 && n <= length; n++)
+		if (clinging(text + length - n, n) == n)
+			return n;
+	return 0;
+}
+
+const char *
+secret_trim(const char *text, size_t *length)
+{
+	for (size_t n; (n = clinging(text, *length)) > 0; *length -= n)
+		text += n;
+	for (size_t n; (n = clinging_at_end(text, *length)) > 0;)
+		*length -= n;
+	return text;
+}
+
+/* ---- the file in memory ---- */
+
+/* The file at its real place (a symbolic link stays one), and what it holds. */
+struct draft {
+	char path[PATH_MAX];
+	char directory[PATH_MAX];
+	int lock; /* the directory, locked */
+	bool exists;
+	struct stat st;
+	char *text; /* owned, FILE_MAX + 1 bytes; wiped at the end */
+	size_t length;
+};
+
+static enum secretfile_result
+failed(const char *path, const char *step, char *why, size_t size)
+{
+	int error = errno;
+
+	snprintf(why, size, "%s: %s: %s%s", path, step, strerror(error),
+	    error == EACCES || error == EPERM ? ": run it as root, or as the file's owner" : "");
+	return SECRETFILE_ERROR;
+}
+
+static enum secretfile_result
+find_place(struct draft *d, const char *path, char *why, size_t size)
+{
+	char copy[PATH_MAX], parent[PATH_MAX];
+
+	if (realpath(path, d->path) == NULL) {
+		if (errno != ENOENT)
+			return failed(path, "look", why, size);
+		snprintf(copy, sizeof(copy), "%s", path);
+		if (realpath(dirname(copy), parent) == NULL)
+			return failed(path, "its directory", why, size);
+		snprintf(copy, sizeof(copy), "%s", path);
+		if ((size_t)snprintf(d->path, sizeof(d->path), "%s/%s", parent, basename(copy)) >=
+		    sizeof(d->path)) {
+			errno = ENAMETOOLONG;
+			return failed(path, "look", why, size);
+		}
+	}
+	snprintf(d->directory, sizeof(d->directory), "%s", d->path);
+	dirname(d->directory);
+	d->lock = open(d->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (d->lock < 0 || flock(d->lock, LOCK_EX) != 0)
+		return failed(d->directory, "lock", why, size);
+	return SECRETFILE_DONE;
+}
+
+static enum secretfile_result
+read_draft(struct draft *d, char *why, size_t size)
+{
+	int fd = open(d->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	enum secretfile_result result = SECRETFILE_DONE;
+
+	if (fd < 0)
+		return errno == ENOENT ? SECRETFILE_DONE : failed(d->path, "read", why, size);
+	ssize_t n = -1;
+	d->exists = true;
+	if (fstat(fd, &d->st) == 0 && S_ISREG(d->st.st_mode))
+		n = read_all(fd, d->text, FILE_MAX);
+	else
+		errno = EINVAL;
+	if (n < 0 || n == FILE_MAX) {
+		errno = n < 0 ? errno : EFBIG;
+		result = failed(d->path, "read", why, size);
+		n = 0;
+	}
+	d->length = (size_t)n;
+	d->text[n] = '\0';
+	close(fd);
+	return result;
+}
+
+static void
+close_draft(struct draft *d)
+{
+	securemem_free(d->text, FILE_MAX + 1);
+	if (d->lock >= 0)
+		close(d->lock);
+}
+
+static enum secretfile_result
+open_draft(struct draft *d, const char *path, char *why, size_t size)
+{
+	*d = (struct draft){.lock = -1};
+	d->text = securemem_new(FILE_MAX + 1);
+	if (d->text == NULL)
+		return failed(path, "read", why, size);
+	enum secretfile_result result = find_place(d, path, why, size);
+	return result == SECRETFILE_DONE ? read_draft(d, why, size) : result;
+}
+
+/* ---- writing it ---- */
+
+/* Write, mode, owner, sync: then the file may take its name. */
+static int
+fill(int fd, const struct draft *d, gid_t group)
+{
+	uid_t owner = d->exists ? d->st.st_uid : (uid_t)-1;
+	gid_t owners = d->exists ? d->st.st_gid : group;
+	mode_t mode = d->exists ? d->st.st_mode & MODE_MAX : MODE_MAX;
+	struct stat st;
+
+	if (fstat(fd, &st) != 0)
+		return -1;
+	/* Asked only for what differs: an owner who is not root may keep, but not give away. */
+	if ((owner != (uid_t)-1 && owner != st.st_uid && fchown(fd, owner, (gid_t)-1) != 0) ||
+	    (owners != (gid_t)-1 && owners != st.st_gid && fchown(fd, (uid_t)-1, owners) != 0))
+		return -1;
+	for (size_t written = 0; written < d->length;) {
+		ssize_t n = write(fd, d->text + written, d->length - written);
+		if (n < 0)
+			return -1;
+		written += (size_t)n;
+	}
+	return fchmod(fd, mode | S_IRUSR) == 0 && fsync(fd) == 0 ? 0 : -1;
+}
+
+static enum secretfile_result
+replace(const struct draft *d, gid_t group, char *why, size_t size)
+{
+	char temporary[PATH_MAX + 32];
+
+	snprintf(temporary, sizeof(temporary), "%s.psapi.new", d->path);
+	/* We hold the lock: it is of one that was killed, and must not keep a secret for good. */
+	unlink(temporary);
+	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return failed(temporary, "make", why, size);
+	int filled = fill(fd, d, group);
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	if (filled != 0 || rename(temporary, d->path) != 0) {
+		enum secretfile_result result = failed(d->path, "replace", why, size);
+		unlink(temporary);
+		return result;
+	}
+	return fsync(d->lock) == 0 ? SECRETFILE_DONE :
+	                             failed(d->directory, "fsync", why, size);
+}
+
+/* ---- its lines ---- */
+
+/* A line of the file, while it is walked through. */
+struct walk {
+	char *begin, *end; /* of the line, without its newline */
+	char *next;        /* the line after it, or the end of the text */
+	int number;
+	struct secretfile_entry entry; /* of a line that is meant to be a secret */
+	char *comment;                 /* where the comment before it that says when begins, or NULL */
+};
+
+static void
+note_comment(struct walk *w)
+{
+	size_t mark = strlen(ADDED), length = (size_t)(w->end - w->begin);
+
+	w->comment = NULL;
+	w->entry.added[0] = '\0';
+	if (length <= mark || memcmp(w->begin, ADDED, mark) != 0)
+		return;
+	w->comment = w->begin;
+	snprintf(w->entry.added, sizeof(w->entry.added), "%.*s", (int)(length - mark),
+	    w->begin + mark);
+}
+
+static enum secret_look
+look_at(const char *text, size_t length, char fingerprint[FINGERPRINT_SIZE])
+{
+	struct keyring *keyring = keyring_new();
+	enum secret_look look =
+	    keyring == NULL ? SECRET_NO_MEMORY : keyring_add(keyring, text, length);
+
+	snprintf(fingerprint, FINGERPRINT_SIZE, "%s",
+	    look == SECRET_GOOD ? keyring_fingerprint(keyring, 0) : "");
+	keyring_free(keyring);
+	return look;
+}
+
+/* To the next line that is meant to be a secret. Returns false at the end. */
+static bool
+next_entry(struct walk *w)
+{
+	w->comment = NULL;
+	w->entry.added[0] = '\0';
+	while (*w->next != '\0') {
+		w->begin = w->next;
+		w->end = strchrnul(w->begin, '\n');
+		w->next = *w->end == '\n' ? w->end + 1 : w->end;
+		w->number++;
+		const char *text = w->begin + strspn(w->begin, " \t\r");
+		if (*text == '#') {
+			note_comment(w);
+			continue;
+		}
+		if (text >= w->end) {
+			w->comment = NULL;
+			w->entry.added[0] = '\0';
+			continue;
+		}
+		w->entry.line = w->number;
+		w->entry.look = look_at(text, (size_t)(w->end - text), w->entry.fingerprint);
+		return true;
+	}
+	return false;
+}
+
+/* Whether it may be added: it is not there yet, and a keyring holds so many. */
+static enum secretfile_result
+may_add(const struct draft *d, const char *fingerprint, char *why, size_t size)
+{
+	struct walk walk = {.next = d->text};
+	int good = 0;
+
+	while (next_entry(&walk)) {
+		if (strcmp(walk.entry.fingerprint, fingerprint) == 0)
+			return SECRETFILE_ALREADY;
+		good += walk.entry.look == SECRET_GOOD ? 1 : 0;
+	}
+	if (good < KEYRING_MAX)
+		return SECRETFILE_DONE;
+	snprintf(why, size, "what was given %s", secret_look_text(SECRET_TOO_MANY));
+	return SECRETFILE_REFUSED;
+}
+
+enum secretfile_result
+secretfile_add(const char *path, const char *secret, size_t length, time_t now, gid_t group,
+    char fingerprint[FINGERPRINT_SIZE], char *why, size_t size)
+{
+	enum secret_look look = look_at(secret, length, fingerprint);
+	struct draft d;
+	char at[32];
+	struct tm tm;
+
+	if (look != SECRET_GOOD) {
+		snprintf(why, size, "what was given %s", secret_look_text(look));
+		return SECRETFILE_REFUSED;
+	}
+	enum secretfile_result result = open_draft(&d, path, why, size);
+	if (result == SECRETFILE_DONE)
+		result = may_add(&d, fingerprint, why, size);
+	if (result == SECRETFILE_DONE) {
+		strftime(at, sizeof(at), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+		bool open_line = d.length > 0 && d.text[d.length - 1] != '\n';
+		int n = snprintf(d.text + d.length, FILE_MAX - d.length, "%s" ADDED "%s\n%.*s\n",
+		    open_line ? "\n" : "", at, (int)length, secret);
+		d.length += (size_t)n;
+		errno = EFBIG;
+		result = d.length < FILE_MAX ? replace(&d, group, why, size) :
+		                               failed(path, "add", why, size);
+	}
+	close_draft(&d);
+	return result;
+}
+
+enum secretfile_result
+secretfile_drop(const char *path, const char *fingerprint, size_t *left, char *why, size_t size)
+{
+	enum secretfile_result result;
+	struct draft d;
+	bool found = false;
+
+	*left = 0;
+	result = open_draft(&d, path, why, size);
+	struct walk walk = {.next = d.text};
+	while (result == SECRETFILE_DONE && next_entry(&walk)) {
+		if (strcmp(walk.entry.fingerprint, fingerprint) != 0) {
+			*left += walk.entry.look == SECRET_GOOD ? 1 : 0;
+			continue;
+		}
+		char *from = walk.comment != NULL ? walk.comment : walk.begin;
+		size_t rest = d.length - (size_t)(walk.next - d.text);
+		memmove(from, walk.next, rest + 1);
+		d.length = (size_t)(from - d.text) + rest;
+		walk.next = from;
+		found = true;
+	}
+	if (result == SECRETFILE_DONE)
+		result = found ? replace(&d, (gid_t)-1, why, size) : SECRETFILE_ALREADY;
+	close_draft(&d);
+	return result;
+}
+
+int
+secretfile_list(const char *path, struct secretfile_entry **entries, size_t *count, char *why,
+    size_t size)
+{
+	struct draft d;
+	int result = open_draft(&d, path, why, size) == SECRETFILE_DONE ? 0 : -1;
+	struct walk walk = {.next = d.text};
+
+	*entries = NULL;
+	*count = 0;
+	while (result == 0 && next_entry(&walk)) {
+		struct secretfile_entry *grown = realloc(*entries, (*count + 1) * sizeof(**entries));
+		if (grown == NULL)
+			break;
+		*entries = grown;
+		grown[(*count)++] = walk.entry;
+	}
+	if (result == 0 && !d.exists) {
+		snprintf(why, size, "%s: is missing: psapi secret add makes it", path);
+		result = -1;
+	}
+	close_draft(&d);
+	return result;
+}

@@ -1,0 +1,346 @@
+/*
+ * Owns the listening socket. A unix socket is bound to a name beside the one that
+ * is wanted and renamed when it listens with the right mode and group: nobody ever
+ * meets a half-made one, and a stale one is replaced without a gap.
+ */
+#define _GNU_SOURCE
+#include "server/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <libgen.h>
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* net.core.somaxconn caps it; when it is full nginx answers 502 at once. */
+enum { BACKLOG = 4096, SOCKET_MODE = 0660 };
+
+bool
+listener_inherited(int fd)
+{
+	int accepting = 0;
+	socklen_t size = sizeof(accepting);
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &size) == 0 && accepting != 0;
+}
+
+static struct sockaddr_un
+unix_address(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	return address;
+}
+
+/*
+ * Whether somebody may be at the other end of the socket at path. Stale is one that
+ * refuses (ECONNREFUSED) or is gone: another error may be a live socket of another
+ * user or kind.
+ */
+static bool
+is_live(const char *path)
+{
+	struct sockaddr_un address = unix_address(path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool live = fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ||
+	    (errno != ECONNREFUSED && errno != ENOENT && errno != ENOTDIR);
+
+	if (fd >= 0)
+		close(fd);
+	return live;
+}
+
+#ifdef PSAPI_STATIC
+/* Without shared libraries there is no name service: a group of the file, which getgrnam(3) finds first. */
+static const struct group *
+group_named(const char *name)
+{
+	FILE *file = fopen("/etc/group", "re");
+	const struct group *entry = NULL;
+
+	if (file == NULL)
+		return NULL;
+	do
+		entry = fgetgrent(file);
+	while (entry != NULL && strcmp(entry->gr_name, name) != 0);
+	fclose(file);
+	return entry;
+}
+#else
+static const struct group *
+group_named(const char *name)
+{
+	return getgrnam(name);
+}
+#endif
+
+/* Returns 0, also for "", which is no group; or -1. */
+static int
+find_group(const char *name, gid_t *group)
+{
+	const struct group *entry = *name != '\0' ? group_named(name) : NULL;
+
+	*group = entry != NULL ? entry->gr_gid : (gid_t)-1;
+	return entry != NULL || *name == '\0' ? 0 : -1;
+}
+
+/* A stale socket may be replaced, nothing else. */
+static int
+check_place(const char *path, char *why, size_t size)
+{
+	struct stat st;
+
+	if (lstat(path, &st) != 0)
+		return 0;
+	if (!S_ISSOCK(st.st_mode)) {
+		snprintf(why, size, "%s: is there, and no socket: remove it or choose another path",
+		    path);
+		return -1;
+	}
+	if (is_live(path)) {
+		snprintf(why, size, "%s: another receiver is listening there: stop it first", path);
+		return -1;
+	}
+	return 0;
+}
+
+/* wanted is the path as it was configured, for the message. */
+static int
+bind_unix(const char *path, const char *wanted, gid_t group, char *why, size_t size)
+{
+	struct sockaddr_un address = unix_address(path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	const char *step = "bind";
+
+	if (fd < 0)
+		goto failed;
+	unlink(path); /* of a process with our number that was killed */
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
+		goto failed;
+	step = "chmod";
+	if (chmod(path, SOCKET_MODE) != 0)
+		goto failed;
+	step = "chgrp";
+	if (group != (gid_t)-1 && chown(path, (uid_t)-1, group) != 0)
+		goto failed;
+	step = "listen";
+	if (listen(fd, BACKLOG) == 0)
+		return fd;
+failed:
+	snprintf(why, size, "%s: %s: %s: %s", wanted, step, strerror(errno),
+	    strcmp(step, "chgrp") == 0 ? "the running user must belong to PSAPI_LISTEN_GROUP" :
+	                                 "its directory must be there and writable by the running user");
+	if (fd >= 0)
+		close(fd);
+	unlink(path);
+	return -1;
+}
+
+/* Our own name for a socket on its way to path. */
+static void
+temporary_path(const char *path, char *temporary, size_t size)
+{
+	snprintf(temporary, size, "%s.%ld", path, (long)getpid());
+}
+
+/*
+ * Of two receivers that start at once on one stale socket the second must see the first's: lock its directory.
+ * Whoever may read it can do so too, so we wait for no longer than a second; and where there are no such locks
+ * (flock(2): NFS) not at all. Returns a descriptor, which holds the lock if it could be had, or -1.
+ */
+static int
+lock_directory_of(const char *path)
+{
+	char copy[sizeof(((struct sockaddr_un *)0)->sun_path)];
+
+	snprintf(copy, sizeof(copy), "%s", path);
+	int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; fd >= 0 && i < 100 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; i++)
+		poll(NULL, 0, 10);
+	return fd;
+}
+
+/* Puts a socket in its place. */
+static int
+place_unix(struct listener *listener, const char *path, gid_t group, char *why, size_t size)
+{
+	char temporary[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	struct stat st;
+
+	if (check_place(path, why, size) != 0)
+		return -1;
+	temporary_path(path, temporary, sizeof(temporary));
+	listener->fd = bind_unix(temporary, path, group, why, size);
+	if (listener->fd < 0)
+		return -1;
+	if (stat(temporary, &st) != 0 || rename(temporary, path) != 0) {
+		snprintf(why, size, "%s: %s", path, strerror(errno));
+		unlink(temporary);
+		close(listener->fd);
+		return -1;
+	}
+	listener->path = path;
+	listener->device = st.st_dev;
+	listener->inode = st.st_ino;
+	return 0;
+}
+
+static int
+open_unix(struct listener *listener, const char *path, const char *group_name, char *why,
+    size_t size)
+{
+	gid_t group;
+
+	if (find_group(group_name, &group) != 0) {
+		listener->no_group = true;
+		snprintf(why, size, "no such group");
+		return -1;
+	}
+	int lock = lock_directory_of(path);
+	int result = place_unix(listener, path, group, why, size);
+	if (lock >= 0)
+		close(lock);
+	return result;
+}
+
+/* where is 127.0.0.1:port or [::1]:port, as config.c has checked. */
+static int
+bind_tcp(const char *where, char *why, size_t size)
+{
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	struct sockaddr_in four = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	uint16_t port = htons((uint16_t)atoi(strrchr(where, ':') + 1));
+	bool is_six = where[0] == '[';
+	int on = 1;
+	int fd = socket(is_six ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	six.sin6_port = four.sin_port = port;
+	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+	    bind(fd, is_six ? (struct sockaddr *)&six : (struct sockaddr *)&four,
+	        is_six ? sizeof(six) : sizeof(four)) == 0)
+		return fd;
+	int error = errno;
+	snprintf(why, size, "%s: bind: %s", where, strerror(error));
+	if (fd >= 0)
+		close(fd);
+	errno = error;
+	return -1;
+}
+
+static int
+open_tcp(struct listener *listener, const char *where, char *why, size_t size)
+{
+	listener->fd = bind_tcp(where, why, size);
+	if (listener->fd < 0)
+		return -1;
+	if (listen(listener->fd, BACKLOG) == 0)
+		return 0;
+	snprintf(why, size, "%s: listen: %s", where, strerror(errno));
+	close(listener->fd);
+	return -1;
+}
+
+static int
+take_inherited(struct listener *listener, char *why, size_t size)
+{
+	listener->inherited = true;
+	listener->fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+	/* Another process may take the connection that epoll told us of. */
+	if (listener->fd >= 0 &&
+	    fcntl(listener->fd, F_SETFL, fcntl(listener->fd, F_GETFL) | O_NONBLOCK) == 0)
+		return 0;
+	snprintf(why, size, "descriptor 0: %s", strerror(errno));
+	return -1;
+}
+
+int
+listener_open(struct listener *listener, const char *where, const char *group, char *why,
+    size_t size)
+{
+	*listener = (struct listener){.fd = -1};
+	if (*where == '\0')
+		return take_inherited(listener, why, size);
+	if (strncmp(where, "unix:", 5) == 0)
+		return open_unix(listener, where + 5, group, why, size);
+	return open_tcp(listener, where, why, size);
+}
+
+int
+listener_check(const char *where, const char *group_name, char *why, size_t size)
+{
+	char temporary[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	const char *path = where + 5;
+	bool is_unix = strncmp(where, "unix:", 5) == 0;
+	struct stat st;
+	gid_t group;
+	int fd;
+
+	if (is_unix && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && is_live(path)) {
+		snprintf(why, size, "%s: a receiver is listening there", path);
+		return 0;
+	}
+	if (is_unix) {
+		if (find_group(group_name, &group) != 0) {
+			snprintf(why, size, "PSAPI_LISTEN_GROUP=\"%s\": no such group", group_name);
+			return -1;
+		}
+		if (check_place(path, why, size) != 0)
+			return -1;
+		temporary_path(path, temporary, sizeof(temporary));
+		fd = bind_unix(temporary, path, group, why, size);
+	} else {
+		fd = bind_tcp(where, why, size);
+	}
+	if (fd < 0 && !is_unix && errno == EADDRINUSE) {
+		snprintf(why, size, "%s: something listens there: fine if it is a receiver", where);
+		return 0;
+	}
+	if (fd < 0)
+		return -1;
+	close(fd);
+	if (is_unix)
+		unlink(temporary);
+	snprintf(why, size, "%s: can be made", where);
+	return 0;
+}
+
+void
+listener_retire(struct listener *listener)
+{
+	struct sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
+	struct sock_fprog filter = {.len = 1, .filter = &drop};
+	struct stat st;
+
+	if (listener->inherited)
+		return;
+	if (listener->path == NULL) {
+		/* TCP, where shutdown(2) would reset the backlog: no further SYN gets in. */
+		setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter));
+		return;
+	}
+	if (stat(listener->path, &st) == 0 && st.st_dev == listener->device &&
+	    st.st_ino == listener->inode)
+		unlink(listener->path);
+	/* unix(7) sockets refuse what comes from now on, and keep what is queued. */
+	shutdown(listener->fd, SHUT_RD);
+}
+
+void
+listener_close(struct listener *listener)
+{
+	if (listener->fd >= 0)
+		close(listener->fd);
+	listener->fd = -1;
+}

@@ -1,0 +1,623 @@
+/*
+ * Owns the connections of the FastCGI front and the threads that serve them.
+ *
+ * An idle connection costs a descriptor, no thread: all of them, and the
+ * listener, wait in one epoll set, from which a thread takes what is readable,
+ * serves one request and puts it back. Two threads, and never more than half of them, may
+ * instead stay with a connection that is kept, and save the way through the set: two
+ * system calls for each request. Among many connections the set is better: whoever is
+ * awake takes the next request. libfcgi would pin a thread to each connection that a web
+ * server keeps open, and its accept can neither be interrupted nor wait for two things; so
+ * it is given connections (ipcFd), never the listener.
+ *
+ * The main thread waits for signals and, while requests arrive, wakes every
+ * second to cut off those that take longer than PSAPI_READ_TIMEOUT: a slow upload
+ * holds a thread no longer. The reading thread then sees the end of the stream and
+ * can still answer.
+ *
+ * Connections are kept in a table by descriptor. A thread that serves one owns it;
+ * the table's lock is for what the main thread looks at: accepting, arriving, idle.
+ */
+#define _GNU_SOURCE
+#include "server/responder.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <fcgiapp.h>
+
+#include "receiver/adopt.h"
+#include "server/cgi.h"
+#include "base/log.h"
+
+enum {
+	DESCRIPTORS_MAX = 16384, /* connections are a table by descriptor */
+	DESCRIPTORS_OWN = 32,    /* that are no connection: spool, log, secret, epoll ... */
+	DESCRIPTORS_THREAD = 3,  /* that a thread may open for one request */
+	STACK_BYTES = 256 * 1024,
+	STAY_MAX = 2, /* threads that stay with a connection: docs/performance.md */
+	SCAN_MS = 1000,      /* while a request is arriving */
+	FULL_NAP_MS = 20,    /* between looks for room for one more connection */
+	COMPLAIN_MS = 60000,
+	STOP_TICK_MS = 5,    /* while stopping */
+	STOP_NEW_MS = 2000,  /* stopping: a new connection may take this long to say something */
+	STOP_LIMIT_MS = 4500 /* stopping: the promise is 5 s */
+};
+
+struct connection {
+	unsigned serial; /* tells it from the next connection that gets the descriptor */
+	bool open;
+	bool idle;   /* waits in the epoll set */
+	bool served; /* has had a request: what it waits for is the next one */
+	int64_t arriving_since; /* milliseconds, CLOCK_MONOTONIC; 0: nothing is arriving */
+};
+
+struct responder {
+	struct receiver *receiver;
+	struct listener *listener;
+	int epoll;
+	int wake; /* eventfd: threads wake the main thread when something begins to arrive */
+	int quit; /* eventfd: threads end */
+	int signals;
+	atomic_bool watching; /* the main thread is awake for what is arriving */
+	pthread_mutex_t lock;
+	bool accepting;
+	bool stopping;
+	long live; /* open connections */
+	long most; /* as many as leave the descriptors that requests need */
+	int64_t complained; /* when it was logged that there are no more */
+	struct connection *connections; /* by descriptor */
+	atomic_int staying;   /* threads that stay with a connection */
+	int may_stay;
+	int capacity;
+	int used; /* no connection has had a descriptor from here on */
+};
+
+/* A request while it is read: the body's end is where the watch over it ends, too. */
+struct arrival {
+	struct responder *responder;
+	FCGX_Request *fcgi;
+	int fd;
+	bool ended;
+};
+
+static int64_t
+now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* ---- one connection ---- */
+
+/* A request begins to arrive, or has arrived. Returns the connection's serial. */
+static unsigned
+arriving(struct responder *r, int fd, bool begins)
+{
+	pthread_mutex_lock(&r->lock);
+	struct connection *c = &r->connections[fd];
+	c->arriving_since = begins ? now_ms() : 0;
+	c->idle = false;
+	unsigned serial = c->serial;
+	pthread_mutex_unlock(&r->lock);
+	if (begins && !atomic_exchange(&r->watching, true))
+		eventfd_write(r->wake, 1);
+	return serial;
+}
+
+/* Arm the connection for its next event: whichever thread is free then gets it. */
+static void
+wait_for_more(struct responder *r, int fd, int operation)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = fd};
+
+	if (epoll_ctl(r->epoll, operation, fd, &event) != 0)
+		log_line("epoll_ctl: %s", strerror(errno));
+}
+
+/*
+ * No request will follow, but one may have been sent already: what is queued can
+ * still be read, and after it the end. Makes the connection readable.
+ */
+static void
+hang_up(int fd)
+{
+	shutdown(fd, SHUT_RD);
+}
+
+/* The request is answered. Whether this thread stays, and waits for the next one itself. */
+static void
+keep(struct responder *r, int fd, bool stay)
+{
+	pthread_mutex_lock(&r->lock);
+	struct connection *c = &r->connections[fd];
+	c->arriving_since = 0;
+	c->served = true;
+	c->idle = true;
+	if (r->stopping)
+		hang_up(fd);
+	pthread_mutex_unlock(&r->lock);
+	if (!stay)
+		wait_for_more(r, fd, EPOLL_CTL_MOD);
+}
+
+/* libfcgi has closed it; by now the descriptor may be another connection's. */
+static void
+forget(struct responder *r, int fd, unsigned serial)
+{
+	pthread_mutex_lock(&r->lock);
+	if (r->connections[fd].serial == serial)
+		r->connections[fd] = (struct connection){.serial = serial};
+	r->live--;
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void
+add_connection(struct responder *r, int fd)
+{
+	int on = 1;
+
+	/* Fails for unix sockets, which do not need it. */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	r->connections[fd] = (struct connection){
+		.serial = r->connections[fd].serial + 1, .open = true, .idle = true};
+	r->live++;
+	if (fd >= r->used)
+		r->used = fd + 1;
+	wait_for_more(r, fd, EPOLL_CTL_ADD);
+}
+
+/* Log that connections wait in the backlog, at most once a minute. The lock is held. */
+static void
+complain(struct responder *r, int error)
+{
+	int64_t now = now_ms();
+
+	if (r->complained != 0 && now - r->complained < COMPLAIN_MS)
+		return;
+	r->complained = now;
+	log_line("%ld connections are open and more wait: %s: raise the limit of open files", r->live,
+	    strerror(error));
+}
+
+/*
+ * Accept one connection. Returns 0, or the errno of accept4(); EAGAIN if no more are
+ * wanted, EMFILE if as many are open as there is room for.
+ */
+static int
+accept_one(struct responder *r)
+{
+	int failed = EAGAIN, fd = -1;
+
+	pthread_mutex_lock(&r->lock);
+	if (r->accepting && r->live >= r->most) {
+		failed = EMFILE;
+	} else if (r->accepting) {
+		fd = accept4(r->listener->fd, NULL, NULL, SOCK_CLOEXEC);
+		failed = fd < 0 ? errno : 0;
+	}
+	if (fd >= r->capacity) {
+		close(fd);
+		failed = EMFILE;
+	}
+	if (failed == 0)
+		add_connection(r, fd);
+	if (failed == EMFILE || failed == ENFILE)
+		complain(r, failed);
+	pthread_mutex_unlock(&r->lock);
+	return failed;
+}
+
+/*
+ * The listener is readable, and armed for one thread at a time: accept what is there.
+ * At the limit this thread alone waits for room; the connections wait in the backlog.
+ */
+static void
+accept_all(struct responder *r)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = r->listener->fd};
+	int failed = accept_one(r);
+
+	if (failed == EMFILE || failed == ENFILE)
+		poll(NULL, 0, FULL_NAP_MS);
+	epoll_ctl(r->epoll, EPOLL_CTL_MOD, r->listener->fd, &event);
+}
+
+/* ---- one request ---- */
+
+static ssize_t
+read_stdin(void *stream, void *buffer, size_t size)
+{
+	struct arrival *arrival = stream;
+	int room = size < 1 << 20 ? (int)size : 1 << 20;
+	int n = arrival->ended ? 0 : FCGX_GetStr(buffer, room, arrival->fcgi->in);
+
+	if (n > 0)
+		return n;
+	if (!arrival->ended)
+		arriving(arrival->responder, arrival->fd, false);
+	arrival->ended = true;
+	return FCGX_GetError(arrival->fcgi->in) == 0 ? 0 : -1;
+}
+
+/*
+ * STDIN is read to its end also when the request is refused early: the rest would
+ * be taken for the next request's begin on a connection that is kept.
+ */
+static void
+read_rest(struct arrival *arrival)
+{
+	char rest[4096];
+
+	while (read_stdin(arrival, rest, sizeof(rest)) > 0)
+		continue;
+}
+
+static void
+answer(struct responder *r, FCGX_Request *fcgi, int fd)
+{
+	struct arrival arrival = {.responder = r, .fcgi = fcgi, .fd = fd};
+	struct request request = {.read = read_stdin, .stream = &arrival};
+	char text[CGI_RESPONSE_SIZE];
+	struct timespec now;
+	struct reply reply;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	cgi_variables(&request, fcgi->envp);
+	receive(r->receiver, &request, now, &reply);
+	read_rest(&arrival);
+	FCGX_PutStr(text, (int)cgi_response(&reply, text), fcgi->out);
+}
+
+/*
+ * Read one request and answer it. libfcgi's struct says not to use
+ * ipcFd and what follows it; its accept is in the way otherwise, see above. A
+ * connection that is at its end, or speaks no FastCGI, is closed inside
+ * FCGX_Accept_r(), which then fails for want of a listener. Returns whether the
+ * connection is still open.
+ */
+static bool
+serve_one(struct responder *r, FCGX_Request *fcgi, int fd, bool waiting)
+{
+	FCGX_InitRequest(fcgi, -1, 0);
+	fcgi->ipcFd = fd;
+	fcgi->keepConnection = 1; /* or FCGX_Accept_r() begins by closing it */
+	fcgi->detached = 1; /* close at once: by then all was read, nothing lingers */
+	if (FCGX_Accept_r(fcgi) == 0) {
+		if (waiting)
+			arriving(r, fd, true);
+		answer(r, fcgi, fd);
+		FCGX_Finish_r(fcgi);
+	}
+	return fcgi->ipcFd >= 0;
+}
+
+/* Whether one thread more may stay with its connection. */
+static bool
+may_stay(struct responder *r)
+{
+	if (atomic_fetch_add(&r->staying, 1) < r->may_stay)
+		return true;
+	atomic_fetch_sub(&r->staying, 1);
+	return false;
+}
+
+/*
+ * Serve what is readable on a connection. A thread that stays is in libfcgi's read until the
+ * next request's variables are there: nobody watches how long they take, which is why some
+ * threads never may.
+ */
+static void
+serve(struct responder *r, FCGX_Request *fcgi, int fd)
+{
+	unsigned serial = arriving(r, fd, true);
+	bool stays = false, open;
+
+	do {
+		open = serve_one(r, fcgi, fd, stays);
+		if (open) {
+			stays = stays || may_stay(r);
+			keep(r, fd, stays);
+		} else {
+			forget(r, fd, serial);
+		}
+		/* After the answer, which it must not delay. */
+		hold_adopt_once(r->receiver);
+	} while (open && stays);
+	if (stays)
+		atomic_fetch_sub(&r->staying, 1);
+}
+
+static void *
+work(void *argument)
+{
+	struct responder *r = argument;
+	FCGX_Request fcgi;
+	struct epoll_event event;
+
+	for (;;) {
+		int n = epoll_wait(r->epoll, &event, 1, -1);
+		if (n < 0 && errno != EINTR)
+			log_line("epoll_wait: %s", strerror(errno));
+		if (n < 1)
+			continue;
+		if (event.data.fd == r->quit)
+			return NULL;
+		if (event.data.fd == r->listener->fd)
+			accept_all(r);
+		else
+			serve(r, &fcgi, event.data.fd);
+	}
+}
+
+/* ---- the main thread ---- */
+
+/* Cut off what has been arriving for too long. Returns whether anything is arriving. */
+static bool
+scan(struct responder *r)
+{
+	int64_t limit = now_ms() - r->receiver->config->read_timeout * 1000;
+	bool any = false;
+
+	pthread_mutex_lock(&r->lock);
+	for (int fd = 0; fd < r->used; fd++) {
+		struct connection *c = &r->connections[fd];
+		if (!c->open || c->arriving_since == 0)
+			continue;
+		any = true;
+		if (c->arriving_since < limit)
+			shutdown(fd, SHUT_RD);
+	}
+	pthread_mutex_unlock(&r->lock);
+	return any;
+}
+
+/* Wait for the first signal. Returns its number. */
+static int
+wait_for_signal(struct responder *r)
+{
+	struct pollfd fds[] = {
+		{.fd = r->signals, .events = POLLIN}, {.fd = r->wake, .events = POLLIN}};
+	struct signalfd_siginfo info;
+	eventfd_t count;
+	bool awake = false;
+
+	for (;;) {
+		int n = poll(fds, 2, awake ? SCAN_MS : -1);
+		if (n > 0 && fds[0].revents != 0 &&
+		    read(r->signals, &info, sizeof(info)) == sizeof(info))
+			return (int)info.ssi_signo;
+		if (n > 0 && fds[1].revents != 0) {
+			/* What has just begun needs no look yet; under load that is one wake a second. */
+			eventfd_read(r->wake, &count);
+			awake = true;
+			continue;
+		}
+		/* In this order: what begins to arrive after the scan wakes us again. */
+		atomic_store(&r->watching, false);
+		awake = scan(r);
+		if (awake)
+			atomic_store(&r->watching, true);
+	}
+}
+
+/* Hang up on idle connections: those that were served, and with all set every one. */
+static void
+hang_up_idle(struct responder *r, bool all)
+{
+	pthread_mutex_lock(&r->lock);
+	for (int fd = 0; fd < r->used; fd++) {
+		struct connection *c = &r->connections[fd];
+		if (c->open && c->idle && (c->served || all))
+			hang_up(fd);
+	}
+	pthread_mutex_unlock(&r->lock);
+}
+
+static long
+live(struct responder *r)
+{
+	pthread_mutex_lock(&r->lock);
+	long n = r->live;
+	pthread_mutex_unlock(&r->lock);
+	return n;
+}
+
+/* Accept what waits in the backlog. Returns false if some of it has to wait for room. */
+static bool
+accept_backlog(struct responder *r)
+{
+	int failed;
+
+	do
+		failed = accept_one(r);
+	while (failed == 0 || failed == EINTR || failed == ECONNABORTED);
+	return failed != EMFILE && failed != ENFILE;
+}
+
+/*
+ * Answer what was accepted and what waits in the backlog of our own socket; then
+ * all connections are gone. A second signal ends the process as signals do.
+ */
+static void
+stop(struct responder *r)
+{
+	struct pollfd signals = {.fd = r->signals, .events = POLLIN};
+	int64_t start = now_ms();
+	bool hung_up = false;
+
+	epoll_ctl(r->epoll, EPOLL_CTL_DEL, r->listener->fd, NULL);
+	pthread_mutex_lock(&r->lock);
+	r->stopping = true;
+	r->accepting = !r->listener->inherited;
+	pthread_mutex_unlock(&r->lock);
+	listener_retire(r->listener);
+	hang_up_idle(r, false);
+	while (!accept_backlog(r) && now_ms() - start < STOP_LIMIT_MS)
+		poll(NULL, 0, STOP_TICK_MS);
+	pthread_mutex_lock(&r->lock);
+	r->accepting = false;
+	pthread_mutex_unlock(&r->lock);
+	while (live(r) > 0 && now_ms() - start < STOP_LIMIT_MS) {
+		struct signalfd_siginfo info;
+		if (poll(&signals, 1, STOP_TICK_MS) > 0 &&
+		    read(r->signals, &info, sizeof(info)) == sizeof(info)) {
+			log_line("second signal: %ld connection(s) dropped", live(r));
+			_exit(128 + (int)info.ssi_signo);
+		}
+		scan(r);
+		if (!hung_up && now_ms() - start > STOP_NEW_MS) {
+			hang_up_idle(r, true);
+			hung_up = true;
+		}
+	}
+}
+
+/* ---- start and end ---- */
+
+static sigset_t
+signals_to_stop(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGUSR1);
+	return set;
+}
+
+static int
+make_descriptors(struct responder *r, const sigset_t *set)
+{
+	struct epoll_event listening = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = r->listener->fd};
+	struct epoll_event quitting = {.events = EPOLLIN};
+
+	r->epoll = epoll_create1(EPOLL_CLOEXEC);
+	r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r->quit = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r->signals = signalfd(-1, set, SFD_CLOEXEC);
+	if (r->epoll < 0 || r->wake < 0 || r->quit < 0 || r->signals < 0)
+		return -1;
+	quitting.data.fd = r->quit;
+	if (epoll_ctl(r->epoll, EPOLL_CTL_ADD, r->quit, &quitting) != 0)
+		return -1;
+	return epoll_ctl(r->epoll, EPOLL_CTL_ADD, r->listener->fd, &listening);
+}
+
+/*
+ * As many connections as the process may have descriptors (the soft limit is raised
+ * to the hard one), less those that the requests themselves need.
+ */
+static int
+make_table(struct responder *r)
+{
+	struct rlimit limit = {0};
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max < DESCRIPTORS_MAX ? limit.rlim_max : DESCRIPTORS_MAX;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	getrlimit(RLIMIT_NOFILE, &limit);
+	r->capacity = limit.rlim_cur < DESCRIPTORS_MAX ? (int)limit.rlim_cur : DESCRIPTORS_MAX;
+	r->most = r->capacity - DESCRIPTORS_OWN -
+	    DESCRIPTORS_THREAD * (long)r->receiver->config->threads;
+	if (r->most < 1)
+		r->most = 1;
+	r->may_stay = (int)r->receiver->config->threads / 2;
+	if (r->may_stay > STAY_MAX)
+		r->may_stay = STAY_MAX;
+	r->connections = calloc((size_t)r->capacity, sizeof(*r->connections));
+	return r->connections != NULL ? 0 : -1;
+}
+
+static int
+start_threads(struct responder *r, pthread_t *threads, int count)
+{
+	pthread_attr_t attributes;
+	int started = 0;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, STACK_BYTES);
+	while (started < count && pthread_create(&threads[started], &attributes, work, r) == 0)
+		started++;
+	pthread_attr_destroy(&attributes);
+	return started;
+}
+
+void
+responder_own_signals(void)
+{
+	sigset_t set = signals_to_stop();
+
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* Serve until a signal and all is answered. Returns 0, or -1 with why. */
+static int
+run(struct responder *r, pthread_t *threads, int wanted, char *why, size_t size)
+{
+	int started = start_threads(r, threads, wanted);
+
+	if (started == 0) {
+		snprintf(why, size, "no thread can be started: %s", strerror(errno));
+		return -1;
+	}
+	if (started < wanted)
+		log_line("only %d of %d threads could be started", started, wanted);
+	wait_for_signal(r);
+	stop(r);
+	if (live(r) > 0) {
+		/* A thread waits for the disk, or the like: it has promised nothing yet. */
+		log_line("stopped with %ld request(s) unanswered", live(r));
+		_exit(0);
+	}
+	eventfd_write(r->quit, 1);
+	for (int i = 0; i < started; i++)
+		pthread_join(threads[i], NULL);
+	return 0;
+}
+
+int
+responder_run(struct receiver *receiver, struct listener *listener, char *why, size_t size)
+{
+	struct responder r = {.receiver = receiver, .listener = listener, .accepting = true,
+		.epoll = -1, .wake = -1, .quit = -1, .signals = -1};
+	const int *const descriptors[] = {&r.epoll, &r.wake, &r.quit, &r.signals};
+	int wanted = (int)receiver->config->threads, result = -1;
+	pthread_t *threads = calloc((size_t)wanted, sizeof(*threads));
+	sigset_t set = signals_to_stop();
+
+	responder_own_signals();
+	pthread_mutex_init(&r.lock, NULL);
+	if (threads == NULL || FCGX_Init() != 0 || make_table(&r) != 0 ||
+	    make_descriptors(&r, &set) != 0)
+		snprintf(why, size, "cannot start: %s", strerror(errno));
+	else
+		result = run(&r, threads, wanted, why, size);
+	for (int i = 0; i < 4; i++)
+		if (*descriptors[i] >= 0)
+			close(*descriptors[i]);
+	free(threads);
+	free(r.connections);
+	pthread_mutex_destroy(&r.lock);
+	return result;
+}

@@ -1,0 +1,343 @@
+/*
+ * Owns how the process locks itself up: the only user of libseccomp, and of Landlock's
+ * system calls, for which glibc has no functions.
+ *
+ * Landlock takes ABI 2 (Linux 5.19): with 1, links from new/ to events/ would fail. What
+ * later ABIs can refuse is refused where they are there. Its rules hold for directories
+ * as they are at the start (inodes, not paths): the secret file may be replaced, a
+ * directory may not.
+ *
+ * The seccomp filter is a list of what is allowed; all else fails with ENOSYS, and kills
+ * nobody. A list of what is forbidden would not know the system calls that are yet to
+ * come, which is where kernels break. A list of what is allowed could stop a receiver
+ * that worked when libraries begin to use another call; ENOSYS is the answer to that.
+ * glibc runs on kernels as old as Linux 3.2, so it does without anything that is newer
+ * if the kernel says ENOSYS (clone3: clone; faccessat2: faccessat), and what is older
+ * and harmless is in the list, also where nothing here uses it today. Each call by its
+ * name: those that an architecture lacks are passed over. The calls of other ABIs of the
+ * same machine (i386, x32) are all refused.
+ *
+ * Sanitizers look into their own process at its end: their leak checker forks, traces
+ * and reads /proc, and reports start a symbolizer. A build with one keeps Landlock's
+ * rules for writing, and nothing else of this.
+ */
+#define _GNU_SOURCE
+#include "server/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <linux/landlock.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SANITIZED = true };
+#else
+enum { SANITIZED = false };
+#endif
+
+/* ---- the process ---- */
+
+void
+lockdown_process(void)
+{
+	const struct rlimit none = {0, 0};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		log_line("no new privileges: %s: going on without", strerror(errno));
+	/* The limit does not hold for a core that is piped to a program, core(5). */
+	if (setrlimit(RLIMIT_CORE, &none) != 0 || (!SANITIZED && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0))
+		log_line("no core dumps: %s: going on without", strerror(errno));
+}
+
+/* ---- Landlock ---- */
+
+/* landlock_create_ruleset(2): struct landlock_ruleset_attr as of ABI 6; Debian 12 has that of 2. */
+struct ruleset {
+	uint64_t files, network, scoped;
+};
+
+enum {
+	ABI_LINKS = 2,     /* links and renames between directories, and with it REFER */
+	ABI_TRUNCATE = 3,
+	ABI_NETWORK = 4,
+	ABI_IOCTL = 5,
+	ABI_SCOPE = 6,
+
+	BIND_AND_CONNECT_TCP = 1 << 0 | 1 << 1,     /* LANDLOCK_ACCESS_NET_* */
+	ABSTRACT_SOCKETS_AND_SIGNALS = 1 << 0 | 1 << 1, /* LANDLOCK_SCOPE_* */
+	LINKS_MAX = 40 /* path_resolution(7) */
+};
+
+#define READ LANDLOCK_ACCESS_FS_READ_FILE
+#define REMOVE LANDLOCK_ACCESS_FS_REMOVE_FILE
+/* What storing, holding, adopting and logging take. */
+#define SPOOL \
+	(LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_WRITE_FILE | \
+	    LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_REFER)
+/* What a sanitizer does at its end. */
+#define INSPECT (READ | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_EXECUTE)
+
+/* All that an ABI can refuse: its rights are numbered without gaps, IOCTL_DEV is 1 << 15. */
+static struct ruleset
+everything(int abi)
+{
+	uint64_t next = abi >= ABI_IOCTL ? 1 << 16 :
+	    abi >= ABI_TRUNCATE          ? 1 << 15 :
+	                                   LANDLOCK_ACCESS_FS_REFER << 1;
+
+	return (struct ruleset){
+		.files = next - 1,
+		.network = abi >= ABI_NETWORK ? BIND_AND_CONNECT_TCP : 0,
+		.scoped = abi >= ABI_SCOPE ? ABSTRACT_SOCKETS_AND_SIGNALS : 0,
+	};
+}
+
+/* Allow rights beneath an open directory, as far as the ruleset refuses them at all. */
+static int
+allow(int fd, const struct ruleset *ruleset, uint64_t rights, int directory)
+{
+	struct landlock_path_beneath_attr rule = {
+		.allowed_access = rights & ruleset->files, .parent_fd = directory};
+
+	if (rule.allowed_access == 0)
+		return 0;
+	return (int)syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+}
+
+/* The same for the directory that the last part of path is in. */
+static int
+allow_directory_of(int fd, const struct ruleset *ruleset, uint64_t rights, const char *path)
+{
+	char copy[PATH_MAX];
+
+	snprintf(copy, sizeof(copy), "%s", path);
+	int directory = open(dirname(copy), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (directory < 0)
+		return -1;
+	int result = allow(fd, ruleset, rights, directory);
+	close(directory);
+	return result;
+}
+
+/* Replace path by what it is a symbolic link to. Returns false if it is none. */
+static bool
+follow_link(char path[PATH_MAX])
+{
+	char target[PATH_MAX], copy[PATH_MAX], next[2 * PATH_MAX];
+	ssize_t length = readlink(path, target, sizeof(target) - 1);
+
+	if (length < 0)
+		return false;
+	target[length] = '\0';
+	snprintf(copy, sizeof(copy), "%s", path);
+	int n = target[0] == '/' ? snprintf(next, sizeof(next), "%s", target) :
+	                           snprintf(next, sizeof(next), "%s/%s", dirname(copy), target);
+	if (n >= PATH_MAX)
+		return false;
+	memcpy(path, next, (size_t)n + 1);
+	return true;
+}
+
+/*
+ * It is replaced, not rewritten: so its directory is readable, not the file. As a
+ * symbolic link it may be pointed elsewhere in the same directories.
+ */
+static int
+allow_secret(int fd, const struct ruleset *ruleset, const char *secret_file)
+{
+	char path[PATH_MAX];
+	int result, links = 0;
+
+	snprintf(path, sizeof(path), "%s", secret_file);
+	do
+		result = allow_directory_of(fd, ruleset, READ, path);
+	while (result == 0 && follow_link(path) && links++ < LINKS_MAX);
+	return result;
+}
+
+/* Each by itself: a directory of the spool may be a symbolic link, or another mount. */
+static int
+allow_spool(int fd, const struct ruleset *ruleset, const struct spool *spool)
+{
+	int result = allow(fd, ruleset, SPOOL, spool->root);
+
+	for (int i = 0; result == 0 && i < SPOOL_DIRS; i++)
+		result = allow(fd, ruleset, SPOOL, spool->dir[i]);
+	return result;
+}
+
+/* Returns a descriptor of the ruleset, or -1 with errno. */
+static int
+make_rules(struct ruleset *ruleset, const struct spool *spool, const char *secret_file,
+    const char *socket_path)
+{
+	int fd = (int)syscall(SYS_landlock_create_ruleset, ruleset, sizeof(*ruleset), 0);
+
+	if (fd < 0)
+		return -1;
+	if (allow_spool(fd, ruleset, spool) == 0 &&
+	    (socket_path == NULL || allow_directory_of(fd, ruleset, REMOVE, socket_path) == 0) &&
+	    ((ruleset->files & READ) == 0 || allow_secret(fd, ruleset, secret_file) == 0))
+		return fd;
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+/* The secret is looked for at every request, so a directory that is yet to be made stays in reach. */
+static int
+make_rules_without_reading(struct ruleset *ruleset, const struct spool *spool,
+    const char *secret_file, const char *socket_path)
+{
+	log_line("%s: its directory, or that of what it links to: %s: reading files is not restricted: "
+	         "restart when it is there", secret_file, strerror(errno));
+	ruleset->files &= ~(uint64_t)READ;
+	return make_rules(ruleset, spool, secret_file, socket_path);
+}
+
+void
+lockdown_files(const struct spool *spool, const char *secret_file, const char *socket_path)
+{
+	int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+
+	if (abi < ABI_LINKS) {
+		log_line("Landlock: %s: files are not restricted",
+		    abi < 0 ? strerror(errno) : "this kernel's (ABI 1) cannot link between directories");
+		return;
+	}
+	struct ruleset ruleset = everything(abi);
+	if (SANITIZED)
+		ruleset.files &= ~(uint64_t)INSPECT;
+	int fd = make_rules(&ruleset, spool, secret_file, socket_path);
+	if (fd < 0 && (ruleset.files & READ) != 0 &&
+	    (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
+		fd = make_rules_without_reading(&ruleset, spool, secret_file, socket_path);
+	if (fd < 0 || syscall(SYS_landlock_restrict_self, fd, 0) != 0)
+		log_line("Landlock: %s: files are not restricted", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+/* ---- seccomp ---- */
+
+static const char *const allowed[] = {
+	/* descriptors and files, as far as Landlock lets them */
+	"openat", "close", "read", "readv", "pread64", "write", "writev", "pwrite64", "lseek", "_llseek",
+	"fcntl", "fcntl64", "flock", "fsync", "fdatasync", "syncfs", "stat", "stat64", "lstat",
+	"lstat64", "fstat", "fstat64", "newfstatat", "fstatat64", "statx", "statfs", "statfs64",
+	"fstatfs", "fstatfs64", "access", "faccessat", "faccessat2", "readlink", "readlinkat",
+	"getdents64", "linkat", "unlink", "unlinkat", "rename", "renameat", "renameat2",
+	/* connections: those of the socket that is there */
+	"accept", "accept4", "shutdown", "getsockopt", "setsockopt", "getsockname", "getpeername",
+	"recvfrom", "sendto",
+	/* waiting */
+	"poll", "ppoll", "ppoll_time64", "select", "_newselect", "pselect6", "pselect6_time64",
+	"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2", "signalfd4",
+	"nanosleep", "clock_nanosleep", "clock_nanosleep_time64", "restart_syscall",
+	/* memory; mmap and mprotect are below */
+	"brk", "munmap", "mremap", "madvise", "mlock", "mlock2", "munlock",
+	/* threads and their end; clone is below */
+	"futex", "futex_time64", "set_robust_list", "get_robust_list", "rseq", "membarrier",
+	"sched_yield", "sched_getaffinity", "exit", "exit_group", "rt_sigaction", "rt_sigprocmask",
+	"rt_sigreturn", "sigreturn", "sigaltstack",
+	/* what the process may know */
+	"clock_gettime", "clock_gettime64", "clock_getres", "clock_getres_time64", "gettimeofday", "time",
+	"getrandom", "getpid", "gettid", "getuid", "getuid32", "geteuid", "geteuid32", "getgid",
+	"getgid32", "getegid", "getegid32", "getrlimit", "ugetrlimit", "setrlimit", "getcpu", "sysinfo",
+	"uname",
+};
+
+#if defined(__s390__)
+enum { CLONE_FLAGS = 1 }; /* clone(2): the first two arguments change places */
+#else
+enum { CLONE_FLAGS = 0 };
+#endif
+
+static int
+add(scmp_filter_ctx filter, const char *name, unsigned conditions,
+    const struct scmp_arg_cmp *condition)
+{
+	int call = seccomp_syscall_resolve_name(name);
+
+	/* Not of this architecture, or younger than the library. */
+	if (call < 0)
+		return 0;
+	return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call, conditions, condition);
+}
+
+static int
+add_if(scmp_filter_ctx filter, const char *name, struct scmp_arg_cmp condition)
+{
+	return add(filter, name, 1, &condition);
+}
+
+/* Those of which only a part is allowed. 0, or a negative errno. */
+static int
+add_in_part(scmp_filter_ctx filter)
+{
+	const struct scmp_arg_cmp not_executable = SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
+	const struct scmp_arg_cmp self = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
+	int result = 0;
+
+	if (result == 0)
+		result = add_if(filter, "mmap", not_executable);
+	if (result == 0)
+		result = add_if(filter, "mmap2", not_executable);
+	if (result == 0)
+		result = add_if(filter, "mprotect", not_executable);
+	/* Threads, no processes. clone3, whose flags cannot be seen, is ENOSYS: glibc takes clone. */
+	if (result == 0)
+		result = add_if(filter, "clone",
+		    SCMP_CMP(CLONE_FLAGS, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
+	/* abort(3) */
+	if (result == 0)
+		result = add_if(filter, "tgkill", self);
+	/* Limits of one's own. */
+	if (result == 0)
+		result = add_if(filter, "prlimit64", SCMP_A0(SCMP_CMP_EQ, 0));
+	return result;
+}
+
+static int
+load(scmp_filter_ctx filter)
+{
+	/* The kernel's own errno, not libseccomp's ECANCELED. */
+	int result = seccomp_attr_set(filter, SCMP_FLTATR_API_SYSRAWRC, 1);
+
+	if (result == 0)
+		result = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(ENOSYS));
+	for (size_t i = 0; result == 0 && i < sizeof(allowed) / sizeof(allowed[0]); i++)
+		result = add(filter, allowed[i], 0, NULL);
+	if (result == 0)
+		result = add_in_part(filter);
+	return result == 0 ? seccomp_load(filter) : result;
+}
+
+void
+lockdown_calls(void)
+{
+	if (SANITIZED)
+		return;
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
+	int result = filter != NULL ? load(filter) : -ENOMEM;
+
+	if (result != 0)
+		log_line("seccomp: %s: system calls are not restricted", strerror(-result));
+	if (filter != NULL)
+		seccomp_release(filter);
+}

@@ -1,0 +1,273 @@
+/*
+ * Owns reading a file of the spool back. Two forms (record_make()): the evidence
+ * line ends with "event": and the body follows, or one line holds the body as
+ * base64. Whatever is not exactly one of them was not written by the receiver.
+ */
+#define _GNU_SOURCE
+#include "store/entry.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "base/io.h"
+#include "base/datetime.h"
+#include "verify.h"
+
+/* PSAPI_MAX_BODY is at most 1 GiB; base64 and the evidence come on top. */
+#define FILE_SIZE_MAX (3LL << 29)
+
+static const char head_begin[] = "{\"webhook_id\":";
+static const char head_end[] = ",\"event\":\n";
+static const char file_end[] = "\n}\n";
+
+/* ---- the file ---- */
+
+static enum entry_result
+error(const char **why)
+{
+	*why = strerror(errno);
+	return errno == ENOENT ? ENTRY_ABSENT : ENTRY_ERROR;
+}
+
+static int
+read_exactly(int fd, char *text, size_t size)
+{
+	ssize_t n = read_all(fd, text, size);
+
+	if (n == (ssize_t)size) {
+		text[size] = '\0';
+		return 0;
+	}
+	if (n >= 0)
+		errno = EIO; /* it shrank: no file of ours does */
+	return -1;
+}
+
+/* The whole file into entry->text, its stat into entry->st. */
+static enum entry_result
+read_file(int dir, const char *name, struct entry *entry, const char **why)
+{
+	/* O_NONBLOCK: a FIFO must not stop us before it is seen to be one. */
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	enum entry_result result = ENTRY_OK;
+
+	if (fd < 0) {
+		*why = "it is a symbolic link";
+		return errno == ELOOP ? ENTRY_ODD : error(why);
+	}
+	if (fstat(fd, &entry->st) != 0) {
+		result = error(why);
+	} else if (!S_ISREG(entry->st.st_mode)) {
+		*why = "it is no regular file";
+		result = ENTRY_ODD;
+	} else if (entry->st.st_size > FILE_SIZE_MAX) {
+		*why = "it is larger than any event";
+		result = ENTRY_ODD;
+	} else if ((entry->text = malloc((size_t)entry->st.st_size + 1)) == NULL ||
+	    read_exactly(fd, entry->text, (size_t)entry->st.st_size) != 0) {
+		result = error(why);
+	}
+	close(fd);
+	return result;
+}
+
+/* ---- its contents ---- */
+
+static bool
+take_string(const json_t *object, const char *key, char **text)
+{
+	const json_t *value = json_object_get(object, key);
+	const char *string = json_string_value(value);
+
+	if (string == NULL || strlen(string) != json_string_length(value))
+		return false;
+	return (*text = strdup(string)) != NULL;
+}
+
+/* Base64 as base64_encode() writes it, and no other spelling. NULL if it is not. */
+static char *
+decode(const json_t *value, size_t *length)
+{
+	const char *encoded = json_string_value(value);
+	size_t size = json_string_length(value);
+	char *data = encoded == NULL ? NULL : malloc(size / 4 * 3 + 1);
+	char *again = data == NULL ? NULL : malloc(BASE64_SIZE(size / 4 * 3));
+	long n = again == NULL ? -1 : base64_decode(encoded, size, data, size / 4 * 3);
+
+	if (n >= 0)
+		base64_encode(data, (size_t)n, again);
+	if (n < 0 || strcmp(again, encoded) != 0) {
+		free(data);
+		data = NULL;
+	} else {
+		data[n] = '\0';
+		*length = (size_t)n;
+	}
+	free(again);
+	return data;
+}
+
+/* webhook_id, or for one that is no UTF-8 null and webhook_id_base64. */
+static bool
+take_id(const json_t *object, struct entry *entry)
+{
+	size_t length;
+
+	if (take_string(object, "webhook_id", &entry->id))
+		return *entry->id != '\0';
+	if (!json_is_null(json_object_get(object, "webhook_id")))
+		return false;
+	entry->id = decode(json_object_get(object, "webhook_id_base64"), &length);
+	return entry->id != NULL && length > 0 && strlen(entry->id) == length;
+}
+
+/* The evidence, and that there is nothing else beside it and others more keys. */
+static bool
+take_evidence(const json_t *object, size_t others, struct entry *entry)
+{
+	if (!take_id(object, entry) ||
+	    !take_string(object, "webhook_timestamp", &entry->timestamp) ||
+	    !take_string(object, "webhook_signature", &entry->signature) ||
+	    !take_string(object, "received_at", &entry->received_at))
+		return false;
+	if (json_object_get(object, "webhook_id_base64") != NULL)
+		others++;
+	return json_object_size(object) == 4 + others &&
+	    time_parse(entry->received_at, &entry->received);
+}
+
+/* "{…evidence,"event":" NEWLINE body NEWLINE "}" NEWLINE; head is the length of its first line. */
+static bool
+parse_plain(struct entry *entry, size_t head)
+{
+	size_t size = (size_t)entry->st.st_size, mark = strlen(head_end), tail = strlen(file_end);
+
+	if (size < head + tail || memcmp(entry->text + size - tail, file_end, tail) != 0)
+		return false;
+	/* The evidence alone is an object once its comma is a brace. */
+	char *comma = entry->text + head - mark;
+	*comma = '}';
+	json_t *object = json_loadb(entry->text, head - mark + 1, JSON_REJECT_DUPLICATES, NULL);
+	*comma = ',';
+	bool good = take_evidence(object, 0, entry);
+	json_decref(object);
+	entry->body = entry->text + head;
+	entry->body_length = size - head - tail;
+	return good;
+}
+
+static bool
+parse_encoded(struct entry *entry)
+{
+	json_t *object =
+	    json_loadb(entry->text, (size_t)entry->st.st_size, JSON_REJECT_DUPLICATES, NULL);
+	const json_t *event = json_object_get(object, "event");
+
+	bool good = event != NULL && json_is_null(event) && take_evidence(object, 2, entry);
+	if (good)
+		entry->decoded = decode(json_object_get(object, "body_base64"), &entry->body_length);
+	entry->body = entry->decoded;
+	json_decref(object);
+	return good && entry->body != NULL;
+}
+
+/* Fill the entry from its text. Returns NULL, or what is wrong. */
+static const char *
+parse(struct entry *entry)
+{
+	size_t size = (size_t)entry->st.st_size, mark = strlen(head_end);
+	char *newline = memchr(entry->text, '\n', size);
+
+	if (size == 0)
+		return "it is empty";
+	if (newline == NULL || strncmp(entry->text, head_begin, strlen(head_begin)) != 0)
+		return "it does not begin with an evidence line";
+	size_t head = (size_t)(newline - entry->text) + 1;
+	bool plain = head > mark && memcmp(newline + 1 - mark, head_end, mark) == 0;
+	if (!(plain ? parse_plain(entry, head) : parse_encoded(entry)))
+		return "it is not laid out as an event: evidence line, event, closing brace";
+	event_read(entry->body, entry->body_length, &entry->event);
+	if (plain && !entry->event.parsed)
+		return "what follows the evidence line is not JSON";
+	return NULL;
+}
+
+enum entry_result
+entry_read(int dir, const char *name, struct entry *entry, const char **why)
+{
+	memset(entry, 0, sizeof(*entry));
+	enum entry_result result = read_file(dir, name, entry, why);
+	if (result == ENTRY_OK && (*why = parse(entry)) != NULL)
+		result = ENTRY_ODD;
+	if (result != ENTRY_OK) {
+		int saved = errno;
+		entry_free(entry);
+		errno = saved;
+	}
+	return result;
+}
+
+enum entry_result
+entry_read_named(struct spool *spool, enum spool_dir dir, const char *name, struct entry *entry,
+    const char **why)
+{
+	char expected[SPOOL_NAME_SIZE];
+	enum entry_result result;
+
+	*why = "it is not named as events are";
+	if (!spool_name_valid(name))
+		return ENTRY_ODD;
+	result = entry_read(spool->dir[dir], name, entry, why);
+	if (result != ENTRY_OK)
+		return result;
+	if (spool_name(entry->id, strlen(entry->id), expected) == 0 && strcmp(expected, name) == 0)
+		return ENTRY_OK;
+	entry_free(entry);
+	*why = "it holds an event with another webhook-id than its name says";
+	return ENTRY_ODD;
+}
+
+void
+entry_free(struct entry *entry)
+{
+	free(entry->id);
+	free(entry->timestamp);
+	free(entry->signature);
+	free(entry->received_at);
+	free(entry->text);
+	free(entry->decoded);
+	memset(entry, 0, sizeof(*entry));
+}
+
+int64_t
+entry_when(const struct entry *entry)
+{
+	int64_t when;
+
+	return time_parse(entry->event.timestamp, &when) ? when : entry->received;
+}
+
+/* FNV-1a, 64 bits. */
+static uint64_t
+hash(uint64_t value, const char *text)
+{
+	for (; *text != '\0'; text++)
+		value = (value ^ (unsigned char)*text) * 0x100000001b3U;
+	return value;
+}
+
+uint64_t
+entry_lane(const struct event *event)
+{
+	uint64_t value = 0xcbf29ce484222325U;
+
+	if (*event->npn != '\0')
+		return hash(hash(value, "npn "), event->npn);
+	return hash(hash(value, "type "), event->type);
+}

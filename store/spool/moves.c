@@ -1,0 +1,134 @@
+/*
+ * Owns moves and their order. A move is link, sync of the target, unlink: without
+ * the sync a power cut could keep the unlink and forget the link, and the event
+ * would wait nowhere. rename(2) would not do: between two links of one file it does
+ * nothing.
+ */
+#define _GNU_SOURCE
+#include "store/spool/moves.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "store/spool/handler_state.h"
+
+int
+lock_take(struct spool *spool, bool wait)
+{
+	/* To read alone: a user of the spool's group may hold a lock of the owner's, mode 0640. */
+	int fd = openat(spool->root, LOCK_FILE, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+	int result;
+
+	if (fd < 0)
+		return -1;
+	do
+		result = flock(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
+	while (result != 0 && errno == EINTR && wait);
+	if (result == 0)
+		return fd;
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+bool
+move_has(struct spool *spool, enum spool_dir dir, const char *name)
+{
+	return faccessat(spool->dir[dir], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+int
+move_link(struct spool *spool, enum spool_dir from, enum spool_dir to, const char *name)
+{
+	return linkat(spool->dir[from], name, spool->dir[to], name, 0) == 0 || errno == EEXIST ? 0 : -1;
+}
+
+int
+move_drop(struct spool *spool, enum spool_dir dir, const char *name)
+{
+	return unlinkat(spool->dir[dir], name, 0) == 0 || errno == ENOENT ? 0 : -1;
+}
+
+int
+move(struct spool *spool, enum spool_dir from, enum spool_dir to, const char *name)
+{
+	if (move_link(spool, from, to, name) != 0 || spool_sync(spool, to) != 0)
+		return -1;
+	return move_drop(spool, from, name);
+}
+
+int
+move_done(struct spool *spool, const char *name)
+{
+	if (state_remove(spool, name) != 0 || move_drop(spool, SPOOL_FAILED, name) != 0)
+		return -1;
+	return move_drop(spool, SPOOL_NEW, name);
+}
+
+/* The name of a user, or the number of one that has none. */
+static const char *
+user_name(uid_t uid, char *buffer, size_t size)
+{
+	const struct passwd *user = getpwuid(uid);
+
+	if (user != NULL)
+		snprintf(buffer, size, "%s", user->pw_name);
+	else
+		snprintf(buffer, size, "#%u", (unsigned)uid);
+	return buffer;
+}
+
+void
+owner_explain(const struct stat *st, const char *what, int error, char *why, size_t size)
+{
+	char user[64];
+
+	snprintf(why, size, "%s: %s: it is %s's; run it as that user: sudo -u %s psapi ...", what,
+	    strerror(error), user_name(st->st_uid, user, sizeof(user)), user);
+}
+
+void
+move_explain(struct spool *spool, enum spool_dir dir, const char *name, char *why, size_t size)
+{
+	char what[4096];
+	struct stat st;
+	int error = errno;
+
+	snprintf(what, sizeof(what), "%s/%s/%s", spool->path, spool_dir_names[dir], name);
+	/* The file's owner, or for a file that cannot be looked at, the directory's. */
+	bool found = fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
+	    fstat(spool->dir[dir], &st) == 0;
+	if ((error == EPERM || error == EACCES) && found && st.st_uid != geteuid())
+		owner_explain(&st, what, error, why, size);
+	else
+		snprintf(why, size, "%s: %s%s", what, strerror(error),
+		    error == ENOSPC || error == EDQUOT ? ": make room on its file system" :
+		    error == EROFS ? ": mount its file system writable" :
+		                     "");
+	errno = error;
+}
+
+int
+lock_failed(struct spool *spool)
+{
+	char why[4200], what[4096];
+	struct stat st;
+	int error = errno;
+
+	snprintf(what, sizeof(what), "%s/%s", spool->path, LOCK_FILE);
+	if ((error == EPERM || error == EACCES) && fstat(spool->root, &st) == 0 &&
+	    st.st_uid != geteuid())
+		owner_explain(&st, what, error, why, sizeof(why));
+	else
+		snprintf(why, sizeof(why), "%s: %s", what, strerror(error));
+	log_line("%s", why);
+	return error == EPERM || error == EACCES ? EX_NOPERM : EX_CANTCREAT;
+}
