@@ -19,12 +19,13 @@
 
 #include <jansson.h>
 
+#include "base/datetime.h"
 #include "base/json_line.h"
 #include "base/log.h"
 #include "verify.h"
 
 /*
- * Where an event's JSON is while event_read() looks at it: some thirty pieces, all gone at
+ * Where an event's JSON is while events_read() looks at it: some thirty pieces, all gone at
  * once. What does not fit is on the heap. NULL: nobody reads an event in this thread.
  */
 struct scratch {
@@ -107,17 +108,6 @@ all_digits(const char *text, size_t n)
 	return true;
 }
 
-/* The number that n digits make. */
-static int
-number(const char *text, size_t n)
-{
-	int value = 0;
-
-	for (size_t i = 0; i < n; i++)
-		value = value * 10 + (text[i] - '0');
-	return value;
-}
-
 static bool
 is_npn(const char *text)
 {
@@ -126,54 +116,16 @@ is_npn(const char *text)
 	return n >= 1 && n <= 20 && all_digits(text, n);
 }
 
-/* The first 10 bytes are YYYY-MM-DD, a day that there is. */
-static bool
-begins_with_date(const char *text)
-{
-	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-
-	if (strlen(text) < 10 || !all_digits(text, 4) || text[4] != '-' ||
-	    !all_digits(text + 5, 2) || text[7] != '-' || !all_digits(text + 8, 2))
-		return false;
-	int year = number(text, 4), month = number(text + 5, 2), day = number(text + 8, 2);
-	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-	return month >= 1 && month <= 12 && day >= 1 &&
-	    day <= days[month - 1] + (month == 2 && leap ? 1 : 0);
-}
-
-static bool
-is_date(const char *text)
-{
-	return strlen(text) == 10 && begins_with_date(text);
-}
-
-/* ISO 8601 in UTC: 2025-07-25T15:53:01.579Z, the fraction as long as it likes. */
-static bool
-is_utc_time(const char *text)
-{
-	if (!begins_with_date(text) || strlen(text) < 20 || text[10] != 'T' ||
-	    !all_digits(text + 11, 2) || text[13] != ':' || !all_digits(text + 14, 2) ||
-	    text[16] != ':' || !all_digits(text + 17, 2))
-		return false;
-	if (number(text + 11, 2) > 23 || number(text + 14, 2) > 59 || number(text + 17, 2) > 60)
-		return false;
-	const char *zone = text + 19;
-	size_t digits = *zone == '.' ? strspn(zone + 1, "0123456789") : 0;
-	if (digits > 0)
-		zone += 1 + digits;
-	return strcmp(zone, "Z") == 0 || strcmp(zone, "+00:00") == 0;
-}
-
 /* ProducerSync API, "Webhook events". A new type is one row. */
 static const struct known_type known_types[] = {
 	{"producersync.updates_available",
-	    {{"runDate", is_date, "data.runDate is no date (YYYY-MM-DD)"}}},
+	    {{"runDate", datetime_is_date, "data.runDate is no date (YYYY-MM-DD)"}}},
 	{"producersync.npn.activated",
 	    {{"npn", is_npn, "data.npn is no string of digits"},
-	        {"activatedAt", is_utc_time, "data.activatedAt is no ISO 8601 time in UTC"}}},
+	        {"activatedAt", datetime_is_utc, "data.activatedAt is no ISO 8601 time in UTC"}}},
 	{"producersync.npn.deactivated",
 	    {{"npn", is_npn, "data.npn is no string of digits"},
-	        {"deactivatedAt", is_utc_time, "data.deactivatedAt is no ISO 8601 time in UTC"}}},
+	        {"deactivatedAt", datetime_is_utc, "data.deactivatedAt is no ISO 8601 time in UTC"}}},
 };
 
 /* The probe of `psapi doctor`: proven and kept like any event, but nobody's work. */
@@ -257,7 +209,7 @@ parse(const void *body, size_t length)
 }
 
 void
-event_seed(void)
+events_seed(void)
 {
 	json_object_seed(0);
 }
@@ -283,7 +235,7 @@ look_at(const json_t *root, struct event *event)
 }
 
 void
-event_read(const void *body, size_t length, struct event *event)
+events_read(const void *body, size_t length, struct event *event)
 {
 	struct scratch here;
 
@@ -302,122 +254,4 @@ event_read(const void *body, size_t length, struct event *event)
 	if (here.outgrown)
 		json_decref(root);
 	scratch = NULL;
-}
-
-static void
-put_digits(char *text, int digits, int number)
-{
-	for (; digits > 0; number /= 10)
-		text[--digits] = (char)('0' + number % 10);
-}
-
-void
-iso_time(struct timespec time, char text[ISO_TIME_SIZE])
-{
-	/* Each event has two of them, nearly always of the same second. */
-	static _Thread_local struct {
-		time_t second;
-		char text[ISO_TIME_SIZE];
-	} last = {0, "1970-01-01T00:00:00.000Z"};
-	struct tm tm;
-
-	if (time.tv_sec != last.second) {
-		gmtime_r(&time.tv_sec, &tm);
-		put_digits(last.text, 4, tm.tm_year + 1900);
-		put_digits(last.text + 5, 2, tm.tm_mon + 1);
-		put_digits(last.text + 8, 2, tm.tm_mday);
-		put_digits(last.text + 11, 2, tm.tm_hour);
-		put_digits(last.text + 14, 2, tm.tm_min);
-		put_digits(last.text + 17, 2, tm.tm_sec);
-		last.second = time.tv_sec;
-	}
-	memcpy(text, last.text, ISO_TIME_SIZE);
-	put_digits(text + 20, 3, (int)(time.tv_nsec / 1000000));
-}
-
-/*
- * The evidence as the beginning of a JSON object. An id that is no UTF-8 is no JSON
- * string: base64, as a body. encoded holds BASE64_SIZE(id_length) bytes for that.
- */
-static void
-add_evidence(struct line *line, const struct evidence *e, char *encoded)
-{
-	char received[ISO_TIME_SIZE];
-
-	line_put(line, "{\"webhook_id\":");
-	if (encoded == NULL) {
-		line_add_string(line, e->id, e->id_length);
-	} else {
-		base64_encode(e->id, e->id_length, encoded);
-		line_put(line, "null,\"webhook_id_base64\":\"");
-		line_put(line, encoded);
-		line_put(line, "\"");
-	}
-	line_put(line, ",\"webhook_timestamp\":");
-	line_add_string(line, e->timestamp, e->timestamp_length);
-	line_put(line, ",\"webhook_signature\":");
-	line_add_string(line, e->signature, e->signature_length);
-	iso_time(e->received_at, received);
-	line_put(line, ",\"received_at\":\"");
-	line_put(line, received);
-	line_put(line, "\",\"event\":");
-}
-
-/* Bytes that a head can take at most: every byte escaped as \uXXXX, twice that for pairs. */
-static size_t
-head_size(const struct evidence *e)
-{
-	return 256 + 6 * (e->id_length + e->timestamp_length + e->signature_length);
-}
-
-int
-record_make(struct record *record, const struct evidence *evidence, const void *body,
-    size_t length, bool parsed)
-{
-	static char end_parsed[] = "\n}\n", end_encoded[] = "\"}\n";
-	size_t size = head_size(evidence);
-	char *encoded_id = NULL;
-	struct line head;
-
-	memset(record, 0, offsetof(struct record, head));
-	if (!text_is_utf8(evidence->id, evidence->id_length) &&
-	    (encoded_id = malloc(BASE64_SIZE(evidence->id_length))) == NULL)
-		return -1;
-	if (size > sizeof(record->head))
-		record->heap[0] = malloc(size);
-	if (!parsed)
-		record->heap[1] = malloc(BASE64_SIZE(length));
-	if ((size > sizeof(record->head) && record->heap[0] == NULL) ||
-	    (!parsed && record->heap[1] == NULL)) {
-		free(encoded_id);
-		record_free(record);
-		return -1;
-	}
-	if (record->heap[0] != NULL)
-		line_begin(&head, record->heap[0], size);
-	else
-		line_begin(&head, record->head, sizeof(record->head));
-	add_evidence(&head, evidence, encoded_id);
-	line_put(&head, parsed ? "\n" : "null,\"body_base64\":\"");
-	free(encoded_id);
-	if (!parsed)
-		base64_encode(body, length, record->heap[1]);
-	char *middle = parsed ? (char *)(uintptr_t)body : record->heap[1];
-	char *end = parsed ? end_parsed : end_encoded;
-	record->iov[0] = (struct iovec){head.text, head.length};
-	record->iov[1] = (struct iovec){middle, parsed ? length : strlen(middle)};
-	record->iov[2] = (struct iovec){end, strlen(end)};
-	record->count = 3;
-	if (!head.cut)
-		return 0;
-	record_free(record);
-	return -1;
-}
-
-void
-record_free(struct record *record)
-{
-	free(record->heap[0]);
-	free(record->heap[1]);
-	record->heap[0] = record->heap[1] = NULL;
 }

@@ -7,8 +7,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/uio.h>
-#include <time.h>
 
 /* Where an authentic event goes. */
 enum event_queue {
@@ -33,46 +31,12 @@ struct event {
  * Seed Jansson's hash tables, from /dev/urandom: by a process that will not be able to
  * open that any more when the first event comes.
  */
-void event_seed(void);
+void events_seed(void);
 
 /*
  * Read a body. Never fails: what is not JSON, or no event, is QUEUE_FAILED with
  * the reason; an unknown type is normal and QUEUE_NEW.
  */
-void event_read(const void *body, size_t length, struct event *event);
-
-/* What proves an event: the signed headers as they came, and when. Borrowed. */
-struct evidence {
-	const char *id;
-	size_t id_length;
-	const char *timestamp;
-	size_t timestamp_length;
-	const char *signature; /* the part of webhook-signature that matched */
-	size_t signature_length;
-	struct timespec received_at;
-};
-
-/* The contents of a spool file as pieces for writev(2). */
-struct record {
-	struct iovec iov[3];
-	int count;
-	char *heap[2];   /* owned: a head that is too long for the one below, the body as base64 */
-	char head[1024]; /* the evidence line */
-};
-
-/*
- * Make the contents of a spool file, version 1: the evidence line, the body byte
- * for byte as it was signed, "\n}\n"; or for a body that is not parsed one line
- * with "event":null and "body_base64". The body is borrowed until record_free();
- * the record must not be copied. Returns 0, or -1 without memory (nothing to free).
- */
-int record_make(struct record *record, const struct evidence *evidence, const void *body,
-    size_t length, bool parsed);
-void record_free(struct record *record);
-
-/* Room for "2025-07-24T22:51:05.391Z" and a NUL. */
-#define ISO_TIME_SIZE 25
-/* UTC time with milliseconds, RFC 3339. */
-void iso_time(struct timespec time, char text[ISO_TIME_SIZE]);
+void events_read(const void *body, size_t length, struct event *event);
 
 #endif

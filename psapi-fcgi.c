@@ -138,7 +138,7 @@ tell_ready(const struct receiver *receiver, bool usable)
 	snprintf(status, sizeof(status), "at its start %s held no secret that can be used: %s",
 	    receiver->config->secret_file, secrets_awaited(receiver->secrets) ?
 	    "psapi secret add, then psapi adopt" : "the log says why");
-	notify_ready(usable ? NULL : status);
+	sd_notify_ready(usable ? NULL : status);
 }
 
 /* What keeps it from starting, for the log and for who asks the service manager. */
@@ -152,7 +152,7 @@ refuse(const char *format, ...)
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
 	log_line("%s", text);
-	notify_failed(text);
+	sd_notify_failed(text);
 }
 
 /* What all requests share. Logged and -1 if it cannot be had. */
@@ -206,13 +206,13 @@ static void
 lock_up(const struct receiver *receiver, const struct listener *listener)
 {
 	/* What the libraries would open when they first need it. */
-	event_seed();
+	events_seed();
 	tzset();
 	if (securemem_error() != 0)
 		log_line("secrets in memory cannot be kept from swap: mlock: %s: raise the limit of locked "
 		         "memory (LimitMEMLOCK=, ulimit -l)", strerror(securemem_error()));
-	lockdown_files(receiver->spool, receiver->config->secret_file, listener->path);
-	lockdown_calls();
+	sandbox_files(receiver->spool, receiver->config->secret_file, listener->path);
+	sandbox_calls();
 }
 
 /* Serve until a signal. Returns the exit status. */
@@ -266,7 +266,7 @@ run_fastcgi(const struct config *config, bool inherited)
 	const struct keyring *keyring = secrets_borrow(receiver.secrets);
 	bool usable = keyring != NULL;
 	secrets_return(receiver.secrets, keyring);
-	hold_adopt_once(&receiver);
+	adopt_once(&receiver);
 	if (listener_open(&listener, inherited ? "" : config->listen, config->listen_group, why,
 	        sizeof(why)) != 0) {
 		const char *key = listener.no_group ? "PSAPI_LISTEN_GROUP" : "PSAPI_LISTEN";
@@ -294,7 +294,7 @@ main(int argc, char **argv)
 
 	hold_standard_descriptors();
 	log_program("psapi-fcgi");
-	lockdown_process();
+	sandbox_process();
 	umask(0027);
 	bool inherited = listener_inherited(STDIN_FILENO);
 	bool cgi = !inherited && is_cgi();
@@ -312,7 +312,7 @@ main(int argc, char **argv)
 	}
 	int status;
 	if (options.check) {
-		status = check_run(&config) == 0 ? EX_OK : EX_CONFIG;
+		status = config_test_run(&config) == 0 ? EX_OK : EX_CONFIG;
 	} else if (cgi) {
 		status = run_cgi(&config);
 	} else if (inherited || *config.listen != '\0') {

@@ -11,24 +11,13 @@
 #include <ctype.h>
 #include <string.h>
 
-#include <mbedtls/base64.h>
 #include <mbedtls/constant_time.h>
 #include <mbedtls/platform_util.h>
 #include <mbedtls/sha256.h>
-#include <mbedtls/version.h>
 
+#include "base/crypto.h"
+#include "base/crypto_mbedtls.h"
 #include "base/securemem.h"
-
-/* All that differs between mbedTLS 2.28 and 3: functions that return an error end in _ret. */
-#if MBEDTLS_VERSION_MAJOR < 3
-#define sha256_starts mbedtls_sha256_starts_ret
-#define sha256_update mbedtls_sha256_update_ret
-#define sha256_finish mbedtls_sha256_finish_ret
-#else
-#define sha256_starts mbedtls_sha256_starts
-#define sha256_update mbedtls_sha256_update
-#define sha256_finish mbedtls_sha256_finish
-#endif
 
 enum { BLOCK = 64, DIGEST = 32 };
 
@@ -43,7 +32,7 @@ struct keyring {
 };
 
 const char *
-secret_look_text(enum secret_look look)
+verify_secret_look_text(enum secret_look look)
 {
 	switch (look) {
 	case SECRET_GOOD:
@@ -75,25 +64,25 @@ secret_look_text(enum secret_look look)
 }
 
 struct keyring *
-keyring_new(void)
+verify_keyring_new(void)
 {
 	return securemem_new(sizeof(struct keyring));
 }
 
 void
-keyring_free(struct keyring *keyring)
+verify_keyring_free(struct keyring *keyring)
 {
 	securemem_free(keyring, sizeof(*keyring));
 }
 
 size_t
-keyring_size(const struct keyring *keyring)
+verify_keyring_size(const struct keyring *keyring)
 {
 	return keyring->count;
 }
 
 const char *
-keyring_fingerprint(const struct keyring *keyring, size_t i)
+verify_keyring_fingerprint(const struct keyring *keyring, size_t i)
 {
 	return keyring->keys[i].fingerprint;
 }
@@ -122,7 +111,7 @@ key_set(struct key *key, const unsigned char *bytes, size_t length)
 	char hex[65];
 	int result = 0;
 
-	if (sha256_hex(bytes, length, hex) != 0)
+	if (crypto_sha256_hex(bytes, length, hex) != 0)
 		return -1;
 	memcpy(key->fingerprint, hex, FINGERPRINT_SIZE - 1);
 	mbedtls_platform_zeroize(hex, sizeof(hex)); /* of a long key, this is the key */
@@ -195,7 +184,7 @@ decode(const char *secret, size_t length, unsigned char *bytes, size_t size, siz
 	memcpy(padded, secret, length);
 	while (length % 4 != 0)
 		padded[length++] = '=';
-	long n = base64_decode(padded, length, bytes, size);
+	long n = crypto_base64_decode(padded, length, bytes, size);
 	mbedtls_platform_zeroize(padded, sizeof(padded));
 	*decoded = n < 0 ? 0 : (size_t)n;
 	return n < 0 ? SECRET_NOT_BASE64 :
@@ -205,7 +194,7 @@ decode(const char *secret, size_t length, unsigned char *bytes, size_t size, siz
 }
 
 enum secret_look
-keyring_add(struct keyring *keyring, const char *secret, size_t length)
+verify_keyring_add(struct keyring *keyring, const char *secret, size_t length)
 {
 	unsigned char bytes[2 * KEY_MAX];
 	size_t decoded = 0;
@@ -245,14 +234,14 @@ mac(const struct key *key, const struct message *m, unsigned char digest[DIGEST]
 }
 
 int
-keyring_sign(const struct keyring *keyring, size_t i, const struct message *message,
+verify_keyring_sign(const struct keyring *keyring, size_t i, const struct message *message,
     char signature[SIGNATURE_SIZE + 1])
 {
 	unsigned char digest[DIGEST];
 	int result = mac(&keyring->keys[i], message, digest);
 
 	memcpy(signature, "v1,", 3);
-	base64_encode(digest, DIGEST, signature + 3);
+	crypto_base64_encode(digest, DIGEST, signature + 3);
 	mbedtls_platform_zeroize(digest, sizeof(digest));
 	return result;
 }
@@ -278,7 +267,7 @@ find_signature(const char *list, size_t length, const char *expected)
 }
 
 bool
-timestamp_parse(const char *text, size_t length, int64_t *seconds)
+verify_timestamp_parse(const char *text, size_t length, int64_t *seconds)
 {
 	int64_t value = 0;
 
@@ -301,11 +290,11 @@ verify(const struct keyring *keyring, const struct message *message, const char 
 	int64_t seconds;
 
 	memset(outcome, 0, sizeof(*outcome));
-	if (!timestamp_parse(message->timestamp, message->timestamp_length, &seconds))
+	if (!verify_timestamp_parse(message->timestamp, message->timestamp_length, &seconds))
 		return VERIFY_ERROR;
 	outcome->skew = now - seconds;
 	for (size_t i = 0; i < keyring->count && !outcome->matched; i++) {
-		if (keyring_sign(keyring, i, message, expected) != 0)
+		if (verify_keyring_sign(keyring, i, message, expected) != 0)
 			return VERIFY_ERROR;
 		outcome->signature = find_signature(signatures, signatures_length, expected);
 		outcome->matched = outcome->signature != NULL;
@@ -317,53 +306,4 @@ verify(const struct keyring *keyring, const struct message *message, const char 
 	if (outcome->skew < -tolerance)
 		return VERIFY_FUTURE;
 	return outcome->matched ? VERIFY_OK : VERIFY_MISMATCH;
-}
-
-int
-sha256_hex(const void *data, size_t length, char hex[65])
-{
-	static const char digits[] = "0123456789abcdef";
-	unsigned char digest[DIGEST];
-	mbedtls_sha256_context state;
-	int result;
-
-	mbedtls_sha256_init(&state);
-	result = sha256_starts(&state, 0);
-	if (result == 0)
-		result = sha256_update(&state, data, length);
-	if (result == 0)
-		result = sha256_finish(&state, digest);
-	mbedtls_sha256_free(&state);
-	if (result != 0)
-		return -1;
-	for (size_t i = 0; i < DIGEST; i++) {
-		hex[2 * i] = digits[digest[i] >> 4];
-		hex[2 * i + 1] = digits[digest[i] & 15];
-	}
-	mbedtls_platform_zeroize(digest, sizeof(digest)); /* it may be of a key */
-	hex[64] = '\0';
-	return 0;
-}
-
-void
-base64_encode(const void *data, size_t length, char *text)
-{
-	size_t written = 0;
-
-	/* Fails only for a buffer that is too small, which the contract rules out. */
-	(void)mbedtls_base64_encode((unsigned char *)text, BASE64_SIZE(length), &written, data,
-	    length);
-	text[written] = '\0';
-}
-
-long
-base64_decode(const char *text, size_t length, void *data, size_t size)
-{
-	size_t written = 0;
-
-	/* mbedTLS leaves out an incomplete group at the end. */
-	if (length % 4 != 0 ||
-	    mbedtls_base64_decode(data, size, &written, (const unsigned char *)text, length) != 0)
-		return -1;
-	return (long)written;
 }

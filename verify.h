@@ -1,7 +1,6 @@
 /*
  * Standard Webhooks 1.0.0: signing secrets, the signature and the tolerance of
- * the timestamp. The clock is a parameter. The only user of mbedTLS, so hashing
- * and base64 for the rest of the program are here, too.
+ * the timestamp. The clock is a parameter.
  */
 #ifndef PSAPI_VERIFY_H
 #define PSAPI_VERIFY_H
@@ -36,24 +35,24 @@ enum secret_look {
 };
 
 /* What is wrong with the secret and the remedy, one sentence without the secret itself. */
-const char *secret_look_text(enum secret_look look);
+const char *verify_secret_look_text(enum secret_look look);
 
 /* The decoded keys, each with its HMAC key schedule done. Immutable once filled. */
 struct keyring;
 
 /* A new, empty keyring, or NULL without memory. The caller frees it. */
-struct keyring *keyring_new(void);
+struct keyring *verify_keyring_new(void);
 /* Wipe and free; NULL is fine. */
-void keyring_free(struct keyring *keyring);
-size_t keyring_size(const struct keyring *keyring);
-/* The fingerprint of key i < keyring_size(). Owned by the keyring. */
-const char *keyring_fingerprint(const struct keyring *keyring, size_t i);
+void verify_keyring_free(struct keyring *keyring);
+size_t verify_keyring_size(const struct keyring *keyring);
+/* The fingerprint of key i < verify_keyring_size(). Owned by the keyring. */
+const char *verify_keyring_fingerprint(const struct keyring *keyring, size_t i);
 
 /*
  * Add one secret: base64 with or without "whsec_" and padding, white space
  * around it allowed. Anything but SECRET_GOOD leaves the keyring as it was.
  */
-enum secret_look keyring_add(struct keyring *keyring, const char *secret, size_t length);
+enum secret_look verify_keyring_add(struct keyring *keyring, const char *secret, size_t length);
 
 /* What is signed: id "." timestamp "." body, the headers' own text. Borrowed. */
 struct message {
@@ -66,10 +65,10 @@ struct message {
 };
 
 /*
- * The signature of a message with key i < keyring_size(), as "v1,BASE64" and a
+ * The signature of a message with key i < verify_keyring_size(), as "v1,BASE64" and a
  * NUL. Returns 0, or -1 if mbedTLS fails.
  */
-int keyring_sign(const struct keyring *keyring, size_t i, const struct message *message,
+int verify_keyring_sign(const struct keyring *keyring, size_t i, const struct message *message,
     char signature[SIGNATURE_SIZE + 1]);
 
 /*
@@ -77,7 +76,7 @@ int keyring_sign(const struct keyring *keyring, size_t i, const struct message *
  * the reference libraries make of "+1", "01" or "1.0" differs, and the MAC is
  * over the text. Returns false if malformed.
  */
-bool timestamp_parse(const char *text, size_t length, int64_t *seconds);
+bool verify_timestamp_parse(const char *text, size_t length, int64_t *seconds);
 
 enum verify_result {
 	VERIFY_OK,
@@ -99,23 +98,10 @@ struct verification {
  * against every key, then the message's timestamp against now (Unix seconds) and
  * tolerance (seconds, inclusive, either way). Any "v1" part that matches is
  * enough; parts that are anything else are skipped. The comparison takes constant
- * time. VERIFY_ERROR also if the timestamp is one that timestamp_parse() refuses.
+ * time. VERIFY_ERROR also if the timestamp is one that verify_timestamp_parse() refuses.
  */
 enum verify_result verify(const struct keyring *keyring, const struct message *message,
     const char *signatures, size_t signatures_length, int64_t now, int64_t tolerance,
     struct verification *outcome);
-
-/* SHA-256 as 64 lower-case hex digits and a NUL. Returns 0, or -1 if mbedTLS fails. */
-int sha256_hex(const void *data, size_t length, char hex[65]);
-
-/* Bytes that base64_encode() needs for length bytes, with its NUL. */
-#define BASE64_SIZE(length) (((length) + 2) / 3 * 4 + 1)
-/* Base64 (RFC 4648, section 4) into text, which holds BASE64_SIZE(length) bytes. */
-void base64_encode(const void *data, size_t length, char *text);
-/*
- * Decode base64 text into data (size bytes). Returns the number of bytes, or -1
- * if it is not base64 or does not fit.
- */
-long base64_decode(const char *text, size_t length, void *data, size_t size);
 
 #endif

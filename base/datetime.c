@@ -79,7 +79,7 @@ take_clock(const char **text, struct tm *tm, int64_t *fraction)
 }
 
 bool
-time_parse(const char *text, int64_t *nanoseconds)
+datetime_parse(const char *text, int64_t *nanoseconds)
 {
 	int year, month, day;
 	int64_t fraction = 0, east = 0;
@@ -106,7 +106,26 @@ time_parse(const char *text, int64_t *nanoseconds)
 }
 
 bool
-age_parse(const char *text, int64_t *seconds)
+datetime_is_date(const char *text)
+{
+	int64_t nanoseconds;
+
+	return strlen(text) == 10 && datetime_parse(text, &nanoseconds);
+}
+
+bool
+datetime_is_utc(const char *text)
+{
+	int64_t nanoseconds;
+
+	if (!datetime_parse(text, &nanoseconds) || strlen(text) < 20 || text[10] != 'T' || text[16] != ':')
+		return false;
+	const char *zone = text + strcspn(text + 11, "Z+-") + 11;
+	return strcmp(zone, "Z") == 0 || strcmp(zone, "+00:00") == 0;
+}
+
+bool
+datetime_age_parse(const char *text, int64_t *seconds)
 {
 	static const struct {
 		char unit;
@@ -129,12 +148,12 @@ age_parse(const char *text, int64_t *seconds)
 }
 
 bool
-time_argument(const char *text, int64_t now, int64_t *nanoseconds)
+datetime_argument(const char *text, int64_t now, int64_t *nanoseconds)
 {
 	int64_t age;
 
-	if (!age_parse(text, &age))
-		return time_parse(text, nanoseconds);
+	if (!datetime_age_parse(text, &age))
+		return datetime_parse(text, nanoseconds);
 	if (age > now)
 		age = now; /* before 1970 there was nothing */
 	*nanoseconds = (now - age) * NANOSECONDS;
@@ -142,11 +161,42 @@ time_argument(const char *text, int64_t now, int64_t *nanoseconds)
 }
 
 void
-time_text(int64_t seconds, char text[TIME_TEXT_SIZE])
+datetime_text(int64_t seconds, char text[DATETIME_TEXT_SIZE])
 {
 	time_t time = seconds;
 	struct tm tm;
 
-	if (gmtime_r(&time, &tm) == NULL || strftime(text, TIME_TEXT_SIZE, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
-		snprintf(text, TIME_TEXT_SIZE, "-");
+	if (gmtime_r(&time, &tm) == NULL || strftime(text, DATETIME_TEXT_SIZE, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+		snprintf(text, DATETIME_TEXT_SIZE, "-");
+}
+
+static void
+put_digits(char *text, int digits, int number)
+{
+	for (; digits > 0; number /= 10)
+		text[--digits] = (char)('0' + number % 10);
+}
+
+void
+datetime_iso(struct timespec time, char text[DATETIME_ISO_SIZE])
+{
+	/* Each event has two of them, nearly always of the same second. */
+	static _Thread_local struct {
+		time_t second;
+		char text[DATETIME_ISO_SIZE];
+	} last = {0, "1970-01-01T00:00:00.000Z"};
+	struct tm tm;
+
+	if (time.tv_sec != last.second) {
+		gmtime_r(&time.tv_sec, &tm);
+		put_digits(last.text, 4, tm.tm_year + 1900);
+		put_digits(last.text + 5, 2, tm.tm_mon + 1);
+		put_digits(last.text + 8, 2, tm.tm_mday);
+		put_digits(last.text + 11, 2, tm.tm_hour);
+		put_digits(last.text + 14, 2, tm.tm_min);
+		put_digits(last.text + 17, 2, tm.tm_sec);
+		last.second = time.tv_sec;
+	}
+	memcpy(text, last.text, DATETIME_ISO_SIZE);
+	put_digits(text + 20, 3, (int)(time.tv_nsec / 1000000));
 }

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 ssize_t
-read_all(int fd, void *data, size_t size)
+io_read_all(int fd, void *data, size_t size)
 {
 	char *text = data;
 	size_t length = 0;
@@ -20,7 +20,7 @@ read_all(int fd, void *data, size_t size)
 }
 
 int
-write_all(int fd, const void *data, size_t length)
+io_write_all(int fd, const void *data, size_t length)
 {
 	const char *text = data;
 

@@ -8,9 +8,9 @@
 #include <sys/types.h>
 
 /* Read to the end or size bytes. Returns how many, or -1 with errno. */
-ssize_t read_all(int fd, void *data, size_t size);
+ssize_t io_read_all(int fd, void *data, size_t size);
 
 /* Returns 0, or -1 with errno: a part may be written. */
-int write_all(int fd, const void *data, size_t length);
+int io_write_all(int fd, const void *data, size_t length);
 
 #endif

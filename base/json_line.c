@@ -8,22 +8,24 @@
 
 #include <jansson.h>
 
+#include "base/text.h"
+
 void
-line_begin(struct line *line, char *buffer, size_t size)
+json_line_begin(struct json_line *line, char *buffer, size_t size)
 {
-	*line = (struct line){.text = buffer, .size = size};
+	*line = (struct json_line){.text = buffer, .size = size};
 	buffer[0] = '\0';
 }
 
 /* The room of the line, without its NUL. */
 static size_t
-room(const struct line *line)
+room(const struct json_line *line)
 {
 	return line->size - line->length - 1;
 }
 
 void
-line_add(struct line *line, const char *format, ...)
+json_line_add(struct json_line *line, const char *format, ...)
 {
 	va_list ap;
 
@@ -39,7 +41,7 @@ line_add(struct line *line, const char *format, ...)
 }
 
 static void
-add_bytes(struct line *line, const char *bytes, size_t length)
+add_bytes(struct json_line *line, const char *bytes, size_t length)
 {
 	if (length > room(line)) {
 		line->cut = true;
@@ -51,13 +53,13 @@ add_bytes(struct line *line, const char *bytes, size_t length)
 }
 
 void
-line_put(struct line *line, const char *text)
+json_line_put(struct json_line *line, const char *text)
 {
 	add_bytes(line, text, strlen(text));
 }
 
 void
-line_put_number(struct line *line, long long number)
+json_line_put_number(struct json_line *line, long long number)
 {
 	char digits[24], *first = digits + sizeof(digits) - 1;
 	unsigned long long rest = number < 0 ? -(unsigned long long)number : (unsigned long long)number;
@@ -68,35 +70,13 @@ line_put_number(struct line *line, long long number)
 	while ((rest /= 10) != 0);
 	if (number < 0)
 		*--first = '-';
-	line_put(line, first);
+	json_line_put(line, first);
 }
 
-static bool
-is_plain(const char *bytes, size_t length)
-{
-	/* A quarter of the instructions that five comparisons a byte take. */
-	static const bool plain[256] = {
-		[' ' ... '"' - 1] = true, ['"' + 1 ... '\\' - 1] = true, ['\\' + 1 ... '~'] = true};
-
-	for (size_t i = 0; i < length; i++)
-		if (!plain[(unsigned char)bytes[i]])
-			return false;
-	return true;
-}
-
-bool
-text_is_utf8(const char *bytes, size_t length)
-{
-	if (is_plain(bytes, length))
-		return true;
-	json_t *string = json_stringn(bytes, length);
-	json_decref(string);
-	return string != NULL;
-}
 
 /* What needs escaping, by Jansson: rare, so that the heap does not matter. */
 static void
-add_escaped(struct line *line, const char *bytes, size_t length)
+add_escaped(struct json_line *line, const char *bytes, size_t length)
 {
 	json_t *string = json_stringn(bytes, length);
 	char *text = string == NULL ? NULL :
@@ -114,9 +94,9 @@ add_escaped(struct line *line, const char *bytes, size_t length)
 }
 
 void
-line_add_string(struct line *line, const char *bytes, size_t length)
+json_line_add_string(struct json_line *line, const char *bytes, size_t length)
 {
-	if (is_plain(bytes, length)) {
+	if (text_is_plain(bytes, length)) {
 		add_bytes(line, "\"", 1);
 		add_bytes(line, bytes, length);
 		add_bytes(line, "\"", 1);

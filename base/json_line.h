@@ -3,36 +3,33 @@
  * the evidence are written with, so that a request needs no heap for them. Jansson
  * escapes; only text that needs no escaping is copied as it is.
  */
-#ifndef PSAPI_LINE_H
-#define PSAPI_LINE_H
+#ifndef PSAPI_JSON_LINE_H
+#define PSAPI_JSON_LINE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-struct line {
+struct json_line {
 	char *text; /* always with a NUL */
 	size_t size, length;
 	bool cut; /* something did not fit: length is then that of what did */
 };
 
 /* An empty line in buffer (size bytes, at least 1). */
-void line_begin(struct line *line, char *buffer, size_t size);
+void json_line_begin(struct json_line *line, char *buffer, size_t size);
 
 /* Append text of our own: as it is. Never text from outside. */
-void line_put(struct line *line, const char *text);
-void line_put_number(struct line *line, long long number);
+void json_line_put(struct json_line *line, const char *text);
+void json_line_put_number(struct json_line *line, long long number);
 
 /* The same as printf(3) does: dear, and for what is rare. */
-void line_add(struct line *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void json_line_add(struct json_line *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /*
  * Append bytes from outside as a JSON string in ASCII, with its quotes: control
  * bytes, DEL and everything beyond ASCII are escaped, for U+009B and the like steer
  * a terminal. Bytes that are no UTF-8 become '?': text_is_utf8() tells before.
  */
-void line_add_string(struct line *line, const char *bytes, size_t length);
-
-/* Whether bytes are UTF-8, as Jansson sees it: then line_add_string() loses nothing. */
-bool text_is_utf8(const char *bytes, size_t length);
+void json_line_add_string(struct json_line *line, const char *bytes, size_t length);
 
 #endif

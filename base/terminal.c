@@ -14,7 +14,7 @@ is_harmless(unsigned char c, bool lines)
 }
 
 const char *
-escape(char *to, size_t size, const char *text, size_t length, bool lines)
+terminal_escape(char *to, size_t size, const char *text, size_t length, bool lines)
 {
 	static const char hex[] = "0123456789abcdef";
 	size_t n = 0;
@@ -35,23 +35,23 @@ escape(char *to, size_t size, const char *text, size_t length, bool lines)
 }
 
 const char *
-column(const char *text)
+terminal_column(const char *text)
 {
-	static char buffers[8][ESCAPED_SIZE(256)];
+	static char buffers[8][TERMINAL_ESCAPED_SIZE(256)];
 	static unsigned next;
 
 	if (*text == '\0')
 		return "-";
-	return escape(buffers[next++ % 8], sizeof(buffers[0]), text, strlen(text), false);
+	return terminal_escape(buffers[next++ % 8], sizeof(buffers[0]), text, strlen(text), false);
 }
 
 void
-print_escaped(const char *text, size_t length)
+terminal_print_escaped(const char *text, size_t length)
 {
-	char buffer[ESCAPED_SIZE(1024)];
+	char buffer[TERMINAL_ESCAPED_SIZE(1024)];
 
 	for (size_t i = 0; i < length; i += 1024)
-		fputs(escape(buffer, sizeof(buffer), text + i, length - i < 1024 ? length - i : 1024, true),
+		fputs(terminal_escape(buffer, sizeof(buffer), text + i, length - i < 1024 ? length - i : 1024, true),
 		    stdout);
 }
 
@@ -65,7 +65,7 @@ has_colours(void)
 }
 
 const char *
-colour(enum colour colour)
+terminal_colour(enum colour colour)
 {
 	static const char *const sequences[] = {[COLOUR_NONE] = "\033[0m", [COLOUR_GOOD] = "\033[32m",
 		[COLOUR_BAD] = "\033[31m", [COLOUR_WARN] = "\033[33m", [COLOUR_DIM] = "\033[2m",
@@ -78,7 +78,7 @@ colour(enum colour colour)
 }
 
 void
-print_json(json_t *object)
+terminal_print_json(json_t *object)
 {
 	json_dumpf(object, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
 	putchar('\n');

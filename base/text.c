@@ -4,7 +4,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json_line.h"
+bool
+text_is_plain(const char *bytes, size_t length)
+{
+	/* A quarter of the instructions that five comparisons a byte take. */
+	static const bool plain[256] = {
+		[' ' ... '"' - 1] = true, ['"' + 1 ... '\\' - 1] = true, ['\\' + 1 ... '~'] = true};
+
+	for (size_t i = 0; i < length; i++)
+		if (!plain[(unsigned char)bytes[i]])
+			return false;
+	return true;
+}
+
+bool
+text_is_utf8(const char *bytes, size_t length)
+{
+	if (text_is_plain(bytes, length))
+		return true;
+	json_t *string = json_stringn(bytes, length);
+	json_decref(string);
+	return string != NULL;
+}
 
 void
 text_copy(char *to, size_t size, const char *bytes, size_t length)

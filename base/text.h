@@ -2,9 +2,16 @@
 #ifndef PSAPI_TEXT_H
 #define PSAPI_TEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <jansson.h>
+
+/* Whether bytes are printable ASCII that a JSON string holds without an escape. */
+bool text_is_plain(const char *bytes, size_t length);
+
+/* Whether bytes are UTF-8, as Jansson sees it: then json_line_add_string() loses nothing. */
+bool text_is_utf8(const char *bytes, size_t length);
 
 /*
  * Copy at most size - 1 of length bytes, and a NUL. A NUL among them becomes '?'; and

@@ -38,7 +38,7 @@ look_and_log(const char *body, size_t length)
 	static const char line[250] = "{\"status\":\"accepted\"}";
 	struct event event;
 
-	event_read(body, length, &event);
+	events_read(body, length, &event);
 	if (event.odd != NULL || write(log_fd, line, sizeof(line)) != (ssize_t)sizeof(line))
 		abort();
 }
@@ -56,7 +56,7 @@ work(const char *body, size_t length)
 	if (keyring == NULL)
 		return;
 	message.id_length = (size_t)snprintf(id, sizeof(id), "msg_null%023ld", atomic_fetch_add(&serial, 1));
-	if (keyring_sign(keyring, 0, &message, signature) != 0)
+	if (verify_keyring_sign(keyring, 0, &message, signature) != 0)
 		abort();
 	if (!stores)
 		return;
@@ -98,8 +98,8 @@ main(int argc, char **argv)
 	char why[512];
 
 	stores = argc > 3;
-	if (argc > 2 && ((keyring = keyring_new()) == NULL ||
-	                    keyring_add(keyring, secret, strlen(secret)) != SECRET_GOOD))
+	if (argc > 2 && ((keyring = verify_keyring_new()) == NULL ||
+	                    verify_keyring_add(keyring, secret, strlen(secret)) != SECRET_GOOD))
 		return 1;
 	if (stores && spool_open(&spool, argv[3], true, why, sizeof(why)) != 0) {
 		fprintf(stderr, "null: %s\n", why);
@@ -112,8 +112,8 @@ main(int argc, char **argv)
 		return 1;
 	FCGX_Init();
 	if (log_fd >= 0) {
-		lockdown_files(&spool, "/etc/hostname", NULL);
-		lockdown_calls();
+		sandbox_files(&spool, "/etc/hostname", NULL);
+		sandbox_calls();
 	}
 	for (int i = 1; i < (argc > 1 ? atoi(argv[1]) : 1); i++)
 		pthread_create(&thread, NULL, serve, NULL);

@@ -20,10 +20,10 @@ static const char body[] =
 int
 main(int argc, char **argv)
 {
-	struct keyring *keyring = keyring_new();
+	struct keyring *keyring = verify_keyring_new();
 	char id[64], when[24], signature[SIGNATURE_SIZE + 1];
 
-	if (argc < 4 || keyring == NULL || keyring_add(keyring, argv[1], strlen(argv[1])) != SECRET_GOOD)
+	if (argc < 4 || keyring == NULL || verify_keyring_add(keyring, argv[1], strlen(argv[1])) != SECRET_GOOD)
 		return 1;
 	long long now = (long long)time(NULL);
 	bool forged = argc > 4 && strcmp(argv[4], "forged") == 0;
@@ -35,7 +35,7 @@ main(int argc, char **argv)
 		    same ? 0 : n);
 		struct message message = {.id = id, .id_length = strlen(id), .timestamp = when,
 			.timestamp_length = strlen(when), .body = body, .body_length = strlen(body)};
-		if (keyring_sign(keyring, 0, &message, signature) != 0)
+		if (verify_keyring_sign(keyring, 0, &message, signature) != 0)
 			return 1;
 		if (forged)
 			signature[10] = signature[10] == 'A' ? 'B' : 'A';
@@ -44,6 +44,6 @@ main(int argc, char **argv)
 		       "webhook-id: %s\r\nwebhook-timestamp: %s\r\nwebhook-signature: %s\r\n\r\n%s",
 		    argv[3], strlen(body), id, when, signature, body);
 	}
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 	return fflush(stdout) == 0 ? 0 : 1;
 }

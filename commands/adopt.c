@@ -48,7 +48,7 @@ explain(struct command_line *line, const struct adoption *outcome)
 	else if (outcome->unproven > 0)
 		log_line("%d held request(s) match no configured secret and stay: was the right endpoint's secret "
 		         "added? psapi adopt --discard removes them", outcome->unproven);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 	if (outcome->failed > 0)
 		log_line("%d held request(s) could not be accepted and stay", outcome->failed);
 	return outcome->failed > 0 ? EX_IOERR : 1;
@@ -59,7 +59,7 @@ adopt(struct command_line *line, bool discarding)
 {
 	struct adoption outcome = {.discard = discarding};
 
-	if (hold_adopt_now(&line->config, &line->spool, &outcome) != 0)
+	if (adopt_now(&line->config, &line->spool, &outcome) != 0)
 		return failed(line);
 	if (outcome.adopted + outcome.discarded + outcome.unproven + outcome.failed == 0)
 		printf("nothing is held\n");

@@ -68,7 +68,7 @@ is_meant(const struct reader *r, const char *text)
 	json_t *attempt = json_loads(text, 0, NULL);
 	int64_t at;
 	bool meant = (r->outcome == NULL || strcmp(text_of(attempt, "outcome"), r->outcome) == 0) &&
-	    (r->since == 0 || (time_parse(text_of(attempt, "at"), &at) && at >= r->since));
+	    (r->since == 0 || (datetime_parse(text_of(attempt, "at"), &at) && at >= r->since));
 	json_decref(attempt);
 	return meant;
 }
@@ -100,14 +100,14 @@ print_attempt(const json_t *attempt)
 	number_of(attempt, "skew_s", skew, sizeof(skew));
 	number_of(attempt, "ms", ms, sizeof(ms));
 	number_of(attempt, "suppressed", suppressed, sizeof(suppressed));
-	printf("%-24s  %s%-9s  %3s%s  ", column(text_of(attempt, "at")), colour(colour_of(outcome)),
-	    column(outcome), column(status), colour(COLOUR_NONE));
-	printf("%-32s  %-15s  %7s  %5s  %-8s  %6s  ", column(*type != '\0' ? type : text_of(attempt, "reason")),
-	    column(text_of(attempt, "remote_addr")), column(bytes), column(skew),
-	    column(text_of(attempt, "key")), column(ms));
-	printf("%s", column(text_of(attempt, "webhook_id")));
+	printf("%-24s  %s%-9s  %3s%s  ", terminal_column(text_of(attempt, "at")), terminal_colour(colour_of(outcome)),
+	    terminal_column(outcome), terminal_column(status), terminal_colour(COLOUR_NONE));
+	printf("%-32s  %-15s  %7s  %5s  %-8s  %6s  ", terminal_column(*type != '\0' ? type : text_of(attempt, "reason")),
+	    terminal_column(text_of(attempt, "remote_addr")), terminal_column(bytes), terminal_column(skew),
+	    terminal_column(text_of(attempt, "key")), terminal_column(ms));
+	printf("%s", terminal_column(text_of(attempt, "webhook_id")));
 	if (*suppressed != '\0')
-		printf("  (and %s rejected ones that are not listed)", column(suppressed));
+		printf("  (and %s rejected ones that are not listed)", terminal_column(suppressed));
 	putchar('\n');
 }
 
@@ -117,18 +117,18 @@ print_line(struct reader *r, const char *text)
 	json_t *attempt = json_loads(text, 0, NULL);
 
 	if (r->line->json && attempt != NULL) {
-		print_json(attempt);
+		terminal_print_json(attempt);
 		return;
 	}
 	if (!r->head && !r->line->json)
-		printf("%s%-24s  %-9s  %3s  %-32s  %-15s  %7s  %5s  %-8s  %6s  %s%s\n", colour(COLOUR_BOLD),
+		printf("%s%-24s  %-9s  %3s  %-32s  %-15s  %7s  %5s  %-8s  %6s  %s%s\n", terminal_colour(COLOUR_BOLD),
 		    "TIME", "OUTCOME", "", "TYPE OR REASON", "FROM", "BYTES", "SKEW", "KEY", "MS", "WEBHOOK-ID",
-		    colour(COLOUR_NONE));
+		    terminal_colour(COLOUR_NONE));
 	r->head = true;
 	if (attempt != NULL)
 		print_attempt(attempt);
 	else if (!r->line->json)
-		printf("%s(torn line) %s%s\n", colour(COLOUR_DIM), column(text), colour(COLOUR_NONE));
+		printf("%s(torn line) %s%s\n", terminal_colour(COLOUR_DIM), terminal_column(text), terminal_colour(COLOUR_NONE));
 	json_decref(attempt);
 }
 
@@ -303,7 +303,7 @@ attempts_main(struct command_line *line, int argc, char **argv)
 		if (option == OPTION_OUTCOME && colour_of(r.outcome = optarg) == COLOUR_NONE)
 			return command_misused(line, "--outcome takes accepted, duplicate, held, ignored, "
 			    "rejected or error", optarg);
-		if (option == OPTION_SINCE && !time_argument(optarg, command_clock(), &r.since))
+		if (option == OPTION_SINCE && !datetime_argument(optarg, command_clock(), &r.since))
 			return command_misused(line, "--since takes 2025-07-24, 2025-07-24T22:51 or an age like 12h",
 			    optarg);
 	}

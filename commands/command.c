@@ -142,7 +142,7 @@ refuse_spool(struct command_line *line, const char *why, int error)
 	struct stat st;
 
 	if (error == EACCES && stat(line->config.spool, &st) == 0 && st.st_uid != geteuid()) {
-		owner_explain(&st, line->config.spool, error, text, sizeof(text));
+		moves_owner_explain(&st, line->config.spool, error, text, sizeof(text));
 		log_line("%s", text);
 		return EX_NOPERM;
 	}
@@ -180,25 +180,25 @@ command_close(struct command_line *line)
 int
 command_lock(struct command_line *line)
 {
-	int lock = lock_take(&line->spool, false);
+	int lock = moves_lock(&line->spool, false);
 
 	if (lock < 0 && errno == EWOULDBLOCK) {
 		/* For who sits there: cron mails what is printed, each night that prune has to wait. */
 		if (isatty(STDERR_FILENO))
 			log_line("%s: psapi drain or another is at work; waiting for it to finish",
 			    line->config.spool);
-		lock = lock_take(&line->spool, true);
+		lock = moves_lock(&line->spool, true);
 	}
 	if (lock >= 0)
 		return EX_OK; /* the descriptor is kept */
-	return lock_failed(&line->spool);
+	return moves_lock_failed(&line->spool);
 }
 
 static bool
 exists(struct command_line *line, const char *name)
 {
-	return move_has(&line->spool, SPOOL_NEW, name) || move_has(&line->spool, SPOOL_FAILED, name) ||
-	    move_has(&line->spool, SPOOL_EVENTS, name);
+	return moves_has(&line->spool, SPOOL_NEW, name) || moves_has(&line->spool, SPOOL_FAILED, name) ||
+	    moves_has(&line->spool, SPOOL_EVENTS, name);
 }
 
 bool
@@ -232,7 +232,7 @@ command_failed(struct command_line *line, enum spool_dir dir, const char *name)
 	char why[1024];
 	int error = errno;
 
-	move_explain(&line->spool, dir, name, why, sizeof(why));
+	moves_explain(&line->spool, dir, name, why, sizeof(why));
 	log_line("%s", why);
 	return error == EPERM || error == EACCES ? EX_NOPERM : EX_IOERR;
 }

@@ -99,7 +99,7 @@ bool command_find(struct command_line *line, const char *id, char name[SPOOL_NAM
  */
 int command_recover(struct command_line *line);
 
-/* Say what move_explain() says of errno. Returns EX_NOPERM or EX_IOERR. */
+/* Say what moves_explain() says of errno. Returns EX_NOPERM or EX_IOERR. */
 int command_failed(struct command_line *line, enum spool_dir dir, const char *name);
 
 /*

@@ -41,11 +41,11 @@ print_row(const struct finding *f)
 		[MARK_GOOD] = "\xe2\x9c\x93", [MARK_BAD] = "\xe2\x9c\x97", [MARK_SKIPPED] = "-"};
 	static const char *const letters[] = {
 		[MARK_GOOD] = "ok ", [MARK_BAD] = "BAD", [MARK_SKIPPED] = "-  "};
-	char text[ESCAPED_SIZE(sizeof(f->text))];
+	char text[TERMINAL_ESCAPED_SIZE(sizeof(f->text))];
 
-	escape(text, sizeof(text), f->text, strlen(f->text), false);
-	printf("%s%s%s  %-16s  %s\n", colour(colours[f->mark]), is_utf8() ? ticks[f->mark] : letters[f->mark],
-	    colour(COLOUR_NONE), f->name, text);
+	terminal_escape(text, sizeof(text), f->text, strlen(f->text), false);
+	printf("%s%s%s  %-16s  %s\n", terminal_colour(colours[f->mark]), is_utf8() ? ticks[f->mark] : letters[f->mark],
+	    terminal_colour(COLOUR_NONE), f->name, text);
 	/* A remedy is ours: it goes below its cross, line by line. */
 	for (const char *line = f->remedy; *line != '\0';) {
 		size_t n = strcspn(line, "\n");
@@ -58,11 +58,11 @@ print_row(const struct finding *f)
 static void
 print_row_json(const struct finding *f)
 {
-	char text[ESCAPED_SIZE(sizeof(f->text))];
+	char text[TERMINAL_ESCAPED_SIZE(sizeof(f->text))];
 	json_t *mark = f->mark == MARK_SKIPPED ? json_null() : json_boolean(f->mark == MARK_GOOD);
 
-	print_json(json_pack("{s:s,s:o,s:s,s:s*}", "check", f->name, "ok", mark, "text",
-	    escape(text, sizeof(text), f->text, strlen(f->text), false), "remedy",
+	terminal_print_json(json_pack("{s:s,s:o,s:s,s:s*}", "check", f->name, "ok", mark, "text",
+	    terminal_escape(text, sizeof(text), f->text, strlen(f->text), false), "remedy",
 	    *f->remedy != '\0' ? f->remedy : NULL));
 }
 
@@ -110,13 +110,13 @@ configure(struct command_line *line)
 
 	if (config_load(&line->config, line->file, line->overrides, line->count, error,
 	        sizeof(error)) != 0) {
-		found_bad(&f, "mend that line; psapi-fcgi -h lists all settings", "%s", error);
+		doctor_found_bad(&f, "mend that line; psapi-fcgi -h lists all settings", "%s", error);
 		report(&f, line);
 		return 1;
 	}
 	line->configured = true;
 	int status = become_owner(line);
-	found_good(&f, "all settings can be used");
+	doctor_found_good(&f, "all settings can be used");
 	report(&f, line);
 	return status;
 }

@@ -14,17 +14,17 @@ finish(struct command_line *line, const char *id)
 
 	if (!command_find(line, id, name))
 		return EX_NOINPUT;
-	enum spool_dir from = move_has(spool, SPOOL_NEW, name) ? SPOOL_NEW : SPOOL_FAILED;
-	if (!move_has(spool, from, name)) {
+	enum spool_dir from = moves_has(spool, SPOOL_NEW, name) ? SPOOL_NEW : SPOOL_FAILED;
+	if (!moves_has(spool, from, name)) {
 		log_line("%s: is neither in new/ nor in failed/: it was handled", id);
 		return EX_DATAERR;
 	}
 	/* It leaves only what remembers it: else it would be taken for new when it comes again. */
-	if (!move_has(spool, SPOOL_EVENTS, name)) {
+	if (!moves_has(spool, SPOOL_EVENTS, name)) {
 		log_line("%s: is still arriving; try again", id);
 		return EX_TEMPFAIL;
 	}
-	return move_done(spool, name) == 0 ? EX_OK : command_failed(line, from, name);
+	return moves_done(spool, name) == 0 ? EX_OK : command_failed(line, from, name);
 }
 
 int

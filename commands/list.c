@@ -20,7 +20,7 @@ struct row {
 	const char *name;
 	const struct entry *entry;
 	enum status status;
-	struct state state;
+	struct handler_state state;
 };
 
 static void
@@ -32,11 +32,11 @@ set_text(json_t *object, const char *key, const char *text)
 static void
 set_time(json_t *object, const char *key, int64_t seconds)
 {
-	char text[TIME_TEXT_SIZE];
+	char text[DATETIME_TEXT_SIZE];
 
 	if (seconds == 0)
 		return;
-	time_text(seconds, text);
+	datetime_text(seconds, text);
 	set_text(object, key, text);
 }
 
@@ -48,7 +48,7 @@ print_row_json(const struct row *row)
 
 	set_text(object, "webhook_id", row->entry->id);
 	set_text(object, "file", row->name);
-	set_text(object, "status", status_text(row->status));
+	set_text(object, "status", listing_status_text(row->status));
 	set_text(object, "type", event->type);
 	set_text(object, "npn", event->npn);
 	set_text(object, "timestamp", event->timestamp);
@@ -59,14 +59,14 @@ print_row_json(const struct row *row)
 	set_time(object, "failed_at", row->state.failed_at);
 	if (*row->state.reason != '\0')
 		set_text(object, "reason", row->state.reason);
-	print_json(object);
+	terminal_print_json(object);
 }
 
 static void
 print_head(void)
 {
-	printf("%s%-24s  %-7s  %-32s  %-10s  %-24s  %s%s\n", colour(COLOUR_BOLD), "RECEIVED", "STATUS",
-	    "TYPE", "NPN", "EVENT TIME", "ID", colour(COLOUR_NONE));
+	printf("%s%-24s  %-7s  %-32s  %-10s  %-24s  %s%s\n", terminal_colour(COLOUR_BOLD), "RECEIVED", "STATUS",
+	    "TYPE", "NPN", "EVENT TIME", "ID", terminal_colour(COLOUR_NONE));
 }
 
 static void
@@ -75,21 +75,21 @@ print_row(const struct row *row)
 	static const enum colour colours[] = {COLOUR_NONE, COLOUR_WARN, COLOUR_BAD, COLOUR_DIM};
 	static bool begun;
 	const struct event *event = &row->entry->event;
-	char due[TIME_TEXT_SIZE];
+	char due[DATETIME_TEXT_SIZE];
 
 	if (!begun)
 		print_head();
 	begun = true;
-	printf("%-24s  %s%-7s%s  %-32s  %-10s  %-24s  %s", column(row->entry->received_at),
-	    colour(colours[row->status]), status_text(row->status), colour(COLOUR_NONE),
-	    column(event->type), column(event->npn), column(event->timestamp),
+	printf("%-24s  %s%-7s%s  %-32s  %-10s  %-24s  %s", terminal_column(row->entry->received_at),
+	    terminal_colour(colours[row->status]), listing_status_text(row->status), terminal_colour(COLOUR_NONE),
+	    terminal_column(event->type), terminal_column(event->npn), terminal_column(event->timestamp),
 	    command_id(row->entry->id, row->name));
 	if (row->status == STATUS_WAITING && row->state.due_at != 0) {
-		time_text(row->state.due_at, due);
+		datetime_text(row->state.due_at, due);
 		printf("  due %s", due);
 	}
 	if (*row->state.reason != '\0')
-		printf("  (%s)", column(row->state.reason));
+		printf("  (%s)", terminal_column(row->state.reason));
 	putchar('\n');
 }
 
@@ -125,7 +125,7 @@ list_one(struct command_line *line, enum which which, const struct selection *se
 	struct entry entry;
 	const char *why;
 
-	row.status = status_of(&line->spool, name, &row.state);
+	row.status = listing_status_of(&line->spool, name, &row.state);
 	if (which == WAITING && row.status != STATUS_WAITING)
 		return EX_OK;
 	enum entry_result result = entry_read_named(&line->spool, dir, name, &entry, &why);
@@ -134,7 +134,7 @@ list_one(struct command_line *line, enum which which, const struct selection *se
 	if (result != ENTRY_OK)
 		return EX_OK;
 	row.entry = &entry;
-	if (selection_matches(selection, &entry)) {
+	if (listing_selection_matches(selection, &entry)) {
 		if (line->json)
 			print_row_json(&row);
 		else

@@ -31,11 +31,11 @@ struct pruning {
 static void
 print_name(const struct pruning *p, const char *name, int64_t received)
 {
-	char at[TIME_TEXT_SIZE];
+	char at[DATETIME_TEXT_SIZE];
 
-	time_text(received, at);
+	datetime_text(received, at);
 	if (p->line->json)
-		print_json(json_pack("{s:s,s:s}", "file", name, "received_at", at));
+		terminal_print_json(json_pack("{s:s,s:s}", "file", name, "received_at", at));
 	else
 		printf("%s  %s\n", at, name);
 }
@@ -43,7 +43,7 @@ print_name(const struct pruning *p, const char *name, int64_t received)
 static bool
 waits(struct spool *spool, const char *name)
 {
-	return move_has(spool, SPOOL_NEW, name) || move_has(spool, SPOOL_FAILED, name);
+	return moves_has(spool, SPOOL_NEW, name) || moves_has(spool, SPOOL_FAILED, name);
 }
 
 static int
@@ -62,7 +62,7 @@ prune_event(struct spool *spool, enum spool_dir dir, const char *name, void *dat
 	}
 	if (p->dry_run)
 		print_name(p, name, st.st_mtime);
-	else if (move_drop(spool, dir, name) != 0)
+	else if (moves_drop(spool, dir, name) != 0)
 		p->status = command_failed(p->line, dir, name);
 	p->removed++;
 	return p->status == EX_OK ? 0 : 1;
@@ -125,7 +125,7 @@ prune_main(struct command_line *line, int argc, char **argv)
 			return EX_USAGE;
 		p.dry_run |= option == OPTION_DRY_RUN;
 		force |= option == OPTION_FORCE;
-		if (option == OPTION_OLDER_THAN && !age_parse(optarg, &age))
+		if (option == OPTION_OLDER_THAN && !datetime_age_parse(optarg, &age))
 			return command_misused(line, "--older-than takes an age like 90d", optarg);
 	}
 	if (optind < argc)

@@ -16,9 +16,9 @@
 static int
 link_again(struct command_line *line, const char *name)
 {
-	if (state_remove(&line->spool, name) != 0)
+	if (handler_state_remove(&line->spool, name) != 0)
 		return command_failed(line, SPOOL_STATE, name);
-	if (move_link(&line->spool, SPOOL_EVENTS, SPOOL_NEW, name) != 0)
+	if (moves_link(&line->spool, SPOOL_EVENTS, SPOOL_NEW, name) != 0)
 		return command_failed(line, SPOOL_EVENTS, name);
 	return EX_OK;
 }
@@ -26,7 +26,7 @@ link_again(struct command_line *line, const char *name)
 static bool
 waits(struct command_line *line, const char *name)
 {
-	return move_has(&line->spool, SPOOL_NEW, name) || move_has(&line->spool, SPOOL_FAILED, name);
+	return moves_has(&line->spool, SPOOL_NEW, name) || moves_has(&line->spool, SPOOL_FAILED, name);
 }
 
 static int
@@ -40,7 +40,7 @@ replay_id(struct command_line *line, const char *id, size_t *count)
 		return EX_NOINPUT;
 	if (waits(line, name)) {
 		log_line("%s: was not handled yet: it waits in %s", id,
-		    move_has(&line->spool, SPOOL_NEW, name) ? "new/" : "failed/; psapi retry takes it");
+		    moves_has(&line->spool, SPOOL_NEW, name) ? "new/" : "failed/; psapi retry takes it");
 		return EX_DATAERR;
 	}
 	if (entry_read_named(&line->spool, SPOOL_EVENTS, name, &entry, &why) != ENTRY_OK) {
@@ -69,7 +69,7 @@ replay_listed(struct command_line *line, const char *name, const struct selectio
 
 	if (entry_read_named(&line->spool, SPOOL_EVENTS, name, &entry, &why) != ENTRY_OK)
 		return EX_OK;
-	if (entry.event.queue != QUEUE_NONE && selection_matches(selection, &entry) &&
+	if (entry.event.queue != QUEUE_NONE && listing_selection_matches(selection, &entry) &&
 	    !waits(line, name)) {
 		status = link_again(line, name);
 		*count += status == EX_OK ? 1 : 0;

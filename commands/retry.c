@@ -19,9 +19,9 @@
 static int
 link_back(struct command_line *line, const char *name)
 {
-	if (move_link(&line->spool, SPOOL_FAILED, SPOOL_NEW, name) != 0)
+	if (moves_link(&line->spool, SPOOL_FAILED, SPOOL_NEW, name) != 0)
 		return command_failed(line, SPOOL_FAILED, name);
-	if (state_remove(&line->spool, name) != 0)
+	if (handler_state_remove(&line->spool, name) != 0)
 		return command_failed(line, SPOOL_STATE, name);
 	return EX_OK;
 }
@@ -35,16 +35,16 @@ retry_listed(struct command_line *line, const struct listing *failed)
 	for (; linked < listing_size(failed); linked++) {
 		const char *name = listing_name(failed, linked);
 		/* What is still arriving is the next call's. */
-		if (move_has(&line->spool, SPOOL_EVENTS, name) && (status = link_back(line, name)) != EX_OK)
+		if (moves_has(&line->spool, SPOOL_EVENTS, name) && (status = link_back(line, name)) != EX_OK)
 			break;
 	}
 	if (linked > 0 && spool_sync(&line->spool, SPOOL_NEW) != 0)
 		return EX_IOERR;
 	for (size_t i = 0; i < linked; i++) {
 		const char *name = listing_name(failed, i);
-		if (!move_has(&line->spool, SPOOL_NEW, name))
+		if (!moves_has(&line->spool, SPOOL_NEW, name))
 			continue;
-		if (move_drop(&line->spool, SPOOL_FAILED, name) != 0)
+		if (moves_drop(&line->spool, SPOOL_FAILED, name) != 0)
 			return command_failed(line, SPOOL_FAILED, name);
 		moved++;
 	}
@@ -75,18 +75,18 @@ retry(struct command_line *line, const char *id)
 
 	if (!command_find(line, id, name))
 		return EX_NOINPUT;
-	if (!move_has(&line->spool, SPOOL_FAILED, name)) {
-		log_line("%s: has not failed: %s", id, move_has(&line->spool, SPOOL_NEW, name) ?
+	if (!moves_has(&line->spool, SPOOL_FAILED, name)) {
+		log_line("%s: has not failed: %s", id, moves_has(&line->spool, SPOOL_NEW, name) ?
 		        "it waits in new/ already" :
 		        "it was handled; psapi replay handles it again");
 		return EX_DATAERR;
 	}
-	if (!move_has(&line->spool, SPOOL_EVENTS, name)) {
+	if (!moves_has(&line->spool, SPOOL_EVENTS, name)) {
 		log_line("%s: is still arriving; try again", id);
 		return EX_TEMPFAIL;
 	}
 	int status = link_back(line, name);
-	if (status == EX_OK && move(&line->spool, SPOOL_FAILED, SPOOL_NEW, name) != 0)
+	if (status == EX_OK && moves_whole(&line->spool, SPOOL_FAILED, SPOOL_NEW, name) != 0)
 		status = command_failed(line, SPOOL_FAILED, name);
 	return status;
 }

@@ -14,7 +14,7 @@
 
 #include "commands/command.h"
 #include "receiver/hold.h"
-#include "receiver/lastmatch.h"
+#include "receiver/last_match.h"
 #include "base/log.h"
 #include "secrets/secretfile.h"
 #include "secrets/secrets.h"
@@ -68,7 +68,7 @@ read_answer(char *text, size_t size, const sigset_t *waiting)
 		n = read_line(text, size, waiting);
 		fputc('\n', stderr);
 		rest = n > 0 ? (size_t)n : 0;
-		secret_trim(text, &rest);
+		secretfile_trim(text, &rest);
 	} while (n > 0 && rest == 0 && text[n - 1] == '\n');
 	return n;
 }
@@ -164,7 +164,7 @@ add(struct command_line *line, const char *text, size_t length)
 	struct stat st;
 	gid_t group = stat(line->config.spool, &st) == 0 ? st.st_gid : (gid_t)-1;
 
-	text = secret_trim(text, &length);
+	text = secretfile_trim(text, &length);
 	switch (secretfile_add(path, text, length, (time_t)command_clock(), group, fingerprint, why,
 	    sizeof(why))) {
 	case SECRETFILE_DONE:
@@ -205,18 +205,18 @@ static void
 print_entry(bool json, const struct secretfile_entry *entry, const char *matched)
 {
 	if (json && entry->look == SECRET_GOOD)
-		print_json(json_pack("{s:s,s:s*,s:s*}", "fingerprint", entry->fingerprint, "added",
+		terminal_print_json(json_pack("{s:s,s:s*,s:s*}", "fingerprint", entry->fingerprint, "added",
 		    *entry->added != '\0' ? entry->added : NULL, "matched",
 		    *matched != '\0' ? matched : NULL));
 	else if (json)
-		print_json(json_pack("{s:i,s:s}", "line", entry->line, "unusable",
-		    secret_look_text(entry->look)));
+		terminal_print_json(json_pack("{s:i,s:s}", "line", entry->line, "unusable",
+		    verify_secret_look_text(entry->look)));
 	else if (entry->look == SECRET_GOOD)
-		printf("%-12s %-21s %s\n", entry->fingerprint, column(entry->added),
+		printf("%-12s %-21s %s\n", entry->fingerprint, terminal_column(entry->added),
 		    *matched != '\0' ? matched : "never, as far as the attempts log goes back");
 	else
-		printf("%sline %d %s%s\n", colour(COLOUR_BAD), entry->line, secret_look_text(entry->look),
-		    colour(COLOUR_NONE));
+		printf("%sline %d %s%s\n", terminal_colour(COLOUR_BAD), entry->line, verify_secret_look_text(entry->look),
+		    terminal_colour(COLOUR_NONE));
 }
 
 static int
@@ -235,8 +235,8 @@ print_list(struct command_line *line, const struct secretfile_entry *entries, si
 	else
 		log_line("%s: %s: when they last matched is not known", line->config.spool, strerror(errno));
 	if (!line->json && count > 0)
-		printf("%s%-12s %-21s %s%s\n", colour(COLOUR_BOLD), "SECRET", "ADDED", "LAST MATCHED",
-		    colour(COLOUR_NONE));
+		printf("%s%-12s %-21s %s%s\n", terminal_colour(COLOUR_BOLD), "SECRET", "ADDED", "LAST MATCHED",
+		    terminal_colour(COLOUR_NONE));
 	for (size_t i = 0; i < count; i++)
 		print_entry(line->json, &entries[i], matches[i].at);
 	free(matches);

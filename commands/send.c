@@ -208,7 +208,7 @@ make_body(struct send_options *o, size_t *length)
 
 	if (o->file != NULL)
 		return read_body(o->file, length);
-	char *body = event_body(o->type != NULL ? o->type : example_types[0], o->data,
+	char *body = delivery_event_body(o->type != NULL ? o->type : delivery_example_types[0], o->data,
 	    (time_t)command_clock(), why, sizeof(why));
 	if (body == NULL)
 		log_line("%s", why);
@@ -282,7 +282,7 @@ send_main(struct command_line *line, int argc, char **argv)
 	o.sending.keyring = keyring;
 	if (status == EX_OK)
 		status = o.print ? send_print_command(&o) : send_all(&o);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 	free(body);
 	return status;
 }

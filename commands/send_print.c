@@ -1,5 +1,6 @@
 /* Owns what psapi send prints: the curl command, each try, the progress bar, the tally. */
 #define _GNU_SOURCE
+#include "base/crypto.h"
 #include "commands/send.h"
 
 #include <ctype.h>
@@ -45,11 +46,11 @@ is_plain(const struct delivery *d)
 static void
 print_encoded(const struct delivery *d)
 {
-	char *encoded = malloc(BASE64_SIZE(d->length));
+	char *encoded = malloc(CRYPTO_BASE64_SIZE(d->length));
 
 	if (encoded == NULL)
 		return;
-	base64_encode(d->body, d->length, encoded);
+	crypto_base64_encode(d->body, d->length, encoded);
 	printf("base64 -d <<'BODY' |\n%s\nBODY\n", encoded);
 	free(encoded);
 }
@@ -146,23 +147,23 @@ static void
 print_try(const struct send_options *o, const struct sent *sent)
 {
 	const struct http_answer *a = sent->answer;
-	char reply[ESCAPED_SIZE(300)], error[ESCAPED_SIZE(sizeof(a->error))], status[16] = "-";
+	char reply[TERMINAL_ESCAPED_SIZE(300)], error[TERMINAL_ESCAPED_SIZE(sizeof(a->error))], status[16] = "-";
 
-	escape(error, sizeof(error), a->error, strlen(a->error), false); /* it may quote a certificate */
-	escape(reply, sizeof(reply), a->body, reply_length(a), false);
+	terminal_escape(error, sizeof(error), a->error, strlen(a->error), false); /* it may quote a certificate */
+	terminal_escape(reply, sizeof(reply), a->body, reply_length(a), false);
 	if (a->status > 0)
 		snprintf(status, sizeof(status), "%d", a->status);
-	printf("%s%4s%s %8.1f ms  %s  %s\n", colour(sent->expected ? COLOUR_GOOD : COLOUR_BAD), status,
-	    colour(COLOUR_NONE), (double)a->us / 1000, column(sent->id), a->status > 0 ? reply : error);
+	printf("%s%4s%s %8.1f ms  %s  %s\n", terminal_colour(sent->expected ? COLOUR_GOOD : COLOUR_BAD), status,
+	    terminal_colour(COLOUR_NONE), (double)a->us / 1000, terminal_column(sent->id), a->status > 0 ? reply : error);
 	if (a->status / 100 == 3)
-		printf("      a redirect is a failure, the sender follows none: %s\n", column(a->location));
+		printf("      a redirect is a failure, the sender follows none: %s\n", terminal_column(a->location));
 	if (!sent->expected && sent->last)
 		printf("      not as expected: %s deliveries should be answered %s\n",
 		    delivery_kind_names[o->sending.kind],
 		    o->sending.kind == DELIVERY_SIGNED ? "2xx" : "4xx");
 	if (a->us >= SENDER_LIMIT_MS * 1000LL)
 		printf("      %swarning: over 5 s: the sender gives up then, and counts it as failed%s\n",
-		    colour(COLOUR_WARN), colour(COLOUR_NONE));
+		    terminal_colour(COLOUR_WARN), terminal_colour(COLOUR_NONE));
 	if (!sent->last)
 		printf("      try %d of %d in %.1f s\n", sent->try + 1, o->sending.retries + 1,
 		    (double)sent->wait_ms / 1000);
@@ -172,10 +173,10 @@ print_try(const struct send_options *o, const struct sent *sent)
 static json_t *
 json_text(const char *text, size_t length)
 {
-	char escaped[ESCAPED_SIZE(512)];
+	char escaped[TERMINAL_ESCAPED_SIZE(512)];
 	json_t *string = json_stringn(text, length);
 
-	return string != NULL ? string : json_string(escape(escaped, sizeof(escaped), text, length, false));
+	return string != NULL ? string : json_string(terminal_escape(escaped, sizeof(escaped), text, length, false));
 }
 
 static void
@@ -183,7 +184,7 @@ print_try_json(const struct sent *sent)
 {
 	const struct http_answer *a = sent->answer;
 
-	print_json(json_pack("{s:I,s:i,s:o,s:i,s:I,s:b,s:o,s:o*}", "number", (json_int_t)sent->number,
+	terminal_print_json(json_pack("{s:I,s:i,s:o,s:i,s:I,s:b,s:o,s:o*}", "number", (json_int_t)sent->number,
 	    "try", sent->try, "webhook_id", json_text(sent->id, strlen(sent->id)), "status", a->status,
 	    "ms", (json_int_t)a->us / 1000, "expected", sent->expected, "reply",
 	    json_text(a->body, reply_length(a)), "error",

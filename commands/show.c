@@ -7,6 +7,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/crypto.h"
 #include "commands/command.h"
 #include "store/spool/listing.h"
 #include "base/log.h"
@@ -19,19 +20,19 @@ static void
 print_field(const char *name, const char *value)
 {
 	if (*value != '\0')
-		printf("%s%-12s%s %s\n", colour(COLOUR_BOLD), name, colour(COLOUR_NONE), column(value));
+		printf("%s%-12s%s %s\n", terminal_colour(COLOUR_BOLD), name, terminal_colour(COLOUR_NONE), terminal_column(value));
 }
 
 static void
-print_status(enum status status, const struct state *state)
+print_status(enum status status, const struct handler_state *state)
 {
-	char text[512], at[TIME_TEXT_SIZE] = "";
+	char text[512], at[DATETIME_TEXT_SIZE] = "";
 
 	if (status == STATUS_FAILED && state->failed_at != 0)
-		time_text(state->failed_at, at);
+		datetime_text(state->failed_at, at);
 	if (status == STATUS_WAITING && state->due_at != 0)
-		time_text(state->due_at, at);
-	snprintf(text, sizeof(text), "%s%s%s%s%s", status_text(status),
+		datetime_text(state->due_at, at);
+	snprintf(text, sizeof(text), "%s%s%s%s%s", listing_status_text(status),
 	    *at == '\0'               ? "" :
 	    status == STATUS_WAITING  ? ", due " :
 	                                " at ",
@@ -40,21 +41,21 @@ print_status(enum status status, const struct state *state)
 }
 
 static void
-print_tries(const struct state *state)
+print_tries(const struct handler_state *state)
 {
-	char text[64], at[TIME_TEXT_SIZE] = "never";
+	char text[64], at[DATETIME_TEXT_SIZE] = "never";
 
 	if (state->tries == 0)
 		return;
 	if (state->tried_at != 0)
-		time_text(state->tried_at, at);
+		datetime_text(state->tried_at, at);
 	snprintf(text, sizeof(text), "%d, the last at %s", state->tries, at);
 	print_field("tries", text);
 	print_field("handler", state->handler);
 	if (*state->said == '\0')
 		return;
-	printf("%sstandard error, its end:%s\n", colour(COLOUR_BOLD), colour(COLOUR_NONE));
-	print_escaped(state->said, strlen(state->said));
+	printf("%sstandard error, its end:%s\n", terminal_colour(COLOUR_BOLD), terminal_colour(COLOUR_NONE));
+	terminal_print_escaped(state->said, strlen(state->said));
 	if (state->said[strlen(state->said) - 1] != '\n')
 		putchar('\n');
 }
@@ -62,7 +63,7 @@ print_tries(const struct state *state)
 static void
 print_evidence(const struct entry *entry, const char *path)
 {
-	char signed_at[TIME_TEXT_SIZE];
+	char signed_at[DATETIME_TEXT_SIZE];
 
 	print_field("type", entry->event.type);
 	print_field("npn", entry->event.npn);
@@ -70,7 +71,7 @@ print_evidence(const struct entry *entry, const char *path)
 	print_field("event time", entry->event.timestamp);
 	print_field("event id", entry->event.id);
 	print_field("received", entry->received_at);
-	time_text(atoll(entry->timestamp), signed_at);
+	datetime_text(atoll(entry->timestamp), signed_at);
 	print_field("signed", signed_at);
 	print_field("signature", entry->signature);
 	print_field("file", path);
@@ -86,7 +87,7 @@ print_body(const struct entry *entry)
 	if (text != NULL)
 		puts(text);
 	else
-		print_escaped(entry->body, entry->body_length);
+		terminal_print_escaped(entry->body, entry->body_length);
 	if (text == NULL && entry->body_length > 0)
 		putchar('\n');
 	free(text);
@@ -103,9 +104,9 @@ set_text(json_t *object, const char *key, const char *text)
 static void
 set_time(json_t *object, const char *key, int64_t seconds)
 {
-	char text[TIME_TEXT_SIZE];
+	char text[DATETIME_TEXT_SIZE];
 
-	time_text(seconds, text);
+	datetime_text(seconds, text);
 	if (seconds != 0)
 		set_text(object, key, text);
 }
@@ -114,17 +115,17 @@ set_time(json_t *object, const char *key, int64_t seconds)
 static void
 set_body(json_t *object, const struct entry *entry)
 {
-	char *text = malloc(BASE64_SIZE(entry->body_length));
+	char *text = malloc(CRYPTO_BASE64_SIZE(entry->body_length));
 
 	if (text == NULL)
 		return;
-	base64_encode(entry->body, entry->body_length, text);
+	crypto_base64_encode(entry->body, entry->body_length, text);
 	json_object_set_new(object, "body_base64", json_string(text));
 	free(text);
 }
 
 static void
-print_json_of(const struct entry *entry, enum status status, const struct state *state,
+print_json_of(const struct entry *entry, enum status status, const struct handler_state *state,
     const char *path)
 {
 	json_t *object = json_object();
@@ -132,7 +133,7 @@ print_json_of(const struct entry *entry, enum status status, const struct state 
 	    json_loadb(entry->body, entry->body_length, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
 
 	set_text(object, "webhook_id", entry->id);
-	set_text(object, "status", status_text(status));
+	set_text(object, "status", listing_status_text(status));
 	set_text(object, "file", path);
 	set_text(object, "received_at", entry->received_at);
 	set_text(object, "webhook_timestamp", entry->timestamp);
@@ -147,14 +148,14 @@ print_json_of(const struct entry *entry, enum status status, const struct state 
 	json_object_set_new(object, "event", event != NULL ? event : json_null());
 	if (event == NULL)
 		set_body(object, entry);
-	print_json(object);
+	terminal_print_json(object);
 }
 
 static void
 print_raw(const struct entry *entry)
 {
 	if (isatty(STDOUT_FILENO))
-		print_escaped(entry->body, entry->body_length);
+		terminal_print_escaped(entry->body, entry->body_length);
 	else
 		fwrite(entry->body, 1, entry->body_length, stdout);
 }
@@ -166,12 +167,12 @@ show(struct command_line *line, const char *id, bool raw)
 		[STATUS_FAILED] = SPOOL_FAILED, [STATUS_HANDLED] = SPOOL_EVENTS};
 	char name[SPOOL_NAME_SIZE], path[4096 + SPOOL_NAME_SIZE];
 	struct entry entry;
-	struct state state;
+	struct handler_state state;
 	const char *why;
 
 	if (!command_find(line, id, name))
 		return EX_NOINPUT;
-	enum status status = status_of(&line->spool, name, &state);
+	enum status status = listing_status_of(&line->spool, name, &state);
 	snprintf(path, sizeof(path), "%s/%s/%s", line->config.spool, spool_dir_names[dirs[status]], name);
 	enum entry_result result = entry_read_named(&line->spool, dirs[status], name, &entry, &why);
 	if (result != ENTRY_OK) {

@@ -58,7 +58,7 @@ find_key(const struct verifier *v, const struct entry *entry)
 	struct verification outcome;
 	int64_t signed_at;
 
-	if (!timestamp_parse(message.timestamp, message.timestamp_length, &signed_at))
+	if (!verify_timestamp_parse(message.timestamp, message.timestamp_length, &signed_at))
 		return NULL;
 	for (int i = 0; i < v->count; i++)
 		if (verify(v->rings[i], &message, entry->signature, strlen(entry->signature), signed_at, 0,
@@ -77,12 +77,12 @@ report(struct verifier *v, const char *what, const char *key, const char *why)
 	if (key != NULL && !v->verbose)
 		return;
 	if (v->line->json) {
-		print_json(json_pack("{s:o,s:b,s:s}", "event", text_json(what), "good", key != NULL,
+		terminal_print_json(json_pack("{s:o,s:b,s:s}", "event", text_json(what), "good", key != NULL,
 		    key != NULL ? "key" : "why", key != NULL ? key : why));
 		return;
 	}
-	printf("%s%s%s  %s  %s%s\n", colour(key != NULL ? COLOUR_GOOD : COLOUR_BAD),
-	    key != NULL ? "good" : "BAD ", colour(COLOUR_NONE), column(what),
+	printf("%s%s%s  %s  %s%s\n", terminal_colour(key != NULL ? COLOUR_GOOD : COLOUR_BAD),
+	    key != NULL ? "good" : "BAD ", terminal_colour(COLOUR_NONE), terminal_column(what),
 	    key != NULL ? "signed with secret " : "", key != NULL ? key : why);
 }
 
@@ -110,7 +110,7 @@ check_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 
 	/* What is in events/ as well has been seen there. */
 	if (!spool_name_valid(name) ||
-	    (dir != SPOOL_EVENTS && move_has(spool, SPOOL_EVENTS, name)))
+	    (dir != SPOOL_EVENTS && moves_has(spool, SPOOL_EVENTS, name)))
 		return 0;
 	result = entry_read_named(spool, dir, name, &entry, &why);
 	if (result != ENTRY_ABSENT)
@@ -156,7 +156,7 @@ check_argument(struct verifier *v, const char *what)
 	if (!command_find(v->line, what, name))
 		return EX_NOINPUT;
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
-		if (!move_has(&v->line->spool, dirs[i], name))
+		if (!moves_has(&v->line->spool, dirs[i], name))
 			continue;
 		result = entry_read_named(&v->line->spool, dirs[i], name, &entry, &why);
 		check(v, what, result, &entry, why);
@@ -213,6 +213,6 @@ verify_main(struct command_line *line, int argc, char **argv)
 	if (status == EX_OK)
 		status = run(&v, all, argc, argv);
 	for (int i = 0; i < v.count; i++)
-		keyring_free(v.rings[i]);
+		verify_keyring_free(v.rings[i]);
 	return status;
 }

@@ -10,10 +10,11 @@
 
 #include <jansson.h>
 
+#include "base/datetime.h"
 #include "events.h"
 
 void
-found_good(struct finding *f, const char *format, ...)
+doctor_found_good(struct finding *f, const char *format, ...)
 {
 	va_list ap;
 
@@ -24,7 +25,7 @@ found_good(struct finding *f, const char *format, ...)
 }
 
 void
-found_bad(struct finding *f, const char *remedy, const char *format, ...)
+doctor_found_bad(struct finding *f, const char *remedy, const char *format, ...)
 {
 	va_list ap;
 
@@ -37,7 +38,7 @@ found_bad(struct finding *f, const char *remedy, const char *format, ...)
 }
 
 void
-found_nothing(struct finding *f, const char *format, ...)
+doctor_found_nothing(struct finding *f, const char *format, ...)
 {
 	va_list ap;
 
@@ -81,7 +82,7 @@ is_ours(const struct answer_seen *seen)
 }
 
 void
-answer_read(struct answer_seen *seen, int status, const char *body, size_t length)
+doctor_answer_read(struct answer_seen *seen, int status, const char *body, size_t length)
 {
 	json_t *reply = body == NULL ? NULL : json_loadb(body, length, 0, NULL);
 
@@ -94,11 +95,11 @@ answer_read(struct answer_seen *seen, int status, const char *body, size_t lengt
 }
 
 char *
-probe_body(const char *id, time_t now, size_t size)
+doctor_probe_body(const char *id, time_t now, size_t size)
 {
-	char at[ISO_TIME_SIZE], *text = NULL;
+	char at[DATETIME_ISO_SIZE], *text = NULL;
 
-	iso_time((struct timespec){.tv_sec = now}, at);
+	datetime_iso((struct timespec){.tv_sec = now}, at);
 	if (asprintf(&text, "{\"data\":{\"fill\":\"%0*d\"},\"id\":\"%s\",\"timestamp\":\"%s\",\"type\":\"%s\"}",
 	        size > 0 ? (int)size : 1, 0, id, at, DOCTOR_TYPE) < 0)
 		return NULL;
@@ -125,7 +126,7 @@ doctor_run(struct doctor *d)
 	struct http_options options = {d->ca_file, false, DOCTOR_TIMEOUT_MS};
 
 	run_table(d, doctor_local_checks);
-	run_table(d, doctor_spool_checks);
+	run_table(d, doctor_history_checks);
 	if (d->url != NULL) {
 		d->http = http_open(&options);
 		if (d->http != NULL) {
@@ -137,7 +138,7 @@ doctor_run(struct doctor *d)
 		http_close(d->http);
 		free(d->first.body);
 	}
-	keyring_free(d->keyring);
+	verify_keyring_free(d->keyring);
 	if (d->spool_opened)
 		spool_close(&d->spool);
 	return d->bad;

@@ -71,7 +71,7 @@ struct check {
 
 /* The tables; the last has no name. */
 extern const struct check doctor_local_checks[];
-extern const struct check doctor_spool_checks[];
+extern const struct check doctor_history_checks[];
 extern const struct check doctor_url_checks[];
 extern const struct check doctor_probe_checks[];
 
@@ -82,28 +82,28 @@ extern const struct check doctor_probe_checks[];
 int doctor_run(struct doctor *doctor);
 
 /* For the checks: what is found. A finding that none of these touched is good. */
-void found_good(struct finding *finding, const char *format, ...)
+void doctor_found_good(struct finding *finding, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* remedy NULL: the table's. */
-void found_bad(struct finding *finding, const char *remedy, const char *format, ...)
+void doctor_found_bad(struct finding *finding, const char *remedy, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-void found_nothing(struct finding *finding, const char *format, ...)
+void doctor_found_nothing(struct finding *finding, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* The name of a user, or the number as a text. Static memory. */
 const char *user_name(uid_t user);
 
 /* Read a reply. */
-void answer_read(struct answer_seen *seen, int status, const char *body, size_t length);
+void doctor_answer_read(struct answer_seen *seen, int status, const char *body, size_t length);
 
 /* One request to the URL. delivery NULL: of the method alone. The caller frees answer->body. */
 void doctor_exchange(struct doctor *doctor, const char *method, const struct delivery *delivery,
     struct http_answer *answer);
 
 /* The body of a probe, of size bytes at least. The caller frees it. */
-char *probe_body(const char *id, time_t now, size_t size);
+char *doctor_probe_body(const char *id, time_t now, size_t size);
 
 /* What a status that psapi-fcgi did not give means, with the likely causes in remedy. */
-void explain_status(struct finding *finding, const struct http_answer *answer);
+void doctor_explain_status(struct finding *finding, const struct http_answer *answer);
 
 #endif

@@ -32,7 +32,7 @@ static bool
 has_spool(struct doctor *d, struct finding *f)
 {
 	if (!d->spool_opened)
-		found_nothing(f, "the spool cannot be opened");
+		doctor_found_nothing(f, "the spool cannot be opened");
 	return d->spool_opened;
 }
 
@@ -95,17 +95,17 @@ check_clock(struct doctor *d, struct finding *f)
 	read_tail(d, &skews);
 	int count = skews.count < SKEWS_MAX ? skews.count : SKEWS_MAX;
 	if (count == 0) {
-		found_nothing(f, "no authentic attempt yet to compare with");
+		doctor_found_nothing(f, "no authentic attempt yet to compare with");
 		return;
 	}
 	qsort(skews.value, (size_t)count, sizeof(skews.value[0]), compare);
 	long long median = skews.value[count / 2];
 	if (median > SKEW_LIMIT || median < -SKEW_LIMIT)
-		found_bad(f, NULL, "%lld s %s the sender's, in the median of %d attempts; %lld s are tolerated",
+		doctor_found_bad(f, NULL, "%lld s %s the sender's, in the median of %d attempts; %lld s are tolerated",
 		    median < 0 ? -median : median, median < 0 ? "behind" : "ahead of", count,
 		    d->config->tolerance);
 	else
-		found_good(f, "%lld s off the sender's, in the median of %d attempts", median, count);
+		doctor_found_good(f, "%lld s off the sender's, in the median of %d attempts", median, count);
 }
 
 /* ---- files ---- */
@@ -123,7 +123,7 @@ static int
 look_at(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 {
 	struct census *c = data;
-	struct state state;
+	struct handler_state state;
 	struct stat st;
 
 	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
@@ -133,7 +133,7 @@ look_at(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 	time_t age = c->now - (c->queue ? st.st_ctime : st.st_mtime);
 	c->count++;
 	if (age <= c->older_than ||
-	    (c->queue && state_read(spool, name, &state) && state.due_at > c->now))
+	    (c->queue && handler_state_read(spool, name, &state) && state.due_at > c->now))
 		return 0;
 	c->old++;
 	if (age > c->oldest)
@@ -149,11 +149,11 @@ check_leftovers(struct doctor *d, struct finding *f)
 	if (!has_spool(d, f))
 		return;
 	if (spool_each(&d->spool, SPOOL_TMP, look_at, &c) != 0)
-		found_bad(f, NULL, "tmp/: %s", strerror(errno));
+		doctor_found_bad(f, NULL, "tmp/: %s", strerror(errno));
 	else if (c.old > 0)
-		found_bad(f, NULL, "%ld file(s) in tmp/ that nobody has touched for over an hour", c.old);
+		doctor_found_bad(f, NULL, "%ld file(s) in tmp/ that nobody has touched for over an hour", c.old);
 	else
-		found_good(f, "none");
+		doctor_found_good(f, "none");
 }
 
 static void
@@ -164,12 +164,12 @@ check_backlog(struct doctor *d, struct finding *f)
 	if (!has_spool(d, f))
 		return;
 	if (spool_each(&d->spool, SPOOL_NEW, look_at, &c) != 0)
-		found_bad(f, NULL, "new/: %s", strerror(errno));
+		doctor_found_bad(f, NULL, "new/: %s", strerror(errno));
 	else if (c.old > 0)
-		found_bad(f, NULL, "%ld of %ld event(s) in new/ wait for over an hour, the oldest for %.1f h", c.old,
+		doctor_found_bad(f, NULL, "%ld of %ld event(s) in new/ wait for over an hour, the oldest for %.1f h", c.old,
 		    c.count, (double)c.oldest / 3600);
 	else
-		found_good(f, "%ld event(s) in new/", c.count);
+		doctor_found_good(f, "%ld event(s) in new/", c.count);
 }
 
 static void
@@ -180,11 +180,11 @@ check_failed(struct doctor *d, struct finding *f)
 	if (!has_spool(d, f))
 		return;
 	if (spool_each(&d->spool, SPOOL_FAILED, look_at, &c) != 0)
-		found_bad(f, NULL, "failed/: %s", strerror(errno));
+		doctor_found_bad(f, NULL, "failed/: %s", strerror(errno));
 	else if (c.count > 0)
-		found_bad(f, NULL, "%ld event(s) in failed/", c.count);
+		doctor_found_bad(f, NULL, "%ld event(s) in failed/", c.count);
 	else
-		found_good(f, "none");
+		doctor_found_good(f, "none");
 }
 
 static void
@@ -197,11 +197,11 @@ check_hold(struct doctor *d, struct finding *f)
 	int count = hold_names(&d->spool, &names);
 	hold_names_free(names);
 	if (count < 0)
-		found_bad(f, NULL, "hold/: %s", strerror(errno));
+		doctor_found_bad(f, NULL, "hold/: %s", strerror(errno));
 	else if (count > 0)
-		found_bad(f, NULL, "%d request(s) from before the secret wait in hold/, unproven", count);
+		doctor_found_bad(f, NULL, "%d request(s) from before the secret wait in hold/, unproven", count);
 	else
-		found_good(f, "nothing is held");
+		doctor_found_good(f, "nothing is held");
 }
 
 /* ---- the daily event ---- */
@@ -228,7 +228,7 @@ read_log(int dir, const char *name, struct daily *daily)
 		char at[25] = "";
 		int64_t when;
 		if ((daily->first != 0 && !wanted) || sscanf(line, "{\"at\":\"%24[0-9TZ:.-]", at) != 1 ||
-		    !time_parse(at, &when))
+		    !datetime_parse(at, &when))
 			continue;
 		daily->first = daily->first == 0 ? when : daily->first;
 		daily->last = wanted && when > daily->last ? when : daily->last;
@@ -251,18 +251,18 @@ check_daily(struct doctor *d, struct finding *f)
 	int64_t seconds = d->now - (daily.last != 0 ? daily.last : daily.first) / NANOSECONDS;
 	double hours = (double)seconds / 3600;
 	if (daily.last >= limit && daily.last != 0)
-		found_good(f, "the last producersync.updates_available came %.1f h ago", hours);
+		doctor_found_good(f, "the last producersync.updates_available came %.1f h ago", hours);
 	else if (daily.last != 0)
-		found_bad(f, NULL, "the last producersync.updates_available came %.1f h ago; it is sent once a day",
+		doctor_found_bad(f, NULL, "the last producersync.updates_available came %.1f h ago; it is sent once a day",
 		    hours);
 	else if (daily.first != 0 && daily.first < limit)
-		found_bad(f, NULL, "no producersync.updates_available in the %.1f h that the attempts log covers",
+		doctor_found_bad(f, NULL, "no producersync.updates_available in the %.1f h that the attempts log covers",
 		    hours);
 	else
-		found_nothing(f, "no producersync.updates_available yet; it is sent once a day");
+		doctor_found_nothing(f, "no producersync.updates_available yet; it is sent once a day");
 }
 
-const struct check doctor_spool_checks[] = {
+const struct check doctor_history_checks[] = {
 	{"clock", check_clock, "let the clock be kept by NTP: apt install chrony, or timedatectl set-ntp true"},
 	{"leftovers", check_leftovers,
 	    "writers died: see the receiver's log. psapi drain and the receiver's start remove them"},

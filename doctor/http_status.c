@@ -58,7 +58,7 @@ static const struct explanation {
 };
 
 void
-explain_status(struct finding *f, const struct http_answer *answer)
+doctor_explain_status(struct finding *f, const struct http_answer *answer)
 {
 	enum { COUNT = sizeof(explanations) / sizeof(explanations[0]) };
 	const struct explanation *e = &explanations[COUNT - 1];
@@ -68,6 +68,6 @@ explain_status(struct finding *f, const struct http_answer *answer)
 		if (explanations[i].status == answer->status)
 			e = &explanations[i];
 	snprintf(remedy, sizeof(remedy), "nginx: %s\nApache: %s", e->nginx, e->apache);
-	found_bad(f, remedy, "HTTP %d by %.100s: %s", answer->status,
+	doctor_found_bad(f, remedy, "HTTP %d by %.100s: %s", answer->status,
 	    *answer->server != '\0' ? answer->server : "an unnamed server", e->meaning);
 }

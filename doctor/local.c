@@ -36,7 +36,7 @@ check_owners(struct doctor *d, struct finding *f)
 		bool by_group = st.st_gid == root.st_gid && (st.st_mode & 0070) == 0070;
 		if (st.st_uid == root.st_uid || by_group)
 			continue;
-		found_bad(f, NULL, "%s/%s belongs to %s, the spool itself to another user", d->config->spool,
+		doctor_found_bad(f, NULL, "%s/%s belongs to %s, the spool itself to another user", d->config->spool,
 		    spool_dir_names[i], user_name(st.st_uid));
 		return false;
 	}
@@ -51,13 +51,13 @@ check_spool(struct doctor *d, struct finding *f)
 	struct stat st;
 
 	if (stat(path, &st) != 0) {
-		found_bad(f, "make it, owned by the receiver's user, mode 2770:\n"
+		doctor_found_bad(f, "make it, owned by the receiver's user, mode 2770:\n"
 		          "install -d -o psapi -g psapi -m 2770 DIRECTORY; or name it with PSAPI_SPOOL",
 		    "%s: %s", path, strerror(errno));
 		return;
 	}
 	if ((st.st_mode & S_IRWXO) != 0) {
-		found_bad(f, "chmod 2770 DIRECTORY: whoever may look into it reads names, and may plant files",
+		doctor_found_bad(f, "chmod 2770 DIRECTORY: whoever may look into it reads names, and may plant files",
 		    "%s: mode %04o is open to every user", path, (unsigned)st.st_mode & 07777);
 		return;
 	}
@@ -65,16 +65,16 @@ check_spool(struct doctor *d, struct finding *f)
 	errno = 0;
 	d->spool_opened = spool_open(&d->spool, path, false, why, sizeof(why)) == 0;
 	if (!d->spool_opened && errno == EACCES && d->stranger)
-		found_bad(f, "run doctor as root, or as that user: this one may not look at spool, secret and socket",
+		doctor_found_bad(f, "run doctor as root, or as that user: this one may not look at spool, secret and socket",
 		    "%s: closed to all but %s and the group", path, user_name(st.st_uid));
 	else if (!d->spool_opened && errno == EPROTONOSUPPORT)
-		found_bad(f, "a later version has made it: install that one, or name another spool with PSAPI_SPOOL",
+		doctor_found_bad(f, "a later version has made it: install that one, or name another spool with PSAPI_SPOOL",
 		    "%s", why);
 	else if (!d->spool_opened)
-		found_bad(f, "the receiver makes the directories when it starts: is it running as their owner?",
+		doctor_found_bad(f, "the receiver makes the directories when it starts: is it running as their owner?",
 		    "%s", why);
 	else if (check_owners(d, f))
-		found_good(f, "%s, of user %s, mode %04o", path, user_name(st.st_uid),
+		doctor_found_good(f, "%s, of user %s, mode %04o", path, user_name(st.st_uid),
 		    (unsigned)st.st_mode & 07777);
 }
 
@@ -84,11 +84,11 @@ check_storing(struct doctor *d, struct finding *f)
 	const char *step;
 
 	if (!d->spool_opened)
-		found_nothing(f, "the spool cannot be opened");
+		doctor_found_nothing(f, "the spool cannot be opened");
 	else if (spool_probe(&d->spool, &step) != 0)
-		found_bad(f, NULL, "cannot %s: %s", step, strerror(errno));
+		doctor_found_bad(f, NULL, "cannot %s: %s", step, strerror(errno));
 	else
-		found_good(f, "files, hard links and fsync work");
+		doctor_found_good(f, "files, hard links and fsync work");
 }
 
 static void
@@ -97,17 +97,17 @@ check_space(struct doctor *d, struct finding *f)
 	struct statvfs st;
 
 	if (!d->spool_opened || fstatvfs(d->spool.root, &st) != 0) {
-		found_nothing(f, "the spool cannot be opened");
+		doctor_found_nothing(f, "the spool cannot be opened");
 		return;
 	}
 	long long bytes = (long long)st.f_bavail * (long long)st.f_frsize;
 	if (bytes < d->config->min_free)
-		found_bad(f, NULL, "%lld MiB free: under PSAPI_MIN_FREE (%lld MiB) 503 is answered",
+		doctor_found_bad(f, NULL, "%lld MiB free: under PSAPI_MIN_FREE (%lld MiB) 503 is answered",
 		    bytes >> 20, d->config->min_free >> 20);
 	else if (st.f_files > 0 && st.f_favail < INODES_MIN)
-		found_bad(f, NULL, "%llu inodes free: an event is a file", (unsigned long long)st.f_favail);
+		doctor_found_bad(f, NULL, "%llu inodes free: an event is a file", (unsigned long long)st.f_favail);
 	else
-		found_good(f, "%lld MiB and %llu inodes free", bytes >> 20, (unsigned long long)st.f_favail);
+		doctor_found_good(f, "%lld MiB and %llu inodes free", bytes >> 20, (unsigned long long)st.f_favail);
 }
 
 /* ---- secret and handlers ---- */
@@ -119,13 +119,13 @@ check_secret(struct doctor *d, struct finding *f)
 
 	d->keyring = secrets_read(d->config->secret_file, why, sizeof(why));
 	if (d->keyring != NULL)
-		found_good(f, "%s: %zu usable", d->config->secret_file, keyring_size(d->keyring));
+		doctor_found_good(f, "%s: %zu usable", d->config->secret_file, verify_keyring_size(d->keyring));
 	else if (access(d->config->secret_file, R_OK) == 0 || errno != EACCES)
-		found_bad(f, NULL, "%s", why);
+		doctor_found_bad(f, NULL, "%s", why);
 	else if (d->stranger)
-		found_nothing(f, "%s", why);
+		doctor_found_nothing(f, "%s", why);
 	else
-		found_bad(f, "the receiver must be able to read it: chgrp to its group, chmod 0640", "%s", why);
+		doctor_found_bad(f, "the receiver must be able to read it: chgrp to its group, chmod 0640", "%s", why);
 }
 
 static void
@@ -137,28 +137,28 @@ check_handlers(struct doctor *d, struct finding *f)
 	int count = 0;
 
 	if (stream == NULL && errno == ENOENT) {
-		found_nothing(f, "%s is not there: fine if a script of your own reads new/", dir);
+		doctor_found_nothing(f, "%s is not there: fine if a script of your own reads new/", dir);
 		return;
 	}
 	if (stream == NULL || handler_check_directory(dir, why, sizeof(why)) != 0) {
 		if (stream != NULL)
 			closedir(stream);
-		found_bad(f, NULL, "%s", stream == NULL ? strerror(errno) : why);
+		doctor_found_bad(f, NULL, "%s", stream == NULL ? strerror(errno) : why);
 		return;
 	}
-	found_good(f, "%s", dir);
+	doctor_found_good(f, "%s", dir);
 	for (struct dirent *entry; f->mark != MARK_BAD && (entry = readdir(stream)) != NULL;) {
 		if (entry->d_name[0] == '.')
 			continue;
 		count++;
 		if (handler_find(dir, entry->d_name, path, sizeof(path), why, sizeof(why)) == HANDLER_REFUSED)
-			found_bad(f, NULL, "%s", why);
+			doctor_found_bad(f, NULL, "%s", why);
 	}
 	closedir(stream);
 	if (f->mark != MARK_BAD && count == 0)
-		found_nothing(f, "%s holds no handler: psapi drain would move every event to failed/", dir);
+		doctor_found_nothing(f, "%s holds no handler: psapi drain would move every event to failed/", dir);
 	else if (f->mark != MARK_BAD)
-		found_good(f, "%s: %d", dir, count);
+		doctor_found_good(f, "%s: %d", dir, count);
 }
 
 /* ---- socket and receiver ---- */
@@ -172,32 +172,32 @@ check_socket(struct doctor *d, struct finding *f)
 	struct stat st;
 
 	if (*d->listen == '\0') {
-		found_nothing(f, "no PSAPI_LISTEN: classic CGI, or a socket that another made (psapi doctor --socket)");
+		doctor_found_nothing(f, "no PSAPI_LISTEN: classic CGI, or a socket that another made (psapi doctor --socket)");
 	} else if (path == NULL) {
-		found_good(f, "%s, on loopback", d->listen);
+		doctor_found_good(f, "%s, on loopback", d->listen);
 	} else if (lstat(path, &st) != 0 && errno == EACCES && d->stranger) {
-		found_nothing(f, "%s: %s", path, strerror(errno));
+		doctor_found_nothing(f, "%s: %s", path, strerror(errno));
 	} else if (lstat(path, &st) != 0) {
-		found_bad(f, NULL, "%s: %s", path, strerror(errno));
+		doctor_found_bad(f, NULL, "%s: %s", path, strerror(errno));
 	} else if (!S_ISSOCK(st.st_mode)) {
-		found_bad(f, "remove it, then start the receiver", "%s: is there, and no socket", path);
+		doctor_found_bad(f, "remove it, then start the receiver", "%s: is there, and no socket", path);
 	} else if ((st.st_mode & S_IWOTH) != 0) {
-		found_bad(f, "mode 0660 and the web server's group: whoever can talk to a FastCGI socket is as "
+		doctor_found_bad(f, "mode 0660 and the web server's group: whoever can talk to a FastCGI socket is as "
 		          "good as inside the receiver", "%s: mode %04o lets every user at the receiver", path,
 		    (unsigned)st.st_mode & 07777);
 	} else if (wanted != NULL && wanted->gr_gid != st.st_gid) {
-		found_bad(f, "restart the receiver; its user must be a member of PSAPI_LISTEN_GROUP",
+		doctor_found_bad(f, "restart the receiver; its user must be a member of PSAPI_LISTEN_GROUP",
 		    "%s: its group is not PSAPI_LISTEN_GROUP=%s", path, d->config->listen_group);
 	} else {
 		const struct group *group = getgrgid(st.st_gid);
-		found_good(f, "%s, of group %s (which must be the web server's)", path,
+		doctor_found_good(f, "%s, of group %s (which must be the web server's)", path,
 		    group != NULL ? group->gr_name : "?");
 	}
 }
 
 /* Ask the receiver itself. headers: of a delivery, or NULL for a GET. */
 static int
-ask(struct doctor *d, const struct delivery *delivery, struct fcgi_answer *answer, char *why,
+ask(struct doctor *d, const struct delivery *delivery, struct fastcgi_client_answer *answer, char *why,
     size_t size)
 {
 	const char *values[3] = {"", "", ""};
@@ -210,42 +210,42 @@ ask(struct doctor *d, const struct delivery *delivery, struct fcgi_answer *answe
 		"REQUEST_METHOD", delivery != NULL ? "POST" : "GET", "REMOTE_ADDR", "127.0.0.1",
 		"SCRIPT_NAME", "/psapi-doctor", "CONTENT_LENGTH", length, "HTTP_WEBHOOK_ID", values[0],
 		"HTTP_WEBHOOK_TIMESTAMP", values[1], "HTTP_WEBHOOK_SIGNATURE", values[2], NULL};
-	struct fcgi_request request = {params, delivery != NULL ? delivery->body : NULL,
+	struct fastcgi_client_request request = {params, delivery != NULL ? delivery->body : NULL,
 		delivery != NULL ? delivery->length : 0};
 
-	return fcgi_exchange(d->listen, &request, FCGI_TIMEOUT_MS, answer, why, size);
+	return fastcgi_client_exchange(d->listen, &request, FCGI_TIMEOUT_MS, answer, why, size);
 }
 
 static void
 check_receiver(struct doctor *d, struct finding *f)
 {
 	struct answer_seen seen;
-	struct fcgi_answer answer;
+	struct fastcgi_client_answer answer;
 	char why[512];
 
 	if (*d->listen == '\0') {
-		found_nothing(f, "it has no socket of its own");
+		doctor_found_nothing(f, "it has no socket of its own");
 		return;
 	}
 	if (ask(d, NULL, &answer, why, sizeof(why)) != 0) {
 		if (errno == ENOENT || (errno == EACCES && d->stranger))
-			found_nothing(f, "%s", errno == ENOENT ? "there is no socket to ask it at" : why);
+			doctor_found_nothing(f, "%s", errno == ENOENT ? "there is no socket to ask it at" : why);
 		else
-			found_bad(f, errno == EACCES ?
+			doctor_found_bad(f, errno == EACCES ?
 			    "this user must be in the socket's group to ask: the receiver's, and the web server's" : NULL,
 			    "%s%s", why,
 			    errno == ECONNREFUSED ? ": the socket is there, and nobody listens" : "");
 		return;
 	}
-	answer_read(&seen, answer.status, answer.body, strlen(answer.body));
+	doctor_answer_read(&seen, answer.status, answer.body, strlen(answer.body));
 	d->answers = seen.ours;
 	if (!seen.ours || strcmp(seen.reason, "method_not_allowed") != 0)
-		found_bad(f, "another program listens there: give each its own PSAPI_LISTEN",
+		doctor_found_bad(f, "another program listens there: give each its own PSAPI_LISTEN",
 		    "%s: answers %d, but not as psapi-fcgi does", d->listen, answer.status);
 	else if (answer.user == (uid_t)-1)
-		found_good(f, "answers in %.1f ms", (double)answer.us / 1000);
+		doctor_found_good(f, "answers in %.1f ms", (double)answer.us / 1000);
 	else
-		found_good(f, "answers in %.1f ms, runs as %s%s", (double)answer.us / 1000,
+		doctor_found_good(f, "answers in %.1f ms, runs as %s%s", (double)answer.us / 1000,
 		    user_name(answer.user), answer.user == 0 ? " (better: a user of its own)" : "");
 }
 
@@ -266,7 +266,7 @@ explain_refusal(struct finding *f, const struct answer_seen *seen)
 	else if (strcmp(seen->reason, "spool_error") == 0)
 		remedy = "its log says which file cannot be written; after a failed fsync it accepts nothing until it "
 		         "is restarted";
-	found_bad(f, remedy, "a signed probe is answered %d %s%s%s", seen->status, seen->word,
+	doctor_found_bad(f, remedy, "a signed probe is answered %d %s%s%s", seen->status, seen->word,
 	    *seen->reason != '\0' ? ", " : "", seen->reason);
 }
 
@@ -277,9 +277,9 @@ check_stored(struct doctor *d, struct finding *f, const char *id)
 
 	if (!d->spool_opened || spool_name(id, strlen(id), name) != 0 ||
 	    spool_find(&d->spool, name) == SPOOL_DUPLICATE)
-		found_good(f, "a signed probe is accepted and stored");
+		doctor_found_good(f, "a signed probe is accepted and stored");
 	else
-		found_bad(f, "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this configuration's",
+		doctor_found_bad(f, "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this configuration's",
 		    "a signed probe is accepted, but not into %s: the receiver has another spool",
 		    d->config->spool);
 }
@@ -289,22 +289,22 @@ check_accepts(struct doctor *d, struct finding *f)
 {
 	char why[512], id[DELIVERY_ID_SIZE];
 	struct delivery delivery = {.length = 0};
-	struct fcgi_answer answer;
+	struct fastcgi_client_answer answer;
 	struct answer_seen seen;
 
 	if (!d->answers || d->keyring == NULL) {
-		found_nothing(f, "%s", d->keyring == NULL ? "there is no usable secret" : "no receiver answers");
+		doctor_found_nothing(f, "%s", d->keyring == NULL ? "there is no usable secret" : "no receiver answers");
 		return;
 	}
 	delivery_new_id(id);
-	char *body = probe_body(id, d->now, 0);
+	char *body = doctor_probe_body(id, d->now, 0);
 	if (body == NULL ||
 	    delivery_make(&delivery, DELIVERY_SIGNED, d->keyring, id, time(NULL), body, strlen(body)) != 0) {
-		found_nothing(f, "out of memory");
+		doctor_found_nothing(f, "out of memory");
 	} else if (ask(d, &delivery, &answer, why, sizeof(why)) != 0) {
-		found_nothing(f, "%s", why);
+		doctor_found_nothing(f, "%s", why);
 	} else {
-		answer_read(&seen, answer.status, answer.body, strlen(answer.body));
+		doctor_answer_read(&seen, answer.status, answer.body, strlen(answer.body));
 		d->proven_locally = seen.ours && strcmp(seen.word, "accepted") == 0;
 		if (d->proven_locally)
 			check_stored(d, f, id);

@@ -29,7 +29,7 @@ static void
 probe(struct doctor *d, enum delivery_kind kind, const char *id, size_t size,
     struct http_answer *answer, struct answer_seen *seen)
 {
-	char *body = probe_body(id, d->now, size);
+	char *body = doctor_probe_body(id, d->now, size);
 	struct delivery delivery = {.length = 0};
 
 	*seen = (struct answer_seen){.status = 0};
@@ -37,7 +37,7 @@ probe(struct doctor *d, enum delivery_kind kind, const char *id, size_t size,
 	if (body != NULL && delivery_make(&delivery, kind, d->keyring, id, time(NULL), body,
 	                        strlen(body)) == 0) {
 		doctor_exchange(d, "POST", &delivery, answer);
-		answer_read(seen, answer->status, answer->body, answer->length);
+		doctor_answer_read(seen, answer->status, answer->body, answer->length);
 	}
 	if (size == 0 && answer->us > d->slowest_us)
 		d->slowest_us = answer->us;
@@ -49,7 +49,7 @@ static bool
 is_reached(struct doctor *d, struct finding *f)
 {
 	if (!d->reached)
-		found_nothing(f, "psapi-fcgi is not reached");
+		doctor_found_nothing(f, "psapi-fcgi is not reached");
 	return d->reached;
 }
 
@@ -59,7 +59,7 @@ can_sign(struct doctor *d, struct finding *f)
 	if (!is_reached(d, f))
 		return false;
 	if (d->keyring == NULL)
-		found_nothing(f, "there is no usable secret to sign with");
+		doctor_found_nothing(f, "there is no usable secret to sign with");
 	return d->keyring != NULL;
 }
 
@@ -74,9 +74,9 @@ check_get(struct doctor *d, struct finding *f)
 		return;
 	doctor_exchange(d, "GET", NULL, &answer);
 	if (answer.status / 100 == 4)
-		found_good(f, "%d", answer.status);
+		doctor_found_good(f, "%d", answer.status);
 	else
-		found_bad(f, NULL, "GET is answered %d %s", answer.status, answer.error);
+		doctor_found_bad(f, NULL, "GET is answered %d %s", answer.status, answer.error);
 	free(answer.body);
 }
 
@@ -86,11 +86,11 @@ check_unsigned(struct doctor *d, struct finding *f)
 	if (!is_reached(d, f))
 		return;
 	if (strcmp(d->seen.word, "ignored") == 0)
-		found_nothing(f, "the receiver waits for its first secret");
+		doctor_found_nothing(f, "the receiver waits for its first secret");
 	else if (d->seen.status / 100 == 4 || strcmp(d->seen.reason, "no_secret") == 0)
-		found_good(f, "%d %s", d->seen.status, d->seen.reason);
+		doctor_found_good(f, "%d %s", d->seen.status, d->seen.reason);
 	else
-		found_bad(f, NULL, "what has no signature is answered %d %s", d->seen.status, d->seen.word);
+		doctor_found_bad(f, NULL, "what has no signature is answered %d %s", d->seen.status, d->seen.word);
 }
 
 /* ---- a signed probe, looked at from three sides ---- */
@@ -106,15 +106,15 @@ check_headers(struct doctor *d, struct finding *f)
 	probe(d, DELIVERY_SIGNED, d->probe_id, 0, &answer, &d->probe);
 	if (!d->probe.ours) {
 		if (answer.status > 0)
-			explain_status(f, &answer);
+			doctor_explain_status(f, &answer);
 		else
-			found_bad(f, "the first request was answered, this one not: does something between inspect bodies "
+			doctor_found_bad(f, "the first request was answered, this one not: does something between inspect bodies "
 			             "or headers (mod_security, a WAF)?", "%s", answer.error);
 	} else if (strcmp(d->probe.reason, "missing_header") == 0 ||
 	    strcmp(d->probe.reason, "malformed_header") == 0) {
-		found_bad(f, NULL, "%s", d->probe.detail);
+		doctor_found_bad(f, NULL, "%s", d->probe.detail);
 	} else {
-		found_good(f, "webhook-id, webhook-timestamp and webhook-signature");
+		doctor_found_good(f, "webhook-id, webhook-timestamp and webhook-signature");
 	}
 	free(answer.body);
 }
@@ -168,17 +168,17 @@ bytes_arrived(struct doctor *d)
 static void
 judge_mismatch(struct doctor *d, struct finding *f)
 {
-	char *body = probe_body(d->probe_id, d->now, 0);
+	char *body = doctor_probe_body(d->probe_id, d->now, 0);
 	long long sent = body == NULL ? -1 : (long long)strlen(body), arrived = bytes_arrived(d);
 
 	free(body);
 	if (arrived >= 0 && arrived != sent)
-		found_bad(f, NULL, "%lld bytes were sent, %lld arrived", sent, arrived);
+		doctor_found_bad(f, NULL, "%lld bytes were sent, %lld arrived", sent, arrived);
 	else if (d->proven_locally)
-		found_bad(f, NULL, "the same secret proves a probe that comes straight to the receiver, but not one that "
+		doctor_found_bad(f, NULL, "the same secret proves a probe that comes straight to the receiver, but not one that "
 		                   "comes over this URL%s", arrived < 0 ? ", or another receiver answers there" : "");
 	else
-		found_nothing(f, "cannot be told from a wrong secret");
+		doctor_found_nothing(f, "cannot be told from a wrong secret");
 	d->body_changed = f->mark == MARK_BAD;
 }
 
@@ -188,13 +188,13 @@ check_body(struct doctor *d, struct finding *f)
 	if (!can_sign(d, f))
 		return;
 	if (!d->probe.ours || strstr(d->probe.reason, "_header") != NULL)
-		found_nothing(f, "no signed probe was judged");
+		doctor_found_nothing(f, "no signed probe was judged");
 	else if (strcmp(d->probe.reason, "truncated_body") == 0)
-		found_bad(f, NULL, "it does not arrive whole: %s", d->probe.detail);
+		doctor_found_bad(f, NULL, "it does not arrive whole: %s", d->probe.detail);
 	else if (strcmp(d->probe.reason, "signature_mismatch") == 0)
 		judge_mismatch(d, f);
 	else
-		found_good(f, "it arrives as it was signed");
+		doctor_found_good(f, "it arrives as it was signed");
 }
 
 static void
@@ -206,14 +206,14 @@ check_signed(struct doctor *d, struct finding *f)
 		return;
 	if (!d->probe.ours || strstr(reason, "_header") != NULL || strcmp(reason, "truncated_body") == 0 ||
 	    (strcmp(reason, "signature_mismatch") == 0 && d->body_changed))
-		found_nothing(f, "see above");
+		doctor_found_nothing(f, "see above");
 	else if (strcmp(d->probe.word, "accepted") == 0)
-		found_good(f, "200 accepted");
+		doctor_found_good(f, "200 accepted");
 	else if (strcmp(reason, "stale_timestamp") == 0 || strcmp(reason, "future_timestamp") == 0)
-		found_bad(f, "the clock of this machine, or of the receiver's: timedatectl", "%d %s: %s",
+		doctor_found_bad(f, "the clock of this machine, or of the receiver's: timedatectl", "%d %s: %s",
 		    d->probe.status, reason, d->probe.detail);
 	else
-		found_bad(f, NULL, "%d %s: %s", d->probe.status, *reason != '\0' ? reason : d->probe.word,
+		doctor_found_bad(f, NULL, "%d %s: %s", d->probe.status, *reason != '\0' ? reason : d->probe.word,
 		    d->probe.detail);
 }
 
@@ -226,14 +226,14 @@ check_duplicate(struct doctor *d, struct finding *f)
 	if (!can_sign(d, f))
 		return;
 	if (strcmp(d->probe.word, "accepted") != 0) {
-		found_nothing(f, "nothing was accepted");
+		doctor_found_nothing(f, "nothing was accepted");
 		return;
 	}
 	probe(d, DELIVERY_SIGNED, d->probe_id, 0, &answer, &seen);
 	if (strcmp(seen.word, "duplicate") == 0)
-		found_good(f, "200 duplicate");
+		doctor_found_good(f, "200 duplicate");
 	else
-		found_bad(f, NULL, "the same webhook-id again is answered %d %s", seen.status, seen.word);
+		doctor_found_bad(f, NULL, "the same webhook-id again is answered %d %s", seen.status, seen.word);
 	free(answer.body);
 }
 
@@ -247,15 +247,15 @@ check_refused(struct doctor *d, struct finding *f, enum delivery_kind kind)
 	if (!can_sign(d, f))
 		return;
 	if (strcmp(d->probe.word, "accepted") != 0) {
-		found_nothing(f, "nothing was accepted");
+		doctor_found_nothing(f, "nothing was accepted");
 		return;
 	}
 	delivery_new_id(id);
 	probe(d, kind, id, 0, &answer, &seen);
 	if (seen.status / 100 == 4)
-		found_good(f, "%d %s", seen.status, seen.reason);
+		doctor_found_good(f, "%d %s", seen.status, seen.reason);
 	else
-		found_bad(f, NULL, "it is answered %d %s", seen.status, seen.word);
+		doctor_found_bad(f, NULL, "it is answered %d %s", seen.status, seen.word);
 	free(answer.body);
 }
 
@@ -284,22 +284,22 @@ check_size(struct doctor *d, struct finding *f)
 	if (!can_sign(d, f))
 		return;
 	if (!d->probe.ours) {
-		found_nothing(f, "no signed probe gets there");
+		doctor_found_nothing(f, "no signed probe gets there");
 		return;
 	}
 	delivery_new_id(id);
 	probe(d, DELIVERY_WRONG_SECRET, id, LARGE_BYTES, &answer, &seen);
 	if (seen.ours && strcmp(seen.reason, "body_too_large") == 0)
-		found_bad(f, "set PSAPI_MAX_BODY to 1048576, the default, and restart the receiver", "%d %s: %s",
+		doctor_found_bad(f, "set PSAPI_MAX_BODY to 1048576, the default, and restart the receiver", "%d %s: %s",
 		    seen.status, seen.reason, seen.detail);
 	else if (seen.ours)
-		found_good(f, "a body of %d kB gets to the receiver", LARGE_BYTES / 1000);
+		doctor_found_good(f, "a body of %d kB gets to the receiver", LARGE_BYTES / 1000);
 	else if (answer.status == 413 || answer.status == 500 || answer.status == 0)
-		found_bad(f, NULL, "a body of %d kB is answered %d %s by %s, and does not get to the receiver",
+		doctor_found_bad(f, NULL, "a body of %d kB is answered %d %s by %s, and does not get to the receiver",
 		    LARGE_BYTES / 1000, answer.status, answer.error,
 		    *answer.server != '\0' ? answer.server : "the web server");
 	else
-		explain_status(f, &answer);
+		doctor_explain_status(f, &answer);
 	free(answer.body);
 }
 
@@ -311,10 +311,10 @@ check_latency(struct doctor *d, struct finding *f)
 	if (!is_reached(d, f))
 		return;
 	if (slowest >= SENDER_LIMIT_MS * 1000LL)
-		found_bad(f, NULL, "%.1f s: the sender gives up after %d s", (double)slowest / 1e6,
+		doctor_found_bad(f, NULL, "%.1f s: the sender gives up after %d s", (double)slowest / 1e6,
 		    SENDER_LIMIT_MS / 1000);
 	else
-		found_good(f, "%.0f ms at most%s", (double)slowest / 1000,
+		doctor_found_good(f, "%.0f ms at most%s", (double)slowest / 1000,
 		    slowest >= SLOW_US ? ": slow, but in time" : "");
 }
 

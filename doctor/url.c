@@ -41,11 +41,11 @@ check_url(struct doctor *d, struct finding *f)
 
 	http_host(d->url, host, sizeof(host));
 	if (*host == '\0')
-		found_bad(f, NULL, "%.200s is no URL of https", d->url);
+		doctor_found_bad(f, NULL, "%.200s is no URL of https", d->url);
 	else if (strncmp(d->url, "https:", 6) != 0 && !is_loopback(host))
-		found_bad(f, NULL, "%.200s is not https: the sender delivers to https alone", d->url);
+		doctor_found_bad(f, NULL, "%.200s is not https: the sender delivers to https alone", d->url);
 	else
-		found_good(f, "%.300s", d->url);
+		doctor_found_good(f, "%.300s", d->url);
 }
 
 static void
@@ -62,19 +62,19 @@ check_name(struct doctor *d, struct finding *f)
 		memmove(host, host + 1, length - 1);
 	}
 	if (*host == '\0') {
-		found_nothing(f, "the URL has none");
+		doctor_found_nothing(f, "the URL has none");
 		return;
 	}
 	int error = getaddrinfo(host, NULL, &hints, &list);
 	if (error != 0) {
-		found_bad(f, NULL, "%s: %s", host, gai_strerror(error));
+		doctor_found_bad(f, NULL, "%s: %s", host, gai_strerror(error));
 		return;
 	}
 	for (const struct addrinfo *a = list; a != NULL; a = a->ai_next)
 		if (count++ == 0)
 			getnameinfo(a->ai_addr, a->ai_addrlen, address, sizeof(address), NULL, 0, NI_NUMERICHOST);
 	freeaddrinfo(list);
-	found_good(f, "%s is %s%s", host, address, count > 1 ? " and others" : "");
+	doctor_found_good(f, "%s is %s%s", host, address, count > 1 ? " and others" : "");
 }
 
 static void
@@ -85,27 +85,27 @@ check_connection(struct doctor *d, struct finding *f)
 	http_host(d->url, host, sizeof(host));
 	if (*host == '\0') {
 		d->first.failure = HTTP_BAD_URL;
-		found_nothing(f, "the URL has no host");
+		doctor_found_nothing(f, "the URL has no host");
 		return;
 	}
 	doctor_exchange(d, "POST", NULL, &d->first);
 	switch (d->first.failure) {
 	case HTTP_ANSWERED:
 	case HTTP_NO_TLS:
-		found_good(f, "connected%s%s", *d->first.address != '\0' ? " to " : "", d->first.address);
+		doctor_found_good(f, "connected%s%s", *d->first.address != '\0' ? " to " : "", d->first.address);
 		return;
 	case HTTP_NO_NAME:
-		found_nothing(f, "the name does not resolve");
+		doctor_found_nothing(f, "the name does not resolve");
 		return;
 	case HTTP_TIMEOUT:
-		found_bad(f, d->first.tls_us > 0 ?
+		doctor_found_bad(f, d->first.tls_us > 0 ?
 		    "it is connected to, and answers nothing: is the receiver hanging, does the web server wait for "
 		    "it longer than the sender does?" : NULL, "%s", d->first.error);
 		return;
 	case HTTP_NO_CONNECTION:
 	case HTTP_BAD_URL:
 	case HTTP_BROKEN:
-		found_bad(f, NULL, "%s", d->first.error);
+		doctor_found_bad(f, NULL, "%s", d->first.error);
 		return;
 	}
 }
@@ -131,56 +131,56 @@ check_certificate(struct doctor *d, struct finding *f)
 	char error[256];
 
 	if (strncmp(d->url, "https:", 6) != 0) {
-		found_nothing(f, "the URL is not https");
+		doctor_found_nothing(f, "the URL is not https");
 		return;
 	}
 	if (d->first.failure == HTTP_NO_TLS) {
 		snprintf(error, sizeof(error), "%s", d->first.error);
 		connect_insecurely(d);
-		found_bad(f, NULL, "%s", error);
+		doctor_found_bad(f, NULL, "%s", error);
 		return;
 	}
 	if (d->first.failure != HTTP_ANSWERED) {
-		found_nothing(f, "there is no connection");
+		doctor_found_nothing(f, "there is no connection");
 		return;
 	}
 	long long days = d->first.certificate_expires == 0 ? -1 :
 	    ((long long)d->first.certificate_expires - (long long)d->now) / 86400;
 	if (days < 0)
-		found_good(f, "valid");
+		doctor_found_good(f, "valid");
 	else if (days < CERTIFICATE_DAYS)
-		found_bad(f, "it should have been renewed by now: systemctl status certbot.timer; certbot renew --dry-run",
+		doctor_found_bad(f, "it should have been renewed by now: systemctl status certbot.timer; certbot renew --dry-run",
 		    "valid for %lld more day(s)", days);
 	else
-		found_good(f, "valid for %lld more days", days);
+		doctor_found_good(f, "valid for %lld more days", days);
 }
 
 static void
 check_redirect(struct doctor *d, struct finding *f)
 {
 	if (d->first.failure != HTTP_ANSWERED)
-		found_nothing(f, "there is no answer");
+		doctor_found_nothing(f, "there is no answer");
 	else if (d->first.status / 100 == 3)
-		found_bad(f, NULL, "HTTP %d to %s: the sender follows none, and counts it as a failure",
+		doctor_found_bad(f, NULL, "HTTP %d to %s: the sender follows none, and counts it as a failure",
 		    d->first.status, *d->first.location != '\0' ? d->first.location : "nowhere");
 	else
-		found_good(f, "none");
+		doctor_found_good(f, "none");
 }
 
 static void
 check_answer(struct doctor *d, struct finding *f)
 {
 	if (d->first.failure != HTTP_ANSWERED || d->first.status / 100 == 3) {
-		found_nothing(f, d->first.failure != HTTP_ANSWERED ? "there is none" : "a redirect is in the way");
+		doctor_found_nothing(f, d->first.failure != HTTP_ANSWERED ? "there is none" : "a redirect is in the way");
 		return;
 	}
-	answer_read(&d->seen, d->first.status, d->first.body, d->first.length);
+	doctor_answer_read(&d->seen, d->first.status, d->first.body, d->first.length);
 	d->reached = d->seen.ours && d->seen.status != 413;
 	if (d->reached)
-		found_good(f, "psapi-fcgi answers%s%s", *d->first.server != '\0' ? " behind " : "",
+		doctor_found_good(f, "psapi-fcgi answers%s%s", *d->first.server != '\0' ? " behind " : "",
 		    d->first.server);
 	else
-		explain_status(f, &d->first);
+		doctor_explain_status(f, &d->first);
 }
 
 const struct check doctor_url_checks[] = {

@@ -29,7 +29,7 @@ check_writable(struct backlog *b)
 		if (faccessat(b->spool->dir[dirs[i]], ".", W_OK | X_OK, AT_EACCESS) == 0)
 			continue;
 		int status = errno == EACCES ? EX_NOPERM : EX_IOERR;
-		move_explain(b->spool, dirs[i], ".", why, sizeof(why));
+		moves_explain(b->spool, dirs[i], ".", why, sizeof(why));
 		log_line("%s", why);
 		return status;
 	}
@@ -53,7 +53,7 @@ check_owner(struct backlog *b, const char *name, const struct stat *st)
 	if (errno == ENOENT)
 		return EX_OK;
 	int status = errno == EPERM || errno == EACCES ? EX_NOPERM : EX_IOERR;
-	move_explain(b->spool, SPOOL_NEW, name, why, sizeof(why));
+	moves_explain(b->spool, SPOOL_NEW, name, why, sizeof(why));
 	log_line("%s", why);
 	return status;
 }
@@ -61,7 +61,7 @@ check_owner(struct backlog *b, const char *name, const struct stat *st)
 static int64_t
 due_at(struct backlog *b, const char *name, const struct entry *entry)
 {
-	struct state state;
+	struct handler_state state;
 	struct stat recorded;
 	bool same = fstatat(b->spool->dir[SPOOL_EVENTS], name, &recorded, AT_SYMLINK_NOFOLLOW) == 0 &&
 	    recorded.st_ino == entry->st.st_ino && recorded.st_dev == entry->st.st_dev;
@@ -70,7 +70,7 @@ due_at(struct backlog *b, const char *name, const struct entry *entry)
 		b->arriving = true;
 		return INT64_MAX;
 	}
-	if (!state_read(b->spool, name, &state))
+	if (!handler_state_read(b->spool, name, &state))
 		return 0;
 	return schedule_due(state.tried_at, state.due_at, b->clock());
 }
@@ -105,7 +105,7 @@ add_file(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 	case ENTRY_ABSENT:
 		break;
 	case ENTRY_ODD:
-		if (strays_report(b->strays, name))
+		if (unrecognised_report(b->strays, name))
 			log_line("new/%s: no event: %s; left alone", name, why);
 		break;
 	case ENTRY_ERROR:
@@ -157,13 +157,13 @@ backlog_open(struct backlog *b, struct spool *spool, int64_t (*clock)(void),
     bool (*is_interrupted)(void))
 {
 	*b = (struct backlog){.spool = spool, .clock = clock, .is_interrupted = is_interrupted};
-	b->strays = strays_open(spool);
+	b->strays = unrecognised_open(spool);
 	return b->strays != NULL ? 0 : -1;
 }
 
 void
 backlog_close(struct backlog *b)
 {
-	strays_close(b->strays);
+	unrecognised_close(b->strays);
 	schedule_free(b->schedule);
 }

@@ -16,7 +16,7 @@ struct backlog {
 	struct spool *spool;
 	int64_t (*clock)(void);       /* Unix seconds */
 	bool (*is_interrupted)(void); /* asked between two events: is the list still wanted? */
-	struct strays *strays;
+	struct unrecognised *strays;
 	struct schedule *schedule; /* what the last backlog_read() found */
 	bool arriving;             /* it also saw an event on its way in: no work yet */
 	bool probed;

@@ -31,7 +31,7 @@ child_input(const void *data, size_t length)
 {
 	int fd = memfd_create("event", MFD_CLOEXEC);
 
-	if (fd >= 0 && write_all(fd, data, length) == 0 && lseek(fd, 0, SEEK_SET) == 0)
+	if (fd >= 0 && io_write_all(fd, data, length) == 0 && lseek(fd, 0, SEEK_SET) == 0)
 		return fd;
 	int saved = errno;
 	if (fd >= 0)
@@ -201,7 +201,7 @@ child_read(struct child *child)
 	size_t out = take(&child->out, buffer, sizeof(buffer));
 
 	if (out > 0)
-		write_all(STDOUT_FILENO, buffer, out);
+		io_write_all(STDOUT_FILENO, buffer, out);
 	size_t err = take(&child->err, buffer, sizeof(buffer));
 	if (err > 0)
 		keep(child, buffer, err);

@@ -29,11 +29,11 @@ enum {
 };
 
 struct drain {
-	struct job_context context;
+	struct handler_run_context context;
 	struct spool *spool;
 	const struct drain_options *options;
 	struct backlog backlog;
-	struct job *jobs;
+	struct handler_run *jobs;
 	int running;
 	bool stop;     /* no further handler: the spool or the system fails */
 	int status;    /* the exit status, so far */
@@ -180,39 +180,39 @@ forget_refusals(struct drain *d)
 /* ---- the handlers ---- */
 
 static void
-record(struct drain *d, struct job *job, enum job_result result)
+record(struct drain *d, struct handler_run *job, enum handler_run_result result)
 {
 	const struct task *task = job->task;
 
-	if (result != JOB_GONE && result != JOB_WAITS)
+	if (result != RUN_GONE && result != RUN_WAITS)
 		d->started = true;
 	switch (result) {
-	case JOB_STARTED:
+	case RUN_STARTED:
 		d->running++;
 		return;
-	case JOB_DONE:
+	case RUN_DONE:
 		d->done++;
 		break;
-	case JOB_LATER:
+	case RUN_LATER:
 		d->later++;
 		break;
-	case JOB_FAILED:
+	case RUN_FAILED:
 		d->failed++;
 		set_status(d, 1);
 		break;
-	case JOB_WAITS:
+	case RUN_WAITS:
 		report_refusal(d, job->why);
 		set_status(d, EX_CONFIG);
 		break;
-	case JOB_STOP:
+	case RUN_STOP:
 		fail(d, EX_IOERR);
 		break;
-	case JOB_GONE:
+	case RUN_GONE:
 		break;
 	}
 	job->task = NULL;
 	schedule_release(d->backlog.schedule, task,
-	    result == JOB_DONE || result == JOB_FAILED || result == JOB_GONE);
+	    result == RUN_DONE || result == RUN_FAILED || result == RUN_GONE);
 }
 
 /* Fill the free places. */
@@ -220,14 +220,14 @@ static void
 start_jobs(struct drain *d)
 {
 	for (int i = 0; i < d->options->jobs && !is_stopping(d); i++) {
-		struct job *job = &d->jobs[i];
+		struct handler_run *job = &d->jobs[i];
 		while (job->task == NULL && !is_stopping(d)) {
 			job->task = schedule_next(d->backlog.schedule, d->context.clock());
 			if (job->task == NULL)
 				return;
 			clear_progress(d);
 			record(d, job,
-			    job_start(job, &d->context, schedule_name(d->backlog.schedule, job->task)));
+			    handler_run_start(job, &d->context, schedule_name(d->backlog.schedule, job->task)));
 		}
 	}
 }
@@ -242,7 +242,7 @@ wait_for_jobs(struct drain *d, const sigset_t *waiting)
 	nfds_t n = 0;
 
 	for (int i = 0; i < d->options->jobs; i++) {
-		const struct job *job = &d->jobs[i];
+		const struct handler_run *job = &d->jobs[i];
 		if (job->task == NULL)
 			continue;
 		fds[n++] = (struct pollfd){.fd = job->child.out, .events = POLLIN};
@@ -269,7 +269,7 @@ attend_jobs(struct drain *d)
 	int status;
 
 	for (int i = 0; i < d->options->jobs; i++) {
-		struct job *job = &d->jobs[i];
+		struct handler_run *job = &d->jobs[i];
 		if (job->task == NULL)
 			continue;
 		if (signals > 1 && !job->child.timed_out) {
@@ -282,7 +282,7 @@ attend_jobs(struct drain *d)
 			continue;
 		d->running--;
 		clear_progress(d);
-		record(d, job, job_finish(job, &d->context, status));
+		record(d, job, handler_run_finish(job, &d->context, status));
 	}
 }
 
@@ -328,7 +328,7 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 {
 	struct drain d = {
 		.spool = spool, .options = options, .progress = isatty(STDERR_FILENO) && !options->verbose};
-	int lock = lock_take(spool, false);
+	int lock = moves_lock(spool, false);
 
 	if (lock < 0 && errno == EWOULDBLOCK) {
 		if (isatty(STDERR_FILENO))
@@ -336,13 +336,13 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 		return EX_OK;
 	}
 	if (lock < 0)
-		return lock_failed(spool);
+		return moves_lock_failed(spool);
 	char *path = realpath(spool->path, NULL);
-	d.context = (struct job_context){config, spool, path, options->command, clock, options->verbose};
+	d.context = (struct handler_run_context){config, spool, path, options->command, clock, options->verbose};
 	d.jobs = calloc((size_t)options->jobs, sizeof(*d.jobs));
 	if (path != NULL && d.jobs != NULL && backlog_open(&d.backlog, spool, clock, is_interrupted) == 0) {
 		struct adoption adoption = {0}; /* of what stays in hold/, doctor reminds */
-		hold_adopt_now(config, spool, &adoption);
+		adopt_now(config, spool, &adoption);
 		run_passes(&d);
 		show_end(&d);
 	} else {

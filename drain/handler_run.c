@@ -60,7 +60,7 @@ free_environment(char **environment)
 
 /* The event's own variables, always all of them, then what is inherited. NULL without memory. */
 static char **
-make_environment(const struct job *job)
+make_environment(const struct handler_run *job)
 {
 	const struct event *event = &job->entry.event;
 	int count = 0, n = 0;
@@ -90,7 +90,7 @@ make_environment(const struct job *job)
 /* ---- reports ---- */
 
 static void
-report_failure(const struct job *job, const struct state *state)
+report_failure(const struct handler_run *job, const struct handler_state *state)
 {
 	const char *last = state->said, *end = last + strlen(last);
 
@@ -107,15 +107,15 @@ report_failure(const struct job *job, const struct state *state)
 
 /* What it wrote to standard error, as whole lines; escaped where it could steer a terminal. */
 static void
-show_stderr(const struct job *job)
+show_stderr(const struct handler_run *job)
 {
-	char text[ESCAPED_SIZE(CHILD_TAIL)];
+	char text[TERMINAL_ESCAPED_SIZE(CHILD_TAIL)];
 	size_t length;
 	const char *tail = child_tail(&job->child, &length);
 	bool whole = length == 0 || tail[length - 1] == '\n';
 
 	if (isatty(STDERR_FILENO)) {
-		tail = escape(text, sizeof(text), tail, length, true);
+		tail = terminal_escape(text, sizeof(text), tail, length, true);
 		length = strlen(tail);
 	}
 	(void)!write(STDERR_FILENO, tail, length);
@@ -123,7 +123,7 @@ show_stderr(const struct job *job)
 }
 
 static void
-report_verbosely(const struct job *job, const struct job_context *context, const char *result)
+report_verbosely(const struct handler_run *job, const struct handler_run_context *context, const char *result)
 {
 	if (!context->verbose)
 		return;
@@ -132,65 +132,65 @@ report_verbosely(const struct job *job, const struct job_context *context, const
 }
 
 /* The spool does not do what it must. */
-static enum job_result
-stop(const struct job_context *context, enum spool_dir dir, const char *name)
+static enum handler_run_result
+stop(const struct handler_run_context *context, enum spool_dir dir, const char *name)
 {
 	char why[1024];
 
-	move_explain(context->spool, dir, name, why, sizeof(why));
+	moves_explain(context->spool, dir, name, why, sizeof(why));
 	log_line("%s", why);
-	return JOB_STOP;
+	return RUN_STOP;
 }
 
 /* ---- outcomes ---- */
 
-static enum job_result
-finish_done(struct job *job, const struct job_context *context)
+static enum handler_run_result
+finish_done(struct handler_run *job, const struct handler_run_context *context)
 {
-	if (move_done(context->spool, job->name) != 0)
+	if (moves_done(context->spool, job->name) != 0)
 		return stop(context, SPOOL_NEW, job->name);
 	report_verbosely(job, context, "done");
-	return JOB_DONE;
+	return RUN_DONE;
 }
 
-static enum job_result
-finish_later(struct job *job, const struct job_context *context, struct state *state)
+static enum handler_run_result
+finish_later(struct handler_run *job, const struct handler_run_context *context, struct handler_state *state)
 {
 	state->due_at = context->clock() + schedule_backoff(state->tries);
-	if (state_write(context->spool, job->name, state) != 0)
+	if (handler_state_write(context->spool, job->name, state) != 0)
 		return stop(context, SPOOL_STATE, job->name);
 	report_verbosely(job, context, "later");
-	return JOB_LATER;
+	return RUN_LATER;
 }
 
 /* The move to failed/ did not work: the spool's fault, or a script of the user's was quicker. */
-static enum job_result
-finish_unmoved(struct job *job, const struct job_context *context)
+static enum handler_run_result
+finish_unmoved(struct handler_run *job, const struct handler_run_context *context)
 {
 	int error = errno;
-	bool gone = !move_has(context->spool, SPOOL_NEW, job->name);
+	bool gone = !moves_has(context->spool, SPOOL_NEW, job->name);
 
 	errno = error;
-	if (!gone || move_done(context->spool, job->name) != 0)
+	if (!gone || moves_done(context->spool, job->name) != 0)
 		return stop(context, SPOOL_NEW, job->name);
-	return JOB_GONE;
+	return RUN_GONE;
 }
 
-static enum job_result
-finish_failed(struct job *job, const struct job_context *context, struct state *state)
+static enum handler_run_result
+finish_failed(struct handler_run *job, const struct handler_run_context *context, struct handler_state *state)
 {
 	state->failed_at = context->clock();
-	if (state_write(context->spool, job->name, state) != 0)
+	if (handler_state_write(context->spool, job->name, state) != 0)
 		return stop(context, SPOOL_STATE, job->name);
-	if (move(context->spool, SPOOL_NEW, SPOOL_FAILED, job->name) != 0)
+	if (moves_whole(context->spool, SPOOL_NEW, SPOOL_FAILED, job->name) != 0)
 		return finish_unmoved(job, context);
 	report_failure(job, state);
-	return JOB_FAILED;
+	return RUN_FAILED;
 }
 
 /* Why a run was no success, in words. */
 static void
-describe(const struct job *job, const struct job_context *context, int status, char *text,
+describe(const struct handler_run *job, const struct handler_run_context *context, int status, char *text,
     size_t size)
 {
 	int n;
@@ -210,7 +210,7 @@ describe(const struct job *job, const struct job_context *context, int status, c
 
 /* The end of standard error as text. Cut off, it may begin within a character: that one goes. */
 static void
-copy_stderr(const struct job *job, struct state *state)
+copy_stderr(const struct handler_run *job, struct handler_state *state)
 {
 	size_t length;
 	const char *tail = child_tail(&job->child, &length);
@@ -222,31 +222,31 @@ copy_stderr(const struct job *job, struct state *state)
 	text_copy(state->said, sizeof(state->said), tail, length);
 }
 
-static enum job_result
-settle(struct job *job, const struct job_context *context, int status)
+static enum handler_run_result
+settle(struct handler_run *job, const struct handler_run_context *context, int status)
 {
-	struct state state = {.tries = job->state.tries + 1, .tried_at = context->clock()};
-	enum verdict verdict = schedule_verdict(status, job->child.timed_out, state.tries,
+	struct handler_state state = {.tries = job->state.tries + 1, .tried_at = context->clock()};
+	enum schedule_verdict verdict = schedule_judge(status, job->child.timed_out, state.tries,
 	    context->config->max_tries);
 
 	if (context->verbose)
 		show_stderr(job);
-	if (verdict == VERDICT_DONE)
+	if (verdict == SCHEDULE_DONE)
 		return finish_done(job, context);
 	/* A script of the user's own has removed it while its handler ran: it is done. */
-	if (!move_has(context->spool, SPOOL_NEW, job->name))
+	if (!moves_has(context->spool, SPOOL_NEW, job->name))
 		return finish_done(job, context);
 	text_copy(state.handler, sizeof(state.handler), job->handler, strlen(job->handler));
 	copy_stderr(job, &state);
 	describe(job, context, status, state.reason, sizeof(state.reason));
-	return verdict == VERDICT_LATER ? finish_later(job, context, &state) :
+	return verdict == SCHEDULE_LATER ? finish_later(job, context, &state) :
 	                                  finish_failed(job, context, &state);
 }
 
-enum job_result
-job_finish(struct job *job, const struct job_context *context, int status)
+enum handler_run_result
+handler_run_finish(struct handler_run *job, const struct handler_run_context *context, int status)
 {
-	enum job_result result = settle(job, context, status);
+	enum handler_run_result result = settle(job, context, status);
 
 	entry_free(&job->entry);
 	return result;
@@ -254,39 +254,39 @@ job_finish(struct job *job, const struct job_context *context, int status)
 
 /* ---- start ---- */
 
-static enum job_result
-fail_without_handler(struct job *job, const struct job_context *context)
+static enum handler_run_result
+fail_without_handler(struct handler_run *job, const struct handler_run_context *context)
 {
-	struct state state = {.tries = job->state.tries};
+	struct handler_state state = {.tries = job->state.tries};
 
 	snprintf(state.reason, sizeof(state.reason), "no handler for type \"%.80s\", and no default, in %s",
 	    job->entry.event.type, context->config->handlers);
 	return finish_failed(job, context, &state);
 }
 
-/* Choose what is run. JOB_STARTED: it is in job->handler. */
-static enum job_result
-choose(struct job *job, const struct job_context *context)
+/* Choose what is run. RUN_STARTED: it is in job->handler. */
+static enum handler_run_result
+choose(struct handler_run *job, const struct handler_run_context *context)
 {
 	if (context->command != NULL) {
 		snprintf(job->handler, sizeof(job->handler), "%s", context->command[0]);
-		return JOB_STARTED;
+		return RUN_STARTED;
 	}
 	switch (handler_find(context->config->handlers, job->entry.event.type, job->handler,
 	    sizeof(job->handler), job->why, sizeof(job->why))) {
 	case HANDLER_FOUND:
-		return JOB_STARTED;
+		return RUN_STARTED;
 	case HANDLER_NONE:
 		return fail_without_handler(job, context);
 	case HANDLER_REFUSED:
 		break;
 	}
-	return JOB_WAITS;
+	return RUN_WAITS;
 }
 
 /* The handler's path, the command's arguments, the event's file. To be freed; NULL without memory. */
 static char **
-make_arguments(struct job *job, const struct job_context *context, char *file)
+make_arguments(struct handler_run *job, const struct handler_run_context *context, char *file)
 {
 	int count = 1, n = 0;
 
@@ -305,8 +305,8 @@ make_arguments(struct job *job, const struct job_context *context, char *file)
 }
 
 /* fork, exec. A handler that cannot be started is not the event's fault: no try is counted. */
-static enum job_result
-run(struct job *job, const struct job_context *context, char *const envp[], int input)
+static enum handler_run_result
+run(struct handler_run *job, const struct handler_run_context *context, char *const envp[], int input)
 {
 	char path[PATH_MAX + SPOOL_NAME_SIZE];
 	bool executed = false;
@@ -320,25 +320,25 @@ run(struct job *job, const struct job_context *context, char *const envp[], int 
 		    context->config->handler_timeout * 1000, &executed);
 	free(argv);
 	if (result == 0)
-		return JOB_STARTED;
+		return RUN_STARTED;
 	if (!executed) {
 		log_line("cannot start a process: %s", strerror(errno));
-		return JOB_STOP;
+		return RUN_STOP;
 	}
 	snprintf(job->why, sizeof(job->why), "%s: cannot be started: %s%s", job->handler,
 	    strerror(errno),
 	    errno == ENOEXEC ? ": a script begins with #!/bin/sh or the like" :
 	    errno == ENOENT  ? ": it, or the interpreter that its first line names, is missing" :
 	                       "");
-	return JOB_WAITS;
+	return RUN_WAITS;
 }
 
-static enum job_result
-launch(struct job *job, const struct job_context *context)
+static enum handler_run_result
+launch(struct handler_run *job, const struct handler_run_context *context)
 {
-	enum job_result result = choose(job, context);
+	enum handler_run_result result = choose(job, context);
 
-	if (result != JOB_STARTED)
+	if (result != RUN_STARTED)
 		return result;
 	char **environment = make_environment(job);
 	int input = environment == NULL ? -1 : child_input(job->entry.body, job->entry.body_length);
@@ -347,14 +347,14 @@ launch(struct job *job, const struct job_context *context)
 		close(input);
 	} else {
 		log_line("cannot prepare a handler's input: %s", strerror(errno));
-		result = JOB_STOP;
+		result = RUN_STOP;
 	}
 	free_environment(environment);
 	return result;
 }
 
-enum job_result
-job_start(struct job *job, const struct job_context *context, const char *name)
+enum handler_run_result
+handler_run_start(struct handler_run *job, const struct handler_run_context *context, const char *name)
 {
 	const char *why;
 
@@ -365,15 +365,15 @@ job_start(struct job *job, const struct job_context *context, const char *name)
 		break;
 	case ENTRY_ABSENT:
 	case ENTRY_ODD: /* replaced since it was listed: the next run reports it */
-		return JOB_GONE;
+		return RUN_GONE;
 	case ENTRY_ERROR:
 		return stop(context, SPOOL_NEW, name);
 	}
 	/* What failed and is in new/ again was put there to be tried afresh. */
-	if (state_read(context->spool, name, &job->state) && job->state.failed_at != 0)
+	if (handler_state_read(context->spool, name, &job->state) && job->state.failed_at != 0)
 		memset(&job->state, 0, sizeof(job->state));
-	enum job_result result = launch(job, context);
-	if (result != JOB_STARTED)
+	enum handler_run_result result = launch(job, context);
+	if (result != RUN_STARTED)
 		entry_free(&job->entry);
 	return result;
 }

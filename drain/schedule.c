@@ -48,16 +48,16 @@ schedule_due(int64_t tried, int64_t due, int64_t now)
 	return tried > now ? 0 : due;
 }
 
-enum verdict
-schedule_verdict(int status, bool timed_out, int tries, long long max_tries)
+enum schedule_verdict
+schedule_judge(int status, bool timed_out, int tries, long long max_tries)
 {
 	if (WIFEXITED(status) && !timed_out) {
 		if (WEXITSTATUS(status) == 0)
-			return VERDICT_DONE;
+			return SCHEDULE_DONE;
 		if (WEXITSTATUS(status) != EX_TEMPFAIL)
-			return VERDICT_FAILED;
+			return SCHEDULE_FAILED;
 	}
-	return tries >= max_tries ? VERDICT_FAILED : VERDICT_LATER;
+	return tries >= max_tries ? SCHEDULE_FAILED : SCHEDULE_LATER;
 }
 
 /* ---- the events that wait ---- */

@@ -26,17 +26,17 @@ bool schedule_accepted(bool recorded, int64_t written, int64_t now);
  */
 int64_t schedule_due(int64_t tried, int64_t due, int64_t now);
 
-enum verdict {
-	VERDICT_DONE,
-	VERDICT_LATER, /* a retry, schedule_backoff() from now */
-	VERDICT_FAILED /* failed/ */
+enum schedule_verdict {
+	SCHEDULE_DONE,
+	SCHEDULE_LATER, /* a retry, schedule_backoff() from now */
+	SCHEDULE_FAILED /* failed/ */
 };
 
 /*
  * What the end of a handler's run number tries says of its event. status is
  * wait(2)'s; timed_out: we ended it.
  */
-enum verdict schedule_verdict(int status, bool timed_out, int tries, long long max_tries);
+enum schedule_verdict schedule_judge(int status, bool timed_out, int tries, long long max_tries);
 
 /* Events that wait, in order. */
 struct schedule;

@@ -16,7 +16,7 @@
 
 enum { STRAYS_MAX = 1000, LINE_SIZE = 64, TEXT_SIZE = STRAYS_MAX * LINE_SIZE };
 
-struct strays {
+struct unrecognised {
 	struct spool *spool;
 	int count; /* of lines in seen */
 	size_t length;
@@ -24,10 +24,10 @@ struct strays {
 	char seen[TEXT_SIZE + 1];  /* as it will be written */
 };
 
-struct strays *
-strays_open(struct spool *spool)
+struct unrecognised *
+unrecognised_open(struct spool *spool)
 {
-	struct strays *strays = calloc(1, sizeof(*strays));
+	struct unrecognised *strays = calloc(1, sizeof(*strays));
 
 	if (strays == NULL)
 		return NULL;
@@ -42,7 +42,7 @@ strays_open(struct spool *spool)
 }
 
 bool
-strays_report(struct strays *strays, const char *name)
+unrecognised_report(struct unrecognised *strays, const char *name)
 {
 	char line[LINE_SIZE];
 	struct stat st;
@@ -60,7 +60,7 @@ strays_report(struct strays *strays, const char *name)
 }
 
 void
-strays_close(struct strays *strays)
+unrecognised_close(struct unrecognised *strays)
 {
 	if (strays == NULL)
 		return;

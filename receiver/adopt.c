@@ -107,7 +107,7 @@ adopt_one(struct receiver *receiver, const char *name, struct adoption *outcome)
 }
 
 int
-hold_adopt(struct receiver *receiver, struct adoption *outcome)
+adopt_held(struct receiver *receiver, struct adoption *outcome)
 {
 	char **names;
 	int count = hold_names(receiver->spool, &names);
@@ -133,7 +133,7 @@ say(const struct adoption *outcome)
 }
 
 void
-hold_adopt_once(struct receiver *receiver)
+adopt_once(struct receiver *receiver)
 {
 	unsigned long generation = secrets_generation(receiver->secrets);
 	struct adoption outcome = {0};
@@ -141,7 +141,7 @@ hold_adopt_once(struct receiver *receiver)
 	if (receiver->spool == NULL || generation == atomic_load(&receiver->adopted) ||
 	    atomic_exchange(&receiver->adopted, generation) == generation)
 		return;
-	if (hold_adopt(receiver, &outcome) == 0)
+	if (adopt_held(receiver, &outcome) == 0)
 		say(&outcome);
 }
 
@@ -153,12 +153,12 @@ has_secret(const struct config *config)
 	struct keyring *keyring = secrets_read(config->secret_file, why, sizeof(why));
 	bool usable = keyring != NULL;
 
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 	return usable;
 }
 
 int
-hold_adopt_now(const struct config *config, struct spool *spool, struct adoption *outcome)
+adopt_now(const struct config *config, struct spool *spool, struct adoption *outcome)
 {
 	struct receiver receiver = {.config = config, .spool = spool};
 	struct stat st;
@@ -181,7 +181,7 @@ hold_adopt_now(const struct config *config, struct spool *spool, struct adoption
 	receiver.secrets = secrets_open(config->secret_file);
 	receiver.attempts = attempts_open(spool->root);
 	if (receiver.secrets != NULL && receiver.attempts != NULL)
-		result = hold_adopt(&receiver, outcome);
+		result = adopt_held(&receiver, outcome);
 	attempts_close(receiver.attempts);
 	secrets_close(receiver.secrets);
 	return result;

@@ -24,20 +24,20 @@ struct adoption {
  * once is a duplicate for one of them. Returns 0, or -1 with errno if hold/ cannot
  * be read.
  */
-int hold_adopt(struct receiver *receiver, struct adoption *outcome);
+int adopt_held(struct receiver *receiver, struct adoption *outcome);
 
 /*
  * The receiver's part: adopt if other secrets are in force than at the last call,
  * and log what became of it. To be called after a request was answered, and at the start. Safe from several
  * threads.
  */
-void hold_adopt_once(struct receiver *receiver);
+void adopt_once(struct receiver *receiver);
 
 /*
  * The command's part (adopt, drain): the same with a receiver of its own for this
  * one time, and outcome alike. Silent while nothing is held. Returns 0, or -1 with errno; EPERM: root
  * is to run it as the spool's owner.
  */
-int hold_adopt_now(const struct config *config, struct spool *spool, struct adoption *outcome);
+int adopt_now(const struct config *config, struct spool *spool, struct adoption *outcome);
 
 #endif

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/datetime.h"
 #include "events.h"
 #include "base/json_line.h"
 #include "base/log.h"
@@ -67,14 +68,14 @@ attempts_close(struct attempts *attempts)
 
 /* A member whose value is text from outside, cut; none if there is no text. */
 static void
-add_text(struct line *line, const char *key, const char *value, size_t length)
+add_text(struct json_line *line, const char *key, const char *value, size_t length)
 {
 	if (value == NULL || length == 0)
 		return;
-	line_put(line, ",\"");
-	line_put(line, key);
-	line_put(line, "\":");
-	line_add_string(line, value, length < TEXT_MAX_BYTES ? length : TEXT_MAX_BYTES);
+	json_line_put(line, ",\"");
+	json_line_put(line, key);
+	json_line_put(line, "\":");
+	json_line_add_string(line, value, length < TEXT_MAX_BYTES ? length : TEXT_MAX_BYTES);
 }
 
 static size_t
@@ -84,47 +85,47 @@ length_of(const char *text)
 }
 
 static void
-add_milliseconds(struct line *line, long long us)
+add_milliseconds(struct json_line *line, long long us)
 {
 	char fraction[] = {'.', (char)('0' + us / 100 % 10), (char)('0' + us / 10 % 10),
 		(char)('0' + us % 10), '\0'};
 
-	line_put(line, ",\"ms\":");
-	line_put_number(line, us / 1000);
-	line_put(line, fraction);
+	json_line_put(line, ",\"ms\":");
+	json_line_put_number(line, us / 1000);
+	json_line_put(line, fraction);
 }
 
 /* The line into buffer, after a newline that ends a torn one. Returns the length of both. */
 static size_t
 format_line(const struct attempt *a, unsigned long suppressed, char buffer[LINE_MAX_BYTES])
 {
-	char at[ISO_TIME_SIZE];
-	struct line line;
+	char at[DATETIME_ISO_SIZE];
+	struct json_line line;
 
-	iso_time(a->at, at);
-	line_begin(&line, buffer, LINE_MAX_BYTES);
-	line_put(&line, "\n{\"at\":\"");
-	line_put(&line, at);
-	line_put(&line, "\",\"outcome\":\"");
-	line_put(&line, a->outcome);
-	line_put(&line, "\",\"status\":");
-	line_put_number(&line, a->status);
+	datetime_iso(a->at, at);
+	json_line_begin(&line, buffer, LINE_MAX_BYTES);
+	json_line_put(&line, "\n{\"at\":\"");
+	json_line_put(&line, at);
+	json_line_put(&line, "\",\"outcome\":\"");
+	json_line_put(&line, a->outcome);
+	json_line_put(&line, "\",\"status\":");
+	json_line_put_number(&line, a->status);
 	add_text(&line, "reason", a->reason, length_of(a->reason));
 	add_text(&line, "webhook_id", a->webhook_id, a->webhook_id_length);
 	add_text(&line, "type", a->type, length_of(a->type));
 	add_text(&line, "event_id", a->event_id, length_of(a->event_id));
 	add_text(&line, "remote_addr", a->remote_addr, length_of(a->remote_addr));
-	line_put(&line, ",\"bytes\":");
-	line_put_number(&line, (long long)a->bytes);
+	json_line_put(&line, ",\"bytes\":");
+	json_line_put_number(&line, (long long)a->bytes);
 	if (a->timed) {
-		line_put(&line, ",\"skew_s\":");
-		line_put_number(&line, a->skew);
+		json_line_put(&line, ",\"skew_s\":");
+		json_line_put_number(&line, a->skew);
 	}
 	add_text(&line, "key", a->key, length_of(a->key));
 	add_milliseconds(&line, a->us);
 	if (suppressed > 0)
-		line_add(&line, ",\"suppressed\":%lu", suppressed);
-	line_put(&line, "}\n");
+		json_line_add(&line, ",\"suppressed\":%lu", suppressed);
+	json_line_put(&line, "}\n");
 	return line.cut ? 0 : line.length;
 }
 

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "store/record.h"
 
 enum {
 	NAME_SIZE = 64,

@@ -11,6 +11,7 @@
 
 #include "events.h"
 #include "secrets/secrets.h"
+#include "store/record.h"
 #include "store/spool/spool.h"
 
 /* What may wait in hold/, all processes together: anyone can send it. */

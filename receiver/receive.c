@@ -14,10 +14,12 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/datetime.h"
 #include "events.h"
 #include "receiver/hold.h"
 #include "base/json_line.h"
 #include "base/log.h"
+#include "store/record.h"
 #include "verify.h"
 
 enum verdict {
@@ -107,7 +109,7 @@ struct examination {
 };
 
 void
-request_set(struct request *request, const char *name, size_t length, const char *value)
+receive_request_set(struct request *request, const char *name, size_t length, const char *value)
 {
 	for (int i = 0; i < VARIABLES; i++) {
 		if (variables[i].length != length || memcmp(variables[i].name, name, length) != 0)
@@ -228,7 +230,7 @@ check_form(struct examination *x)
 		snprintf(x->detail, sizeof(x->detail), "the webhook-id header holds no id");
 		return MALFORMED_HEADER;
 	}
-	if (!timestamp_parse(x->message.timestamp, x->message.timestamp_length, &seconds)) {
+	if (!verify_timestamp_parse(x->message.timestamp, x->message.timestamp_length, &seconds)) {
 		snprintf(x->detail, sizeof(x->detail),
 		    "webhook-timestamp must be Unix seconds, digits alone");
 		return MALFORMED_HEADER;
@@ -356,12 +358,12 @@ check_signature(struct examination *x)
 static int
 explain(struct examination *x, const char *name)
 {
-	char at[ISO_TIME_SIZE], text[512];
-	struct line line;
+	char at[DATETIME_ISO_SIZE], text[512];
+	struct json_line line;
 
-	iso_time(x->now, at);
-	line_begin(&line, text, sizeof(text));
-	line_add(&line, "{\"tries\":0,\"failed_at\":\"%s\",\"reason\":\"%s\"}\n", at, x->event.odd);
+	datetime_iso(x->now, at);
+	json_line_begin(&line, text, sizeof(text));
+	json_line_add(&line, "{\"tries\":0,\"failed_at\":\"%s\",\"reason\":\"%s\"}\n", at, x->event.odd);
 	if (!line.cut && spool_write_state(x->receiver->spool, name, text) == 0)
 		return 0;
 	log_line("state/%s: %s", name, strerror(errno));
@@ -420,7 +422,7 @@ store(struct examination *x)
 {
 	char name[SPOOL_NAME_SIZE];
 
-	event_read(x->message.body, x->message.body_length, &x->event);
+	events_read(x->message.body, x->message.body_length, &x->event);
 	if (x->receiver->spool == NULL ||
 	    spool_name(x->message.id, x->message.id_length, name) != 0)
 		return verdict_of(x, SPOOL_ERROR);
@@ -514,7 +516,7 @@ hold(struct examination *x, enum verdict verdict)
 	if (verdict != NO_SECRET)
 		return ignore(x);
 	int64_t seconds = 0, tolerance = x->receiver->config->tolerance;
-	timestamp_parse(x->message.timestamp, x->message.timestamp_length, &seconds);
+	verify_timestamp_parse(x->message.timestamp, x->message.timestamp_length, &seconds);
 	x->verification.skew = x->now.tv_sec - seconds;
 	x->timed = true;
 	if (x->verification.skew >= -tolerance && x->verification.skew <= tolerance) {
@@ -533,21 +535,21 @@ hold(struct examination *x, enum verdict verdict)
 static void
 fill_reply(enum verdict verdict, const char *detail, struct reply *reply)
 {
-	struct line body;
+	struct json_line body;
 
-	line_begin(&body, reply->body, sizeof(reply->body));
-	line_put(&body, "{\"status\":\"");
-	line_put(&body, verdicts[verdict].outcome);
+	json_line_begin(&body, reply->body, sizeof(reply->body));
+	json_line_put(&body, "{\"status\":\"");
+	json_line_put(&body, verdicts[verdict].outcome);
 	if (verdicts[verdict].reason != NULL) {
-		line_put(&body, "\",\"reason\":\"");
-		line_put(&body, verdicts[verdict].reason);
+		json_line_put(&body, "\",\"reason\":\"");
+		json_line_put(&body, verdicts[verdict].reason);
 	}
-	line_put(&body, "\"");
+	json_line_put(&body, "\"");
 	if (*detail != '\0') {
-		line_put(&body, ",\"detail\":");
-		line_add_string(&body, detail, strlen(detail));
+		json_line_put(&body, ",\"detail\":");
+		json_line_add_string(&body, detail, strlen(detail));
 	}
-	line_put(&body, "}\n");
+	json_line_put(&body, "}\n");
 	reply->status = verdicts[verdict].status;
 	reply->phrase = verdicts[verdict].phrase;
 	reply->header = verdicts[verdict].header;

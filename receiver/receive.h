@@ -52,7 +52,7 @@ struct request {
  * Take one meta-variable into the request if it is one of those that decide;
  * value is borrowed. The same name again with another value is remembered as such.
  */
-void request_set(struct request *request, const char *name, size_t length, const char *value);
+void receive_request_set(struct request *request, const char *name, size_t length, const char *value);
 
 struct reply {
 	int status;             /* of HTTP */

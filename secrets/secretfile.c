@@ -56,7 +56,7 @@ clinging_at_end(const char *text, size_t length)
 }
 
 const char *
-secret_trim(const char *text, size_t *length)
+secretfile_trim(const char *text, size_t *length)
 {
 	for (size_t n; (n = clinging(text, *length)) > 0; *length -= n)
 		text += n;
@@ -125,7 +125,7 @@ read_draft(struct draft *d, char *why, size_t size)
 	ssize_t n = -1;
 	d->exists = true;
 	if (fstat(fd, &d->st) == 0 && S_ISREG(d->st.st_mode))
-		n = read_all(fd, d->text, FILE_MAX);
+		n = io_read_all(fd, d->text, FILE_MAX);
 	else
 		errno = EINVAL;
 	if (n < 0 || n == FILE_MAX) {
@@ -236,13 +236,13 @@ note_comment(struct walk *w)
 static enum secret_look
 look_at(const char *text, size_t length, char fingerprint[FINGERPRINT_SIZE])
 {
-	struct keyring *keyring = keyring_new();
+	struct keyring *keyring = verify_keyring_new();
 	enum secret_look look =
-	    keyring == NULL ? SECRET_NO_MEMORY : keyring_add(keyring, text, length);
+	    keyring == NULL ? SECRET_NO_MEMORY : verify_keyring_add(keyring, text, length);
 
 	snprintf(fingerprint, FINGERPRINT_SIZE, "%s",
-	    look == SECRET_GOOD ? keyring_fingerprint(keyring, 0) : "");
-	keyring_free(keyring);
+	    look == SECRET_GOOD ? verify_keyring_fingerprint(keyring, 0) : "");
+	verify_keyring_free(keyring);
 	return look;
 }
 
@@ -288,7 +288,7 @@ may_add(const struct draft *d, const char *fingerprint, char *why, size_t size)
 	}
 	if (good < KEYRING_MAX)
 		return SECRETFILE_DONE;
-	snprintf(why, size, "what was given %s", secret_look_text(SECRET_TOO_MANY));
+	snprintf(why, size, "what was given %s", verify_secret_look_text(SECRET_TOO_MANY));
 	return SECRETFILE_REFUSED;
 }
 
@@ -302,7 +302,7 @@ secretfile_add(const char *path, const char *secret, size_t length, time_t now, 
 	struct tm tm;
 
 	if (look != SECRET_GOOD) {
-		snprintf(why, size, "what was given %s", secret_look_text(look));
+		snprintf(why, size, "what was given %s", verify_secret_look_text(look));
 		return SECRETFILE_REFUSED;
 	}
 	enum secretfile_result result = open_draft(&d, path, why, size);

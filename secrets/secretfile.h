@@ -19,7 +19,7 @@
  * and byte order marks) and quotes of any kind around it. *length is that of what
  * remains; the result points into text.
  */
-const char *secret_trim(const char *text, size_t *length);
+const char *secretfile_trim(const char *text, size_t *length);
 
 enum secretfile_result {
 	SECRETFILE_DONE,
@@ -29,7 +29,7 @@ enum secretfile_result {
 };
 
 /*
- * Add one secret (as secret_trim() left it) to the file at path, which is made if
+ * Add one secret (as secretfile_trim() left it) to the file at path, which is made if
  * it is missing: then with the group given (or (gid_t)-1) and mode 0640. The file
  * is replaced atomically and durably, keeps owner and group, and has at most mode
  * 0640. fingerprint is that of the secret, if it is one. why: size bytes, one line,

@@ -77,10 +77,10 @@ read_lines(struct keyring *keyring, char *text, const char *path, char *why, siz
 		if (*line == '\0' || *line == '#')
 			continue;
 		empty = false;
-		enum secret_look look = keyring_add(keyring, line, strlen(line));
+		enum secret_look look = verify_keyring_add(keyring, line, strlen(line));
 		if (look == SECRET_GOOD)
 			continue;
-		snprintf(why, size, "%s:%d: %s", path, number, secret_look_text(look));
+		snprintf(why, size, "%s:%d: %s", path, number, verify_secret_look_text(look));
 		log_line("%s", why);
 	}
 	return empty;
@@ -117,13 +117,13 @@ read_keyring(const char *path, char *why, size_t size, struct reading *reading)
 	}
 	/* No more than it takes: all of it is wiped, which is time for a CGI program. */
 	room = st.st_size < FILE_MAX - GROWTH ? (size_t)st.st_size + GROWTH : FILE_MAX;
-	keyring = keyring_new();
+	keyring = verify_keyring_new();
 	text = securemem_new(room + 1);
 	if (keyring == NULL || text == NULL) {
 		snprintf(why, size, "%s: out of memory", path);
 		goto out;
 	}
-	ssize_t n = read_all(fd, text, room);
+	ssize_t n = io_read_all(fd, text, room);
 	if (n < 0) {
 		snprintf(why, size, "%s: %s", path, strerror(errno));
 		goto out;
@@ -134,8 +134,8 @@ read_keyring(const char *path, char *why, size_t size, struct reading *reading)
 	    path);
 	reading->empty = read_lines(keyring, text, path, why, size);
 out:
-	if (keyring != NULL && keyring_size(keyring) == 0) {
-		keyring_free(keyring);
+	if (keyring != NULL && verify_keyring_size(keyring) == 0) {
+		verify_keyring_free(keyring);
 		keyring = NULL;
 	}
 	securemem_free(text, room + 1);
@@ -179,7 +179,7 @@ sweep(struct secrets *secrets, bool all)
 			continue;
 		}
 		*link = g->next;
-		keyring_free(g->keyring);
+		verify_keyring_free(g->keyring);
 		free(g);
 	}
 }
@@ -232,7 +232,7 @@ reload(struct secrets *secrets)
 	}
 	if (secrets->newest != NULL)
 		log_line("%s: changed, %zu secret(s) in force", secrets->path,
-		    keyring_size(keyring));
+		    verify_keyring_size(keyring));
 	g->keyring = keyring;
 	g->next = secrets->newest;
 	secrets->newest = g;

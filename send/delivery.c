@@ -13,6 +13,8 @@
 
 #include <jansson.h>
 
+#include "base/crypto.h"
+#include "base/datetime.h"
 #include "events.h"
 
 /* ProducerSync API, "Webhook events": byte for byte as "Send Example" sends them. */
@@ -34,7 +36,7 @@ static const struct {
 
 enum { EXAMPLES = sizeof(examples) / sizeof(examples[0]), STALE_SECONDS = 86400 };
 
-const char *const example_types[] = {"producersync.updates_available",
+const char *const delivery_example_types[] = {"producersync.updates_available",
     "producersync.npn.activated", "producersync.npn.deactivated", NULL};
 
 const char *const delivery_kind_names[DELIVERY_KINDS] = {
@@ -45,7 +47,7 @@ const char *const delivery_kind_names[DELIVERY_KINDS] = {
 /* ---- events ---- */
 
 const char *
-example_body(const char *type)
+delivery_example_body(const char *type)
 {
 	for (int i = 0; i < EXAMPLES; i++)
 		if (strcmp(examples[i].type, type) == 0)
@@ -56,9 +58,9 @@ example_body(const char *type)
 static char *
 envelope(const char *type, json_t *data, time_t now)
 {
-	char at[ISO_TIME_SIZE], id[DELIVERY_ID_SIZE];
+	char at[DATETIME_ISO_SIZE], id[DELIVERY_ID_SIZE];
 
-	iso_time((struct timespec){.tv_sec = now}, at);
+	datetime_iso((struct timespec){.tv_sec = now}, at);
 	delivery_new_id(id);
 	json_t *event = json_pack("{s:O,s:s,s:s,s:s}", "data", data, "id", id, "timestamp", at,
 	    "type", type);
@@ -68,9 +70,9 @@ envelope(const char *type, json_t *data, time_t now)
 }
 
 char *
-event_body(const char *type, const char *data, time_t now, char *why, size_t size)
+delivery_event_body(const char *type, const char *data, time_t now, char *why, size_t size)
 {
-	const char *example = example_body(type);
+	const char *example = delivery_example_body(type);
 	json_error_t error;
 	char *text = NULL;
 
@@ -133,14 +135,14 @@ delivery_is_ours(const char *line)
 static struct keyring *
 random_keyring(void)
 {
-	struct keyring *keyring = keyring_new();
+	struct keyring *keyring = verify_keyring_new();
 	unsigned char bytes[24];
-	char text[BASE64_SIZE(sizeof(bytes))];
+	char text[CRYPTO_BASE64_SIZE(sizeof(bytes))];
 
 	random_bytes(bytes, sizeof(bytes));
-	base64_encode(bytes, sizeof(bytes), text);
-	if (keyring != NULL && keyring_add(keyring, text, strlen(text)) != SECRET_GOOD) {
-		keyring_free(keyring);
+	crypto_base64_encode(bytes, sizeof(bytes), text);
+	if (keyring != NULL && verify_keyring_add(keyring, text, strlen(text)) != SECRET_GOOD) {
+		verify_keyring_free(keyring);
 		keyring = NULL;
 	}
 	return keyring;
@@ -154,8 +156,8 @@ sign(struct delivery *d, const struct keyring *keyring, const struct message *me
 	char one[SIGNATURE_SIZE + 1];
 	size_t n = (size_t)snprintf(d->signature, sizeof(d->signature), "webhook-signature:");
 
-	for (size_t i = 0; i < keyring_size(keyring) && i < DELIVERY_SIGNATURES_MAX; i++) {
-		if (keyring_sign(keyring, i, message, one) != 0)
+	for (size_t i = 0; i < verify_keyring_size(keyring) && i < DELIVERY_SIGNATURES_MAX; i++) {
+		if (verify_keyring_sign(keyring, i, message, one) != 0)
 			return -1;
 		n += (size_t)snprintf(d->signature + n, sizeof(d->signature) - n, " %s", one);
 	}
@@ -212,7 +214,7 @@ delivery_make(struct delivery *d, enum delivery_kind kind, const struct keyring 
 	d->headers[n++] = "content-type: application/json";
 	if (result == 0 && kind == DELIVERY_TAMPERED)
 		result = tamper(d);
-	keyring_free(wrong);
+	verify_keyring_free(wrong);
 	return result;
 }
 

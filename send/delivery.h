@@ -16,17 +16,17 @@
 #define DOCTOR_TYPE "psapi.doctor"
 
 /* The types whose examples are documented, NULL at the end. */
-extern const char *const example_types[];
+extern const char *const delivery_example_types[];
 
 /* The body of the documented example of a type, as the portal's "Send Example"; or NULL. */
-const char *example_body(const char *type);
+const char *delivery_example_body(const char *type);
 
 /*
  * An event's body: the envelope around data (JSON), or around the example's if
  * data is NULL. Returns a text that the caller frees; or NULL with one line in why
  * (size bytes) if data is not JSON, or there is no example of the type.
  */
-char *event_body(const char *type, const char *data, time_t now, char *why, size_t size);
+char *delivery_event_body(const char *type, const char *data, time_t now, char *why, size_t size);
 
 /* Room for an id of ours and a NUL. */
 #define DELIVERY_ID_SIZE 40

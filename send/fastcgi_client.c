@@ -118,7 +118,7 @@ put_size(struct wire *w, size_t size)
 }
 
 static void
-put_request(struct wire *w, const struct fcgi_request *request)
+put_request(struct wire *w, const struct fastcgi_client_request *request)
 {
 	static const unsigned char begin[8] = {0, RESPONDER};
 	struct wire params = {0};
@@ -137,7 +137,7 @@ put_request(struct wire *w, const struct fcgi_request *request)
 }
 
 static int
-send_request(int fd, const struct fcgi_request *request)
+send_request(int fd, const struct fastcgi_client_request *request)
 {
 	struct wire w = {0};
 	int result = 0;
@@ -176,7 +176,7 @@ receive_exactly(int fd, void *buffer, size_t length)
 
 /* STDOUT up to END_REQUEST; what is over the answer's room is dropped. */
 static int
-receive_answer(int fd, struct fcgi_answer *answer)
+receive_answer(int fd, struct fastcgi_client_answer *answer)
 {
 	unsigned char header[HEADER_SIZE], content[CONTENT_MAX + 256];
 	size_t n = 0;
@@ -200,7 +200,7 @@ receive_answer(int fd, struct fcgi_answer *answer)
 
 /* RFC 3875, section 6: header lines, an empty one, the body. */
 static void
-parse(struct fcgi_answer *answer)
+parse(struct fastcgi_client_answer *answer)
 {
 	const char *status = strstr(answer->text, "Status: ");
 	const char *end = strstr(answer->text, "\r\n\r\n");
@@ -219,8 +219,8 @@ now_us(void)
 }
 
 int
-fcgi_exchange(const char *where, const struct fcgi_request *request, int timeout_ms,
-    struct fcgi_answer *answer, char *why, size_t size)
+fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *request, int timeout_ms,
+    struct fastcgi_client_answer *answer, char *why, size_t size)
 {
 	int64_t start = now_us();
 	const char *step = "connect";

@@ -2,20 +2,20 @@
  * A FastCGI client for one request: how doctor asks the receiver itself, with no
  * web server in between. FastCGI 1.0, sections 3 and 5.
  */
-#ifndef PSAPI_FCGI_H
-#define PSAPI_FCGI_H
+#ifndef PSAPI_FASTCGI_CLIENT_H
+#define PSAPI_FASTCGI_CLIENT_H
 
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-struct fcgi_request {
+struct fastcgi_client_request {
 	const char *const *params; /* name, value, name, value, …, NULL */
 	const void *body;
 	size_t length;
 };
 
-struct fcgi_answer {
+struct fastcgi_client_answer {
 	int status;        /* of the CGI response; 200 without a Status line */
 	char text[4096];   /* the whole CGI response, with a NUL */
 	const char *body;  /* of it, in text */
@@ -29,7 +29,7 @@ struct fcgi_answer {
  * "[::1]:port"), within timeout_ms for each step. Returns 0; or -1 with one line in
  * why (size bytes), and errno of the step that failed.
  */
-int fcgi_exchange(const char *where, const struct fcgi_request *request, int timeout_ms,
-    struct fcgi_answer *answer, char *why, size_t size);
+int fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *request, int timeout_ms,
+    struct fastcgi_client_answer *answer, char *why, size_t size);
 
 #endif

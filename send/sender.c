@@ -2,7 +2,7 @@
  * Owns the order of things while sending: who is in flight, who waits for a retry,
  * when the next new one may go.
  *
- * A delivery is one struct job from its first try to its last, in flight or in the
+ * A delivery is one struct handler_run from its first try to its last, in flight or in the
  * list of those that wait. One thread; the time is CLOCK_MONOTONIC, but what is
  * signed is CLOCK_REALTIME.
  */
@@ -16,13 +16,13 @@
 #include <string.h>
 #include <time.h>
 
-struct job {
+struct handler_run {
 	long number;
 	int try;
 	char id[520];
 	int64_t due_us; /* of its next try */
 	struct delivery delivery;
-	struct job *next; /* of those that wait */
+	struct handler_run *next; /* of those that wait */
 };
 
 struct run {
@@ -32,7 +32,7 @@ struct run {
 	int64_t start_us;
 	int64_t next_us; /* when the next new one may begin, if there is a rate */
 	long begun;
-	struct job *waiting;
+	struct handler_run *waiting;
 };
 
 static int64_t
@@ -46,7 +46,7 @@ now_us(void)
 
 /* Put one try on its way. Returns 0, or -1 without memory. */
 static int
-launch(struct run *r, struct job *job)
+launch(struct run *r, struct handler_run *job)
 {
 	const struct sending *s = r->sending;
 
@@ -61,7 +61,7 @@ launch(struct run *r, struct job *job)
 }
 
 static void
-discard(struct job *job)
+discard(struct handler_run *job)
 {
 	delivery_free(&job->delivery);
 	free(job);
@@ -70,7 +70,7 @@ discard(struct job *job)
 static int
 begin(struct run *r)
 {
-	struct job *job = calloc(1, sizeof(*job));
+	struct handler_run *job = calloc(1, sizeof(*job));
 
 	if (job == NULL)
 		return -1;
@@ -86,17 +86,17 @@ begin(struct run *r)
 }
 
 /* The one that waits and is due first, unlinked if it is due now; else NULL and when. */
-static struct job *
+static struct handler_run *
 take_due(struct run *r, int64_t now, int64_t *when)
 {
-	struct job **first = NULL;
+	struct handler_run **first = NULL;
 
-	for (struct job **link = &r->waiting; *link != NULL; link = &(*link)->next)
+	for (struct handler_run **link = &r->waiting; *link != NULL; link = &(*link)->next)
 		if (first == NULL || (*link)->due_us < (*first)->due_us)
 			first = link;
 	if (first == NULL)
 		return NULL;
-	struct job *job = *first;
+	struct handler_run *job = *first;
 	if (job->due_us > now) {
 		*when = job->due_us < *when ? job->due_us : *when;
 		return NULL;
@@ -129,7 +129,7 @@ start_due(struct run *r, int64_t *when)
 	*when = INT64_MAX;
 	while (http_in_flight(r->http) < s->parallel) {
 		int64_t now = now_us();
-		struct job *job = take_due(r, now, when);
+		struct handler_run *job = take_due(r, now, when);
 		if (job != NULL) {
 			if (launch(r, job) == 0)
 				continue;
@@ -168,7 +168,7 @@ static void
 take_answer(struct run *r, struct http_answer *answer)
 {
 	const struct sending *s = r->sending;
-	struct job *job = answer->tag;
+	struct handler_run *job = answer->tag;
 	bool failed = answer->status / 100 != 2;
 	struct sent sent = {.number = job->number, .try = job->try, .id = job->id,
 		.answer = answer, .expected = delivery_expected(s->kind, answer->status),
@@ -222,7 +222,7 @@ sender_run(struct http *http, const struct sending *sending, struct tally *tally
 			break;
 		wait_until(&r, when);
 	}
-	for (struct job *job = r.waiting, *next; job != NULL; job = next) {
+	for (struct handler_run *job = r.waiting, *next; job != NULL; job = next) {
 		next = job->next;
 		discard(job);
 	}

@@ -45,7 +45,7 @@ cgi_variables(struct request *request, char *const *envp)
 		if (equals == NULL)
 			continue;
 		size_t length = (size_t)(equals - *envp);
-		request_set(request, *envp, length, equals + 1);
+		receive_request_set(request, *envp, length, equals + 1);
 		if (length == sizeof(software) - 1 && memcmp(*envp, software, length) == 0)
 			server = equals + 1;
 	}
@@ -57,19 +57,19 @@ cgi_variables(struct request *request, char *const *envp)
 size_t
 cgi_response(const struct reply *reply, char text[CGI_RESPONSE_SIZE])
 {
-	struct line line;
+	struct json_line line;
 
-	line_begin(&line, text, CGI_RESPONSE_SIZE);
-	line_put(&line, "Status: ");
-	line_put_number(&line, reply->status);
-	line_put(&line, " ");
-	line_put(&line, reply->phrase);
-	line_put(&line, "\r\n");
-	line_put(&line, reply->header);
-	line_put(&line, "Content-Type: application/json\r\nContent-Length: ");
-	line_put_number(&line, (long long)strlen(reply->body));
-	line_put(&line, "\r\nCache-Control: no-store\r\n\r\n");
-	line_put(&line, reply->body);
+	json_line_begin(&line, text, CGI_RESPONSE_SIZE);
+	json_line_put(&line, "Status: ");
+	json_line_put_number(&line, reply->status);
+	json_line_put(&line, " ");
+	json_line_put(&line, reply->phrase);
+	json_line_put(&line, "\r\n");
+	json_line_put(&line, reply->header);
+	json_line_put(&line, "Content-Type: application/json\r\nContent-Length: ");
+	json_line_put_number(&line, (long long)strlen(reply->body));
+	json_line_put(&line, "\r\nCache-Control: no-store\r\n\r\n");
+	json_line_put(&line, reply->body);
 	return line.length;
 }
 
@@ -143,10 +143,10 @@ cgi_serve(struct receiver *receiver)
 	} else {
 		receive_unconfigured(&reply);
 	}
-	int result = write_all(STDOUT_FILENO, text, cgi_response(&reply, text)), error = errno;
+	int result = io_write_all(STDOUT_FILENO, text, cgi_response(&reply, text)), error = errno;
 	read_rest(&input);
 	if (receiver != NULL)
-		hold_adopt_once(receiver);
+		adopt_once(receiver);
 	errno = error;
 	return result;
 }

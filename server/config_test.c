@@ -115,8 +115,8 @@ check_secret(const struct config *config)
 
 	if (keyring == NULL)
 		return finding(false, "secret %s", why);
-	finding(true, "secret %s: %zu usable", config->secret_file, keyring_size(keyring));
-	keyring_free(keyring);
+	finding(true, "secret %s: %zu usable", config->secret_file, verify_keyring_size(keyring));
+	verify_keyring_free(keyring);
 	return 0;
 }
 
@@ -132,7 +132,7 @@ check_socket(const struct config *config)
 }
 
 int
-check_run(const struct config *config)
+config_test_run(const struct config *config)
 {
 	return check_spool(config) + check_secret(config) + check_socket(config);
 }

@@ -1,6 +1,6 @@
 /* `psapi-fcgi -t`: would a receiver with this configuration work? */
-#ifndef PSAPI_CHECK_H
-#define PSAPI_CHECK_H
+#ifndef PSAPI_CONFIG_TEST_H
+#define PSAPI_CONFIG_TEST_H
 
 #include "base/config.h"
 
@@ -9,6 +9,6 @@
  * each on standard output, "ok: …" or "error: …" with the remedy. Returns the
  * number of errors.
  */
-int check_run(const struct config *config);
+int config_test_run(const struct config *config);
 
 #endif

@@ -340,7 +340,7 @@ serve(struct responder *r, FCGX_Request *fcgi, int fd)
 			forget(r, fd, serial);
 		}
 		/* After the answer, which it must not delay. */
-		hold_adopt_once(r->receiver);
+		adopt_once(r->receiver);
 	} while (open && stays);
 	if (stays)
 		atomic_fetch_sub(&r->staying, 1);

@@ -52,7 +52,7 @@ enum { SANITIZED = false };
 /* ---- the process ---- */
 
 void
-lockdown_process(void)
+sandbox_process(void)
 {
 	const struct rlimit none = {0, 0};
 
@@ -211,7 +211,7 @@ make_rules_without_reading(struct ruleset *ruleset, const struct spool *spool,
 }
 
 void
-lockdown_files(const struct spool *spool, const char *secret_file, const char *socket_path)
+sandbox_files(const struct spool *spool, const char *secret_file, const char *socket_path)
 {
 	int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 
@@ -329,7 +329,7 @@ load(scmp_filter_ctx filter)
 }
 
 void
-lockdown_calls(void)
+sandbox_calls(void)
 {
 	if (SANITIZED)
 		return;

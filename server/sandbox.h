@@ -3,8 +3,8 @@
  * next to nothing. What the kernel lacks is logged, and the receiver goes on without.
  * Nothing here can be undone, and threads inherit it: call it before there are any.
  */
-#ifndef PSAPI_LOCKDOWN_H
-#define PSAPI_LOCKDOWN_H
+#ifndef PSAPI_SANDBOX_H
+#define PSAPI_SANDBOX_H
 
 #include "store/spool/spool.h"
 
@@ -12,7 +12,7 @@
  * What costs next to nothing, and so is for classic CGI as well: no new privileges, no
  * core dump, and nobody but root may trace the process or look into its memory.
  */
-void lockdown_process(void);
+void sandbox_process(void);
 
 /*
  * Landlock: of all files only the spool may be written, only what is in the secret
@@ -22,12 +22,12 @@ void lockdown_process(void);
  * open stays as it is. Where the secret file is a symbolic link, the directory of its
  * target counts, too.
  */
-void lockdown_files(const struct spool *spool, const char *secret_file, const char *socket_path);
+void sandbox_files(const struct spool *spool, const char *secret_file, const char *socket_path);
 
 /*
  * seccomp: the system calls that serving requests takes, and no others: no exec, no
  * fork, no further socket, no ptrace, no memory that is executable.
  */
-void lockdown_calls(void);
+void sandbox_calls(void);
 
 #endif

@@ -35,7 +35,7 @@ notify(const char *message)
 }
 
 void
-notify_ready(const char *status)
+sd_notify_ready(const char *status)
 {
 	char message[MESSAGE_SIZE];
 
@@ -44,7 +44,7 @@ notify_ready(const char *status)
 }
 
 void
-notify_failed(const char *why)
+sd_notify_failed(const char *why)
 {
 	char message[MESSAGE_SIZE];
 
@@ -55,13 +55,13 @@ notify_failed(const char *why)
 #else
 
 void
-notify_ready(const char *status)
+sd_notify_ready(const char *status)
 {
 	(void)status;
 }
 
 void
-notify_failed(const char *why)
+sd_notify_failed(const char *why)
 {
 	(void)why;
 }

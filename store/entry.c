@@ -15,6 +15,7 @@
 
 #include <jansson.h>
 
+#include "base/crypto.h"
 #include "base/io.h"
 #include "base/datetime.h"
 #include "verify.h"
@@ -38,7 +39,7 @@ error(const char **why)
 static int
 read_exactly(int fd, char *text, size_t size)
 {
-	ssize_t n = read_all(fd, text, size);
+	ssize_t n = io_read_all(fd, text, size);
 
 	if (n == (ssize_t)size) {
 		text[size] = '\0';
@@ -90,18 +91,18 @@ take_string(const json_t *object, const char *key, char **text)
 	return (*text = strdup(string)) != NULL;
 }
 
-/* Base64 as base64_encode() writes it, and no other spelling. NULL if it is not. */
+/* Base64 as crypto_base64_encode() writes it, and no other spelling. NULL if it is not. */
 static char *
 decode(const json_t *value, size_t *length)
 {
 	const char *encoded = json_string_value(value);
 	size_t size = json_string_length(value);
 	char *data = encoded == NULL ? NULL : malloc(size / 4 * 3 + 1);
-	char *again = data == NULL ? NULL : malloc(BASE64_SIZE(size / 4 * 3));
-	long n = again == NULL ? -1 : base64_decode(encoded, size, data, size / 4 * 3);
+	char *again = data == NULL ? NULL : malloc(CRYPTO_BASE64_SIZE(size / 4 * 3));
+	long n = again == NULL ? -1 : crypto_base64_decode(encoded, size, data, size / 4 * 3);
 
 	if (n >= 0)
-		base64_encode(data, (size_t)n, again);
+		crypto_base64_encode(data, (size_t)n, again);
 	if (n < 0 || strcmp(again, encoded) != 0) {
 		free(data);
 		data = NULL;
@@ -139,7 +140,7 @@ take_evidence(const json_t *object, size_t others, struct entry *entry)
 	if (json_object_get(object, "webhook_id_base64") != NULL)
 		others++;
 	return json_object_size(object) == 4 + others &&
-	    time_parse(entry->received_at, &entry->received);
+	    datetime_parse(entry->received_at, &entry->received);
 }
 
 /* "{…evidence,"event":" NEWLINE body NEWLINE "}" NEWLINE; head is the length of its first line. */
@@ -192,7 +193,7 @@ parse(struct entry *entry)
 	bool plain = head > mark && memcmp(newline + 1 - mark, head_end, mark) == 0;
 	if (!(plain ? parse_plain(entry, head) : parse_encoded(entry)))
 		return "it is not laid out as an event: evidence line, event, closing brace";
-	event_read(entry->body, entry->body_length, &entry->event);
+	events_read(entry->body, entry->body_length, &entry->event);
 	if (plain && !entry->event.parsed)
 		return "what follows the evidence line is not JSON";
 	return NULL;
@@ -250,7 +251,7 @@ entry_when(const struct entry *entry)
 {
 	int64_t when;
 
-	return time_parse(entry->event.timestamp, &when) ? when : entry->received;
+	return datetime_parse(entry->event.timestamp, &when) ? when : entry->received;
 }
 
 /* FNV-1a, 64 bits. */

@@ -37,10 +37,10 @@ main(void)
 	static const char wrong[] = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OF= v1,x v1a,y";
 	struct message message = {"msg_p5jXN8AQM9LWM0D4loKWxJek", 28, "1614265330", 10,
 		"{\"test\": 2432232314}", 20};
-	struct keyring *keyring = keyring_new();
+	struct keyring *keyring = verify_keyring_new();
 	struct verification outcome;
 
-	if (keyring_add(keyring, secret, sizeof(secret) - 1) != SECRET_GOOD)
+	if (verify_keyring_add(keyring, secret, sizeof(secret) - 1) != SECRET_GOOD)
 		return 2;
 	VALGRIND_MAKE_MEM_UNDEFINED(keyring->keys[0].inner.state, sizeof(keyring->keys[0].inner.state));
 	VALGRIND_MAKE_MEM_UNDEFINED(keyring->keys[0].outer.state, sizeof(keyring->keys[0].outer.state));
@@ -49,6 +49,6 @@ main(void)
 	enum verify_result bad = verify(keyring, &message, wrong, sizeof(wrong) - 1, 1614265330, 300,
 	    &outcome);
 	puts(good == VERIFY_OK && bad == VERIFY_MISMATCH ? "as expected" : "wrong");
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 	return good == VERIFY_OK && bad == VERIFY_MISMATCH ? 0 : 1;
 }

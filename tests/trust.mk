@@ -45,7 +45,7 @@ check-faults: all $(FAULT_PROGRAMS)
 # ---- what the process may still do: the shipped objects, with server/sandbox.h's calls wrapped ----
 
 HOOK = build/hook/psapi-fcgi
-HOOKED = -Wl,--wrap=lockdown_process,--wrap=lockdown_files,--wrap=lockdown_calls
+HOOKED = -Wl,--wrap=sandbox_process,--wrap=sandbox_files,--wrap=sandbox_calls
 
 $(HOOK): tests/hook/hook.c $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a tests/trust.mk
 	@mkdir -p $(@D)

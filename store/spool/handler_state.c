@@ -46,11 +46,11 @@ get_time(const json_t *object, const char *key)
 	const char *text = json_string_value(json_object_get(object, key));
 	int64_t nanoseconds;
 
-	return text != NULL && time_parse(text, &nanoseconds) ? nanoseconds / NANOSECONDS : 0;
+	return text != NULL && datetime_parse(text, &nanoseconds) ? nanoseconds / NANOSECONDS : 0;
 }
 
 bool
-state_read(struct spool *spool, const char *name, struct state *state)
+handler_state_read(struct spool *spool, const char *name, struct handler_state *state)
 {
 	memset(state, 0, sizeof(*state));
 	/* Almost no event has one: ask before memory is taken for it. */
@@ -83,15 +83,15 @@ set_text(json_t *object, const char *key, const char *text)
 static void
 set_time(json_t *object, const char *key, int64_t seconds)
 {
-	char text[TIME_TEXT_SIZE];
+	char text[DATETIME_TEXT_SIZE];
 
-	time_text(seconds, text);
+	datetime_text(seconds, text);
 	if (seconds != 0)
 		set_text(object, key, text);
 }
 
 int
-state_write(struct spool *spool, const char *name, const struct state *state)
+handler_state_write(struct spool *spool, const char *name, const struct handler_state *state)
 {
 	json_t *object = json_object();
 
@@ -114,7 +114,7 @@ state_write(struct spool *spool, const char *name, const struct state *state)
 }
 
 int
-state_remove(struct spool *spool, const char *name)
+handler_state_remove(struct spool *spool, const char *name)
 {
 	if (unlinkat(spool->dir[SPOOL_STATE], name, 0) == 0)
 		return 0;

@@ -3,8 +3,8 @@
  * failed. A file is written before what depends on it, but not synced: what it
  * says can be found out again, and what is unreadable counts as absent.
  */
-#ifndef PSAPI_STATE_H
-#define PSAPI_STATE_H
+#ifndef PSAPI_HANDLER_STATE_H
+#define PSAPI_HANDLER_STATE_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -12,28 +12,28 @@
 #include "store/spool/spool.h"
 
 /* Of what a handler wrote to standard error, the end is kept: bytes. */
-#define STATE_STDERR_MAX 4096
+#define HANDLER_STATE_STDERR_MAX 4096
 
-struct state {
+struct handler_state {
 	int tries;         /* handler runs so far */
 	int64_t tried_at;  /* the last one, Unix seconds; 0: never */
 	int64_t due_at;    /* the next one, Unix seconds; 0: at once */
 	int64_t failed_at; /* when it went to failed/; 0: it did not */
 	char handler[256]; /* which one ran; "" if none did */
 	char reason[256];  /* why the last run was no success, or why it failed */
-	char said[STATE_STDERR_MAX + 1]; /* the end of standard error; text, made UTF-8 */
+	char said[HANDLER_STATE_STDERR_MAX + 1]; /* the end of standard error; text, made UTF-8 */
 };
 
 /*
  * Read state/NAME. All zero if there is none, or none that is readable: then
  * false.
  */
-bool state_read(struct spool *spool, const char *name, struct state *state);
+bool handler_state_read(struct spool *spool, const char *name, struct handler_state *state);
 
 /* Write state/NAME, atomically. Returns 0, or -1 with errno. */
-int state_write(struct spool *spool, const char *name, const struct state *state);
+int handler_state_write(struct spool *spool, const char *name, const struct handler_state *state);
 
 /* Remove state/NAME; that there is none, or a directory, is fine. Returns 0, or -1 with errno. */
-int state_remove(struct spool *spool, const char *name);
+int handler_state_remove(struct spool *spool, const char *name);
 
 #endif

@@ -31,6 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/crypto.h"
 #include "base/log.h"
 #include "verify.h"
 
@@ -196,7 +197,7 @@ empty_file(struct journal *journal, struct journal_file *file)
 	struct file_header header = {.magic = MAGIC, .generation = file->generation + 1};
 
 	memcpy(header.boot, journal->boot, BOOT_SIZE);
-	if (sha256_hex(&header, offsetof(struct file_header, digest), header.digest) != 0) {
+	if (crypto_sha256_hex(&header, offsetof(struct file_header, digest), header.digest) != 0) {
 		errno = ENOMEM;
 		return -1;
 	}
@@ -460,7 +461,7 @@ write_batch(struct journal *journal)
 	struct batch_header header = {.generation = file->generation, .number = file->number,
 	    .length = batch.length};
 	size_t length = (RECORDS_AT + batch.length + BLOCK - 1) / BLOCK * BLOCK;
-	int hashed = sha256_hex(batch.text + RECORDS_AT, batch.length, header.digest);
+	int hashed = crypto_sha256_hex(batch.text + RECORDS_AT, batch.length, header.digest);
 	memcpy(batch.text, &header, sizeof(header));
 	memset(batch.text + RECORDS_AT + batch.length, 0, length - RECORDS_AT - batch.length);
 	bool good = hashed == 0 && write_at(file->fd, batch.text, length, file->end) == 0 &&
@@ -593,7 +594,7 @@ is_digest_of(const char *digest, const void *data, size_t length)
 {
 	char found[DIGEST_SIZE];
 
-	return sha256_hex(data, length, found) == 0 && memcmp(found, digest, DIGEST_SIZE) == 0;
+	return crypto_sha256_hex(data, length, found) == 0 && memcmp(found, digest, DIGEST_SIZE) == 0;
 }
 
 /* Make the events of a batch whole again. Returns how many were not, or -1 with errno. */

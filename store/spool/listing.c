@@ -38,14 +38,14 @@ is_under(const char *type, const char *prefix)
 }
 
 bool
-selection_matches(const struct selection *s, const struct entry *entry)
+listing_selection_matches(const struct selection *s, const struct entry *entry)
 {
 	return (s->type == NULL || is_under(entry->event.type, s->type)) &&
 	    (s->npn == NULL || strcmp(entry->event.npn, s->npn) == 0) && entry->received >= s->since;
 }
 
 const char *
-status_text(enum status status)
+listing_status_text(enum status status)
 {
 	static const char *const texts[] = {"new", "waiting", "failed", "handled"};
 
@@ -53,17 +53,17 @@ status_text(enum status status)
 }
 
 enum status
-status_of(struct spool *spool, const char *name, struct state *state)
+listing_status_of(struct spool *spool, const char *name, struct handler_state *state)
 {
-	bool known = state_read(spool, name, state);
+	bool known = handler_state_read(spool, name, state);
 
-	if (move_has(spool, SPOOL_NEW, name)) {
+	if (moves_has(spool, SPOOL_NEW, name)) {
 		if (known && state->failed_at == 0)
 			return STATUS_WAITING;
 		memset(state, 0, sizeof(*state)); /* it was moved back by hand */
 		return STATUS_NEW;
 	}
-	if (move_has(spool, SPOOL_FAILED, name))
+	if (moves_has(spool, SPOOL_FAILED, name))
 		return STATUS_FAILED;
 	memset(state, 0, sizeof(*state)); /* left over */
 	return STATUS_HANDLED;
@@ -116,7 +116,7 @@ add(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 	size_t size = strlen(name) + 1;
 	struct stat st;
 
-	if (!spool_name_valid(name) || (l->unless != dir && move_has(spool, l->unless, name)) ||
+	if (!spool_name_valid(name) || (l->unless != dir && moves_has(spool, l->unless, name)) ||
 	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
 		return 0;
 	int64_t time = st.st_mtim.tv_sec * NANOSECONDS + st.st_mtim.tv_nsec;

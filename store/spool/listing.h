@@ -22,17 +22,17 @@ struct selection {
 };
 
 /* Whether an event is meant. */
-bool selection_matches(const struct selection *selection, const struct entry *entry);
+bool listing_selection_matches(const struct selection *selection, const struct entry *entry);
 
 enum status { STATUS_NEW, STATUS_WAITING, STATUS_FAILED, STATUS_HANDLED };
 /* "new", "waiting", "failed", "handled" */
-const char *status_text(enum status status);
+const char *listing_status_text(enum status status);
 
 /*
  * Where the event of a name stands, and its state, all zero where there is none:
  * in new/ (waiting: it was tried, and its retry is to come), in failed/, or neither.
  */
-enum status status_of(struct spool *spool, const char *name, struct state *state);
+enum status listing_status_of(struct spool *spool, const char *name, struct handler_state *state);
 
 struct listing;
 
@@ -43,7 +43,7 @@ void listing_free(struct listing *listing);
 /*
  * Add the names of a directory, those alone that the directory `unless` lacks (or the
  * same directory: all). Those that were written more than a second before since
- * (nanoseconds) are left out: selection_matches() has the last word on the others.
+ * (nanoseconds) are left out: listing_selection_matches() has the last word on the others.
  * Returns 0, or -1 with errno.
  */
 int listing_add(struct listing *listing, struct spool *spool, enum spool_dir dir,

@@ -20,7 +20,7 @@
 #include "store/spool/handler_state.h"
 
 int
-lock_take(struct spool *spool, bool wait)
+moves_lock(struct spool *spool, bool wait)
 {
 	/* To read alone: a user of the spool's group may hold a lock of the owner's, mode 0640. */
 	int fd = openat(spool->root, LOCK_FILE, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
@@ -40,37 +40,37 @@ lock_take(struct spool *spool, bool wait)
 }
 
 bool
-move_has(struct spool *spool, enum spool_dir dir, const char *name)
+moves_has(struct spool *spool, enum spool_dir dir, const char *name)
 {
 	return faccessat(spool->dir[dir], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
 int
-move_link(struct spool *spool, enum spool_dir from, enum spool_dir to, const char *name)
+moves_link(struct spool *spool, enum spool_dir from, enum spool_dir to, const char *name)
 {
 	return linkat(spool->dir[from], name, spool->dir[to], name, 0) == 0 || errno == EEXIST ? 0 : -1;
 }
 
 int
-move_drop(struct spool *spool, enum spool_dir dir, const char *name)
+moves_drop(struct spool *spool, enum spool_dir dir, const char *name)
 {
 	return unlinkat(spool->dir[dir], name, 0) == 0 || errno == ENOENT ? 0 : -1;
 }
 
 int
-move(struct spool *spool, enum spool_dir from, enum spool_dir to, const char *name)
+moves_whole(struct spool *spool, enum spool_dir from, enum spool_dir to, const char *name)
 {
-	if (move_link(spool, from, to, name) != 0 || spool_sync(spool, to) != 0)
+	if (moves_link(spool, from, to, name) != 0 || spool_sync(spool, to) != 0)
 		return -1;
-	return move_drop(spool, from, name);
+	return moves_drop(spool, from, name);
 }
 
 int
-move_done(struct spool *spool, const char *name)
+moves_done(struct spool *spool, const char *name)
 {
-	if (state_remove(spool, name) != 0 || move_drop(spool, SPOOL_FAILED, name) != 0)
+	if (handler_state_remove(spool, name) != 0 || moves_drop(spool, SPOOL_FAILED, name) != 0)
 		return -1;
-	return move_drop(spool, SPOOL_NEW, name);
+	return moves_drop(spool, SPOOL_NEW, name);
 }
 
 /* The name of a user, or the number of one that has none. */
@@ -87,7 +87,7 @@ user_name(uid_t uid, char *buffer, size_t size)
 }
 
 void
-owner_explain(const struct stat *st, const char *what, int error, char *why, size_t size)
+moves_owner_explain(const struct stat *st, const char *what, int error, char *why, size_t size)
 {
 	char user[64];
 
@@ -96,7 +96,7 @@ owner_explain(const struct stat *st, const char *what, int error, char *why, siz
 }
 
 void
-move_explain(struct spool *spool, enum spool_dir dir, const char *name, char *why, size_t size)
+moves_explain(struct spool *spool, enum spool_dir dir, const char *name, char *why, size_t size)
 {
 	char what[4096];
 	struct stat st;
@@ -107,7 +107,7 @@ move_explain(struct spool *spool, enum spool_dir dir, const char *name, char *wh
 	bool found = fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
 	    fstat(spool->dir[dir], &st) == 0;
 	if ((error == EPERM || error == EACCES) && found && st.st_uid != geteuid())
-		owner_explain(&st, what, error, why, size);
+		moves_owner_explain(&st, what, error, why, size);
 	else
 		snprintf(why, size, "%s: %s%s", what, strerror(error),
 		    error == ENOSPC || error == EDQUOT ? ": make room on its file system" :
@@ -117,7 +117,7 @@ move_explain(struct spool *spool, enum spool_dir dir, const char *name, char *wh
 }
 
 int
-lock_failed(struct spool *spool)
+moves_lock_failed(struct spool *spool)
 {
 	char why[4200], what[4096];
 	struct stat st;
@@ -126,7 +126,7 @@ lock_failed(struct spool *spool)
 	snprintf(what, sizeof(what), "%s/%s", spool->path, LOCK_FILE);
 	if ((error == EPERM || error == EACCES) && fstat(spool->root, &st) == 0 &&
 	    st.st_uid != geteuid())
-		owner_explain(&st, what, error, why, sizeof(why));
+		moves_owner_explain(&st, what, error, why, sizeof(why));
 	else
 		snprintf(why, sizeof(why), "%s: %s", what, strerror(error));
 	log_line("%s", why);

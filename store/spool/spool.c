@@ -32,6 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/crypto.h"
 #include "store/spool/journal.h"
 #include "base/log.h"
 #include "verify.h"
@@ -181,7 +182,7 @@ spool_name(const void *id, size_t length, char name[SPOOL_NAME_SIZE])
 		size_t more = is_plain(byte[i]) ? 1 : 3;
 		if (n + more > NAME_ENCODED_MAX) {
 			char digest[65];
-			if (sha256_hex(id, length, digest) != 0)
+			if (crypto_sha256_hex(id, length, digest) != 0)
 				return -1;
 			/* '%' and no hex digit: no encoded id begins like that. */
 			snprintf(name, SPOOL_NAME_SIZE, "%%sha256-%s.json", digest);

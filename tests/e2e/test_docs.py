@@ -137,7 +137,7 @@ def test_known_types():
         return set(re.findall(r"\bproducersync\.[\w.]*\w", text)) - {"producersync.npn"}
     known = types("events.c", "known_types\\[\\] = ", "\n};")
     assert len(known) >= 3
-    assert types("send/delivery.c", "example_types\\[\\] = ", "};") == known
+    assert types("send/delivery.c", "delivery_example_types\\[\\] = ", "};") == known
     assert types("commands/table.c") == known
     assert types("packaging/completion/psapi") == known
     assert types("man/psapi.1") == types("man/psapi-handlers.7") == known

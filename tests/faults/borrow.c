@@ -16,7 +16,7 @@ main(int argc, char **argv)
 		return 0; /* it did not start: nobody was refused */
 	for (int i = 0; i < 3; i++) {
 		const struct keyring *keyring = secrets_borrow(secrets);
-		keys = keyring == NULL ? 0 : keyring_size(keyring);
+		keys = keyring == NULL ? 0 : verify_keyring_size(keyring);
 		secrets_return(secrets, keyring);
 	}
 	secrets_close(secrets);

@@ -13,7 +13,7 @@
 
 #include "receiver/attempts.h"
 #include "commands/command.h"
-#include "receiver/lastmatch.h"
+#include "receiver/last_match.h"
 #include "oracle.h"
 
 static char directory[] = "/dev/shm/psapi-fuzz-XXXXXX";

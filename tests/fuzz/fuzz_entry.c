@@ -13,6 +13,7 @@
 #include "store/entry.h"
 #include "events.h"
 #include "oracle.h"
+#include "store/record.h"
 #include "store/spool/spool.h"
 #include "store/spool/handler_state.h"
 #include "base/datetime.h"
@@ -93,7 +94,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct entry entry;
-	struct state state;
+	struct handler_state state;
 	const char *why = NULL;
 
 	if (spool.root == 0)
@@ -112,7 +113,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case ENTRY_ERROR:
 		MUST(false);
 	}
-	if (state_read(&spool, name, &state))
-		MUST(strlen(state.said) <= STATE_STDERR_MAX && state.tries >= 0);
+	if (handler_state_read(&spool, name, &state))
+		MUST(strlen(state.said) <= HANDLER_STATE_STDERR_MAX && state.tries >= 0);
 	return 0;
 }

@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crypto.h"
 #include "events.h"
 #include "oracle.h"
+#include "store/record.h"
 #include "verify.h"
 
 static char *
@@ -36,7 +38,7 @@ check_file(const char *text, size_t length, const uint8_t *body, size_t size, bo
 		const char *encoded = json_string_value(json_object_get(file, "body_base64"));
 		char *decoded = malloc(size + 1);
 		MUST(encoded != NULL);
-		MUST(base64_decode(encoded, strlen(encoded), decoded, size + 1) == (long)size);
+		MUST(crypto_base64_decode(encoded, strlen(encoded), decoded, size + 1) == (long)size);
 		MUST(size == 0 || memcmp(decoded, body, size) == 0);
 		free(decoded);
 	}
@@ -56,7 +58,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	char *id = field(&data, &size, &evidence.id_length);
 	evidence.id = id;
-	event_read(data, size, &event);
+	events_read(data, size, &event);
 	MUST((event.queue == QUEUE_FAILED) == (event.odd != NULL));
 	MUST(event.parsed || event.queue == QUEUE_FAILED);
 	if (record_make(&record, &evidence, data, size, event.parsed) == 0) {

@@ -33,7 +33,7 @@ check_key(const struct keyring *keyring, const char *text)
 	length -= (int)missing;
 	MUST(length >= KEY_MIN && length <= KEY_MAX);
 	reference_sign(key, (size_t)length, "id", 2, "1", 1, "body", 4, theirs);
-	MUST(keyring_sign(keyring, 0, &m, ours) == 0 && strcmp(ours, theirs) == 0);
+	MUST(verify_keyring_sign(keyring, 0, &m, ours) == 0 && strcmp(ours, theirs) == 0);
 }
 
 static void
@@ -45,26 +45,26 @@ check_file(const uint8_t *data, size_t size)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	MUST(fd >= 0 && fchmod(fd, 0640) == 0 && write(fd, data, size) == (ssize_t)size);
 	struct keyring *keyring = secrets_read(path, why, sizeof(why));
-	MUST(keyring != NULL ? keyring_size(keyring) > 0 : *why != '\0');
-	keyring_free(keyring);
+	MUST(keyring != NULL ? verify_keyring_size(keyring) > 0 : *why != '\0');
+	verify_keyring_free(keyring);
 	close(fd);
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct keyring *keyring = keyring_new();
+	struct keyring *keyring = verify_keyring_new();
 	char *text = malloc(size + 1);
 
 	if (size > 0)
 		memcpy(text, data, size);
 	text[size] = '\0';
-	bool good = keyring_add(keyring, text, size) == SECRET_GOOD;
-	MUST(keyring_size(keyring) == (good ? 1 : 0));
+	bool good = verify_keyring_add(keyring, text, size) == SECRET_GOOD;
+	MUST(verify_keyring_size(keyring) == (good ? 1 : 0));
 	if (good)
 		check_key(keyring, text);
 	check_file(data, size);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 	free(text);
 	return 0;
 }

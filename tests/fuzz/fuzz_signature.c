@@ -18,19 +18,19 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct message m = {.id = "msg_1", .id_length = 5};
-	struct keyring *keyring = keyring_new();
+	struct keyring *keyring = verify_keyring_new();
 	struct verification outcome;
 	char signature[SIGNED_SIZE];
 	size_t list_length;
 	int64_t seconds = 0;
 
-	MUST(keyring_add(keyring, SECRET, strlen(SECRET)) == SECRET_GOOD);
+	MUST(verify_keyring_add(keyring, SECRET, strlen(SECRET)) == SECRET_GOOD);
 	char *timestamp = field(&data, &size, &m.timestamp_length);
 	char *list = field(&data, &size, &list_length);
 	m.timestamp = timestamp;
 	m.body = data;
 	m.body_length = size;
-	bool timed = timestamp_parse(timestamp, m.timestamp_length, &seconds);
+	bool timed = verify_timestamp_parse(timestamp, m.timestamp_length, &seconds);
 	MUST(timed == is_timestamp(timestamp, m.timestamp_length));
 	MUST(!timed || seconds == atoll(timestamp));
 
@@ -53,7 +53,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		MUST((result == VERIFY_OK) == (outcome.matched && in_time));
 		MUST((result == VERIFY_MISMATCH) == (!outcome.matched && in_time));
 	}
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 	free(timestamp);
 	free(list);
 	return 0;

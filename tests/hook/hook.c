@@ -3,7 +3,7 @@
  * with the calls of lockdown.h wrapped (ld --wrap). What the shipped program does not
  * have in it, it cannot do.
  *
- *   PSAPI_HOOK_SKIP=files,calls          leaves out lockdown_files(), lockdown_calls()
+ *   PSAPI_HOOK_SKIP=files,calls          leaves out sandbox_files(), sandbox_calls()
  *   PSAPI_HOOK_OPEN=1                    its user may look into it after all (strace -p)
  *   PSAPI_HOOK_PROBE=DIR                 tries what is forbidden, and says on standard
  *                                        error what became of it: "hook: NAME allowed",
@@ -35,12 +35,12 @@
 
 #include "server/sandbox.h"
 
-void __real_lockdown_process(void);
-void __real_lockdown_files(const struct spool *spool, const char *secret_file, const char *socket_path);
-void __real_lockdown_calls(void);
-void __wrap_lockdown_process(void);
-void __wrap_lockdown_files(const struct spool *spool, const char *secret_file, const char *socket_path);
-void __wrap_lockdown_calls(void);
+void __real_sandbox_process(void);
+void __real_sandbox_files(const struct spool *spool, const char *secret_file, const char *socket_path);
+void __real_sandbox_calls(void);
+void __wrap_sandbox_process(void);
+void __wrap_sandbox_files(const struct spool *spool, const char *secret_file, const char *socket_path);
+void __wrap_sandbox_calls(void);
 
 static const struct spool *spool;
 static const char *directory, *secret;
@@ -307,28 +307,28 @@ prepare(void)
 }
 
 void
-__wrap_lockdown_process(void)
+__wrap_sandbox_process(void)
 {
-	__real_lockdown_process();
+	__real_sandbox_process();
 	if (getenv("PSAPI_HOOK_OPEN") != NULL)
 		prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 }
 
 void
-__wrap_lockdown_files(const struct spool *of, const char *secret_file, const char *socket_path)
+__wrap_sandbox_files(const struct spool *of, const char *secret_file, const char *socket_path)
 {
 	spool = of;
 	secret = secret_file;
 	prepare();
 	if (!skipped("files"))
-		__real_lockdown_files(of, secret_file, socket_path);
+		__real_sandbox_files(of, secret_file, socket_path);
 }
 
 void
-__wrap_lockdown_calls(void)
+__wrap_sandbox_calls(void)
 {
 	if (!skipped("calls"))
-		__real_lockdown_calls();
+		__real_sandbox_calls();
 	if (directory != NULL)
 		try_all();
 }

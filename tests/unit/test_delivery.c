@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 
+#include "base/crypto.h"
 #include "send/delivery.h"
 #include "events.h"
 
@@ -19,12 +20,12 @@
 static struct keyring *
 keyring_of(const char *first, const char *second)
 {
-	struct keyring *keyring = keyring_new();
+	struct keyring *keyring = verify_keyring_new();
 
 	assert_non_null(keyring);
-	assert_int_equal(keyring_add(keyring, first, strlen(first)), SECRET_GOOD);
+	assert_int_equal(verify_keyring_add(keyring, first, strlen(first)), SECRET_GOOD);
 	if (second != NULL)
-		assert_int_equal(keyring_add(keyring, second, strlen(second)), SECRET_GOOD);
+		assert_int_equal(verify_keyring_add(keyring, second, strlen(second)), SECRET_GOOD);
 	return keyring;
 }
 
@@ -52,7 +53,7 @@ judge(const struct delivery *d, const char *secret)
 	enum verify_result result =
 	    verify(keyring, &message, signature, strlen(signature), NOW, TOLERANCE, &outcome);
 	assert_true(result != VERIFY_STALE || outcome.matched);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 	return result;
 }
 
@@ -60,15 +61,15 @@ judge(const struct delivery *d, const char *secret)
 
 TEST(examples_are_events_of_their_type)
 {
-	for (const char *const *type = example_types; *type != NULL; type++) {
+	for (const char *const *type = delivery_example_types; *type != NULL; type++) {
 		struct event event;
-		const char *body = example_body(*type);
+		const char *body = delivery_example_body(*type);
 		assert_non_null(body);
-		event_read(body, strlen(body), &event);
+		events_read(body, strlen(body), &event);
 		assert_string_equal(event.type, *type);
 		assert_int_equal(event.queue, QUEUE_NEW);
 	}
-	assert_null(example_body("id.producer.x"));
+	assert_null(delivery_example_body("id.producer.x"));
 }
 
 TEST(data_makes_an_event)
@@ -78,7 +79,7 @@ TEST(data_makes_an_event)
 	char why[256];
 
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		char *text = event_body(rows[i][0], rows[i][1], NOW, why, sizeof(why));
+		char *text = delivery_event_body(rows[i][0], rows[i][1], NOW, why, sizeof(why));
 		assert_non_null(text);
 		json_t *event = json_loads(text, 0, NULL), *data = json_loads(rows[i][1], JSON_DECODE_ANY, NULL);
 		assert_string_equal(json_string_value(json_object_get(event, "type")), rows[i][0]);
@@ -89,11 +90,11 @@ TEST(data_makes_an_event)
 		json_decref(data);
 		free(text);
 	}
-	assert_null(event_body("a.b", NULL, NOW, why, sizeof(why)));
+	assert_null(delivery_event_body("a.b", NULL, NOW, why, sizeof(why)));
 	assert_non_null(strstr(why, "--data"));
-	assert_null(event_body("a.b", "{", NOW, why, sizeof(why)));
+	assert_null(delivery_event_body("a.b", "{", NOW, why, sizeof(why)));
 	assert_non_null(strstr(why, "not JSON"));
-	assert_null(event_body("a.b", "", NOW, why, sizeof(why)));
+	assert_null(delivery_event_body("a.b", "", NOW, why, sizeof(why)));
 }
 
 TEST(ids_are_new_each_time)
@@ -127,7 +128,7 @@ TEST(the_published_vector)
 	assert_string_equal(value_of(&d, "content-type"), "application/json");
 	assert_ptr_equal(d.body, BODY);
 	delivery_free(&d);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 }
 
 TEST(each_key_signs)
@@ -140,25 +141,25 @@ TEST(each_key_signs)
 	assert_int_equal(judge(&d, SECRET), VERIFY_OK);
 	assert_int_equal(judge(&d, OTHER), VERIFY_OK);
 	delivery_free(&d);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 }
 
 TEST(as_many_keys_as_the_sender_has)
 {
-	struct keyring *keyring = keyring_new();
-	char secret[BASE64_SIZE(24)];
+	struct keyring *keyring = verify_keyring_new();
+	char secret[CRYPTO_BASE64_SIZE(24)];
 	struct delivery d;
 
 	for (unsigned char i = 0; i < KEYRING_MAX; i++) {
 		unsigned char bytes[24] = {i};
-		base64_encode(bytes, sizeof(bytes), secret);
-		assert_int_equal(keyring_add(keyring, secret, strlen(secret)), SECRET_GOOD);
+		crypto_base64_encode(bytes, sizeof(bytes), secret);
+		assert_int_equal(verify_keyring_add(keyring, secret, strlen(secret)), SECRET_GOOD);
 	}
 	assert_int_equal(delivery_make(&d, DELIVERY_SIGNED, keyring, ID, NOW, BODY, strlen(BODY)), 0);
 	assert_int_equal(strlen(value_of(&d, "webhook-signature")),
 	    DELIVERY_SIGNATURES_MAX * (SIGNATURE_SIZE + 1) - 1);
 	delivery_free(&d);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 }
 
 TEST(the_wrong_kinds)
@@ -187,7 +188,7 @@ TEST(the_wrong_kinds)
 		assert_int_equal(judge(&d, SECRET), VERIFY_MISMATCH);
 		delivery_free(&d);
 	}
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 }
 
 TEST(what_is_expected)

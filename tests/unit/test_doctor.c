@@ -112,10 +112,10 @@ TEST(a_backlog_that_nobody_works_off)
 TEST(what_waits_for_its_retry_is_no_backlog)
 {
 	struct fixture *f = *state;
-	struct state waiting = {.tries = 3, .due_at = time(NULL) + 6 * 3600};
+	struct handler_state waiting = {.tries = 3, .due_at = time(NULL) + 6 * 3600};
 
 	put(f, SPOOL_NEW, "one.json");
-	assert_int_equal(state_write(&f->spool, "one.json", &waiting), 0);
+	assert_int_equal(handler_state_write(&f->spool, "one.json", &waiting), 0);
 	assert_int_equal(examine(f, 3 * 3600), 0);
 	assert_int_equal(examine(f, 7 * 3600), 1);
 }

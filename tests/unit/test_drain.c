@@ -10,6 +10,7 @@
 #include "drain/drain.h"
 #include "events.h"
 #include "base/log.h"
+#include "store/record.h"
 #include "store/spool/handler_state.h"
 
 static int64_t now;

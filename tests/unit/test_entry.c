@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "store/entry.h"
+#include "store/record.h"
 #include "store/spool/spool.h"
 #include "store/spool/handler_state.h"
 #include "base/text.h"
@@ -33,7 +34,7 @@ write_event(const char *path, const struct evidence *e, const void *body, size_t
 	struct event event;
 	size_t size = 0;
 
-	event_read(body, length, &event);
+	events_read(body, length, &event);
 	assert_int_equal(record_make(&record, e, body, length, event.parsed), 0);
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
 	assert_true(fd >= 0);
@@ -236,20 +237,20 @@ TEST(lanes_are_npns_or_types)
 
 TEST(a_state_is_read_as_it_was_written)
 {
-	struct state written = {.tries = 3, .tried_at = 1000, .due_at = 2000, .failed_at = 3000}, read;
+	struct handler_state written = {.tries = 3, .tried_at = 1000, .due_at = 2000, .failed_at = 3000}, read;
 	struct spool spool;
 	char why[512];
 
 	assert_int_equal(spool_open(&spool, in(*state, "spool"), true, why, sizeof(why)), 0);
 	strcpy(written.handler, "/etc/psapi/handlers.d/default");
 	strcpy(written.reason, "exit status 75 \"quoted\"");
-	memset(written.said, '\x1b', STATE_STDERR_MAX); /* the longest there is: \u001b each */
-	assert_int_equal(state_write(&spool, "a.json", &written), 0);
-	assert_true(state_read(&spool, "a.json", &read));
+	memset(written.said, '\x1b', HANDLER_STATE_STDERR_MAX); /* the longest there is: \u001b each */
+	assert_int_equal(handler_state_write(&spool, "a.json", &written), 0);
+	assert_true(handler_state_read(&spool, "a.json", &read));
 	assert_memory_equal(&written, &read, sizeof(read));
-	assert_int_equal(state_remove(&spool, "a.json"), 0);
-	assert_int_equal(state_remove(&spool, "a.json"), 0);
-	assert_false(state_read(&spool, "a.json", &read));
+	assert_int_equal(handler_state_remove(&spool, "a.json"), 0);
+	assert_int_equal(handler_state_remove(&spool, "a.json"), 0);
+	assert_false(handler_state_read(&spool, "a.json", &read));
 	memset(&written, 0, sizeof(written));
 	assert_memory_equal(&written, &read, sizeof(read));
 	spool_close(&spool);
@@ -260,18 +261,18 @@ TEST(what_is_unreadable_counts_as_absent)
 	static const char *const texts[] = {"", "{", "[]", "null", "{\"tries\":", "\xff"};
 	const char *path = in(*state, "spool");
 	struct spool spool;
-	struct state read;
+	struct handler_state read;
 	char why[512];
 
 	assert_int_equal(spool_open(&spool, path, true, why, sizeof(why)), 0);
 	for (size_t i = 0; i < ROWS(texts); i++) {
 		file_write(in(path, "state/a.json"), texts[i], 0640);
-		assert_false(state_read(&spool, "a.json", &read));
+		assert_false(handler_state_read(&spool, "a.json", &read));
 		assert_int_equal(read.tries, 0);
 	}
 	file_write(in(path, "state/a.json"),
 	    "{\"tries\":-1,\"due_at\":\"soon\",\"reason\":1,\"failed_at\":\"2025-07-24T22:51:05.391Z\"}", 0640);
-	assert_true(state_read(&spool, "a.json", &read));
+	assert_true(handler_state_read(&spool, "a.json", &read));
 	assert_int_equal(read.tries, 0);
 	assert_int_equal(read.due_at, 0);
 	assert_int_equal(read.failed_at, 1753397465);

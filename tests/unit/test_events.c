@@ -6,7 +6,10 @@
 
 #include <jansson.h>
 
+#include "base/crypto.h"
+#include "base/datetime.h"
 #include "events.h"
+#include "store/record.h"
 #include "verify.h"
 
 #define B(text) text, sizeof(text) - 1
@@ -17,7 +20,7 @@ read_event(const void *body, size_t length)
 	struct event event;
 
 	memset(&event, 0xaa, sizeof(event));
-	event_read(body, length, &event);
+	events_read(body, length, &event);
 	/* What holds for every event. */
 	assert_int_equal(event.odd != NULL, event.queue == QUEUE_FAILED);
 	if (event.odd != NULL && !event.parsed)
@@ -494,7 +497,7 @@ TEST(an_id_of_any_bytes_makes_valid_json_that_gives_it_back)
 		} else {
 			assert_true(json_is_null(id));
 			assert_non_null(encoded);
-			assert_int_equal(base64_decode(encoded, strlen(encoded), back, sizeof(back)),
+			assert_int_equal(crypto_base64_decode(encoded, strlen(encoded), back, sizeof(back)),
 			    rows[i].length);
 			assert_memory_equal(back, rows[i].id, rows[i].length);
 		}
@@ -535,12 +538,12 @@ TEST(iso_time_is_utc_with_milliseconds_cut_not_rounded)
 		{{1709251199, 999999999}, "2024-02-29T23:59:59.999Z"},
 		{{4102444800, 5000000}, "2100-01-01T00:00:00.005Z"},
 	};
-	char text[ISO_TIME_SIZE];
+	char text[DATETIME_ISO_SIZE];
 
 	setenv("TZ", "UTC+5", 1);
 	tzset();
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		iso_time(rows[i].time, text);
+		datetime_iso(rows[i].time, text);
 		assert_string_equal(text, rows[i].text);
 	}
 }

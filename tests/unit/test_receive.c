@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 
+#include "base/crypto.h"
 #include "receiver/receive.h"
 
 #define SECRET "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -42,8 +43,8 @@ setup(void **state)
 		.spool = &f->spool,
 		.secrets = secrets_open(f->secret_file),
 		.attempts = attempts_open(f->spool.root)};
-	f->keyring = keyring_new();
-	keyring_add(f->keyring, SECRET, strlen(SECRET));
+	f->keyring = verify_keyring_new();
+	verify_keyring_add(f->keyring, SECRET, strlen(SECRET));
 	*state = f;
 	return 0;
 }
@@ -56,7 +57,7 @@ teardown(void **state)
 	attempts_close(f->receiver.attempts);
 	secrets_close(f->receiver.secrets);
 	spool_close(&f->spool);
-	keyring_free(f->keyring);
+	verify_keyring_free(f->keyring);
 	int result = sandbox_remove(&f->dir);
 	free(f);
 	return result;
@@ -107,7 +108,7 @@ static void
 set(struct request *request, const char *name, const char *value)
 {
 	if (*value != '\0')
-		request_set(request, name, strlen(name), value);
+		receive_request_set(request, name, strlen(name), value);
 }
 
 static const char *
@@ -174,7 +175,7 @@ send_post(struct fixture *f, const struct post *post)
 	char signature[SIGNATURE_SIZE + 1], size[32];
 	struct reply reply;
 
-	assert_int_equal(keyring_sign(f->keyring, 0, &message, signature), 0);
+	assert_int_equal(verify_keyring_sign(f->keyring, 0, &message, signature), 0);
 	snprintf(size, sizeof(size), "%zu", length);
 	set(&request, "REQUEST_METHOD", or_else(post->method, "POST"));
 	set(&request, "REMOTE_ADDR", "192.0.2.1");
@@ -184,7 +185,7 @@ send_post(struct fixture *f, const struct post *post)
 	set(&request, "HTTP_WEBHOOK_SIGNATURE", or_else(post->signature, signature));
 	set(&request, "CONTENT_LENGTH", or_else(post->content_length, size));
 	if (post->again_value != NULL)
-		request_set(&request, names[post->again], strlen(names[post->again]),
+		receive_request_set(&request, names[post->again], strlen(names[post->again]),
 		    post->again_value);
 	age_log(f);
 	memset(&reply, 'x', sizeof(reply));
@@ -287,7 +288,7 @@ TEST(what_is_proven_is_accepted_and_stored_and_a_second_time_a_duplicate)
 	assert_string_equal(text_of(line, "type"), "producersync.updates_available");
 	assert_string_equal(text_of(line, "event_id"), "12345");
 	assert_string_equal(text_of(line, "remote_addr"), "192.0.2.1");
-	assert_string_equal(text_of(line, "key"), keyring_fingerprint(f->keyring, 0));
+	assert_string_equal(text_of(line, "key"), verify_keyring_fingerprint(f->keyring, 0));
 	assert_int_equal(json_integer_value(json_object_get(line, "bytes")), strlen(BODY));
 	assert_int_equal(json_integer_value(json_object_get(line, "skew_s")), 0);
 	assert_true(json_is_integer(json_object_get(line, "skew_s")));
@@ -314,7 +315,7 @@ TEST(the_file_is_the_evidence_and_the_signed_bytes)
 	char signature[SIGNATURE_SIZE + 1], list[200], expected[1024];
 	size_t length;
 
-	keyring_sign(f->keyring, 0, &message, signature);
+	verify_keyring_sign(f->keyring, 0, &message, signature);
 	snprintf(list, sizeof(list), "%s %s v2,x", FORGED, signature);
 	expect(f, "list", &(struct post){.signature = list}, 200, "accepted");
 	snprintf(expected, sizeof(expected),
@@ -776,7 +777,7 @@ send_joined(struct fixture *f, const char *id, const char *joined_id, const char
 	struct message message = {id, strlen(id), timestamp, strlen(timestamp), BODY, strlen(BODY)};
 	char signature[SIGNATURE_SIZE + 1], joined[2 * SIGNATURE_SIZE + 3];
 
-	keyring_sign(f->keyring, 0, &message, signature);
+	verify_keyring_sign(f->keyring, 0, &message, signature);
 	snprintf(joined, sizeof(joined), "%s, %s", signature, signature);
 	struct post post = {.id = joined_id,
 		.timestamp = joined_timestamp,
@@ -994,7 +995,7 @@ check_row(struct fixture *f, const json_t *row)
 	file_write(f->secret_file, secrets, 0600);
 	size_t room = strlen(encoded) + 1;
 	char *body = malloc(room);
-	long length = base64_decode(encoded, strlen(encoded), body, room);
+	long length = crypto_base64_decode(encoded, strlen(encoded), body, room);
 	assert_true(length >= 0);
 	struct post post = {.id = text_of(row, "id"),
 		.timestamp = text_of(row, "timestamp"),

@@ -44,29 +44,29 @@ TEST(an_exit_status_decides)
 		int status;
 		bool timed_out;
 		int tries;
-		enum verdict verdict;
+		enum schedule_verdict verdict;
 	} rows[] = {
-		{EXITED(0), false, 1, VERDICT_DONE},
-		{EXITED(0), false, 10, VERDICT_DONE},
-		{EXITED(0), true, 1, VERDICT_LATER}, /* late is late */
-		{EXITED(1), false, 1, VERDICT_FAILED},
-		{EXITED(74), false, 1, VERDICT_FAILED},
-		{EXITED(75), false, 1, VERDICT_LATER},
-		{EXITED(75), false, 9, VERDICT_LATER},
-		{EXITED(75), false, 10, VERDICT_FAILED},
-		{EXITED(75), false, 11, VERDICT_FAILED},
-		{EXITED(76), false, 1, VERDICT_FAILED},
-		{EXITED(255), false, 1, VERDICT_FAILED},
-		{KILLED(SIGKILL), false, 1, VERDICT_LATER},
-		{KILLED(SIGSEGV) | 0x80, false, 1, VERDICT_LATER}, /* with a core */
-		{KILLED(SIGTERM), true, 1, VERDICT_LATER},
-		{KILLED(SIGTERM), true, 10, VERDICT_FAILED},
-		{EXITED(1), true, 1, VERDICT_LATER},
+		{EXITED(0), false, 1, SCHEDULE_DONE},
+		{EXITED(0), false, 10, SCHEDULE_DONE},
+		{EXITED(0), true, 1, SCHEDULE_LATER}, /* late is late */
+		{EXITED(1), false, 1, SCHEDULE_FAILED},
+		{EXITED(74), false, 1, SCHEDULE_FAILED},
+		{EXITED(75), false, 1, SCHEDULE_LATER},
+		{EXITED(75), false, 9, SCHEDULE_LATER},
+		{EXITED(75), false, 10, SCHEDULE_FAILED},
+		{EXITED(75), false, 11, SCHEDULE_FAILED},
+		{EXITED(76), false, 1, SCHEDULE_FAILED},
+		{EXITED(255), false, 1, SCHEDULE_FAILED},
+		{KILLED(SIGKILL), false, 1, SCHEDULE_LATER},
+		{KILLED(SIGSEGV) | 0x80, false, 1, SCHEDULE_LATER}, /* with a core */
+		{KILLED(SIGTERM), true, 1, SCHEDULE_LATER},
+		{KILLED(SIGTERM), true, 10, SCHEDULE_FAILED},
+		{EXITED(1), true, 1, SCHEDULE_LATER},
 	};
 
 	for (size_t i = 0; i < ROWS(rows); i++)
 		assert_int_equal(
-		    schedule_verdict(rows[i].status, rows[i].timed_out, rows[i].tries, 10), rows[i].verdict);
+		    schedule_judge(rows[i].status, rows[i].timed_out, rows[i].tries, 10), rows[i].verdict);
 }
 
 /* Add an event; its name says its lane and its place in it. */

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include "base/crypto.h"
 #include "secrets/secretfile.h"
 #include "secrets/secrets.h"
 
@@ -56,7 +57,7 @@ TEST(what_clings_is_trimmed)
 
 	for (size_t i = 0; i < ROWS(pasted); i++) {
 		size_t length = strlen(pasted[i]);
-		const char *text = secret_trim(pasted[i], &length);
+		const char *text = secretfile_trim(pasted[i], &length);
 		assert_int_equal(length, strlen(ONE));
 		assert_memory_equal(text, ONE, length);
 	}
@@ -68,7 +69,7 @@ TEST(nothing_may_remain)
 
 	for (size_t i = 0; i < ROWS(pasted); i++) {
 		size_t length = strlen(pasted[i]);
-		secret_trim(pasted[i], &length);
+		secretfile_trim(pasted[i], &length);
 		assert_int_equal(length, 0);
 	}
 }
@@ -121,19 +122,19 @@ TEST(added_with_its_date)
 	assert_file(path, "# added 2026-01-31T12:00:00Z\n" ONE "\n# added 2026-01-31T12:00:00Z\n" TWO "\n");
 	struct keyring *keyring = secrets_read(path, why, sizeof(why));
 	assert_non_null(keyring);
-	assert_int_equal(keyring_size(keyring), 2);
-	keyring_free(keyring);
+	assert_int_equal(verify_keyring_size(keyring), 2);
+	verify_keyring_free(keyring);
 	assert_int_equal(names_in(*state), 1);
 }
 
 TEST(no_more_than_the_receiver_uses)
 {
 	const char *path = in(*state, "secret");
-	char secret[BASE64_SIZE(24)];
+	char secret[CRYPTO_BASE64_SIZE(24)];
 
 	for (unsigned char i = 0; i <= KEYRING_MAX; i++) {
 		unsigned char bytes[24] = {i};
-		base64_encode(bytes, sizeof(bytes), secret);
+		crypto_base64_encode(bytes, sizeof(bytes), secret);
 		assert_int_equal(add(path, secret), i < KEYRING_MAX ? SECRETFILE_DONE : SECRETFILE_REFUSED);
 	}
 	assert_non_null(strstr(why, "too many"));

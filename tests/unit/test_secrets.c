@@ -19,11 +19,11 @@ static const char *
 name_of(const char *secret)
 {
 	static char fingerprint[FINGERPRINT_SIZE];
-	struct keyring *keyring = keyring_new();
+	struct keyring *keyring = verify_keyring_new();
 
-	assert_int_equal(keyring_add(keyring, secret, strlen(secret)), SECRET_GOOD);
-	strcpy(fingerprint, keyring_fingerprint(keyring, 0));
-	keyring_free(keyring);
+	assert_int_equal(verify_keyring_add(keyring, secret, strlen(secret)), SECRET_GOOD);
+	strcpy(fingerprint, verify_keyring_fingerprint(keyring, 0));
+	verify_keyring_free(keyring);
 	return fingerprint;
 }
 
@@ -80,7 +80,7 @@ TEST(a_mode_that_lets_nobody_else_at_the_file_is_fine)
 			fail_msg("%04o: %s", (unsigned)modes[i], why);
 		assert_string_equal(logged, "");
 		free(logged);
-		keyring_free(keyring);
+		verify_keyring_free(keyring);
 	}
 }
 
@@ -124,7 +124,7 @@ read_as_nobody(const char *path)
 		if (setgid(NOBODY) != 0 || setuid(NOBODY) != 0)
 			_exit(2);
 		struct keyring *keyring = secrets_read(path, why, sizeof(why));
-		_exit(keyring != NULL && keyring_size(keyring) == 1 ? 0 : 1);
+		_exit(keyring != NULL && verify_keyring_size(keyring) == 1 ? 0 : 1);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
@@ -161,7 +161,7 @@ TEST(what_is_no_regular_file_is_refused)
 	assert_int_equal(symlink("secret", link), 0);
 	struct keyring *keyring = read_secrets(link, why, &logged);
 	assert_non_null(keyring);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 	free(logged);
 }
 
@@ -188,11 +188,11 @@ TEST(one_secret_a_line_with_comments_blank_lines_and_white_space)
 		struct keyring *keyring = read_secrets(path, why, &logged);
 		if (keyring == NULL)
 			fail_msg("row %zu: %s", i, why);
-		assert_int_equal(keyring_size(keyring), rows[i].count);
-		assert_string_equal(keyring_fingerprint(keyring, 0), name_of(GOOD));
+		assert_int_equal(verify_keyring_size(keyring), rows[i].count);
+		assert_string_equal(verify_keyring_fingerprint(keyring, 0), name_of(GOOD));
 		assert_string_equal(logged, "");
 		free(logged);
-		keyring_free(keyring);
+		verify_keyring_free(keyring);
 	}
 }
 
@@ -229,16 +229,16 @@ TEST(a_bad_line_is_logged_by_its_number_and_shuts_no_good_one_out)
 	    0600);
 	struct keyring *keyring = read_secrets(path, why, &logged);
 	assert_non_null(keyring);
-	assert_int_equal(keyring_size(keyring), 2);
-	assert_string_equal(keyring_fingerprint(keyring, 0), name_of(GOOD));
-	assert_string_equal(keyring_fingerprint(keyring, 1), name_of(OTHER));
+	assert_int_equal(verify_keyring_size(keyring), 2);
+	assert_string_equal(verify_keyring_fingerprint(keyring, 0), name_of(GOOD));
+	assert_string_equal(verify_keyring_fingerprint(keyring, 1), name_of(OTHER));
 	assert_non_null(strstr(logged, "secret:3: is in quotes"));
 	assert_non_null(strstr(logged, "secret:4: is under 24 bytes"));
 	assert_int_equal(lines_of(logged), 2);
 	assert_null(strstr(logged, THIRD));
 	assert_null(strstr(logged, SHORT));
 	free(logged);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 }
 
 TEST(more_secrets_than_a_keyring_holds_are_logged_and_the_first_kept)
@@ -251,10 +251,10 @@ TEST(more_secrets_than_a_keyring_holds_are_logged_and_the_first_kept)
 	file_write(path, text, 0600);
 	struct keyring *keyring = read_secrets(path, why, &logged);
 	assert_non_null(keyring);
-	assert_int_equal(keyring_size(keyring), KEYRING_MAX);
+	assert_int_equal(verify_keyring_size(keyring), KEYRING_MAX);
 	assert_non_null(strstr(logged, "secret:33: is one secret too many"));
 	free(logged);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 }
 
 /* ---- reading it again ---- */
@@ -269,7 +269,7 @@ in_force(struct secrets *secrets, int *lines)
 	capture_begin(&capture);
 	const struct keyring *keyring = secrets_borrow(secrets);
 	char *logged = capture_end(&capture);
-	strcpy(fingerprint, keyring != NULL ? keyring_fingerprint(keyring, 0) : "");
+	strcpy(fingerprint, keyring != NULL ? verify_keyring_fingerprint(keyring, 0) : "");
 	secrets_return(secrets, keyring);
 	*lines = lines_of(logged);
 	free(logged);
@@ -411,7 +411,7 @@ TEST(a_borrowed_keyring_survives_the_changes_of_the_file)
 
 	replace(path, GOOD "\n");
 	keyrings[0] = secrets_borrow(secrets);
-	assert_int_equal(keyring_sign(keyrings[0], 0, &message, before), 0);
+	assert_int_equal(verify_keyring_sign(keyrings[0], 0, &message, before), 0);
 	capture_begin(&capture);
 	for (size_t i = 0; i < 3; i++) {
 		replace(path, texts[i]);
@@ -420,11 +420,11 @@ TEST(a_borrowed_keyring_survives_the_changes_of_the_file)
 	free(capture_end(&capture));
 	secrets_return(secrets, keyrings[2]);
 	secrets_return(secrets, keyrings[1]);
-	assert_string_equal(keyring_fingerprint(keyrings[0], 0), name_of(GOOD));
-	assert_int_equal(keyring_sign(keyrings[0], 0, &message, after), 0);
+	assert_string_equal(verify_keyring_fingerprint(keyrings[0], 0), name_of(GOOD));
+	assert_int_equal(verify_keyring_sign(keyrings[0], 0, &message, after), 0);
 	assert_string_equal(before, after);
 	secrets_return(secrets, keyrings[0]);
-	assert_string_equal(keyring_fingerprint(keyrings[3], 0), name_of(OTHER));
+	assert_string_equal(verify_keyring_fingerprint(keyrings[3], 0), name_of(OTHER));
 	secrets_return(secrets, keyrings[3]);
 	secrets_close(secrets);
 }
@@ -437,10 +437,10 @@ TEST(reading_leaves_no_descriptor_open)
 	file_write(path, GOOD "\n", 0600);
 	for (int how = 0; how <= 4; how++) {
 		char why[512], *logged;
-		keyring_free(read_secrets(path, why, &logged));
+		verify_keyring_free(read_secrets(path, why, &logged));
 		free(logged);
 		make_unusable(path, how);
-		keyring_free(read_secrets(path, why, &logged));
+		verify_keyring_free(read_secrets(path, why, &logged));
 		free(logged);
 		rmdir(path);
 		replace(path, GOOD "\n");

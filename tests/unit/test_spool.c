@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "base/crypto.h"
 #include "store/spool/spool.h"
 #include "verify.h"
 
@@ -256,7 +257,7 @@ TEST(over_200_bytes_encoded_the_name_is_the_hash)
 		size_t length = rows[i].plain + rows[i].encoded;
 		memset(id, 'a', rows[i].plain);
 		memset(id + rows[i].plain, '/', rows[i].encoded);
-		assert_int_equal(sha256_hex(id, length, hex), 0);
+		assert_int_equal(crypto_sha256_hex(id, length, hex), 0);
 		snprintf(expected, sizeof(expected), "%%sha256-%s.json", hex);
 		const char *name = name_of(id, length);
 		assert_true(strlen(name) < SPOOL_NAME_SIZE);

@@ -2,6 +2,7 @@
 #include "helpers.h"
 
 #include "base/terminal.h"
+#include "base/text.h"
 
 #define B(text) text, sizeof(text) - 1
 
@@ -23,28 +24,28 @@ TEST(text_is_escaped)
 		{B("a\0b"), false, "a\\x00b"},
 		{B(""), false, ""},
 	};
-	char text[ESCAPED_SIZE(32)];
+	char text[TERMINAL_ESCAPED_SIZE(32)];
 
 	for (size_t i = 0; i < ROWS(rows); i++)
 		assert_string_equal(
-		    escape(text, sizeof(text), rows[i].text, rows[i].length, rows[i].lines), rows[i].escaped);
+		    terminal_escape(text, sizeof(text), rows[i].text, rows[i].length, rows[i].lines), rows[i].escaped);
 }
 
 TEST(text_is_cut_at_whole_characters)
 {
-	char text[ESCAPED_SIZE(2)];
+	char text[TERMINAL_ESCAPED_SIZE(2)];
 
-	assert_string_equal(escape(text, sizeof(text), B("\xff\xff\xff"), false), "\\xff\\xff");
-	assert_string_equal(escape(text, 5, B("\xff\xff"), false), "\\xff");
-	assert_string_equal(escape(text, 4, B("\xff"), false), "");
-	assert_string_equal(escape(text, 1, B("a"), false), "");
+	assert_string_equal(terminal_escape(text, sizeof(text), B("\xff\xff\xff"), false), "\\xff\\xff");
+	assert_string_equal(terminal_escape(text, 5, B("\xff\xff"), false), "\\xff");
+	assert_string_equal(terminal_escape(text, 4, B("\xff"), false), "");
+	assert_string_equal(terminal_escape(text, 1, B("a"), false), "");
 }
 
 TEST(several_columns_in_one_line)
 {
 	char line[64];
 
-	snprintf(line, sizeof(line), "%s %s %s %s", column("a"), column(""), column("\n"), column("b"));
+	snprintf(line, sizeof(line), "%s %s %s %s", terminal_column("a"), terminal_column(""), terminal_column("\n"), terminal_column("b"));
 	assert_string_equal(line, "a - \\x0a b");
 }
 

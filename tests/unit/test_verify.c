@@ -8,6 +8,7 @@
 #include <mbedtls/md.h>
 #include <pthread.h>
 
+#include "base/crypto.h"
 #include "verify.h"
 
 /* The first vector that Standard Webhooks publishes. */
@@ -34,10 +35,10 @@ message_of(const char *id, const char *timestamp, const void *body, size_t lengt
 static struct keyring *
 keyring_of(const char *secret)
 {
-	struct keyring *keyring = keyring_new();
+	struct keyring *keyring = verify_keyring_new();
 
 	assert_non_null(keyring);
-	assert_int_equal(keyring_add(keyring, secret, strlen(secret)), SECRET_GOOD);
+	assert_int_equal(verify_keyring_add(keyring, secret, strlen(secret)), SECRET_GOOD);
 	return keyring;
 }
 
@@ -50,7 +51,7 @@ check(const char *signatures, int64_t now, struct verification *outcome)
 	enum verify_result result = verify(keyring, &message, signatures, strlen(signatures), now,
 	    TOLERANCE, outcome);
 
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 	return result;
 }
 
@@ -77,28 +78,28 @@ check_row(const json_t *row)
 			fail_msg("%s: nothing is missing", name);
 		return;
 	}
-	bool well_formed = timestamp_parse(timestamp, strlen(timestamp), &seconds);
+	bool well_formed = verify_timestamp_parse(timestamp, strlen(timestamp), &seconds);
 	if (well_formed == (strcmp(expect, "malformed_header") == 0))
-		fail_msg("%s: timestamp_parse() says %d", name, well_formed);
+		fail_msg("%s: verify_timestamp_parse() says %d", name, well_formed);
 	if (!well_formed)
 		return;
 
 	size_t room = strlen(encoded) + 1;
 	char *body = malloc(room);
 	assert_non_null(body);
-	long length = base64_decode(encoded, strlen(encoded), body, room);
+	long length = crypto_base64_decode(encoded, strlen(encoded), body, room);
 	assert_true(length >= 0);
 	struct message message = message_of(id, timestamp, body, (size_t)length);
-	struct keyring *keyring = keyring_new();
+	struct keyring *keyring = verify_keyring_new();
 	const json_t *secret;
 	size_t i;
 	json_array_foreach (json_object_get(row, "secrets"), i, secret)
-		assert_int_equal(keyring_add(keyring, json_string_value(secret),
+		assert_int_equal(verify_keyring_add(keyring, json_string_value(secret),
 		                     json_string_length(secret)),
 		    SECRET_GOOD);
 	enum verify_result result = verify(keyring, &message, signature, strlen(signature), now,
 	    TOLERANCE, &outcome);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 	free(body);
 
 	static const struct {
@@ -152,12 +153,12 @@ TEST(the_published_vectors_verify_and_are_what_we_sign)
 		    message_of(rows[i].id, rows[i].timestamp, rows[i].body, strlen(rows[i].body));
 		struct verification outcome;
 		char signature[SIGNATURE_SIZE + 1];
-		assert_int_equal(keyring_sign(keyring, 0, &message, signature), 0);
+		assert_int_equal(verify_keyring_sign(keyring, 0, &message, signature), 0);
 		assert_string_equal(signature, rows[i].signature);
 		assert_int_equal(verify(keyring, &message, rows[i].signature, SIGNATURE_SIZE,
 		                     atoll(rows[i].timestamp), TOLERANCE, &outcome),
 		    VERIFY_OK);
-		keyring_free(keyring);
+		verify_keyring_free(keyring);
 	}
 }
 
@@ -166,7 +167,7 @@ TEST(our_hmac_is_that_of_mbedtls_for_every_length_of_key)
 {
 	static const size_t body_lengths[] = {0, 1, 17, 18, 63, 64, 65, 4097};
 	unsigned char body[4097], key[KEY_MAX], digest[32];
-	char secret[BASE64_SIZE(KEY_MAX)], expected[SIGNATURE_SIZE + 1], got[SIGNATURE_SIZE + 1];
+	char secret[CRYPTO_BASE64_SIZE(KEY_MAX)], expected[SIGNATURE_SIZE + 1], got[SIGNATURE_SIZE + 1];
 	char hex[65];
 
 	for (size_t i = 0; i < sizeof(body); i++)
@@ -174,11 +175,11 @@ TEST(our_hmac_is_that_of_mbedtls_for_every_length_of_key)
 	for (size_t n = KEY_MIN; n <= KEY_MAX; n++) {
 		for (size_t i = 0; i < n; i++)
 			key[i] = (unsigned char)(i * 113 + n * 7 + 0x80);
-		base64_encode(key, n, secret);
+		crypto_base64_encode(key, n, secret);
 		struct keyring *keyring = keyring_of(secret);
-		assert_int_equal(sha256_hex(key, n, hex), 0);
-		assert_memory_equal(keyring_fingerprint(keyring, 0), hex, FINGERPRINT_SIZE - 1);
-		assert_int_equal(strlen(keyring_fingerprint(keyring, 0)), FINGERPRINT_SIZE - 1);
+		assert_int_equal(crypto_sha256_hex(key, n, hex), 0);
+		assert_memory_equal(verify_keyring_fingerprint(keyring, 0), hex, FINGERPRINT_SIZE - 1);
+		assert_int_equal(strlen(verify_keyring_fingerprint(keyring, 0)), FINGERPRINT_SIZE - 1);
 		for (size_t i = 0; i < ROWS(body_lengths); i++) {
 			mbedtls_md_context_t md;
 			mbedtls_md_init(&md);
@@ -190,14 +191,14 @@ TEST(our_hmac_is_that_of_mbedtls_for_every_length_of_key)
 			mbedtls_md_hmac_finish(&md, digest);
 			mbedtls_md_free(&md);
 			memcpy(expected, "v1,", 3);
-			base64_encode(digest, sizeof(digest), expected + 3);
+			crypto_base64_encode(digest, sizeof(digest), expected + 3);
 
 			struct message message =
 			    message_of("msg_1", "1614265330", body, body_lengths[i]);
-			assert_int_equal(keyring_sign(keyring, 0, &message, got), 0);
+			assert_int_equal(verify_keyring_sign(keyring, 0, &message, got), 0);
 			assert_string_equal(got, expected);
 		}
-		keyring_free(keyring);
+		verify_keyring_free(keyring);
 	}
 }
 
@@ -213,15 +214,15 @@ TEST(a_timestamp_is_one_to_twelve_digits_without_a_leading_zero)
 	int64_t seconds;
 
 	for (size_t i = 0; i < ROWS(good); i++) {
-		assert_true(timestamp_parse(good[i], strlen(good[i]), &seconds));
+		assert_true(verify_timestamp_parse(good[i], strlen(good[i]), &seconds));
 		assert_int_equal(seconds, atoll(good[i]));
 	}
 	for (size_t i = 0; i < ROWS(bad); i++)
-		if (timestamp_parse(bad[i], strlen(bad[i]), &seconds))
+		if (verify_timestamp_parse(bad[i], strlen(bad[i]), &seconds))
 			fail_msg("\"%s\" was taken", bad[i]);
-	assert_false(timestamp_parse("1\0", 2, &seconds));
+	assert_false(verify_timestamp_parse("1\0", 2, &seconds));
 	/* Not to the end of the text: the header may have been joined. */
-	assert_true(timestamp_parse("12, 12", 2, &seconds));
+	assert_true(verify_timestamp_parse("12, 12", 2, &seconds));
 	assert_int_equal(seconds, 12);
 }
 
@@ -234,12 +235,12 @@ TEST(a_malformed_timestamp_does_not_verify_however_it_is_signed)
 		struct message message = message_of(ID, bad[i], BODY, strlen(BODY));
 		struct verification outcome;
 		char signature[SIGNATURE_SIZE + 1];
-		assert_int_equal(keyring_sign(keyring, 0, &message, signature), 0);
+		assert_int_equal(verify_keyring_sign(keyring, 0, &message, signature), 0);
 		assert_int_equal(verify(keyring, &message, signature, SIGNATURE_SIZE, NOW, TOLERANCE,
 		                     &outcome),
 		    VERIFY_ERROR);
 	}
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 }
 
 TEST(parts_of_the_list_that_are_no_v1_signature_are_skipped)
@@ -339,7 +340,7 @@ TEST(the_list_is_not_read_beyond_its_length)
 	    VERIFY_MISMATCH);
 	assert_int_equal(verify(keyring, &message, list, length, NOW, TOLERANCE, &outcome), VERIFY_OK);
 	free(list);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 }
 
 TEST(each_part_of_the_message_is_signed)
@@ -358,14 +359,14 @@ TEST(each_part_of_the_message_is_signed)
 	char signature[SIGNATURE_SIZE + 1];
 
 	/* Our own: what is left out of it is left out of the check as well. */
-	assert_int_equal(keyring_sign(keyring, 0, &good, signature), 0);
+	assert_int_equal(verify_keyring_sign(keyring, 0, &good, signature), 0);
 	assert_int_equal(verify(keyring, &good, signature, SIGNATURE_SIZE, NOW, TOLERANCE, &outcome),
 	    VERIFY_OK);
 	for (size_t i = 0; i < ROWS(rows); i++)
 		assert_int_equal(verify(keyring, &rows[i], signature, SIGNATURE_SIZE, NOW, TOLERANCE,
 		                     &outcome),
 		    VERIFY_MISMATCH);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 }
 
 /* ---- the clock ---- */
@@ -450,12 +451,12 @@ TEST(a_secret_is_taken_as_the_libraries_take_it_and_what_else_is_pasted_is_named
 	};
 
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		struct keyring *keyring = keyring_new();
-		enum secret_look look = keyring_add(keyring, rows[i].text, strlen(rows[i].text));
+		struct keyring *keyring = verify_keyring_new();
+		enum secret_look look = verify_keyring_add(keyring, rows[i].text, strlen(rows[i].text));
 		if (look != rows[i].look)
 			fail_msg("\"%s\": %d instead of %d", rows[i].text, (int)look, (int)rows[i].look);
-		assert_int_equal(keyring_size(keyring), look == SECRET_GOOD ? 1 : 0);
-		keyring_free(keyring);
+		assert_int_equal(verify_keyring_size(keyring), look == SECRET_GOOD ? 1 : 0);
+		verify_keyring_free(keyring);
 	}
 }
 
@@ -463,13 +464,13 @@ TEST(every_spelling_of_a_secret_is_the_same_key)
 {
 	static const char *const spellings[] = {
 		SECRET "Bg", "whsec_" SECRET "Bg", SECRET "Bg==", " whsec_" SECRET "Bg== "};
-	struct keyring *keyring = keyring_new();
+	struct keyring *keyring = verify_keyring_new();
 
 	for (size_t i = 0; i < ROWS(spellings); i++)
-		assert_int_equal(keyring_add(keyring, spellings[i], strlen(spellings[i])), SECRET_GOOD);
+		assert_int_equal(verify_keyring_add(keyring, spellings[i], strlen(spellings[i])), SECRET_GOOD);
 	for (size_t i = 1; i < ROWS(spellings); i++)
-		assert_string_equal(keyring_fingerprint(keyring, i), keyring_fingerprint(keyring, 0));
-	keyring_free(keyring);
+		assert_string_equal(verify_keyring_fingerprint(keyring, i), verify_keyring_fingerprint(keyring, 0));
+	verify_keyring_free(keyring);
 }
 
 TEST(each_fault_of_a_secret_comes_with_its_remedy_and_without_the_secret)
@@ -492,9 +493,9 @@ TEST(each_fault_of_a_secret_comes_with_its_remedy_and_without_the_secret)
 	};
 
 	assert_int_equal(ROWS(rows), SECRET_NO_MEMORY + 1);
-	assert_string_equal(secret_look_text((enum secret_look)ROWS(rows)), "cannot be used");
+	assert_string_equal(verify_secret_look_text((enum secret_look)ROWS(rows)), "cannot be used");
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		const char *text = secret_look_text(rows[i].look);
+		const char *text = verify_secret_look_text(rows[i].look);
 		if (strstr(text, rows[i].remedy) == NULL || strchr(text, '\n') != NULL)
 			fail_msg("%d: \"%s\"", (int)rows[i].look, text);
 		/* Fixed texts: no run of base64 long enough to be from a secret. */
@@ -507,32 +508,32 @@ TEST(each_fault_of_a_secret_comes_with_its_remedy_and_without_the_secret)
 
 TEST(a_full_keyring_takes_no_more_and_all_its_keys_verify)
 {
-	struct keyring *keyring = keyring_new(), *single;
+	struct keyring *keyring = verify_keyring_new(), *single;
 	struct message message = message_of(ID, "1614265330", BODY, strlen(BODY));
 	struct verification outcome;
-	char signature[SIGNATURE_SIZE + 1], secret[BASE64_SIZE(KEY_MIN)];
+	char signature[SIGNATURE_SIZE + 1], secret[CRYPTO_BASE64_SIZE(KEY_MIN)];
 	unsigned char key[KEY_MIN] = {0};
 
 	for (int i = 0; i <= KEYRING_MAX; i++) {
 		key[0] = (unsigned char)i;
-		base64_encode(key, sizeof(key), secret);
-		assert_int_equal(keyring_add(keyring, secret, strlen(secret)),
+		crypto_base64_encode(key, sizeof(key), secret);
+		assert_int_equal(verify_keyring_add(keyring, secret, strlen(secret)),
 		    i < KEYRING_MAX ? SECRET_GOOD : SECRET_TOO_MANY);
 	}
-	assert_int_equal(keyring_size(keyring), KEYRING_MAX);
+	assert_int_equal(verify_keyring_size(keyring), KEYRING_MAX);
 	for (size_t i = 0; i <= KEYRING_MAX; i++) {
 		key[0] = (unsigned char)i;
-		base64_encode(key, sizeof(key), secret);
+		crypto_base64_encode(key, sizeof(key), secret);
 		single = keyring_of(secret);
-		assert_int_equal(keyring_sign(single, 0, &message, signature), 0);
+		assert_int_equal(verify_keyring_sign(single, 0, &message, signature), 0);
 		assert_int_equal(verify(keyring, &message, signature, SIGNATURE_SIZE, NOW, TOLERANCE,
 		                     &outcome),
 		    i < KEYRING_MAX ? VERIFY_OK : VERIFY_MISMATCH);
 		if (i < KEYRING_MAX)
-			assert_string_equal(outcome.key, keyring_fingerprint(single, 0));
-		keyring_free(single);
+			assert_string_equal(outcome.key, verify_keyring_fingerprint(single, 0));
+		verify_keyring_free(single);
 	}
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 }
 
 TEST(a_refused_secret_leaves_the_keyring_as_it_was)
@@ -541,24 +542,24 @@ TEST(a_refused_secret_leaves_the_keyring_as_it_was)
 	struct message message = message_of(ID, "1614265330", BODY, strlen(BODY));
 	struct verification outcome;
 
-	assert_int_equal(keyring_add(keyring, B64_23, strlen(B64_23)), SECRET_TOO_SHORT);
-	assert_int_equal(keyring_add(keyring, "", 0), SECRET_EMPTY);
-	assert_int_equal(keyring_size(keyring), 1);
+	assert_int_equal(verify_keyring_add(keyring, B64_23, strlen(B64_23)), SECRET_TOO_SHORT);
+	assert_int_equal(verify_keyring_add(keyring, "", 0), SECRET_EMPTY);
+	assert_int_equal(verify_keyring_size(keyring), 1);
 	assert_int_equal(verify(keyring, &message, SIGNATURE, SIGNATURE_SIZE, NOW, TOLERANCE, &outcome),
 	    VERIFY_OK);
-	keyring_free(keyring);
-	keyring_free(NULL);
+	verify_keyring_free(keyring);
+	verify_keyring_free(NULL);
 }
 
 TEST(without_keys_nothing_matches)
 {
-	struct keyring *keyring = keyring_new();
+	struct keyring *keyring = verify_keyring_new();
 	struct message message = message_of(ID, "1614265330", BODY, strlen(BODY));
 	struct verification outcome;
 
 	assert_int_equal(verify(keyring, &message, SIGNATURE, SIGNATURE_SIZE, NOW, TOLERANCE, &outcome),
 	    VERIFY_MISMATCH);
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 }
 
 /* ---- what the rest of the program borrows ---- */
@@ -572,19 +573,19 @@ TEST(sha256_and_base64_are_those_of_the_standards)
 	    {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
 	char hex[65], text[16], data[8];
 
-	assert_int_equal(sha256_hex("abc", 3, hex), 0);
+	assert_int_equal(crypto_sha256_hex("abc", 3, hex), 0);
 	assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 	for (size_t i = 0; i < ROWS(rows); i++) {
 		size_t n = strlen(rows[i].plain);
-		assert_int_equal(strlen(rows[i].encoded) + 1, BASE64_SIZE(n));
-		base64_encode(rows[i].plain, n, text);
+		assert_int_equal(strlen(rows[i].encoded) + 1, CRYPTO_BASE64_SIZE(n));
+		crypto_base64_encode(rows[i].plain, n, text);
 		assert_string_equal(text, rows[i].encoded);
-		assert_int_equal(base64_decode(text, strlen(text), data, sizeof(data)), n);
+		assert_int_equal(crypto_base64_decode(text, strlen(text), data, sizeof(data)), n);
 		assert_memory_equal(data, rows[i].plain, n);
 	}
-	assert_int_equal(base64_decode("Zm9vYmFy", 8, data, 5), -1); /* does not fit */
-	assert_int_equal(base64_decode("Zm9v!", 5, data, sizeof(data)), -1);
-	assert_int_equal(base64_decode("Zm9", 3, data, sizeof(data)), -1);
+	assert_int_equal(crypto_base64_decode("Zm9vYmFy", 8, data, 5), -1); /* does not fit */
+	assert_int_equal(crypto_base64_decode("Zm9v!", 5, data, sizeof(data)), -1);
+	assert_int_equal(crypto_base64_decode("Zm9", 3, data, sizeof(data)), -1);
 }
 
 /* ---- what is left on the stack ---- */
@@ -594,10 +595,10 @@ enum { STACK = 256 * 1024, WINDOW = 12 };
 static void *
 add_secret(void *secret)
 {
-	struct keyring *keyring = keyring_new();
-	enum secret_look look = keyring_add(keyring, secret, strlen(secret));
+	struct keyring *keyring = verify_keyring_new();
+	enum secret_look look = verify_keyring_add(keyring, secret, strlen(secret));
 
-	keyring_free(keyring);
+	verify_keyring_free(keyring);
 	return (void *)(uintptr_t)look;
 }
 
@@ -616,7 +617,7 @@ TEST(of_a_secret_that_was_added_nothing_is_left_on_the_stack)
 	static const size_t lengths[] = {24, 64, 75}; /* over 64 it is hashed first */
 	unsigned char key[75], block[64], *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char text[BASE64_SIZE(sizeof(key))], hex[65];
+	char text[CRYPTO_BASE64_SIZE(sizeof(key))], hex[65];
 	pthread_attr_t attributes;
 	pthread_t thread;
 	void *look;
@@ -630,7 +631,7 @@ TEST(of_a_secret_that_was_added_nothing_is_left_on_the_stack)
 	assert_int_equal(pthread_attr_setstack(&attributes, stack, STACK), 0);
 	for (size_t i = 0; i < ROWS(lengths); i++) {
 		size_t length = lengths[i];
-		base64_encode(key, length, text);
+		crypto_base64_encode(key, length, text);
 		memset(stack, 0, STACK);
 		assert_int_equal(pthread_create(&thread, &attributes, add_secret, text), 0);
 		pthread_join(thread, &look);
@@ -640,7 +641,7 @@ TEST(of_a_secret_that_was_added_nothing_is_left_on_the_stack)
 		for (size_t n = 0; n < sizeof(block); n++)
 			block[n] = (n < length ? key[n] : 0) ^ 0x5c;
 		assert_false(is_left(stack, block, length < sizeof(block) ? length : sizeof(block)));
-		sha256_hex(key, length, hex);
+		crypto_sha256_hex(key, length, hex);
 		for (size_t n = 0; n < 32; n++)
 			sscanf(hex + 2 * n, "%2hhx", &block[n]);
 		/* A hash of the key: of a long one, that is the key. */

@@ -4,7 +4,7 @@
  * its plain quotes is only ever our own member.
  */
 #define _GNU_SOURCE
-#include "receiver/lastmatch.h"
+#include "receiver/last_match.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/datetime.h"
 #include "receiver/attempts.h"
 #include "send/delivery.h"
 
@@ -34,7 +35,7 @@ member(const char *line, const char *mark, char *value, size_t length)
 static void
 look(const char *line, struct last_match *matches, int count)
 {
-	char key[FINGERPRINT_SIZE], at[ISO_TIME_SIZE];
+	char key[FINGERPRINT_SIZE], at[DATETIME_ISO_SIZE];
 
 	if (delivery_is_ours(line) || !member(line, "\"key\":\"", key, sizeof(key) - 1) ||
 	    !member(line, "\"at\":\"", at, sizeof(at) - 1))

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "base/json_line.h"
+#include "base/text.h"
 
 #define B(text) text, sizeof(text) - 1
 
@@ -37,9 +38,9 @@ TEST(any_bytes_become_a_json_string_that_gives_them_back)
 	char text[64];
 
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		struct line line;
-		line_begin(&line, text, sizeof(text));
-		line_add_string(&line, rows[i].bytes, rows[i].length);
+		struct json_line line;
+		json_line_begin(&line, text, sizeof(text));
+		json_line_add_string(&line, rows[i].bytes, rows[i].length);
 		assert_false(line.cut);
 		assert_string_equal(text, rows[i].text);
 		assert_int_equal(line.length, strlen(text));
@@ -60,9 +61,9 @@ TEST(every_single_byte_is_escaped_or_plain_ascii)
 
 	for (int c = 0; c < 256; c++) {
 		char byte = (char)c;
-		struct line line;
-		line_begin(&line, text, sizeof(text));
-		line_add_string(&line, &byte, 1);
+		struct json_line line;
+		json_line_begin(&line, text, sizeof(text));
+		json_line_add_string(&line, &byte, 1);
 		assert_false(line.cut);
 		assert_int_equal(text_is_utf8(&byte, 1), c < 0x80);
 		for (size_t i = 0; i < line.length; i++)
@@ -76,13 +77,13 @@ TEST(what_does_not_fit_is_cut_and_said_so)
 
 	for (size_t size = 1; size <= 48; size++) {
 		char *text = malloc(size); /* exactly, for the sanitizer */
-		struct line line;
-		line_begin(&line, text, size);
-		line_add(&line, "{\"n\":%d,\"s\":", 12);
-		line_add_string(&line, "abc", 3);
-		line_add(&line, ",\"e\":");
-		line_add_string(&line, "\n\xc3\xa4", 3);
-		line_add(&line, "}");
+		struct json_line line;
+		json_line_begin(&line, text, size);
+		json_line_add(&line, "{\"n\":%d,\"s\":", 12);
+		json_line_add_string(&line, "abc", 3);
+		json_line_add(&line, ",\"e\":");
+		json_line_add_string(&line, "\n\xc3\xa4", 3);
+		json_line_add(&line, "}");
 		assert_int_equal(line.length, strlen(text));
 		assert_true(line.length < size);
 		assert_int_equal(line.cut, size < sizeof(whole));
@@ -98,10 +99,10 @@ TEST(numbers_are_written_as_printf_does)
 	char text[64], expected[64];
 
 	for (size_t i = 0; i < ROWS(numbers); i++) {
-		struct line line;
-		line_begin(&line, text, sizeof(text));
-		line_put(&line, "n=");
-		line_put_number(&line, numbers[i]);
+		struct json_line line;
+		json_line_begin(&line, text, sizeof(text));
+		json_line_put(&line, "n=");
+		json_line_put_number(&line, numbers[i]);
 		snprintf(expected, sizeof(expected), "n=%lld", numbers[i]);
 		assert_string_equal(text, expected);
 	}

@@ -1,13 +1,14 @@
 /* From the attempts log: when each secret last proved a request of the sender's. */
-#ifndef PSAPI_LASTMATCH_H
-#define PSAPI_LASTMATCH_H
+#ifndef PSAPI_LAST_MATCH_H
+#define PSAPI_LAST_MATCH_H
 
+#include "base/datetime.h"
 #include "events.h"
 #include "verify.h"
 
 struct last_match {
 	char fingerprint[FINGERPRINT_SIZE];
-	char at[ISO_TIME_SIZE]; /* "" if it never did, as far as the log goes back */
+	char at[DATETIME_ISO_SIZE]; /* "" if it never did, as far as the log goes back */
 };
 
 /*

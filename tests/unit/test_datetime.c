@@ -27,7 +27,7 @@ TEST(times_are_read)
 	int64_t ns;
 
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		assert_true(time_parse(rows[i].text, &ns));
+		assert_true(datetime_parse(rows[i].text, &ns));
 		assert_int_equal(ns, rows[i].seconds * NANOSECONDS + rows[i].nanoseconds);
 	}
 }
@@ -44,7 +44,7 @@ TEST(what_is_no_time_is_refused)
 	int64_t ns;
 
 	for (size_t i = 0; i < ROWS(texts); i++)
-		assert_false(time_parse(texts[i], &ns));
+		assert_false(datetime_parse(texts[i], &ns));
 }
 
 TEST(ages_are_read)
@@ -59,36 +59,36 @@ TEST(ages_are_read)
 	int64_t seconds;
 
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		assert_true(age_parse(rows[i].text, &seconds));
+		assert_true(datetime_age_parse(rows[i].text, &seconds));
 		assert_int_equal(seconds, rows[i].seconds);
 	}
 	for (size_t i = 0; i < ROWS(refused); i++)
-		assert_false(age_parse(refused[i], &seconds));
+		assert_false(datetime_age_parse(refused[i], &seconds));
 }
 
 TEST(an_argument_is_either)
 {
 	int64_t ns;
 
-	assert_true(time_argument("12h", 100000, &ns));
+	assert_true(datetime_argument("12h", 100000, &ns));
 	assert_int_equal(ns, (100000 - 43200) * NANOSECONDS);
-	assert_true(time_argument("999999w", 100000, &ns));
+	assert_true(datetime_argument("999999w", 100000, &ns));
 	assert_int_equal(ns, 0);
-	assert_true(time_argument("1970-01-02", 100000, &ns));
+	assert_true(datetime_argument("1970-01-02", 100000, &ns));
 	assert_int_equal(ns, 86400 * NANOSECONDS);
-	assert_false(time_argument("soon", 100000, &ns));
+	assert_false(datetime_argument("soon", 100000, &ns));
 }
 
 TEST(times_are_written)
 {
-	char text[TIME_TEXT_SIZE];
+	char text[DATETIME_TEXT_SIZE];
 	int64_t ns;
 
-	time_text(1753397465, text);
+	datetime_text(1753397465, text);
 	assert_string_equal(text, "2025-07-24T22:51:05Z");
-	assert_true(time_parse(text, &ns));
+	assert_true(datetime_parse(text, &ns));
 	assert_int_equal(ns, 1753397465 * NANOSECONDS);
-	time_text(INT64_MAX, text); /* no year that a struct tm holds */
+	datetime_text(INT64_MAX, text); /* no year that a struct tm holds */
 	assert_string_equal(text, "-");
 }
 
