@@ -119,6 +119,7 @@ demo: deps
 # The build comes after deps, in a make of its own: on a bare machine there is no compiler yet.
 check: deps
 	$(MAKE) WERROR=-Werror all static
+	$(if $(SANITIZE),,$(MAKE) check-layout)
 	$(MAKE) WERROR=-Werror check-unit
 	$(MAKE) check-e2e
 	$(if $(SANITIZE),,$(MAKE) WERROR=-Werror check-static check-trust)

@@ -22,7 +22,6 @@
 #include "base/datetime.h"
 #include "base/json_line.h"
 #include "base/log.h"
-#include "verify.h"
 
 /*
  * Where an event's JSON is while events_read() looks at it: some thirty pieces, all gone at

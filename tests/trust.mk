@@ -7,6 +7,15 @@ SOAK_PACKAGES = nginx openssl faketime e2fsprogs
 # Within make check: samples; check-long sets FULL and SECONDS, and adds the rest of this file.
 check-trust: check-faults check-constant-time fuzz fuzz-fastcgi
 
+# ---- the layout of docs/design.md: includes, prefixes, tags, columns ----
+
+check-layout: all
+	@$(PYTHON) tools/check-layout --objects $(OUT)
+
+.PHONY: check-layout
+
+# ---- faults ----
+
 FAULTS = $(OUT)/tests/faults
 
 $(FAULTS)/shim.so: $(wildcard tests/faults/*.[ch]) tests/trust.mk
