@@ -107,7 +107,7 @@ CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-timeout python3-pyt
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
 	lighttpd-mod-openssl caddy
 # npm may come from elsewhere, and then conflicts with Debian's.
-LONG_PACKAGES = valgrind clang-tidy cppcheck shellcheck $(if $(shell command -v npm),,nodejs npm)
+LONG_PACKAGES = patch valgrind clang-tidy cppcheck shellcheck $(if $(shell command -v npm),,nodejs npm)
 
 deps:
 	@tools/deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(CHECK_PACKAGES)

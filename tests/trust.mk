@@ -44,12 +44,14 @@ $(FAULTS)/crowd: tests/faults/crowd.c $(OUT)/psapi-fcgi.o $(FAULTS)/journal.o $(
 # Not under a sanitizer, whose own allocator and calls would be counted.
 FAULT_PROGRAMS = $(addprefix $(FAULTS)/,shim.so recover borrow crowd)
 
-check-faults: all $(FAULT_PROGRAMS)
+fault-programs: $(FAULT_PROGRAMS)
+
+check-faults: all fault-programs
 	@for test in faults powercut; do \
 		PSAPI_BIN=$(CURDIR)/$(OUT_BIN) FAULTS_OUT=$(CURDIR)/$(FAULTS) FULL=$(FULL) \
 			$(PYTHON) tests/faults/$$test.py || exit 1; done
 
-.PHONY: check-trust check-faults
+.PHONY: check-trust check-faults fault-programs
 
 # ---- what the process may still do: the shipped objects, with server/sandbox.h's calls wrapped ----
 
@@ -126,7 +128,7 @@ soak: all
 	@tools/deps.sh $(SOAK_PACKAGES)
 	@PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/soak/soak.py $(MINUTES) $(SEED)
 
-# ---- what README.md promises, each broken on purpose in a copy of the tree ----
+# ---- what docs/promises.md promises, each broken on purpose in a copy of the tree ----
 
 check-promises:
 	@$(PYTHON) tests/promises.py
@@ -161,8 +163,7 @@ COVERAGE_FAULTS = build/coverage/tests/faults
 
 coverage:
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@{ $(MAKE) -s $(COVERAGE) all check-unit \
-			$(addprefix $(COVERAGE_FAULTS)/,shim.so recover borrow crowd) && \
+	@{ $(MAKE) -s $(COVERAGE) all check-unit fault-programs && \
 		PSAPI_BIN=$(CURDIR)/build/coverage FAULTS_OUT=$(CURDIR)/$(COVERAGE_FAULTS) \
 			$(PYTHON) tests/faults/once.py && \
 		$(MAKE) -s $(COVERAGE) check-e2e PYTEST_FLAGS="--server socket -k 'hold or bodies'"; \
