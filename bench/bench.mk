@@ -45,10 +45,6 @@ bench-memory:
 # SECONDS is the fuzzers' as well, with a default of their own.
 BENCH_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),3)
 
-# Put the table "Reach" of bench/RESULTS.md into README.md.
-bench-quote:
-	@$(PYTHON) bench/quote.py bench/RESULTS.md README.md
-
 # That it works: within check-long, with figures that mean nothing.
 check-bench:
 	@$(MAKE) -s bench QUICK=1 >$(BENCH).log 2>&1 || { cat $(BENCH).log; exit 1; }
@@ -56,4 +52,4 @@ check-bench:
 	@$(MAKE) -s bench-memory QUICK=1 MINUTES=2 >$(BENCH).log 2>&1 || { cat $(BENCH).log; exit 1; }
 	@grep -c '^| [12] |' $(BENCH)/MEMORY.md
 
-.PHONY: bench bench-memory bench-quote check-bench
+.PHONY: bench bench-memory check-bench

@@ -122,14 +122,6 @@ def test_every_reply_is_in_the_table(page, heading):
         assert re.search(rf"^\|.*\b{status}\b.*`{reason}`", table, re.M), reason
 
 
-def test_the_readme_quotes_the_benchmark():
-    """make bench-quote was not forgotten."""
-    results, readme = ((ROOT / page).read_text() for page in ("bench/RESULTS.md", "README.md"))
-    rows = re.search(r"^## Reach\n\n(.*?)\n\n", results, re.M | re.S)[1]
-    assert len(rows.splitlines()) > 20 and rows in readme
-    assert re.search(r"^\d{4}-\d\d-\d\d, .*$", results, re.M)[0] in readme
-
-
 def test_known_types():
     """The same everywhere: what is checked, what can be sent, what is completed and described."""
     def types(path, begin="", end="\\Z"):
