@@ -1,5 +1,4 @@
-"""What was sent, what was answered, and the reckoning at the end: the one place that says what a
-soak must not show."""
+"""The events of a soak: which were sent, how they were answered, and the checks at the end."""
 
 import base64
 import collections
@@ -21,7 +20,7 @@ class Event:
     webhook_id: str
     body: bytes
     acknowledged: bool = False
-    accepted: int = 0       # answers that said so
+    accepted: int = 0       # answers "accepted"
 
 
 class Ledger:
@@ -30,7 +29,7 @@ class Ledger:
     def __init__(self):
         self.lock = threading.Lock()
         self.events = {}            # webhook_id: Event
-        self.waiting = {}           # of them, those that nobody has acknowledged
+        self.waiting = {}           # of them, those without a 200
         self.answers = collections.Counter()
         self.complaints = []
 
@@ -39,12 +38,12 @@ class Ledger:
             self.complaints.append(text)
 
     def new(self, rng):
-        """An event that was never sent. Its id tells the handler what to make of it."""
+        """An event that was never sent. The end of its id tells the handler how to end."""
         with self.lock:
             number = len(self.events) + 1
-            kind = rng.choices(["", "_later", "_fails", "_odd"], [90, 3, 3, 4])[0]
+            kind = rng.choices(["", "_later", "_fails", "_invalid"], [90, 3, 3, 4])[0]
             npn = 1000 + number if kind else rng.randrange(LANES)
-            body = b"no JSON" if kind == "_odd" else \
+            body = b"no JSON" if kind == "_invalid" else \
                 event(rng.choice(TYPES), npn=str(npn), activatedAt="2025-07-25T15:53:01.579Z",
                       deactivatedAt="2025-07-25T15:53:01.579Z", filler="x" * rng.choice([0, 0, 9000]))
             one = Event(f"soak_{number}{kind}", body)
@@ -60,7 +59,7 @@ class Ledger:
             return one if one and one.acknowledged else None
 
     def answered(self, one, reply):
-        """A 200 is a promise from now on; two `accepted` for one id are one too many."""
+        """From now on the event must not be lost. `accepted` may come only once for an id."""
         with self.lock:
             word = reply.word
             self.answers[word] += 1
@@ -74,19 +73,19 @@ class Ledger:
             self.waiting.pop(one.webhook_id, None)
 
 
-# ---- what the clients send ----
+# ---- requests ----
 
 def authentic(one, secrets):
     return signed(one.body, one.webhook_id, secrets=secrets)
 
 
 def forgery(ledger, rng, world):
-    """A request that nobody with a secret of today has signed."""
+    """A request that no secret in force has signed."""
     one = ledger.some(rng, rng.random() < 0.5) or ledger.new(rng)
     kind = rng.choice(["key", "dropped", "body", "id"])
     if kind == "key":
-        stranger = "whsec_" + base64.b64encode(rng.randbytes(24)).decode()
-        return signed(one.body, f"forged_{rng.random()}", secrets=(stranger,))
+        unknown = "whsec_" + base64.b64encode(rng.randbytes(24)).decode()
+        return signed(one.body, f"forged_{rng.random()}", secrets=(unknown,))
     if kind == "dropped" and world.secrets.dropped:
         return signed(one.body, f"forged_{rng.random()}", secrets=(world.secrets.dropped[-1],))
     good = authentic(one, world.secrets.of_the_sender)
@@ -96,16 +95,16 @@ def forgery(ledger, rng, world):
     return good
 
 
-# ---- the reckoning ----
+# ---- the checks at the end ----
 
 @dataclass
-class Reckoning:
-    """Each check is a line; its complaints fail the run."""
+class FinalChecks:
+    """A check with complaints fails the run."""
     ledger: Ledger
     spool: object
-    handled: list           # (run of drain, webhook_id), as the handler wrote them
+    handled: list           # (run of drain, webhook_id), as written by the handler
     killed: set             # runs of drain that were killed
-    secrets: list           # all that were ever good
+    secrets: list           # all that were ever in force
     passed: list = field(default_factory=list)
 
     def check(self, what, complaints):
@@ -121,8 +120,8 @@ class Reckoning:
                     self.check("nothing acknowledged is lost", self.lost()),
                     self.check("nothing forged got in", self.forged()),
                     self.check("nothing is queued twice", self.twice()),
-                    self.check("nothing still waits", self.spool.names("new")),
-                    self.check("what is there is whole, and proves itself", self.torn()),
+                    self.check("no event still waits", self.spool.names("new")),
+                    self.check("each file is whole, and its signature can be verified", self.torn()),
                     self.check("no draft is left in tmp/", self.spool.left_in_tmp())])
 
     def lost(self):
@@ -141,7 +140,7 @@ class Reckoning:
         yield from self.spool.names("hold")
 
     def twice(self):
-        """A handler sees an event again only if drain was killed behind its back."""
+        """A handler gets an event again only after drain was killed."""
         runs = collections.defaultdict(list)
         for run, webhook_id in self.handled:
             runs[webhook_id].append(run)
@@ -163,10 +162,10 @@ class Reckoning:
                 one = self.ledger.events.get(name)
                 if one and stored.body != one.body:
                     yield f"{directory}/{name}: another body"
-                if one and not self.is_proved(stored):
-                    yield f"{directory}/{name}: its signature is none"
+                if one and not self.is_verified(stored):
+                    yield f"{directory}/{name}: no secret verifies its signature"
 
-    def is_proved(self, stored):
+    def is_verified(self, stored):
         evidence = stored.evidence
         return any(hmac.compare_digest(
             signature(secret, evidence["webhook_id"], evidence["webhook_timestamp"], stored.body),

@@ -1,8 +1,7 @@
 #!/usr/bin/python3
-"""A long bad day: clients deliver through the shipped nginx vhost while receivers, nginx and drain
-are killed, the disk fills, secrets rotate and the clock steps; then the sender's retries, and the
-reckoning: soak.py MINUTES [SEED]. What is random comes from the seed, which is printed; how the
-threads interleave does not."""
+"""Clients deliver through the shipped nginx vhost while receivers, nginx and drain are killed, the disk fills, secrets
+rotate and the clock steps. Then the sender retries, and the final checks follow: soak.py MINUTES [SEED].
+All random numbers come from the seed, which is printed. The order in which threads run does not."""
 
 import contextlib
 import http.client
@@ -14,23 +13,23 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
 # pylint: disable=wrong-import-position
+from disturbances import Clock, Drain, Log, Nginx, Repeating, Secrets, Supervised, disk_of, remove_faketime_files
 from http_client import body_of, head_of
-from ledger import Ledger, Reckoning, authentic, forgery
+from ledger import FinalChecks, Ledger, authentic, forgery
 from receiver import Place, Receiver, wait_for
 from replies import assert_accepted
 from sender import signed
 from servers import Socket
-from weather import Clock, Drain, Log, Nginx, Restless, Secrets, Supervised, disk_of, forget
 
 CLIENTS = 6
 EACH_PER_SECOND = 8
 NO_ANSWER = (OSError, http.client.HTTPException)
-# What an authentic, well-formed request may get beside a 200: somebody is down, or the disk is full.
+# Accepted answers to an authentic request, beside 200: a process is down, or the disk is full.
 EXCUSED = (502, 503, 504)
 
 
 class World:
-    """Everything around the clients."""
+    """The processes, the disturbances and the ledger."""
 
     def __init__(self, place, minutes):
         self.place, self.ledger = place, Ledger()
@@ -45,12 +44,12 @@ class World:
             supervised.start()
         self.nginx.start_nginx()
 
-    def weathers(self):
+    def disturbances(self):
         return [self.clock, self.disk, self.secrets, self.log, self.nginx, self.drain]
 
-    def mend(self):
-        for weather in [self.clock, self.disk, *self.receivers, self.nginx]:
-            weather.mend()
+    def restore(self):
+        for disturbance in [self.clock, self.disk, *self.receivers, self.nginx]:
+            disturbance.restore()
 
     def remove(self):
         with contextlib.suppress(ProcessLookupError):
@@ -58,14 +57,14 @@ class World:
         for receiver in self.place.receivers:
             pid = receiver.process.pid if receiver.process else 0
             receiver.end()
-            forget(pid)
+            remove_faketime_files(pid)
         self.disk.remove()
 
 
 # ---- the clients ----
 
 def deliver(world, one):
-    """One try of the sender. What is authentic may be refused only for a reason that there was."""
+    """One attempt of the sender. An authentic request may be refused only if a disturbance explains it."""
     began, secrets = time.monotonic(), world.secrets.of_the_sender
     try:
         reply = world.nginx.send(authentic(one, secrets))
@@ -84,7 +83,7 @@ def deliver(world, one):
 
 
 def break_off(world, one):
-    """An upload that ends early; the sender will try again."""
+    """An upload that breaks off. The sender retries."""
     request = authentic(one, world.secrets.of_the_sender)
     with contextlib.suppress(*NO_ANSWER), world.nginx.client.connect() as connection:
         connection.sendall(head_of(request) + body_of(request)[:len(request.body) // 2])
@@ -119,22 +118,22 @@ class Client:
         act(self.world, rng)
 
 
-# ---- the day ----
+# ---- the run ----
 
-def run_day(world, seconds, seed):
-    """All at once; in the last quarter no receiver is touched, so that one has lived a while."""
-    calm, peace = threading.Event(), threading.Event()
+def disturb_all(world, seconds, seed):
+    """All at once. In the last quarter no receiver is ended: the leak check needs some that have run for a while."""
+    end_of_kills, end = threading.Event(), threading.Event()
 
-    def restless(weathers, stop):
-        return [Restless(weather, random.Random(f"{seed} {type(weather).__name__} {i}"), stop,
-                         world.ledger) for i, weather in enumerate(weathers)]
+    def repeating(disturbances, stop):
+        return [Repeating(one, random.Random(f"{seed} {type(one).__name__} {i}"), stop, world.ledger)
+                for i, one in enumerate(disturbances)]
 
-    killers = restless(world.receivers, calm)
-    others = restless(world.weathers(), peace)
-    clients = restless([Client(world)] * CLIENTS, peace)
+    killers = repeating(world.receivers, end_of_kills)
+    others = repeating(world.disturbances(), end)
+    clients = repeating([Client(world)] * CLIENTS, end)
     for one in killers + others + clients:
         one.thread.start()
-    for event, wait, threads in (calm, seconds * 3 / 4, killers), (peace, seconds / 4, others + clients):
+    for event, wait, threads in (end_of_kills, seconds * 3 / 4, killers), (end, seconds / 4, others + clients):
         time.sleep(wait)
         event.set()
         for one in threads:
@@ -142,19 +141,19 @@ def run_day(world, seconds, seed):
 
 
 def settle(world):
-    """The weather clears: the sender's retries, until each has its 200."""
-    world.mend()
+    """Without disturbances the sender retries until each event has its 200."""
+    world.restore()
 
     def none_waits():
         for one in list(world.ledger.waiting.values()):
             deliver(world, one)
         return not world.ledger.waiting
-    wait_for(none_waits, "everything is acknowledged at last", 120)
+    wait_for(none_waits, "every event is acknowledged", 120)
 
 
 def leaks(world):
-    """Descriptors of the receivers that lived, against one that has just begun. nginx has ended, so
-    nothing is kept open for it."""
+    """Compares the descriptors of the receivers with those of one that has just started. nginx has ended, so no
+    connection is open."""
     fresh = Receiver(world.place, "fresh").start()
     probe = Socket(world.place)
     probe.receiver = fresh
@@ -178,11 +177,11 @@ def leaks(world):
 
 
 def work_off(world):
-    """What is due; then, days later by the clock (which a step may have taken ahead by one), what
-    waited for its next try, and what was left in tmp/."""
-    world.drain.mend()
+    """Handle what is due. Then the clock goes ahead by more days than any step: events that wait for a retry are due,
+    and files in tmp/ are old enough to be removed."""
+    world.drain.restore()
     world.clock.set(3 * 86400)
-    world.drain.mend()
+    world.drain.restore()
 
 
 def run(minutes, seed):
@@ -190,19 +189,18 @@ def run(minutes, seed):
     world = World(place, minutes)
     try:
         world.start()
-        run_day(world, minutes * 60, seed)
+        disturb_all(world, minutes * 60, seed)
         settle(world)
         world.nginx.stop()
         found = list(leaks(world))
         for supervised in world.receivers:
             supervised.receiver.stop()
         work_off(world)
-        reckoning = Reckoning(world.ledger, place.spool, world.drain.handled(), world.drain.killed,
-                              world.secrets.ever)
-        good = reckoning.all()
-        good = reckoning.check("no descriptor is lost", found) and good
-        good = reckoning.check("something happened", idle(world, minutes)) and good
-        report(world, reckoning, seed, good)
+        checks = FinalChecks(world.ledger, place.spool, world.drain.handled(), world.drain.killed, world.secrets.ever)
+        good = checks.all()
+        good = checks.check("no descriptor is lost", found) and good
+        good = checks.check("each disturbance happened", idle(world, minutes)) and good
+        report(world, checks, seed, good)
         return 0 if good else 1
     finally:
         world.remove()
@@ -210,7 +208,7 @@ def run(minutes, seed):
 
 
 def idle(world, minutes):
-    """A day on which nothing happened shows nothing; the shortest may do without the rarer things."""
+    """Disturbances that did not happen. In less than a minute the rare ones need not."""
     happened = {"acknowledged": len(world.ledger.events) - len(world.ledger.waiting),
                 "forgeries": world.ledger.answers["forgeries"],
                 "killed": sum(s.kills + s.terms for s in world.receivers)}
@@ -221,18 +219,18 @@ def idle(world, minutes):
     yield from (f"{what}: none" for what, count in happened.items() if count == 0)
 
 
-def report(world, reckoning, seed, good):
+def report(world, checks, seed, good):
     acknowledged = sum(one.acknowledged for one in world.ledger.events.values())
-    handled = {webhook_id for _, webhook_id in reckoning.handled}
+    handled = {webhook_id for _, webhook_id in checks.handled}
     print(f"soak: receivers killed {sum(s.kills for s in world.receivers)} times and told to end "
           f"{sum(s.terms for s in world.receivers)}, drain {len(world.drain.killed)} and "
           f"{world.drain.terms} of {world.drain.runs}, nginx {world.nginx.ends}; "
-          f"{world.disk.fills} full disks ({world.disk.says}), {world.secrets.rotations} rotations, "
+          f"{world.disk.fills} full disks ({world.disk.description}), {world.secrets.rotations} rotations, "
           f"{world.clock.steps} steps of the clock")
     print("soak: answers: " + ", ".join(f"{word} {n}" for word, n in
                                         sorted(world.ledger.answers.items(), key=str)))
     print(f"soak: seed {seed}: {acknowledged} events acknowledged, {len(handled)} handled, "
-          f"{len(world.place.spool.names('failed'))} in failed/; {len(reckoning.passed)} checks "
+          f"{len(world.place.spool.names('failed'))} in failed/; {len(checks.passed)} checks "
           f"passed{'' if good else ', NOT ALL'}")
 
 

@@ -1,5 +1,5 @@
-"""What happens to a receiver in its life, all at once: its end, nginx's end, drain's end, a full
-disk, other secrets, another time, another log. One class each; `disturb(rng)` does it once."""
+"""The disturbances of a soak, one class each: receivers, nginx and drain end, the disk fills, the secret rotates, the
+clock steps, the attempts log is renamed. `disturb(rng)` does it once, `restore()` ends what it has left."""
 
 import base64
 import contextlib
@@ -19,7 +19,7 @@ TOLERANCE = 300     # the default of PSAPI_TOLERANCE
 
 
 class Condition:
-    """What holds now, or held until when."""
+    """Whether something is the case now, and until when it last was."""
 
     def __init__(self):
         self.on, self.until = False, float("-inf")
@@ -33,8 +33,8 @@ class Condition:
 
 
 class Clock:
-    """The machine's clock as receiver and drain see it: libfaketime, with an offset that is read
-    again at each call. Waiting (CLOCK_MONOTONIC) goes on as it does when a real clock is set."""
+    """The clock of receiver and drain: libfaketime reads an offset from a file at each call. CLOCK_MONOTONIC is not
+    affected, as when a real clock is set."""
 
     every = (1, 6)
 
@@ -48,7 +48,7 @@ class Clock:
                            "DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
 
     def set(self, offset):
-        """Seconds from the true time. Near the tolerance nobody can tell who was right."""
+        """Seconds from the true time. Less than a minute from the tolerance, the clock counts as wrong."""
         if abs(offset) > TOLERANCE - 60:
             self.wrong.set(True)
         draft = self.file.with_suffix(".new")
@@ -61,19 +61,19 @@ class Clock:
         self.steps += 1
         self.set(rng.choice([0, 0, 0, -30, 30, -200, 200, -1000, 1000, 86400]))
 
-    def mend(self):
+    def restore(self):
         self.set(0)
 
 
-def forget(pid):
-    """What libfaketime of a killed process leaves behind."""
+def remove_faketime_files(pid):
+    """libfaketime of a killed process leaves them behind."""
     for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"/dev/shm/{name}")
 
 
 class Secrets:
-    """A rotation as the documentation has it: the new one joins, the sender takes it, the old goes."""
+    """A rotation as documented: the file gets the new secret, the sender changes to it, the old one is removed."""
 
     every = (2, 8)
 
@@ -89,17 +89,17 @@ class Secrets:
         self.of_the_sender = (new, old) if rng.random() < 0.5 else (new,)
         time.sleep(rng.uniform(0, 0.5))
         self.of_the_sender = (new,)
-        self.good = [new]       # who signed with the old one alone may be refused from here on
+        self.good = [new]       # signed with the old one only: may be refused from here on
         self.place.write_secret(new)
         self.dropped.append(old)
         self.rotations += 1
 
-    def mend(self):
+    def restore(self):
         pass
 
 
 class Log:
-    """Rotated by renaming."""
+    """The attempts log is rotated by renaming."""
 
     every = (1, 10)
 
@@ -110,17 +110,17 @@ class Log:
         with contextlib.suppress(FileNotFoundError):
             self.path.rename(self.path.with_suffix(".jsonl.1"))
 
-    def mend(self):
+    def restore(self):
         pass
 
 
 # ---- disks ----
 
 class SmallDisk:
-    """A file system of its own under the spool, which is filled to its last byte."""
+    """The spool is on a small file system, which is filled to its last byte."""
 
     every = (2, 10)
-    says = "ext4 on a loop device"
+    description = "ext4 on a loop device"
 
     def __init__(self, place, megabytes):
         self.place, self.path, self.fills = place, place.spool.path, 0
@@ -132,7 +132,7 @@ class SmallDisk:
         made = subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-i", "4096", image], env={"PATH": PATH},
                               capture_output=True, check=False)
         if made.returncode != 0 or not self.mount("-o", "loop", image):
-            self.says = "tmpfs"
+            self.description = "tmpfs"
             if not self.mount("-t", "tmpfs", "-o", f"size={megabytes}m", "psapi-soak"):
                 raise OSError("cannot mount here")
         with contextlib.suppress(FileNotFoundError):
@@ -152,36 +152,37 @@ class SmallDisk:
                     while filler.write(b"x" * size):
                         pass
         time.sleep(rng.uniform(0.1, 2))
-        self.mend()
+        self.restore()
 
-    def mend(self):
+    def restore(self):
         with contextlib.suppress(FileNotFoundError):
             (self.path / "filler").unlink()
         self.full.set(False)
 
     def remove(self):
-        # The receivers have ended, but a handler of a killed drain may still look.
+        # The receivers have ended, but a handler of a killed drain may still use it.
         subprocess.run(["umount", "--lazy", self.path], check=True)
 
 
-class Floor:
-    """Without root nothing can be mounted: at times receivers start with a floor above what is free."""
+class HighMinFree:
+    """Without root nothing can be mounted. Instead receivers are started, at times, with PSAPI_MIN_FREE above the
+    free space."""
 
     every = (2, 10)
-    says = "the floor of PSAPI_MIN_FREE (mounting takes root)"
+    description = "PSAPI_MIN_FREE above the free space (mounting needs root)"
 
     def __init__(self, place, _):
         self.place, self.full, self.fills = place, Condition(), 0
-        self.mend()
+        self.restore()
 
     def disturb(self, rng):
         self.full.set(True)
         self.fills += 1
         self.place.settings["PSAPI_MIN_FREE"] = str(1 << 60)
         time.sleep(rng.uniform(1, 4))
-        self.mend()
+        self.restore()
 
-    def mend(self):
+    def restore(self):
         self.place.settings["PSAPI_MIN_FREE"] = "0"
         self.full.set(False)
 
@@ -190,13 +191,13 @@ class Floor:
 
 
 def disk_of(place, megabytes):
-    return (SmallDisk if os.geteuid() == 0 else Floor)(place, megabytes)
+    return (SmallDisk if os.geteuid() == 0 else HighMinFree)(place, megabytes)
 
 
 # ---- processes ----
 
 class Supervised:
-    """A receiver that is killed, told to end, or lives; and is started again like by an init."""
+    """A receiver that is killed, or gets SIGTERM, and is started again, as systemd would do."""
 
     every = (0.5, 5)
 
@@ -206,7 +207,7 @@ class Supervised:
         place.tidy = False
 
     def start(self):
-        """Until it is up; a start may fail while the disk is full, and only then."""
+        """Until it accepts connections. A start may fail only while the disk is full."""
         while True:
             began = time.monotonic()
             self.receiver.start(ready=False)
@@ -231,11 +232,11 @@ class Supervised:
             status = self.receiver.wait(30)
             if status != 0:
                 self.ledger.complain(f"exit status {status} after SIGTERM")
-        forget(pid)
+        remove_faketime_files(pid)
         time.sleep(rng.choice([0, 0, rng.uniform(0, 1)]))
         self.start()
 
-    def mend(self):
+    def restore(self):
         if self.receiver.process is None or self.receiver.process.poll() is not None:
             self.start()
 
@@ -244,7 +245,7 @@ class Supervised:
 
 
 class Nginx(NginxKeepalive):
-    """The shipped vhost with TLS, kept connections and two receivers; started again on its port."""
+    """The shipped vhost with TLS, kept connections and two receivers. It is started again on the same port."""
 
     every = (3, 10)
 
@@ -262,7 +263,7 @@ class Nginx(NginxKeepalive):
         return []
 
     def kill(self):
-        """The master, then the workers: they would go on without it, on its port."""
+        """The master, then the workers, which would keep the port."""
         workers = self.workers()
         self.process.kill()
         self.process.wait()
@@ -282,7 +283,7 @@ class Nginx(NginxKeepalive):
         self.again()
 
     def again(self):
-        """On the same port; its old sockets may take a moment to go."""
+        """On the same port, which may stay in use for a moment."""
         port = self.client.address[1]
         end = time.monotonic() + 60
         while True:
@@ -294,13 +295,13 @@ class Nginx(NginxKeepalive):
                 return
             assert time.monotonic() < end, (self.place.dir / "nginx-error.txt").read_text()[-2000:]
 
-    def mend(self):
+    def restore(self):
         if self.process.poll() is not None:
             self.again()
 
 
 class Drain:
-    """psapi drain, over and over as cron would, now and then killed."""
+    """psapi drain runs again and again, as from cron, and is killed at times."""
 
     every = (0, 1)
     handler = """#!/bin/sh
@@ -338,14 +339,14 @@ echo "$PSAPI_SOAK_RUN $PSAPI_WEBHOOK_ID" >>"$PSAPI_SOAK_HANDLED"
             self.terms += fate == signal.SIGTERM
             process.send_signal(fate)
             output, _ = process.communicate(timeout=300)
-        forget(process.pid)
+        remove_faketime_files(process.pid)
         if fate and process.returncode == -fate:
-            return      # by SIGTERM: before it had begun
+            return      # SIGTERM came before its handler was set
         if process.returncode not in (0, 1) and not self.disk.full.held_since(began):
             self.ledger.complain(f"drain: exit status {process.returncode}: {output[-500:]}")
 
-    def mend(self):
-        """What is due is worked off."""
+    def restore(self):
+        """Handle all events that are due."""
         process = self.start()
         output, _ = process.communicate(timeout=600)
         if process.returncode not in (0, 1):
@@ -356,16 +357,16 @@ echo "$PSAPI_SOAK_RUN $PSAPI_WEBHOOK_ID" >>"$PSAPI_SOAK_HANDLED"
                 (line.split() for line in self.log.read_text().splitlines())]
 
 
-class Restless:
-    """A disturber in a thread of its own, with its own part of the seed."""
+class Repeating:
+    """A disturbance, or a client, that acts again and again in a thread and with random numbers of its own."""
 
-    def __init__(self, weather, rng, stop, ledger):
-        self.weather, self.rng, self.stop, self.ledger = weather, rng, stop, ledger
+    def __init__(self, disturbance, rng, stop, ledger):
+        self.disturbance, self.rng, self.stop, self.ledger = disturbance, rng, stop, ledger
         self.thread = threading.Thread(target=self.run)
 
     def run(self):
         try:
-            while not self.stop.wait(self.rng.uniform(*self.weather.every)):
-                self.weather.disturb(self.rng)
-        except Exception as error:      # of the test itself: it must not go unseen
-            self.ledger.complain(f"{type(self.weather).__name__}: {error!r}")
+            while not self.stop.wait(self.rng.uniform(*self.disturbance.every)):
+                self.disturbance.disturb(self.rng)
+        except Exception as error:      # a fault of the test itself must be seen
+            self.ledger.complain(f"{type(self.disturbance).__name__}: {error!r}")
