@@ -1,6 +1,6 @@
-# make bench: what it takes, measured in one run beside its limits and its alternatives; writes
-# bench/RESULTS.md. Included by the Makefile. ROUNDS and SECONDS (of each measurement) set its length;
-# QUICK=1 shows only that it works, and writes build/bench/RESULTS.md.
+# make bench: throughput, latency and cost, beside limits and alternatives; writes bench/RESULTS.md. Included by the
+# Makefile. ROUNDS, and SECONDS for each measurement, set its length. QUICK=1 only shows that it works, and writes
+# build/bench/RESULTS.md.
 
 BENCH_PACKAGES = wrk nginx apache2 fcgiwrap php-fpm gunicorn python3-flask webhook perl openssl \
 	python3 valgrind strace e2fsprogs $(if $(shell command -v npm),,nodejs npm)
@@ -11,14 +11,14 @@ ROUNDS = 3
 $(BENCH)/print-static $(BENCH)/true: BENCH_LDFLAGS = -static
 $(BENCH)/sign $(BENCH)/store $(BENCH)/null: BENCH_LIBRARIES = $(BIN)libpsapi.a $(LIBRARIES) -pthread
 $(BENCH)/sign $(BENCH)/store $(BENCH)/null: $(BIN)libpsapi.a
-# It is locked up as the receiver is.
+# It is sandboxed as the receiver is.
 $(BENCH)/null: BENCH_LDFLAGS = $(RECEIVER_LIBRARIES)
 
 $(BENCH)/print-static: bench/print.c bench/bench.mk
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -I. -o $@ $< $(BENCH_LDFLAGS)
 
-# Linked as make static links: it has no more to load than what it is compared with.
+# Static, as the program with which it is compared.
 $(BENCH)/print-store: bench/print_store.c $(BIN)libpsapi.a bench/bench.mk
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -I. -static -o $@ $< $(BIN)libpsapi.a -lmbedcrypto -pthread
@@ -35,17 +35,17 @@ bench:
 
 bench-memory: MINUTES = 60
 
-# Whether memory stays flat, for so many minutes; writes bench/MEMORY.md (with QUICK=1 build/bench/MEMORY.md).
+# Whether memory stays constant over MINUTES; writes bench/MEMORY.md (with QUICK=1 build/bench/MEMORY.md).
 bench-memory:
 	@tools/deps.sh $(BUILD_PACKAGES) $(BENCH_PACKAGES)
 	@$(MAKE) -s all $(BENCH_TOOLS)
 	@$(PYTHON) bench/memory.py --tools $(BENCH) --minutes $(MINUTES) $(if $(QUICK),--quick) \
 		--out $(if $(QUICK),$(BENCH),bench)/MEMORY.md
 
-# SECONDS is the fuzzers' as well, with a default of their own.
+# The fuzzers use SECONDS as well, with another default.
 BENCH_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),3)
 
-# That it works: within check-long, with figures that mean nothing.
+# Part of check-long: shows that the benchmark works. The figures mean nothing.
 check-bench:
 	@$(MAKE) -s bench QUICK=1 >$(BENCH).log 2>&1 || { cat $(BENCH).log; exit 1; }
 	@grep -c '^| accept' $(BENCH)/RESULTS.md

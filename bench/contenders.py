@@ -1,12 +1,12 @@
-"""The contenders: how each is started behind the web server, as its users would."""
+"""The contenders: psapi-fcgi, null responders and alternatives, and how each is started behind the web server."""
 
 import os
 import re
 import subprocess
 from pathlib import Path
 
-import ground
-from ground import HERE, SECRET, WEB_USER, Process
+import harness
+from harness import HERE, SECRET, WEB_USER, Process
 
 TOP = HERE.parent
 ALTERNATIVES = HERE / "alternatives"
@@ -60,25 +60,25 @@ ScriptAlias /apache-cgi {binary}
 
 
 class Contender:
-    """path: where the web server has it. store: the directory, below place, of its events."""
+    """path: its path at the web server. store: the directory of its events, below place."""
 
     path = store = None
     web = "nginx"
-    counts = True   # its CPU: not where each request is a process that nobody waits for
+    counts = True   # its CPU time; not that of CGI processes, whose parent does not wait for them
 
     def __init__(self, title, **more):
         self.title, self.process = title, None
         for name, value in more.items():
             setattr(self, name, value)
 
-    def location(self, hall):
-        """What nginx is told of it."""
+    def location(self, setup):
+        """Its part of nginx's configuration."""
         return ""
 
-    def upstream(self, hall):
+    def upstream(self, setup):
         return ""
 
-    def start(self, hall, place):
+    def start(self, setup, place):
         """Start it with its events in place."""
 
     def stop(self):
@@ -92,18 +92,18 @@ class Contender:
 
 
 class FastCgi(Contender):
-    """A FastCGI program on a unix socket. keep: nginx keeps the connections."""
+    """A FastCGI program on a unix socket. keep: nginx keeps its connections open."""
 
     keep = True
 
-    def location(self, hall):
+    def location(self, setup):
         shipped = (TOP / "nginx/psapi.conf").read_text().replace("/webhooks/psapi", self.path)
-        to = f"{self.name}; fastcgi_keep_conn on" if self.keep else f"unix:{hall.dir}/{self.socket}"
+        to = f"{self.name}; fastcgi_keep_conn on" if self.keep else f"unix:{setup.dir}/{self.socket}"
         return shipped.replace("fastcgi_pass unix:/run/psapi/psapi.sock", f"fastcgi_pass {to}")
 
-    def script_location(self, hall, script, more=""):
-        """The same for what starts a script: which one, and the list of variables that all such locations have."""
-        return re.sub(r"    fastcgi_param .*\n", "", FastCgi.location(self, hall)).replace(
+    def script_location(self, setup, script, more=""):
+        """The same for a program that starts a script: its name, and nginx's own list of variables."""
+        return re.sub(r"    fastcgi_param .*\n", "", FastCgi.location(self, setup)).replace(
             "fastcgi_pass", f"include /etc/nginx/fastcgi_params;\nfastcgi_param SCRIPT_FILENAME {script};\n"
             f"{more}fastcgi_pass", 1)
 
@@ -111,8 +111,8 @@ class FastCgi(Contender):
     def name(self):
         return "u" + self.path.replace("/", "_").replace("-", "_")
 
-    def upstream(self, hall):
-        return f"upstream {self.name} {{ server unix:{hall.dir}/{self.socket}; keepalive 64; }}" \
+    def upstream(self, setup):
+        return f"upstream {self.name} {{ server unix:{setup.dir}/{self.socket}; keepalive 64; }}" \
             if self.keep else ""
 
 
@@ -120,24 +120,25 @@ class Null(FastCgi):
     """Those that show what is possible, with an HMAC at least, are scheduled as the receiver is: SCHED_BATCH."""
 
     socket = "null.sock"
-    arguments = ("64",)     # of null.c; what stores is told the place, too
+    arguments = ("64",)     # of null.c; one that stores gets the directory as well
 
-    def start(self, hall, place):
+    def start(self, setup, place):
         where = [place / "spool"] if self.store else []
         scheduled = ["chrt", "-b", "0"] if len(self.arguments) > 1 else []
-        with hall.listening(self.socket) as listener:
-            self.process = Process([*scheduled, hall.tools / "null", *self.arguments, *where], hall.log, stdin=listener)
+        with setup.listening(self.socket) as listener:
+            self.process = Process([*scheduled, setup.tools / "null", *self.arguments, *where], setup.log,
+                                   stdin=listener)
 
 
 class Psapi(FastCgi):
     socket, store = "psapi.sock", "spool/events"
     threads = 16
 
-    def start(self, hall, place):
-        hall.configure_psapi(place)
+    def start(self, setup, place):
+        setup.configure_psapi(place)
         self.process = Process(
-            [TOP / "psapi-fcgi", "-f", hall.dir / "psapi.conf", "-o", f"PSAPI_THREADS={self.threads}",
-             "-o", f"PSAPI_LISTEN=unix:{hall.dir}/psapi.sock"], hall.log)
+            [TOP / "psapi-fcgi", "-f", setup.dir / "psapi.conf", "-o", f"PSAPI_THREADS={self.threads}",
+             "-o", f"PSAPI_LISTEN=unix:{setup.dir}/psapi.sock"], setup.log)
 
 
 class Fcgiwrap(FastCgi):
@@ -149,24 +150,24 @@ class Fcgiwrap(FastCgi):
     def socket(self):
         return "fcgiwrap.sock"
 
-    def location(self, hall):
-        return self.script_location(hall, self.program(hall), f"fastcgi_param PSAPI_CONF {hall.dir}/psapi.conf;\n")
+    def location(self, setup):
+        return self.script_location(setup, self.program(setup), f"fastcgi_param PSAPI_CONF {setup.dir}/psapi.conf;\n")
 
-    def program(self, hall):
-        return hall.tools / self.script if not str(self.script).startswith("/") else self.script
+    def program(self, setup):
+        return setup.tools / self.script if not str(self.script).startswith("/") else self.script
 
-    def start(self, hall, place):
+    def start(self, setup, place):
         if self.store == "spool/events":
-            hall.configure_psapi(place)
+            setup.configure_psapi(place)
         elif self.store:
             (place / self.store).mkdir()
-        with hall.listening(self.socket) as listener:
-            self.process = Process(["fcgiwrap", "-c", str(self.threads)], hall.log, stdin=listener,
-                                   env=hall.environment(place))
+        with setup.listening(self.socket) as listener:
+            self.process = Process(["fcgiwrap", "-c", str(self.threads)], setup.log, stdin=listener,
+                                   env=setup.environment(place))
 
 
 class Http(Contender):
-    """An HTTP server of its own behind nginx's proxy_pass."""
+    """An HTTP server behind nginx's proxy_pass."""
 
     store = "events"
 
@@ -174,30 +175,30 @@ class Http(Contender):
     def name(self):
         return "u" + self.path.replace("/", "_").replace("-", "_")
 
-    def upstream(self, hall):
-        self.port = ground.free_port()
+    def upstream(self, setup):
+        self.port = harness.free_port()
         return f"upstream {self.name} {{ server 127.0.0.1:{self.port}; keepalive 64; }}"
 
-    def location(self, hall):
+    def location(self, setup):
         to = getattr(self, "inner", "")
         return f"location = {self.path} {{ proxy_pass http://{self.name}{to}; proxy_http_version 1.1; " \
                'proxy_set_header Connection ""; }'
 
-    def start(self, hall, place):
+    def start(self, setup, place):
         (place / "events").mkdir()
-        self.process = Process(self.command(hall, place), hall.log, cwd=hall.alternatives,
-                               env=hall.environment(place))
+        self.process = Process(self.command(setup, place), setup.log, cwd=setup.alternatives,
+                               env=setup.environment(place))
 
 
 class Node(Http):
-    def command(self, hall, place):
-        # One process, with a thread of its pool for each connection that may wait for the disk: a cluster of two
-        # was slower on two cores.
+    def command(self, setup, place):
+        # One process, with a thread for each connection that may wait for the disk. A cluster of two processes was
+        # slower on two cores.
         return ["env", "UV_THREADPOOL_SIZE=16", "node", self.script, self.port, place / "events", SECRET]
 
 
 class Flask(Http):
-    def command(self, hall, place):
+    def command(self, setup, place):
         return ["/usr/bin/gunicorn", "--workers", 5, "--threads", 8, "--bind", f"127.0.0.1:{self.port}",
                 "--log-level", "error", "flask_app:app"]
 
@@ -205,26 +206,26 @@ class Flask(Http):
 class Webhook(Http):
     inner = "/hooks/psapi"
 
-    def command(self, hall, place):
+    def command(self, setup, place):
         return ["/usr/bin/webhook", "-hooks", "hooks.json", "-ip", "127.0.0.1", "-port", self.port]
 
 
 class Php(FastCgi):
     socket, store = "php.sock", "events"
 
-    def location(self, hall):
-        return self.script_location(hall, f"{hall.alternatives}/webhook.php")
+    def location(self, setup):
+        return self.script_location(setup, f"{setup.alternatives}/webhook.php")
 
-    def start(self, hall, place):
+    def start(self, setup, place):
         (place / "events").mkdir()
-        conf = hall.dir / "php-fpm.conf"
+        conf = setup.dir / "php-fpm.conf"
         user = "user = root\ngroup = root\n" if WEB_USER else ""
         conf.write_text(
-            f"[global]\ndaemonize = no\nerror_log = {hall.log}\n[www]\n{user}"
-            f"listen = {hall.dir}/php.sock\nlisten.mode = 0666\npm = static\npm.max_children = 32\n"
+            f"[global]\ndaemonize = no\nerror_log = {setup.log}\n[www]\n{user}"
+            f"listen = {setup.dir}/php.sock\nlisten.mode = 0666\npm = static\npm.max_children = 32\n"
             f"env[BENCH_DIRECTORY] = {place}/events\nenv[BENCH_SECRET] = {SECRET}\n")
         program = next(p for p in sorted(Path("/usr/sbin").glob("php-fpm*")))
-        self.process = Process([program, *(["-R"] if WEB_USER else []), "-y", conf], hall.log)
+        self.process = Process([program, *(["-R"] if WEB_USER else []), "-y", conf], setup.log)
 
 
 class ApacheMod(Contender):
@@ -233,28 +234,28 @@ class ApacheMod(Contender):
     web, store = "apache", "spool/events"
     threads = 16
 
-    def start(self, hall, place):
+    def start(self, setup, place):
         if self.path == "/apache":
-            Psapi.start(self, hall, place)
+            Psapi.start(self, setup, place)
         else:
-            hall.configure_psapi(place)     # Apache starts it
+            setup.configure_psapi(place)     # Apache starts it
 
 
-class Hall:
-    """Where they all are: a directory, the two web servers, the tools."""
+class Setup:
+    """The directory of a run, the two web servers, the tools, the contenders."""
 
     def __init__(self, directory, tools, contenders):
         self.dir, self.tools, self.log = directory, tools, directory / "log"
         self.alternatives = tools / "alternatives"
         self.contenders = contenders
-        self.ports = {"nginx": ground.free_port(), "apache": ground.free_port()}
+        self.ports = {"nginx": harness.free_port(), "apache": harness.free_port()}
         self.servers = {}
 
     def listening(self, name):
-        """A listening socket, to be somebody's descriptor 0."""
+        """A listening socket, for descriptor 0 of a FastCGI program."""
         path = self.dir / name
         path.unlink(missing_ok=True)
-        s = ground.socket.socket(ground.socket.AF_UNIX)
+        s = harness.socket.socket(harness.socket.AF_UNIX)
         s.bind(str(path))
         path.chmod(0o666)
         s.listen(4096)
@@ -271,8 +272,8 @@ class Hall:
         spool = place / "spool"
         spool.mkdir(exist_ok=True)
         if WEB_USER:
-            ground.shutil.chown(secret, group=WEB_USER)
-            ground.shutil.chown(spool, WEB_USER, WEB_USER)
+            harness.shutil.chown(secret, group=WEB_USER)
+            harness.shutil.chown(spool, WEB_USER, WEB_USER)
         (self.dir / "psapi.conf").write_text(
             f"PSAPI_SPOOL={spool}\nPSAPI_SECRET_FILE={secret}\n"
             + (f"PSAPI_LISTEN_GROUP={WEB_USER}\n" if WEB_USER else ""))
@@ -285,11 +286,11 @@ class Hall:
             dir=self.dir, port=self.ports["nginx"], user=f"user {WEB_USER};" if WEB_USER else "",
             upstreams="\n".join(c.upstream(self) for c in seen),
             locations="\n".join(c.location(self) for c in seen)))
-        # Contenders that differ in load alone share a path, and so its port.
+        # Contenders that differ only in load share a path, and so its port.
         for contender in members:
-            twin = next((c for c in seen if c.path == contender.path), contender)
-            if hasattr(twin, "port"):
-                contender.port = twin.port
+            same_path = next((c for c in seen if c.path == contender.path), contender)
+            if hasattr(same_path, "port"):
+                contender.port = same_path.port
         self.servers["nginx"] = Process(["/usr/sbin/nginx", "-p", self.dir, "-c", conf], self.log)
         modules = Path("/usr/lib/apache2/modules")
         conf = self.dir / "apache.conf"
@@ -301,7 +302,7 @@ class Hall:
         self.servers["apache"] = Process(["/usr/sbin/apache2", "-d", self.dir, "-f", conf, "-DFOREGROUND"],
                                          self.log, env={"PATH": os.environ["PATH"], "LANG": "C"})
         for name, port in self.ports.items():
-            ground.wait_until(lambda port=port: ground.post(port, b"GET / HTTP/1.0\r\n\r\n") != 0,
+            harness.wait_until(lambda port=port: harness.post(port, b"GET / HTTP/1.0\r\n\r\n") != 0,
                               f"{name} answers; see {self.log}")
 
     def close(self):
@@ -310,16 +311,16 @@ class Hall:
 
 
 def prepare_alternatives(tools):
-    """Copies with their packages, so that the tree stays clean."""
+    """Copies, with their npm packages: the source tree stays clean."""
     target = tools / "alternatives"
-    ground.shutil.copytree(ALTERNATIVES, target, dirs_exist_ok=True)
+    harness.shutil.copytree(ALTERNATIVES, target, dirs_exist_ok=True)
     if not (target / "node_modules").is_dir():
         subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=target,
                        check=True, capture_output=True, timeout=600)
 
 
 def all_contenders(tools):
-    """Rows of the table. fs: what it is measured on; c: connections; kind: of the requests."""
+    """The rows of the table. fs: the file system; c: connections; kind: of the requests."""
     psapi = {"path": "/psapi", "fs": "ext4", "c": 16}
     alternative = {"fs": "ext4", "c": 16}
     rows = [
@@ -334,8 +335,8 @@ def all_contenders(tools):
              arguments=("32", "store"), store="spool/events", fs="ext4", c=1),
         Null("null responder with an HMAC that stores", key="null store tmpfs", path="/null-store",
              arguments=("32", "store"), store="spool/events", fs="tmpfs", c=16),
-        Null("null responder with an HMAC that stores, parses JSON, logs, locked up", key="null log tmpfs", path="/null-store",
-             arguments=("32", "log"), store="spool/events", fs="tmpfs", c=16),
+        Null("null responder with an HMAC that stores, parses JSON, logs, sandboxed", key="null log tmpfs",
+             path="/null-store", arguments=("32", "log"), store="spool/events", fs="tmpfs", c=16),
         Psapi("accept", key="accept", **psapi),
         Psapi("accept, 1 connection", key="accept 1", **psapi | {"c": 1}),
         Psapi("accept, 64 connections, 64 threads", key="accept 64", threads=64, **psapi | {"c": 64}),

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Proportional memory over time: memory.py --tools DIR --minutes N [--quick] --out FILE
 
-A receiver with 64 threads accepts some 500 events a second over 64 connections; a figure for each minute."""
+A receiver with 64 threads accepts about 500 events a second over 64 connections. One figure for each minute."""
 
 import argparse
 import os
@@ -11,21 +11,21 @@ import time
 from pathlib import Path
 
 import contenders
-import ground
+import harness
 import report
 import run
 
 CONNECTIONS, PAUSE_MS, MOST_A_SECOND = 64, 120, 64 * 1000 // 120
 
 
-def one_minute(contender, hall, seconds):
-    """MiB in the middle of it, and how many events were accepted."""
-    requests = ground.Requests(hall.tools, hall.dir / "requests", contender.path, MOST_A_SECOND * seconds)
+def one_minute(contender, setup, seconds):
+    """Memory in the middle of the minute, MiB, and the number of accepted events."""
+    requests = harness.Requests(setup.tools, setup.dir / "requests", contender.path, MOST_A_SECOND * seconds)
     found = []
-    figures = ground.wrk(hall.ports["nginx"], requests, CONNECTIONS, seconds, lambda: found.append(
-        ground.status_mib(contender.process.pid, "Pss", "smaps_rollup")), PAUSE_MS)
+    figures = harness.wrk(setup.ports["nginx"], requests, CONNECTIONS, seconds, lambda: found.append(
+        harness.status_mib(contender.process.pid, "Pss", "smaps_rollup")), PAUSE_MS)
     if figures["broken"] or figures["refused"]:
-        raise ground.Failed(f"{figures}; see {hall.log}")
+        raise harness.Failed(f"{figures}; see {setup.log}")
     return found[0], figures["requests"]
 
 
@@ -35,43 +35,43 @@ def write(found, accepted):
             if minute % every == every - 1 or minute == 0]
     return "\n".join([
         "# Results of `make bench-memory`", "",
-        f"{time.strftime('%Y-%m-%d')}, {run.machine()}. {ground.describe_ext4()}. 64 threads, {CONNECTIONS} connections, "
-        f"{accepted:,} events accepted in {len(found)} minutes. Proportional memory (Pss), MiB: least {min(found):.2f}, "
-        f"most {max(found):.2f}.", "", report.table(["minute", "MiB"], rows), ""])
+        f"{time.strftime('%Y-%m-%d')}, {run.machine()}. {harness.describe_ext4()}. 64 threads, {CONNECTIONS} "
+        f"connections, {accepted:,} events accepted in {len(found)} minutes. Proportional memory (Pss), MiB: "
+        f"least {min(found):.2f}, most {max(found):.2f}.", "", report.table(["minute", "MiB"], rows), ""])
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tools", type=Path, required=True)
     parser.add_argument("--minutes", type=int, required=True)
-    parser.add_argument("--quick", action="store_true", help="does it work? minutes of two seconds")
+    parser.add_argument("--quick", action="store_true", help="only shows that it works: a minute has two seconds")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     tools = arguments.tools.resolve()
     contender = next(c for c in contenders.all_contenders(tools) if c.key == "accept 64")
     with tempfile.TemporaryDirectory(prefix="psapi-bench-") as directory:
         os.chmod(directory, 0o755)
-        hall = contenders.Hall(Path(directory), tools, [contender])
+        setup = contenders.Setup(Path(directory), tools, [contender])
         try:
-            hall.open()
-            with ground.fresh("ext4", Path(directory), gib=24) as place:
+            setup.open()
+            with harness.fresh("ext4", Path(directory), gib=24) as place:
                 found, accepted = [], 0
-                contender.start(hall, place)
+                contender.start(setup, place)
                 try:
-                    ground.wait_until(lambda: (hall.dir / "psapi.sock").exists(), "the receiver listens")
+                    harness.wait_until(lambda: (setup.dir / "psapi.sock").exists(), "the receiver listens")
                     for minute in range(arguments.minutes):
-                        mib, n = one_minute(contender, hall, 2 if arguments.quick else 60)
+                        mib, n = one_minute(contender, setup, 2 if arguments.quick else 60)
                         found.append(mib)
                         accepted += n
                         print(f"minute {minute + 1}: {mib:.2f} MiB", file=sys.stderr, flush=True)
                 finally:
                     contender.stop()
                 if len(contender.files(place)) < accepted:
-                    raise ground.Failed(f"{accepted} answers, {len(contender.files(place))} files")
-        except ground.Failed as failed:
+                    raise harness.Failed(f"{accepted} answers, {len(contender.files(place))} files")
+        except harness.Failed as failed:
             sys.exit(f"bench: {failed}")
         finally:
-            hall.close()
+            setup.close()
     text = write(found, accepted)
     print(text)
     arguments.out.write_text(text)

@@ -1,10 +1,10 @@
-"""The tables: what RESULTS.md says of a run."""
+"""The report of a run: the tables of RESULTS.md."""
 
 import os
 import statistics
 import time
 
-import ground
+import harness
 
 COLUMNS = [("/s", "rate", "{:.0f}"), ("p50 ms", "p50", "{:.2f}"), ("p99 ms", "p99", "{:.2f}"),
            ("CPU s/1,000", "cpu", "{:.3f}"), ("web server", "web", "{:.3f}"), ("idle %", "idle", "{:.0f}"),
@@ -30,20 +30,21 @@ def figures(found, titles):
 
 
 def best(found, keys):
-    """The key of the fastest."""
+    """The key of the fastest of them."""
     return max((key for key in keys if key in found), key=lambda key: found[key]["rate"])
 
 
 class Rates(list):
-    """Of each round. Ratios are the median of the rounds' own, for what disturbs one round disturbs both sides."""
+    """The rate of each round. A ratio is the median of the ratios of the rounds: a disturbance affects both sides of a
+    round."""
 
     def __truediv__(self, other):
         return statistics.median(mine / its for mine, its in zip(self, other, strict=True))
 
 
 def reach(found, rounds, more):
-    """Rows: what, at least or at most, found, reached; None where the row says what is possible at all: the same of a
-    program that does what cannot be left out, by the same library code."""
+    """Rows: what, the aim, the figure, whether it is reached; None where the row has no aim, but the figure of a program
+    that does only what cannot be left out, with the same library code: that much is possible."""
     def rate(key):
         return Rates(figures["rate"] for figures in rounds[key])
 
@@ -55,7 +56,7 @@ def reach(found, rounds, more):
         return (f"– possible here: {what}", "", f"{of / to:.2f}{unit}", None)
 
     def beside(what, of, to):
-        """For comparison: nothing that was to be reached."""
+        """A comparison without an aim."""
         return (f"– {what}", "", f"{of / to:.2f}", None)
 
     def most(what, value, bound, unit, digits=1):
@@ -77,7 +78,8 @@ def reach(found, rounds, more):
     yield limit("the null responder with an HMAC that does the spool's calls", rate("null store"), rate(disk), " ×")
     yield ratio("accept, tmpfs, against the null responder", rate("accept tmpfs"), rate("null"), 0.70)
     yield limit("the null responder with an HMAC that does the spool's calls", rate("null store tmpfs"), rate("null"))
-    yield limit("and that parses the event's JSON, writes a line to a log and is locked up", rate("null log tmpfs"), rate("null"))
+    yield limit("and that parses the event's JSON, writes a line to a log and is sandboxed", rate("null log tmpfs"),
+                rate("null"))
     yield beside("accept, against that responder", rate("accept tmpfs"), rate("null log tmpfs"))
     yield ratio(f"accept, tmpfs, against the best alternative ({memory.split()[0]})",
                 rate("accept tmpfs"), rate(memory), 3.5, " ×")
@@ -96,7 +98,8 @@ def reach(found, rounds, more):
                 rate("cgi static"), rate("print"), 0.85)
     yield limit("a C program that stores a file and prints, also static", rate("print store"), rate("print"))
     yield beside("accept, against that program", rate("cgi static"), rate("print store"))
-    yield beside("refused, which needs no disk, against the one that only prints", rate("cgi static refusal"), rate("print"))
+    yield beside("refused, which needs no disk, against the one that only prints", rate("cgi static refusal"),
+                 rate("print"))
     yield beside("refused, against the one that only prints and is static, too", rate("cgi static refusal"),
                  rate("print static"))
     yield most("its process over a static /bin/true", (more["start"]["psapi"] - more["start"]["true"]) / 1000,
@@ -114,17 +117,18 @@ def reach(found, rounds, more):
 
 def write(found, rounds, more, titles, machine, arguments, seconds):
     parts = ["# Results of `make bench`", "",
-             f"{time.strftime('%Y-%m-%d')}, {machine}. ext4: {ground.describe_ext4()}. Median of "
-             f"{arguments.rounds} rounds of {arguments.seconds} s, 16 connections over loopback unless it "
-             f"says otherwise; {seconds / 60:.0f} minutes, load average at the end {os.getloadavg()[0]:.1f}."]
+             f"{time.strftime('%Y-%m-%d')}, {machine}. ext4: {harness.describe_ext4()}. Median of "
+             f"{arguments.rounds} rounds of {arguments.seconds} s, 16 connections over loopback unless the "
+             f"row says otherwise; {seconds / 60:.0f} minutes, load average at the end {os.getloadavg()[0]:.1f}."]
     if arguments.quick:
         parts += ["", "**A quick run: it shows that the benchmark works. The figures mean nothing.**"]
     if more:
-        rows = [(what, bound, value, {True: "yes", False: "**no**", None: ""}[good]) for what, bound, value, good in reach(found, rounds, more)]
+        words = {True: "yes", False: "**no**", None: ""}
+        rows = [(what, bound, value, words[good]) for what, bound, value, good in reach(found, rounds, more)]
         parts += ["", "## Reach", "", table(["", "at least / most", "found", "reached"], rows)]
     parts += ["", "## Figures", "",
-              "CPU: seconds per 1,000 requests, of the program and of the web server before it; what fcgiwrap and "
-              "mod_cgid start is in neither. Idle: of the processors' time, what neither they nor wrk had a use for.", "",
+              "CPU: seconds per 1,000 requests, of the program and of the web server before it, without the processes that "
+              "fcgiwrap and mod_cgid start. Idle: percentage of the processors' time.", "",
               table(["", "on", *(head for head, _, _ in COLUMNS)], figures(found, titles)), ""]
     if more:
         parts += [f"psapi drain {more['drain']:.0f}/s, the shell loop {more['loop']:.0f}/s. A CGI process "

@@ -1,4 +1,4 @@
-"""What the contenders stand on: file systems, processes and what they have used, wrk."""
+"""What every measurement needs: a fresh file system, processes and their CPU time and memory, requests, wrk."""
 
 import contextlib
 import json
@@ -24,21 +24,21 @@ class Failed(Exception):
 # ---- file systems ----
 
 def describe_ext4():
-    return "journalled ext4 of its own on a loop device" if ROOT else \
+    return "a new ext4 with a journal on a loop device" if ROOT else \
         "the current disk (not root: no file system of its own)"
 
 
 @contextlib.contextmanager
 def fresh(kind, work, gib=3):
-    """A file system that has seen nothing yet: "ext4" or "tmpfs"; None: just a directory."""
-    mount = work / "ground"
+    """A new file system, "ext4" or "tmpfs"; None: a directory."""
+    mount = work / "mount"
     mount.mkdir(exist_ok=True)
     image = work / "disk.img"
     if kind is not None and ROOT:
         if kind == "ext4":
             with open(image, "wb") as file:
                 file.truncate(gib << 30)
-            # Nothing is left to be initialised behind the measurement's back.
+            # No initialisation in the background during the measurement.
             subprocess.run(["mkfs.ext4", "-q", "-F", "-i", "4096", "-J", "size=128", "-E",
                             "lazy_itable_init=0,lazy_journal_init=1", image], check=True)
             subprocess.run(["mount", "-o", "loop,noatime", image, mount], check=True)
@@ -55,7 +55,7 @@ def fresh(kind, work, gib=3):
         yield place
     finally:
         if kind is not None and ROOT:
-            # What a killed process still held may take a moment.
+            # A killed process may use it for another moment.
             for _ in range(100):
                 if subprocess.run(["umount", mount], stderr=subprocess.DEVNULL).returncode == 0:
                     break
@@ -87,7 +87,7 @@ def wait_until(condition, what, seconds=60):
 
 
 def family(pid):
-    """A process and all that came of it, as long as they live."""
+    """A process and its descendants that are still running."""
     found = [pid]
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -97,7 +97,7 @@ def family(pid):
 
 
 def cpu_seconds(pid):
-    """Of a process and its children, those that have ended, too."""
+    """Of a process and its descendants, including those that have ended."""
     ticks = 0
     for member in family(pid):
         with contextlib.suppress(OSError):
@@ -107,13 +107,13 @@ def cpu_seconds(pid):
 
 
 def processor_ticks():
-    """(those in which the processors had nothing to run, all), proc_stat(5)."""
+    """(idle ticks, all ticks) of all processors, proc_stat(5)."""
     ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     return ticks[3] + ticks[4], sum(ticks)
 
 
 def status_mib(pid, key, file="status"):
-    """The sum of such a line of /proc over the family, MiB."""
+    """The sum of this line of /proc/PID/ over the process and its descendants, MiB."""
     kib = 0
     for member in family(pid):
         with contextlib.suppress(OSError):
@@ -124,7 +124,7 @@ def status_mib(pid, key, file="status"):
 
 
 class Process:
-    """A server in a session of its own, so that all of it can be ended."""
+    """A server in a session of its own, so that all its processes can be ended."""
 
     def __init__(self, command, log, **more):
         self.began = time.monotonic()
@@ -146,7 +146,7 @@ class Process:
 # ---- load ----
 
 class Requests:
-    """Signed requests in a file, fresh."""
+    """Newly signed requests in a file."""
 
     def __init__(self, tools, file, path, count, kind=""):
         self.file, self.count = file, count
@@ -161,7 +161,7 @@ class Requests:
 
 
 def post(port, request):
-    """One request as it is. Returns the status, 0 for no answer."""
+    """Send one request. Returns the status, 0 for no answer."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 10) as s:
         s.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
         answer = b""
@@ -173,7 +173,7 @@ def post(port, request):
 
 
 def wrk(port, requests, connections, seconds, during=None, pause=None):
-    """wrk's own figures. during() is called in the middle of it. pause: ms between an answer and the next request."""
+    """The figures that wrk measures. during() is called halfway. pause: ms between an answer and the next request."""
     threads = 1 if connections == 1 else 2
     command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s",
                "-s", HERE / "load.lua", f"http://127.0.0.1:{port}/", "--",
