@@ -1,11 +1,12 @@
 # What shows the promises by exhaustion: faults, power cuts, fuzzing, constant time, races,
 # soak, analysers. Included by the Makefile. FULL=1 exhausts what is otherwise sampled.
 
-TRUST_PACKAGES = clang libclang-rt-dev libssl-dev
+TRUST_PACKAGES = clang libclang-rt-dev libssl-dev $(DISK_PACKAGES)
+DISK_PACKAGES = fuse3 libfuse3-dev xfsprogs btrfs-progs e2fsprogs
 SOAK_PACKAGES = nginx openssl faketime e2fsprogs
 
 # Within make check: samples; check-long sets FULL and SECONDS, and adds the rest of this file.
-check-trust: check-faults check-constant-time fuzz fuzz-fastcgi
+check-trust: check-faults check-disk check-constant-time fuzz fuzz-fastcgi
 
 # ---- the layout of docs/design.md: includes, prefixes, tags, columns ----
 
@@ -52,6 +53,25 @@ check-faults: all fault-programs
 			$(PYTHON) tests/faults/$$test.py || exit 1; done
 
 .PHONY: check-trust check-faults fault-programs
+
+# ---- power cuts on real file systems: a sample, or with FULL=1 all of them; SEED=n to have one again ----
+
+DISK = $(OUT)/tests/disk
+
+$(DISK)/logdisk: tests/disk/logdisk.c tests/trust.mk
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -pthread $(WARNINGS) $(WERROR) -O2 -g -o $@ $< $$(pkg-config --cflags --libs fuse3)
+
+$(DISK)/without.so: tests/disk/without.c tests/trust.mk
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -g -fPIC -shared -o $@ $< -ldl
+
+check-disk: all
+	@tools/deps.sh $(DISK_PACKAGES)
+	@$(MAKE) -s $(DISK)/logdisk $(DISK)/without.so
+	@PSAPI_BIN=$(CURDIR)/$(OUT_BIN) FULL=$(FULL) SEED=$(SEED) $(PYTHON) tests/disk/disk.py $(DISK)
+
+.PHONY: check-disk
 
 # ---- what the process may still do: the shipped objects, with server/sandbox.h's calls wrapped ----
 

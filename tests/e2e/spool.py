@@ -30,6 +30,24 @@ class Stored:
     stat: os.stat_result
 
 
+def parse(data):
+    """The content of an event's file, its layout checked byte by byte: evidence, body, event."""
+    whole = json.loads(data)
+    first, rest = data.split(b"\n", 1)
+    if whole["event"] is None and "body_base64" in whole:
+        body = base64.b64decode(whole.pop("body_base64"), validate=True)
+        evidence = {k: v for k, v in whole.items() if k != "event"}
+    else:
+        assert first.endswith(b',"event":'), first
+        assert rest.endswith(b"\n}\n"), rest[-20:]
+        evidence = json.loads(first[:-len(b',"event":')] + b"}")
+        body = rest[:-len(b"\n}\n")]
+    known = set(EVIDENCE_KEYS) | {"webhook_id_base64"}
+    assert set(EVIDENCE_KEYS) <= set(evidence) <= known, evidence
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", evidence["received_at"])
+    return evidence, body, whole["event"]
+
+
 class Spool:
     def __init__(self, path):
         self.path = Path(path)
@@ -47,25 +65,13 @@ class Spool:
         return [f[:-len(".json")] for f in files]
 
     def read(self, directory, webhook_id):
-        """One event, after checking the layout of its file byte by byte."""
+        """One event, after checking its file."""
         path = self.file(directory, webhook_id)
         data = path.read_bytes()
         stat = path.stat()
         assert stat.st_mode & 0o777 in (0o640, 0o600, 0o440, 0o400), oct(stat.st_mode)
-        whole = json.loads(data)
-        first, rest = data.split(b"\n", 1)
-        if whole["event"] is None and "body_base64" in whole:
-            body = base64.b64decode(whole.pop("body_base64"), validate=True)
-            evidence = {k: v for k, v in whole.items() if k != "event"}
-        else:
-            assert first.endswith(b',"event":'), first
-            assert rest.endswith(b"\n}\n"), rest[-20:]
-            evidence = json.loads(first[:-len(b',"event":')] + b"}")
-            body = rest[:-len(b"\n}\n")]
-        known = set(EVIDENCE_KEYS) | {"webhook_id_base64"}
-        assert set(EVIDENCE_KEYS) <= set(evidence) <= known, evidence
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", evidence["received_at"])
-        return Stored(evidence, body, whole["event"], stat)
+        evidence, body, event = parse(data)
+        return Stored(evidence, body, event, stat)
 
     def files(self):
         """Every file of the spool but the log, the lock and journals: relative path -> inode."""
