@@ -17,7 +17,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -228,19 +227,6 @@ serve(struct receiver *receiver, struct listener *listener)
 	return EX_OSERR;
 }
 
-/*
- * sched(7), SCHED_BATCH: a thread that becomes runnable does not pre-empt the one that runs, so that the web server can
- * hand over several requests first (docs/performance.md). Another policy than the ordinary one is the operator's: it stays.
- */
-static void
-work_in_batches(void)
-{
-	const struct sched_param no_priority = {0};
-
-	if (sched_getscheduler(0) == SCHED_OTHER)
-		sched_setscheduler(0, SCHED_BATCH, &no_priority); /* or it is slower, no more */
-}
-
 static int
 run_fastcgi(const struct config *config, bool inherited)
 {
@@ -251,7 +237,6 @@ run_fastcgi(const struct config *config, bool inherited)
 	int status;
 
 	responder_own_signals();
-	work_in_batches();
 	/* Threads outnumber the cores; an arena for each would only cost memory. */
 	mallopt(M_ARENA_MAX, 2);
 	if (open_receiver(&receiver, config, &spool) != 0) {

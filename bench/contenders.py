@@ -117,17 +117,13 @@ class FastCgi(Contender):
 
 
 class Null(FastCgi):
-    """Those that show what is possible, with an HMAC at least, are scheduled as the receiver is: SCHED_BATCH."""
-
     socket = "null.sock"
     arguments = ("64",)     # of null.c; one that stores gets the directory as well
 
     def start(self, setup, place):
         where = [place / "spool"] if self.store else []
-        scheduled = ["chrt", "-b", "0"] if len(self.arguments) > 1 else []
         with setup.listening(self.socket) as listener:
-            self.process = Process([*scheduled, setup.tools / "null", *self.arguments, *where], setup.log,
-                                   stdin=listener)
+            self.process = Process([setup.tools / "null", *self.arguments, *where], setup.log, stdin=listener)
 
 
 class Psapi(FastCgi):
