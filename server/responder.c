@@ -3,12 +3,9 @@
  *
  * An idle connection costs a descriptor, no thread: all of them, and the
  * listener, wait in one epoll set, from which a thread takes what is readable,
- * serves one request and puts it back. Two threads, and never more than half of them, may
- * instead stay with a connection that is kept, and save the way through the set: two
- * system calls for each request. Among many connections the set is better: whoever is
- * awake takes the next request. libfcgi would pin a thread to each connection that a web
- * server keeps open, and its accept can neither be interrupted nor wait for two things; so
- * it is given connections (ipcFd), never the listener.
+ * serves one request and puts it back. libfcgi would pin a thread to each connection that
+ * a web server keeps open, and its accept can neither be interrupted nor wait for two
+ * things; so it is given connections (ipcFd), never the listener.
  *
  * The main thread waits for signals and, while requests arrive, wakes every
  * second to cut off those that take longer than PSAPI_READ_TIMEOUT: a slow upload
@@ -51,7 +48,6 @@ enum {
 	DESCRIPTORS_OWN = 32,    /* that are no connection: spool, log, secret, epoll ... */
 	DESCRIPTORS_THREAD = 3,  /* that a thread may open for one request */
 	STACK_BYTES = 256 * 1024,
-	STAY_MAX = 2, /* threads that stay with a connection: docs/performance.md */
 	SCAN_MS = 1000,      /* while a request is arriving */
 	FULL_NAP_MS = 20,    /* between looks for room for one more connection */
 	COMPLAIN_MS = 60000,
@@ -83,8 +79,6 @@ struct responder {
 	long most; /* as many as leave the descriptors that requests need */
 	int64_t complained; /* when it was logged that there are no more */
 	struct connection *connections; /* by descriptor */
-	atomic_int staying;   /* threads that stay with a connection */
-	int may_stay;
 	int capacity;
 	int used; /* no connection has had a descriptor from here on */
 };
@@ -143,9 +137,9 @@ hang_up(int fd)
 	shutdown(fd, SHUT_RD);
 }
 
-/* The request is answered. Whether this thread stays, and waits for the next one itself. */
+/* The request is answered: the connection waits for the next one. */
 static void
-keep(struct responder *r, int fd, bool stay)
+keep(struct responder *r, int fd)
 {
 	pthread_mutex_lock(&r->lock);
 	struct connection *c = &r->connections[fd];
@@ -155,8 +149,7 @@ keep(struct responder *r, int fd, bool stay)
 	if (r->stopping)
 		hang_up(fd);
 	pthread_mutex_unlock(&r->lock);
-	if (!stay)
-		wait_for_more(r, fd, EPOLL_CTL_MOD);
+	wait_for_more(r, fd, EPOLL_CTL_MOD);
 }
 
 /* libfcgi has closed it; by now the descriptor may be another connection's. */
@@ -295,55 +288,31 @@ answer(struct responder *r, FCGX_Request *fcgi, int fd)
  * connection is still open.
  */
 static bool
-serve_one(struct responder *r, FCGX_Request *fcgi, int fd, bool waiting)
+serve_one(struct responder *r, FCGX_Request *fcgi, int fd)
 {
 	FCGX_InitRequest(fcgi, -1, 0);
 	fcgi->ipcFd = fd;
 	fcgi->keepConnection = 1; /* or FCGX_Accept_r() begins by closing it */
 	fcgi->detached = 1; /* close at once: by then all was read, nothing lingers */
 	if (FCGX_Accept_r(fcgi) == 0) {
-		if (waiting)
-			arriving(r, fd, true);
 		answer(r, fcgi, fd);
 		FCGX_Finish_r(fcgi);
 	}
 	return fcgi->ipcFd >= 0;
 }
 
-/* Whether one thread more may stay with its connection. */
-static bool
-may_stay(struct responder *r)
-{
-	if (atomic_fetch_add(&r->staying, 1) < r->may_stay)
-		return true;
-	atomic_fetch_sub(&r->staying, 1);
-	return false;
-}
-
-/*
- * Serve what is readable on a connection. A thread that stays is in libfcgi's read until the
- * next request's variables are there: nobody watches how long they take, which is why some
- * threads never may.
- */
+/* Serve what is readable on a connection. */
 static void
 serve(struct responder *r, FCGX_Request *fcgi, int fd)
 {
 	unsigned serial = arriving(r, fd, true);
-	bool stays = false, open;
 
-	do {
-		open = serve_one(r, fcgi, fd, stays);
-		if (open) {
-			stays = stays || may_stay(r);
-			keep(r, fd, stays);
-		} else {
-			forget(r, fd, serial);
-		}
-		/* After the answer, which it must not delay. */
-		adopt_once(r->receiver);
-	} while (open && stays);
-	if (stays)
-		atomic_fetch_sub(&r->staying, 1);
+	if (serve_one(r, fcgi, fd))
+		keep(r, fd);
+	else
+		forget(r, fd, serial);
+	/* After the answer, which it must not delay. */
+	adopt_once(r->receiver);
 }
 
 static void *
@@ -541,9 +510,6 @@ make_table(struct responder *r)
 	    DESCRIPTORS_THREAD * (long)r->receiver->config->threads;
 	if (r->most < 1)
 		r->most = 1;
-	r->may_stay = (int)r->receiver->config->threads / 2;
-	if (r->may_stay > STAY_MAX)
-		r->may_stay = STAY_MAX;
 	r->connections = calloc((size_t)r->capacity, sizeof(*r->connections));
 	return r->connections != NULL ? 0 : -1;
 }

@@ -157,10 +157,9 @@ def test_more_busy_connections_than_threads(direct, place):
     assert len(place.spool.names("new")) == 12 * 15
 
 
-
 @pytest.mark.settings(PSAPI_THREADS="2", PSAPI_READ_TIMEOUT="1")
 def test_half_requests_on_kept_connections_do_not_starve_others(direct, place):
-    """A thread that stays with its connection waits for the rest without a limit: not all may."""
+    """More half requests than threads: each is cut off, and the next connection is served."""
     kept = [direct.connect() for _ in range(4)]
     for client in kept:
         assert_accepted(exchange(client, signed()))
@@ -169,3 +168,19 @@ def test_half_requests_on_kept_connections_do_not_starve_others(direct, place):
     assert_accepted(direct.send(signed()))
     for client in kept:
         client.close()
+
+
+@pytest.mark.settings(PSAPI_READ_TIMEOUT="1")
+@pytest.mark.parametrize("sent", ["3 bytes", "half of the variables", "half of the body"])
+def test_half_request_on_a_kept_connection_is_cut_off(direct, sent):
+    """As on a new one: PSAPI_READ_TIMEOUT counts from the first byte of each request."""
+    webhook = signed()
+    whole = request(pairs(webhook), webhook.body, keep=True)
+    cut = {"3 bytes": 3, "half of the variables": 60, "half of the body": len(whole) - 8 - 40}[sent]
+    with direct.connect() as client:
+        assert_accepted(exchange(client, signed()))
+        client.send(whole[:cut])
+        if sent == "half of the body":
+            assert_refused(parse_cgi(client.answer()), "truncated_body")
+        assert client.closed()
+    assert_accepted(direct.send(signed()))
