@@ -23,7 +23,7 @@ ALL_CFLAGS = -std=c11 -pthread $(WARNINGS) $(WERROR) $(HARDENING) $(CFLAGS) $(SA
 ALL_LDFLAGS = -pthread $(LDFLAGS) $(SANITIZER)
 
 DEFINES = -DPSAPI_VERSION='"$(VERSION)"' -DPSAPI_SYSCONFDIR='"$(sysconfdir)"' \
-	-DPSAPI_LOCALSTATEDIR='"$(localstatedir)"' $(if $(SYSTEMD),-DPSAPI_SYSTEMD) $(if $(STATIC),-DPSAPI_STATIC)
+	-DPSAPI_LOCALSTATEDIR='"$(localstatedir)"' $(if $(STATIC),-DPSAPI_STATIC)
 
 ifeq ($(SANITIZE),thread)
 OUT = build/thread
@@ -55,9 +55,6 @@ LIBRARIES = -lfcgi -ljansson -lmbedcrypto
 CLIENT_LIBRARIES = -lcurl
 # What psapi-fcgi needs beside, to lock itself up.
 RECEIVER_LIBRARIES = -lseccomp
-# It tells systemd when it is ready, if libsystemd is there to be built with (SYSTEMD= for without); loaded when
-# needed, not linked: server/sd_notify.c.
-SYSTEMD := $(shell pkg-config --exists libsystemd 2>/dev/null && echo yes)
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 
 COMMAND_OBJECTS = $(OUT)/psapi.o $(patsubst %,$(OUT)/%.o,$(call sources,commands))
@@ -85,7 +82,7 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 
 # psapi-fcgi needs nothing then, psapi libc and libcurl. The linker warns of gethostbyname(3): it is in libfcgi, and
 # nobody calls it.
-WHOLE = STATIC=1 SANITIZE= SYSTEMD= OUT=build/static BIN=build/static/ OUT_BIN=build/static
+WHOLE = STATIC=1 SANITIZE= OUT=build/static BIN=build/static/ OUT_BIN=build/static
 
 static:
 	@$(MAKE) $(WHOLE) LDFLAGS='-static-pie -Wl,-z,relro,-z,now' build/static/psapi-fcgi
@@ -99,7 +96,7 @@ check-static: static
 # ---- tests ----
 
 # What building, the demo and the tests run with, on a bare Debian.
-BUILD_PACKAGES = gcc libc6-dev make pkg-config libsystemd-dev libfcgi-dev libmbedtls-dev libjansson-dev libseccomp-dev \
+BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev libseccomp-dev \
 	libcurl4-openssl-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \

@@ -16,6 +16,7 @@
 
 #include "send/fastcgi_client.h"
 #include "drain/handler.h"
+#include "server/listener.h"
 #include "secrets/secrets.h"
 
 enum { FCGI_TIMEOUT_MS = 5000, INODES_MIN = 1000 };
@@ -167,9 +168,8 @@ static void
 check_socket(struct doctor *d, struct finding *f)
 {
 	const char *path = strncmp(d->listen, "unix:", 5) == 0 ? d->listen + 5 : NULL;
-	const struct group *wanted = *d->config->listen_group != '\0' ?
-	    getgrnam(d->config->listen_group) : NULL;
 	struct stat st;
+	gid_t wanted;
 
 	if (*d->listen == '\0') {
 		doctor_found_nothing(f, "no PSAPI_LISTEN: classic CGI, or a socket that another made (psapi doctor --socket)");
@@ -185,7 +185,8 @@ check_socket(struct doctor *d, struct finding *f)
 		doctor_found_bad(f, "mode 0660 and the web server's group: whoever can talk to a FastCGI socket is as "
 		          "good as inside the receiver", "%s: mode %04o lets every user at the receiver", path,
 		    (unsigned)st.st_mode & 07777);
-	} else if (wanted != NULL && wanted->gr_gid != st.st_gid) {
+	} else if (listener_group(d->config->listen_group, &wanted) == NULL && wanted != (gid_t)-1 &&
+	           wanted != st.st_gid) {
 		doctor_found_bad(f, "restart the receiver; its user must be a member of PSAPI_LISTEN_GROUP",
 		    "%s: its group is not PSAPI_LISTEN_GROUP=%s", path, d->config->listen_group);
 	} else {

@@ -31,12 +31,10 @@ INSTALL = install
 INSTALL_PROGRAM = $(INSTALL) -m 755
 INSTALL_DATA = $(INSTALL) -m 644
 
-# The files say /usr/local/bin, /etc, /var and /run; what is installed says where it is. A receiver
-# without libsystemd does not tell when it is ready.
+# The files say /usr/local/bin, /etc, /var and /run; what is installed says where it is.
 LOCATE = sed -e 's|/usr/local/bin/psapi|$(bindir)/psapi|g' -e 's|/etc/psapi\>|$(sysconfdir)/psapi|g' \
 	-e 's|/var/spool/psapi|$(localstatedir)/spool/psapi|g' \
-	-e 's|/var/lib/psapi|$(localstatedir)/lib/psapi|g' -e 's|/run/psapi|$(runstatedir)/psapi|g' \
-	$(if $(SYSTEMD),,-e 's/^Type=notify$$/Type=exec/')
+	-e 's|/var/lib/psapi|$(localstatedir)/lib/psapi|g' -e 's|/run/psapi|$(runstatedir)/psapi|g'
 
 UNITS = $(wildcard packaging/systemd/*.socket packaging/systemd/*.service packaging/systemd/*.path packaging/systemd/*.timer)
 MAN_PAGES = $(wildcard man/*.[1578])

@@ -62,38 +62,33 @@ is_live(const char *path)
 	return live;
 }
 
-#ifdef PSAPI_STATIC
-/* Without shared libraries there is no name service: a group of the file, which getgrnam(3) finds first. */
-static const struct group *
-group_named(const char *name)
+/* A decimal number that a gid_t can be; (gid_t)-1 is none. */
+static bool
+parse_gid(const char *text, gid_t *group)
 {
-	FILE *file = fopen("/etc/group", "re");
-	const struct group *entry = NULL;
+	char *end;
 
-	if (file == NULL)
+	errno = 0;
+	unsigned long number = strtoul(text, &end, 10);
+	*group = (gid_t)number;
+	return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && number < (gid_t)-1;
+}
+
+const char *
+listener_group(const char *name, gid_t *group)
+{
+	*group = (gid_t)-1;
+	if (*name == '\0' || parse_gid(name, group))
 		return NULL;
-	do
-		entry = fgetgrent(file);
-	while (entry != NULL && strcmp(entry->gr_name, name) != 0);
-	fclose(file);
-	return entry;
-}
+#ifdef PSAPI_STATIC
+	return "a program without shared libraries cannot look up a group's name: give its number (getent group)";
 #else
-static const struct group *
-group_named(const char *name)
-{
-	return getgrnam(name);
-}
+	const struct group *entry = getgrnam(name);
+	if (entry == NULL)
+		return "no such group";
+	*group = entry->gr_gid;
+	return NULL;
 #endif
-
-/* Returns 0, also for "", which is no group; or -1. */
-static int
-find_group(const char *name, gid_t *group)
-{
-	const struct group *entry = *name != '\0' ? group_named(name) : NULL;
-
-	*group = entry != NULL ? entry->gr_gid : (gid_t)-1;
-	return entry != NULL || *name == '\0' ? 0 : -1;
 }
 
 /* A stale socket may be replaced, nothing else. */
@@ -203,9 +198,10 @@ open_unix(struct listener *listener, const char *path, const char *group_name, c
 {
 	gid_t group;
 
-	if (find_group(group_name, &group) != 0) {
+	const char *wrong = listener_group(group_name, &group);
+	if (wrong != NULL) {
 		listener->no_group = true;
-		snprintf(why, size, "no such group");
+		snprintf(why, size, "%s", wrong);
 		return -1;
 	}
 	int lock = lock_directory_of(path);
@@ -292,8 +288,9 @@ listener_check(const char *where, const char *group_name, char *why, size_t size
 		return 0;
 	}
 	if (is_unix) {
-		if (find_group(group_name, &group) != 0) {
-			snprintf(why, size, "PSAPI_LISTEN_GROUP=\"%s\": no such group", group_name);
+		const char *wrong = listener_group(group_name, &group);
+		if (wrong != NULL) {
+			snprintf(why, size, "PSAPI_LISTEN_GROUP=\"%s\": %s", group_name, wrong);
 			return -1;
 		}
 		if (check_place(path, why, size) != 0)

@@ -22,6 +22,12 @@ struct listener {
 bool listener_inherited(int fd);
 
 /*
+ * The group that a PSAPI_LISTEN_GROUP names, by name or number; (gid_t)-1 for "". Returns
+ * NULL, or why there is no such group, in static memory.
+ */
+const char *listener_group(const char *name, gid_t *group);
+
+/*
  * Listen at where, a validated PSAPI_LISTEN: a unix socket is mode 0660 with the
  * group named (or ""), replaces a stale one, and appears at its path only when it
  * is ready. where "" takes descriptor 0. Returns 0, or -1 with one line in why

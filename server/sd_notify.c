@@ -1,37 +1,53 @@
 /*
- * Owns the messages to systemd; the only user of libsystemd. Loaded when there is somebody to tell,
- * not linked: it brings seven libraries along, which every classic CGI request would load for nothing.
+ * Owns the messages to the service manager: datagrams of "NAME=VALUE" lines to the unix
+ * socket that NOTIFY_SOCKET names, as sd_notify(3) documents.
  */
 #include "server/sd_notify.h"
 
+#include <errno.h>
 #include <stddef.h>
-
-#ifdef PSAPI_SYSTEMD
-
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <systemd/sd-daemon.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "base/log.h"
 
 enum { MESSAGE_SIZE = 1024 };
 
+/* Send one datagram. Returns 0, or -1 with errno. */
+static int
+send_to(const char *path, const char *message)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	size_t length = strlen(path);
+
+	if ((path[0] != '/' && path[0] != '@') || length >= sizeof(address.sun_path)) {
+		errno = EINVAL;
+		return -1;
+	}
+	memcpy(address.sun_path, path, length);
+	if (path[0] == '@') /* unix(7): an abstract socket */
+		address.sun_path[0] = '\0';
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	ssize_t sent = fd < 0 ? -1 : sendto(fd, message, strlen(message), MSG_NOSIGNAL,
+	    (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
+	int error = errno;
+	if (fd >= 0)
+		close(fd);
+	errno = error;
+	return sent < 0 ? -1 : 0;
+}
+
 static void
 notify(const char *message)
 {
-	if (getenv("NOTIFY_SOCKET") == NULL)
-		return;
-	void *library = dlopen("libsystemd.so.0", RTLD_NOW | RTLD_LOCAL);
-	__typeof__(&sd_notify) send = library == NULL ? NULL :
-	    (__typeof__(&sd_notify))dlsym(library, "sd_notify");
-	if (send != NULL)
-		send(0, message);
-	else
-		log_line("systemd cannot be told: %s: install libsystemd, or build with SYSTEMD= and use "
-		         "Type=exec", dlerror());
-	if (library != NULL)
-		dlclose(library);
+	const char *path = getenv("NOTIFY_SOCKET");
+
+	if (path != NULL && *path != '\0' && send_to(path, message) != 0)
+		log_line("NOTIFY_SOCKET=\"%s\": cannot tell the service manager: %s", path, strerror(errno));
 }
 
 void
@@ -51,19 +67,3 @@ sd_notify_failed(const char *why)
 	snprintf(message, sizeof(message), "STATUS=%s", why);
 	notify(message);
 }
-
-#else
-
-void
-sd_notify_ready(const char *status)
-{
-	(void)status;
-}
-
-void
-sd_notify_failed(const char *why)
-{
-	(void)why;
-}
-
-#endif

@@ -118,10 +118,11 @@ def test_what_the_host_must_have():
 
 
 @pytest.mark.skipif(SANITIZED or not STATIC.exists(), reason="make static has not been called")
-@pytest.mark.parametrize("group, status", [(grp.getgrgid(os.getegid()).gr_name, 0), ("nosuchgroup", 78)])
+@pytest.mark.parametrize("group, status", [(str(os.getegid()), 0), (grp.getgrgid(os.getegid()).gr_name, 78)])
 def test_groups_without_a_name_service(place, group, status):
+    """A number will do; a name is refused, with the reason."""
     checked = subprocess.run(
         [STATIC / "psapi-fcgi", "-t"], capture_output=True, text=True,
         env=place.environment(PSAPI_LISTEN=f"unix:{place.dir}/x.sock", PSAPI_LISTEN_GROUP=group))
     assert checked.returncode == status, checked
-    assert (group in checked.stdout + checked.stderr) == (status != 0)
+    assert ("give its number" in checked.stdout) == (status != 0)

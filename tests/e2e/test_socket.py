@@ -118,11 +118,17 @@ def test_impossible_sockets(place, listen):
     assert listen.removeprefix("unix:")[:50] in result.stderr
 
 
-def test_unknown_group(place):
-    result = place.run(PSAPI_LISTEN=f"unix:{place.dir}/x.sock", PSAPI_LISTEN_GROUP="nosuchgroup")
+@pytest.mark.parametrize("group", ["nosuchgroup", "4294967295", "99999999999999999999", "0x21", "-1", "33 "])
+def test_unknown_group(place, group):
+    result = place.run(PSAPI_LISTEN=f"unix:{place.dir}/x.sock", PSAPI_LISTEN_GROUP=group)
     assert result.returncode != 0
-    assert "nosuchgroup" in result.stderr
+    assert f'PSAPI_LISTEN_GROUP="{group}" (environment): no such group' in result.stderr
     assert not (place.dir / "x.sock").exists()
+
+
+def test_group_by_number(place):
+    receiver = Receiver(place, PSAPI_LISTEN_GROUP=str(os.getegid())).start()
+    assert receiver.path.stat().st_gid == os.getegid()
 
 
 def test_loopback(place):
