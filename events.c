@@ -8,7 +8,6 @@
 #define _GNU_SOURCE
 #include "events.h"
 
-#include <stdalign.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,42 +23,6 @@
 #include "base/log.h"
 
 /*
- * Where an event's JSON is while events_read() looks at it: some thirty pieces, all gone at
- * once. What does not fit is on the heap. NULL: nobody reads an event in this thread.
- */
-struct scratch {
-	size_t used;
-	bool outgrown; /* some of it is on the heap */
-	alignas(max_align_t) char bytes[4096];
-};
-
-static _Thread_local struct scratch *scratch;
-
-static void *
-from_scratch(size_t size)
-{
-	size_t whole = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
-
-	if (scratch == NULL)
-		return NULL;
-	if (size > sizeof(scratch->bytes) || whole > sizeof(scratch->bytes) - scratch->used) {
-		scratch->outgrown = true;
-		return NULL;
-	}
-	scratch->used += whole;
-	return scratch->bytes + scratch->used - whole;
-}
-
-static void
-free_or_leave(void *memory)
-{
-	uintptr_t at = (uintptr_t)memory, begin = scratch != NULL ? (uintptr_t)scratch->bytes : 0;
-
-	if (scratch == NULL || at < begin || at >= begin + sizeof(scratch->bytes))
-		free(memory);
-}
-
-/*
  * Jansson without memory goes on: its lexer writes past a buffer that did not grow
  * (2.14, lex_scan_string), a dump leaves a key out, a good event looks like no JSON.
  * So the process ends here, before it has answered: the sender tries again.
@@ -67,10 +30,7 @@ free_or_leave(void *memory)
 static void *
 allocate_or_end(size_t size)
 {
-	void *memory = from_scratch(size);
-
-	if (memory == NULL)
-		memory = malloc(size);
+	void *memory = malloc(size);
 
 	if (memory == NULL) {
 		log_line("out of memory for %zu bytes of JSON: ending", size);
@@ -83,7 +43,7 @@ allocate_or_end(size_t size)
 static void __attribute__((constructor))
 guard_jansson(void)
 {
-	json_set_alloc_funcs(allocate_or_end, free_or_leave);
+	json_set_alloc_funcs(allocate_or_end, free);
 }
 
 /* A member of a known type's data, and the check that it is as documented. */
@@ -236,12 +196,8 @@ look_at(const json_t *root, struct event *event)
 void
 events_read(const void *body, size_t length, struct event *event)
 {
-	struct scratch here;
-
-	here.used = 0;
-	here.outgrown = false;
-	scratch = &here;
 	json_t *root = parse(body, length);
+
 	memset(event, 0, sizeof(*event));
 	event->queue = QUEUE_FAILED;
 	event->parsed = root != NULL;
@@ -249,8 +205,5 @@ events_read(const void *body, size_t length, struct event *event)
 		look_at(root, event);
 	else
 		event->odd = "the body is not JSON, or JSON beyond what can be parsed";
-	/* Else it goes with this function's stack. */
-	if (here.outgrown)
-		json_decref(root);
-	scratch = NULL;
+	json_decref(root);
 }
