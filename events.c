@@ -50,7 +50,7 @@ guard_jansson(void)
 struct member {
 	const char *name;
 	bool (*check)(const char *text);
-	const char *odd;
+	const char *invalid;
 };
 
 struct known_type {
@@ -112,7 +112,7 @@ copy_member(const json_t *object, const char *name, char *to, size_t size)
 }
 
 static const char *
-odd_data(const char *type, const json_t *data)
+invalid_data(const char *type, const json_t *data)
 {
 	for (size_t i = 0; i < sizeof(known_types) / sizeof(known_types[0]); i++) {
 		if (strcmp(known_types[i].type, type) != 0)
@@ -122,7 +122,7 @@ odd_data(const char *type, const json_t *data)
 		for (const struct member *m = known_types[i].members; m->name != NULL; m++) {
 			const char *text = string_member(data, m->name);
 			if (text == NULL || !m->check(text))
-				return m->odd;
+				return m->invalid;
 		}
 	}
 	return NULL;
@@ -184,12 +184,12 @@ look_at(const json_t *root, struct event *event)
 	copy_member(data, "npn", event->npn, sizeof(event->npn));
 	copy_member(data, "runDate", event->run_date, sizeof(event->run_date));
 	if (!json_is_object(root))
-		event->odd = "the body is no JSON object";
+		event->invalid = "the body is no JSON object";
 	else if (type == NULL || *type == '\0')
-		event->odd = "the event has no type";
+		event->invalid = "the event has no type";
 	else if (strcmp(type, DOCTOR_TYPE) == 0)
 		event->queue = QUEUE_NONE;
-	else if ((event->odd = odd_data(type, data)) == NULL)
+	else if ((event->invalid = invalid_data(type, data)) == NULL)
 		event->queue = QUEUE_NEW;
 }
 
@@ -204,6 +204,6 @@ events_read(const void *body, size_t length, struct event *event)
 	if (root != NULL)
 		look_at(root, event);
 	else
-		event->odd = "the body is not JSON, or JSON beyond what can be parsed";
+		event->invalid = "the body is not JSON, or JSON beyond what can be parsed";
 	json_decref(root);
 }

@@ -11,7 +11,7 @@
 /* Where an authentic event goes. */
 enum event_queue {
 	QUEUE_NEW,    /* new/: to be handled */
-	QUEUE_FAILED, /* failed/: authentic but odd, needs a human */
+	QUEUE_FAILED, /* failed/: authentic but invalid: an operator decides */
 	QUEUE_NONE    /* events/ alone: the probe of psapi doctor */
 };
 
@@ -19,7 +19,7 @@ enum event_queue {
 struct event {
 	enum event_queue queue;
 	bool parsed;        /* Jansson understands the body: it is kept as it is, else as base64 */
-	const char *odd;    /* why it goes to failed/, a sentence in static memory; else NULL */
+	const char *invalid;    /* why it goes to failed/, a sentence in static memory; else NULL */
 	char type[128];     /* "type", "" if there is none */
 	char id[128];       /* "id": not the idempotency key, that is webhook-id */
 	char timestamp[48]; /* "timestamp": ISO 8601, when the event was generated */

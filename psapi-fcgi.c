@@ -2,19 +2,18 @@
  * psapi-fcgi: receive ProducerSync API webhooks behind a web server. Owns main():
  * the command line, which of the two ways requests come in, and what they share.
  *
- *   descriptor 0 is a listening socket: FastCGI (responder.c)
- *   a CGI request is in the environment: classic CGI, that request (cgi.c)
+ *   descriptor 0 is a listening socket: FastCGI (server/responder.c)
+ *   a CGI request is in the environment: classic CGI, that request (server/cgi.c)
  *   PSAPI_LISTEN is set: FastCGI
  *
- * In this order, so that one configuration serves all three. FastCGI is served only when
- * the process has locked itself up (lockdown.c), which classic CGI does in part.
+ * In this order, so that one configuration serves all three. FastCGI is served in a sandbox
+ * (server/sandbox.c), classic CGI in a part of it.
  *
- * From there: receive.c decides, verify.c proves, events.c reads the event, spool.c
- * stores it, attempts.c logs.
+ * From there: receiver/receive.c decides, verify.c verifies, events.c reads the event,
+ * store/ stores it, receiver/attempts.c logs.
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
 #include <stdarg.h>
@@ -27,17 +26,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/config.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/securemem.h"
+#include "events.h"
 #include "receiver/adopt.h"
 #include "server/cgi.h"
 #include "server/config_test.h"
-#include "base/config.h"
-#include "events.h"
-#include "store/spool/journal.h"
-#include "server/sandbox.h"
-#include "base/log.h"
-#include "server/sd_notify.h"
 #include "server/responder.h"
-#include "base/securemem.h"
+#include "server/sandbox.h"
+#include "server/sd_notify.h"
+#include "store/spool/journal.h"
 
 #ifndef PSAPI_VERSION
 #define PSAPI_VERSION "unknown"
@@ -63,7 +63,7 @@ usage(void)
 	     "\n"
 	     "  -f, --file FILE     configuration file (default $PSAPI_CONF, " CONFIG_DEFAULT_FILE ")\n"
 	     "  -o, --set KEY=VALUE a setting, over environment and file\n"
-	     "  -t, --test          check configuration, spool, secret and socket, and say so\n"
+	     "  -t, --test          check configuration, spool, secret and socket\n"
 	     "  -V, --version       print the version\n"
 	     "  -h, --help          print this\n"
 	     "\n"
@@ -101,22 +101,13 @@ parse_options(int argc, char **argv, struct options *options)
 			usage();
 			exit(EX_OK);
 		default:
-			exit(EX_USAGE); /* getopt_long has said why */
+			exit(EX_USAGE); /* getopt_long(3) has printed why */
 		}
 	}
 	if (optind < argc) {
 		log_line("\"%s\": no such argument; psapi-fcgi -h lists what there is", argv[optind]);
 		exit(EX_USAGE);
 	}
-}
-
-/* A server may start us with 0 to 2 closed; a spool file must not become standard error. */
-static void
-hold_standard_descriptors(void)
-{
-	for (int fd = 0; fd <= STDERR_FILENO; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
-			_exit(EX_OSERR);
 }
 
 static bool
@@ -126,8 +117,8 @@ is_cgi(void)
 }
 
 /*
- * The socket listens. Without a usable secret nothing can be verified: the words hold
- * for the start, for nobody tells systemd when one comes.
+ * The socket listens. Without a usable secret nothing can be verified. systemd is not told
+ * when one comes: so the status says that it is of the start.
  */
 static void
 tell_ready(const struct receiver *receiver, bool usable)
@@ -140,7 +131,7 @@ tell_ready(const struct receiver *receiver, bool usable)
 	sd_notify_ready(usable ? NULL : status);
 }
 
-/* What keeps it from starting, for the log and for who asks the service manager. */
+/* Why it does not start: for the log, and for `systemctl status`. */
 static void __attribute__((format(printf, 1, 2)))
 refuse(const char *format, ...)
 {
@@ -154,7 +145,7 @@ refuse(const char *format, ...)
 	sd_notify_failed(text);
 }
 
-/* What all requests share. Logged and -1 if it cannot be had. */
+/* Open what all requests share. Returns 0, or -1 (logged): then close_receiver() as well. */
 static int
 open_receiver(struct receiver *receiver, const struct config *config, struct spool *spool)
 {
@@ -172,8 +163,12 @@ open_receiver(struct receiver *receiver, const struct config *config, struct spo
 		return -1;
 	}
 	receiver->spool = spool;
-	receiver->attempts = attempts_open(spool->root);
-	return receiver->attempts != NULL ? 0 : -1;
+	receiver->attempts = attempts_open(config->spool);
+	if (receiver->attempts == NULL) {
+		refuse("PSAPI_SPOOL=\"%s\": %s", config->spool, strerror(errno));
+		return -1;
+	}
+	return 0;
 }
 
 static void
@@ -185,32 +180,78 @@ close_receiver(struct receiver *receiver)
 		spool_close(receiver->spool);
 }
 
+/* ---- the service: server/service.h ---- */
+
+static void
+answer(void *receiver, const struct request *request, struct reply *reply)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	receive(receiver, request, now, reply);
+}
+
+static void
+answer_unconfigured(void *context, const struct request *request, struct reply *reply)
+{
+	(void)context;
+	(void)request;
+	receive_unconfigured(reply);
+}
+
+static void
+after_answer(void *receiver)
+{
+	adopt_once(receiver);
+}
+
+static struct service
+service_of(struct receiver *receiver)
+{
+	return (struct service){.handle = answer, .after = after_answer, .context = receiver,
+		.threads = (int)receiver->config->threads,
+		.read_timeout = (int)receiver->config->read_timeout};
+}
+
+/* ---- classic CGI ---- */
+
+static int
+serve_unconfigured(void)
+{
+	const struct service service = {.handle = answer_unconfigured};
+
+	return cgi_serve(&service);
+}
+
 static int
 run_cgi(const struct config *config)
 {
 	struct receiver receiver;
 	struct spool spool;
 
-	/* Without a spool it still answers: 503, for everything that is authentic. */
+	/* Without a spool it still answers: 503 for every authentic request. */
 	open_receiver(&receiver, config, &spool);
-	int result = cgi_serve(receiver.secrets != NULL ? &receiver : NULL);
+	const struct service service = service_of(&receiver);
+	int result = receiver.secrets != NULL ? cgi_serve(&service) : serve_unconfigured();
 	if (result != 0)
 		log_line("standard output: %s", strerror(errno));
 	close_receiver(&receiver);
 	return result == 0 ? EX_OK : EX_IOERR;
 }
 
-/* All that will ever be needed is open, and there are no threads yet. */
+/* ---- FastCGI ---- */
+
+/* Every file that will be needed is open, and there are no threads yet. */
 static void
-lock_up(const struct receiver *receiver, const struct listener *listener)
+enter_sandbox(const struct receiver *receiver, const struct listener *listener)
 {
-	/* What the libraries would open when they first need it. */
+	/* The libraries would open files when they first need them. */
 	events_seed();
 	tzset();
 	if (securemem_error() != 0)
 		log_line("secrets in memory cannot be kept from swap: mlock: %s: raise the limit of locked "
 		         "memory (LimitMEMLOCK=, ulimit -l)", strerror(securemem_error()));
-	sandbox_files(receiver->spool, receiver->config->secret_file, listener->path);
+	sandbox_files(receiver->config->spool, receiver->config->secret_file, listener->path);
 	sandbox_calls();
 }
 
@@ -218,13 +259,11 @@ lock_up(const struct receiver *receiver, const struct listener *listener)
 static int
 serve(struct receiver *receiver, struct listener *listener)
 {
-	char why[512];
+	const struct service service = service_of(receiver);
+	struct error error;
 
-	lock_up(receiver, listener);
-	if (responder_run(receiver, listener, why, sizeof(why)) == 0)
-		return EX_OK;
-	log_line("%s", why);
-	return EX_OSERR;
+	enter_sandbox(receiver, listener);
+	return responder_run(&service, listener, &error) == 0 ? EX_OK : error_log(&error);
 }
 
 static int
@@ -247,7 +286,7 @@ run_fastcgi(const struct config *config, bool inherited)
 	if (recovered > 0)
 		log_line("%s: recovered %ld event(s) of an earlier run", spool.path, recovered);
 	spool.journal = journal_open(&spool);
-	/* Read now, so that what is wrong with the secret is logged before the first request. */
+	/* Read the secret now: an error is logged before the first request. */
 	const struct keyring *keyring = secrets_borrow(receiver.secrets);
 	bool usable = keyring != NULL;
 	secrets_return(receiver.secrets, keyring);
@@ -277,7 +316,8 @@ main(int argc, char **argv)
 	struct config config;
 	char error[1024];
 
-	hold_standard_descriptors();
+	if (!io_open_standard())
+		_exit(EX_OSERR);
 	log_program("psapi-fcgi");
 	sandbox_process();
 	umask(0027);
@@ -293,7 +333,7 @@ main(int argc, char **argv)
 	    sizeof(error));
 	if (loaded != 0) {
 		refuse("%s", error);
-		return cgi && cgi_serve(NULL) == 0 ? EX_OK : EX_CONFIG;
+		return cgi && serve_unconfigured() == 0 ? EX_OK : EX_CONFIG;
 	}
 	int status;
 	if (options.check) {

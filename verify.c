@@ -283,6 +283,14 @@ verify_timestamp_parse(const char *text, size_t length, int64_t *seconds)
 }
 
 enum verify_result
+verify_timestamp_in_tolerance(int64_t skew, int64_t tolerance)
+{
+	if (skew > tolerance)
+		return VERIFY_STALE;
+	return skew < -tolerance ? VERIFY_FUTURE : VERIFY_OK;
+}
+
+enum verify_result
 verify(const struct keyring *keyring, const struct message *message, const char *signatures,
     size_t signatures_length, int64_t now, int64_t tolerance, struct verification *outcome)
 {
@@ -301,9 +309,8 @@ verify(const struct keyring *keyring, const struct message *message, const char 
 		outcome->key = outcome->matched ? keyring->keys[i].fingerprint : NULL;
 	}
 	mbedtls_platform_zeroize(expected, sizeof(expected));
-	if (outcome->skew > tolerance)
-		return VERIFY_STALE;
-	if (outcome->skew < -tolerance)
-		return VERIFY_FUTURE;
+	enum verify_result timely = verify_timestamp_in_tolerance(outcome->skew, tolerance);
+	if (timely != VERIFY_OK)
+		return timely;
 	return outcome->matched ? VERIFY_OK : VERIFY_MISMATCH;
 }

@@ -86,6 +86,12 @@ enum verify_result {
 	VERIFY_ERROR /* mbedTLS failed */
 };
 
+/*
+ * Check the skew of a message, seconds (our clock minus its timestamp), against the tolerance,
+ * seconds, inclusive, either way. Returns VERIFY_OK, VERIFY_STALE or VERIFY_FUTURE.
+ */
+enum verify_result verify_timestamp_in_tolerance(int64_t skew, int64_t tolerance);
+
 struct verification {
 	bool matched;
 	int64_t skew;          /* seconds: our clock minus theirs */

@@ -1,8 +1,18 @@
-/* Owns the loops around read(2) and write(2). */
+/* Owns the loops around read(2) and write(2), and the standard descriptors. */
 #include "base/io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
+
+bool
+io_open_standard(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return false;
+	return true;
+}
 
 ssize_t
 io_read_all(int fd, void *data, size_t size)

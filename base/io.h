@@ -1,11 +1,19 @@
 /*
- * Reading and writing whole: what a signal interrupts, or what takes a part, is continued.
+ * Reading and writing all of it: what a signal interrupts, or takes a part, is continued.
  */
 #ifndef PSAPI_IO_H
 #define PSAPI_IO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
+
+/*
+ * To be called first: a server or cron may start us with descriptors 0 to 2 closed, and the
+ * next file that is opened must not take their place. Those are opened on /dev/null.
+ * Returns false with errno if that fails.
+ */
+bool io_open_standard(void);
 
 /* Read to the end or size bytes. Returns how many, or -1 with errno. */
 ssize_t io_read_all(int fd, void *data, size_t size);

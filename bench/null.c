@@ -39,7 +39,7 @@ look_and_log(const char *body, size_t length)
 	struct event event;
 
 	events_read(body, length, &event);
-	if (event.odd != NULL || write(log_fd, line, sizeof(line)) != (ssize_t)sizeof(line))
+	if (event.invalid != NULL || write(log_fd, line, sizeof(line)) != (ssize_t)sizeof(line))
 		abort();
 }
 
@@ -112,7 +112,7 @@ main(int argc, char **argv)
 		return 1;
 	FCGX_Init();
 	if (log_fd >= 0) {
-		sandbox_files(&spool, "/etc/hostname", NULL);
+		sandbox_files(argv[3], "/etc/hostname", NULL);
 		sandbox_calls();
 	}
 	for (int i = 1; i < (argc > 1 ? atoi(argv[1]) : 1); i++)

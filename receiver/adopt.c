@@ -7,6 +7,8 @@
 #include "receiver/adopt.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -55,23 +57,36 @@ is_proven(struct receiver *receiver, const struct entry *held)
 	return proven;
 }
 
-/* Returns the HTTP status that receive() would have answered. */
+/* "NAME=VALUE", which the caller frees; NULL without memory. */
+static char *
+variable(const char *name, const char *value)
+{
+	char *text;
+
+	return asprintf(&text, "%s=%s", name, value) < 0 ? NULL : text;
+}
+
+/* Returns the HTTP status that receive() answers. */
 static int
 replay(struct receiver *receiver, const struct entry *held)
 {
 	struct body body = {held->body, held->body_length};
-	struct request request = {.read = read_body, .stream = &body};
+	char method[] = "REQUEST_METHOD=POST";
+	char *variables[5] = {method};
+	struct request request = {.variables = variables, .read = read_body, .stream = &body};
 	struct timespec arrival = {.tv_sec = held->received / NANOSECONDS,
 		.tv_nsec = held->received % NANOSECONDS};
-	struct reply reply;
+	struct reply reply = {.status = 503, .body = "out of memory"};
 
-	request.value[REQUEST_METHOD] = "POST";
-	request.value[HTTP_WEBHOOK_ID] = held->id;
-	request.value[HTTP_WEBHOOK_TIMESTAMP] = held->timestamp;
-	request.value[HTTP_WEBHOOK_SIGNATURE] = held->signature;
-	receive(receiver, &request, arrival, &reply);
+	if ((variables[1] = variable("HTTP_WEBHOOK_ID", held->id)) != NULL &&
+	    (variables[2] = variable("HTTP_WEBHOOK_TIMESTAMP", held->timestamp)) != NULL &&
+	    (variables[3] = variable("HTTP_WEBHOOK_SIGNATURE", held->signature)) != NULL)
+		receive(receiver, &request, arrival, &reply);
+	for (int i = 1; i < 4; i++)
+		free(variables[i]);
 	if (reply.status != 200)
 		log_line("a held request is authentic, but not accepted: %.300s", reply.body);
+	reply_free(&reply);
 	return reply.status;
 }
 
@@ -179,7 +194,7 @@ adopt_now(const struct config *config, struct spool *spool, struct adoption *out
 		return 0;
 	}
 	receiver.secrets = secrets_open(config->secret_file);
-	receiver.attempts = attempts_open(spool->root);
+	receiver.attempts = attempts_open(config->spool);
 	if (receiver.secrets != NULL && receiver.attempts != NULL)
 		result = adopt_held(&receiver, outcome);
 	attempts_close(receiver.attempts);

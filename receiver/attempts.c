@@ -15,8 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/datetime.h"
-#include "events.h"
 #include "base/json_line.h"
 #include "base/log.h"
 
@@ -37,20 +37,24 @@ struct attempts {
 	off_t size;   /* after our last line: another one means that others write, too */
 	bool torn;    /* the last line has no end: begin the next one on a new line */
 	bool failing; /* said so already */
-	long long written_ms; /* CLOCK_MONOTONIC_COARSE, when we last wrote */
+	int64_t written_ms; /* clock_milliseconds() when we last wrote */
 	unsigned long suppressed;
 };
 
 struct attempts *
-attempts_open(int dir)
+attempts_open(const char *directory)
 {
 	struct attempts *attempts = calloc(1, sizeof(*attempts));
 
 	if (attempts == NULL)
 		return NULL;
-	attempts->dir = dir;
+	attempts->dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (attempts->dir < 0) {
+		free(attempts);
+		return NULL;
+	}
 	attempts->fd = -1;
-	attempts->written_ms = -REJECTED_EVERY_MS;
+	attempts->written_ms = clock_milliseconds() - REJECTED_EVERY_MS;
 	pthread_mutex_init(&attempts->lock, NULL);
 	return attempts;
 }
@@ -62,6 +66,7 @@ attempts_close(struct attempts *attempts)
 		return;
 	if (attempts->fd >= 0)
 		close(attempts->fd);
+	close(attempts->dir);
 	pthread_mutex_destroy(&attempts->lock);
 	free(attempts);
 }
@@ -117,7 +122,7 @@ format_line(const struct attempt *a, unsigned long suppressed, char buffer[LINE_
 	add_text(&line, "remote_addr", a->remote_addr, length_of(a->remote_addr));
 	json_line_put(&line, ",\"bytes\":");
 	json_line_put_number(&line, (long long)a->bytes);
-	if (a->timed) {
+	if (a->skew_known) {
 		json_line_put(&line, ",\"skew_s\":");
 		json_line_put_number(&line, a->skew);
 	}
@@ -173,15 +178,6 @@ follow(struct attempts *attempts, bool there, struct stat *st)
 	return 0;
 }
 
-static long long
-monotonic_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
-
 /* By the clock of now: a slow request began long before. A clock that was set back counts not. */
 static bool
 written_lately(const struct stat *st)
@@ -210,7 +206,7 @@ append(struct attempts *attempts, const struct attempt *attempt)
 	struct stat st;
 
 	/* Known without a look at the file: a flood of forgeries costs no system call here. */
-	if (anyone_can_cause(attempt) && monotonic_ms() - attempts->written_ms < REJECTED_EVERY_MS) {
+	if (anyone_can_cause(attempt) && clock_milliseconds() - attempts->written_ms < REJECTED_EVERY_MS) {
 		attempts->suppressed++;
 		return;
 	}
@@ -241,7 +237,7 @@ append(struct attempts *attempts, const struct attempt *attempt)
 	if (!written)
 		return;
 	attempts->suppressed = 0;
-	attempts->written_ms = monotonic_ms();
+	attempts->written_ms = clock_milliseconds();
 }
 
 void

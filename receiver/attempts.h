@@ -26,14 +26,14 @@ struct attempt {
 	const char *event_id; /* the event's "id" */
 	const char *remote_addr;
 	size_t bytes; /* of the body that were read */
-	bool timed;   /* skew is known */
+	bool skew_known;
 	int64_t skew; /* seconds: our clock minus theirs */
 	const char *key; /* fingerprint of the secret that matched */
 	long long us;    /* microseconds from the headers to the answer; logged as "ms" */
 };
 
-/* Log to ATTEMPTS_FILE in directory dir (kept open by the caller). NULL without memory. */
-struct attempts *attempts_open(int dir);
+/* Log to ATTEMPTS_FILE in a directory, which is opened. Returns NULL with errno if it cannot be. */
+struct attempts *attempts_open(const char *directory);
 void attempts_close(struct attempts *attempts);
 
 /*

@@ -2,27 +2,34 @@
  * Owns the decision: which checks in which order, which reason has which status,
  * what the sender is told. The reply is made to be read in the portal ("Message
  * Attempts"): never an expected signature, a secret or a path.
+ *
+ * A check returns PASSED, or the verdict, which ends the request. Before the first
+ * secret nothing can be verified: where the checks need one, a request is held, and a
+ * request that no secret would make acceptable is ignored.
  */
 #define _GNU_SOURCE
 #include "receiver/receive.h"
 
 #include <errno.h>
 #include <malloc.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
 
-#include "base/datetime.h"
-#include "events.h"
-#include "receiver/hold.h"
+#include "base/clock.h"
 #include "base/json_line.h"
 #include "base/log.h"
+#include "events.h"
+#include "receiver/hold.h"
 #include "store/record.h"
+#include "store/spool/handler_state.h"
 #include "verify.h"
 
 enum verdict {
+	PASSED, /* this check: the next one decides */
 	ACCEPTED,
 	DUPLICATE,
 	HELD,
@@ -44,6 +51,7 @@ enum verdict {
 /* Bytes of a body after which freed memory goes back to the system. */
 enum { TRIM_OVER = 128 * 1024 };
 
+#define NO_STORE "Cache-Control: no-store\r\n"
 #define RETRY_AFTER "Retry-After: 60\r\n"
 
 /* Reasons and their HTTP status: the one place where a verdict becomes HTTP. */
@@ -53,25 +61,39 @@ static const struct {
 	int status;
 	const char *phrase;
 	const char *header;
+	bool final; /* no secret would change it: IGNORED before the first secret */
 } verdicts[] = {
-	[ACCEPTED] = {"accepted", NULL, 200, "OK", ""},
-	[DUPLICATE] = {"duplicate", NULL, 200, "OK", ""},
-	[HELD] = {"held", NULL, 200, "OK", ""},
-	[IGNORED] = {"ignored", NULL, 200, "OK", ""},
+	[ACCEPTED] = {"accepted", NULL, 200, "OK", NO_STORE, false},
+	[DUPLICATE] = {"duplicate", NULL, 200, "OK", NO_STORE, false},
+	[HELD] = {"held", NULL, 200, "OK", NO_STORE, false},
+	[IGNORED] = {"ignored", NULL, 200, "OK", NO_STORE, false},
 	[METHOD_NOT_ALLOWED] = {"rejected", "method_not_allowed", 405, "Method Not Allowed",
-	    "Allow: POST\r\n"},
-	[UNSUPPORTED_ENCODING] = {"rejected", "unsupported_encoding", 415,
-	    "Unsupported Media Type", ""},
-	[MISSING_HEADER] = {"rejected", "missing_header", 400, "Bad Request", ""},
-	[MALFORMED_HEADER] = {"rejected", "malformed_header", 400, "Bad Request", ""},
-	[TRUNCATED_BODY] = {"rejected", "truncated_body", 400, "Bad Request", ""},
-	[BODY_TOO_LARGE] = {"rejected", "body_too_large", 413, "Content Too Large", ""},
-	[STALE_TIMESTAMP] = {"rejected", "stale_timestamp", 401, "Unauthorized", ""},
-	[FUTURE_TIMESTAMP] = {"rejected", "future_timestamp", 401, "Unauthorized", ""},
-	[SIGNATURE_MISMATCH] = {"rejected", "signature_mismatch", 401, "Unauthorized", ""},
-	[NO_SECRET] = {"error", "no_secret", 503, "Service Unavailable", RETRY_AFTER},
-	[FULL] = {"error", "spool_full", 503, "Service Unavailable", RETRY_AFTER},
-	[NOT_STORED] = {"error", "spool_error", 503, "Service Unavailable", RETRY_AFTER},
+	    NO_STORE "Allow: POST\r\n", false},
+	[UNSUPPORTED_ENCODING] = {"rejected", "unsupported_encoding", 415, "Unsupported Media Type",
+	    NO_STORE, true},
+	[MISSING_HEADER] = {"rejected", "missing_header", 400, "Bad Request", NO_STORE, true},
+	[MALFORMED_HEADER] = {"rejected", "malformed_header", 400, "Bad Request", NO_STORE, true},
+	/* The sender sends an upload that broke off again. */
+	[TRUNCATED_BODY] = {"rejected", "truncated_body", 400, "Bad Request", NO_STORE, false},
+	[BODY_TOO_LARGE] = {"rejected", "body_too_large", 413, "Content Too Large", NO_STORE, true},
+	[STALE_TIMESTAMP] = {"rejected", "stale_timestamp", 401, "Unauthorized", NO_STORE, false},
+	[FUTURE_TIMESTAMP] = {"rejected", "future_timestamp", 401, "Unauthorized", NO_STORE, false},
+	[SIGNATURE_MISMATCH] = {"rejected", "signature_mismatch", 401, "Unauthorized", NO_STORE, false},
+	[NO_SECRET] = {"error", "no_secret", 503, "Service Unavailable", NO_STORE RETRY_AFTER, false},
+	[FULL] = {"error", "spool_full", 503, "Service Unavailable", NO_STORE RETRY_AFTER, false},
+	[NOT_STORED] = {"error", "spool_error", 503, "Service Unavailable", NO_STORE RETRY_AFTER, false},
+};
+
+/* The variables that decide. */
+enum variable {
+	REQUEST_METHOD,
+	CONTENT_LENGTH,
+	REMOTE_ADDR,
+	HTTP_CONTENT_ENCODING,
+	HTTP_WEBHOOK_ID,
+	HTTP_WEBHOOK_TIMESTAMP,
+	HTTP_WEBHOOK_SIGNATURE,
+	VARIABLES
 };
 
 static const struct {
@@ -90,87 +112,205 @@ static const struct {
 #undef NAMED
 };
 
-/* A request on its way through the checks. */
-struct examination {
+/* One request and what is known of it so far. */
+struct transaction {
 	struct receiver *receiver;
-	struct request *request;
+	const struct request *request;
 	struct timespec now;
-	struct message message; /* what is signed */
+	const char *value[VARIABLES]; /* NULL: absent or empty */
+	bool differs[VARIABLES];      /* it is there twice, with different values */
+	struct message message;       /* the signed parts */
+	int64_t sent_at;              /* webhook-timestamp, Unix seconds */
 	const char *signatures;
 	size_t signatures_length;
 	long long declared; /* CONTENT_LENGTH, or -1 */
 	char *body;         /* owned */
-	bool cut;           /* the stream broke off */
+	bool cut_off;       /* the body's stream ended too early */
 	struct verification verification;
-	bool timed;         /* verification.skew is known */
+	bool skew_known;    /* of verification */
 	char key[FINGERPRINT_SIZE];
 	struct event event;
 	char detail[256];   /* for the reply: text of our own */
 };
 
-void
-receive_request_set(struct request *request, const char *name, size_t length, const char *value)
+static void
+set_variable(struct transaction *t, enum variable variable, const char *value)
 {
-	for (int i = 0; i < VARIABLES; i++) {
-		if (variables[i].length != length || memcmp(variables[i].name, name, length) != 0)
-			continue;
-		if (request->value[i] != NULL && strcmp(request->value[i], value) != 0)
-			request->differs[i] = true;
-		request->value[i] = value;
-		return;
-	}
+	const char **known = &t->value[variable];
+
+	if (*known != NULL && strcmp(*known, value) != 0)
+		t->differs[variable] = true;
+	*known = value;
 }
 
-/* The value of a variable, NULL if it is absent or empty. */
-static const char *
-value_of(const struct examination *x, enum variable variable)
+/* Take the variables that decide; of one that is there twice, the last value. */
+static void
+read_variables(struct transaction *t)
 {
-	const char *value = x->request->value[variable];
+	for (char *const *variable = t->request->variables; *variable != NULL; variable++) {
+		const char *equals = strchr(*variable, '=');
+		size_t length = equals == NULL ? 0 : (size_t)(equals - *variable);
+		for (int i = 0; i < VARIABLES; i++)
+			if (variables[i].length == length && memcmp(variables[i].name, *variable, length) == 0)
+				set_variable(t, (enum variable)i, equals + 1);
+	}
+	for (int i = 0; i < VARIABLES; i++)
+		if (t->value[i] != NULL && *t->value[i] == '\0')
+			t->value[i] = NULL;
+}
 
-	return value != NULL && *value != '\0' ? value : NULL;
+/* ---- verdicts ---- */
+
+/* The signing secret can be added only after the sender's first request: see hold.h. */
+static bool
+awaits_first_secret(const struct transaction *t)
+{
+	return t->receiver->spool != NULL && hold_applies(t->receiver->spool, t->receiver->secrets);
+}
+
+/* Answer 200 and keep nothing; t->detail says why. Logged at most once a second: anyone can send it. */
+static enum verdict
+ignore(struct transaction *t)
+{
+	static atomic_llong last;
+	char why[sizeof(t->detail)];
+	long long now = (long long)t->now.tv_sec;
+
+	if (atomic_exchange(&last, now) != now)
+		log_line("HOLD: there is no signing secret yet, and a request that cannot be held for it "
+		         "was ignored (200): %s", t->detail);
+	snprintf(why, sizeof(why), "%s", t->detail);
+	snprintf(t->detail, sizeof(t->detail),
+	    "this receiver waits for its signing secret and does not keep this: %.160s", why);
+	return IGNORED;
+}
+
+/* A verdict, and the detail that the sender is told. */
+static enum verdict __attribute__((format(printf, 3, 4)))
+conclude(struct transaction *t, enum verdict verdict, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(t->detail, sizeof(t->detail), format, ap);
+	va_end(ap);
+	return verdicts[verdict].final && awaits_first_secret(t) ? ignore(t) : verdict;
+}
+
+static enum verdict
+conclude_stored(struct transaction *t, enum spool_result result)
+{
+	switch (result) {
+	case SPOOL_STORED:
+		return ACCEPTED;
+	case SPOOL_DUPLICATE:
+		return conclude(t, DUPLICATE,
+		    "this webhook-id was stored before; to process it again: psapi replay ID");
+	case SPOOL_FULL:
+		return conclude(t, FULL, "the disk is full; send it again later");
+	case SPOOL_ABSENT:
+	case SPOOL_ERROR:
+		break;
+	}
+	return conclude(t, NOT_STORED, "the event could not be stored; this receiver's log says why");
+}
+
+/* ---- before the first secret ---- */
+
+/* The headers that were signed, and the signature or all signatures. */
+static struct evidence
+evidence_of(const struct transaction *t, const char *signature, size_t length)
+{
+	return (struct evidence){
+		.id = t->message.id,
+		.id_length = t->message.id_length,
+		.timestamp = t->message.timestamp,
+		.timestamp_length = t->message.timestamp_length,
+		.signature = signature,
+		.signature_length = length,
+		.received_at = t->now,
+	};
+}
+
+/* Store the request unverified, in hold/. */
+static enum verdict
+hold(struct transaction *t)
+{
+	struct evidence evidence = evidence_of(t, t->signatures, t->signatures_length);
+	struct spool *spool = t->receiver->spool;
+	enum spool_result result = SPOOL_FULL;
+
+	if (!spool_is_full(spool, t->receiver->config->min_free))
+		result = hold_keep(spool, &evidence, t->message.body, t->message.body_length);
+	if (result == SPOOL_FULL)
+		return conclude(t, FULL,
+		    "no more requests can wait for the signing secret: configure it, psapi secret add");
+	if (result != SPOOL_STORED)
+		return conclude_stored(t, SPOOL_ERROR);
+	log_line("HOLD: there is no signing secret yet: %.100s is kept unverified in %s/hold and answered "
+	         "200; add the endpoint's secret now: psapi secret add", t->message.id, spool->path);
+	return conclude(t, HELD,
+	    "kept until the signing secret is configured, which proves it: psapi secret add");
+}
+
+/* A well-formed request, and no secret to verify it with. */
+static enum verdict
+check_without_secret(struct transaction *t)
+{
+	int64_t skew = t->now.tv_sec - t->sent_at;
+
+	if (!awaits_first_secret(t))
+		return conclude(t, NO_SECRET,
+		    "this receiver has no usable signing secret yet; its log says why");
+	t->verification.skew = skew;
+	t->skew_known = true;
+	if (verify_timestamp_in_tolerance(skew, t->receiver->config->tolerance) != VERIFY_OK) {
+		snprintf(t->detail, sizeof(t->detail),
+		    "webhook-timestamp is %lld s off this receiver's clock", (long long)skew);
+		return ignore(t);
+	}
+	enum verdict verdict = hold(t);
+	/* A secret that came meanwhile was tried on the requests held before: try it again. */
+	atomic_store(&t->receiver->adopted, 0);
+	return verdict;
 }
 
 /* ---- the checks, in their order ---- */
 
 static enum verdict
-check_method(struct examination *x)
+check_method(struct transaction *t)
 {
-	const char *method = value_of(x, REQUEST_METHOD);
+	const char *method = t->value[REQUEST_METHOD];
 
 	if (method != NULL && strcmp(method, "POST") == 0)
-		return ACCEPTED;
-	snprintf(x->detail, sizeof(x->detail), "webhooks are sent with POST");
-	return METHOD_NOT_ALLOWED;
+		return PASSED;
+	return conclude(t, METHOD_NOT_ALLOWED, "webhooks are sent with POST");
 }
 
 static enum verdict
-check_encoding(struct examination *x)
+check_encoding(struct transaction *t)
 {
-	const char *encoding = value_of(x, HTTP_CONTENT_ENCODING);
+	const char *encoding = t->value[HTTP_CONTENT_ENCODING];
 
 	if (encoding == NULL || strcasecmp(encoding, "identity") == 0)
-		return ACCEPTED;
-	snprintf(x->detail, sizeof(x->detail),
+		return PASSED;
+	return conclude(t, UNSUPPORTED_ENCODING,
 	    "the signature is over the plain body: send it without Content-Encoding");
-	return UNSUPPORTED_ENCODING;
 }
 
 static enum verdict
-check_presence(struct examination *x)
+check_presence(struct transaction *t)
 {
-	for (int i = HTTP_WEBHOOK_ID; i <= HTTP_WEBHOOK_SIGNATURE; i++) {
-		if (value_of(x, (enum variable)i) != NULL)
-			continue;
-		snprintf(x->detail, sizeof(x->detail), "no %s header arrived, or it is empty",
-		    variables[i].header);
-		return MISSING_HEADER;
-	}
-	return ACCEPTED;
+	for (int i = HTTP_WEBHOOK_ID; i <= HTTP_WEBHOOK_SIGNATURE; i++)
+		if (t->value[i] == NULL)
+			return conclude(t, MISSING_HEADER, "no %s header arrived, or it is empty",
+			    variables[i].header);
+	return PASSED;
 }
 
 /*
  * A server may have joined a repeated header with ", " (RFC 9110, section 5.3).
- * Equal values are one value; then *length is cut to it. Different ones: false.
+ * Equal values are one value, and *length is its length. Returns false if they differ.
  */
 static bool
 unjoin(const char *value, size_t *length)
@@ -189,162 +329,128 @@ unjoin(const char *value, size_t *length)
 	return true;
 }
 
-/* Decimal digits alone. A number that no type holds is still one: far too large. */
-static bool
-parse_length(const char *text, size_t n, long long *length)
-{
-	*length = 0;
-	for (size_t i = 0; i < n; i++) {
-		if (text[i] < '0' || text[i] > '9')
-			return false;
-		if (*length < 1LL << 50)
-			*length = *length * 10 + (text[i] - '0');
-	}
-	return n > 0;
-}
-
 static enum verdict
-check_form(struct examination *x)
+check_form(struct transaction *t)
 {
 	static const enum variable headers[] = {HTTP_WEBHOOK_ID, HTTP_WEBHOOK_TIMESTAMP,
 	    HTTP_WEBHOOK_SIGNATURE, CONTENT_LENGTH};
 	size_t length[4] = {0};
-	int64_t seconds;
 
 	for (int i = 0; i < 4; i++) {
-		const char *value = value_of(x, headers[i]);
-		if (x->request->differs[headers[i]] || (value != NULL && !unjoin(value, &length[i]))) {
-			snprintf(x->detail, sizeof(x->detail),
-			    "the %s header arrived twice, with different values",
-			    variables[headers[i]].header);
-			return MALFORMED_HEADER;
-		}
+		const char *value = t->value[headers[i]];
+		if (t->differs[headers[i]] || (value != NULL && !unjoin(value, &length[i])))
+			return conclude(t, MALFORMED_HEADER,
+			    "the %s header arrived twice, with different values", variables[headers[i]].header);
 	}
-	x->message.id = value_of(x, HTTP_WEBHOOK_ID);
-	x->message.id_length = length[0];
-	x->message.timestamp = value_of(x, HTTP_WEBHOOK_TIMESTAMP);
-	x->message.timestamp_length = length[1];
-	x->signatures = value_of(x, HTTP_WEBHOOK_SIGNATURE);
-	x->signatures_length = length[2];
-	if (x->message.id_length == 0) {
-		snprintf(x->detail, sizeof(x->detail), "the webhook-id header holds no id");
-		return MALFORMED_HEADER;
-	}
-	if (!verify_timestamp_parse(x->message.timestamp, x->message.timestamp_length, &seconds)) {
-		snprintf(x->detail, sizeof(x->detail),
-		    "webhook-timestamp must be Unix seconds, digits alone");
-		return MALFORMED_HEADER;
-	}
-	const char *declared = value_of(x, CONTENT_LENGTH);
-	if (declared != NULL && !parse_length(declared, length[3], &x->declared)) {
-		snprintf(x->detail, sizeof(x->detail), "content-length is no number of bytes");
-		return MALFORMED_HEADER;
-	}
-	return ACCEPTED;
+	t->message.id = t->value[HTTP_WEBHOOK_ID];
+	t->message.id_length = length[0];
+	t->message.timestamp = t->value[HTTP_WEBHOOK_TIMESTAMP];
+	t->message.timestamp_length = length[1];
+	t->signatures = t->value[HTTP_WEBHOOK_SIGNATURE];
+	t->signatures_length = length[2];
+	if (t->message.id_length == 0)
+		return conclude(t, MALFORMED_HEADER, "the webhook-id header holds no id");
+	if (!verify_timestamp_parse(t->message.timestamp, t->message.timestamp_length, &t->sent_at))
+		return conclude(t, MALFORMED_HEADER, "webhook-timestamp must be Unix seconds, digits alone");
+	const char *declared = t->value[CONTENT_LENGTH];
+	if (declared != NULL && !request_length_parse(declared, length[3], &t->declared))
+		return conclude(t, MALFORMED_HEADER, "content-length is no number of bytes");
+	return PASSED;
 }
 
 static enum verdict
-too_large(struct examination *x)
+too_large(struct transaction *t)
 {
-	snprintf(x->detail, sizeof(x->detail), "the body is over the limit of %lld bytes",
-	    x->receiver->config->max_body);
-	return BODY_TOO_LARGE;
+	return conclude(t, BODY_TOO_LARGE, "the body is over the limit of %lld bytes",
+	    t->receiver->config->max_body);
 }
 
 /* Read to the end of the stream, at most one byte over the limit. */
 static enum verdict
-read_body(struct examination *x)
+read_body(struct transaction *t)
 {
-	size_t limit = (size_t)x->receiver->config->max_body, room;
+	size_t limit = (size_t)t->receiver->config->max_body, room;
 
-	if (x->declared > (long long)limit)
-		return too_large(x);
-	/* One byte more than is expected, to meet the end without growing. */
-	room = x->declared >= 0 ? (size_t)x->declared + 1 : 4096;
+	if (t->declared > (long long)limit)
+		return too_large(t);
+	/* One byte more than declared: the end of the stream is found without growing. */
+	room = t->declared >= 0 ? (size_t)t->declared + 1 : 4096;
 	for (;;) {
-		char *grown = realloc(x->body, room);
+		char *grown = realloc(t->body, room);
 		if (grown == NULL) {
 			log_line("out of memory for a body of %zu bytes", room);
 			return NOT_STORED;
 		}
-		x->body = grown;
-		while (x->message.body_length < room) {
-			ssize_t n = x->request->read(x->request->stream,
-			    x->body + x->message.body_length, room - x->message.body_length);
-			x->cut = n < 0;
+		t->body = grown;
+		while (t->message.body_length < room) {
+			ssize_t n = t->request->read(t->request->stream,
+			    t->body + t->message.body_length, room - t->message.body_length);
+			t->cut_off = n < 0;
 			if (n <= 0) {
-				x->message.body = x->body;
-				return ACCEPTED;
+				t->message.body = t->body;
+				return PASSED;
 			}
-			x->message.body_length += (size_t)n;
-			if (x->message.body_length > limit)
-				return too_large(x);
+			t->message.body_length += (size_t)n;
+			if (t->message.body_length > limit)
+				return too_large(t);
 		}
 		room = room * 2 < limit + 1 ? room * 2 : limit + 1;
 	}
 }
 
 static enum verdict
-check_truncation(struct examination *x)
+check_truncation(struct transaction *t)
 {
-	if (!x->cut && (long long)x->message.body_length >= x->declared)
-		return ACCEPTED;
-	if (x->declared >= 0)
-		snprintf(x->detail, sizeof(x->detail),
-		    "%zu of %lld bytes arrived before the upload ended", x->message.body_length,
-		    x->declared);
-	else
-		snprintf(x->detail, sizeof(x->detail), "the upload broke off after %zu bytes",
-		    x->message.body_length);
-	return TRUNCATED_BODY;
+	if (!t->cut_off && (long long)t->message.body_length >= t->declared)
+		return PASSED;
+	if (t->declared >= 0)
+		return conclude(t, TRUNCATED_BODY, "%zu of %lld bytes arrived before the upload ended",
+		    t->message.body_length, t->declared);
+	return conclude(t, TRUNCATED_BODY, "the upload broke off after %zu bytes",
+	    t->message.body_length);
 }
 
 static enum verdict
-off_by(struct examination *x, enum verdict verdict)
+out_of_tolerance(struct transaction *t, enum verdict verdict)
 {
-	long long skew = x->verification.skew;
+	long long skew = t->verification.skew;
 
-	snprintf(x->detail, sizeof(x->detail),
+	return conclude(t, verdict,
 	    "webhook-timestamp is %lld s %s this receiver's clock, %lld s are tolerated; %s",
 	    skew < 0 ? -skew : skew, skew < 0 ? "ahead of" : "behind",
-	    x->receiver->config->tolerance,
-	    x->verification.matched ? "the signature matched: check the clocks" :
+	    t->receiver->config->tolerance,
+	    t->verification.matched ? "the signature matched: check the clocks" :
 	                              "the signature did not match either");
-	return verdict;
 }
 
 static enum verdict
-check_signature(struct examination *x)
+check_signature(struct transaction *t)
 {
-	const struct keyring *keyring = secrets_borrow(x->receiver->secrets);
+	const struct keyring *keyring = secrets_borrow(t->receiver->secrets);
 
-	if (keyring == NULL) {
-		snprintf(x->detail, sizeof(x->detail),
-		    "this receiver has no usable signing secret yet; its log says why");
-		return NO_SECRET;
-	}
-	enum verify_result result = verify(keyring, &x->message, x->signatures,
-	    x->signatures_length, x->now.tv_sec, x->receiver->config->tolerance,
-	    &x->verification);
-	x->timed = result != VERIFY_ERROR;
-	if (x->verification.matched) {
+	if (keyring == NULL)
+		return check_without_secret(t);
+	enum verify_result result = verify(keyring, &t->message, t->signatures,
+	    t->signatures_length, t->now.tv_sec, t->receiver->config->tolerance,
+	    &t->verification);
+	t->skew_known = result != VERIFY_ERROR;
+	if (t->verification.matched) {
 		/* The fingerprint outlives the keyring. */
-		memcpy(x->key, x->verification.key, sizeof(x->key));
-		x->verification.key = x->key;
+		memcpy(t->key, t->verification.key, sizeof(t->key));
+		t->verification.key = t->key;
 	}
-	secrets_return(x->receiver->secrets, keyring);
+	secrets_return(t->receiver->secrets, keyring);
 	switch (result) {
 	case VERIFY_OK:
-		return ACCEPTED;
+		return PASSED;
 	case VERIFY_STALE:
-		return off_by(x, STALE_TIMESTAMP);
+		return out_of_tolerance(t, STALE_TIMESTAMP);
 	case VERIFY_FUTURE:
-		return off_by(x, FUTURE_TIMESTAMP);
+		return out_of_tolerance(t, FUTURE_TIMESTAMP);
 	case VERIFY_MISMATCH:
-		snprintf(x->detail, sizeof(x->detail),
+		return conclude(t, SIGNATURE_MISMATCH,
 		    "no signature matches a configured secret: compare the endpoint's signing "
 		    "secret, or the body was changed on its way");
-		return SIGNATURE_MISMATCH;
 	case VERIFY_ERROR:
 		break;
 	}
@@ -352,182 +458,63 @@ check_signature(struct examination *x)
 	return NOT_STORED;
 }
 
-/* ---- storing what is authentic ---- */
+/* ---- storing an authentic event ---- */
 
-/* Why an odd event waits in failed/, for whoever looks after it. */
+/* Say why an invalid event waits in failed/. Returns 0, or -1 with errno (logged). */
 static int
-explain(struct examination *x, const char *name)
+write_reason(struct transaction *t, const char *name)
 {
-	char at[DATETIME_ISO_SIZE], text[512];
-	struct json_line line;
+	struct handler_state state = {.failed_at = t->now.tv_sec};
 
-	datetime_iso(x->now, at);
-	json_line_begin(&line, text, sizeof(text));
-	json_line_add(&line, "{\"tries\":0,\"failed_at\":\"%s\",\"reason\":\"%s\"}\n", at, x->event.odd);
-	if (!line.cut && spool_write_state(x->receiver->spool, name, text) == 0)
+	snprintf(state.reason, sizeof(state.reason), "%s", t->event.invalid);
+	if (handler_state_write(t->receiver->spool, name, &state) == 0)
 		return 0;
 	log_line("state/%s: %s", name, strerror(errno));
 	return -1;
 }
 
 static enum verdict
-verdict_of(struct examination *x, enum spool_result result)
-{
-	switch (result) {
-	case SPOOL_STORED:
-		return ACCEPTED;
-	case SPOOL_DUPLICATE:
-		snprintf(x->detail, sizeof(x->detail),
-		    "this webhook-id was stored before; to process it again: psapi replay ID");
-		return DUPLICATE;
-	case SPOOL_FULL:
-		snprintf(x->detail, sizeof(x->detail), "the disk is full; send it again later");
-		return FULL;
-	case SPOOL_ABSENT:
-	case SPOOL_ERROR:
-		break;
-	}
-	snprintf(x->detail, sizeof(x->detail),
-	    "the event could not be stored; this receiver's log says why");
-	return NOT_STORED;
-}
-
-static enum verdict
-store_as(struct examination *x, const char *name)
+store_as(struct transaction *t, const char *name)
 {
 	static const enum spool_dir queues[] = {
 		[QUEUE_NEW] = SPOOL_NEW, [QUEUE_FAILED] = SPOOL_FAILED, [QUEUE_NONE] = SPOOL_EVENTS};
-	struct evidence evidence = {
-		.id = x->message.id,
-		.id_length = x->message.id_length,
-		.timestamp = x->message.timestamp,
-		.timestamp_length = x->message.timestamp_length,
-		.signature = x->verification.signature,
-		.signature_length = SIGNATURE_SIZE,
-		.received_at = x->now,
-	};
+	struct evidence evidence = evidence_of(t, t->verification.signature, SIGNATURE_SIZE);
 	struct record record;
 
-	if (record_make(&record, &evidence, x->message.body, x->message.body_length,
-	        x->event.parsed) != 0)
-		return verdict_of(x, SPOOL_ERROR);
-	enum spool_result result = spool_store(x->receiver->spool, name,
-	    queues[x->event.queue], record.iov, record.count);
+	if (record_make(&record, &evidence, t->message.body, t->message.body_length,
+	        t->event.parsed) != 0)
+		return conclude_stored(t, SPOOL_ERROR);
+	enum spool_result result = spool_store(t->receiver->spool, name,
+	    queues[t->event.queue], record.iov, record.count);
 	record_free(&record);
-	return verdict_of(x, result);
+	return conclude_stored(t, result);
 }
 
+/* The last check: the event is stored, or has been before. Never PASSED. */
 static enum verdict
-store(struct examination *x)
+store(struct transaction *t)
 {
 	char name[SPOOL_NAME_SIZE];
+	struct spool *spool = t->receiver->spool;
 
-	events_read(x->message.body, x->message.body_length, &x->event);
-	if (x->receiver->spool == NULL ||
-	    spool_name(x->message.id, x->message.id_length, name) != 0)
-		return verdict_of(x, SPOOL_ERROR);
-	enum spool_result found = spool_find(x->receiver->spool, name);
+	events_read(t->message.body, t->message.body_length, &t->event);
+	if (spool == NULL || spool_name(t->message.id, t->message.id_length, name) != 0)
+		return conclude_stored(t, SPOOL_ERROR);
+	enum spool_result found = spool_find(spool, name);
 	if (found != SPOOL_ABSENT)
-		return verdict_of(x, found);
-	if (spool_is_full(x->receiver->spool, x->receiver->config->min_free))
-		return verdict_of(x, SPOOL_FULL);
-	if (x->event.queue == QUEUE_FAILED && explain(x, name) != 0)
-		return verdict_of(x, errno == ENOSPC || errno == EDQUOT ? SPOOL_FULL : SPOOL_ERROR);
-	enum verdict verdict = store_as(x, name);
-	if (verdict != ACCEPTED && verdict != DUPLICATE && x->event.queue == QUEUE_FAILED)
-		unlinkat(x->receiver->spool->dir[SPOOL_STATE], name, 0);
-	if (verdict == ACCEPTED && x->event.odd != NULL)
-		snprintf(x->detail, sizeof(x->detail),
-		    "authentic, but it needs a look and waits in failed: %s", x->event.odd);
+		return conclude_stored(t, found);
+	if (spool_is_full(spool, t->receiver->config->min_free))
+		return conclude_stored(t, SPOOL_FULL);
+	bool invalid = t->event.queue == QUEUE_FAILED;
+	if (invalid && write_reason(t, name) != 0)
+		return conclude_stored(t, errno == ENOSPC || errno == EDQUOT ? SPOOL_FULL : SPOOL_ERROR);
+	enum verdict verdict = store_as(t, name);
+	if (invalid && verdict != ACCEPTED && verdict != DUPLICATE)
+		handler_state_remove(spool, name);
+	if (invalid && verdict == ACCEPTED)
+		return conclude(t, ACCEPTED, "authentic, but it needs a look and waits in failed: %s",
+		    t->event.invalid);
 	return verdict;
-}
-
-/* ---- before the first secret ---- */
-
-/* Loud, but not once for each request that anyone can send. */
-static void
-say_ignored(struct examination *x)
-{
-	static atomic_llong last;
-	long long now = (long long)x->now.tv_sec;
-
-	if (atomic_exchange(&last, now) != now)
-		log_line("HOLD: there is no signing secret yet, and a request that cannot be held for it "
-		         "was ignored (200): %s", x->detail);
-}
-
-static enum verdict
-ignore(struct examination *x)
-{
-	char why[sizeof(x->detail)];
-
-	say_ignored(x);
-	snprintf(why, sizeof(why), "%s", x->detail);
-	snprintf(x->detail, sizeof(x->detail),
-	    "this receiver waits for its signing secret and does not keep this: %.160s", why);
-	return IGNORED;
-}
-
-static enum verdict
-keep(struct examination *x)
-{
-	struct evidence evidence = {
-		.id = x->message.id,
-		.id_length = x->message.id_length,
-		.timestamp = x->message.timestamp,
-		.timestamp_length = x->message.timestamp_length,
-		.signature = x->signatures,
-		.signature_length = x->signatures_length,
-		.received_at = x->now,
-	};
-	struct spool *spool = x->receiver->spool;
-	enum spool_result result = SPOOL_FULL;
-
-	if (!spool_is_full(spool, x->receiver->config->min_free))
-		result = hold_keep(spool, &evidence, x->message.body, x->message.body_length);
-	if (result == SPOOL_FULL) {
-		snprintf(x->detail, sizeof(x->detail),
-		    "no more requests can wait for the signing secret: configure it, psapi secret add");
-		return FULL;
-	}
-	if (result != SPOOL_STORED)
-		return verdict_of(x, SPOOL_ERROR);
-	log_line("HOLD: there is no signing secret yet: %.100s is kept unverified in %s/hold and answered "
-	         "200; add the endpoint's secret now: psapi secret add", x->message.id, spool->path);
-	snprintf(x->detail, sizeof(x->detail),
-	    "kept until the signing secret is configured, which proves it: psapi secret add");
-	return HELD;
-}
-
-/*
- * The first request comes before its secret can be known. A refusal that a secret
- * would not change, or the want of one, becomes a hold while nothing was ever
- * accepted; an upload that broke off is sent again anyway.
- */
-static enum verdict
-hold(struct examination *x, enum verdict verdict)
-{
-	if (verdict != UNSUPPORTED_ENCODING && verdict != MISSING_HEADER &&
-	    verdict != MALFORMED_HEADER && verdict != BODY_TOO_LARGE && verdict != NO_SECRET)
-		return verdict;
-	if (x->receiver->spool == NULL ||
-	    !hold_applies(x->receiver->spool, x->receiver->secrets))
-		return verdict;
-	if (verdict != NO_SECRET)
-		return ignore(x);
-	int64_t seconds = 0, tolerance = x->receiver->config->tolerance;
-	verify_timestamp_parse(x->message.timestamp, x->message.timestamp_length, &seconds);
-	x->verification.skew = x->now.tv_sec - seconds;
-	x->timed = true;
-	if (x->verification.skew >= -tolerance && x->verification.skew <= tolerance) {
-		enum verdict kept = keep(x);
-		/* A secret that came meanwhile has been tried on what was held before: try it again. */
-		atomic_store(&x->receiver->adopted, 0);
-		return kept;
-	}
-	snprintf(x->detail, sizeof(x->detail), "webhook-timestamp is %lld s off this receiver's clock",
-	    (long long)x->verification.skew);
-	return ignore(x);
 }
 
 /* ---- the reply and the log ---- */
@@ -537,7 +524,7 @@ fill_reply(enum verdict verdict, const char *detail, struct reply *reply)
 {
 	struct json_line body;
 
-	json_line_begin(&body, reply->body, sizeof(reply->body));
+	json_line_begin(&body, reply->text, sizeof(reply->text));
 	json_line_put(&body, "{\"status\":\"");
 	json_line_put(&body, verdicts[verdict].outcome);
 	if (verdicts[verdict].reason != NULL) {
@@ -552,66 +539,68 @@ fill_reply(enum verdict verdict, const char *detail, struct reply *reply)
 	json_line_put(&body, "}\n");
 	reply->status = verdicts[verdict].status;
 	reply->phrase = verdicts[verdict].phrase;
+	reply->type = "application/json";
 	reply->header = verdicts[verdict].header;
+	reply->body = reply->text;
+	reply->length = body.length;
+	reply->heap = NULL;
 }
 
-static long long
-microseconds_since(const struct timespec *start)
+/* The id as text from outside, also of a request that was refused before its form was checked. */
+static size_t
+id_length(const struct transaction *t)
 {
-	struct timespec end;
+	const char *id = t->value[HTTP_WEBHOOK_ID];
 
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	return (end.tv_sec - start->tv_sec) * 1000000LL + (end.tv_nsec - start->tv_nsec) / 1000;
+	if (t->message.id != NULL)
+		return t->message.id_length;
+	return id != NULL ? strlen(id) : 0;
 }
 
 static void
-log_attempt(const struct examination *x, enum verdict verdict, const struct timespec *start)
+log_attempt(const struct transaction *t, enum verdict verdict, int64_t start)
 {
-	const char *id = value_of(x, HTTP_WEBHOOK_ID);
 	struct attempt attempt = {
-		.at = x->now,
+		.at = t->now,
 		.outcome = verdicts[verdict].outcome,
 		.status = verdicts[verdict].status,
 		.reason = verdicts[verdict].reason,
-		.webhook_id = id,
-		.webhook_id_length = x->message.id != NULL ? x->message.id_length :
-		    id != NULL                             ? strlen(id) :
-		                                             0,
-		.type = x->event.type,
-		.event_id = x->event.id,
-		.remote_addr = value_of(x, REMOTE_ADDR),
-		.bytes = x->message.body_length,
-		.timed = x->timed,
-		.skew = x->verification.skew,
-		.key = x->verification.key,
-		.us = microseconds_since(start),
+		.webhook_id = t->value[HTTP_WEBHOOK_ID],
+		.webhook_id_length = id_length(t),
+		.type = t->event.type,
+		.event_id = t->event.id,
+		.remote_addr = t->value[REMOTE_ADDR],
+		.bytes = t->message.body_length,
+		.skew_known = t->skew_known,
+		.skew = t->verification.skew,
+		.key = t->verification.key,
+		.us = clock_microseconds() - start,
 	};
 
-	if (x->receiver->attempts != NULL)
-		attempts_write(x->receiver->attempts, &attempt);
+	if (t->receiver->attempts != NULL)
+		attempts_write(t->receiver->attempts, &attempt);
 }
 
 void
-receive(struct receiver *receiver, struct request *request, struct timespec now,
+receive(struct receiver *receiver, const struct request *request, struct timespec now,
     struct reply *reply)
 {
-	static enum verdict (*const checks[])(struct examination *) = {check_method,
-	    check_encoding, check_presence, check_form, read_body, check_truncation,
-	    check_signature, store};
-	struct examination x = {
+	static enum verdict (*const checks[])(struct transaction *) = {check_method,
+		check_encoding, check_presence, check_form, read_body, check_truncation,
+		check_signature, store};
+	struct transaction t = {
 		.receiver = receiver, .request = request, .now = now, .declared = -1};
-	enum verdict verdict = ACCEPTED;
-	struct timespec start;
+	enum verdict verdict = PASSED;
+	int64_t start = clock_microseconds();
 
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]) && verdict == ACCEPTED; i++)
-		verdict = checks[i](&x);
-	verdict = hold(&x, verdict);
-	log_attempt(&x, verdict, &start);
-	fill_reply(verdict, x.detail, reply);
-	free(x.body);
+	read_variables(&t);
+	for (int i = 0; verdict == PASSED; i++)
+		verdict = checks[i](&t);
+	log_attempt(&t, verdict, start);
+	fill_reply(verdict, t.detail, reply);
+	free(t.body);
 	/* What a large body's JSON took is given back, or 32 of them would stay for good. */
-	if (x.message.body_length > TRIM_OVER)
+	if (t.message.body_length > TRIM_OVER)
 		malloc_trim(0);
 }
 

@@ -1,6 +1,6 @@
 /*
- * Owns what CGI/1.1 says: names of variables, form of the response, when a body
- * on standard input ends.
+ * Owns what CGI/1.1 says: the form of a response, and when a body on standard input
+ * ends.
  */
 #define _GNU_SOURCE
 #include "server/cgi.h"
@@ -8,13 +8,12 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "receiver/adopt.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/json_line.h"
 
@@ -27,82 +26,64 @@ extern char **environ;
  */
 enum { CLOSE_GRACE_MS = 100 };
 
-/* Caddy (seen with 2.6) says -1 for a chunked request, whose length it does not know. */
-static bool
-says_minus_one(const char *server_software)
-{
-	return server_software != NULL && strncmp(server_software, "Caddy/", 6) == 0;
-}
-
+/* Seen with Caddy 2.6, for a chunked request. */
 void
-cgi_variables(struct request *request, char *const *envp)
+cgi_correct(char **variables)
 {
-	static const char software[] = "SERVER_SOFTWARE";
-	const char *server = NULL;
+	static char unknown[] = "CONTENT_LENGTH=";
+	const struct request request = {.variables = variables};
+	const char *software;
 
-	for (; *envp != NULL; envp++) {
-		const char *equals = strchr(*envp, '=');
-		if (equals == NULL)
+	for (char **variable = variables; *variable != NULL; variable++) {
+		if (**variable != 'C' || strcmp(*variable, "CONTENT_LENGTH=-1") != 0)
 			continue;
-		size_t length = (size_t)(equals - *envp);
-		receive_request_set(request, *envp, length, equals + 1);
-		if (length == sizeof(software) - 1 && memcmp(*envp, software, length) == 0)
-			server = equals + 1;
+		software = request_variable(&request, "SERVER_SOFTWARE");
+		if (software != NULL && strncmp(software, "Caddy/", 6) == 0)
+			*variable = unknown;
 	}
-	const char *declared = request->value[CONTENT_LENGTH];
-	if (declared != NULL && strcmp(declared, "-1") == 0 && says_minus_one(server))
-		request->value[CONTENT_LENGTH] = NULL;
 }
 
 size_t
-cgi_response(const struct reply *reply, char text[CGI_RESPONSE_SIZE])
+cgi_header(const struct reply *reply, char text[CGI_HEADER_SIZE])
 {
 	struct json_line line;
 
-	json_line_begin(&line, text, CGI_RESPONSE_SIZE);
+	json_line_begin(&line, text, CGI_HEADER_SIZE);
 	json_line_put(&line, "Status: ");
 	json_line_put_number(&line, reply->status);
 	json_line_put(&line, " ");
 	json_line_put(&line, reply->phrase);
+	json_line_put(&line, "\r\nContent-Type: ");
+	json_line_put(&line, reply->type);
+	json_line_put(&line, "\r\nContent-Length: ");
+	json_line_put_number(&line, (long long)reply->length);
 	json_line_put(&line, "\r\n");
 	json_line_put(&line, reply->header);
-	json_line_put(&line, "Content-Type: application/json\r\nContent-Length: ");
-	json_line_put_number(&line, (long long)strlen(reply->body));
-	json_line_put(&line, "\r\nCache-Control: no-store\r\n\r\n");
-	json_line_put(&line, reply->body);
-	return line.length;
+	json_line_put(&line, "\r\n");
+	return line.cut ? 0 : line.length;
 }
 
 /* Standard input as a body. */
 struct input {
-	long long left;     /* of CONTENT_LENGTH; negative: not known */
-	struct timespec end; /* CLOCK_MONOTONIC: the request must have arrived */
+	long long left; /* bytes of CONTENT_LENGTH; negative: not known */
+	int64_t end;    /* clock_milliseconds() at which the request must have arrived */
 };
-
-static int
-milliseconds_until(const struct timespec *end)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	long long ms = (end->tv_sec - now.tv_sec) * 1000LL + (end->tv_nsec - now.tv_nsec) / 1000000;
-	return ms < 0 ? 0 : (int)ms;
-}
 
 static ssize_t
 read_input(void *stream, void *buffer, size_t size)
 {
 	struct input *input = stream;
 	struct pollfd pfd = {.fd = STDIN_FILENO, .events = POLLIN};
-	int timeout = milliseconds_until(&input->end);
 	bool complete = input->left == 0;
 	int ready;
 
-	if (complete && timeout > CLOSE_GRACE_MS)
-		timeout = CLOSE_GRACE_MS;
-	do
+	do {
+		int64_t left = input->end - clock_milliseconds();
+		int timeout = left < 0 ? 0 : (int)left;
+		if (complete && timeout > CLOSE_GRACE_MS)
+			timeout = CLOSE_GRACE_MS;
 		ready = poll(&pfd, 1, timeout);
-	while (ready < 0 && errno == EINTR);
+	} while (ready < 0 && errno == EINTR);
 	if (ready <= 0)
 		return complete ? 0 : -1;
 	ssize_t n = read(STDIN_FILENO, buffer, size);
@@ -112,7 +93,7 @@ read_input(void *stream, void *buffer, size_t size)
 }
 
 /*
- * What an early refusal has left unread. Standard input is a socket under mod_cgid, the
+ * Read what an early refusal left unread. Standard input is a socket under mod_cgid, the
  * same as standard output: closed with bytes unread it is reset, and the reply lost.
  */
 static void
@@ -124,29 +105,42 @@ read_rest(struct input *input)
 		continue;
 }
 
-int
-cgi_serve(struct receiver *receiver)
+/* Returns 0, or -1 with errno. */
+static int
+write_response(const struct reply *reply)
 {
-	const char *declared = getenv("CONTENT_LENGTH");
-	struct input input = {.left = declared != NULL && *declared != '\0' ? atoll(declared) : -1};
-	struct request request = {.read = read_input, .stream = &input};
-	char text[CGI_RESPONSE_SIZE];
-	struct timespec now;
-	struct reply reply;
+	char header[CGI_HEADER_SIZE];
+	size_t length = cgi_header(reply, header);
 
-	clock_gettime(CLOCK_MONOTONIC, &input.end);
-	clock_gettime(CLOCK_REALTIME, &now);
-	cgi_variables(&request, environ);
-	if (receiver != NULL) {
-		input.end.tv_sec += receiver->config->read_timeout;
-		receive(receiver, &request, now, &reply);
-	} else {
-		receive_unconfigured(&reply);
+	if (length == 0) {
+		errno = EMSGSIZE;
+		return -1;
 	}
-	int result = io_write_all(STDOUT_FILENO, text, cgi_response(&reply, text)), error = errno;
+	if (io_write_all(STDOUT_FILENO, header, length) != 0)
+		return -1;
+	return io_write_all(STDOUT_FILENO, reply->body, reply->length);
+}
+
+int
+cgi_serve(const struct service *service)
+{
+	struct request request = {.variables = environ, .read = read_input};
+	struct input input = {.left = -1, .end = clock_milliseconds() + service->read_timeout * 1000LL};
+	struct reply reply;
+	const char *declared;
+	long long length;
+
+	request.stream = &input;
+	cgi_correct(environ);
+	declared = request_variable(&request, "CONTENT_LENGTH");
+	if (declared != NULL && request_length_parse(declared, strlen(declared), &length))
+		input.left = length;
+	service->handle(service->context, &request, &reply);
+	int result = write_response(&reply), error = errno;
+	reply_free(&reply);
 	read_rest(&input);
-	if (receiver != NULL)
-		adopt_once(receiver);
+	if (service->after != NULL)
+		service->after(service->context);
 	errno = error;
 	return result;
 }

@@ -1,30 +1,32 @@
 /*
- * RFC 3875: meta-variables to a request, a reply to a response; and the classic
- * CGI program, one request on standard input.
+ * RFC 3875: the variables of a request, the header of a response; and the classic CGI
+ * program, one request on standard input.
  */
 #ifndef PSAPI_CGI_H
 #define PSAPI_CGI_H
 
 #include <stddef.h>
 
-#include "receiver/receive.h"
-
-/* Take the meta-variables of envp ("NAME=VALUE", NULL at its end) into the request. */
-void cgi_variables(struct request *request, char *const *envp);
-
-/* Room for any response. */
-#define CGI_RESPONSE_SIZE 1280
-/*
- * The reply as a document response (RFC 3875, section 6.2.1). Returns its length
- * in bytes.
- */
-size_t cgi_response(const struct reply *reply, char text[CGI_RESPONSE_SIZE]);
+#include "server/service.h"
 
 /*
- * Serve the one request of this process: its environment and standard input, the
- * response to standard output. receiver NULL: answer that it is not configured.
- * Returns 0 when a response was written, else -1 with errno.
+ * Correct what a server is known to say wrongly in its variables ("NAME=VALUE", NULL at
+ * the end): Caddy says CONTENT_LENGTH=-1 for a length that it does not know.
  */
-int cgi_serve(struct receiver *receiver);
+void cgi_correct(char **variables);
+
+/* Room for any header: 1,536 bytes of further lines, and what is always there. */
+#define CGI_HEADER_SIZE 2048
+/*
+ * The header of a document response (RFC 3875, section 6.2.1), up to the blank line before
+ * the body. Returns its length in bytes; 0 if it does not fit.
+ */
+size_t cgi_header(const struct reply *reply, char text[CGI_HEADER_SIZE]);
+
+/*
+ * Serve the one request of this process: its environment and standard input, the response
+ * to standard output. Returns 0 when a response was written, else -1 with errno.
+ */
+int cgi_serve(const struct service *service);
 
 #endif

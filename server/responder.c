@@ -1,19 +1,17 @@
 /*
- * Owns the connections of the FastCGI front and the threads that serve them.
+ * Owns the connections of the FastCGI server and the threads that serve them.
  *
- * An idle connection costs a descriptor, no thread: all of them, and the
- * listener, wait in one epoll set, from which a thread takes what is readable,
- * serves one request and puts it back. libfcgi would pin a thread to each connection that
- * a web server keeps open, and its accept can neither be interrupted nor wait for two
- * things; so it is given connections (ipcFd), never the listener.
+ * An idle connection costs a descriptor, no thread: all of them, and the listener, wait
+ * in one epoll set. A thread takes a connection that is readable, serves one request and
+ * puts the connection back. libfcgi would pin a thread to each connection that a web
+ * server keeps open.
  *
- * The main thread waits for signals and, while requests arrive, wakes every
- * second to cut off those that take longer than PSAPI_READ_TIMEOUT: a slow upload
- * holds a thread no longer. The reading thread then sees the end of the stream and
- * can still answer.
+ * The main thread waits for signals and, while requests arrive, wakes every second to cut
+ * off those that take longer than the read timeout: a slow upload holds a thread no
+ * longer. The reading thread then sees the end of the stream and can still answer.
  *
- * Connections are kept in a table by descriptor. A thread that serves one owns it;
- * the table's lock is for what the main thread looks at: accepting, arriving, idle.
+ * Connections are kept in a table by descriptor. A thread that serves one owns it; the
+ * table's lock is for what the main thread looks at: accepting, arriving, idle.
  */
 #define _GNU_SOURCE
 #include "server/responder.h"
@@ -26,7 +24,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -34,38 +31,39 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <time.h>
+#include <sysexits.h>
 #include <unistd.h>
 
-#include <fcgiapp.h>
-
-#include "receiver/adopt.h"
-#include "server/cgi.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "server/cgi.h"
+#include "server/fastcgi.h"
 
 enum {
 	DESCRIPTORS_MAX = 16384, /* connections are a table by descriptor */
-	DESCRIPTORS_OWN = 32,    /* that are no connection: spool, log, secret, epoll ... */
+	DESCRIPTORS_OWN = 32,    /* the program's and ours, other than connections */
 	DESCRIPTORS_THREAD = 3,  /* that a thread may open for one request */
 	STACK_BYTES = 256 * 1024,
 	SCAN_MS = 1000,      /* while a request is arriving */
 	FULL_NAP_MS = 20,    /* between looks for room for one more connection */
-	COMPLAIN_MS = 60000,
+	WARN_EVERY_MS = 60000,
 	STOP_TICK_MS = 5,    /* while stopping */
 	STOP_NEW_MS = 2000,  /* stopping: a new connection may take this long to say something */
 	STOP_LIMIT_MS = 4500 /* stopping: the promise is 5 s */
 };
 
+#define THREADS_REMEDY "raise the limit of processes (TasksMax=, ulimit -u), or lower PSAPI_THREADS"
+
 struct connection {
 	unsigned serial; /* tells it from the next connection that gets the descriptor */
 	bool open;
 	bool idle;   /* waits in the epoll set */
-	bool served; /* has had a request: what it waits for is the next one */
-	int64_t arriving_since; /* milliseconds, CLOCK_MONOTONIC; 0: nothing is arriving */
+	bool served; /* has had a request, and waits for the next one */
+	int64_t arriving_since; /* clock_milliseconds(); 0: nothing is arriving */
 };
 
 struct responder {
-	struct receiver *receiver;
+	const struct service *service;
 	struct listener *listener;
 	int epoll;
 	int wake; /* eventfd: threads wake the main thread when something begins to arrive */
@@ -76,29 +74,26 @@ struct responder {
 	bool accepting;
 	bool stopping;
 	long live; /* open connections */
-	long most; /* as many as leave the descriptors that requests need */
-	int64_t complained; /* when it was logged that there are no more */
+	long most; /* that may be open: requests need descriptors, too */
+	int64_t warned; /* when the log last said that there are no more */
 	struct connection *connections; /* by descriptor */
 	int capacity;
 	int used; /* no connection has had a descriptor from here on */
 };
 
-/* A request while it is read: the body's end is where the watch over it ends, too. */
+struct worker {
+	struct responder *responder;
+	struct fastcgi *fastcgi; /* owned */
+	pthread_t thread;
+};
+
+/* A request while it is read. It has arrived when its body has ended. */
 struct arrival {
 	struct responder *responder;
-	FCGX_Request *fcgi;
+	struct fastcgi *fastcgi;
 	int fd;
 	bool ended;
 };
-
-static int64_t
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* ---- one connection ---- */
 
@@ -108,7 +103,7 @@ arriving(struct responder *r, int fd, bool begins)
 {
 	pthread_mutex_lock(&r->lock);
 	struct connection *c = &r->connections[fd];
-	c->arriving_since = begins ? now_ms() : 0;
+	c->arriving_since = begins ? clock_milliseconds() : 0;
 	c->idle = false;
 	unsigned serial = c->serial;
 	pthread_mutex_unlock(&r->lock);
@@ -117,7 +112,7 @@ arriving(struct responder *r, int fd, bool begins)
 	return serial;
 }
 
-/* Arm the connection for its next event: whichever thread is free then gets it. */
+/* Arm the connection for its next event: a thread that is free then takes it. */
 static void
 wait_for_more(struct responder *r, int fd, int operation)
 {
@@ -128,8 +123,8 @@ wait_for_more(struct responder *r, int fd, int operation)
 }
 
 /*
- * No request will follow, but one may have been sent already: what is queued can
- * still be read, and after it the end. Makes the connection readable.
+ * Read no request that is sent from now on. One that was sent already can still be read,
+ * and after it the end of the stream. Makes the connection readable.
  */
 static void
 hang_up(int fd)
@@ -139,7 +134,7 @@ hang_up(int fd)
 
 /* The request is answered: the connection waits for the next one. */
 static void
-keep(struct responder *r, int fd)
+wait_for_next(struct responder *r, int fd)
 {
 	pthread_mutex_lock(&r->lock);
 	struct connection *c = &r->connections[fd];
@@ -152,7 +147,7 @@ keep(struct responder *r, int fd)
 	wait_for_more(r, fd, EPOLL_CTL_MOD);
 }
 
-/* libfcgi has closed it; by now the descriptor may be another connection's. */
+/* The connection was closed; by now the descriptor may be another connection's. */
 static void
 forget(struct responder *r, int fd, unsigned serial)
 {
@@ -180,20 +175,20 @@ add_connection(struct responder *r, int fd)
 
 /* Log that connections wait in the backlog, at most once a minute. The lock is held. */
 static void
-complain(struct responder *r, int error)
+warn_of_backlog(struct responder *r, int error)
 {
-	int64_t now = now_ms();
+	int64_t now = clock_milliseconds();
 
-	if (r->complained != 0 && now - r->complained < COMPLAIN_MS)
+	if (r->warned != 0 && now - r->warned < WARN_EVERY_MS)
 		return;
-	r->complained = now;
+	r->warned = now;
 	log_line("%ld connections are open and more wait: %s: raise the limit of open files", r->live,
 	    strerror(error));
 }
 
 /*
  * Accept one connection. Returns 0, or the errno of accept4(); EAGAIN if no more are
- * wanted, EMFILE if as many are open as there is room for.
+ * accepted, EMFILE if as many are open as there is room for.
  */
 static int
 accept_one(struct responder *r)
@@ -214,7 +209,7 @@ accept_one(struct responder *r)
 	if (failed == 0)
 		add_connection(r, fd);
 	if (failed == EMFILE || failed == ENFILE)
-		complain(r, failed);
+		warn_of_backlog(r, failed);
 	pthread_mutex_unlock(&r->lock);
 	return failed;
 }
@@ -237,89 +232,77 @@ accept_all(struct responder *r)
 /* ---- one request ---- */
 
 static ssize_t
-read_stdin(void *stream, void *buffer, size_t size)
+read_body(void *stream, void *buffer, size_t size)
 {
 	struct arrival *arrival = stream;
-	int room = size < 1 << 20 ? (int)size : 1 << 20;
-	int n = arrival->ended ? 0 : FCGX_GetStr(buffer, room, arrival->fcgi->in);
+	ssize_t n = arrival->ended ? 0 : fastcgi_read(arrival->fastcgi, buffer, size);
 
-	if (n > 0)
-		return n;
-	if (!arrival->ended)
+	if (n <= 0 && !arrival->ended) {
 		arriving(arrival->responder, arrival->fd, false);
-	arrival->ended = true;
-	return FCGX_GetError(arrival->fcgi->in) == 0 ? 0 : -1;
+		arrival->ended = true;
+	}
+	return n;
 }
 
-/*
- * STDIN is read to its end also when the request is refused early: the rest would
- * be taken for the next request's begin on a connection that is kept.
- */
+/* Read the body to its end, also when the request was refused early: see fastcgi_end(). */
 static void
 read_rest(struct arrival *arrival)
 {
 	char rest[4096];
 
-	while (read_stdin(arrival, rest, sizeof(rest)) > 0)
+	while (read_body(arrival, rest, sizeof(rest)) > 0)
 		continue;
 }
 
 static void
-answer(struct responder *r, FCGX_Request *fcgi, int fd)
+answer(struct responder *r, struct fastcgi *fastcgi, int fd)
 {
-	struct arrival arrival = {.responder = r, .fcgi = fcgi, .fd = fd};
-	struct request request = {.read = read_stdin, .stream = &arrival};
-	char text[CGI_RESPONSE_SIZE];
-	struct timespec now;
+	struct arrival arrival = {.responder = r, .fastcgi = fastcgi, .fd = fd};
+	struct request request = {
+		.variables = fastcgi_variables(fastcgi), .read = read_body, .stream = &arrival};
+	char header[CGI_HEADER_SIZE];
 	struct reply reply;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	cgi_variables(&request, fcgi->envp);
-	receive(r->receiver, &request, now, &reply);
+	cgi_correct(fastcgi_variables(fastcgi));
+	r->service->handle(r->service->context, &request, &reply);
 	read_rest(&arrival);
-	FCGX_PutStr(text, (int)cgi_response(&reply, text), fcgi->out);
-}
-
-/*
- * Read one request and answer it. libfcgi's struct says not to use
- * ipcFd and what follows it; its accept is in the way otherwise, see above. A
- * connection that is at its end, or speaks no FastCGI, is closed inside
- * FCGX_Accept_r(), which then fails for want of a listener. Returns whether the
- * connection is still open.
- */
-static bool
-serve_one(struct responder *r, FCGX_Request *fcgi, int fd)
-{
-	FCGX_InitRequest(fcgi, -1, 0);
-	fcgi->ipcFd = fd;
-	fcgi->keepConnection = 1; /* or FCGX_Accept_r() begins by closing it */
-	fcgi->detached = 1; /* close at once: by then all was read, nothing lingers */
-	if (FCGX_Accept_r(fcgi) == 0) {
-		answer(r, fcgi, fd);
-		FCGX_Finish_r(fcgi);
+	size_t length = cgi_header(&reply, header);
+	if (length > 0) {
+		fastcgi_write(fastcgi, header, length);
+		fastcgi_write(fastcgi, reply.body, reply.length);
 	}
-	return fcgi->ipcFd >= 0;
+	reply_free(&reply);
 }
 
-/* Serve what is readable on a connection. */
+/* Read one request and answer it. Returns whether the connection is still open. */
+static bool
+serve_one(struct responder *r, struct fastcgi *fastcgi, int fd)
+{
+	if (!fastcgi_begin(fastcgi, fd))
+		return false;
+	answer(r, fastcgi, fd);
+	return fastcgi_end(fastcgi);
+}
+
+/* Serve a connection that is readable. */
 static void
-serve(struct responder *r, FCGX_Request *fcgi, int fd)
+serve(struct responder *r, struct fastcgi *fastcgi, int fd)
 {
 	unsigned serial = arriving(r, fd, true);
 
-	if (serve_one(r, fcgi, fd))
-		keep(r, fd);
+	if (serve_one(r, fastcgi, fd))
+		wait_for_next(r, fd);
 	else
 		forget(r, fd, serial);
-	/* After the answer, which it must not delay. */
-	adopt_once(r->receiver);
+	if (r->service->after != NULL)
+		r->service->after(r->service->context);
 }
 
 static void *
 work(void *argument)
 {
-	struct responder *r = argument;
-	FCGX_Request fcgi;
+	struct worker *worker = argument;
+	struct responder *r = worker->responder;
 	struct epoll_event event;
 
 	for (;;) {
@@ -333,17 +316,17 @@ work(void *argument)
 		if (event.data.fd == r->listener->fd)
 			accept_all(r);
 		else
-			serve(r, &fcgi, event.data.fd);
+			serve(r, worker->fastcgi, event.data.fd);
 	}
 }
 
 /* ---- the main thread ---- */
 
-/* Cut off what has been arriving for too long. Returns whether anything is arriving. */
+/* Cut off requests that have been arriving for too long. Returns whether any is arriving. */
 static bool
-scan(struct responder *r)
+cut_off_slow(struct responder *r)
 {
-	int64_t limit = now_ms() - r->receiver->config->read_timeout * 1000;
+	int64_t limit = clock_milliseconds() - r->service->read_timeout * 1000LL;
 	bool any = false;
 
 	pthread_mutex_lock(&r->lock);
@@ -375,20 +358,20 @@ wait_for_signal(struct responder *r)
 		    read(r->signals, &info, sizeof(info)) == sizeof(info))
 			return (int)info.ssi_signo;
 		if (n > 0 && fds[1].revents != 0) {
-			/* What has just begun needs no look yet; under load that is one wake a second. */
+			/* A request that has just begun is not slow yet; under load we wake once a second. */
 			eventfd_read(r->wake, &count);
 			awake = true;
 			continue;
 		}
-		/* In this order: what begins to arrive after the scan wakes us again. */
+		/* In this order: a request that begins to arrive after the scan wakes us again. */
 		atomic_store(&r->watching, false);
-		awake = scan(r);
+		awake = cut_off_slow(r);
 		if (awake)
 			atomic_store(&r->watching, true);
 	}
 }
 
-/* Hang up on idle connections: those that were served, and with all set every one. */
+/* Hang up on idle connections: those that have had a request, or all. */
 static void
 hang_up_idle(struct responder *r, bool all)
 {
@@ -410,7 +393,7 @@ live(struct responder *r)
 	return n;
 }
 
-/* Accept what waits in the backlog. Returns false if some of it has to wait for room. */
+/* Accept the connections in the backlog. Returns false if some have to wait for room. */
 static bool
 accept_backlog(struct responder *r)
 {
@@ -423,14 +406,14 @@ accept_backlog(struct responder *r)
 }
 
 /*
- * Answer what was accepted and what waits in the backlog of our own socket; then
- * all connections are gone. A second signal ends the process as signals do.
+ * Serve the connections that are open and those in the backlog of our own socket, until
+ * all are closed or the time is over. A second signal ends the process as signals do.
  */
 static void
 stop(struct responder *r)
 {
 	struct pollfd signals = {.fd = r->signals, .events = POLLIN};
-	int64_t start = now_ms();
+	int64_t start = clock_milliseconds();
 	bool hung_up = false;
 
 	epoll_ctl(r->epoll, EPOLL_CTL_DEL, r->listener->fd, NULL);
@@ -440,20 +423,20 @@ stop(struct responder *r)
 	pthread_mutex_unlock(&r->lock);
 	listener_retire(r->listener);
 	hang_up_idle(r, false);
-	while (!accept_backlog(r) && now_ms() - start < STOP_LIMIT_MS)
+	while (!accept_backlog(r) && clock_milliseconds() - start < STOP_LIMIT_MS)
 		poll(NULL, 0, STOP_TICK_MS);
 	pthread_mutex_lock(&r->lock);
 	r->accepting = false;
 	pthread_mutex_unlock(&r->lock);
-	while (live(r) > 0 && now_ms() - start < STOP_LIMIT_MS) {
+	while (live(r) > 0 && clock_milliseconds() - start < STOP_LIMIT_MS) {
 		struct signalfd_siginfo info;
 		if (poll(&signals, 1, STOP_TICK_MS) > 0 &&
 		    read(r->signals, &info, sizeof(info)) == sizeof(info)) {
 			log_line("second signal: %ld connection(s) dropped", live(r));
 			_exit(128 + (int)info.ssi_signo);
 		}
-		scan(r);
-		if (!hung_up && now_ms() - start > STOP_NEW_MS) {
+		cut_off_slow(r);
+		if (!hung_up && clock_milliseconds() - start > STOP_NEW_MS) {
 			hang_up_idle(r, true);
 			hung_up = true;
 		}
@@ -507,25 +490,52 @@ make_table(struct responder *r)
 	getrlimit(RLIMIT_NOFILE, &limit);
 	r->capacity = limit.rlim_cur < DESCRIPTORS_MAX ? (int)limit.rlim_cur : DESCRIPTORS_MAX;
 	r->most = r->capacity - DESCRIPTORS_OWN -
-	    DESCRIPTORS_THREAD * (long)r->receiver->config->threads;
+	    DESCRIPTORS_THREAD * (long)r->service->threads;
 	if (r->most < 1)
 		r->most = 1;
 	r->connections = calloc((size_t)r->capacity, sizeof(*r->connections));
 	return r->connections != NULL ? 0 : -1;
 }
 
+/* Returns 0, or an errno. */
 static int
-start_threads(struct responder *r, pthread_t *threads, int count)
+start_worker(struct responder *r, struct worker *worker, const pthread_attr_t *attributes)
+{
+	*worker = (struct worker){.responder = r, .fastcgi = fastcgi_new()};
+	if (worker->fastcgi == NULL)
+		return ENOMEM;
+	int error = pthread_create(&worker->thread, attributes, work, worker);
+	if (error != 0)
+		fastcgi_free(worker->fastcgi);
+	return error;
+}
+
+/* Returns how many could be started; if not all, with the reason in errno. */
+static int
+start_workers(struct responder *r, struct worker *workers)
 {
 	pthread_attr_t attributes;
-	int started = 0;
+	int started = 0, error = 0;
 
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, STACK_BYTES);
-	while (started < count && pthread_create(&threads[started], &attributes, work, r) == 0)
-		started++;
+	while (started < r->service->threads && error == 0) {
+		error = start_worker(r, &workers[started], &attributes);
+		started += error == 0 ? 1 : 0;
+	}
 	pthread_attr_destroy(&attributes);
+	errno = error;
 	return started;
+}
+
+static void
+stop_workers(struct responder *r, struct worker *workers, int started)
+{
+	eventfd_write(r->quit, 1);
+	for (int i = 0; i < started; i++) {
+		pthread_join(workers[i].thread, NULL);
+		fastcgi_free(workers[i].fastcgi);
+	}
 }
 
 void
@@ -537,52 +547,52 @@ responder_own_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-/* Serve until a signal and all is answered. Returns 0, or -1 with why. */
+/* Serve until a signal, and until all is answered. Returns 0, or -1 with an error. */
 static int
-run(struct responder *r, pthread_t *threads, int wanted, char *why, size_t size)
+run(struct responder *r, struct worker *workers, struct error *error)
 {
-	int started = start_threads(r, threads, wanted);
+	int started = start_workers(r, workers);
 
 	if (started == 0) {
-		snprintf(why, size, "no thread can be started: %s", strerror(errno));
+		error_set(error, EX_OSERR, THREADS_REMEDY, "no thread can be started: %s", strerror(errno));
 		return -1;
 	}
-	if (started < wanted)
-		log_line("only %d of %d threads could be started", started, wanted);
+	if (started < r->service->threads)
+		log_line("only %d of %d threads could be started: %s: " THREADS_REMEDY, started,
+		    r->service->threads, strerror(errno));
 	wait_for_signal(r);
 	stop(r);
 	if (live(r) > 0) {
-		/* A thread waits for the disk, or the like: it has promised nothing yet. */
+		/* A thread waits for the disk, or the like: its request is not acknowledged. */
 		log_line("stopped with %ld request(s) unanswered", live(r));
 		_exit(0);
 	}
-	eventfd_write(r->quit, 1);
-	for (int i = 0; i < started; i++)
-		pthread_join(threads[i], NULL);
+	stop_workers(r, workers, started);
 	return 0;
 }
 
 int
-responder_run(struct receiver *receiver, struct listener *listener, char *why, size_t size)
+responder_run(const struct service *service, struct listener *listener, struct error *error)
 {
-	struct responder r = {.receiver = receiver, .listener = listener, .accepting = true,
+	struct responder r = {.service = service, .listener = listener, .accepting = true,
 		.epoll = -1, .wake = -1, .quit = -1, .signals = -1};
 	const int *const descriptors[] = {&r.epoll, &r.wake, &r.quit, &r.signals};
-	int wanted = (int)receiver->config->threads, result = -1;
-	pthread_t *threads = calloc((size_t)wanted, sizeof(*threads));
+	struct worker *workers = calloc((size_t)service->threads, sizeof(*workers));
 	sigset_t set = signals_to_stop();
+	int result = -1;
 
 	responder_own_signals();
 	pthread_mutex_init(&r.lock, NULL);
-	if (threads == NULL || FCGX_Init() != 0 || make_table(&r) != 0 ||
+	if (workers == NULL || fastcgi_init() != 0 || make_table(&r) != 0 ||
 	    make_descriptors(&r, &set) != 0)
-		snprintf(why, size, "cannot start: %s", strerror(errno));
+		error_set(error, EX_OSERR, "raise the limits of memory and open files", "cannot start: %s",
+		    strerror(errno));
 	else
-		result = run(&r, threads, wanted, why, size);
+		result = run(&r, workers, error);
 	for (int i = 0; i < 4; i++)
 		if (*descriptors[i] >= 0)
 			close(*descriptors[i]);
-	free(threads);
+	free(workers);
 	free(r.connections);
 	pthread_mutex_destroy(&r.lock);
 	return result;

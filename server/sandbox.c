@@ -1,20 +1,19 @@
 /*
- * Owns how the process locks itself up: the only user of libseccomp, and of Landlock's
- * system calls, for which glibc has no functions.
+ * Owns the sandbox: the only user of libseccomp, and of Landlock's system calls, for which
+ * glibc has no functions.
  *
  * Landlock takes ABI 2 (Linux 5.19): with 1, links from new/ to events/ would fail. What
  * later ABIs can refuse is refused where they are there. Its rules hold for directories
  * as they are at the start (inodes, not paths): the secret file may be replaced, a
  * directory may not.
  *
- * The seccomp filter is a list of what is allowed; all else fails with ENOSYS, and kills
- * nobody. A list of what is forbidden would not know the system calls that are yet to
- * come, which is where kernels break. A list of what is allowed could stop a receiver
- * that worked when libraries begin to use another call; ENOSYS is the answer to that.
- * glibc runs on kernels as old as Linux 3.2, so it does without anything that is newer
- * if the kernel says ENOSYS (clone3: clone; faccessat2: faccessat), and what is older
- * and harmless is in the list, also where nothing here uses it today. Each call by its
- * name: those that an architecture lacks are passed over. The calls of other ABIs of the
+ * The seccomp filter lists the calls that are allowed; every other call fails with ENOSYS.
+ * A list of forbidden calls would miss those that future kernels add. With a list of
+ * allowed calls, a library that begins to use another call could stop a receiver that
+ * worked; ENOSYS prevents that. glibc runs on kernels as old as Linux 3.2, so it falls back
+ * when a newer call fails with ENOSYS (clone3: clone; faccessat2: faccessat). Older,
+ * harmless calls are in the list also where nothing here uses them today. Calls are listed
+ * by name: those that an architecture lacks are skipped. The calls of other ABIs of the
  * same machine (i386, x32) are all refused.
  *
  * Sanitizers look into their own process at its end: their leak checker forks, traces
@@ -24,6 +23,7 @@
 #define _GNU_SOURCE
 #include "server/sandbox.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -84,14 +84,14 @@ enum {
 
 #define READ LANDLOCK_ACCESS_FS_READ_FILE
 #define REMOVE LANDLOCK_ACCESS_FS_REMOVE_FILE
-/* What storing, holding, adopting and logging take. */
+/* The rights that storing, holding, adopting and logging take. */
 #define SPOOL \
 	(LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_WRITE_FILE | \
 	    LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_REFER)
-/* What a sanitizer does at its end. */
+/* The rights that a sanitizer uses at its end. */
 #define INSPECT (READ | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_EXECUTE)
 
-/* All that an ABI can refuse: its rights are numbered without gaps, IOCTL_DEV is 1 << 15. */
+/* All rights that an ABI can refuse: its rights are numbered without gaps, IOCTL_DEV is 1 << 15. */
 static struct ruleset
 everything(int abi)
 {
@@ -118,7 +118,7 @@ allow(int fd, const struct ruleset *ruleset, uint64_t rights, int directory)
 	return (int)syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
 }
 
-/* The same for the directory that the last part of path is in. */
+/* The same for the directory that path is in. */
 static int
 allow_directory_of(int fd, const struct ruleset *ruleset, uint64_t rights, const char *path)
 {
@@ -133,7 +133,7 @@ allow_directory_of(int fd, const struct ruleset *ruleset, uint64_t rights, const
 	return result;
 }
 
-/* Replace path by what it is a symbolic link to. Returns false if it is none. */
+/* If path is a symbolic link, replace path by its target. Returns false if it is none. */
 static bool
 follow_link(char path[PATH_MAX])
 {
@@ -153,8 +153,8 @@ follow_link(char path[PATH_MAX])
 }
 
 /*
- * It is replaced, not rewritten: so its directory is readable, not the file. As a
- * symbolic link it may be pointed elsewhere in the same directories.
+ * The secret file may be replaced: so its directory is readable, not the file alone. A
+ * symbolic link may be changed to another file in the same directories.
  */
 static int
 allow_secret(int fd, const struct ruleset *ruleset, const char *secret_file)
@@ -169,20 +169,38 @@ allow_secret(int fd, const struct ruleset *ruleset, const char *secret_file)
 	return result;
 }
 
-/* Each by itself: a directory of the spool may be a symbolic link, or another mount. */
+/* A directory in the one that stream reads; what is no directory passes. */
 static int
-allow_spool(int fd, const struct ruleset *ruleset, const struct spool *spool)
+allow_entry(int fd, const struct ruleset *ruleset, DIR *stream, const char *name)
 {
-	int result = allow(fd, ruleset, SPOOL, spool->root);
+	int directory = openat(dirfd(stream), name, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-	for (int i = 0; result == 0 && i < SPOOL_DIRS; i++)
-		result = allow(fd, ruleset, SPOOL, spool->dir[i]);
+	if (directory < 0)
+		return errno == ENOTDIR || errno == ENOENT ? 0 : -1;
+	int result = allow(fd, ruleset, SPOOL, directory);
+	close(directory);
+	return result;
+}
+
+/* The spool, and each directory in it. */
+static int
+allow_spool(int fd, const struct ruleset *ruleset, const char *spool)
+{
+	DIR *stream = opendir(spool);
+
+	if (stream == NULL)
+		return -1;
+	int result = allow(fd, ruleset, SPOOL, dirfd(stream));
+	for (struct dirent *entry; result == 0 && (entry = readdir(stream)) != NULL;)
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			result = allow_entry(fd, ruleset, stream, entry->d_name);
+	closedir(stream);
 	return result;
 }
 
 /* Returns a descriptor of the ruleset, or -1 with errno. */
 static int
-make_rules(struct ruleset *ruleset, const struct spool *spool, const char *secret_file,
+make_rules(struct ruleset *ruleset, const char *spool, const char *secret_file,
     const char *socket_path)
 {
 	int fd = (int)syscall(SYS_landlock_create_ruleset, ruleset, sizeof(*ruleset), 0);
@@ -191,7 +209,7 @@ make_rules(struct ruleset *ruleset, const struct spool *spool, const char *secre
 		return -1;
 	if (allow_spool(fd, ruleset, spool) == 0 &&
 	    (socket_path == NULL || allow_directory_of(fd, ruleset, REMOVE, socket_path) == 0) &&
-	    ((ruleset->files & READ) == 0 || allow_secret(fd, ruleset, secret_file) == 0))
+	    (secret_file == NULL || (ruleset->files & READ) == 0 || allow_secret(fd, ruleset, secret_file) == 0))
 		return fd;
 	int saved = errno;
 	close(fd);
@@ -199,9 +217,9 @@ make_rules(struct ruleset *ruleset, const struct spool *spool, const char *secre
 	return -1;
 }
 
-/* The secret is looked for at every request, so a directory that is yet to be made stays in reach. */
+/* Every request looks at the secret file: its directory may be made later, and must be readable then. */
 static int
-make_rules_without_reading(struct ruleset *ruleset, const struct spool *spool,
+make_rules_without_reading(struct ruleset *ruleset, const char *spool,
     const char *secret_file, const char *socket_path)
 {
 	log_line("%s: its directory, or that of what it links to: %s: reading files is not restricted: "
@@ -211,7 +229,7 @@ make_rules_without_reading(struct ruleset *ruleset, const struct spool *spool,
 }
 
 void
-sandbox_files(const struct spool *spool, const char *secret_file, const char *socket_path)
+sandbox_files(const char *spool, const char *secret_file, const char *socket_path)
 {
 	int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 
@@ -224,7 +242,7 @@ sandbox_files(const struct spool *spool, const char *secret_file, const char *so
 	if (SANITIZED)
 		ruleset.files &= ~(uint64_t)INSPECT;
 	int fd = make_rules(&ruleset, spool, secret_file, socket_path);
-	if (fd < 0 && (ruleset.files & READ) != 0 &&
+	if (fd < 0 && secret_file != NULL && (ruleset.files & READ) != 0 &&
 	    (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
 		fd = make_rules_without_reading(&ruleset, spool, secret_file, socket_path);
 	if (fd < 0 || syscall(SYS_landlock_restrict_self, fd, 0) != 0)
@@ -255,7 +273,7 @@ static const char *const allowed[] = {
 	"futex", "futex_time64", "set_robust_list", "get_robust_list", "rseq", "membarrier",
 	"sched_yield", "sched_getaffinity", "exit", "exit_group", "rt_sigaction", "rt_sigprocmask",
 	"rt_sigreturn", "sigreturn", "sigaltstack",
-	/* what the process may know */
+	/* the process itself, the machine, the time */
 	"clock_gettime", "clock_gettime64", "clock_getres", "clock_getres_time64", "gettimeofday", "time",
 	"getrandom", "getpid", "gettid", "getuid", "getuid32", "geteuid", "geteuid32", "getgid",
 	"getgid32", "getegid", "getegid32", "getrlimit", "ugetrlimit", "setrlimit", "getcpu", "sysinfo",

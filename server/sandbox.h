@@ -1,32 +1,30 @@
 /*
- * What the receiver gives up before it serves anybody, so that taking it over gains
- * next to nothing. What the kernel lacks is logged, and the receiver goes on without.
+ * The rights that a server gives up before it serves, so that an attacker who takes it over
+ * gains next to nothing. What the kernel lacks is logged, and the server goes on without.
  * Nothing here can be undone, and threads inherit it: call it before there are any.
  */
 #ifndef PSAPI_SANDBOX_H
 #define PSAPI_SANDBOX_H
 
-#include "store/spool/spool.h"
-
 /*
- * What costs next to nothing, and so is for classic CGI as well: no new privileges, no
- * core dump, and nobody but root may trace the process or look into its memory.
+ * No new privileges, no core dump, and only root may trace the process or read its memory.
+ * This costs next to nothing, so classic CGI does it as well.
  */
 void sandbox_process(void);
 
 /*
- * Landlock: of all files only the spool may be written, only what is in the secret
- * file's directory may be read, and only in the directory of socket_path (our own unix
- * socket; NULL if there is none) may a name be removed. Nothing may be executed; as far as
- * the kernel's ABI goes, no TCP port bound or connected to, and nobody signalled. What is
- * open stays as it is. Where the secret file is a symbolic link, the directory of its
- * target counts, too.
+ * Landlock: files may be written only in the directory spool and the directories in it
+ * (each by itself, for it may be a symbolic link or another mount); read also in the
+ * directory of secret_file, and where that is a symbolic link, of its target; and a name
+ * removed also in the directory of socket_path, our own unix socket. The last two may be
+ * NULL: none. No file may be executed; as far as the kernel's ABI goes, the process can bind
+ * or connect to no TCP port and signal no other process. Files that are open stay usable.
  */
-void sandbox_files(const struct spool *spool, const char *secret_file, const char *socket_path);
+void sandbox_files(const char *spool, const char *secret_file, const char *socket_path);
 
 /*
- * seccomp: the system calls that serving requests takes, and no others: no exec, no
- * fork, no further socket, no ptrace, no memory that is executable.
+ * seccomp: only the system calls that serving requests takes; among others, no exec, no
+ * fork, no further socket, no ptrace, no executable memory.
  */
 void sandbox_calls(void);
 

@@ -59,7 +59,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *id = field(&data, &size, &evidence.id_length);
 	evidence.id = id;
 	events_read(data, size, &event);
-	MUST((event.queue == QUEUE_FAILED) == (event.odd != NULL));
+	MUST((event.queue == QUEUE_FAILED) == (event.invalid != NULL));
 	MUST(event.parsed || event.queue == QUEUE_FAILED);
 	if (record_make(&record, &evidence, data, size, event.parsed) == 0) {
 		char *text = joined(&record, &length);

@@ -56,7 +56,7 @@ start(void)
 	MUST(fd >= 0 && fchmod(fd, 0640) == 0 && dprintf(fd, "%s\n", SECRET) > 0);
 	MUST(mkdtemp(directory) != NULL && spool_open(&spool, directory, true, why, sizeof(why)) == 0);
 	receiver.secrets = secrets_open(secret);
-	receiver.attempts = attempts_open(spool.root);
+	receiver.attempts = attempts_open(directory);
 	atexit(clean_up);
 }
 
@@ -147,10 +147,10 @@ judge(char *const f[FIELDS], size_t size, const struct reply *reply, const char 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const enum variable variables[] = {REQUEST_METHOD, HTTP_CONTENT_ENCODING,
-		CONTENT_LENGTH, HTTP_WEBHOOK_ID, HTTP_WEBHOOK_TIMESTAMP, HTTP_WEBHOOK_SIGNATURE};
-	char *f[FIELDS], right[SIGNED_SIZE], number[24];
-	struct request request = {.read = read_body};
+	static const char *const names[] = {"REQUEST_METHOD", "HTTP_CONTENT_ENCODING", "CONTENT_LENGTH",
+		"HTTP_WEBHOOK_ID", "HTTP_WEBHOOK_TIMESTAMP", "HTTP_WEBHOOK_SIGNATURE"};
+	char *f[FIELDS], *variables[FIELDS + 1] = {NULL}, right[SIGNED_SIZE], number[24];
+	struct request request = {.variables = variables, .read = read_body};
 	struct timespec now = {NOW, 0};
 	struct reply reply;
 	size_t length;
@@ -170,14 +170,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	free(f[SIGNATURE]);
 	f[SIGNATURE] = signature;
 	for (int i = 0; i < FIELDS; i++)
-		request.value[variables[i]] = f[i];
+		MUST(asprintf(&variables[i], "%s=%s", names[i], f[i]) > 0);
 	struct body body = {data, size};
 	request.stream = &body;
 	receive(&receiver, &request, now, &reply);
 	judge(f, size, &reply, right);
 	if (strstr(f[ID], ", ") == NULL && *f[ID] != '\0')
 		MUST(emptied(f[ID]) == (reply.status == 200 ? 1 : 0));
-	for (int i = 0; i < FIELDS; i++)
+	for (int i = 0; i < FIELDS; i++) {
+		free(variables[i]);
 		free(f[i]);
+	}
 	return 0;
 }

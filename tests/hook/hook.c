@@ -1,6 +1,6 @@
 /*
  * The test build of the receiver: the objects of psapi-fcgi as they are shipped, linked
- * with the calls of lockdown.h wrapped (ld --wrap). What the shipped program does not
+ * with the calls of server/sandbox.h wrapped (ld --wrap). What the shipped program does not
  * have in it, it cannot do.
  *
  *   PSAPI_HOOK_SKIP=files,calls          leaves out sandbox_files(), sandbox_calls()
@@ -36,13 +36,13 @@
 #include "server/sandbox.h"
 
 void __real_sandbox_process(void);
-void __real_sandbox_files(const struct spool *spool, const char *secret_file, const char *socket_path);
+void __real_sandbox_files(const char *spool, const char *secret_file, const char *socket_path);
 void __real_sandbox_calls(void);
 void __wrap_sandbox_process(void);
-void __wrap_sandbox_files(const struct spool *spool, const char *secret_file, const char *socket_path);
+void __wrap_sandbox_files(const char *spool, const char *secret_file, const char *socket_path);
 void __wrap_sandbox_calls(void);
 
-static const struct spool *spool;
+static int queue = -1; /* new/ of the spool, opened before */
 static const char *directory, *secret;
 static int connecting = -1, binding = -1; /* sockets made before */
 static struct sockaddr_in listening = {.sin_family = AF_INET};
@@ -87,20 +87,20 @@ static int write_secret(void) { return opened(open(secret, O_WRONLY)); }
 /* An event carried out of the spool, a file carried into it. */
 static int link_out(void)
 {
-	int fd = openat(spool->dir[SPOOL_NEW], "hook", O_WRONLY | O_CREAT, 0600);
+	int fd = openat(queue, "hook", O_WRONLY | O_CREAT, 0600);
 
 	if (fd < 0)
 		return errno;
 	close(fd);
-	int result = done(linkat(spool->dir[SPOOL_NEW], "hook", AT_FDCWD, in_directory("out"), 0));
-	unlinkat(spool->dir[SPOOL_NEW], "hook", 0);
+	int result = done(linkat(queue, "hook", AT_FDCWD, in_directory("out"), 0));
+	unlinkat(queue, "hook", 0);
 	return result;
 }
 static int link_in(void)
 {
-	int result = done(linkat(AT_FDCWD, in_directory("file"), spool->dir[SPOOL_NEW], "in", 0));
+	int result = done(linkat(AT_FDCWD, in_directory("file"), queue, "in", 0));
 
-	unlinkat(spool->dir[SPOOL_NEW], "in", 0);
+	unlinkat(queue, "in", 0);
 	return result;
 }
 
@@ -315,13 +315,16 @@ __wrap_sandbox_process(void)
 }
 
 void
-__wrap_sandbox_files(const struct spool *of, const char *secret_file, const char *socket_path)
+__wrap_sandbox_files(const char *spool, const char *secret_file, const char *socket_path)
 {
-	spool = of;
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/new", spool);
+	queue = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	secret = secret_file;
 	prepare();
 	if (!skipped("files"))
-		__real_sandbox_files(of, secret_file, socket_path);
+		__real_sandbox_files(spool, secret_file, socket_path);
 }
 
 void

@@ -29,7 +29,7 @@ setup(void **state)
 	if (f == NULL || sandbox_make(&f->dir) != 0)
 		return -1;
 	f->fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	f->attempts = attempts_open(f->fd);
+	f->attempts = attempts_open(f->dir);
 	f->path = in(f->dir, ATTEMPTS_FILE);
 	*state = f;
 	return f->attempts != NULL ? 0 : -1;
@@ -138,7 +138,7 @@ TEST(a_line_tells_all_that_is_known)
 		.event_id = "12345",
 		.remote_addr = "192.0.2.1",
 		.bytes = 117,
-		.timed = true,
+		.skew_known = true,
 		.skew = -2,
 		.key = "0123abcd",
 		.us = 1250};
@@ -494,7 +494,7 @@ write_many(void *log)
 TEST(lines_of_several_threads_and_processes_do_not_mix)
 {
 	struct fixture *f = *state;
-	struct attempts *other = attempts_open(f->fd);
+	struct attempts *other = attempts_open(f->dir);
 	pthread_t threads[8];
 
 	for (int i = 0; i < 8; i++)

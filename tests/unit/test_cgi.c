@@ -1,146 +1,120 @@
 /*
- * Owns what cgi.h promises of names and form: meta-variables into a request, a
- * reply into a response. How a body arrives is for the end-to-end tests.
+ * Owns what cgi.h promises of the header of a response, and what request.h does of the
+ * variables. How a body arrives is for the end-to-end tests.
  */
 #include "helpers.h"
 
 #include "server/cgi.h"
 
+/* ---- variables ---- */
+
 static struct request
-request_of(const char *const *envp)
+request_of(const char *const *variables)
 {
-	struct request request;
-
-	memset(&request, 0, sizeof(request));
-	cgi_variables(&request, (char *const *)(uintptr_t)envp);
-	return request;
+	return (struct request){.variables = (char *const *)(uintptr_t)variables};
 }
 
-TEST(each_variable_that_decides_is_taken)
+TEST(a_variable_is_found_by_its_whole_name)
 {
-	static const char *const envp[] = {"REQUEST_METHOD=POST", "CONTENT_LENGTH=12",
-		"REMOTE_ADDR=192.0.2.1", "HTTP_CONTENT_ENCODING=gzip", "HTTP_WEBHOOK_ID=msg_1",
-		"HTTP_WEBHOOK_TIMESTAMP=1753397465", "HTTP_WEBHOOK_SIGNATURE=v1,a=", NULL};
-	struct request request = request_of(envp);
+	static const char *const variables[] = {"", "=", "A", "AB=1", "B=2", "EMPTY=", "C=3=4", "B=5", NULL};
+	struct request request = request_of(variables);
 
-	assert_string_equal(request.value[REQUEST_METHOD], "POST");
-	assert_string_equal(request.value[CONTENT_LENGTH], "12");
-	assert_string_equal(request.value[REMOTE_ADDR], "192.0.2.1");
-	assert_string_equal(request.value[HTTP_CONTENT_ENCODING], "gzip");
-	assert_string_equal(request.value[HTTP_WEBHOOK_ID], "msg_1");
-	assert_string_equal(request.value[HTTP_WEBHOOK_TIMESTAMP], "1753397465");
-	assert_string_equal(request.value[HTTP_WEBHOOK_SIGNATURE], "v1,a="); /* the first = divides */
-	for (int i = 0; i < VARIABLES; i++)
-		assert_false(request.differs[i]);
+	assert_string_equal(request_variable(&request, "B"), "2");
+	assert_string_equal(request_variable(&request, "AB"), "1");
+	assert_string_equal(request_variable(&request, "C"), "3=4"); /* the first = divides */
+	assert_null(request_variable(&request, "A"));
+	assert_null(request_variable(&request, "ABC"));
+	assert_null(request_variable(&request, "b"));
+	assert_null(request_variable(&request, "EMPTY"));
+	assert_null(request_variable(&request, "NONE"));
 }
 
-TEST(no_other_variable_is)
+TEST(a_length_is_decimal_digits_and_nothing_else)
 {
-	static const char *const envp[] = {"", "=", "=POST", "REQUEST_METHOD", "REQUEST_METHO=GET",
-		"REQUEST_METHODS=GET", "request_method=GET", "HTTP_WEBHOOK_ID2=a", "WEBHOOK_ID=a",
-		"HTTP_WEBHOOK_IDENTITY=a", "HTTP_CONTENT_LENGTH=1", "HTTP_REMOTE_ADDR=203.0.113.1",
-		"PSAPI_SPOOL=/tmp", "QUERY_STRING=PSAPI_SPOOL=/tmp", "HTTP_PROXY=a", NULL};
-	static const char *const nothing[] = {NULL};
-	struct request request = request_of(envp);
+	static const char *const wrong[] = {"", "-1", "+1", " 1", "1 ", "0x10", "1e3", "1.0", "5,5", "many"};
+	long long length;
 
-	for (int i = 0; i < VARIABLES; i++)
-		assert_null(request.value[i]);
-	request = request_of(nothing);
-	for (int i = 0; i < VARIABLES; i++)
-		assert_null(request.value[i]);
+	for (size_t i = 0; i < ROWS(wrong); i++)
+		if (request_length_parse(wrong[i], strlen(wrong[i]), &length))
+			fail_msg("\"%s\" is %lld", wrong[i], length);
+	assert_true(request_length_parse("0", 1, &length) && length == 0);
+	assert_true(request_length_parse("0050", 4, &length) && length == 50);
+	assert_true(request_length_parse("1234", 2, &length) && length == 12);
+	/* Larger than any type holds: large all the same. */
+	assert_true(request_length_parse("18446744073709551617", 20, &length) && length > 1LL << 50);
 }
 
-TEST(a_variable_that_comes_twice_is_remembered_if_it_differs)
+static const char *
+corrected(char *length, char *software)
 {
-	static const char *const envp[] = {"HTTP_WEBHOOK_ID=a", "HTTP_WEBHOOK_SIGNATURE=s",
-		"HTTP_WEBHOOK_TIMESTAMP=1", "HTTP_WEBHOOK_SIGNATURE=s", "HTTP_WEBHOOK_ID=b",
-		"HTTP_WEBHOOK_ID=b", "HTTP_WEBHOOK_TIMESTAMP=", NULL};
-	struct request request = request_of(envp);
+	static char *variables[3];
+	static struct request request;
 
-	assert_true(request.differs[HTTP_WEBHOOK_ID]);
-	assert_true(request.differs[HTTP_WEBHOOK_TIMESTAMP]);
-	assert_false(request.differs[HTTP_WEBHOOK_SIGNATURE]);
-	assert_string_equal(request.value[HTTP_WEBHOOK_SIGNATURE], "s");
+	variables[0] = length;
+	variables[1] = software;
+	variables[2] = NULL;
+	cgi_correct(variables);
+	request.variables = variables;
+	return request_variable(&request, "CONTENT_LENGTH");
 }
 
-/* What another server says with it is malformed, and for receive() to refuse. */
+/* From another server it is malformed, which is the program's to refuse. */
 TEST(minus_one_is_no_length_from_caddy_alone)
 {
-	static const char *const caddy[] = {"CONTENT_LENGTH=-1", "SERVER_SOFTWARE=Caddy/v2.6.2", NULL};
-	static const char *const before[] = {"SERVER_SOFTWARE=Caddy/v2.6.2", "CONTENT_LENGTH=12", NULL};
-	static const char *const other[] = {"CONTENT_LENGTH=-1", "SERVER_SOFTWARE=nginx/1.22.1", NULL};
-	static const char *const none[] = {"CONTENT_LENGTH=-1", NULL};
+	char minus_one[] = "CONTENT_LENGTH=-1", twelve[] = "CONTENT_LENGTH=12";
+	char caddy[] = "SERVER_SOFTWARE=Caddy/v2.6.2", nginx[] = "SERVER_SOFTWARE=nginx/1.22.1";
 
-	assert_null(request_of(caddy).value[CONTENT_LENGTH]);
-	assert_string_equal(request_of(before).value[CONTENT_LENGTH], "12");
-	assert_string_equal(request_of(other).value[CONTENT_LENGTH], "-1");
-	assert_string_equal(request_of(none).value[CONTENT_LENGTH], "-1");
+	assert_null(corrected(minus_one, caddy));
+	assert_null(corrected(caddy, minus_one));
+	assert_string_equal(corrected(caddy, twelve), "12");
+	assert_string_equal(corrected(minus_one, nginx), "-1");
+	assert_string_equal(corrected(minus_one, NULL), "-1");
 }
 
-TEST(a_response_is_status_headers_a_blank_line_and_the_body)
-{
-	struct reply reply = {.status = 200, .phrase = "OK", .header = "", .body = "{\"status\":\"x\"}\n"};
-	char text[CGI_RESPONSE_SIZE];
+/* ---- the header ---- */
 
-	size_t length = cgi_response(&reply, text);
+TEST(a_header_is_status_type_length_further_lines_and_a_blank_one)
+{
+	struct reply reply = {.status = 405,
+		.phrase = "Method Not Allowed",
+		.type = "text/html; charset=utf-8",
+		.header = "Allow: POST\r\nCache-Control: no-store\r\n",
+		.length = 123456789};
+	char text[CGI_HEADER_SIZE];
+
+	size_t length = cgi_header(&reply, text);
 	assert_int_equal(length, strlen(text));
 	assert_string_equal(text,
-	    "Status: 200 OK\r\n"
-	    "Content-Type: application/json\r\n"
-	    "Content-Length: 15\r\n"
+	    "Status: 405 Method Not Allowed\r\n"
+	    "Content-Type: text/html; charset=utf-8\r\n"
+	    "Content-Length: 123456789\r\n"
+	    "Allow: POST\r\n"
 	    "Cache-Control: no-store\r\n"
-	    "\r\n"
-	    "{\"status\":\"x\"}\n");
+	    "\r\n");
 }
 
-TEST(a_reply_s_own_header_is_among_the_headers)
+TEST(a_header_that_does_not_fit_is_none)
 {
-	struct reply reply = {
-		.status = 405, .phrase = "Method Not Allowed", .header = "Allow: POST\r\n", .body = "{}\n"};
-	char text[CGI_RESPONSE_SIZE];
+	char lines[CGI_HEADER_SIZE], text[CGI_HEADER_SIZE];
+	struct reply reply = {.status = 200, .phrase = "OK", .type = "text/plain", .header = lines};
 
-	cgi_response(&reply, text);
-	assert_int_equal(strncmp(text, "Status: 405 Method Not Allowed\r\nAllow: POST\r\n", 45), 0);
-	assert_string_equal(strstr(text, "\r\n\r\n"), "\r\n\r\n{}\n");
-}
-
-TEST(the_longest_reply_fits)
-{
-	struct reply reply = {
-		.status = 503, .phrase = "Service Unavailable", .header = "Retry-After: 60\r\n"};
-	char text[CGI_RESPONSE_SIZE];
-
-	memset(reply.body, 'x', sizeof(reply.body) - 1);
-	size_t length = cgi_response(&reply, text);
-	assert_int_equal(length, strlen(text));
-	assert_true(length < CGI_RESPONSE_SIZE - 1);
-	assert_string_equal(text + length - (sizeof(reply.body) - 1), reply.body);
-}
-
-TEST(what_is_not_configured_says_so_as_any_other_reply)
-{
-	struct reply reply;
-	char text[CGI_RESPONSE_SIZE];
-
-	receive_unconfigured(&reply);
-	cgi_response(&reply, text);
-	assert_non_null(strstr(text, "Status: 503 Service Unavailable\r\nRetry-After: 60\r\n"));
-	assert_non_null(strstr(text, "\"reason\":\"spool_error\""));
-	assert_non_null(strstr(text, "not configured"));
+	memset(lines, 'x', sizeof(lines));
+	lines[1536] = '\0';
+	assert_true(cgi_header(&reply, text) > 1536);
+	lines[1536] = 'x';
+	lines[sizeof(lines) - 1] = '\0';
+	assert_int_equal(cgi_header(&reply, text), 0);
 }
 
 int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_variable_that_decides_is_taken),
-		cmocka_unit_test(no_other_variable_is),
-		cmocka_unit_test(a_variable_that_comes_twice_is_remembered_if_it_differs),
+		cmocka_unit_test(a_variable_is_found_by_its_whole_name),
+		cmocka_unit_test(a_length_is_decimal_digits_and_nothing_else),
 		cmocka_unit_test(minus_one_is_no_length_from_caddy_alone),
-		cmocka_unit_test(a_response_is_status_headers_a_blank_line_and_the_body),
-		cmocka_unit_test(a_reply_s_own_header_is_among_the_headers),
-		cmocka_unit_test(the_longest_reply_fits),
-		cmocka_unit_test(what_is_not_configured_says_so_as_any_other_reply),
+		cmocka_unit_test(a_header_is_status_type_length_further_lines_and_a_blank_one),
+		cmocka_unit_test(a_header_that_does_not_fit_is_none),
 	};
 
 	return cmocka_run_group_tests_name("cgi", tests, NULL, NULL);

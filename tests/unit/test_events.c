@@ -22,9 +22,9 @@ read_event(const void *body, size_t length)
 	memset(&event, 0xaa, sizeof(event));
 	events_read(body, length, &event);
 	/* What holds for every event. */
-	assert_int_equal(event.odd != NULL, event.queue == QUEUE_FAILED);
-	if (event.odd != NULL && !event.parsed)
-		assert_non_null(strstr(event.odd, "not JSON"));
+	assert_int_equal(event.invalid != NULL, event.queue == QUEUE_FAILED);
+	if (event.invalid != NULL && !event.parsed)
+		assert_non_null(strstr(event.invalid, "not JSON"));
 	return event;
 }
 
@@ -41,7 +41,7 @@ struct row {
 	const char *body;
 	size_t length;
 	enum event_queue queue;
-	const char *odd; /* part of the reason */
+	const char *invalid; /* part of the reason */
 };
 
 static void
@@ -52,8 +52,8 @@ expect_queues(const struct row *rows, size_t count)
 		if (event.queue != rows[i].queue)
 			fail_msg("%s: queue %d instead of %d", rows[i].body, (int)event.queue,
 			    (int)rows[i].queue);
-		if (rows[i].odd != NULL && strstr(event.odd, rows[i].odd) == NULL)
-			fail_msg("%s: \"%s\" instead of \"%s\"", rows[i].body, event.odd, rows[i].odd);
+		if (rows[i].invalid != NULL && strstr(event.invalid, rows[i].invalid) == NULL)
+			fail_msg("%s: \"%s\" instead of \"%s\"", rows[i].body, event.invalid, rows[i].invalid);
 	}
 }
 

@@ -652,10 +652,23 @@ TEST(of_a_secret_that_was_added_nothing_is_left_on_the_stack)
 	munmap(stack, STACK);
 }
 
+TEST(the_tolerance_is_inclusive_either_way)
+{
+	static const struct {
+		int64_t skew;
+		enum verify_result result;
+	} rows[] = {{0, VERIFY_OK}, {300, VERIFY_OK}, {-300, VERIFY_OK}, {301, VERIFY_STALE},
+		{-301, VERIFY_FUTURE}, {INT64_MAX, VERIFY_STALE}, {INT64_MIN, VERIFY_FUTURE}};
+
+	for (size_t i = 0; i < ROWS(rows); i++)
+		assert_int_equal(verify_timestamp_in_tolerance(rows[i].skew, TOLERANCE), rows[i].result);
+}
+
 int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_tolerance_is_inclusive_either_way),
 		cmocka_unit_test(every_row_signed_by_another_library_is_judged_as_expected),
 		cmocka_unit_test(the_published_vectors_verify_and_are_what_we_sign),
 		cmocka_unit_test(our_hmac_is_that_of_mbedtls_for_every_length_of_key),
