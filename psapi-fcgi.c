@@ -145,6 +145,18 @@ refuse(const char *format, ...)
 	sd_notify_failed(text);
 }
 
+/* An error that a setting causes. Returns the exit status. */
+static int
+refuse_setting(const struct config *config, const char *key, const char *value,
+    const struct error *error)
+{
+	char line[640];
+
+	refuse("%s=\"%s\" (%s): %s", key, value, config_source(config, key),
+	    error_line(error, line, sizeof(line)));
+	return error->status;
+}
+
 /* Open what all requests share. Returns 0, or -1 (logged): then close_receiver() as well. */
 static int
 open_receiver(struct receiver *receiver, const struct config *config, struct spool *spool)
@@ -266,13 +278,28 @@ serve(struct receiver *receiver, struct listener *listener)
 	return responder_run(&service, listener, &error) == 0 ? EX_OK : error_log(&error);
 }
 
+/* Returns EX_OK, or an exit status (logged). */
+static int
+open_listener(struct listener *listener, const struct config *config, bool inherited)
+{
+	const char *where = inherited ? "" : config->listen;
+	gid_t group = (gid_t)-1;
+	struct error error;
+
+	if (strncmp(where, "unix:", 5) == 0 &&
+	    listener_group(config->listen_group, &group, &error) != 0)
+		return refuse_setting(config, "PSAPI_LISTEN_GROUP", config->listen_group, &error);
+	if (listener_open(listener, where, group, &error) != 0)
+		return refuse_setting(config, "PSAPI_LISTEN", config->listen, &error);
+	return EX_OK;
+}
+
 static int
 run_fastcgi(const struct config *config, bool inherited)
 {
 	struct receiver receiver;
 	struct listener listener = {.fd = -1};
 	struct spool spool;
-	char why[512];
 	int status;
 
 	responder_own_signals();
@@ -291,14 +318,8 @@ run_fastcgi(const struct config *config, bool inherited)
 	bool usable = keyring != NULL;
 	secrets_return(receiver.secrets, keyring);
 	adopt_once(&receiver);
-	if (listener_open(&listener, inherited ? "" : config->listen, config->listen_group, why,
-	        sizeof(why)) != 0) {
-		const char *key = listener.no_group ? "PSAPI_LISTEN_GROUP" : "PSAPI_LISTEN";
-		refuse("%s=\"%s\" (%s): %s", key,
-		    listener.no_group ? config->listen_group : config->listen,
-		    config_source(config, key), why);
-		status = EX_UNAVAILABLE;
-	} else {
+	status = open_listener(&listener, config, inherited);
+	if (status == EX_OK) {
 		tell_ready(&receiver, usable);
 		status = serve(&receiver, &listener);
 	}
@@ -314,7 +335,8 @@ main(int argc, char **argv)
 {
 	struct options options = {0};
 	struct config config;
-	char error[1024];
+	struct error error;
+	char line[768];
 
 	if (!io_open_standard())
 		_exit(EX_OSERR);
@@ -329,10 +351,8 @@ main(int argc, char **argv)
 	 */
 	if (!cgi)
 		parse_options(argc, argv, &options);
-	int loaded = config_load(&config, options.file, options.overrides, options.count, error,
-	    sizeof(error));
-	if (loaded != 0) {
-		refuse("%s", error);
+	if (config_load(&config, options.file, options.overrides, options.count, &error) != 0) {
+		refuse("%s", error_line(&error, line, sizeof(line)));
 		return cgi && serve_unconfigured() == 0 ? EX_OK : EX_CONFIG;
 	}
 	int status;

@@ -2,10 +2,10 @@
  * Owns the table of settings: names, defaults, limits, help. A new setting is
  * one member of struct config and one row here.
  *
- * The file is KEY=VALUE lines, fit for systemd's EnvironmentFile= and for "."
- * in a shell: blank lines and lines that begin with # are skipped, a value may
- * be enclosed in one pair of single or double quotes, "export" before a key is
- * passed over, nothing is expanded.
+ * The file has KEY=VALUE lines that systemd's EnvironmentFile= and "." in a shell can
+ * read, too: blank lines and lines that begin with # are skipped, a value may be
+ * enclosed in one pair of single or double quotes, "export" before a key is skipped,
+ * nothing is expanded.
  */
 #define _GNU_SOURCE
 #include "base/config.h"
@@ -16,6 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
+
+#define LIST_SETTINGS "psapi-fcgi -h lists all settings"
 
 enum kind { NUMBER, PATH, LISTEN, OPTIONAL };
 
@@ -31,7 +34,8 @@ struct setting {
 #define MEMBER(name) offsetof(struct config, name)
 
 static const struct setting settings[] = {
-	{"PSAPI_SPOOL", PATH, MEMBER(spool), PSAPI_LOCALSTATEDIR "/spool/psapi", 0, 0, "spool directory"},
+	{"PSAPI_SPOOL", PATH, MEMBER(spool), PSAPI_LOCALSTATEDIR "/spool/psapi", 0, 0,
+	    "spool directory"},
 	{"PSAPI_SECRET_FILE", PATH, MEMBER(secret_file), PSAPI_SYSCONFDIR "/psapi/secret", 0, 0,
 	    "signing secrets, one a line; mode 0640 or stricter"},
 	{"PSAPI_TOLERANCE", NUMBER, MEMBER(tolerance), "300", 1, 1000000000,
@@ -57,7 +61,7 @@ static const struct setting settings[] = {
 enum { COUNT = sizeof(settings) / sizeof(settings[0]) };
 _Static_assert(COUNT == CONFIG_SETTINGS, "CONFIG_SETTINGS in config.h");
 
-/* What a source said of each setting, before it is checked. */
+/* The values that the sources give, before they are checked. */
 struct raw {
 	char *value[COUNT];
 	char *source[COUNT];
@@ -104,9 +108,9 @@ unquote(char *value)
 	return value;
 }
 
-/* One line of the file. Keys that are not ours pass: the file may serve a shell, too. */
+/* One line of the file. Keys without PSAPI_ are skipped: the file may serve a shell, too. */
 static int
-read_line(struct raw *raw, char *line, const char *source, char *error, size_t size)
+read_line(struct raw *raw, char *line, const char *source, struct error *error)
 {
 	char *text = trim(line);
 
@@ -114,7 +118,8 @@ read_line(struct raw *raw, char *line, const char *source, char *error, size_t s
 		return 0;
 	char *equals = strchr(text, '=');
 	if (equals == NULL) {
-		snprintf(error, size, "%s: no KEY=VALUE: \"%.60s\"", source, text);
+		error_set(error, EX_CONFIG, "write KEY=VALUE, or # for a comment", "%s: no setting: \"%.60s\"",
+		    source, text);
 		return -1;
 	}
 	*equals = '\0';
@@ -124,22 +129,22 @@ read_line(struct raw *raw, char *line, const char *source, char *error, size_t s
 	if (i >= 0)
 		return set(raw, i, unquote(trim(equals + 1)), source);
 	if (strncmp(text, "PSAPI_", 6) == 0) {
-		snprintf(error, size, "%s=\"%.200s\" (%s): no such setting; psapi-fcgi -h lists them",
-		    text, equals + 1, source);
+		error_set(error, EX_CONFIG, LIST_SETTINGS, "%s=\"%.200s\" (%s): no such setting", text,
+		    equals + 1, source);
 		return -1;
 	}
 	return 0;
 }
 
 static int
-read_file(struct raw *raw, const char *path, bool may_be_missing, char *error, size_t size)
+read_file(struct raw *raw, const char *path, bool may_be_missing, struct error *error)
 {
 	FILE *file = fopen(path, "re");
 
 	if (file == NULL) {
 		if (errno == ENOENT && may_be_missing)
 			return 0;
-		snprintf(error, size, "%s: %s; name another with -f or PSAPI_CONF", path,
+		error_set(error, EX_CONFIG, "name another with -f or PSAPI_CONF", "%s: %s", path,
 		    strerror(errno));
 		return -1;
 	}
@@ -148,14 +153,14 @@ read_file(struct raw *raw, const char *path, bool may_be_missing, char *error, s
 	int result = 0;
 	for (int number = 1; result == 0 && getline(&line, &room, file) >= 0; number++) {
 		char source[4200];
-		/* An editor's mark in front of the first key must not make it one that is not ours. */
+		/* A byte order mark, which some editors write, is no part of the first key. */
 		size_t mark = number == 1 && strncmp(line, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 		snprintf(source, sizeof(source), "%s:%d", path, number);
-		result = read_line(raw, line + mark, source, error, size);
+		result = read_line(raw, line + mark, source, error);
 	}
-	/* Not ferror(): a line that there was no memory for leaves it unset. */
+	/* Not ferror(): when getline(3) runs out of memory, it is not set. */
 	if (result == 0 && !feof(file)) {
-		snprintf(error, size, "%s: cannot be read: %s", path, strerror(errno));
+		error_set(error, EX_CONFIG, NULL, "%s: cannot be read: %s", path, strerror(errno));
 		result = -1;
 	}
 	free(line);
@@ -164,16 +169,14 @@ read_file(struct raw *raw, const char *path, bool may_be_missing, char *error, s
 }
 
 static int
-read_overrides(struct raw *raw, const char *const *overrides, size_t count, char *error,
-    size_t size)
+read_overrides(struct raw *raw, const char *const *overrides, size_t count, struct error *error)
 {
 	for (size_t k = 0; k < count; k++) {
 		const char *equals = strchr(overrides[k], '=');
 		int i = equals == NULL ? -1 : find(overrides[k], (size_t)(equals - overrides[k]));
 		if (i < 0) {
-			snprintf(error, size,
-			    "\"%.200s\" (command line): no such setting; psapi-fcgi -h lists them",
-			    overrides[k]);
+			error_set(error, EX_CONFIG, LIST_SETTINGS,
+			    "\"%.200s\" (command line): no such setting", overrides[k]);
 			return -1;
 		}
 		if (set(raw, i, equals + 1, "command line") != 0)
@@ -197,9 +200,18 @@ check_number(const struct setting *s, const char *value, long long *number)
 	return why;
 }
 
+/* A relative path would be another one for each program: services, cron and shells. */
+static const char *
+check_path(const char *value)
+{
+	if (*value == '\0')
+		return "must not be empty";
+	return *value == '/' ? NULL : "must be an absolute path";
+}
+
 /*
- * Whoever can talk to a FastCGI socket is inside the process, as far as libfcgi
- * is concerned (CVE-2025-23016): no address but loopback is taken.
+ * A client of a FastCGI socket can make libfcgi execute code (CVE-2025-23016): no address
+ * but loopback is accepted.
  */
 static const char *
 check_listen(const char *value)
@@ -228,7 +240,7 @@ check_listen(const char *value)
 
 static int
 apply(struct config *config, const struct setting *s, const char *value, const char *source,
-    char *error, size_t size)
+    struct error *error)
 {
 	char *member = (char *)config + s->offset;
 	const char *why = NULL;
@@ -243,21 +255,21 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 		memcpy(member, &copy, sizeof(copy)); /* freed by config_free() */
 		if (copy == NULL)
 			why = "out of memory";
-		else if (s->kind == PATH && *value == '\0')
-			why = "must not be empty";
+		else if (s->kind == PATH)
+			why = check_path(value);
 		else if (s->kind == LISTEN)
 			why = check_listen(value);
 		/* cppcheck-suppress memleak ; the copy is the member's */
 	}
 	if (why == NULL)
 		return 0;
-	snprintf(error, size, "%s=\"%.200s\" (%.300s): %s", s->key, value, source, why);
+	error_set(error, EX_CONFIG, NULL, "%s=\"%.200s\" (%.300s): %s", s->key, value, source, why);
 	return -1;
 }
 
 int
 config_load(struct config *config, const char *file, const char *const *overrides, size_t count,
-    char *error, size_t size)
+    struct error *error)
 {
 	struct raw raw = {0};
 	const char *from_environment = getenv("PSAPI_CONF");
@@ -265,25 +277,25 @@ config_load(struct config *config, const char *file, const char *const *override
 	int result;
 
 	memset(config, 0, sizeof(*config));
-	snprintf(error, size, "out of memory");
+	error_set(error, EX_OSERR, NULL, "out of memory");
 	if (file == NULL && from_environment != NULL && *from_environment != '\0')
 		file = from_environment;
 	if (file == NULL) {
 		file = CONFIG_DEFAULT_FILE;
 		optional = true;
 	}
-	result = read_file(&raw, file, optional, error, size);
+	result = read_file(&raw, file, optional, error);
 	for (int i = 0; result == 0 && i < COUNT; i++) {
 		const char *value = getenv(settings[i].key);
 		if (value != NULL)
 			result = set(&raw, i, value, "environment");
 	}
 	if (result == 0)
-		result = read_overrides(&raw, overrides, count, error, size);
+		result = read_overrides(&raw, overrides, count, error);
 	for (int i = 0; result == 0 && i < COUNT; i++)
 		result = apply(config, &settings[i],
 		    raw.value[i] != NULL ? raw.value[i] : settings[i].fallback,
-		    raw.source[i] != NULL ? raw.source[i] : "default", error, size);
+		    raw.source[i] != NULL ? raw.source[i] : "default", error);
 	for (int i = 0; i < COUNT; i++) {
 		free(raw.value[i]);
 		config->source[i] = raw.source[i];

@@ -7,6 +7,8 @@
 
 #include <stddef.h>
 
+#include "base/error.h"
+
 /* Where the defaults are; install.mk says it to the compiler. */
 #ifndef PSAPI_SYSCONFDIR
 #define PSAPI_SYSCONFDIR "/etc"
@@ -41,11 +43,11 @@ struct config {
  * Read all settings. file: the configuration file that the user named, or NULL
  * for $PSAPI_CONF, else CONFIG_DEFAULT_FILE (which alone may be missing).
  * overrides: count strings "KEY=VALUE" from the command line, later ones first
- * in force. Returns 0; or -1 with one line in error (size bytes) that names key,
- * value and source, and nothing to free.
+ * in force. Returns 0; or -1 with an error that names key, value and source, and
+ * nothing to free.
  */
 int config_load(struct config *config, const char *file, const char *const *overrides,
-    size_t count, char *error, size_t size);
+    size_t count, struct error *error);
 
 /*
  * Where the value of a setting came from ("FILE:LINE", "environment", "command line",

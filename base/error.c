@@ -18,12 +18,20 @@ error_set(struct error *error, int status, const char *remedy, const char *forma
 	snprintf(error->remedy, sizeof(error->remedy), "%s", remedy == NULL ? "" : remedy);
 }
 
+const char *
+error_line(const struct error *error, char *line, size_t size)
+{
+	const char *separator = *error->remedy != '\0' ? ": " : "";
+
+	snprintf(line, size, "%s%s%s", error->text, separator, error->remedy);
+	return line;
+}
+
 int
 error_log(const struct error *error)
 {
-	if (*error->remedy != '\0')
-		log_line("%s: %s", error->text, error->remedy);
-	else
-		log_line("%s", error->text);
+	char line[sizeof(error->text) + sizeof(error->remedy) + 2];
+
+	log_line("%s", error_line(error, line, sizeof(line)));
 	return error->status;
 }

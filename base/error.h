@@ -5,6 +5,8 @@
 #ifndef PSAPI_ERROR_H
 #define PSAPI_ERROR_H
 
+#include <stddef.h>
+
 struct error {
 	int status;       /* exit status of sysexits(3); 0: no error */
 	char text[1024];  /* the thing and the cause, one line */
@@ -15,7 +17,10 @@ struct error {
 void error_set(struct error *error, int status, const char *remedy, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Log "TEXT: REMEDY". Returns the exit status, so that a command can return it. */
+/* "TEXT: REMEDY", or the text alone, in line (size bytes, cut). Returns line. */
+const char *error_line(const struct error *error, char *line, size_t size);
+
+/* Log that line. Returns the exit status, so that a command can return it. */
 int error_log(const struct error *error);
 
 #endif

@@ -40,11 +40,13 @@ failed(struct command_line *line)
 static int
 explain(struct command_line *line, const struct adoption *outcome)
 {
-	char why[512];
-	struct keyring *keyring = secrets_read(line->config.secret_file, why, sizeof(why));
+	struct error error;
+	char why[640];
+	struct keyring *keyring = secrets_read(line->config.secret_file, &error);
 
 	if (keyring == NULL)
-		log_line("%d held request(s) wait for the secret: %s", outcome->unproven, why);
+		log_line("%d held request(s) wait for the secret: %s", outcome->unproven,
+		    error_line(&error, why, sizeof(why)));
 	else if (outcome->unproven > 0)
 		log_line("%d held request(s) match no configured secret and stay: was the right endpoint's secret "
 		         "added? psapi adopt --discard removes them", outcome->unproven);

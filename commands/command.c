@@ -123,13 +123,10 @@ command_misused(const struct command_line *line, const char *what, const char *t
 int
 command_configure(struct command_line *line)
 {
-	char error[1024];
+	struct error error;
 
-	if (config_load(&line->config, line->file, line->overrides, line->count, error,
-	        sizeof(error)) != 0) {
-		log_line("%s", error);
-		return EX_CONFIG;
-	}
+	if (config_load(&line->config, line->file, line->overrides, line->count, &error) != 0)
+		return error_log(&error);
 	line->configured = true;
 	return EX_OK;
 }

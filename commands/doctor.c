@@ -106,11 +106,11 @@ static int
 configure(struct command_line *line)
 {
 	struct finding f = {.name = "configuration"};
-	char error[sizeof(f.text)];
+	struct error error;
 
-	if (config_load(&line->config, line->file, line->overrides, line->count, error,
-	        sizeof(error)) != 0) {
-		doctor_found_bad(&f, "mend that line; psapi-fcgi -h lists all settings", "%s", error);
+	if (config_load(&line->config, line->file, line->overrides, line->count, &error) != 0) {
+		doctor_found_bad(&f, *error.remedy != '\0' ? error.remedy :
+		    "correct that setting; psapi-fcgi -h lists all settings", "%s", error.text);
 		report(&f, line);
 		return 1;
 	}

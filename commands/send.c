@@ -222,7 +222,8 @@ static int
 read_secrets(struct send_options *o, struct keyring **keyring)
 {
 	const char *path = o->secret_file;
-	char why[512];
+	struct error error;
+	char why[640];
 
 	*keyring = NULL;
 	if (o->sending.kind == DELIVERY_UNSIGNED || o->sending.kind == DELIVERY_WRONG_SECRET)
@@ -233,10 +234,10 @@ read_secrets(struct send_options *o, struct keyring **keyring)
 			return status;
 		path = o->line->config.secret_file;
 	}
-	*keyring = secrets_read(path, why, sizeof(why));
+	*keyring = secrets_read(path, &error);
 	if (*keyring != NULL)
 		return EX_OK;
-	log_line("%s; %s", why, access(path, R_OK) != 0 && errno == EACCES ?
+	log_line("%s; %s", error_line(&error, why, sizeof(why)), access(path, R_OK) != 0 && errno == EACCES ?
 	    "run it as root, or as the receiver's user: sudo -u psapi psapi send" :
 	    "--secret-file names another, --unsigned and --wrong-secret need none");
 	return EX_NOINPUT;

@@ -32,11 +32,12 @@ struct verifier {
 static bool
 add_secrets(struct verifier *v, const char *path)
 {
-	char why[512];
+	struct error error;
 
-	struct keyring *ring = v->count < RINGS_MAX ? secrets_read(path, why, sizeof(why)) : NULL;
+	error_set(&error, EX_USAGE, NULL, "too many secret files");
+	struct keyring *ring = v->count < RINGS_MAX ? secrets_read(path, &error) : NULL;
 	if (ring == NULL) {
-		log_line("%s", v->count < RINGS_MAX ? why : "too many secret files");
+		error_log(&error);
 		return false;
 	}
 	v->rings[v->count++] = ring;

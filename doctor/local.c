@@ -116,17 +116,18 @@ check_space(struct doctor *d, struct finding *f)
 static void
 check_secret(struct doctor *d, struct finding *f)
 {
-	char why[512];
+	struct error error;
 
-	d->keyring = secrets_read(d->config->secret_file, why, sizeof(why));
+	d->keyring = secrets_read(d->config->secret_file, &error);
 	if (d->keyring != NULL)
 		doctor_found_good(f, "%s: %zu usable", d->config->secret_file, verify_keyring_size(d->keyring));
 	else if (access(d->config->secret_file, R_OK) == 0 || errno != EACCES)
-		doctor_found_bad(f, NULL, "%s", why);
+		doctor_found_bad(f, *error.remedy != '\0' ? error.remedy : NULL, "%s", error.text);
 	else if (d->stranger)
-		doctor_found_nothing(f, "%s", why);
+		doctor_found_nothing(f, "%s", error.text);
 	else
-		doctor_found_bad(f, "the receiver must be able to read it: chgrp to its group, chmod 0640", "%s", why);
+		doctor_found_bad(f, "the receiver must be able to read it: chgrp to its group, chmod 0640",
+		    "%s", error.text);
 }
 
 static void
@@ -168,6 +169,7 @@ static void
 check_socket(struct doctor *d, struct finding *f)
 {
 	const char *path = strncmp(d->listen, "unix:", 5) == 0 ? d->listen + 5 : NULL;
+	struct error error;
 	struct stat st;
 	gid_t wanted;
 
@@ -185,7 +187,7 @@ check_socket(struct doctor *d, struct finding *f)
 		doctor_found_bad(f, "mode 0660 and the web server's group: whoever can talk to a FastCGI socket is as "
 		          "good as inside the receiver", "%s: mode %04o lets every user at the receiver", path,
 		    (unsigned)st.st_mode & 07777);
-	} else if (listener_group(d->config->listen_group, &wanted) == NULL && wanted != (gid_t)-1 &&
+	} else if (listener_group(d->config->listen_group, &wanted, &error) == 0 && wanted != (gid_t)-1 &&
 	           wanted != st.st_gid) {
 		doctor_found_bad(f, "restart the receiver; its user must be a member of PSAPI_LISTEN_GROUP",
 		    "%s: its group is not PSAPI_LISTEN_GROUP=%s", path, d->config->listen_group);

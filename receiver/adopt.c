@@ -160,12 +160,12 @@ adopt_once(struct receiver *receiver)
 		say(&outcome);
 }
 
-/* Whether the file has a usable secret; what is wrong with it is doctor's to say. */
+/* Whether the file has a usable secret; the caller reports what is wrong with it. */
 static bool
 has_secret(const struct config *config)
 {
-	char why[512];
-	struct keyring *keyring = secrets_read(config->secret_file, why, sizeof(why));
+	struct error error;
+	struct keyring *keyring = secrets_read(config->secret_file, &error);
 	bool usable = keyring != NULL;
 
 	verify_keyring_free(keyring);

@@ -1,7 +1,7 @@
 /*
- * Owns how the secret file is changed: read, edit in memory, write beside it,
- * sync, rename, sync the directory. Whoever reads it meanwhile sees the old file
- * or the new one. Two changes at once take turns: a flock on the directory.
+ * Owns how the secret file is changed: read, edit in memory, write a new file beside it,
+ * sync, rename, sync the directory. A reader sees the old file or the new one. A flock on
+ * the directory serializes changes.
  */
 #define _GNU_SOURCE
 #include "secrets/secretfile.h"
@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -27,9 +28,9 @@ enum { FILE_MAX = 64 * 1024, MODE_MAX = 0640 };
 
 /* ---- what people paste ---- */
 
-/* Bytes at the beginning of text that cling to a secret: 0 if it begins with none. */
+/* Bytes of white space or a quote at the beginning of text; 0: none. */
 static size_t
-clinging(const char *text, size_t length)
+trimmable(const char *text, size_t length)
 {
 	static const char *const marks[] = {" ", "\t", "\r", "\n", "\v", "\f", "\"", "'", "`",
 		"\xc2\xa0" /* U+00A0, no-break space */, "\xe2\x80\x8b" /* U+200B, zero width */,
@@ -47,10 +48,10 @@ clinging(const char *text, size_t length)
 
 /* The same at its end; a mark has at most three bytes. */
 static size_t
-clinging_at_end(const char *text, size_t length)
+trimmable_at_end(const char *text, size_t length)
 {
 	for (size_t n = 1; n <= 3 && n <= length; n++)
-		if (clinging(text + length - n, n) == n)
+		if (trimmable(text + length - n, n) == n)
 			return n;
 	return 0;
 }
@@ -58,9 +59,9 @@ clinging_at_end(const char *text, size_t length)
 const char *
 secretfile_trim(const char *text, size_t *length)
 {
-	for (size_t n; (n = clinging(text, *length)) > 0; *length -= n)
+	for (size_t n; (n = trimmable(text, *length)) > 0; *length -= n)
 		text += n;
-	for (size_t n; (n = clinging_at_end(text, *length)) > 0;)
+	for (size_t n; (n = trimmable_at_end(text, *length)) > 0;)
 		*length -= n;
 	return text;
 }
@@ -68,7 +69,7 @@ secretfile_trim(const char *text, size_t *length)
 /* ---- the file in memory ---- */
 
 /* The file at its real place (a symbolic link stays one), and what it holds. */
-struct draft {
+struct edit {
 	char path[PATH_MAX];
 	char directory[PATH_MAX];
 	int lock; /* the directory, locked */
@@ -79,49 +80,50 @@ struct draft {
 };
 
 static enum secretfile_result
-failed(const char *path, const char *step, char *why, size_t size)
+failed(const char *path, const char *step, struct error *error)
 {
-	int error = errno;
+	bool denied = errno == EACCES || errno == EPERM;
 
-	snprintf(why, size, "%s: %s: %s%s", path, step, strerror(error),
-	    error == EACCES || error == EPERM ? ": run it as root, or as the file's owner" : "");
+	error_set(error, denied ? EX_NOPERM : EX_CANTCREAT,
+	    denied ? "run it as root, or as the file's owner" : NULL, "%s: %s: %s", path, step,
+	    strerror(errno));
 	return SECRETFILE_ERROR;
 }
 
 static enum secretfile_result
-find_place(struct draft *d, const char *path, char *why, size_t size)
+find_place(struct edit *d, const char *path, struct error *error)
 {
 	char copy[PATH_MAX], parent[PATH_MAX];
 
 	if (realpath(path, d->path) == NULL) {
 		if (errno != ENOENT)
-			return failed(path, "look", why, size);
+			return failed(path, "look", error);
 		snprintf(copy, sizeof(copy), "%s", path);
 		if (realpath(dirname(copy), parent) == NULL)
-			return failed(path, "its directory", why, size);
+			return failed(path, "its directory", error);
 		snprintf(copy, sizeof(copy), "%s", path);
 		if ((size_t)snprintf(d->path, sizeof(d->path), "%s/%s", parent, basename(copy)) >=
 		    sizeof(d->path)) {
 			errno = ENAMETOOLONG;
-			return failed(path, "look", why, size);
+			return failed(path, "look", error);
 		}
 	}
 	snprintf(d->directory, sizeof(d->directory), "%s", d->path);
 	dirname(d->directory);
 	d->lock = open(d->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (d->lock < 0 || flock(d->lock, LOCK_EX) != 0)
-		return failed(d->directory, "lock", why, size);
+		return failed(d->directory, "lock", error);
 	return SECRETFILE_DONE;
 }
 
 static enum secretfile_result
-read_draft(struct draft *d, char *why, size_t size)
+read_edit(struct edit *d, struct error *error)
 {
 	int fd = open(d->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	enum secretfile_result result = SECRETFILE_DONE;
 
 	if (fd < 0)
-		return errno == ENOENT ? SECRETFILE_DONE : failed(d->path, "read", why, size);
+		return errno == ENOENT ? SECRETFILE_DONE : failed(d->path, "read", error);
 	ssize_t n = -1;
 	d->exists = true;
 	if (fstat(fd, &d->st) == 0 && S_ISREG(d->st.st_mode))
@@ -130,7 +132,7 @@ read_draft(struct draft *d, char *why, size_t size)
 		errno = EINVAL;
 	if (n < 0 || n == FILE_MAX) {
 		errno = n < 0 ? errno : EFBIG;
-		result = failed(d->path, "read", why, size);
+		result = failed(d->path, "read", error);
 		n = 0;
 	}
 	d->length = (size_t)n;
@@ -140,7 +142,7 @@ read_draft(struct draft *d, char *why, size_t size)
 }
 
 static void
-close_draft(struct draft *d)
+close_edit(struct edit *d)
 {
 	securemem_free(d->text, FILE_MAX + 1);
 	if (d->lock >= 0)
@@ -148,21 +150,21 @@ close_draft(struct draft *d)
 }
 
 static enum secretfile_result
-open_draft(struct draft *d, const char *path, char *why, size_t size)
+open_edit(struct edit *d, const char *path, struct error *error)
 {
-	*d = (struct draft){.lock = -1};
+	*d = (struct edit){.lock = -1};
 	d->text = securemem_new(FILE_MAX + 1);
 	if (d->text == NULL)
-		return failed(path, "read", why, size);
-	enum secretfile_result result = find_place(d, path, why, size);
-	return result == SECRETFILE_DONE ? read_draft(d, why, size) : result;
+		return failed(path, "read", error);
+	enum secretfile_result result = find_place(d, path, error);
+	return result == SECRETFILE_DONE ? read_edit(d, error) : result;
 }
 
 /* ---- writing it ---- */
 
 /* Write, mode, owner, sync: then the file may take its name. */
 static int
-fill(int fd, const struct draft *d, gid_t group)
+fill(int fd, const struct edit *d, gid_t group)
 {
 	uid_t owner = d->exists ? d->st.st_uid : (uid_t)-1;
 	gid_t owners = d->exists ? d->st.st_gid : group;
@@ -185,7 +187,7 @@ fill(int fd, const struct draft *d, gid_t group)
 }
 
 static enum secretfile_result
-replace(const struct draft *d, gid_t group, char *why, size_t size)
+replace(const struct edit *d, gid_t group, struct error *error)
 {
 	char temporary[PATH_MAX + 32];
 
@@ -194,18 +196,18 @@ replace(const struct draft *d, gid_t group, char *why, size_t size)
 	unlink(temporary);
 	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
-		return failed(temporary, "make", why, size);
+		return failed(temporary, "make", error);
 	int filled = fill(fd, d, group);
 	int saved = errno;
 	close(fd);
 	errno = saved;
 	if (filled != 0 || rename(temporary, d->path) != 0) {
-		enum secretfile_result result = failed(d->path, "replace", why, size);
+		enum secretfile_result result = failed(d->path, "replace", error);
 		unlink(temporary);
 		return result;
 	}
 	return fsync(d->lock) == 0 ? SECRETFILE_DONE :
-	                             failed(d->directory, "fsync", why, size);
+	                             failed(d->directory, "fsync", error);
 }
 
 /* ---- its lines ---- */
@@ -276,7 +278,7 @@ next_entry(struct walk *w)
 
 /* Whether it may be added: it is not there yet, and a keyring holds so many. */
 static enum secretfile_result
-may_add(const struct draft *d, const char *fingerprint, char *why, size_t size)
+may_add(const struct edit *d, const char *fingerprint, struct error *error)
 {
 	struct walk walk = {.next = d->text};
 	int good = 0;
@@ -288,26 +290,26 @@ may_add(const struct draft *d, const char *fingerprint, char *why, size_t size)
 	}
 	if (good < KEYRING_MAX)
 		return SECRETFILE_DONE;
-	snprintf(why, size, "what was given %s", verify_secret_look_text(SECRET_TOO_MANY));
+	error_set(error, EX_DATAERR, NULL, "the text given %s", verify_secret_look_text(SECRET_TOO_MANY));
 	return SECRETFILE_REFUSED;
 }
 
 enum secretfile_result
 secretfile_add(const char *path, const char *secret, size_t length, time_t now, gid_t group,
-    char fingerprint[FINGERPRINT_SIZE], char *why, size_t size)
+    char fingerprint[FINGERPRINT_SIZE], struct error *error)
 {
 	enum secret_look look = look_at(secret, length, fingerprint);
-	struct draft d;
+	struct edit d;
 	char at[32];
 	struct tm tm;
 
 	if (look != SECRET_GOOD) {
-		snprintf(why, size, "what was given %s", verify_secret_look_text(look));
+		error_set(error, EX_DATAERR, NULL, "the text given %s", verify_secret_look_text(look));
 		return SECRETFILE_REFUSED;
 	}
-	enum secretfile_result result = open_draft(&d, path, why, size);
+	enum secretfile_result result = open_edit(&d, path, error);
 	if (result == SECRETFILE_DONE)
-		result = may_add(&d, fingerprint, why, size);
+		result = may_add(&d, fingerprint, error);
 	if (result == SECRETFILE_DONE) {
 		strftime(at, sizeof(at), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
 		bool open_line = d.length > 0 && d.text[d.length - 1] != '\n';
@@ -315,22 +317,22 @@ secretfile_add(const char *path, const char *secret, size_t length, time_t now, 
 		    open_line ? "\n" : "", at, (int)length, secret);
 		d.length += (size_t)n;
 		errno = EFBIG;
-		result = d.length < FILE_MAX ? replace(&d, group, why, size) :
-		                               failed(path, "add", why, size);
+		result = d.length < FILE_MAX ? replace(&d, group, error) :
+		                               failed(path, "add", error);
 	}
-	close_draft(&d);
+	close_edit(&d);
 	return result;
 }
 
 enum secretfile_result
-secretfile_drop(const char *path, const char *fingerprint, size_t *left, char *why, size_t size)
+secretfile_drop(const char *path, const char *fingerprint, size_t *left, struct error *error)
 {
 	enum secretfile_result result;
-	struct draft d;
+	struct edit d;
 	bool found = false;
 
 	*left = 0;
-	result = open_draft(&d, path, why, size);
+	result = open_edit(&d, path, error);
 	struct walk walk = {.next = d.text};
 	while (result == SECRETFILE_DONE && next_entry(&walk)) {
 		if (strcmp(walk.entry.fingerprint, fingerprint) != 0) {
@@ -345,17 +347,17 @@ secretfile_drop(const char *path, const char *fingerprint, size_t *left, char *w
 		found = true;
 	}
 	if (result == SECRETFILE_DONE)
-		result = found ? replace(&d, (gid_t)-1, why, size) : SECRETFILE_ALREADY;
-	close_draft(&d);
+		result = found ? replace(&d, (gid_t)-1, error) : SECRETFILE_ALREADY;
+	close_edit(&d);
 	return result;
 }
 
 int
-secretfile_list(const char *path, struct secretfile_entry **entries, size_t *count, char *why,
-    size_t size)
+secretfile_list(const char *path, struct secretfile_entry **entries, size_t *count,
+    struct error *error)
 {
-	struct draft d;
-	int result = open_draft(&d, path, why, size) == SECRETFILE_DONE ? 0 : -1;
+	struct edit d;
+	int result = open_edit(&d, path, error) == SECRETFILE_DONE ? 0 : -1;
 	struct walk walk = {.next = d.text};
 
 	*entries = NULL;
@@ -368,9 +370,9 @@ secretfile_list(const char *path, struct secretfile_entry **entries, size_t *cou
 		grown[(*count)++] = walk.entry;
 	}
 	if (result == 0 && !d.exists) {
-		snprintf(why, size, "%s: is missing: psapi secret add makes it", path);
+		error_set(error, EX_NOINPUT, "psapi secret add makes it", "%s: is missing", path);
 		result = -1;
 	}
-	close_draft(&d);
+	close_edit(&d);
 	return result;
 }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,25 +41,26 @@ struct secrets {
 	pthread_mutex_t lock;
 	struct generation *newest; /* in force; older ones behind it are still borrowed */
 	struct stat seen;          /* of the file when it was last read; all zero: absent */
-	bool looked;
+	bool read;                 /* at least once: seen is valid */
 	bool awaited;              /* see secrets_awaited() */
 	atomic_ulong generation;   /* keyrings put in force so far */
-	bool unsettled;            /* it could not be read for want of something: try again */
+	bool unsettled;            /* it could not be read for a cause that may pass: try again */
 };
 
-/* "" or what is wrong with who owns the file and who may use it. */
+/* Whether owner and mode of the file can be trusted; else with an error. */
 static bool
-may_be_trusted(const struct stat *st, const char *path, char *why, size_t size)
+check_trust(const struct stat *st, const char *path, struct error *error)
 {
 	if (!S_ISREG(st->st_mode))
-		snprintf(why, size, "%s: no regular file", path);
+		error_set(error, EX_NOPERM, NULL, "%s: no regular file", path);
 	else if (st->st_uid != 0 && st->st_uid != geteuid())
-		snprintf(why, size,
-		    "%s: owned by user %u, neither root nor the running user %u: mend with chown root",
-		    path, (unsigned)st->st_uid, (unsigned)geteuid());
+		error_set(error, EX_NOPERM, "mend with chown root",
+		    "%s: owned by user %u, neither root nor the running user %u", path,
+		    (unsigned)st->st_uid, (unsigned)geteuid());
 	else if ((st->st_mode & 07777 & ~0640U) != 0)
-		snprintf(why, size, "%s: mode %04o lets others at the secrets: mend with chmod 0640",
-		    path, (unsigned)st->st_mode & 07777);
+		error_set(error, EX_NOPERM, "mend with chmod 0640",
+		    "%s: mode %04o lets other users read or write the secrets", path,
+		    (unsigned)st->st_mode & 07777);
 	else
 		return true;
 	return false;
@@ -66,7 +68,7 @@ may_be_trusted(const struct stat *st, const char *path, char *why, size_t size)
 
 /* Returns whether there was no line that is meant to be a secret. */
 static bool
-read_lines(struct keyring *keyring, char *text, const char *path, char *why, size_t size)
+read_lines(struct keyring *keyring, char *text, const char *path, struct error *error)
 {
 	bool empty = true;
 	int number = 0;
@@ -80,76 +82,81 @@ read_lines(struct keyring *keyring, char *text, const char *path, char *why, siz
 		enum secret_look look = verify_keyring_add(keyring, line, strlen(line));
 		if (look == SECRET_GOOD)
 			continue;
-		snprintf(why, size, "%s:%d: %s", path, number, verify_secret_look_text(look));
-		log_line("%s", why);
+		error_set(error, EX_DATAERR, NULL, "%s:%d: %s", path, number, verify_secret_look_text(look));
+		error_log(error);
 	}
 	return empty;
 }
 
-/* What else there is to say of a reading. */
+/* Further results of reading the file. */
 struct reading {
-	bool unsettled; /* it failed for what may pass (EMFILE, EIO, memory) */
-	bool empty;     /* the file may be trusted and waits for its first secret */
+	bool unsettled; /* it failed for a cause that may pass (EMFILE, EIO, memory) */
+	bool empty;     /* the file can be trusted and waits for its first secret */
 };
+
+/*
+ * Read an open file that can be trusted into a keyring, which may stay empty. Returns NULL
+ * with an error if it cannot be read.
+ */
+static struct keyring *
+read_open(int fd, const char *path, off_t length, struct error *error, struct reading *reading)
+{
+	/* No more memory than needed: all of it is wiped, which takes time in a CGI program. */
+	size_t room = length < FILE_MAX - GROWTH ? (size_t)length + GROWTH : FILE_MAX;
+	char *text = securemem_new(room + 1);
+	struct keyring *keyring = text != NULL ? verify_keyring_new() : NULL;
+	ssize_t n = keyring != NULL ? io_read_all(fd, text, room) : -1;
+
+	if (n < 0) {
+		error_set(error, EX_IOERR, NULL, "%s: %s", path,
+		    keyring != NULL ? strerror(errno) : "out of memory");
+		verify_keyring_free(keyring);
+		keyring = NULL;
+	} else {
+		reading->unsettled = false;
+		text[n] = '\0';
+		error_set(error, EX_NOINPUT, "paste the endpoint's signing secret from the portal: psapi secret add",
+		    "%s: holds no secret yet", path);
+		reading->empty = read_lines(keyring, text, path, error);
+	}
+	securemem_free(text, room + 1);
+	return keyring;
+}
 
 /* As secrets_read(). */
 static struct keyring *
-read_keyring(const char *path, char *why, size_t size, struct reading *reading)
+read_keyring(const char *path, struct error *error, struct reading *reading)
 {
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct keyring *keyring = NULL;
-	char *text = NULL;
-	size_t room = 0;
 	struct stat st;
 
 	*reading = (struct reading){.unsettled = true};
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		reading->unsettled = errno != ENOENT;
-		snprintf(why, size, "%s: %s%s", path, strerror(errno), errno != EACCES ? "" :
-		    ": the running user must be in its group; where its directory was replaced, restart the "
-		    "receiver");
-		goto out;
-	}
-	if (!may_be_trusted(&st, path, why, size)) {
+		error_set(error, errno == EACCES ? EX_NOPERM : EX_NOINPUT, errno != EACCES ? NULL :
+		    "the running user must be in its group; where its directory was replaced, restart the "
+		    "receiver", "%s: %s", path, strerror(errno));
+	} else if (!check_trust(&st, path, error)) {
 		reading->unsettled = false;
-		goto out;
+	} else {
+		keyring = read_open(fd, path, st.st_size, error, reading);
 	}
-	/* No more than it takes: all of it is wiped, which is time for a CGI program. */
-	room = st.st_size < FILE_MAX - GROWTH ? (size_t)st.st_size + GROWTH : FILE_MAX;
-	keyring = verify_keyring_new();
-	text = securemem_new(room + 1);
-	if (keyring == NULL || text == NULL) {
-		snprintf(why, size, "%s: out of memory", path);
-		goto out;
-	}
-	ssize_t n = io_read_all(fd, text, room);
-	if (n < 0) {
-		snprintf(why, size, "%s: %s", path, strerror(errno));
-		goto out;
-	}
-	reading->unsettled = false;
-	text[n] = '\0';
-	snprintf(why, size, "%s: holds no secret yet: paste the endpoint's signing secret from the portal",
-	    path);
-	reading->empty = read_lines(keyring, text, path, why, size);
-out:
+	if (fd >= 0)
+		close(fd);
 	if (keyring != NULL && verify_keyring_size(keyring) == 0) {
 		verify_keyring_free(keyring);
 		keyring = NULL;
 	}
-	securemem_free(text, room + 1);
-	if (fd >= 0)
-		close(fd);
 	return keyring;
 }
 
 struct keyring *
-secrets_read(const char *path, char *why, size_t size)
+secrets_read(const char *path, struct error *error)
 {
 	struct reading reading;
 
-	return read_keyring(path, why, size, &reading);
+	return read_keyring(path, error, &reading);
 }
 
 struct secrets *
@@ -164,7 +171,7 @@ secrets_open(const char *path)
 	return secrets;
 }
 
-/* Free what is neither in force nor borrowed. */
+/* Free the keyrings that are neither in force nor borrowed; or all. */
 static void
 sweep(struct secrets *secrets, bool all)
 {
@@ -203,26 +210,28 @@ same_file(const struct stat *a, const struct stat *b)
 	    a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
-/* Put what the file now says in force, or say why the old secrets stay. */
+/* Put the secrets of the file in force, or log why the old ones stay. */
 static void
 reload(struct secrets *secrets)
 {
-	char why[512] = "out of memory";
+	struct error error;
+	char line[640];
 	bool again = secrets->unsettled;
 	struct reading reading = {.unsettled = true};
 	struct generation *g = calloc(1, sizeof(*g));
 	struct keyring *keyring = NULL;
 
+	error_set(&error, EX_OSERR, NULL, "out of memory");
 	if (g != NULL)
-		keyring = read_keyring(secrets->path, why, sizeof(why), &reading);
+		keyring = read_keyring(secrets->path, &error, &reading);
 	secrets->unsettled = reading.unsettled;
 	secrets->awaited = reading.empty && secrets->newest == NULL;
 	if (keyring == NULL && again) {
-		free(g); /* said before */
+		free(g); /* it was logged before */
 		return;
 	}
 	if (keyring == NULL) {
-		log_line("%s; %s", why,
+		log_line("%s; %s", error_line(&error, line, sizeof(line)),
 		    secrets->newest != NULL ? "the secrets read before stay in force" :
 		    secrets->awaited ? "no request can be verified: what comes is held while nothing was "
 		                       "ever accepted, else 503 is answered" :
@@ -240,26 +249,26 @@ reload(struct secrets *secrets)
 	sweep(secrets, false);
 }
 
-/* What the file is now; all zero: absent. */
+/* The file's status now; all zero: absent. */
 static void
-look(struct secrets *secrets, struct stat *st)
+stat_file(struct secrets *secrets, struct stat *st)
 {
 	if (stat(secrets->path, st) != 0)
 		memset(st, 0, sizeof(*st));
 }
 
 /*
- * Changes within one tick of the kernel's clock share their time: let the tick of this
- * one pass before the file is read, or a second change would never be noticed.
+ * Changes within one tick of the kernel's clock get the same time: wait for the end of
+ * this tick before the file is read, or a second change would never be noticed.
  */
 static void
-let_it_settle(struct secrets *secrets, struct stat *st)
+wait_for_tick(struct secrets *secrets, struct stat *st)
 {
 	struct timespec tick;
 
 	for (int waited = 0; waited < TICK_MS; waited++) {
 		clock_gettime(CLOCK_REALTIME_COARSE, &tick);
-		look(secrets, st);
+		stat_file(secrets, st);
 		if (st->st_ctim.tv_sec < tick.tv_sec ||
 		    (st->st_ctim.tv_sec == tick.tv_sec && st->st_ctim.tv_nsec < tick.tv_nsec))
 			return;
@@ -274,15 +283,15 @@ secrets_borrow(struct secrets *secrets)
 	struct stat st;
 
 	pthread_mutex_lock(&secrets->lock);
-	look(secrets, &st);
-	bool changed = !secrets->looked || !same_file(&st, &secrets->seen);
+	stat_file(secrets, &st);
+	bool changed = !secrets->read || !same_file(&st, &secrets->seen);
 	if (changed)
-		let_it_settle(secrets, &st);
+		wait_for_tick(secrets, &st);
 	if (changed || secrets->unsettled) {
 		if (changed)
 			secrets->unsettled = false;
 		/* The stat comes before the reading: a change in between is seen next time. */
-		secrets->looked = true;
+		secrets->read = true;
 		secrets->seen = st;
 		reload(secrets);
 	}

@@ -29,7 +29,15 @@ finding(bool ok, const char *format, ...)
 	return ok ? 0 : 1;
 }
 
-/* Go through what storing an event needs in directory, and say so of the spool. */
+static int
+finding_error(const char *what, const struct error *error)
+{
+	char line[1600];
+
+	return finding(false, "%s %s", what, error_line(error, line, sizeof(line)));
+}
+
+/* Try in directory all that storing an event needs. then is what a good result says. */
 static int
 probe(int directory, const struct config *config, const char *then)
 {
@@ -47,7 +55,7 @@ probe(int directory, const struct config *config, const char *then)
 	return finding(true, "spool %s: %s", config->spool, then);
 }
 
-/* What is missing is made at the start: try in the directory that it will be made in. */
+/* The spool is missing, and made at the start: try in the directory that it will be made in. */
 static int
 check_missing(const struct config *config, const char *parent)
 {
@@ -75,7 +83,7 @@ subdirectory_missing(const char *path)
 	return false;
 }
 
-/* The probe is in tmp/ alone; the others may be another user's. */
+/* The probe is in tmp/ alone; the other directories may belong to another user. */
 static int
 check_directories(const struct spool *spool)
 {
@@ -110,11 +118,11 @@ check_spool(const struct config *config)
 static int
 check_secret(const struct config *config)
 {
-	char why[512];
-	struct keyring *keyring = secrets_read(config->secret_file, why, sizeof(why));
+	struct error error;
+	struct keyring *keyring = secrets_read(config->secret_file, &error);
 
 	if (keyring == NULL)
-		return finding(false, "secret %s", why);
+		return finding_error("secret", &error);
 	finding(true, "secret %s: %zu usable", config->secret_file, verify_keyring_size(keyring));
 	verify_keyring_free(keyring);
 	return 0;
@@ -123,12 +131,18 @@ check_secret(const struct config *config)
 static int
 check_socket(const struct config *config)
 {
-	char why[512];
+	const char *found, *where = config->listen;
+	struct error error;
+	gid_t group;
 
-	if (*config->listen == '\0')
+	if (*where == '\0')
 		return finding(true, "socket: none of its own (PSAPI_LISTEN): descriptor 0 or classic CGI");
-	bool ok = listener_check(config->listen, config->listen_group, why, sizeof(why)) == 0;
-	return finding(ok, "socket %s", why);
+	if (listener_group(config->listen_group, &group, &error) != 0)
+		return finding(false, "socket PSAPI_LISTEN_GROUP=\"%s\": %s: %s", config->listen_group,
+		    error.text, error.remedy);
+	if (listener_check(where, group, &found, &error) != 0)
+		return finding_error("socket", &error);
+	return finding(true, "socket %s: %s", where, found);
 }
 
 int

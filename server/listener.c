@@ -1,7 +1,7 @@
 /*
- * Owns the listening socket. A unix socket is bound to a name beside the one that
- * is wanted and renamed when it listens with the right mode and group: nobody ever
- * meets a half-made one, and a stale one is replaced without a gap.
+ * Owns the listening socket. A unix socket is bound to a temporary name and renamed when it
+ * listens with the right mode and group: no client ever sees an unfinished one, and a stale
+ * one is replaced without a gap.
  */
 #define _GNU_SOURCE
 #include "server/listener.h"
@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 /* net.core.somaxconn caps it; when it is full nginx answers 502 at once. */
@@ -45,9 +46,9 @@ unix_address(const char *path)
 }
 
 /*
- * Whether somebody may be at the other end of the socket at path. Stale is one that
- * refuses (ECONNREFUSED) or is gone: another error may be a live socket of another
- * user or kind.
+ * Whether a process may listen at the socket at path. A socket is stale if it refuses
+ * (ECONNREFUSED) or is gone; after another error it may be a live socket of another user
+ * or kind.
  */
 static bool
 is_live(const char *path)
@@ -74,46 +75,52 @@ parse_gid(const char *text, gid_t *group)
 	return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && number < (gid_t)-1;
 }
 
-const char *
-listener_group(const char *name, gid_t *group)
+int
+listener_group(const char *name, gid_t *group, struct error *error)
 {
 	*group = (gid_t)-1;
 	if (*name == '\0' || parse_gid(name, group))
-		return NULL;
+		return 0;
+	*group = (gid_t)-1;
 #ifdef PSAPI_STATIC
-	return "a program without shared libraries cannot look up a group's name: give its number (getent group)";
+	error_set(error, EX_CONFIG, "give the number of the group (getent group)",
+	    "this program has no shared libraries and cannot look up the name of a group");
+	return -1;
 #else
 	const struct group *entry = getgrnam(name);
-	if (entry == NULL)
-		return "no such group";
+	if (entry == NULL) {
+		error_set(error, EX_UNAVAILABLE, "name the web server's group", "no such group");
+		return -1;
+	}
 	*group = entry->gr_gid;
-	return NULL;
+	return 0;
 #endif
 }
 
-/* A stale socket may be replaced, nothing else. */
+/* Check that path is free: a stale socket may be replaced, nothing else. Returns 0 or -1. */
 static int
-check_place(const char *path, char *why, size_t size)
+check_place(const char *path, struct error *error)
 {
 	struct stat st;
 
 	if (lstat(path, &st) != 0)
 		return 0;
 	if (!S_ISSOCK(st.st_mode)) {
-		snprintf(why, size, "%s: is there, and no socket: remove it or choose another path",
-		    path);
+		error_set(error, EX_UNAVAILABLE, "remove it or choose another path",
+		    "%s: is there, and no socket", path);
 		return -1;
 	}
 	if (is_live(path)) {
-		snprintf(why, size, "%s: another receiver is listening there: stop it first", path);
+		error_set(error, EX_UNAVAILABLE, "stop it first",
+		    "%s: another receiver is listening there", path);
 		return -1;
 	}
 	return 0;
 }
 
-/* wanted is the path as it was configured, for the message. */
+/* wanted is the path as it was configured, for the message. Returns the socket or -1. */
 static int
-bind_unix(const char *path, const char *wanted, gid_t group, char *why, size_t size)
+bind_unix(const char *path, const char *wanted, gid_t group, struct error *error)
 {
 	struct sockaddr_un address = unix_address(path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -134,16 +141,18 @@ bind_unix(const char *path, const char *wanted, gid_t group, char *why, size_t s
 	if (listen(fd, BACKLOG) == 0)
 		return fd;
 failed:
-	snprintf(why, size, "%s: %s: %s: %s", wanted, step, strerror(errno),
-	    strcmp(step, "chgrp") == 0 ? "the running user must belong to PSAPI_LISTEN_GROUP" :
-	                                 "its directory must be there and writable by the running user");
+	error_set(error, EX_UNAVAILABLE,
+	    strcmp(step, "chgrp") == 0 ?
+	        "the running user must be a member of PSAPI_LISTEN_GROUP" :
+	        "its directory must be there and writable by the running user",
+	    "%s: %s: %s", wanted, step, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	unlink(path);
 	return -1;
 }
 
-/* Our own name for a socket on its way to path. */
+/* The temporary name of a socket that will be renamed to path. */
 static void
 temporary_path(const char *path, char *temporary, size_t size)
 {
@@ -151,9 +160,10 @@ temporary_path(const char *path, char *temporary, size_t size)
 }
 
 /*
- * Of two receivers that start at once on one stale socket the second must see the first's: lock its directory.
- * Whoever may read it can do so too, so we wait for no longer than a second; and where there are no such locks
- * (flock(2): NFS) not at all. Returns a descriptor, which holds the lock if it could be had, or -1.
+ * Of two receivers that start at once on one stale socket the second must see the first's:
+ * lock its directory. Any user who may read the directory can lock it too, so we wait for
+ * at most a second; and where there are no such locks (flock(2): NFS) not at all. Returns a
+ * descriptor, which holds the lock if it could be had, or -1.
  */
 static int
 lock_directory_of(const char *path)
@@ -162,26 +172,29 @@ lock_directory_of(const char *path)
 
 	snprintf(copy, sizeof(copy), "%s", path);
 	int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	for (int i = 0; fd >= 0 && i < 100 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; i++)
+	for (int i = 0; fd >= 0 && i < 100; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+			break;
 		poll(NULL, 0, 10);
+	}
 	return fd;
 }
 
-/* Puts a socket in its place. */
+/* Put a socket in its place. */
 static int
-place_unix(struct listener *listener, const char *path, gid_t group, char *why, size_t size)
+place_unix(struct listener *listener, const char *path, gid_t group, struct error *error)
 {
 	char temporary[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	struct stat st;
 
-	if (check_place(path, why, size) != 0)
+	if (check_place(path, error) != 0)
 		return -1;
 	temporary_path(path, temporary, sizeof(temporary));
-	listener->fd = bind_unix(temporary, path, group, why, size);
+	listener->fd = bind_unix(temporary, path, group, error);
 	if (listener->fd < 0)
 		return -1;
 	if (stat(temporary, &st) != 0 || rename(temporary, path) != 0) {
-		snprintf(why, size, "%s: %s", path, strerror(errno));
+		error_set(error, EX_UNAVAILABLE, NULL, "%s: %s", path, strerror(errno));
 		unlink(temporary);
 		close(listener->fd);
 		return -1;
@@ -193,27 +206,22 @@ place_unix(struct listener *listener, const char *path, gid_t group, char *why, 
 }
 
 static int
-open_unix(struct listener *listener, const char *path, const char *group_name, char *why,
-    size_t size)
+open_unix(struct listener *listener, const char *path, gid_t group, struct error *error)
 {
-	gid_t group;
-
-	const char *wrong = listener_group(group_name, &group);
-	if (wrong != NULL) {
-		listener->no_group = true;
-		snprintf(why, size, "%s", wrong);
-		return -1;
-	}
 	int lock = lock_directory_of(path);
-	int result = place_unix(listener, path, group, why, size);
+	int result = place_unix(listener, path, group, error);
+
 	if (lock >= 0)
 		close(lock);
 	return result;
 }
 
-/* where is 127.0.0.1:port or [::1]:port, as config.c has checked. */
+/*
+ * where is 127.0.0.1:port or [::1]:port, as config.c has checked. Returns the socket, or -1
+ * with errno and an error.
+ */
 static int
-bind_tcp(const char *where, char *why, size_t size)
+bind_tcp(const char *where, struct error *error)
 {
 	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	struct sockaddr_in four = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -227,89 +235,84 @@ bind_tcp(const char *where, char *why, size_t size)
 	    bind(fd, is_six ? (struct sockaddr *)&six : (struct sockaddr *)&four,
 	        is_six ? sizeof(six) : sizeof(four)) == 0)
 		return fd;
-	int error = errno;
-	snprintf(why, size, "%s: bind: %s", where, strerror(error));
+	int failed = errno;
+	error_set(error, EX_UNAVAILABLE, "choose another port", "%s: bind: %s", where, strerror(failed));
 	if (fd >= 0)
 		close(fd);
-	errno = error;
+	errno = failed;
 	return -1;
 }
 
 static int
-open_tcp(struct listener *listener, const char *where, char *why, size_t size)
+open_tcp(struct listener *listener, const char *where, struct error *error)
 {
-	listener->fd = bind_tcp(where, why, size);
+	listener->fd = bind_tcp(where, error);
 	if (listener->fd < 0)
 		return -1;
 	if (listen(listener->fd, BACKLOG) == 0)
 		return 0;
-	snprintf(why, size, "%s: listen: %s", where, strerror(errno));
-	close(listener->fd);
+	error_set(error, EX_UNAVAILABLE, "choose another port", "%s: listen: %s", where, strerror(errno));
+	listener_close(listener);
 	return -1;
 }
 
 static int
-take_inherited(struct listener *listener, char *why, size_t size)
+take_inherited(struct listener *listener, struct error *error)
 {
 	listener->inherited = true;
 	listener->fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
-	/* Another process may take the connection that epoll told us of. */
+	/* Another process may take the connection that epoll reported. */
 	if (listener->fd >= 0 &&
 	    fcntl(listener->fd, F_SETFL, fcntl(listener->fd, F_GETFL) | O_NONBLOCK) == 0)
 		return 0;
-	snprintf(why, size, "descriptor 0: %s", strerror(errno));
+	error_set(error, EX_UNAVAILABLE, NULL, "descriptor 0: %s", strerror(errno));
 	return -1;
 }
 
 int
-listener_open(struct listener *listener, const char *where, const char *group, char *why,
-    size_t size)
+listener_open(struct listener *listener, const char *where, gid_t group, struct error *error)
 {
 	*listener = (struct listener){.fd = -1};
 	if (*where == '\0')
-		return take_inherited(listener, why, size);
+		return take_inherited(listener, error);
 	if (strncmp(where, "unix:", 5) == 0)
-		return open_unix(listener, where + 5, group, why, size);
-	return open_tcp(listener, where, why, size);
+		return open_unix(listener, where + 5, group, error);
+	return open_tcp(listener, where, error);
 }
 
-int
-listener_check(const char *where, const char *group_name, char *why, size_t size)
+static int
+check_unix(const char *path, gid_t group, const char **found, struct error *error)
 {
 	char temporary[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	const char *path = where + 5;
-	bool is_unix = strncmp(where, "unix:", 5) == 0;
 	struct stat st;
-	gid_t group;
-	int fd;
 
-	if (is_unix && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && is_live(path)) {
-		snprintf(why, size, "%s: a receiver is listening there", path);
+	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && is_live(path)) {
+		*found = "a receiver is listening there";
 		return 0;
 	}
-	if (is_unix) {
-		const char *wrong = listener_group(group_name, &group);
-		if (wrong != NULL) {
-			snprintf(why, size, "PSAPI_LISTEN_GROUP=\"%s\": %s", group_name, wrong);
-			return -1;
-		}
-		if (check_place(path, why, size) != 0)
-			return -1;
-		temporary_path(path, temporary, sizeof(temporary));
-		fd = bind_unix(temporary, path, group, why, size);
-	} else {
-		fd = bind_tcp(where, why, size);
-	}
-	if (fd < 0 && !is_unix && errno == EADDRINUSE) {
-		snprintf(why, size, "%s: something listens there: fine if it is a receiver", where);
-		return 0;
-	}
+	if (check_place(path, error) != 0)
+		return -1;
+	temporary_path(path, temporary, sizeof(temporary));
+	int fd = bind_unix(temporary, path, group, error);
 	if (fd < 0)
 		return -1;
 	close(fd);
-	if (is_unix)
-		unlink(temporary);
-	snprintf(why, size, "%s: can be made", where);
+	unlink(temporary);
+	*found = "can be made";
+	return 0;
+}
+
+int
+listener_check(const char *where, gid_t group, const char **found, struct error *error)
+{
+	if (strncmp(where, "unix:", 5) == 0)
+		return check_unix(where + 5, group, found, error);
+	int fd = bind_tcp(where, error);
+	if (fd < 0 && errno != EADDRINUSE)
+		return -1;
+	*found = fd < 0 ? "something listens there: fine if it is a receiver" : "can be made";
+	if (fd >= 0)
+		close(fd);
 	return 0;
 }
 
@@ -323,14 +326,14 @@ listener_retire(struct listener *listener)
 	if (listener->inherited)
 		return;
 	if (listener->path == NULL) {
-		/* TCP, where shutdown(2) would reset the backlog: no further SYN gets in. */
+		/* TCP, where shutdown(2) would reset the backlog: drop every SYN from now on. */
 		setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter));
 		return;
 	}
 	if (stat(listener->path, &st) == 0 && st.st_dev == listener->device &&
 	    st.st_ino == listener->inode)
 		unlink(listener->path);
-	/* unix(7) sockets refuse what comes from now on, and keep what is queued. */
+	/* unix(7) sockets refuse connections from now on, and keep those in the backlog. */
 	shutdown(listener->fd, SHUT_RD);
 }
 

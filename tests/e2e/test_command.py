@@ -217,7 +217,7 @@ def test_start_with_the_group_of_others(place):
     result = place.run(via=["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"],
                        PSAPI_LISTEN=f"unix:{place.dir}/x.sock", PSAPI_LISTEN_GROUP=WEB_USER)
     assert result.returncode != 0
-    assert "chgrp" in result.stderr and "must belong to PSAPI_LISTEN_GROUP" in result.stderr
+    assert "chgrp" in result.stderr and "must be a member of PSAPI_LISTEN_GROUP" in result.stderr
     assert not list(place.dir.glob("x.sock*"))
 
 

@@ -12,13 +12,14 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct config config;
-	char path[64], error[1024] = "";
+	char path[64];
+	struct error error;
 	int fd = memfd_create("config", MFD_CLOEXEC);
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	MUST(fd >= 0 && write(fd, data, size) == (ssize_t)size);
-	if (config_load(&config, path, NULL, 0, error, sizeof(error)) == 0) {
-		MUST(*config.spool != '\0' && *config.secret_file != '\0');
+	if (config_load(&config, path, NULL, 0, &error) == 0) {
+		MUST(*config.spool == '/' && *config.secret_file == '/' && *config.handlers == '/');
 		MUST(config.threads >= 1 && config.threads <= 1024 && config.max_body >= 1);
 		MUST(config.tolerance >= 1 && config.read_timeout >= 1 && config.min_free >= 0);
 		MUST(*config.listen == '\0' || strncmp(config.listen, "unix:/", 6) == 0 ||
@@ -26,7 +27,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		    strncmp(config.listen, "[::1]:", 6) == 0);
 		config_free(&config);
 	} else {
-		MUST(*error != '\0' && strlen(error) < sizeof(error));
+		MUST(*error.text != '\0' && error.status != 0);
 	}
 	close(fd);
 	return 0;

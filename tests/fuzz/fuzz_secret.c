@@ -39,13 +39,14 @@ check_key(const struct keyring *keyring, const char *text)
 static void
 check_file(const uint8_t *data, size_t size)
 {
-	char path[64], why[512] = "";
+	char path[64];
+	struct error error;
 	int fd = memfd_create("secret", MFD_CLOEXEC);
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	MUST(fd >= 0 && fchmod(fd, 0640) == 0 && write(fd, data, size) == (ssize_t)size);
-	struct keyring *keyring = secrets_read(path, why, sizeof(why));
-	MUST(keyring != NULL ? verify_keyring_size(keyring) > 0 : *why != '\0');
+	struct keyring *keyring = secrets_read(path, &error);
+	MUST(keyring != NULL ? verify_keyring_size(keyring) > 0 : *error.text != '\0');
 	verify_keyring_free(keyring);
 	close(fd);
 }

@@ -4,6 +4,8 @@
  */
 #include "helpers.h"
 
+#include <sysexits.h>
+
 #include "base/config.h"
 
 static const char *const keys[] = {"PSAPI_SPOOL", "PSAPI_SECRET_FILE", "PSAPI_TOLERANCE",
@@ -37,10 +39,10 @@ static struct config
 load(const char *file, const char *const *overrides, size_t count)
 {
 	struct config config;
-	char error[1024];
+	struct error error;
 
-	if (config_load(&config, file, overrides, count, error, sizeof(error)) != 0)
-		fail_msg("%s", error);
+	if (config_load(&config, file, overrides, count, &error) != 0)
+		fail_msg("%s", error.text);
 	return config;
 }
 
@@ -50,10 +52,13 @@ expect_refusal(const char *file, const char *const *overrides, size_t count, con
     const char *b, const char *c)
 {
 	struct config config;
-	char error[1024] = "";
+	struct error failed;
+	char error[1600];
 
-	if (config_load(&config, file, overrides, count, error, sizeof(error)) == 0)
+	if (config_load(&config, file, overrides, count, &failed) == 0)
 		fail_msg("\"%s\" was taken", b);
+	assert_int_equal(failed.status, EX_CONFIG);
+	error_line(&failed, error, sizeof(error));
 	if (strstr(error, a) == NULL || strstr(error, b) == NULL || strstr(error, c) == NULL ||
 	    strchr(error, '\n') != NULL)
 		fail_msg("\"%s\" does not say \"%s\", \"%s\" and \"%s\"", error, a, b, c);
@@ -201,9 +206,9 @@ TEST(a_setting_behind_export_is_not_silently_ignored)
 {
 	const char *file = conf(state, "export PSAPI_TOLERANCE=60\n");
 	struct config config;
-	char error[1024];
+	struct error error;
 
-	if (config_load(&config, file, NULL, 0, error, sizeof(error)) == 0) {
+	if (config_load(&config, file, NULL, 0, &error) == 0) {
 		assert_int_equal(config.tolerance, 60);
 		config_free(&config);
 	}
@@ -224,6 +229,10 @@ static const struct {
 	const char *key, *value, *why;
 } bad_values[] = {
 	{"PSAPI_SPOOL", "", "empty"},
+	{"PSAPI_SPOOL", "tmp", "absolute path"},
+	{"PSAPI_SPOOL", "./tmp", "absolute path"},
+	{"PSAPI_SECRET_FILE", "secret", "absolute path"},
+	{"PSAPI_HANDLERS", "handlers.d", "absolute path"},
 	{"PSAPI_SECRET_FILE", "", "empty"},
 	{"PSAPI_HANDLERS", "", "empty"},
 	{"PSAPI_TOLERANCE", "", "whole number from 1 "},

@@ -17,13 +17,14 @@
 #define THREE "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"
 #define NOW 1769860800 /* 2026-01-31T12:00:00Z */
 
-static char why[512], fingerprint[FINGERPRINT_SIZE];
+static struct error error;
+static char fingerprint[FINGERPRINT_SIZE];
 
 static enum secretfile_result
 add(const char *path, const char *secret)
 {
-	return secretfile_add(path, secret, strlen(secret), NOW, (gid_t)-1, fingerprint, why,
-	    sizeof(why));
+	return secretfile_add(path, secret, strlen(secret), NOW, (gid_t)-1, fingerprint,
+	    &error);
 }
 
 static void
@@ -98,9 +99,9 @@ TEST(what_cannot_be_right_is_refused)
 	for (size_t i = 0; i < ROWS(rows); i++) {
 		const char *path = in(*state, "secret");
 		assert_int_equal(add(path, rows[i].secret), SECRETFILE_REFUSED);
-		assert_non_null(strstr(why, rows[i].says));
+		assert_non_null(strstr(error.text, rows[i].says));
 		/* Never printed back. */
-		assert_null(strstr(why, "MfKQ"));
+		assert_null(strstr(error.text, "MfKQ"));
 		assert_false(exists(path));
 	}
 }
@@ -120,7 +121,7 @@ TEST(added_with_its_date)
 	assert_int_equal(add(path, "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), SECRETFILE_ALREADY);
 	assert_int_equal(add(path, TWO), SECRETFILE_DONE);
 	assert_file(path, "# added 2026-01-31T12:00:00Z\n" ONE "\n# added 2026-01-31T12:00:00Z\n" TWO "\n");
-	struct keyring *keyring = secrets_read(path, why, sizeof(why));
+	struct keyring *keyring = secrets_read(path, &error);
 	assert_non_null(keyring);
 	assert_int_equal(verify_keyring_size(keyring), 2);
 	verify_keyring_free(keyring);
@@ -137,7 +138,7 @@ TEST(no_more_than_the_receiver_uses)
 		crypto_base64_encode(bytes, sizeof(bytes), secret);
 		assert_int_equal(add(path, secret), i < KEYRING_MAX ? SECRETFILE_DONE : SECRETFILE_REFUSED);
 	}
-	assert_non_null(strstr(why, "too many"));
+	assert_non_null(strstr(error.text, "too many"));
 	assert_int_equal(add(path, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), SECRETFILE_ALREADY);
 }
 
@@ -180,8 +181,8 @@ TEST(owner_and_group_are_kept)
 	assert_int_equal(st.st_gid, 23456);
 	/* A new one gets the group that is asked for. */
 	const char *other = in(*state, "other");
-	assert_int_equal(secretfile_add(other, TWO, strlen(TWO), NOW, 23456, fingerprint, why,
-	    sizeof(why)), SECRETFILE_DONE);
+	assert_int_equal(secretfile_add(other, TWO, strlen(TWO), NOW, 23456, fingerprint,
+	    &error), SECRETFILE_DONE);
 	assert_int_equal(stat(other, &st), 0);
 	assert_int_equal(st.st_uid, 0);
 	assert_int_equal(st.st_gid, 23456);
@@ -245,11 +246,11 @@ TEST(dropped_with_its_comment)
 	assert_int_equal(add(path, ONE), SECRETFILE_DONE);
 	snprintf(first, sizeof(first), "%s", fingerprint);
 	assert_int_equal(add(path, TWO), SECRETFILE_DONE);
-	assert_int_equal(secretfile_drop(path, first, &left, why, sizeof(why)), SECRETFILE_DONE);
+	assert_int_equal(secretfile_drop(path, first, &left, &error), SECRETFILE_DONE);
 	assert_int_equal(left, 1);
 	assert_file(path, "# mine\n# added 2026-01-31T12:00:00Z\n" TWO "\n");
-	assert_int_equal(secretfile_drop(path, first, &left, why, sizeof(why)), SECRETFILE_ALREADY);
-	assert_int_equal(secretfile_drop(path, fingerprint, &left, why, sizeof(why)), SECRETFILE_DONE);
+	assert_int_equal(secretfile_drop(path, first, &left, &error), SECRETFILE_ALREADY);
+	assert_int_equal(secretfile_drop(path, fingerprint, &left, &error), SECRETFILE_DONE);
 	assert_int_equal(left, 0);
 	assert_file(path, "# mine\n");
 }
@@ -262,7 +263,7 @@ TEST(dropped_wherever_it_is)
 	/* Twice, and once without a newline at its end. */
 	file_write(path, ONE "\n" TWO "\n# a comment\n" ONE, 0640);
 	assert_int_equal(add(path, ONE), SECRETFILE_ALREADY);
-	assert_int_equal(secretfile_drop(path, fingerprint, &left, why, sizeof(why)), SECRETFILE_DONE);
+	assert_int_equal(secretfile_drop(path, fingerprint, &left, &error), SECRETFILE_DONE);
 	assert_int_equal(left, 1);
 	assert_file(path, TWO "\n# a comment\n");
 }
@@ -275,7 +276,7 @@ TEST(listed)
 
 	file_write(path, "# a comment\n" ONE "\n\n\"quoted\"\n# added somewhen\n\n" TWO "\n", 0640);
 	assert_int_equal(add(path, THREE), SECRETFILE_DONE);
-	assert_int_equal(secretfile_list(path, &entries, &count, why, sizeof(why)), 0);
+	assert_int_equal(secretfile_list(path, &entries, &count, &error), 0);
 	assert_int_equal(count, 4);
 	assert_int_equal(entries[0].line, 2);
 	assert_string_equal(entries[0].added, "");
@@ -285,8 +286,8 @@ TEST(listed)
 	assert_string_equal(entries[3].added, "2026-01-31T12:00:00Z");
 	assert_string_equal(entries[3].fingerprint, fingerprint);
 	free(entries);
-	assert_int_equal(secretfile_list(in(*state, "none"), &entries, &count, why, sizeof(why)), -1);
-	assert_non_null(strstr(why, "psapi secret add"));
+	assert_int_equal(secretfile_list(in(*state, "none"), &entries, &count, &error), -1);
+	assert_non_null(strstr(error.remedy, "psapi secret add"));
 }
 
 TEST(what_cannot_be_written_stays)
@@ -297,7 +298,7 @@ TEST(what_cannot_be_written_stays)
 	assert_int_equal(mkdir(path, 0755), 0);
 	assert_int_equal(add(path, ONE), SECRETFILE_ERROR);
 	assert_int_equal(add(below, ONE), SECRETFILE_ERROR);
-	assert_non_null(strstr(why, "none"));
+	assert_non_null(strstr(error.text, "none"));
 	assert_int_equal(names_in(*state), 1);
 	assert_int_equal(descriptors(), open_before);
 }

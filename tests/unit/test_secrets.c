@@ -43,11 +43,13 @@ static struct keyring *
 read_secrets(const char *path, char why[512], char **logged)
 {
 	struct capture capture;
+	struct error error;
 
-	why[0] = '\0';
+	error_set(&error, 0, NULL, "%s", "");
 	capture_begin(&capture);
-	struct keyring *keyring = secrets_read(path, why, 512);
+	struct keyring *keyring = secrets_read(path, &error);
 	*logged = capture_end(&capture);
+	error_line(&error, why, 512);
 	return keyring;
 }
 
@@ -116,14 +118,14 @@ static int
 read_as_nobody(const char *path)
 {
 	pid_t child = fork();
+	struct error error;
 	int status;
-	char why[512];
 
 	assert_true(child >= 0);
 	if (child == 0) {
 		if (setgid(NOBODY) != 0 || setuid(NOBODY) != 0)
 			_exit(2);
-		struct keyring *keyring = secrets_read(path, why, sizeof(why));
+		struct keyring *keyring = secrets_read(path, &error);
 		_exit(keyring != NULL && verify_keyring_size(keyring) == 1 ? 0 : 1);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
