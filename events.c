@@ -39,7 +39,7 @@ allocate_or_end(size_t size)
 	return memory;
 }
 
-/* Before main(), in whatever program this is linked into: it is for all threads. */
+/* Before main(), in each program that this is linked into: it holds for all threads. */
 static void __attribute__((constructor))
 guard_jansson(void)
 {
@@ -87,7 +87,7 @@ static const struct known_type known_types[] = {
 	        {"deactivatedAt", datetime_is_utc, "data.deactivatedAt is no ISO 8601 time in UTC"}}},
 };
 
-/* The probe of `psapi doctor`: proven and kept like any event, but nobody's work. */
+/* The probe of `psapi doctor`: verified and stored like any event, but not queued. */
 #define DOCTOR_TYPE "psapi.doctor"
 
 /* The string under name, or NULL if there is none or it holds a NUL. */
@@ -173,8 +173,9 @@ events_seed(void)
 	json_object_seed(0);
 }
 
+/* Fill in what a parsed event says, and where it goes. */
 static void
-look_at(const json_t *root, struct event *event)
+read_event(const json_t *root, struct event *event)
 {
 	const json_t *data = json_object_get(root, "data");
 	const char *type = string_member(root, "type");
@@ -202,7 +203,7 @@ events_read(const void *body, size_t length, struct event *event)
 	event->queue = QUEUE_FAILED;
 	event->parsed = root != NULL;
 	if (root != NULL)
-		look_at(root, event);
+		read_event(root, event);
 	else
 		event->invalid = "the body is not JSON, or JSON beyond what can be parsed";
 	json_decref(root);

@@ -15,7 +15,7 @@ enum event_queue {
 	QUEUE_NONE    /* events/ alone: the probe of psapi doctor */
 };
 
-/* What is known of an event. Texts that are longer are cut. */
+/* The fields of an event. Longer texts are cut. */
 struct event {
 	enum event_queue queue;
 	bool parsed;        /* Jansson understands the body: it is kept as it is, else as base64 */
@@ -28,13 +28,13 @@ struct event {
 };
 
 /*
- * Seed Jansson's hash tables, from /dev/urandom: by a process that will not be able to
- * open that any more when the first event comes.
+ * Seed Jansson's hash tables from /dev/urandom. For a process whose sandbox forbids to open
+ * that later, when the first event comes.
  */
 void events_seed(void);
 
 /*
- * Read a body. Never fails: what is not JSON, or no event, is QUEUE_FAILED with
+ * Read a body. Never fails: a body that is not JSON, or no event, is QUEUE_FAILED with
  * the reason; an unknown type is normal and QUEUE_NEW.
  */
 void events_read(const void *body, size_t length, struct event *event);

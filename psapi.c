@@ -36,7 +36,7 @@ dispatch(struct command_line *line, int argc, char **argv)
 	return command_misused(line, "no such subcommand", argv[0]);
 }
 
-/* What was printed has arrived, or the exit status says that it has not. */
+/* Write what is buffered. Returns status, or EX_IOERR if standard output failed. */
 static int
 flush(int status)
 {

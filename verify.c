@@ -247,9 +247,8 @@ verify_keyring_sign(const struct keyring *keyring, size_t i, const struct messag
 }
 
 /*
- * The part of the list that is the expected signature, or NULL. Comparing the
- * text makes the check of base64 strict for nothing: another spelling of the same
- * bytes is another text.
+ * The part of the list that is the expected signature, or NULL. The texts are compared, so
+ * that no base64 must be decoded: another spelling of the same bytes does not match.
  */
 static const char *
 find_signature(const char *list, size_t length, const char *expected)

@@ -16,15 +16,15 @@
 #define KEYRING_MAX 32
 /* "v1," and the base64 of 32 bytes. */
 #define SIGNATURE_SIZE (3 + 44)
-/* First 8 hex digits of SHA-256 of the key, and a NUL: names a key without giving it away. */
+/* First 8 hex digits of SHA-256 of the key, and a NUL: names a key without disclosing it. */
 #define FINGERPRINT_SIZE 9
 
-/* What a text that should be a secret looks like instead. */
+/* Whether a text can be a secret; else, what it seems to be. */
 enum secret_look {
 	SECRET_GOOD,
 	SECRET_EMPTY,
 	SECRET_QUOTED,
-	SECRET_SIGNATURE,  /* v1,… pasted along */
+	SECRET_SIGNATURE,  /* begins with "v1," */
 	SECRET_PUBLIC_KEY, /* whpk_: asymmetric */
 	SECRET_PRIVATE_KEY, /* whsk_: asymmetric */
 	SECRET_NOT_BASE64,
@@ -34,7 +34,7 @@ enum secret_look {
 	SECRET_NO_MEMORY
 };
 
-/* What is wrong with the secret and the remedy, one sentence without the secret itself. */
+/* The fault of the secret and the remedy, one sentence without the secret itself. */
 const char *verify_secret_look_text(enum secret_look look);
 
 /* The decoded keys, each with its HMAC key schedule done. Immutable once filled. */
@@ -54,7 +54,7 @@ const char *verify_keyring_fingerprint(const struct keyring *keyring, size_t i);
  */
 enum secret_look verify_keyring_add(struct keyring *keyring, const char *secret, size_t length);
 
-/* What is signed: id "." timestamp "." body, the headers' own text. Borrowed. */
+/* The signed text is id "." timestamp "." body, with the headers' own text. Borrowed. */
 struct message {
 	const char *id;
 	size_t id_length;
@@ -72,9 +72,9 @@ int verify_keyring_sign(const struct keyring *keyring, size_t i, const struct me
     char signature[SIGNATURE_SIZE + 1]);
 
 /*
- * Read webhook-timestamp, [1-9][0-9]{0,11} Unix seconds and nothing else: what
- * the reference libraries make of "+1", "01" or "1.0" differs, and the MAC is
- * over the text. Returns false if malformed.
+ * Read webhook-timestamp, [1-9][0-9]{0,11} Unix seconds and nothing else: the reference
+ * libraries do not agree about "+1", "01" or "1.0", and the MAC is over the text. Returns
+ * false if malformed.
  */
 bool verify_timestamp_parse(const char *text, size_t length, int64_t *seconds);
 

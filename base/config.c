@@ -118,8 +118,8 @@ read_line(struct raw *raw, char *line, const char *source, struct error *error)
 		return 0;
 	char *equals = strchr(text, '=');
 	if (equals == NULL) {
-		error_set(error, EX_CONFIG, "write KEY=VALUE, or # for a comment", "%s: no setting: \"%.60s\"",
-		    source, text);
+		error_set(error, EX_CONFIG, "write KEY=VALUE, or # for a comment",
+		    "%s: no setting: \"%.60s\"", source, text);
 		return -1;
 	}
 	*equals = '\0';

@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 
-/* Where the defaults are; install.mk says it to the compiler. */
+/* The directories of the defaults; the Makefile defines them. */
 #ifndef PSAPI_SYSCONFDIR
 #define PSAPI_SYSCONFDIR "/etc"
 #endif
@@ -50,8 +50,8 @@ int config_load(struct config *config, const char *file, const char *const *over
     size_t count, struct error *error);
 
 /*
- * Where the value of a setting came from ("FILE:LINE", "environment", "command line",
- * "default"), for a message about what shows only when it is used. Owned by the struct.
+ * The source of a setting's value ("FILE:LINE", "environment", "command line", "default"),
+ * for errors that appear only when the value is used. Owned by the struct.
  */
 const char *config_source(const struct config *config, const char *key);
 
@@ -59,8 +59,8 @@ const char *config_source(const struct config *config, const char *key);
 void config_free(struct config *config);
 
 /*
- * Print every setting as KEY, default and one line of help to standard output:
- * what `psapi-fcgi -h` says of them.
+ * Print every setting as KEY, one line of help and default to standard output, for
+ * `psapi-fcgi -h`.
  */
 void config_usage(void);
 

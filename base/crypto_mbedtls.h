@@ -1,4 +1,4 @@
-/* For those who call mbedTLS: one set of names for its versions 2.28 and 3. */
+/* For the modules that call mbedTLS: one set of names for its versions 2.28 and 3. */
 #ifndef PSAPI_CRYPTO_MBEDTLS_H
 #define PSAPI_CRYPTO_MBEDTLS_H
 

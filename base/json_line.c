@@ -1,4 +1,4 @@
-/* Owns the writing of JSON lines: bounds and escaping. What is in them is the callers'. */
+/* Owns the writing of JSON lines: bounds and escaping. */
 #include "base/json_line.h"
 
 #include <stdarg.h>
@@ -73,8 +73,7 @@ json_line_put_number(struct json_line *line, long long number)
 	json_line_put(line, first);
 }
 
-
-/* What needs escaping, by Jansson: rare, so that the heap does not matter. */
+/* Text that needs escaping, by Jansson: rare, so that the heap does not matter. */
 static void
 add_escaped(struct json_line *line, const char *bytes, size_t length)
 {

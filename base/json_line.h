@@ -1,7 +1,7 @@
 /*
- * One line of JSON in a buffer of the caller's: what the reply, the attempts log and
- * the evidence are written with, so that a request needs no heap for them. Jansson
- * escapes; only text that needs no escaping is copied as it is.
+ * One line of JSON in a buffer of the caller: for the reply, the attempts log and the
+ * evidence, which a request writes without heap. Jansson escapes; only text that needs no
+ * escaping is copied as it is.
  */
 #ifndef PSAPI_JSON_LINE_H
 #define PSAPI_JSON_LINE_H
@@ -22,12 +22,13 @@ void json_line_begin(struct json_line *line, char *buffer, size_t size);
 void json_line_put(struct json_line *line, const char *text);
 void json_line_put_number(struct json_line *line, long long number);
 
-/* The same as printf(3) does: dear, and for what is rare. */
-void json_line_add(struct json_line *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same as printf(3) does: expensive, for rare lines. */
+void json_line_add(struct json_line *line, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /*
  * Append bytes from outside as a JSON string in ASCII, with its quotes: control
- * bytes, DEL and everything beyond ASCII are escaped, for U+009B and the like steer
+ * bytes, DEL and all characters beyond ASCII are escaped, for U+009B and others control
  * a terminal. Bytes that are no UTF-8 become '?': text_is_utf8() tells before.
  */
 void json_line_add_string(struct json_line *line, const char *bytes, size_t length);

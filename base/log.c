@@ -40,7 +40,7 @@ log_line(const char *format, ...)
 	}
 	line[n++] = '\n';
 	if (write(STDERR_FILENO, line, n) < 0) {
-		/* Nobody is left to tell. */
+		/* There is no other place to report it. */
 	}
 	errno = saved;
 }

@@ -1,4 +1,4 @@
-/* Owns memory for secrets. The kernel clears pages before anybody else gets them. */
+/* Owns memory for secrets. The kernel clears pages before another process gets them. */
 #define _GNU_SOURCE
 #include "base/securemem.h"
 
@@ -17,10 +17,10 @@ securemem_new(size_t size)
 
 	if (memory == MAP_FAILED)
 		return NULL;
-	/* On fault: what is never touched costs no memory. */
+	/* On fault: pages that are never used take no memory. */
 	if (mlock2(memory, size, MLOCK_ONFAULT) != 0)
 		atomic_compare_exchange_strong(&first_error, &none, errno);
-	/* Known since Linux 3.4; where it fails, RLIMIT_CORE stands (lockdown.c). */
+	/* Since Linux 3.4; where it fails, RLIMIT_CORE still holds (sandbox_process()). */
 	madvise(memory, size, MADV_DONTDUMP);
 	return memory;
 }

@@ -1,7 +1,7 @@
 /*
- * Owns the way out of hold/. A held request goes through the same receive() as
- * one from the network, so that nothing can be accepted here that would not be
- * there. It leaves hold/ only after the answer was 200: then it is on the disk.
+ * Owns how requests leave hold/. A held request goes through the same receive() as one
+ * from the network, so that the same checks decide. It is removed from hold/ only after
+ * receive() answered 200: then the event is on the disk.
  */
 #define _GNU_SOURCE
 #include "receiver/adopt.h"
@@ -39,8 +39,8 @@ read_body(void *stream, void *buffer, size_t size)
 }
 
 /*
- * Asked before the replay: a held request that no secret proves is an attempt that
- * was logged when it arrived, not one more at every run of drain.
+ * Checked before receive() is called, which would log a request that no secret proves as
+ * one more attempt at every run of drain; it was logged when it arrived.
  */
 static bool
 is_proven(struct receiver *receiver, const struct entry *held)
@@ -100,7 +100,7 @@ adopt_one(struct receiver *receiver, const char *name, struct adoption *outcome)
 	switch (entry_read(spool->dir[SPOOL_HOLD], name, &held, &why)) {
 	case ENTRY_OK:
 		break;
-	case ENTRY_ABSENT: /* another adopts as well */
+	case ENTRY_ABSENT: /* another process has adopted it */
 		return;
 	case ENTRY_ODD:
 	case ENTRY_ERROR:
@@ -134,17 +134,16 @@ adopt_held(struct receiver *receiver, struct adoption *outcome)
 	return count < 0 ? -1 : 0;
 }
 
-/* For the log of a receiver that runs unattended. */
 static void
-say(const struct adoption *outcome)
+log_outcome(const struct adoption *outcome)
 {
 	int stay = outcome->unproven + outcome->failed;
 
 	if (outcome->adopted > 0)
 		log_line("HOLD: %d held request(s) proven and accepted", outcome->adopted);
 	if (stay > 0)
-		log_line("HOLD: %d held request(s) match no configured secret, or could not be accepted, and "
-		         "stay: is the right secret there? psapi adopt --discard removes them", stay);
+		log_line("HOLD: %d held request(s) match no configured secret, or could not be accepted, "
+		         "and stay: is the right secret there? psapi adopt --discard removes them", stay);
 }
 
 void
@@ -157,7 +156,7 @@ adopt_once(struct receiver *receiver)
 	    atomic_exchange(&receiver->adopted, generation) == generation)
 		return;
 	if (adopt_held(receiver, &outcome) == 0)
-		say(&outcome);
+		log_outcome(&outcome);
 }
 
 /* Whether the file has a usable secret; the caller reports what is wrong with it. */
@@ -184,7 +183,7 @@ adopt_now(const struct config *config, struct spool *spool, struct adoption *out
 	*outcome = (struct adoption){.discard = outcome->discard};
 	if (count <= 0)
 		return count;
-	/* What root writes into another's spool, its owner could not move. */
+	/* The owner of the spool could not move a file that root makes in it. */
 	if (geteuid() == 0 && fstat(spool->root, &st) == 0 && st.st_uid != 0) {
 		errno = EPERM;
 		return -1;

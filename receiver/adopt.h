@@ -1,6 +1,6 @@
 /*
- * Adoption: what was held is judged as of its time of arrival, and what is
- * authentic is accepted exactly as if it had just arrived.
+ * Adoption: held requests (hold.h) are verified as of their time of arrival. An authentic
+ * one is accepted exactly as if it had just arrived.
  */
 #ifndef PSAPI_ADOPT_H
 #define PSAPI_ADOPT_H
@@ -10,33 +10,31 @@
 #include "receiver/receive.h"
 
 struct adoption {
-	bool discard; /* asked for: remove what a secret that is in force does not prove */
+	bool discard; /* the caller's: remove requests that match no secret in force */
 	int discarded;
-	int adopted;  /* accepted, or a duplicate of an event that was; gone from hold/ */
-	int unproven; /* no secret in force matches: they stay, the right one may yet come */
-	int failed;   /* authentic, but could not be stored, or the file cannot be read: they stay */
+	int adopted;  /* accepted, or duplicates of an accepted event; removed from hold/ */
+	int unproven; /* no secret in force matches; they stay, for the right one may still come */
+	int failed;   /* authentic but not stored, or the file cannot be read; they stay */
 };
 
 /*
- * Replay what is in hold/ through receive(), each at its time of arrival. With no
- * secret in force everything stays. outcome->discard is the caller's, the rest is
- * filled in. Needs no lock: a request that two adopt at
- * once is a duplicate for one of them. Returns 0, or -1 with errno if hold/ cannot
- * be read.
+ * Pass the requests in hold/ to receive(), each at its time of arrival. Without a secret in
+ * force all stay. outcome->discard is the caller's, the rest is filled in. Needs no lock: a
+ * request that two processes adopt at once is a duplicate for one of them. Returns 0, or -1
+ * with errno if hold/ cannot be read.
  */
 int adopt_held(struct receiver *receiver, struct adoption *outcome);
 
 /*
- * The receiver's part: adopt if other secrets are in force than at the last call,
- * and log what became of it. To be called after a request was answered, and at the start. Safe from several
- * threads.
+ * For the receiver: adopt if other secrets are in force than at the last call, and log the
+ * outcome. To be called after a reply was sent, and at the start. Safe from several threads.
  */
 void adopt_once(struct receiver *receiver);
 
 /*
- * The command's part (adopt, drain): the same with a receiver of its own for this
- * one time, and outcome alike. Silent while nothing is held. Returns 0, or -1 with errno; EPERM: root
- * is to run it as the spool's owner.
+ * For commands (adopt, drain): adopt once, with a receiver of its own. Logs nothing while
+ * no request is held. Returns 0, or -1 with errno; EPERM: root must run the command as the
+ * spool's owner.
  */
 int adopt_now(const struct config *config, struct spool *spool, struct adoption *outcome);
 

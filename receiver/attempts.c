@@ -24,7 +24,7 @@ enum {
 	TEXT_MAX_BYTES = 256,    /* of one text from outside, before escaping */
 	LINE_MAX_BYTES = 8192,   /* four such texts, each byte as \\uXXXX, and the rest */
 	REJECTED_EVERY_MS = 100, /* design: one rejected attempt in 0.1 s */
-	LOOKS = 50, /* at a line that seems torn, a millisecond apart */
+	TORN_CHECKS = 50, /* of a line that seems torn, a millisecond apart */
 	FILE_MODE = 0640
 };
 
@@ -35,8 +35,8 @@ struct attempts {
 	dev_t device;
 	ino_t inode;
 	off_t size;   /* after our last line: another one means that others write, too */
-	bool torn;    /* the last line has no end: begin the next one on a new line */
-	bool failing; /* said so already */
+	bool torn;    /* the last line has no newline: write one first */
+	bool failing; /* it could not be written, and that was logged */
 	int64_t written_ms; /* clock_milliseconds() when we last wrote */
 	unsigned long suppressed;
 };
@@ -135,15 +135,17 @@ format_line(const struct attempt *a, unsigned long suppressed, char buffer[LINE_
 }
 
 /*
- * Find out whether the last line of a file, of which st tells, has an end. Of a line that crosses a page another
- * process shows the first half for a moment: torn is what stays so.
+ * Find out whether the last line of the file is torn, that is, has no newline. st is the
+ * file's status. While another process writes a line that crosses a page, only its first half
+ * can be seen for a moment: so check again before the line counts as torn.
  */
 static void
-look_at_end(struct attempts *attempts, struct stat *st)
+check_torn(struct attempts *attempts, struct stat *st)
 {
-	for (int i = 0; i < LOOKS; i++) {
+	for (int i = 0; i < TORN_CHECKS; i++) {
 		char last;
-		attempts->torn = st->st_size > 0 && pread(attempts->fd, &last, 1, st->st_size - 1) == 1 && last != '\n';
+		attempts->torn = st->st_size > 0 &&
+		    pread(attempts->fd, &last, 1, st->st_size - 1) == 1 && last != '\n';
 		attempts->size = st->st_size;
 		if (!attempts->torn)
 			return;
@@ -154,11 +156,11 @@ look_at_end(struct attempts *attempts, struct stat *st)
 }
 
 /*
- * Have the file of that name open, and know how it ends. there: st is what the
- * name stands for now.
+ * Open the file again if its name belongs to another one now, and find out whether its last
+ * line is torn. there: the file exists, and st is its status. Returns 0, or -1 with errno.
  */
 static int
-follow(struct attempts *attempts, bool there, struct stat *st)
+reopen(struct attempts *attempts, bool there, struct stat *st)
 {
 	bool same = there && attempts->fd >= 0 && st->st_ino == attempts->inode &&
 	    st->st_dev == attempts->device;
@@ -174,11 +176,11 @@ follow(struct attempts *attempts, bool there, struct stat *st)
 		attempts->inode = st->st_ino;
 	}
 	if (!same || st->st_size != attempts->size)
-		look_at_end(attempts, st);
+		check_torn(attempts, st);
 	return 0;
 }
 
-/* By the clock of now: a slow request began long before. A clock that was set back counts not. */
+/* Compares with the time now: a slow request began earlier. A clock that was set back: false. */
 static bool
 written_lately(const struct stat *st)
 {
@@ -190,9 +192,9 @@ written_lately(const struct stat *st)
 	return age >= 0 && age < REJECTED_EVERY_MS;
 }
 
-/* What is refused, or fails before a key has proved anything: no secret, say. */
+/* Whether any client can cause this line: no secret has matched. */
 static bool
-anyone_can_cause(const struct attempt *attempt)
+is_unauthenticated(const struct attempt *attempt)
 {
 	return strcmp(attempt->outcome, "rejected") == 0 ||
 	    strcmp(attempt->outcome, "ignored") == 0 ||
@@ -205,14 +207,15 @@ append(struct attempts *attempts, const struct attempt *attempt)
 	char buffer[LINE_MAX_BYTES];
 	struct stat st;
 
-	/* Known without a look at the file: a flood of forgeries costs no system call here. */
-	if (anyone_can_cause(attempt) && clock_milliseconds() - attempts->written_ms < REJECTED_EVERY_MS) {
+	/* Without a look at the file: a flood of forgeries costs no system call here. */
+	if (is_unauthenticated(attempt) &&
+	    clock_milliseconds() - attempts->written_ms < REJECTED_EVERY_MS) {
 		attempts->suppressed++;
 		return;
 	}
 	bool there = fstatat(attempts->dir, ATTEMPTS_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0;
 
-	if (there && anyone_can_cause(attempt) && written_lately(&st)) {
+	if (there && is_unauthenticated(attempt) && written_lately(&st)) {
 		attempts->suppressed++;
 		return;
 	}
@@ -220,7 +223,7 @@ append(struct attempts *attempts, const struct attempt *attempt)
 	if (length == 0)
 		return;
 	bool written = false;
-	if (follow(attempts, there, &st) == 0) {
+	if (reopen(attempts, there, &st) == 0) {
 		const char *from = attempts->torn ? buffer : buffer + 1;
 		length -= attempts->torn ? 0 : 1;
 		ssize_t n = write(attempts->fd, from, length);

@@ -37,12 +37,12 @@ struct attempts *attempts_open(const char *directory);
 void attempts_close(struct attempts *attempts);
 
 /*
- * Append one line with a single write(2). The file is opened again when it was
- * renamed or removed, so rotation needs no signal. Outcomes "rejected" and
- * "ignored" are anyone's to cause: such a line is left out while the log was last
- * written to less than 0.1 s ago, and the next line counts them ("suppressed"). A
- * log that cannot be written changes no answer: that is logged once, and the line
- * is lost. Safe from several threads and processes.
+ * Append one line with a single write(2). The file is opened again when it was renamed or
+ * removed, so rotation needs no signal. Any client can cause the outcomes "rejected" and
+ * "ignored", and "error" before a secret has matched: such a line is left out while the log
+ * was last written to less than 0.1 s ago, and the next line counts them ("suppressed"). If
+ * the log cannot be written, the replies stay the same: that is logged once, and the line is
+ * lost. Safe from several threads and processes.
  */
 void attempts_write(struct attempts *attempts, const struct attempt *attempt);
 

@@ -1,7 +1,7 @@
 /*
- * Owns hold/: what a file there is called, and how much may wait. A file is a spool
- * file (events.h) with the whole webhook-signature header in it and the body as
- * base64: nothing unproven is parsed on its way in. entry.h reads it back.
+ * Owns hold/: the names of its files, and how much may wait. A file is a record
+ * (store/record.h) with the whole webhook-signature header and the body as base64: nothing
+ * unverified is parsed when it is stored. store/entry.h reads it back.
  *
  * A name is the nanoseconds of the arrival, the process and a serial number, so that
  * the order of the names is the order of arrival.
@@ -48,7 +48,7 @@ is_dot(const char *name)
 	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-/* When in doubt it is not empty: 503 makes the sender try again, a 200 does not. */
+/* An error counts as not empty: 503 makes the sender try again, a 200 does not. */
 static bool
 nothing_accepted(struct spool *spool)
 {
@@ -75,7 +75,7 @@ hold_applies(struct spool *spool, struct secrets *secrets)
 	return !in_force && secrets_awaited(secrets) && nothing_accepted(spool);
 }
 
-/* ---- keeping ---- */
+/* ---- storing ---- */
 
 /* Whether length more bytes may wait. stream is hold/, locked. */
 static bool
@@ -136,11 +136,11 @@ store_if_room(struct spool *spool, const struct record *record, struct timespec 
 }
 
 enum spool_result
-hold_keep(struct spool *spool, const struct evidence *evidence, const void *body, size_t length)
+hold_store(struct spool *spool, const struct evidence *evidence, const void *body, size_t length)
 {
 	struct record record;
 
-	/* Bytes of the signatures' list that are no text become '?': no signature has them. */
+	/* Bytes of the header that are no UTF-8 become '?': no signature has such bytes. */
 	if (record_make(&record, evidence, body, length, false) != 0)
 		return SPOOL_ERROR;
 	enum spool_result result = store_if_room(spool, &record, evidence->received_at);
@@ -148,7 +148,7 @@ hold_keep(struct spool *spool, const struct evidence *evidence, const void *body
 	return result;
 }
 
-/* ---- what is there ---- */
+/* ---- listing ---- */
 
 /* Whether name is one that store() makes. */
 static bool

@@ -1,7 +1,7 @@
 /*
- * The hold: requests that arrived before there was any secret, kept unverified in
- * hold/ until they can be judged. The portal sends a first request the moment an
- * endpoint is saved, when nobody can know its secret yet.
+ * Held requests: those that arrive before the first secret is configured are stored
+ * unverified in hold/, and verified later (adopt.h). The portal sends a first request the
+ * moment an endpoint is saved, when its secret cannot be known here yet.
  */
 #ifndef PSAPI_HOLD_H
 #define PSAPI_HOLD_H
@@ -14,28 +14,28 @@
 #include "store/record.h"
 #include "store/spool/spool.h"
 
-/* What may wait in hold/, all processes together: anyone can send it. */
+/* The limits of hold/, for all processes together: any client can send such requests. */
 #define HOLD_REQUESTS_MAX 64
 #define HOLD_BYTES_MAX (1024 * 1024)
 
 /*
- * Whether requests are held now: the secret file is there, can be trusted and
- * holds nothing, no secret is in force, and nothing was ever accepted (events/ is
- * empty). Looks at the secret file first.
+ * Whether requests are held now: the secret file is there, can be trusted and holds no
+ * secret, none is in force, and no event was ever accepted (events/ is empty). Reads the
+ * secret file again if it changed.
  */
 bool hold_applies(struct spool *spool, struct secrets *secrets);
 
 /*
- * Keep one request in hold/, under a name of its own: not the id's, which a forger
- * could occupy. SPOOL_STORED means that it is on the disk; SPOOL_FULL also if no
- * more may wait. Nothing of it is parsed: the body is kept as base64.
+ * Store one request in hold/, under a name of its own: not that of the webhook-id, which a
+ * forger could occupy. SPOOL_STORED means that it is on the disk; SPOOL_FULL also if a
+ * limit above is reached. Nothing of it is parsed: the body is stored as base64.
  */
-enum spool_result hold_keep(struct spool *spool, const struct evidence *evidence,
+enum spool_result hold_store(struct spool *spool, const struct evidence *evidence,
     const void *body, size_t length);
 
 /*
- * The names in hold/, in the order of arrival, as an array that ends with NULL and
- * is freed with hold_names_free(); entry_read() reads them. Returns their number, or -1 with errno.
+ * The names in hold/, in the order of arrival, as an array that ends with NULL and is freed
+ * with hold_names_free(); entry_read() reads the files. Returns their number, or -1 with errno.
  */
 int hold_names(struct spool *spool, char ***names);
 void hold_names_free(char **names);

@@ -52,7 +52,7 @@ enum verdict {
 enum { TRIM_OVER = 128 * 1024 };
 
 #define NO_STORE "Cache-Control: no-store\r\n"
-#define RETRY_AFTER "Retry-After: 60\r\n"
+#define RETRY_LATER NO_STORE "Retry-After: 60\r\n"
 
 /* Reasons and their HTTP status: the one place where a verdict becomes HTTP. */
 static const struct {
@@ -78,10 +78,11 @@ static const struct {
 	[BODY_TOO_LARGE] = {"rejected", "body_too_large", 413, "Content Too Large", NO_STORE, true},
 	[STALE_TIMESTAMP] = {"rejected", "stale_timestamp", 401, "Unauthorized", NO_STORE, false},
 	[FUTURE_TIMESTAMP] = {"rejected", "future_timestamp", 401, "Unauthorized", NO_STORE, false},
-	[SIGNATURE_MISMATCH] = {"rejected", "signature_mismatch", 401, "Unauthorized", NO_STORE, false},
-	[NO_SECRET] = {"error", "no_secret", 503, "Service Unavailable", NO_STORE RETRY_AFTER, false},
-	[FULL] = {"error", "spool_full", 503, "Service Unavailable", NO_STORE RETRY_AFTER, false},
-	[NOT_STORED] = {"error", "spool_error", 503, "Service Unavailable", NO_STORE RETRY_AFTER, false},
+	[SIGNATURE_MISMATCH] = {"rejected", "signature_mismatch", 401, "Unauthorized", NO_STORE,
+	    false},
+	[NO_SECRET] = {"error", "no_secret", 503, "Service Unavailable", RETRY_LATER, false},
+	[FULL] = {"error", "spool_full", 503, "Service Unavailable", RETRY_LATER, false},
+	[NOT_STORED] = {"error", "spool_error", 503, "Service Unavailable", RETRY_LATER, false},
 };
 
 /* The variables that decide. */
@@ -168,7 +169,10 @@ awaits_first_secret(const struct transaction *t)
 	return t->receiver->spool != NULL && hold_applies(t->receiver->spool, t->receiver->secrets);
 }
 
-/* Answer 200 and keep nothing; t->detail says why. Logged at most once a second: anyone can send it. */
+/*
+ * Answer 200 and store nothing; t->detail says why. Logged at most once a second: any client
+ * can send such requests.
+ */
 static enum verdict
 ignore(struct transaction *t)
 {
@@ -241,14 +245,15 @@ hold(struct transaction *t)
 	enum spool_result result = SPOOL_FULL;
 
 	if (!spool_is_full(spool, t->receiver->config->min_free))
-		result = hold_keep(spool, &evidence, t->message.body, t->message.body_length);
+		result = hold_store(spool, &evidence, t->message.body, t->message.body_length);
 	if (result == SPOOL_FULL)
 		return conclude(t, FULL,
 		    "no more requests can wait for the signing secret: configure it, psapi secret add");
 	if (result != SPOOL_STORED)
 		return conclude_stored(t, SPOOL_ERROR);
-	log_line("HOLD: there is no signing secret yet: %.100s is kept unverified in %s/hold and answered "
-	         "200; add the endpoint's secret now: psapi secret add", t->message.id, spool->path);
+	log_line("HOLD: there is no signing secret yet: %.100s is kept unverified in %s/hold and "
+	         "answered 200; add the endpoint's secret now: psapi secret add", t->message.id,
+	    spool->path);
 	return conclude(t, HELD,
 	    "kept until the signing secret is configured, which proves it: psapi secret add");
 }
@@ -340,7 +345,8 @@ check_form(struct transaction *t)
 		const char *value = t->value[headers[i]];
 		if (t->differs[headers[i]] || (value != NULL && !unjoin(value, &length[i])))
 			return conclude(t, MALFORMED_HEADER,
-			    "the %s header arrived twice, with different values", variables[headers[i]].header);
+			    "the %s header arrived twice, with different values",
+			    variables[headers[i]].header);
 	}
 	t->message.id = t->value[HTTP_WEBHOOK_ID];
 	t->message.id_length = length[0];
@@ -351,7 +357,8 @@ check_form(struct transaction *t)
 	if (t->message.id_length == 0)
 		return conclude(t, MALFORMED_HEADER, "the webhook-id header holds no id");
 	if (!verify_timestamp_parse(t->message.timestamp, t->message.timestamp_length, &t->sent_at))
-		return conclude(t, MALFORMED_HEADER, "webhook-timestamp must be Unix seconds, digits alone");
+		return conclude(t, MALFORMED_HEADER,
+		    "webhook-timestamp must be Unix seconds, digits alone");
 	const char *declared = t->value[CONTENT_LENGTH];
 	if (declared != NULL && !request_length_parse(declared, length[3], &t->declared))
 		return conclude(t, MALFORMED_HEADER, "content-length is no number of bytes");
@@ -546,7 +553,7 @@ fill_reply(enum verdict verdict, const char *detail, struct reply *reply)
 	reply->heap = NULL;
 }
 
-/* The id as text from outside, also of a request that was refused before its form was checked. */
+/* Bytes of the id, also of a request that was refused before its form was checked. */
 static size_t
 id_length(const struct transaction *t)
 {
@@ -599,7 +606,7 @@ receive(struct receiver *receiver, const struct request *request, struct timespe
 	log_attempt(&t, verdict, start);
 	fill_reply(verdict, t.detail, reply);
 	free(t.body);
-	/* What a large body's JSON took is given back, or 32 of them would stay for good. */
+	/* Give the memory of a large body's JSON back, or 32 threads would keep as much for good. */
 	if (t.message.body_length > TRIM_OVER)
 		malloc_trim(0);
 }

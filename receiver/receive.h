@@ -15,7 +15,7 @@
 #include "secrets/secrets.h"
 #include "store/spool/spool.h"
 
-/* What all requests share. Borrowed; may be used by several threads. */
+/* Shared by all requests. Borrowed; may be used by several threads. */
 struct receiver {
 	const struct config *config;
 	struct spool *spool; /* NULL: could not be opened, which a CGI program finds out too late */

@@ -26,7 +26,7 @@ enum { FILE_MAX = 64 * 1024, MODE_MAX = 0640 };
 
 #define ADDED "# added "
 
-/* ---- what people paste ---- */
+/* ---- pasted text ---- */
 
 /* Bytes of white space or a quote at the beginning of text; 0: none. */
 static size_t
@@ -68,7 +68,7 @@ secretfile_trim(const char *text, size_t *length)
 
 /* ---- the file in memory ---- */
 
-/* The file at its real place (a symbolic link stays one), and what it holds. */
+/* The file at its real place (a symbolic link stays one), and its contents. */
 struct edit {
 	char path[PATH_MAX];
 	char directory[PATH_MAX];
@@ -173,7 +173,7 @@ fill(int fd, const struct edit *d, gid_t group)
 
 	if (fstat(fd, &st) != 0)
 		return -1;
-	/* Asked only for what differs: an owner who is not root may keep, but not give away. */
+	/* Only what differs: an owner who is not root may not give a file away. */
 	if ((owner != (uid_t)-1 && owner != st.st_uid && fchown(fd, owner, (gid_t)-1) != 0) ||
 	    (owners != (gid_t)-1 && owners != st.st_gid && fchown(fd, (uid_t)-1, owners) != 0))
 		return -1;
@@ -192,7 +192,7 @@ replace(const struct edit *d, gid_t group, struct error *error)
 	char temporary[PATH_MAX + 32];
 
 	snprintf(temporary, sizeof(temporary), "%s.psapi.new", d->path);
-	/* We hold the lock: it is of one that was killed, and must not keep a secret for good. */
+	/* We have the lock, so a process that was killed left this file: it may hold a secret. */
 	unlink(temporary);
 	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
@@ -218,7 +218,7 @@ struct walk {
 	char *next;        /* the line after it, or the end of the text */
 	int number;
 	struct secretfile_entry entry; /* of a line that is meant to be a secret */
-	char *comment;                 /* where the comment before it that says when begins, or NULL */
+	char *comment;                 /* the beginning of its "# added" line, or NULL */
 };
 
 static void
@@ -236,7 +236,7 @@ note_comment(struct walk *w)
 }
 
 static enum secret_look
-look_at(const char *text, size_t length, char fingerprint[FINGERPRINT_SIZE])
+check_secret(const char *text, size_t length, char fingerprint[FINGERPRINT_SIZE])
 {
 	struct keyring *keyring = verify_keyring_new();
 	enum secret_look look =
@@ -270,13 +270,13 @@ next_entry(struct walk *w)
 			continue;
 		}
 		w->entry.line = w->number;
-		w->entry.look = look_at(text, (size_t)(w->end - text), w->entry.fingerprint);
+		w->entry.look = check_secret(text, (size_t)(w->end - text), w->entry.fingerprint);
 		return true;
 	}
 	return false;
 }
 
-/* Whether it may be added: it is not there yet, and a keyring holds so many. */
+/* Whether it may be added: it is not there yet, and a keyring has room for it. */
 static enum secretfile_result
 may_add(const struct edit *d, const char *fingerprint, struct error *error)
 {
@@ -290,7 +290,8 @@ may_add(const struct edit *d, const char *fingerprint, struct error *error)
 	}
 	if (good < KEYRING_MAX)
 		return SECRETFILE_DONE;
-	error_set(error, EX_DATAERR, NULL, "the text given %s", verify_secret_look_text(SECRET_TOO_MANY));
+	error_set(error, EX_DATAERR, NULL, "the text given %s",
+	    verify_secret_look_text(SECRET_TOO_MANY));
 	return SECRETFILE_REFUSED;
 }
 
@@ -298,7 +299,7 @@ enum secretfile_result
 secretfile_add(const char *path, const char *secret, size_t length, time_t now, gid_t group,
     char fingerprint[FINGERPRINT_SIZE], struct error *error)
 {
-	enum secret_look look = look_at(secret, length, fingerprint);
+	enum secret_look look = check_secret(secret, length, fingerprint);
 	struct edit d;
 	char at[32];
 	struct tm tm;

@@ -82,7 +82,8 @@ read_lines(struct keyring *keyring, char *text, const char *path, struct error *
 		enum secret_look look = verify_keyring_add(keyring, line, strlen(line));
 		if (look == SECRET_GOOD)
 			continue;
-		error_set(error, EX_DATAERR, NULL, "%s:%d: %s", path, number, verify_secret_look_text(look));
+		error_set(error, EX_DATAERR, NULL, "%s:%d: %s", path, number,
+		    verify_secret_look_text(look));
 		error_log(error);
 	}
 	return empty;
@@ -115,7 +116,8 @@ read_open(int fd, const char *path, off_t length, struct error *error, struct re
 	} else {
 		reading->unsettled = false;
 		text[n] = '\0';
-		error_set(error, EX_NOINPUT, "paste the endpoint's signing secret from the portal: psapi secret add",
+		error_set(error, EX_NOINPUT,
+		    "paste the endpoint's signing secret from the portal: psapi secret add",
 		    "%s: holds no secret yet", path);
 		reading->empty = read_lines(keyring, text, path, error);
 	}
@@ -135,8 +137,8 @@ read_keyring(const char *path, struct error *error, struct reading *reading)
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		reading->unsettled = errno != ENOENT;
 		error_set(error, errno == EACCES ? EX_NOPERM : EX_NOINPUT, errno != EACCES ? NULL :
-		    "the running user must be in its group; where its directory was replaced, restart the "
-		    "receiver", "%s: %s", path, strerror(errno));
+		    "the running user must be in its group; where its directory was replaced, restart "
+		    "the receiver", "%s: %s", path, strerror(errno));
 	} else if (!check_trust(&st, path, error)) {
 		reading->unsettled = false;
 	} else {

@@ -15,7 +15,7 @@
  */
 void cgi_correct(char **variables);
 
-/* Room for any header: 1,536 bytes of further lines, and what is always there. */
+/* Room for any header: up to 1,536 bytes of further lines, and the lines that are always there. */
 #define CGI_HEADER_SIZE 2048
 /*
  * The header of a document response (RFC 3875, section 6.2.1), up to the blank line before

@@ -29,7 +29,7 @@ char **fastcgi_variables(struct fastcgi *fastcgi);
 /* Read from the request's body. Returns how many bytes, 0 at its end, -1 if it was cut off. */
 ssize_t fastcgi_read(struct fastcgi *fastcgi, void *buffer, size_t size);
 
-/* Write to the response. What the peer no longer reads is lost without a word. */
+/* Write to the response. Errors are ignored: the peer has closed the connection. */
 void fastcgi_write(struct fastcgi *fastcgi, const void *data, size_t length);
 
 /*

@@ -236,7 +236,8 @@ bind_tcp(const char *where, struct error *error)
 	        is_six ? sizeof(six) : sizeof(four)) == 0)
 		return fd;
 	int failed = errno;
-	error_set(error, EX_UNAVAILABLE, "choose another port", "%s: bind: %s", where, strerror(failed));
+	error_set(error, EX_UNAVAILABLE, "choose another port", "%s: bind: %s", where,
+	    strerror(failed));
 	if (fd >= 0)
 		close(fd);
 	errno = failed;
@@ -251,7 +252,8 @@ open_tcp(struct listener *listener, const char *where, struct error *error)
 		return -1;
 	if (listen(listener->fd, BACKLOG) == 0)
 		return 0;
-	error_set(error, EX_UNAVAILABLE, "choose another port", "%s: listen: %s", where, strerror(errno));
+	error_set(error, EX_UNAVAILABLE, "choose another port", "%s: listen: %s", where,
+	    strerror(errno));
 	listener_close(listener);
 	return -1;
 }

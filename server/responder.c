@@ -69,7 +69,7 @@ struct responder {
 	int wake; /* eventfd: threads wake the main thread when something begins to arrive */
 	int quit; /* eventfd: threads end */
 	int signals;
-	atomic_bool watching; /* the main thread is awake for what is arriving */
+	atomic_bool watching; /* the main thread wakes every second to cut off slow requests */
 	pthread_mutex_t lock;
 	bool accepting;
 	bool stopping;
@@ -215,7 +215,7 @@ accept_one(struct responder *r)
 }
 
 /*
- * The listener is readable, and armed for one thread at a time: accept what is there.
+ * The listener is readable, and armed for one thread at a time: accept a connection.
  * At the limit this thread alone waits for room; the connections wait in the backlog.
  */
 static void

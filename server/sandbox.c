@@ -59,7 +59,8 @@ sandbox_process(void)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		log_line("no new privileges: %s: going on without", strerror(errno));
 	/* The limit does not hold for a core that is piped to a program, core(5). */
-	if (setrlimit(RLIMIT_CORE, &none) != 0 || (!SANITIZED && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0))
+	if (setrlimit(RLIMIT_CORE, &none) != 0 ||
+	    (!SANITIZED && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0))
 		log_line("no core dumps: %s: going on without", strerror(errno));
 }
 
@@ -169,7 +170,7 @@ allow_secret(int fd, const struct ruleset *ruleset, const char *secret_file)
 	return result;
 }
 
-/* A directory in the one that stream reads; what is no directory passes. */
+/* One entry of the directory that stream reads, if it is a directory itself. */
 static int
 allow_entry(int fd, const struct ruleset *ruleset, DIR *stream, const char *name)
 {
@@ -209,7 +210,8 @@ make_rules(struct ruleset *ruleset, const char *spool, const char *secret_file,
 		return -1;
 	if (allow_spool(fd, ruleset, spool) == 0 &&
 	    (socket_path == NULL || allow_directory_of(fd, ruleset, REMOVE, socket_path) == 0) &&
-	    (secret_file == NULL || (ruleset->files & READ) == 0 || allow_secret(fd, ruleset, secret_file) == 0))
+	    (secret_file == NULL || (ruleset->files & READ) == 0 ||
+	        allow_secret(fd, ruleset, secret_file) == 0))
 		return fd;
 	int saved = errno;
 	close(fd);
@@ -217,7 +219,10 @@ make_rules(struct ruleset *ruleset, const char *spool, const char *secret_file,
 	return -1;
 }
 
-/* Every request looks at the secret file: its directory may be made later, and must be readable then. */
+/*
+ * Every request looks at the secret file, whose directory may be made later and must be
+ * readable then.
+ */
 static int
 make_rules_without_reading(struct ruleset *ruleset, const char *spool,
     const char *secret_file, const char *socket_path)
@@ -254,19 +259,19 @@ sandbox_files(const char *spool, const char *secret_file, const char *socket_pat
 /* ---- seccomp ---- */
 
 static const char *const allowed[] = {
-	/* descriptors and files, as far as Landlock lets them */
-	"openat", "close", "read", "readv", "pread64", "write", "writev", "pwrite64", "lseek", "_llseek",
-	"fcntl", "fcntl64", "flock", "fsync", "fdatasync", "syncfs", "stat", "stat64", "lstat",
-	"lstat64", "fstat", "fstat64", "newfstatat", "fstatat64", "statx", "statfs", "statfs64",
+	/* descriptors and files, within Landlock's rules */
+	"openat", "close", "read", "readv", "pread64", "write", "writev", "pwrite64", "lseek",
+	"_llseek", "fcntl", "fcntl64", "flock", "fsync", "fdatasync", "syncfs", "stat", "stat64",
+	"lstat", "lstat64", "fstat", "fstat64", "newfstatat", "fstatat64", "statx", "statfs", "statfs64",
 	"fstatfs", "fstatfs64", "access", "faccessat", "faccessat2", "readlink", "readlinkat",
 	"getdents64", "linkat", "unlink", "unlinkat", "rename", "renameat", "renameat2",
-	/* connections: those of the socket that is there */
+	/* connections of the socket that exists */
 	"accept", "accept4", "shutdown", "getsockopt", "setsockopt", "getsockname", "getpeername",
 	"recvfrom", "sendto",
 	/* waiting */
 	"poll", "ppoll", "ppoll_time64", "select", "_newselect", "pselect6", "pselect6_time64",
-	"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2", "signalfd4",
-	"nanosleep", "clock_nanosleep", "clock_nanosleep_time64", "restart_syscall",
+	"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2",
+	"signalfd4", "nanosleep", "clock_nanosleep", "clock_nanosleep_time64", "restart_syscall",
 	/* memory; mmap and mprotect are below */
 	"brk", "munmap", "mremap", "madvise", "mlock", "mlock2", "munlock",
 	/* threads and their end; clone is below */
@@ -274,8 +279,8 @@ static const char *const allowed[] = {
 	"sched_yield", "sched_getaffinity", "exit", "exit_group", "rt_sigaction", "rt_sigprocmask",
 	"rt_sigreturn", "sigreturn", "sigaltstack",
 	/* the process itself, the machine, the time */
-	"clock_gettime", "clock_gettime64", "clock_getres", "clock_getres_time64", "gettimeofday", "time",
-	"getrandom", "getpid", "gettid", "getuid", "getuid32", "geteuid", "geteuid32", "getgid",
+	"clock_gettime", "clock_gettime64", "clock_getres", "clock_getres_time64", "gettimeofday",
+	"time", "getrandom", "getpid", "gettid", "getuid", "getuid32", "geteuid", "geteuid32", "getgid",
 	"getgid32", "getegid", "getegid32", "getrlimit", "ugetrlimit", "setrlimit", "getcpu", "sysinfo",
 	"uname",
 };
@@ -304,7 +309,7 @@ add_if(scmp_filter_ctx filter, const char *name, struct scmp_arg_cmp condition)
 	return add(filter, name, 1, &condition);
 }
 
-/* Those of which only a part is allowed. 0, or a negative errno. */
+/* The calls of which only a part is allowed. Returns 0, or a negative errno. */
 static int
 add_in_part(scmp_filter_ctx filter)
 {

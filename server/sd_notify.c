@@ -47,7 +47,8 @@ notify(const char *message)
 	const char *path = getenv("NOTIFY_SOCKET");
 
 	if (path != NULL && *path != '\0' && send_to(path, message) != 0)
-		log_line("NOTIFY_SOCKET=\"%s\": cannot tell the service manager: %s", path, strerror(errno));
+		log_line("NOTIFY_SOCKET=\"%s\": cannot tell the service manager: %s", path,
+		    strerror(errno));
 }
 
 void

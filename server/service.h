@@ -1,4 +1,4 @@
-/* What a program gives the server that it is served by: responder.h, cgi.h. */
+/* The functions and limits that a program gives to the server: responder.h, cgi.h. */
 #ifndef PSAPI_SERVICE_H
 #define PSAPI_SERVICE_H
 
@@ -8,7 +8,7 @@
 struct service {
 	/* Fill in the reply to a request. Several threads call it at once. */
 	void (*handle)(void *context, const struct request *request, struct reply *reply);
-	/* What may be done after a reply was sent, which it must not delay; or NULL. */
+	/* Called after a reply was sent; or NULL. For work that must not delay the reply. */
 	void (*after)(void *context);
 	void *context;    /* for both */
 	int threads;      /* requests in flight; classic CGI has one */

@@ -1,16 +1,17 @@
 /*
  * The test build of the receiver: the objects of psapi-fcgi as they are shipped, linked
- * with the calls of server/sandbox.h wrapped (ld --wrap). What the shipped program does not
- * have in it, it cannot do.
+ * with the calls of server/sandbox.h wrapped (ld --wrap). So the shipped
+ * program itself cannot leave the sandbox out.
  *
  *   PSAPI_HOOK_SKIP=files,calls          leaves out sandbox_files(), sandbox_calls()
- *   PSAPI_HOOK_OPEN=1                    its user may look into it after all (strace -p)
- *   PSAPI_HOOK_PROBE=DIR                 tries what is forbidden, and says on standard
- *                                        error what became of it: "hook: NAME allowed",
- *                                        or an errno. In DIR, which is none of the
- *                                        receiver's, there are files: file, moved, gone
- *   PSAPI_HOOK_PORT=N                    where somebody listens on 127.0.0.1, for that
- *   PSAPI_HOOK_STOP=1                    stops (SIGSTOP) at exit, to be looked into
+ *   PSAPI_HOOK_OPEN=1                    its user may trace it after all (strace -p)
+ *   PSAPI_HOOK_PROBE=DIR                 tries forbidden operations, and prints each
+ *                                        result to standard error: "hook: NAME:
+ *                                        allowed", or an errno. DIR is outside of the
+ *                                        sandbox and has the files file, moved and gone
+ *   PSAPI_HOOK_PORT=N                    a port of 127.0.0.1 where the test listens
+ *   PSAPI_HOOK_STOP=1                    stops (SIGSTOP) at exit, so that a test can read its
+ *                                        memory
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -106,7 +107,7 @@ static int link_in(void)
 
 /* ---- calls ---- */
 
-/* What a child returns is the errno of what it tried. */
+/* A child's exit status is the errno of its attempt. */
 static int
 in_child(int (*attempt)(void))
 {
@@ -173,26 +174,26 @@ static int make_executable(void)
 }
 static int become_dumpable(void) { return done(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)); }
 
-/* ---- doors of the kernel ---- */
+/* ---- further system calls ---- */
 
-#define DOOR(name) {#name, SYS_##name}
+#define CALL(name) {#name, SYS_##name}
 static const struct {
 	const char *name;
 	long number;
-} doors[] = {
-	DOOR(process_vm_readv), DOOR(process_vm_writev), DOOR(kcmp), DOOR(keyctl), DOOR(add_key),
-	DOOR(bpf), DOOR(perf_event_open), DOOR(io_uring_setup), DOOR(userfaultfd), DOOR(unshare),
-	DOOR(setns), DOOR(mount), DOOR(init_module), DOOR(finit_module), DOOR(kexec_load),
-	DOOR(open_by_handle_at), DOOR(socketpair), DOOR(sendmsg), DOOR(recvmsg), DOOR(ioctl),
-	DOOR(chmod), DOOR(fchownat), DOOR(symlinkat), DOOR(mknodat), DOOR(memfd_create),
-	DOOR(execveat), DOOR(clone3), DOOR(pidfd_open), DOOR(pidfd_getfd), DOOR(splice),
-	DOOR(inotify_init1), DOOR(fanotify_init), DOOR(personality), DOOR(setuid), DOOR(capset),
-	DOOR(prctl), DOOR(seccomp),
+} further[] = {
+	CALL(process_vm_readv), CALL(process_vm_writev), CALL(kcmp), CALL(keyctl), CALL(add_key),
+	CALL(bpf), CALL(perf_event_open), CALL(io_uring_setup), CALL(userfaultfd), CALL(unshare),
+	CALL(setns), CALL(mount), CALL(init_module), CALL(finit_module), CALL(kexec_load),
+	CALL(open_by_handle_at), CALL(socketpair), CALL(sendmsg), CALL(recvmsg), CALL(ioctl),
+	CALL(chmod), CALL(fchownat), CALL(symlinkat), CALL(mknodat), CALL(memfd_create),
+	CALL(execveat), CALL(clone3), CALL(pidfd_open), CALL(pidfd_getfd), CALL(splice),
+	CALL(inotify_init1), CALL(fanotify_init), CALL(personality), CALL(setuid), CALL(capset),
+	CALL(prctl), CALL(seccomp),
 };
 
-/* With arguments that no kernel takes: whatever but ENOSYS it says, the door is there. */
+/* With invalid arguments: any error other than ENOSYS means that the call is allowed. */
 static int
-knock(long number)
+try_call(long number)
 {
 	return syscall(number, -1L, -1L, -1L, -1L, -1L, -1L) < 0 && errno == ENOSYS ? ENOSYS : 0;
 }
@@ -207,7 +208,7 @@ no_i386(int number)
 	siglongjmp(without_i386, 1);
 }
 
-/* getpid(2) of i386: the same kernel by another door. ENOSYS too if there is no such door. */
+/* getpid(2) of i386, through int 0x80. ENOSYS also if this kernel does not have that. */
 static int
 call_of_i386(void)
 {
@@ -256,7 +257,7 @@ static const struct {
 };
 
 static void
-say(const char *kind, const char *name, int error)
+report(const char *kind, const char *name, int error)
 {
 	dprintf(STDERR_FILENO, "hook: %s%s: %s\n", kind, name,
 	    error == 0 ? "allowed" : strerrorname_np(error));
@@ -266,10 +267,10 @@ static void
 try_all(void)
 {
 	for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++)
-		say("", probes[i].name, probes[i].attempt());
-	for (size_t i = 0; i < sizeof(doors) / sizeof(doors[0]); i++)
-		say("door ", doors[i].name, knock(doors[i].number));
-	say("", "end", 0);
+		report("", probes[i].name, probes[i].attempt());
+	for (size_t i = 0; i < sizeof(further) / sizeof(further[0]); i++)
+		report("system call ", further[i].name, try_call(further[i].number));
+	report("", "end", 0);
 }
 
 /* ---- the wrappers ---- */
