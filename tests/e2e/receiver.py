@@ -20,6 +20,7 @@ from spool import Spool
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("PSAPI_BIN") or ROOT) / "psapi-fcgi"
+STATIC = BINARY.parent.name == "static"     # without shared libraries it cannot look a group up
 SANITIZED = os.environ.get("PSAPI_SANITIZED") == "1"
 SLOWER = 2 if SANITIZED else 1
 # The shipped objects with a hook in them: tests/hook/hook.c. Nobody but root may look into the
@@ -76,7 +77,8 @@ class Place:
         self.settings = {"PSAPI_CONF": self.conf, "PSAPI_SPOOL": self.spool.path,
                          "PSAPI_SECRET_FILE": self.secret_file}
         if WEB_USER:
-            self.settings["PSAPI_LISTEN_GROUP"] = grp.getgrnam(WEB_USER).gr_name
+            group = grp.getgrnam(WEB_USER)
+            self.settings["PSAPI_LISTEN_GROUP"] = str(group.gr_gid) if STATIC else group.gr_name
         self.settings.update(settings or {})
         self.receivers = []
         self.tidy = True        # False: the test kills, so tmp/ is its own business

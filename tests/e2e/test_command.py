@@ -1,5 +1,6 @@
 """psapi-fcgi as a command: -t, -V, -h, -f, -o, and settings that stop the start."""
 
+import grp
 import os
 import shutil
 import socket
@@ -215,7 +216,8 @@ def test_start_with_the_group_of_others(place):
     for path in (place.dir, place.secret_file, place.spool.path):
         shutil.chown(path, "nobody")
     result = place.run(via=["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"],
-                       PSAPI_LISTEN=f"unix:{place.dir}/x.sock", PSAPI_LISTEN_GROUP=WEB_USER)
+                       PSAPI_LISTEN=f"unix:{place.dir}/x.sock",
+                       PSAPI_LISTEN_GROUP=str(grp.getgrnam(WEB_USER).gr_gid))
     assert result.returncode != 0
     assert "chgrp" in result.stderr and "must be a member of PSAPI_LISTEN_GROUP" in result.stderr
     assert not list(place.dir.glob("x.sock*"))

@@ -463,7 +463,7 @@ def test_nginx(place, receiver, what):
 
 @ROOT_ONLY
 def test_nginx_may_not_use_the_socket(place, socket):
-    place.settings["PSAPI_LISTEN_GROUP"] = "root"
+    place.settings["PSAPI_LISTEN_GROUP"] = "0"
     Receiver(place).start()
     with nginx(place, SERVER.replace("LINE", "")) as port:
         rows = examine(place, URL % port)
