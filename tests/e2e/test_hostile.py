@@ -188,7 +188,7 @@ def test_a_neighbour_gains_nothing(place):
     assert_accepted(server.send(signed()))
 
 
-@pytest.mark.skipif(SANITIZED, reason="a sanitizer looks into its own process: lockdown.c")
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer inspects its own process: server/sandbox.c")
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's own processes are the test's")
 def test_even_the_same_user_cannot_look_inside(place):
     """A handler runs as the receiver's user: it may not trace the receiver, nor read its memory."""

@@ -1,4 +1,4 @@
-"""What the process gives up after its start: lockdown.h.
+"""The rights that the process gives up after its start: server/sandbox.h.
 
 What is refused is tried from inside, by the test build (tests/hook/hook.c): the shipped objects,
 linked so that each part of the lockdown can be left out. The same attempts succeed without it.
@@ -32,7 +32,7 @@ CALLS = {name: {"ENOSYS"} for name in (
     "exec", "fork", "ptrace", "socket", "unix socket", "connect", "bind", "listen", "kill",
     "mmap executable", "mprotect executable", "become dumpable")}
 
-pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer looks into its own process: lockdown.c")
+pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer inspects its own process: server/sandbox.c")
 traced = pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
 
 
