@@ -127,9 +127,6 @@ static const struct known_type known_types[] = {
 	        {"deactivatedAt", datetime_is_utc, "data.deactivatedAt is no ISO 8601 time in UTC"}}},
 };
 
-/* The probe of `psapi doctor`: proven and kept like any event, but nobody's work. */
-#define DOCTOR_TYPE "psapi.doctor"
-
 /* The string under name, or NULL if there is none or it holds a NUL. */
 static const char *
 string_member(const json_t *object, const char *name)
@@ -227,7 +224,7 @@ look_at(const json_t *root, struct event *event)
 		event->odd = "the body is no JSON object";
 	else if (type == NULL || *type == '\0')
 		event->odd = "the event has no type";
-	else if (strcmp(type, DOCTOR_TYPE) == 0)
+	else if (strcmp(type, EVENTS_DOCTOR_TYPE) == 0)
 		event->queue = QUEUE_NONE;
 	else if ((event->odd = odd_data(type, data)) == NULL)
 		event->queue = QUEUE_NEW;

@@ -10,7 +10,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "commands/command.h"
+#include "commands/table.h"
 #include "base/log.h"
 
 #ifndef PSAPI_VERSION
@@ -34,7 +34,7 @@ dispatch(struct command_line *line, int argc, char **argv)
 		log_line("no subcommand; psapi help lists them");
 		return EX_USAGE;
 	}
-	for (const struct command *c = commands; c->name != NULL; c++) {
+	for (const struct command *c = line->commands; c->name != NULL; c++) {
 		if (strcmp(c->name, argv[0]) != 0)
 			continue;
 		line->command = c;
@@ -60,7 +60,7 @@ int
 main(int argc, char **argv)
 {
 	static const struct option names[] = {{"version", no_argument, NULL, 'V'}, COMMON_OPTIONS};
-	struct command_line line = {0};
+	struct command_line line = {.commands = table_commands};
 
 	if (hold_standard_descriptors() != 0)
 		return EX_OSERR;

@@ -3,7 +3,6 @@
 #include "receiver/adopt.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,6 +12,7 @@
 #include "commands/command.h"
 #include "receiver/hold.h"
 #include "base/log.h"
+#include "base/user.h"
 #include "secrets/secrets.h"
 
 enum { OPTION_DISCARD = OPTION_OWN };
@@ -20,7 +20,7 @@ enum { OPTION_DISCARD = OPTION_OWN };
 static int
 failed(struct command_line *line)
 {
-	const struct passwd *owner;
+	char owner[USER_NAME_SIZE];
 	int error = errno;
 	struct stat st;
 
@@ -28,11 +28,7 @@ failed(struct command_line *line)
 		log_line("%s/hold: %s", line->config.spool, strerror(error));
 		return EX_IOERR;
 	}
-	owner = getpwuid(st.st_uid);
-	if (owner != NULL)
-		log_line("run it as the spool's owner: sudo -u %s psapi adopt", owner->pw_name);
-	else
-		log_line("run it as the spool's owner, user %u", (unsigned)st.st_uid);
+	log_line("run it as the spool's owner: sudo -u %s psapi adopt", user_name(st.st_uid, owner));
 	return EX_NOPERM;
 }
 

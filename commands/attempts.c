@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "commands/command.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/terminal.h"
 #include "base/datetime.h"
@@ -303,7 +304,7 @@ attempts_main(struct command_line *line, int argc, char **argv)
 		if (option == OPTION_OUTCOME && colour_of(r.outcome = optarg) == COLOUR_NONE)
 			return command_misused(line, "--outcome takes accepted, duplicate, held, ignored, "
 			    "rejected or error", optarg);
-		if (option == OPTION_SINCE && !datetime_argument(optarg, command_clock(), &r.since))
+		if (option == OPTION_SINCE && !datetime_argument(optarg, clock_unix(), &r.since))
 			return command_misused(line, "--since takes 2025-07-24, 2025-07-24T22:51 or an age like 12h",
 			    optarg);
 	}

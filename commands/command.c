@@ -3,15 +3,15 @@
 #include "commands/command.h"
 
 #include <errno.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/user.h"
+#include "commands/usage.h"
 #include "store/spool/moves.h"
 
 static void
@@ -53,10 +53,12 @@ take_common(struct command_line *line, int option)
 		line->json = true;
 		return true;
 	case 'h':
-	case OPTION_HELP: {
-		char *name[] = {NULL, (char *)(uintptr_t)(line->command != NULL ? line->command->name : NULL)};
-		exit(help_main(line, name[1] != NULL ? 2 : 1, name));
-	}
+	case OPTION_HELP:
+		if (line->command != NULL)
+			usage_print_command(line->command);
+		else
+			usage_print_overview(line->commands);
+		exit(EX_OK);
 	default:
 		return false;
 	}
@@ -243,10 +245,4 @@ command_id(const char *webhook_id, const char *name)
 	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-";
 
 	return *webhook_id != '-' && strspn(webhook_id, plain) == strlen(webhook_id) ? webhook_id : name;
-}
-
-int64_t
-command_clock(void)
-{
-	return time(NULL);
 }

@@ -17,7 +17,8 @@
 
 /* A command line on its way through main() and a subcommand. */
 struct command_line {
-	const struct command *command;
+	const struct command *commands; /* the table that the help is printed from */
+	const struct command *command;  /* the one that runs; NULL before it is known */
 	const char *file; /* of the configuration; NULL: the default */
 	const char *overrides[OVERRIDES_MAX];
 	size_t count;
@@ -35,9 +36,6 @@ struct command {
 	const char *details;  /* lines, for `psapi help NAME` */
 	int (*run)(struct command_line *line, int argc, char **argv); /* returns an exit status */
 };
-
-/* All of them, in the order of the help; the last has no name. */
-extern const struct command commands[];
 
 int secret_main(struct command_line *line, int argc, char **argv);
 int adopt_main(struct command_line *line, int argc, char **argv);
@@ -107,8 +105,5 @@ int command_failed(struct command_line *line, enum spool_dir dir, const char *na
  * webhook-id, or for one of other characters its file name. Static memory.
  */
 const char *command_id(const char *webhook_id, const char *name);
-
-/* Unix seconds. */
-int64_t command_clock(void);
 
 #endif

@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 #include "commands/command.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/user.h"
 #include "base/terminal.h"
 
 enum { OPTION_SOCKET = OPTION_OWN, OPTION_CACERT };
@@ -84,6 +86,7 @@ report(const struct finding *finding, void *user)
 static int
 become_owner(struct command_line *line)
 {
+	char name[USER_NAME_SIZE];
 	struct stat st;
 
 	if (geteuid() != 0 || stat(line->config.spool, &st) != 0 || st.st_uid == 0)
@@ -94,10 +97,10 @@ become_owner(struct command_line *line)
 	if (setgid(owner == NULL ? st.st_gid : owner->pw_gid) != 0 || setuid(st.st_uid) != 0)
 		goto failed;
 	if (!line->json)
-		printf("Looking as %s, the owner of %s.\n", user_name(st.st_uid), line->config.spool);
+		printf("Looking as %s, the owner of %s.\n", user_name(st.st_uid, name), line->config.spool);
 	return EX_OK;
 failed:
-	log_line("cannot become user %s: %s", user_name(st.st_uid), strerror(errno));
+	log_line("cannot become user %s: %s", user_name(st.st_uid, name), strerror(errno));
 	return EX_OSERR;
 }
 
@@ -147,6 +150,6 @@ doctor_main(struct command_line *line, int argc, char **argv)
 		return status;
 	doctor.config = &line->config;
 	doctor.listen = line->config.listen;
-	doctor.now = (time_t)command_clock();
+	doctor.now = (time_t)clock_unix();
 	return doctor_run(&doctor) == 0 ? EX_OK : 1;
 }

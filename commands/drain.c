@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "commands/command.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 static bool
@@ -82,5 +83,5 @@ drain_main(struct command_line *line, int argc, char **argv)
 		argv[optind] = path;
 		options.command = argv + optind;
 	}
-	return drain_run(&line->config, &line->spool, &options, command_clock);
+	return drain_run(&line->config, &line->spool, &options, clock_unix);
 }

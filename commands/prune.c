@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "commands/command.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "store/spool/moves.h"
 #include "base/terminal.h"
@@ -116,7 +117,7 @@ prune_main(struct command_line *line, int argc, char **argv)
 		{"older-than", required_argument, NULL, OPTION_OLDER_THAN},
 		{"dry-run", no_argument, NULL, OPTION_DRY_RUN}, {"force", no_argument, NULL, OPTION_FORCE},
 		COMMON_OPTIONS};
-	struct pruning p = {.line = line, .now = command_clock()};
+	struct pruning p = {.line = line, .now = clock_unix()};
 	int64_t age = -1;
 	bool force = false;
 

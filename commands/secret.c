@@ -15,6 +15,7 @@
 #include "commands/command.h"
 #include "receiver/hold.h"
 #include "receiver/last_match.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "secrets/secretfile.h"
 #include "secrets/secrets.h"
@@ -165,7 +166,7 @@ add(struct command_line *line, const char *text, size_t length)
 	gid_t group = stat(line->config.spool, &st) == 0 ? st.st_gid : (gid_t)-1;
 
 	text = secretfile_trim(text, &length);
-	switch (secretfile_add(path, text, length, (time_t)command_clock(), group, fingerprint, why,
+	switch (secretfile_add(path, text, length, (time_t)clock_unix(), group, fingerprint, why,
 	    sizeof(why))) {
 	case SECRETFILE_DONE:
 		printf("%s: secret %s added; the receiver reads it at its next request\n", path, fingerprint);

@@ -14,6 +14,7 @@
 
 #include "commands/command.h"
 #include "commands/send.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "secrets/secrets.h"
 #include "send/sender.h"
@@ -209,7 +210,7 @@ make_body(struct send_options *o, size_t *length)
 	if (o->file != NULL)
 		return read_body(o->file, length);
 	char *body = delivery_event_body(o->type != NULL ? o->type : delivery_example_types[0], o->data,
-	    (time_t)command_clock(), why, sizeof(why));
+	    (time_t)clock_unix(), why, sizeof(why));
 	if (body == NULL)
 		log_line("%s", why);
 	else

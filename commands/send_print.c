@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/terminal.h"
 
@@ -64,7 +65,7 @@ send_print_command(const struct send_options *o)
 
 	delivery_new_id(id);
 	if (delivery_make(&d, s->kind, s->keyring, s->id != NULL ? s->id : id,
-	        (time_t)command_clock(), s->body, s->length) != 0) {
+	        (time_t)clock_unix(), s->body, s->length) != 0) {
 		delivery_free(&d);
 		log_line("out of memory");
 		return EX_OSERR;
@@ -100,15 +101,6 @@ send_print_command(const struct send_options *o)
 
 /* ---- what is printed while it runs ---- */
 
-static long long
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
-
 static void
 draw_bar(struct send_options *o)
 {
@@ -116,9 +108,9 @@ draw_bar(struct send_options *o)
 	long count = o->sending.count;
 	int filled = (int)(30.0 * (double)o->done / (double)count);
 
-	if (!o->bar || (now_ms() - o->bar_drawn < BAR_MS && o->done < count))
+	if (!o->bar || (clock_milliseconds() - o->bar_drawn < BAR_MS && o->done < count))
 		return;
-	o->bar_drawn = now_ms();
+	o->bar_drawn = clock_milliseconds();
 	fprintf(stderr, "\r[%-30.*s] %ld/%ld ", filled, full, o->done, count);
 	if (o->done == count)
 		fprintf(stderr, "\r\033[K");

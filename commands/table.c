@@ -1,5 +1,5 @@
 /* The table of subcommands: dispatch and all help come from here. */
-#include "commands/command.h"
+#include "commands/table.h"
 
 #include <stddef.h>
 
@@ -15,7 +15,7 @@
 	"  --npn NPN        events of this producer\n"                                         \
 	"  --since TIME     events received at that time or later\n"
 
-const struct command commands[] = {
+const struct command table_commands[] = {
 	{"secret", "add | list | drop FINGERPRINT", "add, list and drop the endpoint's signing secrets",
 	    "  add              ask for a secret on the terminal, without echo, or read it from\n"
 	    "                   standard input. White space and quotes around it are dropped;\n"

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
 
-#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,18 +47,6 @@ doctor_found_nothing(struct finding *f, const char *format, ...)
 	f->mark = MARK_SKIPPED;
 }
 
-const char *
-user_name(uid_t user)
-{
-	static char number[24];
-	const struct passwd *entry = getpwuid(user);
-
-	if (entry != NULL)
-		return entry->pw_name;
-	snprintf(number, sizeof(number), "%lu", (unsigned long)user);
-	return number;
-}
-
 static void
 copy(const json_t *object, const char *name, char *to, size_t size)
 {
@@ -101,7 +88,7 @@ doctor_probe_body(const char *id, time_t now, size_t size)
 
 	datetime_iso((struct timespec){.tv_sec = now}, at);
 	if (asprintf(&text, "{\"data\":{\"fill\":\"%0*d\"},\"id\":\"%s\",\"timestamp\":\"%s\",\"type\":\"%s\"}",
-	        size > 0 ? (int)size : 1, 0, id, at, DOCTOR_TYPE) < 0)
+	        size > 0 ? (int)size : 1, 0, id, at, EVENTS_DOCTOR_TYPE) < 0)
 		return NULL;
 	return text;
 }

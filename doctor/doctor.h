@@ -90,9 +90,6 @@ void doctor_found_bad(struct finding *finding, const char *remedy, const char *f
 void doctor_found_nothing(struct finding *finding, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* The name of a user, or the number as a text. Static memory. */
-const char *user_name(uid_t user);
-
 /* Read a reply. */
 void doctor_answer_read(struct answer_seen *seen, int status, const char *body, size_t length);
 

@@ -14,6 +14,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/user.h"
 #include "send/fastcgi_client.h"
 #include "drain/handler.h"
 #include "secrets/secrets.h"
@@ -26,6 +27,7 @@ enum { FCGI_TIMEOUT_MS = 5000, INODES_MIN = 1000 };
 static bool
 check_owners(struct doctor *d, struct finding *f)
 {
+	char user[USER_NAME_SIZE];
 	struct stat root, st;
 
 	if (fstat(d->spool.root, &root) != 0)
@@ -37,7 +39,7 @@ check_owners(struct doctor *d, struct finding *f)
 		if (st.st_uid == root.st_uid || by_group)
 			continue;
 		doctor_found_bad(f, NULL, "%s/%s belongs to %s, the spool itself to another user", d->config->spool,
-		    spool_dir_names[i], user_name(st.st_uid));
+		    spool_dir_names[i], user_name(st.st_uid, user));
 		return false;
 	}
 	return true;
@@ -47,7 +49,7 @@ static void
 check_spool(struct doctor *d, struct finding *f)
 {
 	const char *path = d->config->spool;
-	char why[512];
+	char why[512], user[USER_NAME_SIZE];
 	struct stat st;
 
 	if (stat(path, &st) != 0) {
@@ -66,7 +68,7 @@ check_spool(struct doctor *d, struct finding *f)
 	d->spool_opened = spool_open(&d->spool, path, false, why, sizeof(why)) == 0;
 	if (!d->spool_opened && errno == EACCES && d->stranger)
 		doctor_found_bad(f, "run doctor as root, or as that user: this one may not look at spool, secret and socket",
-		    "%s: closed to all but %s and the group", path, user_name(st.st_uid));
+		    "%s: closed to all but %s and the group", path, user_name(st.st_uid, user));
 	else if (!d->spool_opened && errno == EPROTONOSUPPORT)
 		doctor_found_bad(f, "a later version has made it: install that one, or name another spool with PSAPI_SPOOL",
 		    "%s", why);
@@ -74,7 +76,7 @@ check_spool(struct doctor *d, struct finding *f)
 		doctor_found_bad(f, "the receiver makes the directories when it starts: is it running as their owner?",
 		    "%s", why);
 	else if (check_owners(d, f))
-		doctor_found_good(f, "%s, of user %s, mode %04o", path, user_name(st.st_uid),
+		doctor_found_good(f, "%s, of user %s, mode %04o", path, user_name(st.st_uid, user),
 		    (unsigned)st.st_mode & 07777);
 }
 
@@ -221,7 +223,7 @@ check_receiver(struct doctor *d, struct finding *f)
 {
 	struct answer_seen seen;
 	struct fastcgi_client_answer answer;
-	char why[512];
+	char why[512], user[USER_NAME_SIZE];
 
 	if (*d->listen == '\0') {
 		doctor_found_nothing(f, "it has no socket of its own");
@@ -246,7 +248,7 @@ check_receiver(struct doctor *d, struct finding *f)
 		doctor_found_good(f, "answers in %.1f ms", (double)answer.us / 1000);
 	else
 		doctor_found_good(f, "answers in %.1f ms, runs as %s%s", (double)answer.us / 1000,
-		    user_name(answer.user), answer.user == 0 ? " (better: a user of its own)" : "");
+		    user_name(answer.user, user), answer.user == 0 ? " (better: a user of its own)" : "");
 }
 
 /* What a refusal of our own signed probe means. */

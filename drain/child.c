@@ -9,22 +9,13 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 
 /* How long a group has between SIGTERM and SIGKILL: as long again, at most this. */
 enum { GRACE_MS = 5000 };
-
-int64_t
-child_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
 
 int
 child_input(const void *data, size_t length)
@@ -142,7 +133,7 @@ child_start(struct child *child, char *const argv[], char *const envp[], int inp
 	close(pipes[EXEC][0]);
 	child->out = pipes[OUT][0];
 	child->err = pipes[ERR][0];
-	child->deadline = child_clock() + timeout;
+	child->deadline = clock_milliseconds() + timeout;
 	child->grace = timeout < GRACE_MS ? timeout : GRACE_MS;
 	if (error == 0)
 		return 0;

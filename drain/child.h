@@ -17,16 +17,13 @@
 struct child {
 	pid_t pid;        /* also its process group */
 	int out, err;     /* our ends of its output, non-blocking; -1: closed */
-	int64_t deadline; /* milliseconds, child_clock(): when child_press() acts next */
+	int64_t deadline; /* milliseconds, clock_milliseconds(): when child_press() acts next */
 	int64_t grace;    /* milliseconds between SIGTERM and SIGKILL */
 	bool timed_out;   /* it was ended by child_press() */
 	bool killed;      /* with SIGKILL */
 	size_t tail_length;
 	char tail[2 * CHILD_TAIL]; /* child_tail() */
 };
-
-/* CLOCK_MONOTONIC in milliseconds. */
-int64_t child_clock(void);
 
 /*
  * A file without a name that holds the data, open at its beginning: standard input

@@ -19,6 +19,7 @@
 #include "receiver/adopt.h"
 #include "drain/backlog.h"
 #include "drain/handler_run.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "store/spool/moves.h"
 
@@ -42,7 +43,7 @@ struct drain {
 	size_t earlier; /* what these three made together before this pass */
 	bool progress; /* standard error is a terminal */
 	bool visible;  /* so is the progress line */
-	int64_t shown; /* when it last was, child_clock() */
+	int64_t shown; /* when it last was, clock_milliseconds() */
 	char **refused; /* what was complained of, once in a run: a line for each handler */
 	size_t refusals;
 };
@@ -134,7 +135,7 @@ clear_progress(struct drain *d)
 static void
 show_progress(struct drain *d)
 {
-	int64_t now = child_clock();
+	int64_t now = clock_milliseconds();
 
 	if (!d->progress || now - d->shown < PROGRESS_EVERY_MS)
 		return;
@@ -237,7 +238,7 @@ static void
 wait_for_jobs(struct drain *d, const sigset_t *waiting)
 {
 	struct pollfd fds[2 * DRAIN_JOBS_MAX];
-	int64_t deadline = INT64_MAX, now = child_clock();
+	int64_t deadline = INT64_MAX, now = clock_milliseconds();
 	struct timespec timeout;
 	nfds_t n = 0;
 
@@ -265,7 +266,7 @@ wait_for_jobs(struct drain *d, const sigset_t *waiting)
 static void
 attend_jobs(struct drain *d)
 {
-	int64_t now = child_clock();
+	int64_t now = clock_milliseconds();
 	int status;
 
 	for (int i = 0; i < d->options->jobs; i++) {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "drain/handler.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "store/spool/moves.h"
 #include "base/terminal.h"
@@ -128,7 +129,7 @@ report_verbosely(const struct handler_run *job, const struct handler_run_context
 	if (!context->verbose)
 		return;
 	log_line("%s: %s (%s), try %d, %s, %.3f s", result, job->entry.id, job->entry.event.type,
-	    job->state.tries + 1, job->handler, (double)(child_clock() - job->started) / 1e3);
+	    job->state.tries + 1, job->handler, (double)(clock_milliseconds() - job->started) / 1e3);
 }
 
 /* The spool does not do what it must. */
@@ -314,7 +315,7 @@ run(struct handler_run *job, const struct handler_run_context *context, char *co
 
 	snprintf(path, sizeof(path), "%s/new/%s", context->spool_path, job->name);
 	char **argv = make_arguments(job, context, path);
-	job->started = child_clock();
+	job->started = clock_milliseconds();
 	if (argv != NULL)
 		result = child_start(&job->child, argv, envp, input,
 		    context->config->handler_timeout * 1000, &executed);

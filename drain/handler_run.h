@@ -36,7 +36,7 @@ struct handler_run {
 	char why[PATH_MAX + 256]; /* of RUN_WAITS: what is to be mended */
 	struct child child;
 	bool hurried;    /* its time is over because the run is to end */
-	int64_t started; /* child_clock() */
+	int64_t started; /* clock_milliseconds() */
 };
 
 enum handler_run_result {

@@ -115,8 +115,8 @@ delivery_new_id(char id[DELIVERY_ID_SIZE])
 {
 	static const char digits[] =
 	    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-	unsigned char bytes[4 + 27 - (sizeof(DELIVERY_ID_MARK) - 1)];
-	size_t n = (size_t)snprintf(id, DELIVERY_ID_SIZE, "%s", DELIVERY_ID_MARK);
+	unsigned char bytes[4 + 27 - (sizeof(EVENTS_TEST_ID) - 1)];
+	size_t n = (size_t)snprintf(id, DELIVERY_ID_SIZE, "%s", EVENTS_TEST_ID);
 
 	random_bytes(bytes, sizeof(bytes));
 	for (size_t i = 0; i < sizeof(bytes); i++)
@@ -128,7 +128,7 @@ bool
 delivery_is_ours(const char *line)
 {
 	/* The log escapes what others write into it: these plain quotes are its own. */
-	return strstr(line, "\"webhook_id\":\"" DELIVERY_ID_MARK) != NULL;
+	return strstr(line, "\"webhook_id\":\"" EVENTS_TEST_ID) != NULL;
 }
 
 /* A keyring of one random secret. NULL without memory. */

@@ -13,8 +13,6 @@
 
 /* ---- events ---- */
 
-#define DOCTOR_TYPE "psapi.doctor"
-
 /* The types whose examples are documented, NULL at the end. */
 extern const char *const delivery_example_types[];
 
@@ -30,9 +28,10 @@ char *delivery_event_body(const char *type, const char *data, time_t now, char *
 
 /* Room for an id of ours and a NUL. */
 #define DELIVERY_ID_SIZE 40
-/* How our ids begin. The sender's are "msg_" and a KSUID, of which none begins with "p". */
-#define DELIVERY_ID_MARK "msg_psapi"
-/* A new webhook-id in the sender's form, "msg_" and 27 letters and digits. */
+/*
+ * A new webhook-id in the sender's form, "msg_" and 27 letters and digits; it begins with
+ * EVENTS_TEST_ID.
+ */
 void delivery_new_id(char id[DELIVERY_ID_SIZE]);
 /*
  * Whether a line of the attempts log tells of a delivery with such an id: it is a test

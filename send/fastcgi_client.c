@@ -11,8 +11,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 /* FastCGI 1.0, section 8. */
 enum { VERSION = 1, BEGIN = 1, END = 3, PARAMS = 4, STDIN = 5, STDOUT = 6, RESPONDER = 1 };
@@ -209,20 +210,11 @@ parse(struct fastcgi_client_answer *answer)
 	answer->status = status != NULL && (end == NULL || status < end) ? atoi(status + 8) : 200;
 }
 
-static int64_t
-now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
-}
-
 int
 fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *request, int timeout_ms,
     struct fastcgi_client_answer *answer, char *why, size_t size)
 {
-	int64_t start = now_us();
+	int64_t start = clock_microseconds();
 	const char *step = "connect";
 	struct ucred peer;
 	socklen_t peer_size = sizeof(peer);
@@ -250,7 +242,7 @@ fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *
 		    saved == EAGAIN || saved == EINPROGRESS ? "no answer in time" : strerror(saved));
 	if (fd >= 0)
 		close(fd);
-	answer->us = now_us() - start;
+	answer->us = clock_microseconds() - start;
 	errno = saved;
 	return result;
 }

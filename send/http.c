@@ -12,6 +12,8 @@
 
 #include <curl/curl.h>
 
+#include "base/clock.h"
+
 #ifndef PSAPI_VERSION
 #define PSAPI_VERSION "unknown"
 #endif
@@ -350,26 +352,17 @@ next_answer(struct http *http, struct http_answer *answer)
 	return 0;
 }
 
-static int64_t
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 int
 http_wait(struct http *http, int timeout_ms, struct http_answer *answer)
 {
-	int64_t end = now_ms() + timeout_ms;
+	int64_t end = clock_milliseconds() + timeout_ms;
 
 	for (;;) {
 		int running;
 		curl_multi_perform(http->multi, &running);
 		if (next_answer(http, answer) == 1)
 			return 1;
-		int64_t left = end - now_ms();
+		int64_t left = end - clock_milliseconds();
 		if (left <= 0 || http->count == 0)
 			return 0;
 		curl_multi_poll(http->multi, NULL, 0, (int)left, NULL);

@@ -16,6 +16,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
+
 struct handler_run {
 	long number;
 	int try;
@@ -34,15 +36,6 @@ struct run {
 	long begun;
 	struct handler_run *waiting;
 };
-
-static int64_t
-now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
-}
 
 /* Put one try on its way. Returns 0, or -1 without memory. */
 static int
@@ -128,7 +121,7 @@ start_due(struct run *r, int64_t *when)
 
 	*when = INT64_MAX;
 	while (http_in_flight(r->http) < s->parallel) {
-		int64_t now = now_us();
+		int64_t now = clock_microseconds();
 		struct handler_run *job = take_due(r, now, when);
 		if (job != NULL) {
 			if (launch(r, job) == 0)
@@ -183,7 +176,7 @@ take_answer(struct run *r, struct http_answer *answer)
 		discard(job);
 	} else {
 		delivery_free(&job->delivery);
-		job->due_us = now_us() + sent.wait_ms * 1000;
+		job->due_us = clock_microseconds() + sent.wait_ms * 1000;
 		job->next = r->waiting;
 		r->waiting = job;
 	}
@@ -195,7 +188,7 @@ static void
 wait_until(struct run *r, int64_t when)
 {
 	struct http_answer answer;
-	int64_t left = when == INT64_MAX ? 1000000 : when - now_us();
+	int64_t left = when == INT64_MAX ? 1000000 : when - clock_microseconds();
 	int ms = left <= 0 ? 0 : left > 3600000000LL ? 3600000 : (int)(left / 1000) + 1;
 
 	if (http_in_flight(r->http) > 0) {
@@ -210,7 +203,7 @@ wait_until(struct run *r, int64_t when)
 int
 sender_run(struct http *http, const struct sending *sending, struct tally *tally)
 {
-	struct run r = {.http = http, .sending = sending, .tally = tally, .start_us = now_us()};
+	struct run r = {.http = http, .sending = sending, .tally = tally, .start_us = clock_microseconds()};
 	int64_t when;
 	int result;
 
@@ -226,6 +219,6 @@ sender_run(struct http *http, const struct sending *sending, struct tally *tally
 		next = job->next;
 		discard(job);
 	}
-	tally->seconds = (double)(now_us() - r.start_us) / 1e6;
+	tally->seconds = (double)(clock_microseconds() - r.start_us) / 1e6;
 	return result;
 }

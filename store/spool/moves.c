@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/user.h"
 #include "store/spool/handler_state.h"
 
 int
@@ -73,26 +73,13 @@ moves_done(struct spool *spool, const char *name)
 	return moves_drop(spool, SPOOL_NEW, name);
 }
 
-/* The name of a user, or the number of one that has none. */
-static const char *
-user_name(uid_t uid, char *buffer, size_t size)
-{
-	const struct passwd *user = getpwuid(uid);
-
-	if (user != NULL)
-		snprintf(buffer, size, "%s", user->pw_name);
-	else
-		snprintf(buffer, size, "#%u", (unsigned)uid);
-	return buffer;
-}
-
 void
 moves_owner_explain(const struct stat *st, const char *what, int error, char *why, size_t size)
 {
-	char user[64];
+	char user[USER_NAME_SIZE];
 
 	snprintf(why, size, "%s: %s: it is %s's; run it as that user: sudo -u %s psapi ...", what,
-	    strerror(error), user_name(st->st_uid, user, sizeof(user)), user);
+	    strerror(error), user_name(st->st_uid, user), user);
 }
 
 void
@@ -119,7 +106,7 @@ moves_explain(struct spool *spool, enum spool_dir dir, const char *name, char *w
 int
 moves_lock_failed(struct spool *spool)
 {
-	char why[4200], what[4096];
+	char why[4400], what[4096];
 	struct stat st;
 	int error = errno;
 

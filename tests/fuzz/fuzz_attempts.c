@@ -19,16 +19,6 @@
 static char directory[] = "/dev/shm/psapi-fuzz-XXXXXX";
 static int root = -1;
 
-/* command.c would call it for -h, which is never given here. */
-int
-help_main(struct command_line *line, int argc, char **argv)
-{
-	(void)line;
-	(void)argc;
-	(void)argv;
-	return EX_OK;
-}
-
 static void
 clean_up(void)
 {
