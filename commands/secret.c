@@ -1,7 +1,6 @@
 /* psapi secret: add, list and drop signing secrets. The file itself is secretfile.c's. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -224,17 +223,13 @@ static int
 print_list(struct command_line *line, const struct secretfile_entry *entries, size_t count)
 {
 	struct last_match *matches = calloc(count + 1, sizeof(*matches));
-	int dir = open(line->config.spool, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (matches == NULL)
 		return EX_OSERR;
 	for (size_t i = 0; i < count; i++)
 		memcpy(matches[i].fingerprint, entries[i].fingerprint, FINGERPRINT_SIZE);
-	last_match_find(dir, matches, (int)count);
-	if (dir >= 0)
-		close(dir);
-	else
-		log_line("%s: %s: when they last matched is not known", line->config.spool, strerror(errno));
+	if (last_match_find(line->config.spool, matches, (int)count) != 0)
+		log_line("%s: %s: it is not known when they last matched", line->config.spool, strerror(errno));
 	if (!line->json && count > 0)
 		printf("%s%-12s %-21s %s%s\n", terminal_colour(COLOUR_BOLD), "SECRET", "ADDED", "LAST MATCHED",
 		    terminal_colour(COLOUR_NONE));

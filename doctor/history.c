@@ -4,15 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <jansson.h>
-
-#include "receiver/attempts.h"
+#include "receiver/attempts_reader.h"
 #include "receiver/hold.h"
 #include "store/spool/journal.h"
 #include "store/spool/moves.h"
@@ -20,7 +16,7 @@
 #include "base/datetime.h"
 
 enum {
-	TAIL_BYTES = 128 * 1024, /* of the attempts log: some hundred attempts */
+	LINES_MAX = 10000,       /* of the attempts log: older ones tell nothing of the clock now */
 	SKEWS_MAX = 5,           /* so few that three in a row tell: a day may bring one alone */
 	SKEW_LIMIT = 60,             /* seconds */
 	LEFTOVER_SECONDS = 3600,     /* spool.c: recovery removes them then */
@@ -38,49 +34,32 @@ has_spool(struct doctor *d, struct finding *f)
 
 /* ---- the clock ---- */
 
-/* Skews of the latest authentic attempts, our own left out: they are of this machine's clock. */
-struct skews {
-	long long value[SKEWS_MAX]; /* the last ones, in a ring */
-	int count;                  /* all of them */
-};
-
-static void
-add_skew(struct skews *skews, const char *line)
+/*
+ * The skews of the latest authentic attempts, in seconds. Those of psapi's own deliveries are
+ * left out: they come from this machine's clock. Returns how many were found.
+ */
+static int
+read_skews(struct doctor *d, int64_t skews[SKEWS_MAX])
 {
-	json_t *attempt = json_loads(line, 0, NULL);
-	const json_t *skew = json_object_get(attempt, "skew_s");
-	bool authentic = json_object_get(attempt, "key") != NULL;
+	struct attempts_reader *reader = attempts_reader_open(d->config->spool, ATTEMPTS_NEWEST_FIRST, true);
+	struct attempts_line line;
+	int count = 0;
 
-	if (authentic && json_is_integer(skew) && !delivery_is_ours(line))
-		skews->value[skews->count++ % SKEWS_MAX] = json_integer_value(skew);
-	json_decref(attempt);
-}
-
-static void
-read_tail(struct doctor *d, struct skews *skews)
-{
-	int fd = openat(d->spool.root, ATTEMPTS_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
-	char *line = NULL;
-	size_t room = 0;
-
-	if (file == NULL) {
-		if (fd >= 0)
-			close(fd);
-		return;
+	for (int i = 0; reader != NULL && i < LINES_MAX && count < SKEWS_MAX; i++) {
+		if (!attempts_reader_next(reader, &line))
+			break;
+		if (line.member[ATTEMPTS_KEY].text != NULL && !attempts_reader_is_test(&line) &&
+		    attempts_reader_number(&line, ATTEMPTS_SKEW, &skews[count]))
+			count++;
 	}
-	if (fseek(file, -TAIL_BYTES, SEEK_END) == 0 && getline(&line, &room, file) < 0)
-		rewind(file); /* what is left of a line that was cut */
-	while (getline(&line, &room, file) >= 0)
-		add_skew(skews, line);
-	free(line);
-	fclose(file);
+	attempts_reader_close(reader);
+	return count;
 }
 
 static int
 compare(const void *a, const void *b)
 {
-	long long one = *(const long long *)a, two = *(const long long *)b;
+	int64_t one = *(const int64_t *)a, two = *(const int64_t *)b;
 
 	return one < two ? -1 : one > two;
 }
@@ -88,18 +67,17 @@ compare(const void *a, const void *b)
 static void
 check_clock(struct doctor *d, struct finding *f)
 {
-	struct skews skews = {0};
+	int64_t skews[SKEWS_MAX];
 
 	if (!has_spool(d, f))
 		return;
-	read_tail(d, &skews);
-	int count = skews.count < SKEWS_MAX ? skews.count : SKEWS_MAX;
+	int count = read_skews(d, skews);
 	if (count == 0) {
 		doctor_found_nothing(f, "no authentic attempt yet to compare with");
 		return;
 	}
-	qsort(skews.value, (size_t)count, sizeof(skews.value[0]), compare);
-	long long median = skews.value[count / 2];
+	qsort(skews, (size_t)count, sizeof(skews[0]), compare);
+	long long median = skews[count / 2];
 	if (median > SKEW_LIMIT || median < -SKEW_LIMIT)
 		doctor_found_bad(f, NULL, "%lld s %s the sender's, in the median of %d attempts; %lld s are tolerated",
 		    median < 0 ? -median : median, median < 0 ? "behind" : "ahead of", count,
@@ -212,30 +190,22 @@ struct daily {
 };
 
 static void
-read_log(int dir, const char *name, struct daily *daily)
+read_log(struct doctor *d, struct daily *daily)
 {
-	/* The type is only logged of what was proven, so nobody else can have written it. */
-	static const char mark[] = "\"type\":\"producersync.updates_available\"";
-	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
-	char *line = NULL;
-	size_t room = 0;
+	struct attempts_reader *reader = attempts_reader_open(d->config->spool, ATTEMPTS_OLDEST_FIRST, true);
+	struct attempts_line line;
+	int64_t at;
 
-	if (file == NULL && fd >= 0)
-		close(fd);
-	while (file != NULL && getline(&line, &room, file) >= 0) {
-		bool wanted = strstr(line, mark) != NULL && !delivery_is_ours(line);
-		char at[25] = "";
-		int64_t when;
-		if ((daily->first != 0 && !wanted) || sscanf(line, "{\"at\":\"%24[0-9TZ:.-]", at) != 1 ||
-		    !datetime_parse(at, &when))
+	while (reader != NULL && attempts_reader_next(reader, &line)) {
+		/* The type is logged of authentic requests alone, so nobody else can have written it. */
+		bool wanted = attempts_reader_is(&line, ATTEMPTS_TYPE, "producersync.updates_available") &&
+		    !attempts_reader_is_test(&line);
+		if ((daily->first != 0 && !wanted) || !attempts_reader_time(&line, &at))
 			continue;
-		daily->first = daily->first == 0 ? when : daily->first;
-		daily->last = wanted && when > daily->last ? when : daily->last;
+		daily->first = daily->first == 0 ? at : daily->first;
+		daily->last = wanted && at > daily->last ? at : daily->last;
 	}
-	free(line);
-	if (file != NULL)
-		fclose(file);
+	attempts_reader_close(reader);
 }
 
 static void
@@ -246,8 +216,7 @@ check_daily(struct doctor *d, struct finding *f)
 
 	if (!has_spool(d, f))
 		return;
-	read_log(d->spool.root, ATTEMPTS_FILE ".1", &daily);
-	read_log(d->spool.root, ATTEMPTS_FILE, &daily);
+	read_log(d, &daily);
 	int64_t seconds = d->now - (daily.last != 0 ? daily.last : daily.first) / NANOSECONDS;
 	double hours = (double)seconds / 3600;
 	if (daily.last >= limit && daily.last != 0)

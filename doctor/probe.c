@@ -6,15 +6,11 @@
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include <jansson.h>
-
-#include "receiver/attempts.h"
+#include "receiver/attempts_reader.h"
 #include "send/sender.h"
 
 enum {
@@ -123,24 +119,14 @@ check_headers(struct doctor *d, struct finding *f)
 static long long
 bytes_logged(struct doctor *d)
 {
-	int fd = d->spool_opened ? openat(d->spool.root, ATTEMPTS_FILE, O_RDONLY | O_CLOEXEC) : -1;
-	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
-	long long bytes = -1;
-	char *line = NULL;
-	size_t room = 0;
+	struct attempts_reader *reader = attempts_reader_open(d->config->spool, ATTEMPTS_NEWEST_FIRST, false);
+	struct attempts_line line;
+	int64_t bytes = -1;
 
-	while (file != NULL && getline(&line, &room, file) >= 0) {
-		if (strstr(line, d->probe_id) == NULL)
-			continue;
-		json_t *attempt = json_loads(line, 0, NULL);
-		bytes = json_integer_value(json_object_get(attempt, "bytes"));
-		json_decref(attempt);
-	}
-	free(line);
-	if (file != NULL)
-		fclose(file);
-	else if (fd >= 0)
-		close(fd);
+	while (reader != NULL && bytes < 0 && attempts_reader_next(reader, &line))
+		if (attempts_reader_is(&line, ATTEMPTS_WEBHOOK_ID, d->probe_id))
+			attempts_reader_number(&line, ATTEMPTS_BYTES, &bytes);
+	attempts_reader_close(reader);
 	return bytes;
 }
 

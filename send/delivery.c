@@ -124,13 +124,6 @@ delivery_new_id(char id[DELIVERY_ID_SIZE])
 	id[n] = '\0';
 }
 
-bool
-delivery_is_ours(const char *line)
-{
-	/* The log escapes what others write into it: these plain quotes are its own. */
-	return strstr(line, "\"webhook_id\":\"" EVENTS_TEST_ID) != NULL;
-}
-
 /* A keyring of one random secret. NULL without memory. */
 static struct keyring *
 random_keyring(void)

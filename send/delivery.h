@@ -33,11 +33,6 @@ char *delivery_event_body(const char *type, const char *data, time_t now, char *
  * EVENTS_TEST_ID.
  */
 void delivery_new_id(char id[DELIVERY_ID_SIZE]);
-/*
- * Whether a line of the attempts log tells of a delivery with such an id: it is a test
- * of somebody here, and says nothing of the sender, its clock or the secrets that it uses.
- */
-bool delivery_is_ours(const char *line);
 
 /* ---- a request ---- */
 
