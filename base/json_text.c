@@ -81,7 +81,7 @@ print_tokens(const char *text, size_t length, bool ascii)
 			i += n;
 			continue;
 		}
-		putchar(text[i] == '\n' || text[i] == '\r' ? ' ' : text[i]);
+		putchar(text[i] == '\n' || text[i] == '\r' || (ascii && text[i] == '\t') ? ' ' : text[i]);
 		i++;
 	}
 }

@@ -12,8 +12,8 @@
 
 /*
  * Print to standard output in one line, with its newline: every token as it is, line breaks
- * between tokens as blanks. ascii: in strings, DEL and characters beyond ASCII appear as
- * \uXXXX, which is the same string in JSON and cannot steer a terminal.
+ * between tokens as blanks. ascii: tabs as well, and in strings DEL and characters beyond ASCII
+ * appear as \uXXXX, which is the same string in JSON and cannot steer a terminal.
  */
 void json_text_print_line(const char *text, size_t length, bool ascii);
 

@@ -31,7 +31,7 @@ struct attempts_reader {
 	off_t position;  /* in the file: of the end of what the buffer holds, or backwards of its beginning */
 	off_t limit;     /* forwards: where reading ends */
 	size_t from, to; /* what the buffer holds and was not yet given out */
-	bool cut;        /* the line in the buffer is over LINE_KEPT: the rest of it is dropped */
+	bool cut;        /* the line in the buffer is not given as it is: over LINE_KEPT, or with a NUL */
 	char buffer[BUFFER_SIZE + 1]; /* and a NUL */
 };
 
@@ -323,7 +323,7 @@ scan(struct attempts_line *line)
 {
 	const char *p = skip_blanks(line->text), *end = line->text + line->length;
 
-	if (*p++ != '{' || memchr(p, '\0', (size_t)(end - p)) != NULL)
+	if (*p++ != '{')
 		return false;
 	for (;; p++) {
 		p = skip_blanks(p);
@@ -365,9 +365,14 @@ attempts_reader_next(struct attempts_reader *r, struct attempts_line *line)
 			begin_file(r);
 		}
 	}
+	char *text = r->buffer + (line->text - r->buffer);
 	if (line->length > LINE_KEPT) {
-		r->buffer[line->text - r->buffer + LINE_KEPT] = '\0';
+		text[LINE_KEPT] = '\0';
 		line->length = LINE_KEPT;
+		r->cut = true;
+	}
+	for (char *zero = text; (zero = memchr(zero, '\0', line->length - (size_t)(zero - text))) != NULL;) {
+		*zero = '?';
 		r->cut = true;
 	}
 	memset(line->member, 0, sizeof(line->member));

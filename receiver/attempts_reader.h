@@ -27,7 +27,7 @@ enum attempts_member {
 
 /* One line. Valid until the next call. */
 struct attempts_line {
-	const char *text; /* without its newline, with a NUL */
+	const char *text; /* without its newline, with a NUL at its end; others appear as '?' */
 	size_t length;
 	bool whole; /* it is one flat JSON object; else (torn by a full disk) it has no members */
 	struct {

@@ -288,6 +288,24 @@ TEST(torn_lines_have_no_members)
 	}
 }
 
+TEST(a_nul_ends_no_line)
+{
+	static const char log[] = "{\"outcome\":\"accepted\"}\0{}\n{\"outcome\":\"\0\"}\n";
+	struct attempts_line line;
+	int fd = open(in(*state, LOG), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	assert_int_equal(write(fd, log, sizeof(log) - 1), sizeof(log) - 1);
+	close(fd);
+	struct attempts_reader *reader = attempts_reader_open(*state, ATTEMPTS_NEWEST_FIRST, false);
+	assert_true(attempts_reader_next(reader, &line));
+	assert_string_equal(line.text, "{\"outcome\":\"?\"}");
+	assert_false(line.whole);
+	assert_true(attempts_reader_next(reader, &line));
+	assert_string_equal(line.text, "{\"outcome\":\"accepted\"}?{}");
+	assert_false(line.whole);
+	attempts_reader_close(reader);
+}
+
 TEST(tests_of_our_own_are_told_from_the_senders)
 {
 	static const struct {
@@ -324,6 +342,7 @@ main(void)
 		SANDBOX_TEST(following_a_log_that_is_made_later),
 		SANDBOX_TEST(members),
 		SANDBOX_TEST(torn_lines_have_no_members),
+		SANDBOX_TEST(a_nul_ends_no_line),
 		SANDBOX_TEST(tests_of_our_own_are_told_from_the_senders),
 	};
 

@@ -68,7 +68,7 @@ static const struct {
 	    "\"\\u00e9 \\u007f \\u009b \\ud83d\\ude00 \\ufffd\"\n"},
 	{json_text_print_indented, "\"\xff \xc3\"", "\"\\ufffd \\ufffd\"\n"}, /* no JSON, and no harm */
 	{line, "{\"a\" : 1.10,\r\n\t\"a\":\"\xc3\xa9\\n\"}\n", "{\"a\" : 1.10,  \t\"a\":\"\xc3\xa9\\n\"} \n"},
-	{ascii_line, "{\"a\":\"\xc3\xa9\x7f\",\"ms\":1.10}", "{\"a\":\"\\u00e9\\u007f\",\"ms\":1.10}\n"},
+	{ascii_line, "{\"a\":\t\"\xc3\xa9\x7f\",\"ms\":1.10}", "{\"a\": \"\\u00e9\\u007f\",\"ms\":1.10}\n"},
 	{with, "{\"b\":1.10,\n\"b\":2}", "{\"a\":1,\"event\":{\"b\":1.10, \"b\":2}}\n"},
 	{with_nothing, "null", "{\"event\":null}\n"},
 };
