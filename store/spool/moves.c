@@ -19,11 +19,34 @@
 #include "base/user.h"
 #include "store/spool/handler_state.h"
 
+/*
+ * Open the lock's file, and make it if it is missing. For reading alone: a user of the spool's
+ * group may hold a lock of the owner's, whose mode is 0640.
+ */
+static int
+open_lock(struct spool *spool)
+{
+	int fd;
+
+	do {
+		fd = openat(spool->root, LOCK_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		if (fd >= 0 || errno != ENOENT)
+			return fd;
+		fd = openat(spool->root, LOCK_FILE, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+	} while (fd < 0 && errno == EEXIST);
+	if (fd < 0 || spool_own(spool, fd) == 0)
+		return fd;
+	int saved = errno;
+	close(fd);
+	unlinkat(spool->root, LOCK_FILE, 0);
+	errno = saved;
+	return -1;
+}
+
 int
 moves_lock(struct spool *spool, bool wait)
 {
-	/* To read alone: a user of the spool's group may hold a lock of the owner's, mode 0640. */
-	int fd = openat(spool->root, LOCK_FILE, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+	int fd = open_lock(spool);
 	int result;
 
 	if (fd < 0)
