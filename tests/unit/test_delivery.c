@@ -76,10 +76,10 @@ TEST(data_makes_an_event)
 {
 	static const char *const rows[][2] = {
 		{"a.b", "{}"}, {"a.b", "[1,2]"}, {"a.b", "null"}, {"a.b", "\"text\""}, {"a\"b\n", " {\"x\" : 1} "}};
-	char why[256];
+	struct error error;
 
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		char *text = delivery_event_body(rows[i][0], rows[i][1], NOW, why, sizeof(why));
+		char *text = delivery_event_body(rows[i][0], rows[i][1], NOW, &error);
 		assert_non_null(text);
 		json_t *event = json_loads(text, 0, NULL), *data = json_loads(rows[i][1], JSON_DECODE_ANY, NULL);
 		assert_string_equal(json_string_value(json_object_get(event, "type")), rows[i][0]);
@@ -90,11 +90,12 @@ TEST(data_makes_an_event)
 		json_decref(data);
 		free(text);
 	}
-	assert_null(delivery_event_body("a.b", NULL, NOW, why, sizeof(why)));
-	assert_non_null(strstr(why, "--data"));
-	assert_null(delivery_event_body("a.b", "{", NOW, why, sizeof(why)));
-	assert_non_null(strstr(why, "not JSON"));
-	assert_null(delivery_event_body("a.b", "", NOW, why, sizeof(why)));
+	assert_null(delivery_event_body("a.b", NULL, NOW, &error));
+	assert_non_null(strstr(error.text, "\"a.b\""));
+	assert_non_null(strstr(error.remedy, "--data"));
+	assert_null(delivery_event_body("a.b", "{", NOW, &error));
+	assert_non_null(strstr(error.text, "not JSON"));
+	assert_null(delivery_event_body("a.b", "", NOW, &error));
 }
 
 TEST(ids_are_new_each_time)
