@@ -1,4 +1,4 @@
-/* psapi adopt: judge what arrived before there was any secret. */
+/* psapi adopt: verify and accept the requests that arrived before there was any secret. */
 #define _GNU_SOURCE
 #include "receiver/adopt.h"
 
@@ -32,7 +32,7 @@ failed(struct command_line *line)
 	return EX_NOPERM;
 }
 
-/* Why what stays does. */
+/* Say why requests stay in hold/. */
 static int
 explain(struct command_line *line, const struct adoption *outcome)
 {

@@ -1,4 +1,4 @@
-/* Owns what all subcommands do alike. */
+/* Owns the common options, the opening of the spool, the lock, and the look-up of events. */
 #define _GNU_SOURCE
 #include "commands/command.h"
 
@@ -34,7 +34,7 @@ override_spool(struct command_line *line, const char *directory)
 	override(line, setting);
 }
 
-/* One of the options that all commands take. Returns false if it is another. */
+/* Handle one of the common options. Returns false if it is another. */
 static bool
 take_common(struct command_line *line, int option)
 {
@@ -72,7 +72,7 @@ is_known(const struct option *names, int value)
 	return names->name != NULL;
 }
 
-/* getopt_long(3) found fault with word, or with the letter in optopt, and what that is. */
+/* Log the fault that getopt_long(3) has found with word, or with the letter in optopt. */
 static void
 misused_option(const struct command_line *line, const struct option *names, int fault,
     const char *word)
@@ -95,7 +95,7 @@ command_option(struct command_line *line, int argc, char **argv, const char *let
 	char all[64];
 	int option;
 
-	/* '+' comes first where there is one; the ':' makes a missing argument known as such. */
+	/* A '+' must come first; after it, ':' has getopt tell a missing argument from an unknown option. */
 	snprintf(all, sizeof(all), "%s:%s%so:h", *letters == '+' ? "+" : "",
 	    letters + (*letters == '+'), own_f ? "" : "f:");
 	opterr = 0;
@@ -136,7 +136,7 @@ command_configure(struct command_line *line)
 	return EX_OK;
 }
 
-/* Say why the spool cannot be opened. Returns an exit status. */
+/* Log why the spool cannot be opened. Returns an exit status. */
 static int
 refuse_spool(struct command_line *line, const char *why, int error)
 {
@@ -161,7 +161,7 @@ command_open(struct command_line *line)
 
 	if (status != EX_OK)
 		return status;
-	/* Not made here: what root makes in passing, the receiver could not write. */
+	/* The receiver makes the spool: directories that root makes here could not be written by it. */
 	errno = 0;
 	if (spool_open(&line->spool, line->config.spool, false, why, sizeof(why)) != 0)
 		return refuse_spool(line, why, errno);
@@ -185,7 +185,7 @@ command_lock(struct command_line *line)
 	int lock = moves_lock(&line->spool, false);
 
 	if (lock < 0 && errno == EWOULDBLOCK) {
-		/* For who sits there: cron mails what is printed, each night that prune has to wait. */
+		/* For people alone: cron would mail this line each night in which prune has to wait. */
 		if (isatty(STDERR_FILENO))
 			log_line("%s: psapi drain or another is at work; waiting for it to finish",
 			    line->config.spool);

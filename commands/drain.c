@@ -1,4 +1,4 @@
-/* psapi drain: its command line. The run itself is drain.c's. */
+/* psapi drain: its command line. The run itself is in drain/drain.c. */
 #define _GNU_SOURCE
 #include "drain/drain.h"
 

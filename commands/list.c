@@ -15,7 +15,7 @@
 
 enum which { OPEN, NEW, WAITING, FAILED, ALL };
 
-/* What is known of a listed event. */
+/* A line of the list. */
 struct row {
 	const char *name;
 	const struct entry *entry;
@@ -103,7 +103,7 @@ collect(struct command_line *line, enum which which, const struct selection *sel
 
 	if (which == ALL)
 		result = listing_add(listing, spool, SPOOL_EVENTS, SPOOL_EVENTS, since);
-	/* What events/ lacks is on its way in, or was put there by hand. */
+	/* An event that is not in events/ is still being accepted, or was put there by hand. */
 	enum spool_dir unless = which == ALL ? SPOOL_EVENTS : SPOOL_NEW;
 	if (result == 0 && which != FAILED)
 		result = listing_add(listing, spool, SPOOL_NEW, unless, since);
@@ -114,8 +114,8 @@ collect(struct command_line *line, enum which which, const struct selection *sel
 }
 
 /*
- * Print one file, if it is meant. What is no event is for drain and verify to complain
- * of. Returns an exit status.
+ * Print one event, if it is selected. Unrecognised files are left out: drain and verify report
+ * them. Returns an exit status.
  */
 static int
 list_one(struct command_line *line, enum which which, const struct selection *selection,

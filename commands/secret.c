@@ -1,4 +1,4 @@
-/* psapi secret: add, list and drop signing secrets. The file itself is secretfile.c's. */
+/* psapi secret: add, list and drop signing secrets. secrets/secretfile.c changes the file. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
@@ -31,8 +31,8 @@ interrupt(int number)
 }
 
 /*
- * Read a line, unless a signal comes. They are blocked but for the wait itself: one that
- * came just before a read(2) would not break it off.
+ * Read a line, unless a signal arrives. Signals are blocked except during ppoll(2): one that
+ * arrived just before a read(2) would not interrupt it.
  */
 static ssize_t
 read_line(char *text, size_t size, const sigset_t *waiting)
@@ -54,8 +54,8 @@ read_line(char *text, size_t size, const sigset_t *waiting)
 }
 
 /*
- * A line that holds something: what is copied from a page may begin with a line break,
- * and the secret comes behind it.
+ * Read a line that is not blank: text that is copied from a page may begin with a line break,
+ * with the secret after it.
  */
 static ssize_t
 read_answer(char *text, size_t size, const sigset_t *waiting)
@@ -74,8 +74,8 @@ read_answer(char *text, size_t size, const sigset_t *waiting)
 }
 
 /*
- * Ask without echo. A signal must find the echo on again: it only breaks off the
- * reading, and is raised anew afterwards.
+ * Ask without echo. A signal only interrupts the reading; it is raised again after the echo is
+ * on again.
  */
 static ssize_t
 ask_once(char *text, size_t size)
@@ -95,7 +95,7 @@ ask_once(char *text, size_t size)
 		sigaction(signals[i], &action, &before[i]);
 	hidden = shown;
 	hidden.c_lflag &= ~(tcflag_t)ECHO;
-	/* In this order: what is typed once the question shows is neither shown nor lost. */
+	/* In this order: input that is typed after the question appears is neither shown nor lost. */
 	tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
 	ssize_t n = read_answer(text, size, &waiting);
 	tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
@@ -107,7 +107,7 @@ ask_once(char *text, size_t size)
 	return n;
 }
 
-/* Once more after a signal that did not end us: ^Z and fg. */
+/* Ask again after a signal that did not end the process: ^Z and fg. */
 static ssize_t
 ask(char *text, size_t size)
 {
@@ -120,7 +120,7 @@ ask(char *text, size_t size)
 	return n;
 }
 
-/* All of standard input, for the refusal of two lines is a better help than half of them. */
+/* Read all of standard input: two lines must be refused, not cut to the first one. */
 static ssize_t
 read_input(char *text, size_t size)
 {
@@ -139,7 +139,7 @@ read_input(char *text, size_t size)
 
 /* ---- add ---- */
 
-/* What waits for this secret. */
+/* Mention the held requests, which wait for this secret. */
 static void
 mention_hold(struct command_line *line)
 {

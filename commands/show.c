@@ -1,4 +1,4 @@
-/* psapi show: all that is known of an event; or the bytes that were signed. */
+/* psapi show: all information about an event, or the signed bytes alone. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>

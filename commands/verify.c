@@ -1,6 +1,6 @@
 /*
- * psapi verify: the signature of stored events, computed again from their evidence.
- * The tolerance is no matter here: it was kept when the event came.
+ * psapi verify: compute the signature of stored events again, from their evidence. The timestamp
+ * is not compared with the clock: the receiver did that when the event arrived.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,11 +24,11 @@ struct verifier {
 	struct command_line *line;
 	struct keyring *rings[RINGS_MAX]; /* one for each secret file */
 	int count;
-	bool verbose; /* good ones are listed, too */
+	bool verbose; /* list the good ones as well */
 	size_t good, bad;
 };
 
-/* Read one secret file. Returns whether it holds a usable secret; says why not. */
+/* Read one secret file. Returns whether it has a usable secret; if not, logs why. */
 static bool
 add_secrets(struct verifier *v, const char *path)
 {
@@ -43,7 +43,7 @@ add_secrets(struct verifier *v, const char *path)
 	return true;
 }
 
-/* The fingerprint of the secret that it was signed with, or NULL. */
+/* The fingerprint of the secret that signed the event, or NULL. */
 static const char *
 find_key(const struct verifier *v, const struct entry *entry)
 {
@@ -95,7 +95,7 @@ check(struct verifier *v, const char *what, enum entry_result result, struct ent
 		return;
 	}
 	report(v, what, find_key(v, entry),
-	    "no secret at hand signed this: its contents were changed, or the secret is another "
+	    "no secret known here signed this: its contents were changed, or another secret signed it "
 	    "(--secret-file)");
 	entry_free(entry);
 }
@@ -108,7 +108,7 @@ check_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 	struct entry entry;
 	const char *why;
 
-	/* What is in events/ as well has been seen there. */
+	/* An event that is in events/ as well was checked there. */
 	if (!spool_name_valid(name) ||
 	    (dir != SPOOL_EVENTS && moves_has(spool, SPOOL_EVENTS, name)))
 		return 0;
@@ -132,7 +132,7 @@ check_all(struct verifier *v)
 	return EX_OK;
 }
 
-/* A file that there is, else an event of the spool. */
+/* Check a file if it exists, else an event of the spool. */
 static int
 check_argument(struct verifier *v, const char *what)
 {
@@ -205,7 +205,7 @@ verify_main(struct command_line *line, int argc, char **argv)
 	if (all == (optind < argc))
 		return command_misused(line, "either FILEs or IDs, or --all", all ? argv[optind] : "verify");
 	v.verbose |= !all;
-	/* Opened, if at all, only now: the options say where. */
+	/* The settings are read after all options: they may change them. */
 	int status = usable ? command_configure(line) : EX_NOINPUT;
 	if (status == EX_OK && !add_secrets(&v, line->config.secret_file) && v.count == 0)
 		status = EX_NOINPUT;
