@@ -17,7 +17,9 @@
 #define PSAPI_VERSION "unknown"
 #endif
 
-/* Cron and others may start us with 0 to 2 closed; a file of the spool must not take their place. */
+/*
+ * Cron and others may start us with 0 to 2 closed; a file of the spool must not take their place.
+ */
 static int
 hold_standard_descriptors(void)
 {

@@ -42,8 +42,10 @@ explain(struct command_line *line, const struct adoption *outcome)
 	if (keyring == NULL)
 		log_line("%d held request(s) wait for the secret: %s", outcome->unproven, why);
 	else if (outcome->unproven > 0)
-		log_line("%d held request(s) match no configured secret and stay: was the right endpoint's secret "
-		         "added? psapi adopt --discard removes them", outcome->unproven);
+		log_line(
+		    "%d held request(s) match no configured secret and stay: was the right endpoint's "
+		    "secret added? psapi adopt --discard removes them",
+		    outcome->unproven);
 	verify_keyring_free(keyring);
 	if (outcome->failed > 0)
 		log_line("%d held request(s) could not be accepted and stay", outcome->failed);

@@ -93,11 +93,13 @@ print_row(const json_t *attempt)
 	number_of(attempt, "skew_s", skew, sizeof(skew));
 	number_of(attempt, "ms", ms, sizeof(ms));
 	number_of(attempt, "suppressed", suppressed, sizeof(suppressed));
-	printf("%-24s  %s%-9s  %3s%s  ", terminal_column(text_of(attempt, "at")), terminal_colour(colour_of(outcome)),
-	    terminal_column(outcome), terminal_column(status), terminal_colour(COLOUR_NONE));
-	printf("%-32s  %-15s  %7s  %5s  %-8s  %6s  ", terminal_column(*type != '\0' ? type : text_of(attempt, "reason")),
-	    terminal_column(text_of(attempt, "remote_addr")), terminal_column(bytes), terminal_column(skew),
-	    terminal_column(text_of(attempt, "key")), terminal_column(ms));
+	printf("%-24s  %s%-9s  %3s%s  ", terminal_column(text_of(attempt, "at")),
+	    terminal_colour(colour_of(outcome)), terminal_column(outcome), terminal_column(status),
+	    terminal_colour(COLOUR_NONE));
+	printf("%-32s  %-15s  %7s  %5s  %-8s  %6s  ",
+	    terminal_column(*type != '\0' ? type : text_of(attempt, "reason")),
+	    terminal_column(text_of(attempt, "remote_addr")), terminal_column(bytes),
+	    terminal_column(skew), terminal_column(text_of(attempt, "key")), terminal_column(ms));
 	printf("%s", terminal_column(text_of(attempt, "webhook_id")));
 	if (*suppressed != '\0')
 		printf("  (and %s rejected ones that are not listed)", terminal_column(suppressed));
@@ -110,16 +112,17 @@ print_line(struct query *q, const char *text)
 	json_t *attempt = json_loads(text, 0, NULL);
 
 	if (!q->begun && !q->line->json)
-		printf("%s%-24s  %-9s  %3s  %-32s  %-15s  %7s  %5s  %-8s  %6s  %s%s\n", terminal_colour(COLOUR_BOLD),
-		    "TIME", "OUTCOME", "", "TYPE OR REASON", "FROM", "BYTES", "SKEW", "KEY", "MS", "WEBHOOK-ID",
-		    terminal_colour(COLOUR_NONE));
+		printf("%s%-24s  %-9s  %3s  %-32s  %-15s  %7s  %5s  %-8s  %6s  %s%s\n",
+		    terminal_colour(COLOUR_BOLD), "TIME", "OUTCOME", "", "TYPE OR REASON", "FROM", "BYTES",
+		    "SKEW", "KEY", "MS", "WEBHOOK-ID", terminal_colour(COLOUR_NONE));
 	q->begun = true;
 	if (attempt != NULL && q->line->json)
 		json_text_print_line(text, strlen(text), true);
 	else if (attempt != NULL)
 		print_row(attempt);
 	else if (!q->line->json)
-		printf("%s(torn line) %s%s\n", terminal_colour(COLOUR_DIM), terminal_column(text), terminal_colour(COLOUR_NONE));
+		printf("%s(torn line) %s%s\n", terminal_colour(COLOUR_DIM), terminal_column(text),
+		    terminal_colour(COLOUR_NONE));
 	json_decref(attempt);
 }
 
@@ -177,7 +180,8 @@ follow(struct query *q, struct attempts_reader *reader)
 
 	/* Without inotify (its limits are low on some machines), look once a second. */
 	bool watching = watch.fd >= 0 &&
-	    inotify_add_watch(watch.fd, q->line->config.spool, IN_MODIFY | IN_CREATE | IN_MOVED_TO) >= 0;
+	    inotify_add_watch(watch.fd, q->line->config.spool, IN_MODIFY | IN_CREATE | IN_MOVED_TO) >=
+	        0;
 	attempts_reader_follow(reader);
 	for (;;) {
 		print_all(q, reader);
@@ -197,8 +201,8 @@ run(struct query *q)
 	if (status != EX_OK)
 		return status;
 	const char *spool = q->line->config.spool;
-	struct attempts_reader *reader =
-	    attempts_reader_open(spool, q->last < 0 ? ATTEMPTS_OLDEST_FIRST : ATTEMPTS_NEWEST_FIRST, true);
+	struct attempts_reader *reader = attempts_reader_open(
+	    spool, q->last < 0 ? ATTEMPTS_OLDEST_FIRST : ATTEMPTS_NEWEST_FIRST, true);
 	if (reader == NULL) {
 		log_line("%s/%s: %s", spool, ATTEMPTS_FILE, strerror(errno));
 		return errno == EACCES ? EX_NOPERM : EX_NOINPUT;
@@ -246,8 +250,8 @@ attempts_main(struct command_line *line, int argc, char **argv)
 			return command_misused(line, "--outcome takes accepted, duplicate, held, ignored, "
 			    "rejected or error", optarg);
 		if (option == OPTION_SINCE && !datetime_argument(optarg, clock_unix(), &q.since))
-			return command_misused(line, "--since takes 2025-07-24, 2025-07-24T22:51 or an age like 12h",
-			    optarg);
+			return command_misused(
+			    line, "--since takes 2025-07-24, 2025-07-24T22:51 or an age like 12h", optarg);
 	}
 	if (optind < argc)
 		return command_misused(line, "attempts takes options alone", argv[optind]);

@@ -95,7 +95,10 @@ command_option(struct command_line *line, int argc, char **argv, const char *let
 	char all[64];
 	int option;
 
-	/* A '+' must come first; after it, ':' has getopt tell a missing argument from an unknown option. */
+	/*
+	 * A '+' must come first; after it, ':' has getopt tell a missing argument from an unknown
+	 * option.
+	 */
 	snprintf(all, sizeof(all), "%s:%s%so:h", *letters == '+' ? "+" : "",
 	    letters + (*letters == '+'), own_f ? "" : "f:");
 	opterr = 0;
@@ -117,8 +120,8 @@ command_misused(const struct command_line *line, const char *what, const char *t
 {
 	const char *name = line->command != NULL ? line->command->name : "";
 
-	log_line("%s%s\"%s\": %s; psapi help%s%s says more", name, *name != '\0' ? ": " : "", text, what,
-	    *name != '\0' ? " " : "", name);
+	log_line("%s%s\"%s\": %s; psapi help%s%s says more", name, *name != '\0' ? ": " : "", text,
+	    what, *name != '\0' ? " " : "", name);
 	return EX_USAGE;
 }
 
@@ -199,8 +202,8 @@ command_lock(struct command_line *line)
 static bool
 exists(struct command_line *line, const char *name)
 {
-	return moves_has(&line->spool, SPOOL_NEW, name) || moves_has(&line->spool, SPOOL_FAILED, name) ||
-	    moves_has(&line->spool, SPOOL_EVENTS, name);
+	return moves_has(&line->spool, SPOOL_NEW, name) ||
+	    moves_has(&line->spool, SPOOL_FAILED, name) || moves_has(&line->spool, SPOOL_EVENTS, name);
 }
 
 bool
@@ -242,7 +245,9 @@ command_failed(struct command_line *line, enum spool_dir dir, const char *name)
 const char *
 command_id(const char *webhook_id, const char *name)
 {
-	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-";
+	static const char plain[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-";
 
-	return *webhook_id != '-' && strspn(webhook_id, plain) == strlen(webhook_id) ? webhook_id : name;
+	return *webhook_id != '-' && strspn(webhook_id, plain) == strlen(webhook_id) ? webhook_id :
+	                                                                               name;
 }

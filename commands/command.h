@@ -58,8 +58,8 @@ enum { OPTION_FILE = 256, OPTION_SPOOL, OPTION_JSON, OPTION_HELP, OPTION_OWN };
 /* The rows that every command's option table ends with. */
 #define COMMON_OPTIONS                                                                             \
 	{"file", required_argument, NULL, OPTION_FILE}, {"set", required_argument, NULL, 'o'},         \
-	    {"spool", required_argument, NULL, OPTION_SPOOL}, {"help", no_argument, NULL, OPTION_HELP}, \
-	    {"json", no_argument, NULL, OPTION_JSON}, {0}
+	    {"spool", required_argument, NULL, OPTION_SPOOL},                                          \
+	    {"help", no_argument, NULL, OPTION_HELP}, {"json", no_argument, NULL, OPTION_JSON}, {0}
 
 /*
  * Return the next of the command's own options, like getopt_long(3), or -1 at the end. Those of
@@ -97,7 +97,10 @@ bool command_find(struct command_line *line, const char *id, char name[SPOOL_NAM
  */
 int command_recover(struct command_line *line);
 
-/* Log errno of an operation on a file of the spool (moves_explain()). Returns EX_NOPERM or EX_IOERR. */
+/*
+ * Log errno of an operation on a file of the spool (moves_explain()). Returns EX_NOPERM or
+ * EX_IOERR.
+ */
 int command_failed(struct command_line *line, enum spool_dir dir, const char *name);
 
 /*

@@ -1,4 +1,7 @@
-/* psapi doctor: the options, the change to the spool's owner, the printing of results. doctor/ has the checks. */
+/*
+ * psapi doctor: the options, the change to the spool's owner, the printing of results. doctor/ has
+ * the checks.
+ */
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
 
@@ -46,8 +49,9 @@ print_row(const struct finding *f)
 	char text[TERMINAL_ESCAPED_SIZE(sizeof(f->text))];
 
 	terminal_escape(text, sizeof(text), f->text, strlen(f->text), false);
-	printf("%s%s%s  %-16s  %s\n", terminal_colour(colours[f->result]), is_utf8() ? ticks[f->result] : letters[f->result],
-	    terminal_colour(COLOUR_NONE), f->name, text);
+	printf("%s%s%s  %-16s  %s\n", terminal_colour(colours[f->result]),
+	    is_utf8() ? ticks[f->result] : letters[f->result], terminal_colour(COLOUR_NONE), f->name,
+	    text);
 	/* The remedy needs no escaping: it is our own text. */
 	for (const char *line = f->remedy; *line != '\0';) {
 		size_t n = strcspn(line, "\n");
@@ -79,7 +83,10 @@ report(const struct finding *finding, void *user)
 		print_row(finding);
 }
 
-/* Root can read everything, the receiver cannot. So root becomes the spool's owner, the receiver's user. */
+/*
+ * Root can read everything, the receiver cannot. So root becomes the spool's owner, the receiver's
+ * user.
+ */
 static int
 become_owner(struct command_line *line)
 {
@@ -94,7 +101,8 @@ become_owner(struct command_line *line)
 	if (setgid(owner == NULL ? st.st_gid : owner->pw_gid) != 0 || setuid(st.st_uid) != 0)
 		goto failed;
 	if (!line->json)
-		printf("Checking as %s, the owner of %s.\n", user_name(st.st_uid, name), line->config.spool);
+		printf(
+		    "Checking as %s, the owner of %s.\n", user_name(st.st_uid, name), line->config.spool);
 	return EX_OK;
 failed:
 	log_line("cannot become user %s: %s", user_name(st.st_uid, name), strerror(errno));
@@ -135,7 +143,8 @@ doctor_main(struct command_line *line, int argc, char **argv)
 		if (option == OPTION_CACERT)
 			doctor.ca_file = optarg;
 		else if (line->count < OVERRIDES_MAX) {
-			snprintf(listen, sizeof(listen), "PSAPI_LISTEN=%s%s", *optarg == '/' ? "unix:" : "", optarg);
+			snprintf(
+			    listen, sizeof(listen), "PSAPI_LISTEN=%s%s", *optarg == '/' ? "unix:" : "", optarg);
 			line->overrides[line->count++] = listen;
 		}
 	}

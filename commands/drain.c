@@ -59,8 +59,8 @@ parse_jobs(const char *text, int *jobs)
 int
 drain_main(struct command_line *line, int argc, char **argv)
 {
-	static const struct option names[] = {
-		{"jobs", required_argument, NULL, 'j'}, {"verbose", no_argument, NULL, 'v'}, COMMON_OPTIONS};
+	static const struct option names[] = {{"jobs", required_argument, NULL, 'j'},
+	    {"verbose", no_argument, NULL, 'v'}, COMMON_OPTIONS};
 	struct drain_options options = {.jobs = 1};
 	char path[PATH_MAX];
 

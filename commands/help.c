@@ -13,7 +13,8 @@ help_main(struct command_line *line, int argc, char **argv)
 		usage_print_overview(line->commands);
 		return EX_OK;
 	}
-	const char *name = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ? "help" : argv[1];
+	const char *name =
+	    strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ? "help" : argv[1];
 	for (const struct command *c = line->commands; c->name != NULL; c++) {
 		if (strcmp(c->name, name) != 0)
 			continue;

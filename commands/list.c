@@ -65,8 +65,8 @@ print_row_json(const struct row *row)
 static void
 print_head(void)
 {
-	printf("%s%-24s  %-7s  %-32s  %-10s  %-24s  %s%s\n", terminal_colour(COLOUR_BOLD), "RECEIVED", "STATUS",
-	    "TYPE", "NPN", "EVENT TIME", "ID", terminal_colour(COLOUR_NONE));
+	printf("%s%-24s  %-7s  %-32s  %-10s  %-24s  %s%s\n", terminal_colour(COLOUR_BOLD), "RECEIVED",
+	    "STATUS", "TYPE", "NPN", "EVENT TIME", "ID", terminal_colour(COLOUR_NONE));
 }
 
 static void
@@ -81,9 +81,9 @@ print_row(const struct row *row)
 		print_head();
 	begun = true;
 	printf("%-24s  %s%-7s%s  %-32s  %-10s  %-24s  %s", terminal_column(row->entry->received_at),
-	    terminal_colour(colours[row->status]), listing_status_text(row->status), terminal_colour(COLOUR_NONE),
-	    terminal_column(event->type), terminal_column(event->npn), terminal_column(event->timestamp),
-	    command_id(row->entry->id, row->name));
+	    terminal_colour(colours[row->status]), listing_status_text(row->status),
+	    terminal_colour(COLOUR_NONE), terminal_column(event->type), terminal_column(event->npn),
+	    terminal_column(event->timestamp), command_id(row->entry->id, row->name));
 	if (row->status == STATUS_WAITING && row->state.due_at != 0) {
 		datetime_text(row->state.due_at, due);
 		printf("  due %s", due);

@@ -35,7 +35,8 @@ retry_listed(struct command_line *line, const struct listing *failed)
 	for (; linked < listing_size(failed); linked++) {
 		const char *name = listing_name(failed, linked);
 		/* An event that is still being accepted is left to the next retry. */
-		if (moves_has(&line->spool, SPOOL_EVENTS, name) && (status = link_back(line, name)) != EX_OK)
+		if (moves_has(&line->spool, SPOOL_EVENTS, name) &&
+		    (status = link_back(line, name)) != EX_OK)
 			break;
 	}
 	if (linked > 0 && spool_sync(&line->spool, SPOOL_NEW) != 0)

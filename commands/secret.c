@@ -152,8 +152,10 @@ mention_hold(struct command_line *line)
 	hold_names_free(names);
 	spool_close(&spool);
 	if (count > 0)
-		printf("%d request(s) arrived before it and are held: the receiver adopts what it proves after\n"
-		       "its next request, psapi drain when it runs, psapi adopt at once.\n", count);
+		printf(
+		    "%d request(s) arrived before it and are held: the receiver adopts what it proves after"
+		    "\nits next request, psapi drain when it runs, psapi adopt at once.\n",
+		    count);
 }
 
 static int
@@ -168,7 +170,8 @@ add(struct command_line *line, const char *text, size_t length)
 	switch (secretfile_add(path, text, length, (time_t)clock_unix(), group, fingerprint, why,
 	    sizeof(why))) {
 	case SECRETFILE_DONE:
-		printf("%s: secret %s added; the receiver reads it at its next request\n", path, fingerprint);
+		printf(
+		    "%s: secret %s added; the receiver reads it at its next request\n", path, fingerprint);
 		mention_hold(line);
 		return EX_OK;
 	case SECRETFILE_ALREADY:
@@ -215,8 +218,8 @@ print_entry(bool json, const struct secretfile_entry *entry, const char *matched
 		printf("%-12s %-21s %s\n", entry->fingerprint, terminal_column(entry->added),
 		    *matched != '\0' ? matched : "never, as far as the attempts log goes back");
 	else
-		printf("%sline %d %s%s\n", terminal_colour(COLOUR_BAD), entry->line, verify_secret_look_text(entry->look),
-		    terminal_colour(COLOUR_NONE));
+		printf("%sline %d %s%s\n", terminal_colour(COLOUR_BAD), entry->line,
+		    verify_secret_look_text(entry->look), terminal_colour(COLOUR_NONE));
 }
 
 static int
@@ -229,10 +232,11 @@ print_list(struct command_line *line, const struct secretfile_entry *entries, si
 	for (size_t i = 0; i < count; i++)
 		memcpy(matches[i].fingerprint, entries[i].fingerprint, FINGERPRINT_SIZE);
 	if (last_match_find(line->config.spool, matches, (int)count) != 0)
-		log_line("%s: %s: it is not known when they last matched", line->config.spool, strerror(errno));
+		log_line(
+		    "%s: %s: it is not known when they last matched", line->config.spool, strerror(errno));
 	if (!line->json && count > 0)
-		printf("%s%-12s %-21s %s%s\n", terminal_colour(COLOUR_BOLD), "SECRET", "ADDED", "LAST MATCHED",
-		    terminal_colour(COLOUR_NONE));
+		printf("%s%-12s %-21s %s%s\n", terminal_colour(COLOUR_BOLD), "SECRET", "ADDED",
+		    "LAST MATCHED", terminal_colour(COLOUR_NONE));
 	for (size_t i = 0; i < count; i++)
 		print_entry(line->json, &entries[i], matches[i].at);
 	free(matches);
@@ -274,8 +278,10 @@ drop_main(struct command_line *line, const char *fingerprint)
 	case SECRETFILE_DONE:
 		printf("%s: secret %s dropped, %zu left\n", path, fingerprint, left);
 		if (left == 0)
-			printf("A receiver that runs keeps the last good secrets in force: to revoke %s, add another "
-			       "secret,\nor restart the receiver.\n", fingerprint);
+			printf(
+			    "A receiver that runs keeps the last good secrets in force: to revoke %s, add "
+			    "another secret,\nor restart the receiver.\n",
+			    fingerprint);
 		return EX_OK;
 	case SECRETFILE_ALREADY:
 		log_line("%s: no secret %s there; psapi secret list shows all", path, fingerprint);
@@ -305,8 +311,9 @@ secret_main(struct command_line *line, int argc, char **argv)
 	if (argc == 2 && strcmp(argv[0], "drop") == 0)
 		return drop_main(line, argv[1]);
 	if (argc > 1 && strcmp(argv[0], "add") == 0) {
-		log_line("secret add: takes no argument, for a command line is seen by all users of the machine; "
-		         "type the secret when asked, or give it on standard input");
+		log_line(
+		    "secret add: takes no argument, for a command line is seen by all users of the "
+		    "machine; type the secret when asked, or give it on standard input");
 		return EX_USAGE;
 	}
 	return command_misused(line, "add, list or drop FINGERPRINT", argc > 0 ? argv[0] : "");

@@ -19,8 +19,8 @@ select_option(const struct command_line *line, int option, struct selection *sel
 	case OPTION_SINCE:
 		if (datetime_argument(optarg, clock_unix(), &selection->since))
 			return EX_OK;
-		return command_misused(line, "--since takes 2025-07-24, 2025-07-24T22:51 or an age like 12h",
-		    optarg);
+		return command_misused(
+		    line, "--since takes 2025-07-24, 2025-07-24T22:51 or an age like 12h", optarg);
 	default:
 		return EX_USAGE;
 	}

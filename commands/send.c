@@ -255,7 +255,7 @@ send_all(struct send_options *o)
 		return EX_OSERR;
 	}
 	o->bar = o->sender.count > MANY && !o->line->json && isatty(STDERR_FILENO);
-	o->sender.report = send_report;
+	o->sender.report = send_print_try;
 	o->sender.user = o;
 	int result = sender_run(http, &o->sender, &totals);
 	http_close(http);

@@ -22,7 +22,7 @@ struct send_options {
 int send_print_command(const struct send_options *options);
 
 /* Print a try and its answer: struct sender_options' report, user is the options. */
-void send_report(const struct sender_try *try, void *user);
+void send_print_try(const struct sender_try *try, void *user);
 
 /* Print the totals, if there was more than one try. */
 void send_print_totals(const struct send_options *options, const struct sender_totals *totals);

@@ -136,19 +136,23 @@ reply_length(const struct http_answer *answer)
 }
 
 static void
-print_try(const struct send_options *o, const struct sender_try *try)
+print_row(const struct send_options *o, const struct sender_try *try)
 {
 	const struct http_answer *a = try->answer;
-	char reply[TERMINAL_ESCAPED_SIZE(300)], error[TERMINAL_ESCAPED_SIZE(sizeof(a->error))], status[16] = "-";
+	char reply[TERMINAL_ESCAPED_SIZE(300)], error[TERMINAL_ESCAPED_SIZE(sizeof(a->error))],
+	    status[16] = "-";
 
-	terminal_escape(error, sizeof(error), a->error, strlen(a->error), false); /* it may quote a certificate */
+	/* It may quote a certificate. */
+	terminal_escape(error, sizeof(error), a->error, strlen(a->error), false);
 	terminal_escape(reply, sizeof(reply), a->body, reply_length(a), false);
 	if (a->status > 0)
 		snprintf(status, sizeof(status), "%d", a->status);
-	printf("%s%4s%s %8.1f ms  %s  %s\n", terminal_colour(try->expected ? COLOUR_GOOD : COLOUR_BAD), status,
-	    terminal_colour(COLOUR_NONE), (double)a->us / 1000, terminal_column(try->id), a->status > 0 ? reply : error);
+	printf("%s%4s%s %8.1f ms  %s  %s\n", terminal_colour(try->expected ? COLOUR_GOOD : COLOUR_BAD),
+	    status, terminal_colour(COLOUR_NONE), (double)a->us / 1000, terminal_column(try->id),
+	    a->status > 0 ? reply : error);
 	if (a->status / 100 == 3)
-		printf("      a redirect is a failure, for the sender follows none: %s\n", terminal_column(a->location));
+		printf("      a redirect is a failure, for the sender follows none: %s\n",
+		    terminal_column(a->location));
 	if (!try->expected && try->last)
 		printf("      not as expected: %s deliveries should be answered %s\n",
 		    delivery_kind_names[o->sender.kind],
@@ -168,23 +172,25 @@ json_text(const char *text, size_t length)
 	char escaped[TERMINAL_ESCAPED_SIZE(512)];
 	json_t *string = json_stringn(text, length);
 
-	return string != NULL ? string : json_string(terminal_escape(escaped, sizeof(escaped), text, length, false));
+	return string != NULL ?
+	    string :
+	    json_string(terminal_escape(escaped, sizeof(escaped), text, length, false));
 }
 
 static void
-print_try_json(const struct sender_try *try)
+print_row_json(const struct sender_try *try)
 {
 	const struct http_answer *a = try->answer;
 
-	terminal_print_json(json_pack("{s:I,s:i,s:o,s:i,s:I,s:b,s:o,s:o*}", "number", (json_int_t)try->number,
-	    "try", try->tries, "webhook_id", json_text(try->id, strlen(try->id)), "status", a->status,
-	    "ms", (json_int_t)a->us / 1000, "expected", try->expected, "reply",
-	    json_text(a->body, reply_length(a)), "error",
+	terminal_print_json(json_pack("{s:I,s:i,s:o,s:i,s:I,s:b,s:o,s:o*}", "number",
+	    (json_int_t)try->number, "try", try->tries, "webhook_id",
+	    json_text(try->id, strlen(try->id)), "status", a->status, "ms", (json_int_t)a->us / 1000,
+	    "expected", try->expected, "reply", json_text(a->body, reply_length(a)), "error",
 	    a->status == 0 ? json_text(a->error, strlen(a->error)) : NULL));
 }
 
 void
-send_report(const struct sender_try *try, void *user)
+send_print_try(const struct sender_try *try, void *user)
 {
 	struct send_options *o = user;
 	bool notable = !try->expected || !try->last ||
@@ -192,10 +198,10 @@ send_report(const struct sender_try *try, void *user)
 
 	o->done += try->last ? 1 : 0;
 	if (o->line->json) {
-		print_try_json(try);
+		print_row_json(try);
 	} else if (!o->bar || notable || !isatty(STDOUT_FILENO)) {
 		clear_bar(o);
-		print_try(o, try);
+		print_row(o, try);
 	}
 	if (!o->bar && isatty(STDOUT_FILENO))
 		fflush(stdout);
@@ -207,8 +213,9 @@ send_print_totals(const struct send_options *o, const struct sender_totals *t)
 {
 	if (o->line->json || t->tries < 2)
 		return;
-	printf("%ld deliveries, %ld tries: %ld as expected, %ld not, %ld over 5 s; %.1f s, %.0f a second, "
-	       "mean %.1f ms, slowest %.1f ms\n",
+	printf(
+	    "%ld deliveries, %ld tries: %ld as expected, %ld not, %ld over 5 s; %.1f s, %.0f a second, "
+	    "mean %.1f ms, slowest %.1f ms\n",
 	    t->expected + t->unexpected, t->tries, t->expected, t->unexpected, t->slow, t->seconds,
 	    t->seconds > 0 ? (double)t->tries / t->seconds : 0.0,
 	    (double)t->us_total / (double)t->tries / 1000, (double)t->us_max / 1000);

@@ -21,7 +21,8 @@ static void
 print_field(const char *name, const char *value)
 {
 	if (*value != '\0')
-		printf("%s%-12s%s %s\n", terminal_colour(COLOUR_BOLD), name, terminal_colour(COLOUR_NONE), terminal_column(value));
+		printf("%s%-12s%s %s\n", terminal_colour(COLOUR_BOLD), name, terminal_colour(COLOUR_NONE),
+		    terminal_column(value));
 }
 
 static void
@@ -55,7 +56,8 @@ print_tries(const struct handler_state *state)
 	print_field("handler", state->handler);
 	if (*state->said == '\0')
 		return;
-	printf("%sstandard error, its end:%s\n", terminal_colour(COLOUR_BOLD), terminal_colour(COLOUR_NONE));
+	printf("%sstandard error, its end:%s\n", terminal_colour(COLOUR_BOLD),
+	    terminal_colour(COLOUR_NONE));
 	terminal_print_escaped(state->said, strlen(state->said));
 	if (state->said[strlen(state->said) - 1] != '\n')
 		putchar('\n');
@@ -169,7 +171,8 @@ show(struct command_line *line, const char *id, bool raw)
 	if (!command_find(line, id, name))
 		return EX_NOINPUT;
 	enum status status = listing_status_of(&line->spool, name, &state);
-	snprintf(path, sizeof(path), "%s/%s/%s", line->config.spool, spool_dir_names[dirs[status]], name);
+	snprintf(
+	    path, sizeof(path), "%s/%s/%s", line->config.spool, spool_dir_names[dirs[status]], name);
 	enum entry_result result = entry_read_named(&line->spool, dirs[status], name, &entry, &why);
 	if (result != ENTRY_OK) {
 		log_line("%s: %s", path, why);

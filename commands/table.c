@@ -38,7 +38,8 @@ const struct command table_commands[] = {
 	    "one; psapi drain and the receiver do this as well. Exit status 1 if a request stays\n"
 	    "because it matches no secret.\n",
 	    adopt_main},
-	{"doctor", "[--socket SOCKET] [--cacert FILE] [URL]", "find out what is wrong, and how to fix it",
+	{"doctor", "[--socket SOCKET] [--cacert FILE] [URL]",
+	    "find out what is wrong, and how to fix it",
 	    "  URL              the endpoint as the portal has it: check it from outside as well\n"
 	    "  --socket SOCKET  where to ask the receiver: unix:/path, 127.0.0.1:port, [::1]:port\n"
 	    "                   (default PSAPI_LISTEN)\n"

@@ -77,8 +77,8 @@ report(struct verifier *v, const char *what, const char *key, const char *why)
 	if (key != NULL && !v->verbose)
 		return;
 	if (v->line->json) {
-		terminal_print_json(json_pack("{s:o,s:b,s:s}", "event", text_json(what), "good", key != NULL,
-		    key != NULL ? "key" : "why", key != NULL ? key : why));
+		terminal_print_json(json_pack("{s:o,s:b,s:s}", "event", text_json(what), "good",
+		    key != NULL, key != NULL ? "key" : "why", key != NULL ? key : why));
 		return;
 	}
 	printf("%s%s%s  %s  %s%s\n", terminal_colour(key != NULL ? COLOUR_GOOD : COLOUR_BAD),
@@ -189,8 +189,9 @@ verify_main(struct command_line *line, int argc, char **argv)
 {
 	enum { OPTION_SECRET_FILE = OPTION_OWN, OPTION_ALL };
 	static const struct option names[] = {
-		{"secret-file", required_argument, NULL, OPTION_SECRET_FILE},
-		{"all", no_argument, NULL, OPTION_ALL}, {"verbose", no_argument, NULL, 'v'}, COMMON_OPTIONS};
+	    {"secret-file", required_argument, NULL, OPTION_SECRET_FILE},
+	    {"all", no_argument, NULL, OPTION_ALL}, {"verbose", no_argument, NULL, 'v'},
+	    COMMON_OPTIONS};
 	struct verifier v = {.line = line};
 	bool all = false, usable = true;
 
@@ -203,7 +204,8 @@ verify_main(struct command_line *line, int argc, char **argv)
 			usable &= add_secrets(&v, optarg);
 	}
 	if (all == (optind < argc))
-		return command_misused(line, "either FILEs or IDs, or --all", all ? argv[optind] : "verify");
+		return command_misused(
+		    line, "either FILEs or IDs, or --all", all ? argv[optind] : "verify");
 	v.verbose |= !all;
 	/* The settings are read after all options: they may change them. */
 	int status = usable ? command_configure(line) : EX_NOINPUT;

@@ -73,7 +73,8 @@ copy_member(const json_t *object, const char *name, char *to, size_t size)
 static bool
 is_ours(const struct doctor_reply *reply)
 {
-	static const char *const words[] = {"accepted", "duplicate", "held", "ignored", "rejected", "error"};
+	static const char *const words[] = {
+	    "accepted", "duplicate", "held", "ignored", "rejected", "error"};
 	bool known = false;
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
@@ -100,7 +101,8 @@ doctor_probe_body(const char *id, time_t now, size_t size)
 	char at[DATETIME_ISO_SIZE], *text = NULL;
 
 	datetime_iso((struct timespec){.tv_sec = now}, at);
-	if (asprintf(&text, "{\"data\":{\"fill\":\"%0*d\"},\"id\":\"%s\",\"timestamp\":\"%s\",\"type\":\"%s\"}",
+	if (asprintf(&text,
+	        "{\"data\":{\"fill\":\"%0*d\"},\"id\":\"%s\",\"timestamp\":\"%s\",\"type\":\"%s\"}",
 	        size > 0 ? (int)size : 1, 0, id, at, EVENTS_DOCTOR_TYPE) < 0)
 		return NULL;
 	return text;

@@ -40,7 +40,9 @@ struct doctor_reply {
 	char detail[300];
 };
 
-/* One run of doctor. The caller fills it in up to user; the rest is what the checks have found out. */
+/*
+ * One run of doctor. The caller fills it in up to user; the rest is what the checks have found out.
+ */
 struct doctor {
 	const struct config *config;
 	const char *listen;  /* where to ask the receiver: a PSAPI_LISTEN, or "" */
@@ -51,7 +53,7 @@ struct doctor {
 	void *user;
 
 	int failed;               /* checks */
-	bool not_owner;           /* we are not the spool's owner: a file that we cannot read is no fault */
+	bool not_owner;           /* of the spool: then a file that we cannot read is no fault */
 	bool spool_opened;
 	struct spool spool;
 	struct keyring *keyring;  /* NULL: no usable secret */
@@ -89,25 +91,32 @@ int doctor_run(struct doctor *doctor);
 /* ---- for the checks ---- */
 
 /* Set the result of a check. One that sets none is CHECK_OK. */
-void doctor_ok(struct finding *finding, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void doctor_ok(struct finding *finding, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 /* remedy NULL: the one in the table. */
 void doctor_failed(struct finding *finding, const char *remedy, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-void doctor_skipped(struct finding *finding, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void doctor_skipped(struct finding *finding, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 /* Failed for an error; its remedy counts, if it has one, before the one in the table. */
 void doctor_failed_for(struct finding *finding, const struct error *error);
 
 /* Read a reply. */
 void doctor_reply_read(struct doctor_reply *reply, int status, const char *body, size_t length);
 
-/* Send one request to the URL. delivery NULL: "{}" without a signature. The caller frees answer->body. */
+/*
+ * Send one request to the URL. delivery NULL: "{}" without a signature. The caller frees
+ * answer->body.
+ */
 void doctor_exchange(struct doctor *doctor, const char *method, const struct delivery *delivery,
     struct http_answer *answer);
 
 /* The body of a probe, of size bytes at least. The caller frees it; NULL without memory. */
 char *doctor_probe_body(const char *id, time_t now, size_t size);
 
-/* Failed: what a status means that psapi-fcgi did not give, with the likely causes as the remedy. */
+/*
+ * Failed: what a status means that psapi-fcgi did not give, with the likely causes as the remedy.
+ */
 void doctor_explain_status(struct finding *finding, const struct http_answer *answer);
 
 #endif

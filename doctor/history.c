@@ -20,7 +20,7 @@
 
 enum {
 	LINES_MAX = 10000,       /* of the attempts log: older ones tell nothing of the clock now */
-	SKEWS_MAX = 5,           /* few enough that three wrong ones decide: a day may have one event alone */
+	SKEWS_MAX = 5,           /* so three wrong ones decide: a day may have one event alone */
 	SKEW_LIMIT = 60,         /* seconds */
 	LEFTOVER_SECONDS = 3600, /* then recovery removes them */
 	BACKLOG_SECONDS = 3600,
@@ -44,7 +44,8 @@ has_spool(struct doctor *d, struct finding *f)
 static int
 read_skews(struct doctor *d, int64_t skews[SKEWS_MAX])
 {
-	struct attempts_reader *reader = attempts_reader_open(d->config->spool, ATTEMPTS_NEWEST_FIRST, true);
+	struct attempts_reader *reader =
+	    attempts_reader_open(d->config->spool, ATTEMPTS_NEWEST_FIRST, true);
 	struct attempts_line line;
 	int count = 0;
 
@@ -82,7 +83,8 @@ check_clock(struct doctor *d, struct finding *f)
 	qsort(skews, (size_t)count, sizeof(skews[0]), compare);
 	long long median = skews[count / 2];
 	if (median > SKEW_LIMIT || median < -SKEW_LIMIT)
-		doctor_failed(f, NULL, "%lld s %s the sender's, in the median of %d attempts; %lld s are tolerated",
+		doctor_failed(f, NULL,
+		    "%lld s %s the sender's, in the median of %d attempts; %lld s are tolerated",
 		    median < 0 ? -median : median, median < 0 ? "behind" : "ahead of", count,
 		    d->config->tolerance);
 	else
@@ -95,7 +97,7 @@ check_clock(struct doctor *d, struct finding *f)
 struct file_count {
 	time_t now;
 	time_t older_than; /* seconds; older ones are counted in old as well */
-	bool queue;        /* the age is since it was put there; an event that waits for a retry is not old */
+	bool queue;        /* ages count from the queueing, and events that wait for a retry are not old */
 	long count, old;
 	time_t oldest;     /* age of the oldest of the old ones, seconds */
 };
@@ -132,7 +134,8 @@ check_leftovers(struct doctor *d, struct finding *f)
 	if (spool_each(&d->spool, SPOOL_TMP, count_file, &c) != 0)
 		doctor_failed(f, NULL, "tmp/: %s", strerror(errno));
 	else if (c.old > 0)
-		doctor_failed(f, NULL, "%ld file(s) in tmp/ that were not written to for over an hour", c.old);
+		doctor_failed(
+		    f, NULL, "%ld file(s) in tmp/ that were not written to for over an hour", c.old);
 	else
 		doctor_ok(f, "none");
 }
@@ -147,7 +150,8 @@ check_backlog(struct doctor *d, struct finding *f)
 	if (spool_each(&d->spool, SPOOL_NEW, count_file, &c) != 0)
 		doctor_failed(f, NULL, "new/: %s", strerror(errno));
 	else if (c.old > 0)
-		doctor_failed(f, NULL, "%ld of %ld event(s) in new/ wait for over an hour, the oldest for %.1f h", c.old,
+		doctor_failed(f, NULL,
+		    "%ld of %ld event(s) in new/ wait for over an hour, the oldest for %.1f h", c.old,
 		    c.count, (double)c.oldest / 3600);
 	else
 		doctor_ok(f, "%ld event(s) in new/", c.count);
@@ -180,7 +184,8 @@ check_hold(struct doctor *d, struct finding *f)
 	if (count < 0)
 		doctor_failed(f, NULL, "hold/: %s", strerror(errno));
 	else if (count > 0)
-		doctor_failed(f, NULL, "%d request(s) that arrived before the secret was added wait in hold/", count);
+		doctor_failed(
+		    f, NULL, "%d request(s) that arrived before the secret was added wait in hold/", count);
 	else
 		doctor_ok(f, "nothing is held");
 }
@@ -195,7 +200,8 @@ struct daily {
 static void
 read_log(struct doctor *d, struct daily *daily)
 {
-	struct attempts_reader *reader = attempts_reader_open(d->config->spool, ATTEMPTS_OLDEST_FIRST, true);
+	struct attempts_reader *reader =
+	    attempts_reader_open(d->config->spool, ATTEMPTS_OLDEST_FIRST, true);
 	struct attempts_line line;
 	int64_t at;
 
@@ -225,28 +231,33 @@ check_daily(struct doctor *d, struct finding *f)
 	if (daily.last >= limit && daily.last != 0)
 		doctor_ok(f, "the last producersync.updates_available came %.1f h ago", hours);
 	else if (daily.last != 0)
-		doctor_failed(f, NULL, "the last producersync.updates_available came %.1f h ago; it is sent once a day",
+		doctor_failed(f, NULL,
+		    "the last producersync.updates_available came %.1f h ago; it is sent once a day",
 		    hours);
 	else if (daily.first != 0 && daily.first < limit)
-		doctor_failed(f, NULL, "no producersync.updates_available in the %.1f h that the attempts log covers",
-		    hours);
+		doctor_failed(f, NULL,
+		    "no producersync.updates_available in the %.1f h that the attempts log covers", hours);
 	else
 		doctor_skipped(f, "no producersync.updates_available yet; it is sent once a day");
 }
 
 const struct check doctor_history_checks[] = {
-	{"clock", check_clock, "synchronise the clock by NTP: apt install chrony, or timedatectl set-ntp true"},
+	{"clock", check_clock,
+	    "synchronise the clock by NTP: apt install chrony, or timedatectl set-ntp true"},
 	{"leftovers", check_leftovers,
-	    "a receiver was killed while it wrote: see its log. psapi drain and the receiver's start remove them"},
+	    "a receiver was killed while it wrote: see its log. psapi drain and the receiver's start "
+	    "remove them"},
 	{"backlog", check_backlog,
 	    "does cron run psapi drain, or your script? psapi drain -v shows what happens"},
 	{"failed", check_failed,
 	    "psapi list --failed says why; fix the handler, then psapi retry --all, or psapi done ID"},
 	{"hold", check_hold,
-	    "add the endpoint's secret (psapi secret add), then psapi adopt; psapi adopt --discard removes the requests\n"
+	    "add the endpoint's secret (psapi secret add), then psapi adopt; psapi adopt --discard "
+	    "removes the requests\n"
 	    "that match no secret"},
 	{"daily", check_daily,
-	    "look at the endpoint in the portal: is it enabled (after 5 days of failures it is not), is it\n"
+	    "look at the endpoint in the portal: is it enabled (after 5 days of failures it is not), "
+	    "is it\n"
 	    "subscribed to producersync, what do its Message Attempts say?"},
 	{0},
 };

@@ -34,8 +34,8 @@ check_owners(struct doctor *d, struct finding *f)
 		bool by_group = st.st_gid == root.st_gid && (st.st_mode & 0070) == 0070;
 		if (st.st_uid == root.st_uid || by_group)
 			continue;
-		doctor_failed(f, NULL, "%s/%s belongs to %s, the spool itself to another user", d->config->spool,
-		    spool_dir_names[i], user_name(st.st_uid, user));
+		doctor_failed(f, NULL, "%s/%s belongs to %s, the spool itself to another user",
+		    d->config->spool, spool_dir_names[i], user_name(st.st_uid, user));
 		return false;
 	}
 	return true;
@@ -46,13 +46,18 @@ static void
 explain_closed_spool(struct doctor *d, struct finding *f, const char *owner, const char *why)
 {
 	if (errno == EACCES && d->not_owner)
-		doctor_failed(f, "run doctor as root, or as that user: this one has no access to spool, secret and socket",
+		doctor_failed(f,
+		    "run doctor as root, or as that user: this one has no access to spool, secret and "
+		    "socket",
 		    "%s: closed to all but %s and the group", d->config->spool, owner);
 	else if (errno == EPROTONOSUPPORT)
-		doctor_failed(f, "a later version has made it: install that one, or name another spool with PSAPI_SPOOL",
+		doctor_failed(f,
+		    "a later version has made it: install that one, or name another spool with PSAPI_SPOOL",
 		    "%s", why);
 	else
-		doctor_failed(f, "the receiver makes the directories when it starts: does it run as their owner?", "%s", why);
+		doctor_failed(f,
+		    "the receiver makes the directories when it starts: does it run as their owner?", "%s",
+		    why);
 }
 
 static void
@@ -69,7 +74,8 @@ check_spool(struct doctor *d, struct finding *f)
 		return;
 	}
 	if ((st.st_mode & S_IRWXO) != 0) {
-		doctor_failed(f, "chmod 2770 DIRECTORY: other users could read ids, and add files of their own",
+		doctor_failed(f,
+		    "chmod 2770 DIRECTORY: other users could read ids, and add files of their own",
 		    "%s: mode %04o is open to every user", path, (unsigned)st.st_mode & 07777);
 		return;
 	}
@@ -107,10 +113,12 @@ check_space(struct doctor *d, struct finding *f)
 	}
 	long long bytes = (long long)st.f_bavail * (long long)st.f_frsize;
 	if (bytes < d->config->min_free)
-		doctor_failed(f, NULL, "%lld MiB free: under PSAPI_MIN_FREE (%lld MiB) the receiver answers 503",
-		    bytes >> 20, d->config->min_free >> 20);
+		doctor_failed(f, NULL,
+		    "%lld MiB free: under PSAPI_MIN_FREE (%lld MiB) the receiver answers 503", bytes >> 20,
+		    d->config->min_free >> 20);
 	else if (st.f_files > 0 && st.f_favail < INODES_MIN)
-		doctor_failed(f, NULL, "%llu inodes free: an event is a file", (unsigned long long)st.f_favail);
+		doctor_failed(
+		    f, NULL, "%llu inodes free: an event is a file", (unsigned long long)st.f_favail);
 	else
 		doctor_ok(f, "%lld MiB and %llu inodes free", bytes >> 20, (unsigned long long)st.f_favail);
 }
@@ -130,7 +138,8 @@ check_secret(struct doctor *d, struct finding *f)
 	else if (d->not_owner)
 		doctor_skipped(f, "%s", why);
 	else
-		doctor_failed(f, "the receiver must be able to read it: chgrp to its group, chmod 0640", "%s", why);
+		doctor_failed(
+		    f, "the receiver must be able to read it: chgrp to its group, chmod 0640", "%s", why);
 }
 
 /* ---- the handlers ---- */
@@ -184,6 +193,7 @@ const struct check doctor_local_checks[] = {
 	{"space", check_space, "make room, or psapi prune --older-than 90d"},
 	{"secret", check_secret,
 	    "copy the signing secret from the endpoint's page in the portal: psapi secret add"},
-	{"handlers", check_handlers, "psapi drain runs no handler that other users can change: chown root, chmod go-w"},
+	{"handlers", check_handlers,
+	    "psapi drain runs no handler that other users can change: chown root, chmod go-w"},
 	{0},
 };

@@ -86,7 +86,8 @@ check_unsigned(struct doctor *d, struct finding *f)
 	else if (d->first_reply.status / 100 == 4 || strcmp(d->first_reply.reason, "no_secret") == 0)
 		doctor_ok(f, "%d %s", d->first_reply.status, d->first_reply.reason);
 	else
-		doctor_failed(f, NULL, "a request without a signature is answered %d %s", d->first_reply.status, d->first_reply.word);
+		doctor_failed(f, NULL, "a request without a signature is answered %d %s",
+		    d->first_reply.status, d->first_reply.word);
 }
 
 /* ---- a signed probe: its headers, its body, its acceptance ---- */
@@ -104,8 +105,11 @@ check_headers(struct doctor *d, struct finding *f)
 		if (answer.status > 0)
 			doctor_explain_status(f, &answer);
 		else
-			doctor_failed(f, "the first request was answered, this one not: does a program on the way inspect bodies or\n"
-			    "headers (mod_security, a WAF)?", "%s", answer.error);
+			doctor_failed(f,
+			    "the first request was answered, this one not: does a program on the way inspect "
+			    "bodies or\n"
+			    "headers (mod_security, a WAF)?",
+			    "%s", answer.error);
 	} else if (strcmp(d->probe_reply.reason, "missing_header") == 0 ||
 	    strcmp(d->probe_reply.reason, "malformed_header") == 0) {
 		doctor_failed(f, NULL, "%s", d->probe_reply.detail);
@@ -119,7 +123,8 @@ check_headers(struct doctor *d, struct finding *f)
 static long long
 bytes_logged(struct doctor *d)
 {
-	struct attempts_reader *reader = attempts_reader_open(d->config->spool, ATTEMPTS_NEWEST_FIRST, false);
+	struct attempts_reader *reader =
+	    attempts_reader_open(d->config->spool, ATTEMPTS_NEWEST_FIRST, false);
 	struct attempts_line line;
 	int64_t bytes = -1;
 
@@ -161,8 +166,10 @@ judge_mismatch(struct doctor *d, struct finding *f)
 	if (arrived >= 0 && arrived != sent)
 		doctor_failed(f, NULL, "%lld bytes were sent, %lld arrived", sent, arrived);
 	else if (d->accepted_directly)
-		doctor_failed(f, NULL, "the same secret proves a probe that comes straight to the receiver, but not one that "
-		                   "comes over this URL%s", arrived < 0 ? ", or another receiver answers there" : "");
+		doctor_failed(f, NULL,
+		    "the same secret proves a probe that comes straight to the receiver, but not one that "
+		    "comes over this URL%s",
+		    arrived < 0 ? ", or another receiver answers there" : "");
 	else
 		doctor_skipped(f, "a changed body cannot be told from a wrong secret");
 	d->body_changed = f->result == CHECK_FAILED;
@@ -190,17 +197,18 @@ check_signed(struct doctor *d, struct finding *f)
 
 	if (!can_sign(d, f))
 		return;
-	if (!d->probe_reply.ours || strstr(reason, "_header") != NULL || strcmp(reason, "truncated_body") == 0 ||
+	if (!d->probe_reply.ours || strstr(reason, "_header") != NULL ||
+	    strcmp(reason, "truncated_body") == 0 ||
 	    (strcmp(reason, "signature_mismatch") == 0 && d->body_changed))
 		doctor_skipped(f, "see the failed check above");
 	else if (strcmp(d->probe_reply.word, "accepted") == 0)
 		doctor_ok(f, "200 accepted");
 	else if (strcmp(reason, "stale_timestamp") == 0 || strcmp(reason, "future_timestamp") == 0)
-		doctor_failed(f, "set the clock of this machine, or of the receiver's: timedatectl", "%d %s: %s",
-		    d->probe_reply.status, reason, d->probe_reply.detail);
+		doctor_failed(f, "set the clock of this machine, or of the receiver's: timedatectl",
+		    "%d %s: %s", d->probe_reply.status, reason, d->probe_reply.detail);
 	else
-		doctor_failed(f, NULL, "%d %s: %s", d->probe_reply.status, *reason != '\0' ? reason : d->probe_reply.word,
-		    d->probe_reply.detail);
+		doctor_failed(f, NULL, "%d %s: %s", d->probe_reply.status,
+		    *reason != '\0' ? reason : d->probe_reply.word, d->probe_reply.detail);
 }
 
 static void
@@ -219,7 +227,8 @@ check_duplicate(struct doctor *d, struct finding *f)
 	if (strcmp(reply.word, "duplicate") == 0)
 		doctor_ok(f, "200 duplicate");
 	else
-		doctor_failed(f, NULL, "the same webhook-id again is answered %d %s", reply.status, reply.word);
+		doctor_failed(
+		    f, NULL, "the same webhook-id again is answered %d %s", reply.status, reply.word);
 	free(answer.body);
 }
 
@@ -276,12 +285,13 @@ check_size(struct doctor *d, struct finding *f)
 	delivery_new_id(id);
 	probe(d, DELIVERY_WRONG_SECRET, id, LARGE_BYTES, &answer, &reply);
 	if (reply.ours && strcmp(reply.reason, "body_too_large") == 0)
-		doctor_failed(f, "set PSAPI_MAX_BODY to 1048576, the default, and restart the receiver", "%d %s: %s",
-		    reply.status, reply.reason, reply.detail);
+		doctor_failed(f, "set PSAPI_MAX_BODY to 1048576, the default, and restart the receiver",
+		    "%d %s: %s", reply.status, reply.reason, reply.detail);
 	else if (reply.ours)
 		doctor_ok(f, "a body of %d kB reaches the receiver", LARGE_BYTES / 1000);
 	else if (answer.status == 413 || answer.status == 500 || answer.status == 0)
-		doctor_failed(f, NULL, "a body of %d kB is answered %d %s by %s, and does not reach the receiver",
+		doctor_failed(f, NULL,
+		    "a body of %d kB is answered %d %s by %s, and does not reach the receiver",
 		    LARGE_BYTES / 1000, answer.status, answer.error,
 		    *answer.server != '\0' ? answer.server : "the web server");
 	else
@@ -306,29 +316,40 @@ check_latency(struct doctor *d, struct finding *f)
 
 const struct check doctor_probe_checks[] = {
 	{"get-refused", check_get,
-	    "another program answers GET before the receiver: a static file, a cache, another location"},
-	{"unsigned-refused", check_unsigned, "another program answers in the receiver's place: a cache, another location"},
+	    "another program answers GET before the receiver: a static file, a cache, another "
+	    "location"},
+	{"unsigned-refused", check_unsigned,
+	    "another program answers in the receiver's place: a cache, another location"},
 	{"headers", check_headers,
 	    "a program on the way drops or doubles request headers.\n"
-	    "nginx: include fastcgi_params in the same location as fastcgi_pass, no fastcgi_pass_request_headers off,\n"
+	    "nginx: include fastcgi_params in the same location as fastcgi_pass, no "
+	    "fastcgi_pass_request_headers off,\n"
 	    "no fastcgi_param HTTP_WEBHOOK_...; a proxy before it: proxy_pass_request_headers on.\n"
 	    "Apache: no RequestHeader unset or edit for them"},
 	{"body", check_body,
 	    "a program on the way changes the body, and the signature is over its exact bytes.\n"
-	    "nginx: fastcgi_pass_request_body on, no proxy_set_body. Apache: no SetInputFilter, InputSed, mod_security\n"
+	    "nginx: fastcgi_pass_request_body on, no proxy_set_body. Apache: no SetInputFilter, "
+	    "InputSed, mod_security\n"
 	    "that rewrites. Before them: a WAF or CDN that re-formats JSON"},
 	{"signed-accepted", check_signed,
-	    "compare the endpoint's signing secret in the portal with psapi secret list; the receiver's log says more"},
+	    "compare the endpoint's signing secret in the portal with psapi secret list; the "
+	    "receiver's log says more"},
 	{"again-duplicate", check_duplicate,
-	    "two receivers with two spools answer at this URL: events would be handled twice. Give them one PSAPI_SPOOL"},
-	{"tampered-refused", check_tampered, "the program that answers at this URL does not verify signatures"},
+	    "two receivers with two spools answer at this URL: events would be handled twice. Give "
+	    "them one PSAPI_SPOOL"},
+	{"tampered-refused", check_tampered,
+	    "the program that answers at this URL does not verify signatures"},
 	{"stale-refused", check_stale,
-	    "set PSAPI_TOLERANCE to 300, the default: for that long a captured request can be sent again"},
+	    "set PSAPI_TOLERANCE to 300, the default: for that long a captured request can be sent "
+	    "again"},
 	{"size", check_size,
-	    "nginx: client_max_body_size 2m; in the location. Apache: LimitRequestBody 2097152, with mod_fcgid\n"
-	    "FcgidMaxRequestLen 2097152 (its default is 131072). A proxy or WAF before them may have a limit, too"},
+	    "nginx: client_max_body_size 2m; in the location. Apache: LimitRequestBody 2097152, with "
+	    "mod_fcgid\n"
+	    "FcgidMaxRequestLen 2097152 (its default is 131072). A proxy or WAF before them may have "
+	    "a limit, too"},
 	{"latency", check_latency,
-	    "nginx: no limit_req without nodelay, no limit_rate; the receiver: more PSAPI_THREADS, a faster disk under\n"
+	    "nginx: no limit_req without nodelay, no limit_rate; the receiver: more PSAPI_THREADS, a "
+	    "faster disk under\n"
 	    "the spool (fsync); psapi attempts shows the milliseconds that the receiver itself took"},
 	{0},
 };

@@ -23,12 +23,16 @@ enum { FCGI_TIMEOUT_MS = 5000 };
 static void
 check_mode_and_group(struct doctor *d, struct finding *f, const char *path, const struct stat *st)
 {
-	const struct group *wanted = *d->config->listen_group != '\0' ? getgrnam(d->config->listen_group) : NULL;
+	const struct group *wanted =
+	    *d->config->listen_group != '\0' ? getgrnam(d->config->listen_group) : NULL;
 
 	if ((st->st_mode & S_IWOTH) != 0) {
-		doctor_failed(f, "mode 0660 and the web server's group: a program that can connect to a FastCGI socket can\n"
+		doctor_failed(f,
+		    "mode 0660 and the web server's group: a program that can connect to a FastCGI socket "
+		    "can\n"
 		    "send the receiver anything, past the web server",
-		    "%s: mode %04o lets every user connect to the receiver", path, (unsigned)st->st_mode & 07777);
+		    "%s: mode %04o lets every user connect to the receiver", path,
+		    (unsigned)st->st_mode & 07777);
 	} else if (wanted != NULL && wanted->gr_gid != st->st_gid) {
 		doctor_failed(f, "restart the receiver; its user must be a member of PSAPI_LISTEN_GROUP",
 		    "%s: its group is not PSAPI_LISTEN_GROUP=%s", path, d->config->listen_group);
@@ -46,7 +50,9 @@ check_socket(struct doctor *d, struct finding *f)
 	struct stat st;
 
 	if (*d->listen == '\0')
-		doctor_skipped(f, "no PSAPI_LISTEN: classic CGI, or another program made the socket (psapi doctor --socket)");
+		doctor_skipped(f,
+		    "no PSAPI_LISTEN: classic CGI, or another program made the socket (psapi doctor "
+		    "--socket)");
 	else if (path == NULL)
 		doctor_ok(f, "%s, on loopback", d->listen);
 	else if (lstat(path, &st) != 0 && errno == EACCES && d->not_owner)
@@ -54,7 +60,8 @@ check_socket(struct doctor *d, struct finding *f)
 	else if (lstat(path, &st) != 0)
 		doctor_failed(f, NULL, "%s: %s", path, strerror(errno));
 	else if (!S_ISSOCK(st.st_mode))
-		doctor_failed(f, "remove it, then start the receiver", "%s: exists, but is not a socket", path);
+		doctor_failed(
+		    f, "remove it, then start the receiver", "%s: exists, but is not a socket", path);
 	else
 		check_mode_and_group(d, f, path, &st);
 }
@@ -63,7 +70,8 @@ check_socket(struct doctor *d, struct finding *f)
 
 /* Send the receiver a delivery, or with NULL a GET. Returns 0, or -1 with errno and the error. */
 static int
-ask(struct doctor *d, const struct delivery *delivery, struct fastcgi_client_answer *answer, struct error *error)
+ask(struct doctor *d, const struct delivery *delivery, struct fastcgi_client_answer *answer,
+    struct error *error)
 {
 	const char *values[3] = {"", "", ""};
 	char length[24];
@@ -92,7 +100,8 @@ explain_silence(struct doctor *d, struct finding *f, struct error *error)
 	} else {
 		if (errno == EACCES)
 			snprintf(error->remedy, sizeof(error->remedy),
-			    "this user must be a member of the socket's group, as the receiver and the web server are");
+			    "this user must be a member of the socket's group, as the receiver and the web "
+			    "server are");
 		doctor_failed_for(f, error);
 	}
 }
@@ -135,20 +144,25 @@ explain_refusal(struct finding *f, const struct doctor_reply *reply)
 		const char *word; /* of the reply: its reason or status */
 		const char *remedy;
 	} remedies[] = {
-		{"signature_mismatch",
-		    "the receiver has other secrets in force than this file: is its PSAPI_SECRET_FILE another one, or is\n"
-		    "the file unreadable for its user (then it keeps the last good ones)? Its log says which"},
-		{"no_secret",
-		    "the receiver cannot read the secret file, or refuses it: chgrp to its group, chmod 0640; its log says why"},
-		{"held", "it sees an empty secret file: is its PSAPI_SECRET_FILE another one?"},
-		{"ignored", "it sees an empty secret file: is its PSAPI_SECRET_FILE another one?"},
-		{"spool_error",
-		    "its log says which file cannot be written; after a failed fsync it accepts nothing until a restart"},
+	    {"signature_mismatch",
+	        "the receiver has other secrets in force than this file: is its PSAPI_SECRET_FILE "
+	        "another one, or is\n"
+	        "the file unreadable for its user (then it keeps the last good ones)? Its log says "
+	        "which"},
+	    {"no_secret",
+	        "the receiver cannot read the secret file, or refuses it: chgrp to its group, chmod "
+	        "0640; its log says why"},
+	    {"held", "it sees an empty secret file: is its PSAPI_SECRET_FILE another one?"},
+	    {"ignored", "it sees an empty secret file: is its PSAPI_SECRET_FILE another one?"},
+	    {"spool_error",
+	        "its log says which file cannot be written; after a failed fsync it accepts nothing "
+	        "until a restart"},
 	};
 	const char *remedy = "the receiver's log says more";
 
 	for (size_t i = 0; i < sizeof(remedies) / sizeof(remedies[0]); i++)
-		if (strcmp(remedies[i].word, reply->reason) == 0 || strcmp(remedies[i].word, reply->word) == 0)
+		if (strcmp(remedies[i].word, reply->reason) == 0 ||
+		    strcmp(remedies[i].word, reply->word) == 0)
 			remedy = remedies[i].remedy;
 	doctor_failed(f, remedy, "a signed probe is answered %d %s%s%s", reply->status, reply->word,
 	    *reply->reason != '\0' ? ", " : "", reply->reason);
@@ -164,8 +178,10 @@ check_stored(struct doctor *d, struct finding *f, const char *id)
 	    spool_find(&d->spool, name) == SPOOL_DUPLICATE)
 		doctor_ok(f, "a signed probe is accepted and stored");
 	else
-		doctor_failed(f, "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this configuration's",
-		    "a signed probe is accepted, but not into %s: the receiver has another spool", d->config->spool);
+		doctor_failed(f,
+		    "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this configuration's",
+		    "a signed probe is accepted, but not into %s: the receiver has another spool",
+		    d->config->spool);
 }
 
 static void
@@ -176,7 +192,8 @@ send_probe(struct doctor *d, struct finding *f, const char *id, const char *body
 	struct doctor_reply reply;
 	struct error error;
 
-	if (delivery_make(&delivery, DELIVERY_SIGNED, d->keyring, id, time(NULL), body, strlen(body)) != 0) {
+	if (delivery_make(&delivery, DELIVERY_SIGNED, d->keyring, id, time(NULL), body, strlen(body)) !=
+	    0) {
 		doctor_skipped(f, "out of memory");
 	} else if (ask(d, &delivery, &answer, &error) != 0) {
 		doctor_skipped(f, "%s", error.text);
@@ -197,7 +214,8 @@ check_accepts(struct doctor *d, struct finding *f)
 	char id[DELIVERY_ID_SIZE];
 
 	if (d->keyring == NULL || !d->receiver_answers) {
-		doctor_skipped(f, "%s", d->keyring == NULL ? "there is no usable secret" : "no receiver answers");
+		doctor_skipped(
+		    f, "%s", d->keyring == NULL ? "there is no usable secret" : "no receiver answers");
 		return;
 	}
 	delivery_new_id(id);
@@ -212,7 +230,8 @@ check_accepts(struct doctor *d, struct finding *f)
 const struct check doctor_receiver_checks[] = {
 	{"socket", check_socket, "start the receiver: psapi-fcgi makes the socket (PSAPI_LISTEN)"},
 	{"receiver", check_receiver,
-	    "start the receiver (systemctl start psapi-fcgi, or psapi-fcgi by hand); psapi-fcgi -t says what keeps it\n"
+	    "start the receiver (systemctl start psapi-fcgi, or psapi-fcgi by hand); psapi-fcgi -t "
+	    "says what keeps it\n"
 	    "from starting"},
 	{"accepts", check_accepts, ""},
 	{0},

@@ -56,7 +56,7 @@ check_name(struct doctor *d, struct finding *f)
 
 	http_host(d->url, host, sizeof(host));
 	size_t length = strlen(host);
-	if (*host == '[' && host[length - 1] == ']') { /* getaddrinfo(3) takes an IPv6 address without them */
+	if (*host == '[' && host[length - 1] == ']') { /* of an IPv6 address: not for getaddrinfo(3) */
 		host[length - 1] = '\0';
 		memmove(host, host + 1, length - 1);
 	}
@@ -71,7 +71,8 @@ check_name(struct doctor *d, struct finding *f)
 	}
 	for (const struct addrinfo *a = list; a != NULL; a = a->ai_next)
 		if (count++ == 0)
-			getnameinfo(a->ai_addr, a->ai_addrlen, address, sizeof(address), NULL, 0, NI_NUMERICHOST);
+			getnameinfo(
+			    a->ai_addr, a->ai_addrlen, address, sizeof(address), NULL, 0, NI_NUMERICHOST);
 	freeaddrinfo(list);
 	doctor_ok(f, "%s is %s%s", host, address, count > 1 ? " and others" : "");
 }
@@ -97,9 +98,13 @@ check_connection(struct doctor *d, struct finding *f)
 		doctor_skipped(f, "the name does not resolve");
 		return;
 	case HTTP_TIMEOUT:
-		doctor_failed(f, d->first.tls_us > 0 ?
-		    "it accepts the connection, and answers nothing: does the receiver hang, does the web server wait for\n"
-		    "it longer than the sender does?" : NULL, "%s", d->first.error);
+		doctor_failed(f,
+		    d->first.tls_us > 0 ?
+		        "it accepts the connection, and answers nothing: does the receiver hang, does the "
+		        "web server wait for\n"
+		        "it longer than the sender does?" :
+		        NULL,
+		    "%s", d->first.error);
 		return;
 	case HTTP_NO_CONNECTION:
 	case HTTP_BAD_URL:
@@ -109,7 +114,10 @@ check_connection(struct doctor *d, struct finding *f)
 	}
 }
 
-/* Go on without TLS verification, so that other faults show in the same run. No secret is ever sent. */
+/*
+ * Go on without TLS verification, so that other faults show in the same run. No secret is ever
+ * sent.
+ */
 static void
 connect_insecurely(struct doctor *d)
 {
@@ -148,7 +156,9 @@ check_certificate(struct doctor *d, struct finding *f)
 	if (days < 0)
 		doctor_ok(f, "valid");
 	else if (days < CERTIFICATE_DAYS)
-		doctor_failed(f, "it should have been renewed by now: systemctl status certbot.timer; certbot renew --dry-run",
+		doctor_failed(f,
+		    "it should have been renewed by now: systemctl status certbot.timer; certbot renew "
+		    "--dry-run",
 		    "valid for %lld more day(s)", days);
 	else
 		doctor_ok(f, "valid for %lld more days", days);
@@ -160,7 +170,8 @@ check_redirect(struct doctor *d, struct finding *f)
 	if (d->first.failure != HTTP_ANSWERED)
 		doctor_skipped(f, "there is no answer");
 	else if (d->first.status / 100 == 3)
-		doctor_failed(f, NULL, "HTTP %d to %s: the sender follows no redirect, and counts it as a failure",
+		doctor_failed(f, NULL,
+		    "HTTP %d to %s: the sender follows no redirect, and counts it as a failure",
 		    d->first.status, *d->first.location != '\0' ? d->first.location : "nowhere");
 	else
 		doctor_ok(f, "none");
@@ -170,7 +181,8 @@ static void
 check_answer(struct doctor *d, struct finding *f)
 {
 	if (d->first.failure != HTTP_ANSWERED || d->first.status / 100 == 3) {
-		doctor_skipped(f, d->first.failure != HTTP_ANSWERED ? "there is none" : "a redirect is in the way");
+		doctor_skipped(
+		    f, d->first.failure != HTTP_ANSWERED ? "there is none" : "a redirect is in the way");
 		return;
 	}
 	doctor_reply_read(&d->first_reply, d->first.status, d->first.body, d->first.length);
@@ -183,13 +195,18 @@ check_answer(struct doctor *d, struct finding *f)
 }
 
 const struct check doctor_url_checks[] = {
-	{"url", check_url, "give the endpoint's URL as the portal has it: https://YOUR.HOST/webhooks/psapi"},
-	{"name", check_name, "is there an A or AAAA record? The name must resolve everywhere, not only here"},
+	{"url", check_url,
+	    "give the endpoint's URL as the portal has it: https://YOUR.HOST/webhooks/psapi"},
+	{"name", check_name,
+	    "is there an A or AAAA record? The name must resolve everywhere, not only here"},
 	{"connection", check_connection,
-	    "does the web server listen on that port, does a firewall let it through? ss -ltn; nft list ruleset"},
+	    "does the web server listen on that port, does a firewall let it through? ss -ltn; nft "
+	    "list ruleset"},
 	{"certificate", check_certificate,
-	    "the sender checks it as browsers do: it needs a certificate for exactly this name, from a public authority, with\n"
-	    "its chain (nginx: ssl_certificate with fullchain.pem; Apache: SSLCertificateFile likewise)"},
+	    "the sender checks it as browsers do: it needs a certificate for exactly this name, from "
+	    "a public authority, with\n"
+	    "its chain (nginx: ssl_certificate with fullchain.pem; Apache: SSLCertificateFile "
+	    "likewise)"},
 	{"redirect", check_redirect,
 	    "give the portal the URL that it leads to; or exclude the location from the rule\n"
 	    "(nginx: return 301, rewrite; Apache: Redirect, RewriteRule, DirectorySlash)"},

@@ -113,8 +113,10 @@ add_file(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 		break;
 	case ENTRY_ERROR:
 		/* Its lane is not known, so any event that is handled now might overtake it. */
-		log_line("new/%s: cannot be read: %s; no event is handled until it can be read, or psapi done "
-		         "has removed it", name, why);
+		log_line(
+		    "new/%s: cannot be read: %s; no event is handled until it can be read, or psapi done "
+		    "has removed it",
+		    name, why);
 		status = EX_IOERR;
 		break;
 	}

@@ -87,7 +87,9 @@ become(char *const argv[], char *const envp[], int input, int pipes[PIPES][2], p
 	if (dup2(input, STDIN_FILENO) >= 0 && dup2(pipes[OUT][1], STDOUT_FILENO) >= 0 &&
 	    dup2(pipes[ERR][1], STDERR_FILENO) >= 0) {
 		reset_signals();
-		/* A handler that is left running must keep no lock of our caller, of flock(1) for example. */
+		/*
+		 * A handler that is left running must keep no lock of our caller, of flock(1) for example.
+		 */
 		close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
 		execve(argv[0], argv, envp);
 	}

@@ -25,8 +25,8 @@
 
 enum {
 	PROGRESS_EVERY_MS = 100,
-	ARRIVAL_MS = 50, /* for an event that is being accepted: the pause before the list is read again, */
-	ARRIVAL_LOOKS = 20 /* and how often that is done */
+	ARRIVAL_MS = 50,   /* pause before the list is read again for an event that is being accepted */
+	ARRIVAL_LOOKS = 20 /* how often that is done */
 };
 
 struct drain {
@@ -317,7 +317,10 @@ run_passes(struct drain *d)
 			run_pass(d, &waiting);
 		else if (status != EX_TEMPFAIL)
 			fail(d, status);
-		/* An event that is being accepted is complete in a moment; the next drain may be hours away. */
+		/*
+		 * An event that is being accepted is complete in a moment; the next drain may be hours
+		 * away.
+		 */
 		looks = d->started ? 0 : looks + 1;
 		if (!d->started && d->backlog.arriving)
 			ppoll(NULL, 0, &moment, &waiting);
@@ -334,15 +337,18 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 
 	if (lock < 0 && errno == EWOULDBLOCK) {
 		if (isatty(STDERR_FILENO))
-			log_line("%s: another drain is at work, or a command that moves events; this one ends", spool->path);
+			log_line("%s: another drain is at work, or a command that moves events; this one ends",
+			    spool->path);
 		return EX_OK;
 	}
 	if (lock < 0)
 		return moves_lock_failed(spool);
 	char *path = realpath(spool->path, NULL);
-	d.context = (struct handler_run_context){config, spool, path, options->command, clock, options->verbose};
+	d.context = (struct handler_run_context){
+	    config, spool, path, options->command, clock, options->verbose};
 	d.runs = calloc((size_t)options->jobs, sizeof(*d.runs));
-	if (path != NULL && d.runs != NULL && backlog_open(&d.backlog, spool, clock, is_interrupted) == 0) {
+	if (path != NULL && d.runs != NULL &&
+	    backlog_open(&d.backlog, spool, clock, is_interrupted) == 0) {
 		struct adoption adoption = {0}; /* doctor reports the requests that stay in hold/ */
 		adopt_now(config, spool, &adoption);
 		run_passes(&d);

@@ -22,8 +22,8 @@ check_writers(const char *path, const struct stat *st, struct error *error)
 {
 	if (st->st_uid != 0 && st->st_uid != geteuid()) {
 		error_set(error, EX_CONFIG, "chown root",
-		    "%s: owned by user %u, neither root nor the running user %u", path, (unsigned)st->st_uid,
-		    (unsigned)geteuid());
+		    "%s: owned by user %u, neither root nor the running user %u", path,
+		    (unsigned)st->st_uid, (unsigned)geteuid());
 		return -1;
 	}
 	if ((st->st_mode & (S_IWGRP | S_IWOTH)) != 0) {
@@ -40,12 +40,14 @@ handler_check_directory(const char *dir, struct error *error)
 	struct stat st;
 
 	if (stat(dir, &st) != 0)
-		error_set(error, EX_CONFIG, "make it, and put handlers into it (PSAPI_HANDLERS)", "%s: %s", dir,
-		    strerror(errno));
+		error_set(error, EX_CONFIG, "make it, and put handlers into it (PSAPI_HANDLERS)", "%s: %s",
+		    dir, strerror(errno));
 	else if (!S_ISDIR(st.st_mode))
-		error_set(error, EX_CONFIG, "PSAPI_HANDLERS must name a directory", "%s: is not a directory", dir);
+		error_set(error, EX_CONFIG, "PSAPI_HANDLERS must name a directory",
+		    "%s: is not a directory", dir);
 	else if (access(dir, X_OK) != 0)
-		error_set(error, EX_CONFIG, "the running user must have access to it", "%s: %s", dir, strerror(errno));
+		error_set(error, EX_CONFIG, "the running user must have access to it", "%s: %s", dir,
+		    strerror(errno));
 	else
 		return check_writers(dir, &st, error);
 	return -1;
@@ -63,11 +65,13 @@ check_handler(const char *path, struct error *error)
 		return -1;
 	}
 	if (!S_ISREG(st.st_mode)) {
-		error_set(error, EX_CONFIG, "a handler is a program: move it away", "%s: is not a regular file", path);
+		error_set(error, EX_CONFIG, "a handler is a program: move it away",
+		    "%s: is not a regular file", path);
 		return -1;
 	}
 	strcpy(directory, real);
-	if (check_writers(real, &st, error) != 0 || handler_check_directory(dirname(directory), error) != 0)
+	if (check_writers(real, &st, error) != 0 ||
+	    handler_check_directory(dirname(directory), error) != 0)
 		return -1;
 	if (access(real, X_OK) == 0)
 		return 0;

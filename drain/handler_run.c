@@ -90,7 +90,9 @@ make_environment(const struct handler_run *run)
 	return variables;
 }
 
-/* The handler's path, the command's arguments, the event's file. To be freed; NULL without memory. */
+/*
+ * The handler's path, the command's arguments, the event's file. To be freed; NULL without memory.
+ */
 static char **
 make_arguments(struct handler_run *run, const struct handler_run_context *context, char *file)
 {
@@ -146,7 +148,8 @@ show_stderr(const struct handler_run *run)
 }
 
 static void
-report_verbosely(const struct handler_run *run, const struct handler_run_context *context, const char *result)
+report_verbosely(
+    const struct handler_run *run, const struct handler_run_context *context, const char *result)
 {
 	if (!context->verbose)
 		return;
@@ -177,7 +180,8 @@ finish_done(struct handler_run *run, const struct handler_run_context *context)
 }
 
 static enum handler_run_result
-finish_later(struct handler_run *run, const struct handler_run_context *context, struct handler_state *state)
+finish_later(
+    struct handler_run *run, const struct handler_run_context *context, struct handler_state *state)
 {
 	state->due_at = context->clock() + schedule_backoff(state->tries);
 	if (handler_state_write(context->spool, run->name, state) != 0)
@@ -186,7 +190,10 @@ finish_later(struct handler_run *run, const struct handler_run_context *context,
 	return RUN_LATER;
 }
 
-/* The event could not be moved to failed/: the spool fails, or another program has removed the event. */
+/*
+ * The event could not be moved to failed/: the spool fails, or another program has removed the
+ * event.
+ */
 static enum handler_run_result
 finish_unmoved(struct handler_run *run, const struct handler_run_context *context)
 {
@@ -200,7 +207,8 @@ finish_unmoved(struct handler_run *run, const struct handler_run_context *contex
 }
 
 static enum handler_run_result
-finish_failed(struct handler_run *run, const struct handler_run_context *context, struct handler_state *state)
+finish_failed(
+    struct handler_run *run, const struct handler_run_context *context, struct handler_state *state)
 {
 	state->failed_at = context->clock();
 	if (handler_state_write(context->spool, run->name, state) != 0)
@@ -225,13 +233,17 @@ describe(const struct handler_run *run, const struct handler_run_context *contex
 	else if (run->child.timed_out)
 		n = snprintf(text, size, "no end within %lld s", context->config->handler_timeout);
 	else if (WIFSIGNALED(status))
-		n = snprintf(text, size, "ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+		n = snprintf(
+		    text, size, "ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
 	else
 		n = snprintf(text, size, "exit status %d", WEXITSTATUS(status));
-	snprintf(text + n, size - (size_t)n, ", try %d of at most %lld", state->tries, context->config->max_tries);
+	snprintf(text + n, size - (size_t)n, ", try %d of at most %lld", state->tries,
+	    context->config->max_tries);
 }
 
-/* The end of standard error as text. It may begin within a character of UTF-8: that one is dropped. */
+/*
+ * The end of standard error as text. It may begin within a character of UTF-8: that one is dropped.
+ */
 static void
 copy_stderr(const struct handler_run *run, struct handler_state *state)
 {
@@ -280,8 +292,9 @@ fail_without_handler(struct handler_run *run, const struct handler_run_context *
 {
 	struct handler_state state = {.tries = run->state.tries};
 
-	snprintf(state.reason, sizeof(state.reason), "no handler for type \"%.80s\", and no default, in %s",
-	    run->entry.event.type, context->config->handlers);
+	snprintf(state.reason, sizeof(state.reason),
+	    "no handler for type \"%.80s\", and no default, in %s", run->entry.event.type,
+	    context->config->handlers);
 	return finish_failed(run, context, &state);
 }
 
@@ -310,15 +323,17 @@ static enum handler_run_result
 refuse_execution(struct handler_run *run)
 {
 	const char *remedy = errno == ENOEXEC ? "a script must begin with #!/bin/sh or the like" :
-	    errno == ENOENT                   ? "it, or the interpreter that its first line names, is missing" :
-	                                        NULL;
+	    errno == ENOENT ? "it, or the interpreter that its first line names, is missing" :
+	                      NULL;
 
-	error_set(&run->refusal, EX_CONFIG, remedy, "%s: cannot be started: %s", run->handler, strerror(errno));
+	error_set(&run->refusal, EX_CONFIG, remedy, "%s: cannot be started: %s", run->handler,
+	    strerror(errno));
 	return RUN_WAITS;
 }
 
 static enum handler_run_result
-start_handler(struct handler_run *run, const struct handler_run_context *context, char *const envp[], int input)
+start_handler(struct handler_run *run, const struct handler_run_context *context,
+    char *const envp[], int input)
 {
 	char path[PATH_MAX + SPOOL_NAME_SIZE];
 	bool executed = false;
@@ -360,7 +375,8 @@ choose_and_start(struct handler_run *run, const struct handler_run_context *cont
 }
 
 enum handler_run_result
-handler_run_start(struct handler_run *run, const struct handler_run_context *context, const char *name)
+handler_run_start(
+    struct handler_run *run, const struct handler_run_context *context, const char *name)
 {
 	const char *why;
 
@@ -375,7 +391,10 @@ handler_run_start(struct handler_run *run, const struct handler_run_context *con
 	case ENTRY_ERROR:
 		return stop_drain(context, SPOOL_NEW, name);
 	}
-	/* An event that failed and is in new/ again was moved back, to be handled as if for the first time. */
+	/*
+	 * An event that failed and is in new/ again was moved back, to be handled as if for the first
+	 * time.
+	 */
 	if (handler_state_read(context->spool, name, &run->state) && run->state.failed_at != 0)
 		memset(&run->state, 0, sizeof(run->state));
 	enum handler_run_result result = choose_and_start(run, context);

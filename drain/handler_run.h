@@ -55,11 +55,11 @@ enum handler_run_result {
  * child_enforce_deadline() and child_ended(), and at the end handler_run_finish(). Any other
  * result: the run is over already.
  */
-enum handler_run_result handler_run_start(struct handler_run *run, const struct handler_run_context *context,
-    const char *name);
+enum handler_run_result handler_run_start(
+    struct handler_run *run, const struct handler_run_context *context, const char *name);
 
 /* The handler ended with wait(2)'s status: write the outcome into the spool, and free the run. */
-enum handler_run_result handler_run_finish(struct handler_run *run, const struct handler_run_context *context,
-    int status);
+enum handler_run_result handler_run_finish(
+    struct handler_run *run, const struct handler_run_context *context, int status);
 
 #endif

@@ -57,7 +57,9 @@ void schedule_free(struct schedule *schedule);
 int schedule_add(struct schedule *schedule, const char *name, int64_t when, int64_t due,
     uint64_t lane);
 
-/* After all were added: put them in order, by when, then by name. Returns 0, or -1 without memory. */
+/*
+ * After all were added: put them in order, by when, then by name. Returns 0, or -1 without memory.
+ */
 int schedule_sort(struct schedule *schedule);
 
 size_t schedule_size(const struct schedule *schedule);

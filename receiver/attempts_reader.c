@@ -28,10 +28,10 @@ struct attempts_reader {
 	int fd[FILES];   /* in the order in which they are read; -1: none */
 	int current;     /* of them */
 	off_t log_end;   /* of the log proper, behind its last whole line when it was opened */
-	off_t position;  /* in the file: of the end of what the buffer holds, or backwards of its beginning */
+	off_t position;  /* in the file, where the buffer's contents end; backwards: where they begin */
 	off_t limit;     /* forwards: where reading ends */
 	size_t from, to; /* what the buffer holds and was not yet given out */
-	bool cut;        /* the line in the buffer is not given as it is: over LINE_KEPT, or with a NUL */
+	bool cut;        /* the line in the buffer was changed: it is over LINE_KEPT or has a NUL */
 	char buffer[BUFFER_SIZE + 1]; /* and a NUL */
 };
 
@@ -158,7 +158,8 @@ fill_forwards(struct attempts_reader *r)
 	off_t left = r->limit - r->position;
 	size_t room = BUFFER_SIZE - held, n = 0;
 	if (left > 0)
-		n = read_at(r->fd[r->current], r->buffer + held, left < (off_t)room ? (size_t)left : room, r->position);
+		n = read_at(r->fd[r->current], r->buffer + held, left < (off_t)room ? (size_t)left : room,
+		    r->position);
 	r->position += (off_t)n;
 	r->from = 0;
 	r->to = held + n;
@@ -198,11 +199,14 @@ fill_backwards(struct attempts_reader *r)
 		held = LINE_KEPT;
 		r->cut = true;
 	}
-	size_t room = BUFFER_SIZE - held, length = r->position < (off_t)room ? (size_t)r->position : room;
+	size_t room = BUFFER_SIZE - held,
+	       length = r->position < (off_t)room ? (size_t)r->position : room;
 	memmove(r->buffer + room, r->buffer + r->from, held);
 	r->from = room - length;
 	r->to = BUFFER_SIZE;
-	if (length == 0 || read_at(r->fd[r->current], r->buffer + r->from, length, r->position - (off_t)length) != length) {
+	if (length == 0 ||
+	    read_at(r->fd[r->current], r->buffer + r->from, length, r->position - (off_t)length) !=
+	        length) {
 		r->from = room; /* the file was cut meanwhile */
 		r->position = 0;
 		return false;
@@ -254,7 +258,8 @@ follow(struct attempts_reader *r)
 
 	if (fstatat(r->dir, ATTEMPTS_FILE, &named, AT_SYMLINK_NOFOLLOW) != 0)
 		return false; /* renamed, and nothing was delivered since */
-	if (*fd >= 0 && fstat(*fd, &open) == 0 && open.st_ino == named.st_ino && open.st_dev == named.st_dev) {
+	if (*fd >= 0 && fstat(*fd, &open) == 0 && open.st_ino == named.st_ino &&
+	    open.st_dev == named.st_dev) {
 		if (open.st_size >= r->position)
 			return false;
 		begin_file(r);
@@ -286,7 +291,8 @@ skip_blanks(const char *p)
 static const char *
 string_end(const char *p, const char *end)
 {
-	for (const char *quote = p; (quote = memchr(quote, '"', (size_t)(end - quote))) != NULL; quote++) {
+	for (const char *quote = p; (quote = memchr(quote, '"', (size_t)(end - quote))) != NULL;
+	     quote++) {
 		const char *before = quote;
 		while (before > p && before[-1] == '\\')
 			before--;
@@ -297,15 +303,20 @@ string_end(const char *p, const char *end)
 }
 
 static void
-keep_member(struct attempts_line *line, const char *name, size_t name_length, const char *value, size_t length)
+keep_member(struct attempts_line *line, const char *name, size_t name_length, const char *value,
+    size_t length)
 {
 #define NAME(text) {text, sizeof(text) - 1}
 	static const struct {
 		const char *text;
 		size_t length;
-	} names[ATTEMPTS_MEMBERS] = {[ATTEMPTS_AT] = NAME("at"), [ATTEMPTS_OUTCOME] = NAME("outcome"),
-		[ATTEMPTS_WEBHOOK_ID] = NAME("webhook_id"), [ATTEMPTS_TYPE] = NAME("type"),
-		[ATTEMPTS_BYTES] = NAME("bytes"), [ATTEMPTS_SKEW] = NAME("skew_s"), [ATTEMPTS_KEY] = NAME("key")};
+	} names[ATTEMPTS_MEMBERS] = {[ATTEMPTS_AT] = NAME("at"),
+	    [ATTEMPTS_OUTCOME] = NAME("outcome"),
+	    [ATTEMPTS_WEBHOOK_ID] = NAME("webhook_id"),
+	    [ATTEMPTS_TYPE] = NAME("type"),
+	    [ATTEMPTS_BYTES] = NAME("bytes"),
+	    [ATTEMPTS_SKEW] = NAME("skew_s"),
+	    [ATTEMPTS_KEY] = NAME("key")};
 #undef NAME
 
 	for (int i = 0; i < ATTEMPTS_MEMBERS; i++) {
@@ -371,7 +382,8 @@ attempts_reader_next(struct attempts_reader *r, struct attempts_line *line)
 		line->length = LINE_KEPT;
 		r->cut = true;
 	}
-	for (char *zero = text; (zero = memchr(zero, '\0', line->length - (size_t)(zero - text))) != NULL;) {
+	for (char *zero = text;
+	     (zero = memchr(zero, '\0', line->length - (size_t)(zero - text))) != NULL;) {
 		*zero = '?';
 		r->cut = true;
 	}
@@ -406,7 +418,8 @@ copy_member(const struct attempts_line *line, enum attempts_member member, char 
 }
 
 bool
-attempts_reader_number(const struct attempts_line *line, enum attempts_member member, int64_t *number)
+attempts_reader_number(
+    const struct attempts_line *line, enum attempts_member member, int64_t *number)
 {
 	char text[24], *end;
 

@@ -42,7 +42,8 @@ struct attempts_line {
  * is a rotated one that cannot be read. Returns NULL with errno if the log cannot be
  * opened. The caller closes it.
  */
-struct attempts_reader *attempts_reader_open(const char *path, enum attempts_order order, bool rotated);
+struct attempts_reader *attempts_reader_open(
+    const char *path, enum attempts_order order, bool rotated);
 void attempts_reader_close(struct attempts_reader *reader);
 
 /* Whether the log existed when it was opened. */
@@ -65,10 +66,12 @@ void attempts_reader_follow(struct attempts_reader *reader);
 /* ---- members ---- */
 
 /* Whether a member is there and has this value. */
-bool attempts_reader_is(const struct attempts_line *line, enum attempts_member member, const char *value);
+bool attempts_reader_is(
+    const struct attempts_line *line, enum attempts_member member, const char *value);
 
 /* Read a member that is a whole number. Returns false if it is absent or no such number. */
-bool attempts_reader_number(const struct attempts_line *line, enum attempts_member member, int64_t *number);
+bool attempts_reader_number(
+    const struct attempts_line *line, enum attempts_member member, int64_t *number);
 
 /* Read the time of the attempt, nanoseconds since 1970. Returns false if there is none. */
 bool attempts_reader_time(const struct attempts_line *line, int64_t *nanoseconds);

@@ -87,7 +87,8 @@ delivery_event_body(const char *type, const char *data, time_t now, struct error
 	} else {
 		json_t *parsed = json_loads(data, JSON_DECODE_ANY, &fault);
 		if (parsed == NULL) {
-			error_set(error, EX_DATAERR, NULL, "--data is not JSON: %s (at byte %d)", fault.text, fault.position);
+			error_set(error, EX_DATAERR, NULL, "--data is not JSON: %s (at byte %d)", fault.text,
+			    fault.position);
 			return NULL;
 		}
 		text = envelope(type, parsed, now);

@@ -70,7 +70,9 @@ int delivery_make(struct delivery *delivery, enum delivery_kind kind,
     const struct keyring *keyring, const char *id, time_t now, const void *body, size_t length);
 void delivery_free(struct delivery *delivery);
 
-/* Whether an HTTP status (0: none) is the right answer to the kind: 2xx if it is signed, else 4xx. */
+/*
+ * Whether an HTTP status (0: none) is the right answer to the kind: 2xx if it is signed, else 4xx.
+ */
 bool delivery_expected(enum delivery_kind kind, int status);
 
 /*

@@ -219,15 +219,16 @@ peer_user(int fd)
 	struct ucred peer;
 	socklen_t size = sizeof(address), peer_size = sizeof(peer);
 
-	if (fd < 0 || getpeername(fd, (struct sockaddr *)&address, &size) != 0 || address.ss_family != AF_UNIX ||
+	if (fd < 0 || getpeername(fd, (struct sockaddr *)&address, &size) != 0 ||
+	    address.ss_family != AF_UNIX ||
 	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) != 0)
 		return (uid_t)-1;
 	return peer.uid;
 }
 
 int
-fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *request, int timeout_ms,
-    struct fastcgi_client_answer *answer, struct error *error)
+fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *request,
+    int timeout_ms, struct fastcgi_client_answer *answer, struct error *error)
 {
 	int64_t start = clock_microseconds();
 	const char *step = "connect";

@@ -30,7 +30,7 @@ struct fastcgi_client_answer {
  * answer, with at most timeout_ms for each step. Returns 0; or -1 with error filled in
  * (EX_UNAVAILABLE) and errno of the step that failed.
  */
-int fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *request, int timeout_ms,
-    struct fastcgi_client_answer *answer, struct error *error);
+int fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *request,
+    int timeout_ms, struct fastcgi_client_answer *answer, struct error *error);
 
 #endif

@@ -109,7 +109,9 @@ keep_pace(struct run *r, int64_t now)
 		r->next_us = now + interval;
 }
 
-/* Start all tries that may start now. Returns 0, or -1; *when: time of the next one, microseconds. */
+/*
+ * Start all tries that may start now. Returns 0, or -1; *when: time of the next one, microseconds.
+ */
 static int
 start_due(struct run *r, int64_t *when)
 {
@@ -199,7 +201,8 @@ wait_until(struct run *r, int64_t when)
 int
 sender_run(struct http *http, const struct sender_options *options, struct sender_totals *totals)
 {
-	struct run r = {.http = http, .options = options, .totals = totals, .start_us = clock_microseconds()};
+	struct run r = {
+	    .http = http, .options = options, .totals = totals, .start_us = clock_microseconds()};
 	int64_t when;
 	int result;
 

@@ -51,6 +51,7 @@ struct sender_totals {
 };
 
 /* Send all deliveries. Returns 0, or -1 without memory. */
-int sender_run(struct http *http, const struct sender_options *options, struct sender_totals *totals);
+int sender_run(
+    struct http *http, const struct sender_options *options, struct sender_totals *totals);
 
 #endif

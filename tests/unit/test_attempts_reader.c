@@ -199,7 +199,8 @@ TEST(following_goes_on_where_the_log_ended)
 		const char *log = in(*state, LOG);
 		file_write(log, "a\nb\n", 0600);
 		unlink(in(*state, LOG ".1"));
-		struct attempts_reader *reader = attempts_reader_open(*state, (enum attempts_order)order, true);
+		struct attempts_reader *reader =
+		    attempts_reader_open(*state, (enum attempts_order)order, true);
 		append(log, "c\nhal"); /* before the first line was read: the iteration ends before it */
 		assert_follows(reader, order == ATTEMPTS_OLDEST_FIRST ? "a\nb\n" : "b\na\n");
 		attempts_reader_follow(reader);
@@ -236,7 +237,8 @@ TEST(following_a_log_that_is_made_later)
 
 /* The only line of a log that has this text. */
 static void
-line_of(const char *dir, const char *text, struct attempts_line *line, struct attempts_reader **reader)
+line_of(
+    const char *dir, const char *text, struct attempts_line *line, struct attempts_reader **reader)
 {
 	file_write(in(dir, LOG), text, 0600);
 	append(in(dir, LOG), "\n");
@@ -251,8 +253,10 @@ TEST(members)
 	struct attempts_line line;
 	int64_t number;
 
-	line_of(*state, "{ \"at\" : \"2026-01-02T03:04:05.678Z\", \"outcome\":\"accepted\",\"status\":200,"
-	    "\"webhook_id\":\"a\\\"b\\\\\",\"skew_s\":-17,\"ms\":1.10,\"key\":\"0123abcd\",\"none\":null }",
+	line_of(*state,
+	    "{ \"at\" : \"2026-01-02T03:04:05.678Z\", \"outcome\":\"accepted\",\"status\":200,"
+	    "\"webhook_id\":\"a\\\"b\\\\\",\"skew_s\":-17,\"ms\":1.10,\"key\":\"0123abcd\","
+	    "\"none\":null }",
 	    &line, &reader);
 	assert_true(line.whole);
 	assert_true(attempts_reader_is(&line, ATTEMPTS_OUTCOME, "accepted"));
@@ -272,10 +276,11 @@ TEST(members)
 
 TEST(torn_lines_have_no_members)
 {
-	static const char *const rows[] = {"{\"outcome\":\"accepted\"", "{\"outcome\":\"accepted\",", "{", "x",
-		"{\"outcome\":\"accepted}", "{\"outcome\":\"accepted\"}}", "{\"outcome\":\"accepted\"}{", "{\"outcome\"}",
-		"{\"outcome\":}", "{\"outcome\":\"accepted\",\"x\":{}}", "{\"outcome\":\"accepted\",\"x\":[1]}", "\"",
-		"{\"outcome\":\"accepted\\\"}", "{outcome:\"accepted\"}", "[\"outcome\"]"};
+	static const char *const rows[] = {"{\"outcome\":\"accepted\"", "{\"outcome\":\"accepted\",",
+	    "{", "x", "{\"outcome\":\"accepted}", "{\"outcome\":\"accepted\"}}",
+	    "{\"outcome\":\"accepted\"}{", "{\"outcome\"}", "{\"outcome\":}",
+	    "{\"outcome\":\"accepted\",\"x\":{}}", "{\"outcome\":\"accepted\",\"x\":[1]}", "\"",
+	    "{\"outcome\":\"accepted\\\"}", "{outcome:\"accepted\"}", "[\"outcome\"]"};
 	struct attempts_reader *reader;
 	struct attempts_line line;
 

@@ -9,7 +9,8 @@
 static char *
 printed(void (*print)(const char *, size_t), const char *text)
 {
-	int memory = memfd_create("stdout", MFD_CLOEXEC), saved = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 10);
+	int memory = memfd_create("stdout", MFD_CLOEXEC),
+	    saved = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 10);
 
 	assert_true(memory >= 0 && saved >= 0);
 	fflush(stdout);
@@ -56,8 +57,10 @@ static const struct {
 } rows[] = {
 	/* numbers, duplicate keys, escapes, literals: token for token */
 	{json_text_print_indented, "{\"a\":1.10,\"a\":1e5,\"b\":123456789012345678901,\"c\":-0.0E+00}",
-	    "{\n  \"a\": 1.10,\n  \"a\": 1e5,\n  \"b\": 123456789012345678901,\n  \"c\": -0.0E+00\n}\n"},
-	{json_text_print_indented, "{\"a\":\"\\u00e9\\/\\\"{}[],:\\\\\"}", "{\n  \"a\": \"\\u00e9\\/\\\"{}[],:\\\\\"\n}\n"},
+	    "{\n  \"a\": 1.10,\n  \"a\": 1e5,\n  \"b\": 123456789012345678901,\n  \"c\": "
+	    "-0.0E+00\n}\n"},
+	{json_text_print_indented, "{\"a\":\"\\u00e9\\/\\\"{}[],:\\\\\"}",
+	    "{\n  \"a\": \"\\u00e9\\/\\\"{}[],:\\\\\"\n}\n"},
 	{json_text_print_indented, "[true,false,null]", "[\n  true,\n  false,\n  null\n]\n"},
 	{json_text_print_indented, " { } ", "{}\n"},
 	{json_text_print_indented, "[ [\r\n] , { \"a\" :\t[ 1 , 2 ] } ]",
@@ -67,8 +70,10 @@ static const struct {
 	{json_text_print_indented, "\"\xc3\xa9 \x7f \xc2\x9b \xf0\x9f\x98\x80 \xef\xbf\xbd\"",
 	    "\"\\u00e9 \\u007f \\u009b \\ud83d\\ude00 \\ufffd\"\n"},
 	{json_text_print_indented, "\"\xff \xc3\"", "\"\\ufffd \\ufffd\"\n"}, /* no JSON, and no harm */
-	{line, "{\"a\" : 1.10,\r\n\t\"a\":\"\xc3\xa9\\n\"}\n", "{\"a\" : 1.10,  \t\"a\":\"\xc3\xa9\\n\"} \n"},
-	{ascii_line, "{\"a\":\t\"\xc3\xa9\x7f\",\"ms\":1.10}", "{\"a\": \"\\u00e9\\u007f\",\"ms\":1.10}\n"},
+	{line, "{\"a\" : 1.10,\r\n\t\"a\":\"\xc3\xa9\\n\"}\n",
+	    "{\"a\" : 1.10,  \t\"a\":\"\xc3\xa9\\n\"} \n"},
+	{ascii_line, "{\"a\":\t\"\xc3\xa9\x7f\",\"ms\":1.10}",
+	    "{\"a\": \"\\u00e9\\u007f\",\"ms\":1.10}\n"},
 	{with, "{\"b\":1.10,\n\"b\":2}", "{\"a\":1,\"event\":{\"b\":1.10, \"b\":2}}\n"},
 	{with_nothing, "null", "{\"event\":null}\n"},
 };
@@ -86,8 +91,9 @@ TEST(tokens_are_as_they_were)
 TEST(only_white_space_differs)
 {
 	static const char *const texts[] = {
-		"{\"data\":{\"npn\":\"1\",\"x\":[[],[1,[2,{\"a b\":[{}]}]],{}]},\"id\":\" \\t \",\"n\":1.0e-7}",
-		"[[[[[[[[[[\"deep\"]]]]]]]]]]", "{\"\":{\"\":[\"\",\"\\\\\"]}}"};
+	    "{\"data\":{\"npn\":\"1\",\"x\":[[],[1,[2,{\"a b\":[{}]}]],{}]},\"id\":\" \\t "
+	    "\",\"n\":1.0e-7}",
+	    "[[[[[[[[[[\"deep\"]]]]]]]]]]", "{\"\":{\"\":[\"\",\"\\\\\"]}}"};
 
 	for (size_t i = 0; i < ROWS(texts); i++) {
 		char *output = printed(json_text_print_indented, texts[i]);
