@@ -171,7 +171,7 @@ print_last(struct query *q, struct attempts_reader *reader)
 	return result;
 }
 
-/* Print what is appended, until nobody reads our output. */
+/* Print what is appended, until standard output is closed. */
 static int
 follow(struct query *q, struct attempts_reader *reader)
 {

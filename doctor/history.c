@@ -97,7 +97,7 @@ check_clock(struct doctor *d, struct finding *f)
 struct file_count {
 	time_t now;
 	time_t older_than; /* seconds; older ones are counted in old as well */
-	bool queue;        /* ages count from the queueing, and events that wait for a retry are not old */
+	bool queue;        /* ages count from the queueing; events that wait for a retry are not old */
 	long count, old;
 	time_t oldest;     /* age of the oldest of the old ones, seconds */
 };
@@ -206,7 +206,7 @@ read_log(struct doctor *d, struct daily *daily)
 	int64_t at;
 
 	while (reader != NULL && attempts_reader_next(reader, &line)) {
-		/* The type is logged of authentic requests alone, so nobody else can have written it. */
+		/* The type is logged of authentic requests alone, so it cannot be forged. */
 		bool wanted = attempts_reader_is(&line, ATTEMPTS_TYPE, "producersync.updates_available") &&
 		    !attempts_reader_is_test(&line);
 		if ((daily->first != 0 && !wanted) || !attempts_reader_time(&line, &at))

@@ -44,6 +44,20 @@ open_file(int dir, const char *name)
 	return openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 }
 
+/* The log that was rotated last; -1 if that is the very file that was just opened as log. */
+static int
+open_rotated(int dir, int log)
+{
+	int fd = open_file(dir, ATTEMPTS_FILE ".1");
+	struct stat st, newer;
+
+	if (fd < 0 || log < 0 || fstat(fd, &st) != 0 || fstat(log, &newer) != 0 ||
+	    st.st_ino != newer.st_ino || st.st_dev != newer.st_dev)
+		return fd;
+	close(fd);
+	return -1;
+}
+
 static off_t
 size_of(int fd)
 {
@@ -88,9 +102,9 @@ end_of_lines(struct attempts_reader *r, int fd)
 static void
 begin_file(struct attempts_reader *r)
 {
-	int fd = r->fd[r->current];
-
-	r->position = r->backwards ? end_of_lines(r, fd) : 0;
+	r->position = 0;
+	if (r->backwards)
+		r->position = r->current == 0 ? r->log_end : end_of_lines(r, r->fd[r->current]);
 	if (r->position > 0)
 		r->position--; /* that newline itself: read backwards, lines begin behind a newline */
 	r->limit = r->current == FILES - 1 && !r->following ? r->log_end : INT64_MAX;
@@ -116,7 +130,7 @@ attempts_reader_open(const char *path, enum attempts_order order, bool rotated)
 		return NULL;
 	}
 	r->log_end = end_of_lines(r, log);
-	int older = rotated ? open_file(r->dir, ATTEMPTS_FILE ".1") : -1;
+	int older = rotated ? open_rotated(r->dir, log) : -1;
 	r->fd[0] = r->backwards ? log : older;
 	r->fd[1] = r->backwards ? older : log;
 	begin_file(r);

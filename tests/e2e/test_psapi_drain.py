@@ -286,7 +286,7 @@ def test_output_steers_no_terminal(desk):
 
 # ---- spool ----
 
-def test_strays(desk):
+def test_unrecognised_files(desk):
     """What is in new/ and no event is left alone, and reported once."""
     desk.handler("default", NOTE)
     (webhook_id, other) = desk.deliver(signed(body(1)), signed(body(2)))
@@ -299,13 +299,13 @@ def test_strays(desk):
     (new / "folder.json").mkdir()
     (new / "link.json").symlink_to("/etc/passwd")
     os.mkfifo(new / "pipe.json")
-    strays = sorted(set(os.listdir(new)) - {f"{webhook_id}.json", f"{other}.json"})
+    files = sorted(set(os.listdir(new)) - {f"{webhook_id}.json", f"{other}.json"})
     done = desk.drain()
     assert desk.lines() == [webhook_id, other]
-    assert sorted(os.listdir(new)) == strays
-    assert len(strays) == done.stderr.count("left alone") == 8
-    for stray in strays:
-        assert f"new/{stray}: " in done.stderr
+    assert sorted(os.listdir(new)) == files
+    assert len(files) == done.stderr.count("left alone") == 8
+    for file in files:
+        assert f"new/{file}: " in done.stderr
     desk.drain_silently()
     (new / "README").write_text("mine, changed")
     assert desk.drain().stderr.count("\n") == 1

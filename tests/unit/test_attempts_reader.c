@@ -156,6 +156,11 @@ TEST(the_rotated_log_is_the_older_part)
 	text = read_all(*state, ATTEMPTS_NEWEST_FIRST, true);
 	assert_string_equal(text, "b\na\n");
 	free(text);
+	/* Renamed between the two opens: one file, and its lines once. */
+	assert_int_equal(link(in(*state, LOG ".1"), in(*state, LOG)), 0);
+	text = read_all(*state, ATTEMPTS_NEWEST_FIRST, true);
+	assert_string_equal(text, "b\na\n");
+	free(text);
 }
 
 TEST(a_log_that_cannot_be_opened)
