@@ -105,8 +105,6 @@ begin_file(struct attempts_reader *r)
 	r->position = 0;
 	if (r->backwards)
 		r->position = r->current == 0 ? r->log_end : end_of_lines(r, r->fd[r->current]);
-	if (r->position > 0)
-		r->position--; /* that newline itself: read backwards, lines begin behind a newline */
 	r->limit = r->current == FILES - 1 && !r->following ? r->log_end : INT64_MAX;
 	r->from = r->to = r->backwards ? BUFFER_SIZE : 0;
 	r->cut = false;
