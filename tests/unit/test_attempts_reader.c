@@ -32,8 +32,9 @@ read_all(const char *dir, enum attempts_order order, bool rotated)
 	struct attempts_reader *reader = attempts_reader_open(dir, order, rotated);
 
 	assert_non_null(reader);
-	char *text = read_with(reader);
-	assert_string_equal(read_with(reader), "");
+	char *text = read_with(reader), *rest = read_with(reader);
+	assert_string_equal(rest, "");
+	free(rest);
 	attempts_reader_close(reader);
 	return text;
 }
