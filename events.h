@@ -8,6 +8,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/*
+ * The type of the probes that `psapi doctor` sends: verified and stored like any event, but
+ * never queued, for no handler wants them.
+ */
+#define EVENTS_DOCTOR_TYPE "psapi.doctor"
+
+/*
+ * How the ids of deliveries from `psapi send` and `psapi doctor` begin. The sender's are
+ * "msg_" and a KSUID, of which none begins with "p".
+ */
+#define EVENTS_TEST_ID "msg_psapi"
+
 /* Where an authentic event goes. */
 enum event_queue {
 	QUEUE_NEW,    /* new/: to be handled */

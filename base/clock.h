@@ -4,7 +4,9 @@
 
 #include <stdint.h>
 
-/* Milliseconds of CLOCK_MONOTONIC, for deadlines: steps of the wall clock do not count. */
+/*
+ * Milliseconds of CLOCK_MONOTONIC: for deadlines and pauses; steps of the wall clock do not count.
+ */
 int64_t clock_milliseconds(void);
 
 /* The same in microseconds: for how long something took. */

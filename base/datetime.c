@@ -118,7 +118,8 @@ datetime_is_utc(const char *text)
 {
 	int64_t nanoseconds;
 
-	if (!datetime_parse(text, &nanoseconds) || strlen(text) < 20 || text[10] != 'T' || text[16] != ':')
+	if (!datetime_parse(text, &nanoseconds) || strlen(text) < 20 || text[10] != 'T' ||
+	    text[16] != ':')
 		return false;
 	const char *zone = text + strcspn(text + 11, "Z+-") + 11;
 	return strcmp(zone, "Z") == 0 || strcmp(zone, "+00:00") == 0;
@@ -166,7 +167,8 @@ datetime_text(int64_t seconds, char text[DATETIME_TEXT_SIZE])
 	time_t time = seconds;
 	struct tm tm;
 
-	if (gmtime_r(&time, &tm) == NULL || strftime(text, DATETIME_TEXT_SIZE, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+	if (gmtime_r(&time, &tm) == NULL ||
+	    strftime(text, DATETIME_TEXT_SIZE, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
 		snprintf(text, DATETIME_TEXT_SIZE, "-");
 }
 

@@ -51,7 +51,8 @@ terminal_print_escaped(const char *text, size_t length)
 	char buffer[TERMINAL_ESCAPED_SIZE(1024)];
 
 	for (size_t i = 0; i < length; i += 1024)
-		fputs(terminal_escape(buffer, sizeof(buffer), text + i, length - i < 1024 ? length - i : 1024, true),
+		fputs(terminal_escape(
+		          buffer, sizeof(buffer), text + i, length - i < 1024 ? length - i : 1024, true),
 		    stdout);
 }
 

@@ -1,9 +1,8 @@
-/* psapi adopt: judge what arrived before there was any secret. */
+/* psapi adopt: verify and accept the requests that arrived before there was any secret. */
 #define _GNU_SOURCE
 #include "receiver/adopt.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,6 +12,7 @@
 #include "commands/command.h"
 #include "receiver/hold.h"
 #include "base/log.h"
+#include "base/user.h"
 #include "secrets/secrets.h"
 
 enum { OPTION_DISCARD = OPTION_OWN };
@@ -20,7 +20,7 @@ enum { OPTION_DISCARD = OPTION_OWN };
 static int
 failed(struct command_line *line)
 {
-	const struct passwd *owner;
+	char owner[USER_NAME_SIZE];
 	int error = errno;
 	struct stat st;
 
@@ -28,15 +28,11 @@ failed(struct command_line *line)
 		log_line("%s/hold: %s", line->config.spool, strerror(error));
 		return EX_IOERR;
 	}
-	owner = getpwuid(st.st_uid);
-	if (owner != NULL)
-		log_line("run it as the spool's owner: sudo -u %s psapi adopt", owner->pw_name);
-	else
-		log_line("run it as the spool's owner, user %u", (unsigned)st.st_uid);
+	log_line("run it as the spool's owner: sudo -u %s psapi adopt", user_name(st.st_uid, owner));
 	return EX_NOPERM;
 }
 
-/* Why what stays does. */
+/* Say why requests stay in hold/. */
 static int
 explain(struct command_line *line, const struct adoption *outcome)
 {
@@ -48,8 +44,10 @@ explain(struct command_line *line, const struct adoption *outcome)
 		log_line("%d held request(s) wait for the secret: %s", outcome->unproven,
 		    error_line(&error, why, sizeof(why)));
 	else if (outcome->unproven > 0)
-		log_line("%d held request(s) match no configured secret and stay: was the right endpoint's secret "
-		         "added? psapi adopt --discard removes them", outcome->unproven);
+		log_line(
+		    "%d held request(s) match no configured secret and stay: was the right endpoint's "
+		    "secret added? psapi adopt --discard removes them",
+		    outcome->unproven);
 	verify_keyring_free(keyring);
 	if (outcome->failed > 0)
 		log_line("%d held request(s) could not be accepted and stay", outcome->failed);

@@ -1,42 +1,65 @@
 /*
- * psapi attempts: the attempts log as a table. The log is read as a stream, and only
- * the last lines that are meant are kept.
+ * psapi attempts: the attempts log as a table. Owns the choice of lines, the table and the
+ * waiting of --follow; attempts_reader.c reads the log.
  */
 #define _GNU_SOURCE
 #include "receiver/attempts.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "commands/command.h"
+#include "base/clock.h"
+#include "base/datetime.h"
+#include "base/json_text.h"
 #include "base/log.h"
 #include "base/terminal.h"
-#include "base/datetime.h"
+#include "commands/command.h"
+#include "receiver/attempts_reader.h"
 
 enum { LINES_DEFAULT = 20, LINES_MAX = 10000000, POLL_MS = 1000 };
 
-struct reader {
+struct query {
 	struct command_line *line;
 	const char *outcome; /* NULL: any */
 	int64_t since;       /* nanoseconds; 0: ever */
 	long last;           /* how many to show; negative: all */
-	char **kept;         /* ring of the last lines that are meant */
-	long count;          /* how many were kept, ever */
-	FILE *file;          /* the log, or NULL */
-	char *text;          /* the line being read */
-	size_t room, length; /* of it; a line may come in pieces */
-	bool head;           /* the head of the table was printed */
+	bool following;
+	bool begun; /* a line was printed, and the head of the table before it */
 };
 
 /* ---- a line ---- */
+
+/* Whether the line is asked for. A torn one has no outcome and no time. */
+static bool
+is_selected(const struct query *q, const struct attempts_line *line)
+{
+	int64_t at;
+
+	return (q->outcome == NULL || attempts_reader_is(line, ATTEMPTS_OUTCOME, q->outcome)) &&
+	    (q->since == 0 || (attempts_reader_time(line, &at) && at >= q->since));
+}
+
+/* The colour of an outcome; COLOUR_NONE if there is no such outcome. */
+static enum colour
+colour_of(const char *outcome)
+{
+	static const struct {
+		const char *outcome;
+		enum colour colour;
+	} colours[] = {{"accepted", COLOUR_GOOD}, {"duplicate", COLOUR_DIM}, {"held", COLOUR_WARN},
+		{"ignored", COLOUR_WARN}, {"rejected", COLOUR_BAD}, {"error", COLOUR_BAD}};
+
+	for (size_t i = 0; i < sizeof(colours) / sizeof(colours[0]); i++)
+		if (strcmp(colours[i].outcome, outcome) == 0)
+			return colours[i].colour;
+	return COLOUR_NONE;
+}
 
 static const char *
 text_of(const json_t *attempt, const char *key)
@@ -59,38 +82,8 @@ number_of(const json_t *attempt, const char *key, char *text, size_t size)
 		snprintf(text, size, "%.1f", json_real_value(value));
 }
 
-/* Whether the line is meant. One that cannot be read (torn by a full disk) has no outcome or time. */
-static bool
-is_meant(const struct reader *r, const char *text)
-{
-	if (r->outcome == NULL && r->since == 0)
-		return true;
-	json_t *attempt = json_loads(text, 0, NULL);
-	int64_t at;
-	bool meant = (r->outcome == NULL || strcmp(text_of(attempt, "outcome"), r->outcome) == 0) &&
-	    (r->since == 0 || (datetime_parse(text_of(attempt, "at"), &at) && at >= r->since));
-	json_decref(attempt);
-	return meant;
-}
-
-/* Of an outcome; COLOUR_NONE: there is none of that name. */
-static enum colour
-colour_of(const char *outcome)
-{
-	static const struct {
-		const char *outcome;
-		enum colour colour;
-	} colours[] = {{"accepted", COLOUR_GOOD}, {"duplicate", COLOUR_DIM}, {"held", COLOUR_WARN},
-		{"ignored", COLOUR_WARN}, {"rejected", COLOUR_BAD}, {"error", COLOUR_BAD}};
-
-	for (size_t i = 0; i < sizeof(colours) / sizeof(colours[0]); i++)
-		if (strcmp(colours[i].outcome, outcome) == 0)
-			return colours[i].colour;
-	return COLOUR_NONE;
-}
-
 static void
-print_attempt(const json_t *attempt)
+print_row(const json_t *attempt)
 {
 	const char *outcome = text_of(attempt, "outcome"), *type = text_of(attempt, "type");
 	char status[24], bytes[24], skew[24], ms[24], suppressed[24];
@@ -100,11 +93,13 @@ print_attempt(const json_t *attempt)
 	number_of(attempt, "skew_s", skew, sizeof(skew));
 	number_of(attempt, "ms", ms, sizeof(ms));
 	number_of(attempt, "suppressed", suppressed, sizeof(suppressed));
-	printf("%-24s  %s%-9s  %3s%s  ", terminal_column(text_of(attempt, "at")), terminal_colour(colour_of(outcome)),
-	    terminal_column(outcome), terminal_column(status), terminal_colour(COLOUR_NONE));
-	printf("%-32s  %-15s  %7s  %5s  %-8s  %6s  ", terminal_column(*type != '\0' ? type : text_of(attempt, "reason")),
-	    terminal_column(text_of(attempt, "remote_addr")), terminal_column(bytes), terminal_column(skew),
-	    terminal_column(text_of(attempt, "key")), terminal_column(ms));
+	printf("%-24s  %s%-9s  %3s%s  ", terminal_column(text_of(attempt, "at")),
+	    terminal_colour(colour_of(outcome)), terminal_column(outcome), terminal_column(status),
+	    terminal_colour(COLOUR_NONE));
+	printf("%-32s  %-15s  %7s  %5s  %-8s  %6s  ",
+	    terminal_column(*type != '\0' ? type : text_of(attempt, "reason")),
+	    terminal_column(text_of(attempt, "remote_addr")), terminal_column(bytes),
+	    terminal_column(skew), terminal_column(text_of(attempt, "key")), terminal_column(ms));
 	printf("%s", terminal_column(text_of(attempt, "webhook_id")));
 	if (*suppressed != '\0')
 		printf("  (and %s rejected ones that are not listed)", terminal_column(suppressed));
@@ -112,136 +107,86 @@ print_attempt(const json_t *attempt)
 }
 
 static void
-print_line(struct reader *r, const char *text)
+print_line(struct query *q, const char *text)
 {
 	json_t *attempt = json_loads(text, 0, NULL);
 
-	if (r->line->json && attempt != NULL) {
-		terminal_print_json(attempt);
-		return;
-	}
-	if (!r->head && !r->line->json)
-		printf("%s%-24s  %-9s  %3s  %-32s  %-15s  %7s  %5s  %-8s  %6s  %s%s\n", terminal_colour(COLOUR_BOLD),
-		    "TIME", "OUTCOME", "", "TYPE OR REASON", "FROM", "BYTES", "SKEW", "KEY", "MS", "WEBHOOK-ID",
+	if (!q->begun && !q->line->json)
+		printf("%s%-24s  %-9s  %3s  %-32s  %-15s  %7s  %5s  %-8s  %6s  %s%s\n",
+		    terminal_colour(COLOUR_BOLD), "TIME", "OUTCOME", "", "TYPE OR REASON", "FROM", "BYTES",
+		    "SKEW", "KEY", "MS", "WEBHOOK-ID", terminal_colour(COLOUR_NONE));
+	q->begun = true;
+	if (attempt != NULL && q->line->json)
+		json_text_print_line(text, strlen(text), true);
+	else if (attempt != NULL)
+		print_row(attempt);
+	else if (!q->line->json)
+		printf("%s(torn line) %s%s\n", terminal_colour(COLOUR_DIM), terminal_column(text),
 		    terminal_colour(COLOUR_NONE));
-	r->head = true;
-	if (attempt != NULL)
-		print_attempt(attempt);
-	else if (!r->line->json)
-		printf("%s(torn line) %s%s\n", terminal_colour(COLOUR_DIM), terminal_column(text), terminal_colour(COLOUR_NONE));
 	json_decref(attempt);
 }
 
-/* ---- the log ---- */
+/* ---- the lines ---- */
 
-static bool
-open_log(struct reader *r)
+/* Print what the reader has, in its order. */
+static void
+print_all(struct query *q, struct attempts_reader *reader)
 {
-	int fd = openat(r->line->spool.root, ATTEMPTS_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct attempts_line line;
 
-	r->file = fd < 0 ? NULL : fdopen(fd, "r");
-	if (r->file == NULL && fd >= 0)
-		close(fd);
-	r->length = 0;
-	return r->file != NULL;
+	while (attempts_reader_next(reader, &line))
+		if (is_selected(q, &line))
+			print_line(q, line.text);
 }
 
-/* The next whole line, without its end; NULL where the log ends for now. */
-static char *
-next_line(struct reader *r)
-{
-	for (int c; r->file != NULL && (c = getc_unlocked(r->file)) != EOF;) {
-		if (r->length + 1 >= r->room) {
-			size_t room = r->room * 2 + 1024;
-			char *text = realloc(r->text, room);
-			if (text == NULL)
-				return NULL;
-			r->text = text;
-			r->room = room;
-		}
-		if (c == '\n') {
-			r->text[r->length] = '\0';
-			r->length = 0;
-			return r->text;
-		}
-		r->text[r->length++] = (char)c;
-	}
-	if (r->file != NULL)
-		clearerr(r->file);
-	return NULL;
-}
-
-/* Everything that there is: print it, or keep the last of it. */
+/* Print the last lines, which the reader gives newest first. Returns 0, or -1 without memory. */
 static int
-read_log(struct reader *r)
+print_last(struct query *q, struct attempts_reader *reader)
 {
-	for (char *text; (text = next_line(r)) != NULL;) {
-		if (*text == '\0' || !is_meant(r, text))
+	struct attempts_line line;
+	char **kept = NULL;
+	long count = 0, room = 0;
+	int result = 0;
+
+	while (result == 0 && count < q->last && attempts_reader_next(reader, &line)) {
+		if (!is_selected(q, &line))
 			continue;
-		if (r->last < 0) {
-			print_line(r, text);
-		} else if (r->last > 0) {
-			char **slot = &r->kept[r->count++ % r->last];
-			free(*slot);
-			if ((*slot = strdup(text)) == NULL)
-				return -1;
+		if (count == room) {
+			char **grown = realloc(kept, (size_t)(room * 2 + 32) * sizeof(*kept));
+			room = room * 2 + 32;
+			kept = grown != NULL ? grown : kept;
+			result = grown != NULL ? 0 : -1;
 		}
+		if (result == 0 && (kept[count] = strdup(line.text)) != NULL)
+			count++;
+		else
+			result = -1;
 	}
-	return 0;
+	while (count > 0) {
+		if (result == 0)
+			print_line(q, kept[count - 1]);
+		free(kept[--count]);
+	}
+	free(kept);
+	return result;
 }
 
-static void
-print_kept(struct reader *r)
-{
-	long first = r->count > r->last ? r->count - r->last : 0;
-
-	for (long i = first; r->last > 0 && i < r->count; i++) {
-		print_line(r, r->kept[i % r->last]);
-		free(r->kept[i % r->last]);
-		r->kept[i % r->last] = NULL;
-	}
-	r->last = -1; /* whatever comes from now on */
-}
-
-/* ---- following ---- */
-
-/* The file at the name is another one, or was cut: read on from its beginning. */
-static void
-follow_rotation(struct reader *r)
-{
-	struct stat named, open;
-	int root = r->line->spool.root;
-
-	if (fstatat(root, ATTEMPTS_FILE, &named, AT_SYMLINK_NOFOLLOW) != 0)
-		return; /* renamed, and nothing came since */
-	if (r->file != NULL && fstat(fileno(r->file), &open) == 0 && open.st_ino == named.st_ino &&
-	    open.st_dev == named.st_dev) {
-		if (open.st_size < ftello(r->file))
-			rewind(r->file);
-		return;
-	}
-	if (r->file != NULL) {
-		read_log(r); /* what came before it was renamed */
-		fclose(r->file);
-	}
-	open_log(r);
-}
-
+/* Print what is appended, until standard output is closed. */
 static int
-follow(struct reader *r)
+follow(struct query *q, struct attempts_reader *reader)
 {
 	struct pollfd watch = {.fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK), .events = POLLIN};
 	char events[4096];
 
 	/* Without inotify (its limits are low on some machines), look once a second. */
 	bool watching = watch.fd >= 0 &&
-	    inotify_add_watch(watch.fd, r->line->config.spool, IN_MODIFY | IN_CREATE | IN_MOVED_TO) >= 0;
+	    inotify_add_watch(watch.fd, q->line->config.spool, IN_MODIFY | IN_CREATE | IN_MOVED_TO) >=
+	        0;
+	attempts_reader_follow(reader);
 	for (;;) {
-		follow_rotation(r);
-		if (read_log(r) != 0)
-			return EX_OSERR;
+		print_all(q, reader);
 		if (fflush(stdout) != 0)
-			return EX_OK; /* nobody reads on */
+			return EX_OK;
 		poll(&watch, watching ? 1 : 0, watching ? -1 : POLL_MS);
 		while (watching && read(watch.fd, events, sizeof(events)) > 0)
 			continue;
@@ -249,27 +194,28 @@ follow(struct reader *r)
 }
 
 static int
-run(struct reader *r, bool following)
+run(struct query *q)
 {
-	int status = command_open(r->line);
+	int status = command_open(q->line);
 
 	if (status != EX_OK)
 		return status;
-	if (!open_log(r) && (errno != ENOENT || !following)) {
-		log_line("%s/%s: %s%s", r->line->config.spool, ATTEMPTS_FILE, strerror(errno),
-		    errno == ENOENT ? ": nothing was delivered yet" : "");
-		return errno == ENOENT ? EX_OK : errno == EACCES ? EX_NOPERM : EX_NOINPUT;
+	const char *spool = q->line->config.spool;
+	struct attempts_reader *reader = attempts_reader_open(
+	    spool, q->last < 0 ? ATTEMPTS_OLDEST_FIRST : ATTEMPTS_NEWEST_FIRST, true);
+	if (reader == NULL) {
+		log_line("%s/%s: %s", spool, ATTEMPTS_FILE, strerror(errno));
+		return errno == EACCES ? EX_NOPERM : EX_NOINPUT;
 	}
-	if (r->last > 0 && (r->kept = calloc((size_t)r->last, sizeof(*r->kept))) == NULL)
-		return EX_OSERR;
-	if (read_log(r) != 0)
-		return EX_OSERR;
-	print_kept(r);
-	status = following ? follow(r) : EX_OK;
-	free(r->kept);
-	free(r->text);
-	if (r->file != NULL)
-		fclose(r->file);
+	if (q->last < 0)
+		print_all(q, reader);
+	else if (print_last(q, reader) != 0)
+		status = EX_OSERR;
+	if (status == EX_OK && q->following)
+		status = follow(q, reader);
+	else if (!q->begun && !attempts_reader_exists(reader))
+		log_line("%s/%s: no such file: nothing was delivered yet", spool, ATTEMPTS_FILE);
+	attempts_reader_close(reader);
 	return status;
 }
 
@@ -290,26 +236,26 @@ attempts_main(struct command_line *line, int argc, char **argv)
 		{"lines", required_argument, NULL, 'n'},
 		{"outcome", required_argument, NULL, OPTION_OUTCOME},
 		{"since", required_argument, NULL, OPTION_SINCE}, COMMON_OPTIONS};
-	struct reader r = {.line = line, .last = LINES_DEFAULT};
-	bool following = false, counted = false;
+	struct query q = {.line = line, .last = LINES_DEFAULT};
+	bool counted = false;
 
 	for (int option; (option = command_option(line, argc, argv, "fn:", names)) != -1;) {
 		if (option == '?')
 			return EX_USAGE;
-		following |= option == 'f';
+		q.following |= option == 'f';
 		counted |= option == 'n';
-		if (option == 'n' && !parse_count(optarg, &r.last))
+		if (option == 'n' && !parse_count(optarg, &q.last))
 			return command_misused(line, "-n takes a number", optarg);
-		if (option == OPTION_OUTCOME && colour_of(r.outcome = optarg) == COLOUR_NONE)
+		if (option == OPTION_OUTCOME && colour_of(q.outcome = optarg) == COLOUR_NONE)
 			return command_misused(line, "--outcome takes accepted, duplicate, held, ignored, "
 			    "rejected or error", optarg);
-		if (option == OPTION_SINCE && !datetime_argument(optarg, command_clock(), &r.since))
-			return command_misused(line, "--since takes 2025-07-24, 2025-07-24T22:51 or an age like 12h",
-			    optarg);
+		if (option == OPTION_SINCE && !datetime_argument(optarg, clock_unix(), &q.since))
+			return command_misused(
+			    line, "--since takes 2025-07-24, 2025-07-24T22:51 or an age like 12h", optarg);
 	}
 	if (optind < argc)
 		return command_misused(line, "attempts takes options alone", argv[optind]);
-	if (r.since != 0 && !counted)
-		r.last = -1;
-	return run(&r, following);
+	if (q.since != 0 && !counted)
+		q.last = -1;
+	return run(&q);
 }

@@ -1,17 +1,17 @@
-/* Owns what all subcommands do alike. */
+/* Owns the common options, the opening of the spool, the lock, and the look-up of events. */
 #define _GNU_SOURCE
 #include "commands/command.h"
 
 #include <errno.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/user.h"
+#include "commands/usage.h"
 #include "store/spool/moves.h"
 
 static void
@@ -34,7 +34,7 @@ override_spool(struct command_line *line, const char *directory)
 	override(line, setting);
 }
 
-/* One of the options that all commands take. Returns false if it is another. */
+/* Handle one of the common options. Returns false if it is another. */
 static bool
 take_common(struct command_line *line, int option)
 {
@@ -53,10 +53,12 @@ take_common(struct command_line *line, int option)
 		line->json = true;
 		return true;
 	case 'h':
-	case OPTION_HELP: {
-		char *name[] = {NULL, (char *)(uintptr_t)(line->command != NULL ? line->command->name : NULL)};
-		exit(help_main(line, name[1] != NULL ? 2 : 1, name));
-	}
+	case OPTION_HELP:
+		if (line->command != NULL)
+			usage_print_command(line->command);
+		else
+			usage_print_overview(line->commands);
+		exit(EX_OK);
 	default:
 		return false;
 	}
@@ -70,7 +72,7 @@ is_known(const struct option *names, int value)
 	return names->name != NULL;
 }
 
-/* getopt_long(3) found fault with word, or with the letter in optopt, and what that is. */
+/* Log the fault that getopt_long(3) has found with word, or with the letter in optopt. */
 static void
 misused_option(const struct command_line *line, const struct option *names, int fault,
     const char *word)
@@ -93,7 +95,10 @@ command_option(struct command_line *line, int argc, char **argv, const char *let
 	char all[64];
 	int option;
 
-	/* '+' comes first where there is one; the ':' makes a missing argument known as such. */
+	/*
+	 * A '+' must come first; after it, ':' has getopt tell a missing argument from an unknown
+	 * option.
+	 */
 	snprintf(all, sizeof(all), "%s:%s%so:h", *letters == '+' ? "+" : "",
 	    letters + (*letters == '+'), own_f ? "" : "f:");
 	opterr = 0;
@@ -115,8 +120,8 @@ command_misused(const struct command_line *line, const char *what, const char *t
 {
 	const char *name = line->command != NULL ? line->command->name : "";
 
-	log_line("%s%s\"%s\": %s; psapi help%s%s says more", name, *name != '\0' ? ": " : "", text, what,
-	    *name != '\0' ? " " : "", name);
+	log_line("%s%s\"%s\": %s; psapi help%s%s says more", name, *name != '\0' ? ": " : "", text,
+	    what, *name != '\0' ? " " : "", name);
 	return EX_USAGE;
 }
 
@@ -131,7 +136,7 @@ command_configure(struct command_line *line)
 	return EX_OK;
 }
 
-/* Say why the spool cannot be opened. Returns an exit status. */
+/* Log why the spool cannot be opened. Returns an exit status. */
 static int
 refuse_spool(struct command_line *line, const char *why, int error)
 {
@@ -156,7 +161,7 @@ command_open(struct command_line *line)
 
 	if (status != EX_OK)
 		return status;
-	/* Not made here: what root makes in passing, the receiver could not write. */
+	/* The receiver makes the spool: directories that root makes here could not be written by it. */
 	errno = 0;
 	if (spool_open(&line->spool, line->config.spool, false, why, sizeof(why)) != 0)
 		return refuse_spool(line, why, errno);
@@ -180,7 +185,7 @@ command_lock(struct command_line *line)
 	int lock = moves_lock(&line->spool, false);
 
 	if (lock < 0 && errno == EWOULDBLOCK) {
-		/* For who sits there: cron mails what is printed, each night that prune has to wait. */
+		/* For people alone: cron would mail this line each night in which prune has to wait. */
 		if (isatty(STDERR_FILENO))
 			log_line("%s: psapi drain or another is at work; waiting for it to finish",
 			    line->config.spool);
@@ -194,8 +199,8 @@ command_lock(struct command_line *line)
 static bool
 exists(struct command_line *line, const char *name)
 {
-	return moves_has(&line->spool, SPOOL_NEW, name) || moves_has(&line->spool, SPOOL_FAILED, name) ||
-	    moves_has(&line->spool, SPOOL_EVENTS, name);
+	return moves_has(&line->spool, SPOOL_NEW, name) ||
+	    moves_has(&line->spool, SPOOL_FAILED, name) || moves_has(&line->spool, SPOOL_EVENTS, name);
 }
 
 bool
@@ -237,13 +242,9 @@ command_failed(struct command_line *line, enum spool_dir dir, const char *name)
 const char *
 command_id(const char *webhook_id, const char *name)
 {
-	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-";
+	static const char plain[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-";
 
-	return *webhook_id != '-' && strspn(webhook_id, plain) == strlen(webhook_id) ? webhook_id : name;
-}
-
-int64_t
-command_clock(void)
-{
-	return time(NULL);
+	return *webhook_id != '-' && strspn(webhook_id, plain) == strlen(webhook_id) ? webhook_id :
+	                                                                               name;
 }

@@ -1,6 +1,6 @@
 /*
- * What the subcommands of psapi share: the table that they are in, the options that
- * all of them take, opening the spool, finding an event.
+ * The parts that all subcommands of psapi share: their command line with the common options,
+ * opening the spool, the lock, finding an event.
  */
 #ifndef PSAPI_COMMAND_H
 #define PSAPI_COMMAND_H
@@ -17,7 +17,8 @@
 
 /* A command line on its way through main() and a subcommand. */
 struct command_line {
-	const struct command *command;
+	const struct command *commands; /* the table that the help is printed from */
+	const struct command *command;  /* the one that runs; NULL before it is known */
 	const char *file; /* of the configuration; NULL: the default */
 	const char *overrides[OVERRIDES_MAX];
 	size_t count;
@@ -35,9 +36,6 @@ struct command {
 	const char *details;  /* lines, for `psapi help NAME` */
 	int (*run)(struct command_line *line, int argc, char **argv); /* returns an exit status */
 };
-
-/* All of them, in the order of the help; the last has no name. */
-extern const struct command commands[];
 
 int secret_main(struct command_line *line, int argc, char **argv);
 int adopt_main(struct command_line *line, int argc, char **argv);
@@ -60,55 +58,55 @@ enum { OPTION_FILE = 256, OPTION_SPOOL, OPTION_JSON, OPTION_HELP, OPTION_OWN };
 /* The rows that every command's option table ends with. */
 #define COMMON_OPTIONS                                                                             \
 	{"file", required_argument, NULL, OPTION_FILE}, {"set", required_argument, NULL, 'o'},         \
-	    {"spool", required_argument, NULL, OPTION_SPOOL}, {"help", no_argument, NULL, OPTION_HELP}, \
-	    {"json", no_argument, NULL, OPTION_JSON}, {0}
+	    {"spool", required_argument, NULL, OPTION_SPOOL},                                          \
+	    {"help", no_argument, NULL, OPTION_HELP}, {"json", no_argument, NULL, OPTION_JSON}, {0}
 
 /*
- * The next of the command's own options, like getopt_long(3), or -1 at the end of
- * them; those of COMMON_OPTIONS, -o, -h and (unless letters has an f) -f are dealt
- * with. '?': one that is wrong; said so, the command returns EX_USAGE.
+ * Return the next of the command's own options, like getopt_long(3), or -1 at the end. Those of
+ * COMMON_OPTIONS, -o, -h and (unless letters has an f) -f are handled here. '?': a wrong option
+ * (logged); the command returns EX_USAGE.
  */
 int command_option(struct command_line *line, int argc, char **argv, const char *letters,
     const struct option *names);
 
-/* Complain about the arguments of this command. Returns EX_USAGE. */
+/* Log "COMMAND: "TEXT": WHAT; psapi help COMMAND says more". Returns EX_USAGE. */
 int command_misused(const struct command_line *line, const char *what, const char *text);
 
-/* Read the settings. Returns EX_OK, or another exit status (said why). */
+/* Read the settings. Returns EX_OK, or another exit status (logged). */
 int command_configure(struct command_line *line);
-/* Read the settings and open the spool. Returns EX_OK, or another exit status (said why). */
+/* Read the settings and open the spool. Returns EX_OK, or another exit status (logged). */
 int command_open(struct command_line *line);
 void command_close(struct command_line *line);
 
 /*
- * Hold the lock until the process ends, waiting for it if need be (and saying so on a
- * terminal). Returns EX_OK, or another exit status (said why).
+ * Take the lock until the process ends. Waits if another process has it (and says so on a
+ * terminal). Returns EX_OK, or another exit status (logged).
  */
 int command_lock(struct command_line *line);
 
 /*
- * The file name of an event that is in new/, failed/ or events/: by its webhook-id, or
- * by the file's name or path. False if there is none (said so).
+ * Find the file name of an event in new/, failed/ or events/: by its webhook-id, or by the file's
+ * name or path. Returns false if there is none (logged).
  */
 bool command_find(struct command_line *line, const char *id, char name[SPOOL_NAME_SIZE]);
 
 /*
- * Finish what a crash or a power cut left half-done, so that what is in events/ is on
- * the disk: whatever is then in new/ or failed/ and not in events/ is still on its way
- * in. To be called under the lock. Returns EX_OK, or another exit status (said why).
+ * Run recovery, then sync events/. An event that is in new/ or failed/ and not in events/ after
+ * that is still being accepted. Call it under the lock. Returns EX_OK, or another exit status
+ * (logged).
  */
 int command_recover(struct command_line *line);
 
-/* Say what moves_explain() says of errno. Returns EX_NOPERM or EX_IOERR. */
+/*
+ * Log errno of an operation on a file of the spool (moves_explain()). Returns EX_NOPERM or
+ * EX_IOERR.
+ */
 int command_failed(struct command_line *line, enum spool_dir dir, const char *name);
 
 /*
- * What command_find() takes for this event, and a shell takes as one plain word: its
- * webhook-id, or for one of other characters its file name. Static memory.
+ * The name under which command_find() finds this event, and that a shell takes as one plain word:
+ * its webhook-id, or its file name if the id has other characters. Returns one of the two.
  */
 const char *command_id(const char *webhook_id, const char *name);
-
-/* Unix seconds. */
-int64_t command_clock(void);
 
 #endif

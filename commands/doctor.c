@@ -1,4 +1,7 @@
-/* psapi doctor: what is wrong, and what mends it. The checks are doctor.h's. */
+/*
+ * psapi doctor: the options, the change to the spool's owner, the printing of results. doctor/ has
+ * the checks.
+ */
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
 
@@ -13,12 +16,14 @@
 #include <unistd.h>
 
 #include "commands/command.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/user.h"
 #include "base/terminal.h"
 
 enum { OPTION_SOCKET = OPTION_OWN, OPTION_CACERT };
 
-/* Whether the terminal, or whatever reads us, is promised UTF-8. */
+/* Whether the locale has UTF-8. */
 static bool
 is_utf8(void)
 {
@@ -36,17 +41,18 @@ static void
 print_row(const struct finding *f)
 {
 	static const enum colour colours[] = {
-		[MARK_GOOD] = COLOUR_GOOD, [MARK_BAD] = COLOUR_BAD, [MARK_SKIPPED] = COLOUR_DIM};
+		[CHECK_OK] = COLOUR_GOOD, [CHECK_FAILED] = COLOUR_BAD, [CHECK_SKIPPED] = COLOUR_DIM};
 	static const char *const ticks[] = {
-		[MARK_GOOD] = "\xe2\x9c\x93", [MARK_BAD] = "\xe2\x9c\x97", [MARK_SKIPPED] = "-"};
+		[CHECK_OK] = "\xe2\x9c\x93", [CHECK_FAILED] = "\xe2\x9c\x97", [CHECK_SKIPPED] = "-"};
 	static const char *const letters[] = {
-		[MARK_GOOD] = "ok ", [MARK_BAD] = "BAD", [MARK_SKIPPED] = "-  "};
+		[CHECK_OK] = "ok ", [CHECK_FAILED] = "BAD", [CHECK_SKIPPED] = "-  "};
 	char text[TERMINAL_ESCAPED_SIZE(sizeof(f->text))];
 
 	terminal_escape(text, sizeof(text), f->text, strlen(f->text), false);
-	printf("%s%s%s  %-16s  %s\n", terminal_colour(colours[f->mark]), is_utf8() ? ticks[f->mark] : letters[f->mark],
-	    terminal_colour(COLOUR_NONE), f->name, text);
-	/* A remedy is ours: it goes below its cross, line by line. */
+	printf("%s%s%s  %-16s  %s\n", terminal_colour(colours[f->result]),
+	    is_utf8() ? ticks[f->result] : letters[f->result], terminal_colour(COLOUR_NONE), f->name,
+	    text);
+	/* The remedy needs no escaping: it is our own text. */
 	for (const char *line = f->remedy; *line != '\0';) {
 		size_t n = strcspn(line, "\n");
 		printf("     %.*s\n", (int)n, line);
@@ -59,7 +65,7 @@ static void
 print_row_json(const struct finding *f)
 {
 	char text[TERMINAL_ESCAPED_SIZE(sizeof(f->text))];
-	json_t *mark = f->mark == MARK_SKIPPED ? json_null() : json_boolean(f->mark == MARK_GOOD);
+	json_t *mark = f->result == CHECK_SKIPPED ? json_null() : json_boolean(f->result == CHECK_OK);
 
 	terminal_print_json(json_pack("{s:s,s:o,s:s,s:s*}", "check", f->name, "ok", mark, "text",
 	    terminal_escape(text, sizeof(text), f->text, strlen(f->text), false), "remedy",
@@ -78,12 +84,13 @@ report(const struct finding *finding, void *user)
 }
 
 /*
- * As root everything looks accessible. So root looks with the eyes of the spool's
- * owner, who is the receiver's user.
+ * Root can read everything, the receiver cannot. So root becomes the spool's owner, the receiver's
+ * user.
  */
 static int
 become_owner(struct command_line *line)
 {
+	char name[USER_NAME_SIZE];
 	struct stat st;
 
 	if (geteuid() != 0 || stat(line->config.spool, &st) != 0 || st.st_uid == 0)
@@ -94,29 +101,30 @@ become_owner(struct command_line *line)
 	if (setgid(owner == NULL ? st.st_gid : owner->pw_gid) != 0 || setuid(st.st_uid) != 0)
 		goto failed;
 	if (!line->json)
-		printf("Looking as %s, the owner of %s.\n", user_name(st.st_uid), line->config.spool);
+		printf(
+		    "Checking as %s, the owner of %s.\n", user_name(st.st_uid, name), line->config.spool);
 	return EX_OK;
 failed:
-	log_line("cannot become user %s: %s", user_name(st.st_uid), strerror(errno));
+	log_line("cannot become user %s: %s", user_name(st.st_uid, name), strerror(errno));
 	return EX_OSERR;
 }
 
-/* A configuration that cannot be read is the first thing to mend, and the last to be looked at. */
+/* Read the settings, which is the first check. Without them there are no other checks. */
 static int
 configure(struct command_line *line)
 {
 	struct finding f = {.name = "configuration"};
-	struct error error;
+	char error[sizeof(f.text)];
 
-	if (config_load(&line->config, line->file, line->overrides, line->count, &error) != 0) {
-		doctor_found_bad(&f, *error.remedy != '\0' ? error.remedy :
-		    "correct that setting; psapi-fcgi -h lists all settings", "%s", error.text);
+	if (config_load(&line->config, line->file, line->overrides, line->count, error,
+	        sizeof(error)) != 0) {
+		doctor_failed(&f, "correct that setting; psapi-fcgi -h lists all", "%s", error);
 		report(&f, line);
 		return 1;
 	}
 	line->configured = true;
 	int status = become_owner(line);
-	doctor_found_good(&f, "all settings can be used");
+	doctor_ok(&f, "all settings are valid");
 	report(&f, line);
 	return status;
 }
@@ -135,7 +143,8 @@ doctor_main(struct command_line *line, int argc, char **argv)
 		if (option == OPTION_CACERT)
 			doctor.ca_file = optarg;
 		else if (line->count < OVERRIDES_MAX) {
-			snprintf(listen, sizeof(listen), "PSAPI_LISTEN=%s%s", *optarg == '/' ? "unix:" : "", optarg);
+			snprintf(
+			    listen, sizeof(listen), "PSAPI_LISTEN=%s%s", *optarg == '/' ? "unix:" : "", optarg);
 			line->overrides[line->count++] = listen;
 		}
 	}
@@ -147,6 +156,6 @@ doctor_main(struct command_line *line, int argc, char **argv)
 		return status;
 	doctor.config = &line->config;
 	doctor.listen = line->config.listen;
-	doctor.now = (time_t)command_clock();
+	doctor.now = (time_t)clock_unix();
 	return doctor_run(&doctor) == 0 ? EX_OK : 1;
 }

@@ -1,4 +1,4 @@
-/* psapi done: out of new or failed by hand. */
+/* psapi done: remove events from new/ or failed/ by hand. They stay in events/. */
 #define _GNU_SOURCE
 #include <sysexits.h>
 
@@ -19,7 +19,9 @@ finish(struct command_line *line, const char *id)
 		log_line("%s: is neither in new/ nor in failed/: it was handled", id);
 		return EX_DATAERR;
 	}
-	/* It leaves only what remembers it: else it would be taken for new when it comes again. */
+	/*
+	 * Without its name in events/ the event would be accepted as a new one when it is sent again.
+	 */
 	if (!moves_has(spool, SPOOL_EVENTS, name)) {
 		log_line("%s: is still arriving; try again", id);
 		return EX_TEMPFAIL;

@@ -1,4 +1,4 @@
-/* psapi drain: its command line. The run itself is drain.c's. */
+/* psapi drain: its command line. The run itself is in drain/drain.c. */
 #define _GNU_SOURCE
 #include "drain/drain.h"
 
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "commands/command.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 static bool
@@ -58,8 +59,8 @@ parse_jobs(const char *text, int *jobs)
 int
 drain_main(struct command_line *line, int argc, char **argv)
 {
-	static const struct option names[] = {
-		{"jobs", required_argument, NULL, 'j'}, {"verbose", no_argument, NULL, 'v'}, COMMON_OPTIONS};
+	static const struct option names[] = {{"jobs", required_argument, NULL, 'j'},
+	    {"verbose", no_argument, NULL, 'v'}, COMMON_OPTIONS};
 	struct drain_options options = {.jobs = 1};
 	char path[PATH_MAX];
 
@@ -82,5 +83,5 @@ drain_main(struct command_line *line, int argc, char **argv)
 		argv[optind] = path;
 		options.command = argv + optind;
 	}
-	return drain_run(&line->config, &line->spool, &options, command_clock);
+	return drain_run(&line->config, &line->spool, &options, clock_unix);
 }

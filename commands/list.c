@@ -15,7 +15,7 @@
 
 enum which { OPEN, NEW, WAITING, FAILED, ALL };
 
-/* What is known of a listed event. */
+/* A line of the list. */
 struct row {
 	const char *name;
 	const struct entry *entry;
@@ -65,8 +65,8 @@ print_row_json(const struct row *row)
 static void
 print_head(void)
 {
-	printf("%s%-24s  %-7s  %-32s  %-10s  %-24s  %s%s\n", terminal_colour(COLOUR_BOLD), "RECEIVED", "STATUS",
-	    "TYPE", "NPN", "EVENT TIME", "ID", terminal_colour(COLOUR_NONE));
+	printf("%s%-24s  %-7s  %-32s  %-10s  %-24s  %s%s\n", terminal_colour(COLOUR_BOLD), "RECEIVED",
+	    "STATUS", "TYPE", "NPN", "EVENT TIME", "ID", terminal_colour(COLOUR_NONE));
 }
 
 static void
@@ -81,9 +81,9 @@ print_row(const struct row *row)
 		print_head();
 	begun = true;
 	printf("%-24s  %s%-7s%s  %-32s  %-10s  %-24s  %s", terminal_column(row->entry->received_at),
-	    terminal_colour(colours[row->status]), listing_status_text(row->status), terminal_colour(COLOUR_NONE),
-	    terminal_column(event->type), terminal_column(event->npn), terminal_column(event->timestamp),
-	    command_id(row->entry->id, row->name));
+	    terminal_colour(colours[row->status]), listing_status_text(row->status),
+	    terminal_colour(COLOUR_NONE), terminal_column(event->type), terminal_column(event->npn),
+	    terminal_column(event->timestamp), command_id(row->entry->id, row->name));
 	if (row->status == STATUS_WAITING && row->state.due_at != 0) {
 		datetime_text(row->state.due_at, due);
 		printf("  due %s", due);
@@ -103,7 +103,7 @@ collect(struct command_line *line, enum which which, const struct selection *sel
 
 	if (which == ALL)
 		result = listing_add(listing, spool, SPOOL_EVENTS, SPOOL_EVENTS, since);
-	/* What events/ lacks is on its way in, or was put there by hand. */
+	/* An event that is not in events/ is still being accepted, or was put there by hand. */
 	enum spool_dir unless = which == ALL ? SPOOL_EVENTS : SPOOL_NEW;
 	if (result == 0 && which != FAILED)
 		result = listing_add(listing, spool, SPOOL_NEW, unless, since);
@@ -114,8 +114,8 @@ collect(struct command_line *line, enum which which, const struct selection *sel
 }
 
 /*
- * Print one file, if it is meant. What is no event is for drain and verify to complain
- * of. Returns an exit status.
+ * Print one event, if it is selected. Unrecognised files are left out: drain and verify report
+ * them. Returns an exit status.
  */
 static int
 list_one(struct command_line *line, enum which which, const struct selection *selection,

@@ -1,6 +1,6 @@
 /*
- * psapi prune: out of events/ goes what is old and waits nowhere. An id pruned is an
- * id forgotten: the same event, sent again, would be accepted.
+ * psapi prune: remove old events from events/ that wait neither in new/ nor in failed/. With the
+ * file the deduplication record is gone: the same event, sent again, is accepted again.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "commands/command.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "store/spool/moves.h"
 #include "base/terminal.h"
@@ -21,7 +22,7 @@ enum { DAY = 86400, LEAST_DAYS = 30, STATE_SECONDS = 3600 };
 
 struct pruning {
 	struct command_line *line;
-	int64_t before; /* Unix seconds: what was received by then goes */
+	int64_t before; /* Unix seconds: events that were received by then are removed */
 	int64_t now;
 	bool dry_run;
 	size_t removed, kept;
@@ -41,7 +42,7 @@ print_name(const struct pruning *p, const char *name, int64_t received)
 }
 
 static bool
-waits(struct spool *spool, const char *name)
+is_waiting(struct spool *spool, const char *name)
 {
 	return moves_has(spool, SPOOL_NEW, name) || moves_has(spool, SPOOL_FAILED, name);
 }
@@ -55,8 +56,8 @@ prune_event(struct spool *spool, enum spool_dir dir, const char *name, void *dat
 	if (!spool_name_valid(name) ||
 	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
 		return 0;
-	/* Written when it was received, and never since. */
-	if (st.st_mtime > p->before || waits(spool, name)) {
+	/* The file was written when the event was received, and never since. */
+	if (st.st_mtime > p->before || is_waiting(spool, name)) {
 		p->kept++;
 		return 0;
 	}
@@ -69,8 +70,8 @@ prune_event(struct spool *spool, enum spool_dir dir, const char *name, void *dat
 }
 
 /*
- * A state whose event waits nowhere is left over from a crash. Not a young one: the
- * receiver writes it just before the event that it explains.
+ * Remove a state whose event is neither in new/ nor in failed/: it is left over from a crash. Not
+ * a young one: the receiver writes it just before the event that it explains.
  */
 static int
 prune_state(struct spool *spool, enum spool_dir dir, const char *name, void *data)
@@ -78,7 +79,7 @@ prune_state(struct spool *spool, enum spool_dir dir, const char *name, void *dat
 	const struct pruning *p = data;
 	struct stat st;
 
-	if (spool_name_valid(name) && !waits(spool, name) &&
+	if (spool_name_valid(name) && !is_waiting(spool, name) &&
 	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 	    st.st_mtime < p->now - STATE_SECONDS)
 		unlinkat(spool->dir[dir], name, 0);
@@ -101,7 +102,7 @@ prune(struct pruning *p)
 	}
 	if (!p->dry_run && p->status == EX_OK)
 		spool_each(spool, SPOOL_STATE, prune_state, p);
-	/* Cron mails what is printed: without a terminal, only what was asked for. */
+	/* Cron mails all output: without a terminal, print only what was asked for. */
 	if (p->status == EX_OK && !p->line->json && (p->dry_run || isatty(STDOUT_FILENO)))
 		printf("%zu %s, %zu kept\n", p->removed, p->dry_run ? "would be forgotten" : "forgotten",
 		    p->kept);
@@ -116,7 +117,7 @@ prune_main(struct command_line *line, int argc, char **argv)
 		{"older-than", required_argument, NULL, OPTION_OLDER_THAN},
 		{"dry-run", no_argument, NULL, OPTION_DRY_RUN}, {"force", no_argument, NULL, OPTION_FORCE},
 		COMMON_OPTIONS};
-	struct pruning p = {.line = line, .now = command_clock()};
+	struct pruning p = {.line = line, .now = clock_unix()};
 	int64_t age = -1;
 	bool force = false;
 

@@ -1,4 +1,4 @@
-/* psapi replay: handled events back to new. They stay in events/, so it is one link each. */
+/* psapi replay: put handled events back into new/. They stay in events/, so each needs one link. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 #include "store/spool/moves.h"
 #include "store/spool/handler_state.h"
 
-/* Nothing of an earlier life clings to it: the state goes before the event comes. */
+/* The state of earlier runs is removed first: the event is handled as if for the first time. */
 static int
 link_again(struct command_line *line, const char *name)
 {
@@ -24,7 +24,7 @@ link_again(struct command_line *line, const char *name)
 }
 
 static bool
-waits(struct command_line *line, const char *name)
+is_waiting(struct command_line *line, const char *name)
 {
 	return moves_has(&line->spool, SPOOL_NEW, name) || moves_has(&line->spool, SPOOL_FAILED, name);
 }
@@ -38,7 +38,7 @@ replay_id(struct command_line *line, const char *id, size_t *count)
 
 	if (!command_find(line, id, name))
 		return EX_NOINPUT;
-	if (waits(line, name)) {
+	if (is_waiting(line, name)) {
 		log_line("%s: was not handled yet: it waits in %s", id,
 		    moves_has(&line->spool, SPOOL_NEW, name) ? "new/" : "failed/; psapi retry takes it");
 		return EX_DATAERR;
@@ -50,7 +50,7 @@ replay_id(struct command_line *line, const char *id, size_t *count)
 	bool probe = entry.event.queue == QUEUE_NONE;
 	entry_free(&entry);
 	if (probe) {
-		log_line("%s: is a probe of psapi doctor, which nobody handles", id);
+		log_line("%s: is a probe of psapi doctor, for which there is no handler", id);
 		return EX_DATAERR;
 	}
 	int status = link_again(line, name);
@@ -58,7 +58,7 @@ replay_id(struct command_line *line, const char *id, size_t *count)
 	return status;
 }
 
-/* Link one of the listed, if it is meant. */
+/* Link one of the listed events, if it is selected. */
 static int
 replay_listed(struct command_line *line, const char *name, const struct selection *selection,
     size_t *count)
@@ -70,7 +70,7 @@ replay_listed(struct command_line *line, const char *name, const struct selectio
 	if (entry_read_named(&line->spool, SPOOL_EVENTS, name, &entry, &why) != ENTRY_OK)
 		return EX_OK;
 	if (entry.event.queue != QUEUE_NONE && listing_selection_matches(selection, &entry) &&
-	    !waits(line, name)) {
+	    !is_waiting(line, name)) {
 		status = link_again(line, name);
 		*count += status == EX_OK ? 1 : 0;
 	}

@@ -1,7 +1,7 @@
 /*
- * psapi retry: failed events back to new. Link, then the state goes, sync, unlink, with
- * one sync for all. Not the state first: where the kernel refuses the link, the reason
- * of the failure must still be there. (In new/, a state that says "failed" counts as none.)
+ * psapi retry: move failed events back to new/. The order is link, remove the state, sync, unlink,
+ * with one sync for all. The state is not removed first: if the kernel refuses the link, the
+ * reason of the failure must still be there. (In new/, a state that says "failed" counts as none.)
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include "store/spool/moves.h"
 #include "store/spool/handler_state.h"
 
-/* The event is in new/ as well, and its state is reset: the first half of a move. */
+/* The first half of a move: the event is in new/ as well, and its state is removed. */
 static int
 link_back(struct command_line *line, const char *name)
 {
@@ -34,8 +34,9 @@ retry_listed(struct command_line *line, const struct listing *failed)
 
 	for (; linked < listing_size(failed); linked++) {
 		const char *name = listing_name(failed, linked);
-		/* What is still arriving is the next call's. */
-		if (moves_has(&line->spool, SPOOL_EVENTS, name) && (status = link_back(line, name)) != EX_OK)
+		/* An event that is still being accepted is left to the next retry. */
+		if (moves_has(&line->spool, SPOOL_EVENTS, name) &&
+		    (status = link_back(line, name)) != EX_OK)
 			break;
 	}
 	if (linked > 0 && spool_sync(&line->spool, SPOOL_NEW) != 0)

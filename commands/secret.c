@@ -1,7 +1,6 @@
-/* psapi secret: add, list and drop signing secrets. The file itself is secretfile.c's. */
+/* psapi secret: add, list and drop signing secrets. secrets/secretfile.c changes the file. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +14,7 @@
 #include "commands/command.h"
 #include "receiver/hold.h"
 #include "receiver/last_match.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "secrets/secretfile.h"
 #include "secrets/secrets.h"
@@ -31,8 +31,8 @@ interrupt(int number)
 }
 
 /*
- * Read a line, unless a signal comes. They are blocked but for the wait itself: one that
- * came just before a read(2) would not break it off.
+ * Read a line, unless a signal arrives. Signals are blocked except during ppoll(2): one that
+ * arrived just before a read(2) would not interrupt it.
  */
 static ssize_t
 read_line(char *text, size_t size, const sigset_t *waiting)
@@ -54,8 +54,8 @@ read_line(char *text, size_t size, const sigset_t *waiting)
 }
 
 /*
- * A line that holds something: what is copied from a page may begin with a line break,
- * and the secret comes behind it.
+ * Read a line that is not blank: text that is copied from a page may begin with a line break,
+ * with the secret after it.
  */
 static ssize_t
 read_answer(char *text, size_t size, const sigset_t *waiting)
@@ -74,8 +74,8 @@ read_answer(char *text, size_t size, const sigset_t *waiting)
 }
 
 /*
- * Ask without echo. A signal must find the echo on again: it only breaks off the
- * reading, and is raised anew afterwards.
+ * Ask without echo. A signal only interrupts the reading; it is raised again after the echo is
+ * on again.
  */
 static ssize_t
 ask_once(char *text, size_t size)
@@ -95,7 +95,7 @@ ask_once(char *text, size_t size)
 		sigaction(signals[i], &action, &before[i]);
 	hidden = shown;
 	hidden.c_lflag &= ~(tcflag_t)ECHO;
-	/* In this order: what is typed once the question shows is neither shown nor lost. */
+	/* In this order: input that is typed after the question appears is neither shown nor lost. */
 	tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
 	ssize_t n = read_answer(text, size, &waiting);
 	tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
@@ -107,7 +107,7 @@ ask_once(char *text, size_t size)
 	return n;
 }
 
-/* Once more after a signal that did not end us: ^Z and fg. */
+/* Ask again after a signal that did not end the process: ^Z and fg. */
 static ssize_t
 ask(char *text, size_t size)
 {
@@ -120,7 +120,7 @@ ask(char *text, size_t size)
 	return n;
 }
 
-/* All of standard input, for the refusal of two lines is a better help than half of them. */
+/* Read all of standard input: two lines must be refused, not cut to the first one. */
 static ssize_t
 read_input(char *text, size_t size)
 {
@@ -139,7 +139,7 @@ read_input(char *text, size_t size)
 
 /* ---- add ---- */
 
-/* What waits for this secret. */
+/* Mention the held requests, which wait for this secret. */
 static void
 mention_hold(struct command_line *line)
 {
@@ -152,35 +152,38 @@ mention_hold(struct command_line *line)
 	hold_names_free(names);
 	spool_close(&spool);
 	if (count > 0)
-		printf("%d request(s) arrived before it and are held: the receiver adopts what it proves after\n"
-		       "its next request, psapi drain when it runs, psapi adopt at once.\n", count);
+		printf(
+		    "%d request(s) arrived before it and are held: the receiver adopts what it proves after"
+		    "\nits next request, psapi drain when it runs, psapi adopt at once.\n",
+		    count);
 }
 
 static int
 add(struct command_line *line, const char *text, size_t length)
 {
 	const char *path = line->config.secret_file;
-	char fingerprint[FINGERPRINT_SIZE];
-	struct error error;
+	char fingerprint[FINGERPRINT_SIZE], why[512];
 	struct stat st;
 	gid_t group = stat(line->config.spool, &st) == 0 ? st.st_gid : (gid_t)-1;
 
 	text = secretfile_trim(text, &length);
-	switch (secretfile_add(path, text, length, (time_t)command_clock(), group, fingerprint,
-	    &error)) {
+	switch (secretfile_add(path, text, length, (time_t)clock_unix(), group, fingerprint, why,
+	    sizeof(why))) {
 	case SECRETFILE_DONE:
-		printf("%s: secret %s added; the receiver reads it at its next request\n", path, fingerprint);
+		printf(
+		    "%s: secret %s added; the receiver reads it at its next request\n", path, fingerprint);
 		mention_hold(line);
 		return EX_OK;
 	case SECRETFILE_ALREADY:
 		printf("%s: secret %s is there already\n", path, fingerprint);
 		return EX_OK;
 	case SECRETFILE_REFUSED:
-		return error_log(&error);
+		log_line("%s", why);
+		return EX_DATAERR;
 	case SECRETFILE_ERROR:
 		break;
 	}
-	error_log(&error);
+	log_line("%s", why);
 	return EX_CANTCREAT;
 }
 
@@ -215,28 +218,25 @@ print_entry(bool json, const struct secretfile_entry *entry, const char *matched
 		printf("%-12s %-21s %s\n", entry->fingerprint, terminal_column(entry->added),
 		    *matched != '\0' ? matched : "never, as far as the attempts log goes back");
 	else
-		printf("%sline %d %s%s\n", terminal_colour(COLOUR_BAD), entry->line, verify_secret_look_text(entry->look),
-		    terminal_colour(COLOUR_NONE));
+		printf("%sline %d %s%s\n", terminal_colour(COLOUR_BAD), entry->line,
+		    verify_secret_look_text(entry->look), terminal_colour(COLOUR_NONE));
 }
 
 static int
 print_list(struct command_line *line, const struct secretfile_entry *entries, size_t count)
 {
 	struct last_match *matches = calloc(count + 1, sizeof(*matches));
-	int dir = open(line->config.spool, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (matches == NULL)
 		return EX_OSERR;
 	for (size_t i = 0; i < count; i++)
 		memcpy(matches[i].fingerprint, entries[i].fingerprint, FINGERPRINT_SIZE);
-	last_match_find(dir, matches, (int)count);
-	if (dir >= 0)
-		close(dir);
-	else
-		log_line("%s: %s: when they last matched is not known", line->config.spool, strerror(errno));
+	if (last_match_find(line->config.spool, matches, (int)count) != 0)
+		log_line(
+		    "%s: %s: it is not known when they last matched", line->config.spool, strerror(errno));
 	if (!line->json && count > 0)
-		printf("%s%-12s %-21s %s%s\n", terminal_colour(COLOUR_BOLD), "SECRET", "ADDED", "LAST MATCHED",
-		    terminal_colour(COLOUR_NONE));
+		printf("%s%-12s %-21s %s%s\n", terminal_colour(COLOUR_BOLD), "SECRET", "ADDED",
+		    "LAST MATCHED", terminal_colour(COLOUR_NONE));
 	for (size_t i = 0; i < count; i++)
 		print_entry(line->json, &entries[i], matches[i].at);
 	free(matches);
@@ -247,11 +247,11 @@ static int
 list_secrets(struct command_line *line)
 {
 	struct secretfile_entry *entries;
-	struct error error;
+	char why[512];
 	size_t count;
 
-	if (secretfile_list(line->config.secret_file, &entries, &count, &error) != 0) {
-		error_log(&error);
+	if (secretfile_list(line->config.secret_file, &entries, &count, why, sizeof(why)) != 0) {
+		log_line("%s", why);
 		return EX_NOINPUT;
 	}
 	int status = print_list(line, entries, count);
@@ -267,25 +267,27 @@ static int
 drop_main(struct command_line *line, const char *fingerprint)
 {
 	const char *path = line->config.secret_file;
-	struct error error;
+	char why[512];
 	size_t left;
 
 	if (strlen(fingerprint) != FINGERPRINT_SIZE - 1 ||
 	    strspn(fingerprint, "0123456789abcdef") != FINGERPRINT_SIZE - 1)
 		return command_misused(line, "a fingerprint is 8 hex digits, as psapi secret list shows",
 		    fingerprint);
-	switch (secretfile_drop(path, fingerprint, &left, &error)) {
+	switch (secretfile_drop(path, fingerprint, &left, why, sizeof(why))) {
 	case SECRETFILE_DONE:
 		printf("%s: secret %s dropped, %zu left\n", path, fingerprint, left);
 		if (left == 0)
-			printf("A receiver that runs keeps the last good secrets in force: to revoke %s, add another "
-			       "secret,\nor restart the receiver.\n", fingerprint);
+			printf(
+			    "A receiver that runs keeps the last good secrets in force: to revoke %s, add "
+			    "another secret,\nor restart the receiver.\n",
+			    fingerprint);
 		return EX_OK;
 	case SECRETFILE_ALREADY:
 		log_line("%s: no secret %s there; psapi secret list shows all", path, fingerprint);
 		return EX_DATAERR;
 	default:
-		error_log(&error);
+		log_line("%s", why);
 		return EX_CANTCREAT;
 	}
 }
@@ -309,8 +311,9 @@ secret_main(struct command_line *line, int argc, char **argv)
 	if (argc == 2 && strcmp(argv[0], "drop") == 0)
 		return drop_main(line, argv[1]);
 	if (argc > 1 && strcmp(argv[0], "add") == 0) {
-		log_line("secret add: takes no argument, for a command line is seen by all users of the machine; "
-		         "type the secret when asked, or give it on standard input");
+		log_line(
+		    "secret add: takes no argument, for a command line is seen by all users of the "
+		    "machine; type the secret when asked, or give it on standard input");
 		return EX_USAGE;
 	}
 	return command_misused(line, "add, list or drop FINGERPRINT", argc > 0 ? argv[0] : "");

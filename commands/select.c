@@ -3,6 +3,7 @@
 
 #include <sysexits.h>
 
+#include "base/clock.h"
 #include "base/datetime.h"
 
 int
@@ -16,10 +17,10 @@ select_option(const struct command_line *line, int option, struct selection *sel
 		selection->npn = optarg;
 		return EX_OK;
 	case OPTION_SINCE:
-		if (datetime_argument(optarg, command_clock(), &selection->since))
+		if (datetime_argument(optarg, clock_unix(), &selection->since))
 			return EX_OK;
-		return command_misused(line, "--since takes 2025-07-24, 2025-07-24T22:51 or an age like 12h",
-		    optarg);
+		return command_misused(
+		    line, "--since takes 2025-07-24, 2025-07-24T22:51 or an age like 12h", optarg);
 	default:
 		return EX_USAGE;
 	}

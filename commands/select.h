@@ -1,4 +1,4 @@
-/* --type, --npn, --since: the events that list and replay mean. */
+/* --type, --npn, --since: the options with which list and replay select events. */
 #ifndef PSAPI_SELECT_H
 #define PSAPI_SELECT_H
 
@@ -13,7 +13,7 @@ enum { OPTION_TYPE = 512, OPTION_NPN, OPTION_SINCE };
 		"since", required_argument, NULL, OPTION_SINCE                                             \
 	}
 
-/* Take one of them. Returns EX_OK, or EX_USAGE for any other option ('?' said why). */
+/* Take one of these options. Returns EX_OK, or EX_USAGE for any other ('?' was logged). */
 int select_option(const struct command_line *line, int option, struct selection *selection);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * psapi send: the portal's "Send Example" on the user's own machine. Owns the options;
- * what is sent is delivery.c's, in which order sender.c's, what is printed send_print.c's.
+ * psapi send: the portal's "Send Example" on the user's own machine. Owns the options. delivery.c
+ * makes the requests, sender.c has their order, send_print.c prints the results.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -14,6 +14,7 @@
 
 #include "commands/command.h"
 #include "commands/send.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "secrets/secrets.h"
 #include "send/sender.h"
@@ -52,22 +53,22 @@ take_whole(const char *text, long min, long max, long *number)
 	return true;
 }
 
-/* An id that can be a header's value and a webhook-id. */
+/* Take an id, if it can be the value of a header and a webhook-id. */
 static bool
-take_id(const char *text, struct sending *sending)
+take_id(const char *text, struct sender_options *sender)
 {
-	sending->id = text;
+	sender->id = text;
 	for (const char *c = text; *c != '\0'; c++)
 		if ((unsigned char)*c <= 0x20 || *c == 0x7f)
 			return false;
 	return *text != '\0' && strlen(text) <= 512;
 }
 
-/* One of the options that have a number. Returns false if it is none that may be. */
+/* Take one of the options with a number. Returns false if the number is not in its range. */
 static bool
 take_numeric(struct send_options *o, int option)
 {
-	struct sending *s = &o->sending;
+	struct sender_options *s = &o->sender;
 	long number = 0;
 
 	switch (option) {
@@ -90,7 +91,7 @@ take_numeric(struct send_options *o, int option)
 	}
 }
 
-/* One of the others. Returns false if its argument cannot be. */
+/* Take any option. Returns false if its argument is not valid. */
 static bool
 take_option(struct send_options *o, int option)
 {
@@ -105,7 +106,7 @@ take_option(struct send_options *o, int option)
 		o->file = optarg;
 		return true;
 	case OPTION_ID:
-		return take_id(optarg, &o->sending);
+		return take_id(optarg, &o->sender);
 	case OPTION_SECRET_FILE:
 		o->secret_file = optarg;
 		return true;
@@ -125,7 +126,7 @@ take_option(struct send_options *o, int option)
 	case OPTION_TIME_SCALE:
 		return take_numeric(o, option);
 	default:
-		o->sending.kind = (enum delivery_kind)(option - OPTION_KIND);
+		o->sender.kind = (enum delivery_kind)(option - OPTION_KIND);
 		return true;
 	}
 }
@@ -133,7 +134,7 @@ take_option(struct send_options *o, int option)
 static int
 parse(struct send_options *o, int argc, char **argv)
 {
-	/* --file is the event's here; the configuration's is -f. */
+	/* --file is the event's file here; the configuration's is -f. */
 	static const struct option names[] = {{"type", required_argument, NULL, OPTION_TYPE},
 	    {"data", required_argument, NULL, OPTION_DATA},
 	    {"file", required_argument, NULL, OPTION_BODY}, {"id", required_argument, NULL, OPTION_ID},
@@ -155,25 +156,25 @@ parse(struct send_options *o, int argc, char **argv)
 	for (int option; (option = command_option(o->line, argc, argv, "", names)) != -1;) {
 		if (option == '?')
 			return EX_USAGE;
-		if (option >= OPTION_KIND && o->sending.kind != DELIVERY_SIGNED)
+		if (option >= OPTION_KIND && o->sender.kind != DELIVERY_SIGNED)
 			return command_misused(o->line, "one wrong kind at a time", argv[optind - 1]);
 		if (!take_option(o, option))
-			return command_misused(o->line, "cannot be the value of that option", optarg);
+			return command_misused(o->line, "is not a valid value of that option", optarg);
 	}
 	if (argc - optind != 1)
 		return command_misused(o->line, "one URL is needed, after the options",
 		    argc > optind ? argv[optind + 1] : "");
-	o->sending.url = argv[optind];
-	http_host(o->sending.url, host, sizeof(host));
+	o->sender.url = argv[optind];
+	http_host(o->sender.url, host, sizeof(host));
 	if (*host == '\0')
-		return command_misused(o->line, "no URL of http or https", o->sending.url);
+		return command_misused(o->line, "is not a URL of http or https", o->sender.url);
 	if (o->file != NULL && (o->data != NULL || o->type != NULL))
 		return command_misused(o->line, "the file is the whole event: leave --type and --data out",
 		    o->file);
 	return EX_OK;
 }
 
-/* ---- what is sent ---- */
+/* ---- body and secrets ---- */
 
 static char *
 read_body(const char *path, size_t *length)
@@ -204,20 +205,20 @@ read_body(const char *path, size_t *length)
 static char *
 make_body(struct send_options *o, size_t *length)
 {
-	char why[512];
+	struct error error;
 
 	if (o->file != NULL)
 		return read_body(o->file, length);
 	char *body = delivery_event_body(o->type != NULL ? o->type : delivery_example_types[0], o->data,
-	    (time_t)command_clock(), why, sizeof(why));
+	    (time_t)clock_unix(), &error);
 	if (body == NULL)
-		log_line("%s", why);
+		error_log(&error);
 	else
 		*length = strlen(body);
 	return body;
 }
 
-/* The secrets to sign with, where any are needed. */
+/* Read the secrets to sign with, if the kind needs any. */
 static int
 read_secrets(struct send_options *o, struct keyring **keyring)
 {
@@ -226,7 +227,7 @@ read_secrets(struct send_options *o, struct keyring **keyring)
 	char why[640];
 
 	*keyring = NULL;
-	if (o->sending.kind == DELIVERY_UNSIGNED || o->sending.kind == DELIVERY_WRONG_SECRET)
+	if (o->sender.kind == DELIVERY_UNSIGNED || o->sender.kind == DELIVERY_WRONG_SECRET)
 		return EX_OK;
 	if (path == NULL) {
 		int status = command_configure(o->line);
@@ -248,39 +249,39 @@ send_all(struct send_options *o)
 {
 	struct http_options options = {o->ca_file, o->insecure, TIMEOUT_MS};
 	struct http *http = http_open(&options);
-	struct tally tally;
+	struct sender_totals totals;
 
 	if (http == NULL) {
 		log_line("libcurl cannot be used");
 		return EX_OSERR;
 	}
-	o->bar = o->sending.count > MANY && !o->line->json && isatty(STDERR_FILENO);
-	o->sending.report = send_report;
-	o->sending.user = o;
-	int result = sender_run(http, &o->sending, &tally);
+	o->bar = o->sender.count > MANY && !o->line->json && isatty(STDERR_FILENO);
+	o->sender.report = send_print_try;
+	o->sender.user = o;
+	int result = sender_run(http, &o->sender, &totals);
 	http_close(http);
 	if (result != 0)
 		log_line("out of memory");
-	send_print_tally(o, &tally);
-	return result != 0 ? EX_OSERR : tally.refused == 0 ? EX_OK : 1;
+	send_print_totals(o, &totals);
+	return result != 0 ? EX_OSERR : totals.unexpected == 0 ? EX_OK : 1;
 }
 
 int
 send_main(struct command_line *line, int argc, char **argv)
 {
 	struct send_options o = {.line = line,
-		.sending = {.count = 1, .parallel = 1, .time_scale = 1}};
+		.sender = {.count = 1, .parallel = 1, .time_scale = 1}};
 	struct keyring *keyring = NULL;
 	int status = parse(&o, argc, argv);
 
 	if (status != EX_OK)
 		return status;
-	char *body = make_body(&o, &o.sending.length);
+	char *body = make_body(&o, &o.sender.length);
 	if (body == NULL)
 		return EX_DATAERR;
-	o.sending.body = body;
+	o.sender.body = body;
 	status = read_secrets(&o, &keyring);
-	o.sending.keyring = keyring;
+	o.sender.keyring = keyring;
 	if (status == EX_OK)
 		status = o.print ? send_print_command(&o) : send_all(&o);
 	verify_keyring_free(keyring);

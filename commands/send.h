@@ -1,4 +1,4 @@
-/* psapi send: its options, and what it prints. */
+/* psapi send: its options, and its output. */
 #ifndef PSAPI_SEND_H
 #define PSAPI_SEND_H
 
@@ -11,20 +11,20 @@ struct send_options {
 	struct command_line *line;
 	const char *type, *data, *file, *secret_file, *ca_file;
 	bool print, insecure;
-	struct sending sending;
+	struct sender_options sender;
 	/* while it runs */
 	bool bar;
 	long done;
-	long long bar_drawn; /* milliseconds */
+	int64_t bar_drawn; /* clock_milliseconds() */
 };
 
-/* --print: the curl command that sends what would be sent. Returns an exit status. */
+/* --print: print the curl command that sends the same request. Returns an exit status. */
 int send_print_command(const struct send_options *options);
 
-/* A try and its answer: struct sending's report, user is the options. */
-void send_report(const struct sent *sent, void *user);
+/* Print a try and its answer: struct sender_options' report, user is the options. */
+void send_print_try(const struct sender_try *try, void *user);
 
-/* What became of all of them, if there was more than one try. */
-void send_print_tally(const struct send_options *options, const struct tally *tally);
+/* Print the totals, if there was more than one try. */
+void send_print_totals(const struct send_options *options, const struct sender_totals *totals);
 
 #endif

@@ -1,4 +1,4 @@
-/* Owns what psapi send prints: the curl command, each try, the progress bar, the tally. */
+/* Owns the output of psapi send: the curl command, each try, the progress bar, the totals. */
 #define _GNU_SOURCE
 #include "base/crypto.h"
 #include "commands/send.h"
@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/terminal.h"
 
@@ -31,7 +32,7 @@ print_quoted(const char *text, size_t length)
 	putchar('\'');
 }
 
-/* Whether a body can be a word of a command line: --data-binary takes "@" for a file. */
+/* Whether a body can be an argument of a command: --data-binary reads "@..." from a file. */
 static bool
 is_plain(const struct delivery *d)
 {
@@ -58,13 +59,13 @@ print_encoded(const struct delivery *d)
 int
 send_print_command(const struct send_options *o)
 {
-	const struct sending *s = &o->sending;
+	const struct sender_options *s = &o->sender;
 	char id[DELIVERY_ID_SIZE];
 	struct delivery d;
 
 	delivery_new_id(id);
 	if (delivery_make(&d, s->kind, s->keyring, s->id != NULL ? s->id : id,
-	        (time_t)command_clock(), s->body, s->length) != 0) {
+	        (time_t)clock_unix(), s->body, s->length) != 0) {
 		delivery_free(&d);
 		log_line("out of memory");
 		return EX_OSERR;
@@ -72,7 +73,7 @@ send_print_command(const struct send_options *o)
 	bool plain = is_plain(&d);
 	if (!plain)
 		print_encoded(&d);
-	/* --globoff: what is in [] and {} is part of the URL, not a list of URLs. */
+	/* --globoff: [] and {} are part of the URL, not a list of URLs. */
 	fputs("curl -sS -i --globoff", stdout);
 	if (o->insecure)
 		fputs(" --insecure", stdout);
@@ -98,27 +99,18 @@ send_print_command(const struct send_options *o)
 	return EX_OK;
 }
 
-/* ---- what is printed while it runs ---- */
-
-static long long
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
+/* ---- progress ---- */
 
 static void
 draw_bar(struct send_options *o)
 {
 	static const char full[] = "##############################";
-	long count = o->sending.count;
+	long count = o->sender.count;
 	int filled = (int)(30.0 * (double)o->done / (double)count);
 
-	if (!o->bar || (now_ms() - o->bar_drawn < BAR_MS && o->done < count))
+	if (!o->bar || (clock_milliseconds() - o->bar_drawn < BAR_MS && o->done < count))
 		return;
-	o->bar_drawn = now_ms();
+	o->bar_drawn = clock_milliseconds();
 	fprintf(stderr, "\r[%-30.*s] %ld/%ld ", filled, full, o->done, count);
 	if (o->done == count)
 		fprintf(stderr, "\r\033[K");
@@ -132,7 +124,7 @@ clear_bar(const struct send_options *o)
 		fputs("\r\033[K", stderr);
 }
 
-/* The reply's text without its last newlines, for one line. */
+/* Bytes of the reply without the white space at its end, at most 300. */
 static size_t
 reply_length(const struct http_answer *answer)
 {
@@ -144,66 +136,72 @@ reply_length(const struct http_answer *answer)
 }
 
 static void
-print_try(const struct send_options *o, const struct sent *sent)
+print_row(const struct send_options *o, const struct sender_try *try)
 {
-	const struct http_answer *a = sent->answer;
-	char reply[TERMINAL_ESCAPED_SIZE(300)], error[TERMINAL_ESCAPED_SIZE(sizeof(a->error))], status[16] = "-";
+	const struct http_answer *a = try->answer;
+	char reply[TERMINAL_ESCAPED_SIZE(300)], error[TERMINAL_ESCAPED_SIZE(sizeof(a->error))],
+	    status[16] = "-";
 
-	terminal_escape(error, sizeof(error), a->error, strlen(a->error), false); /* it may quote a certificate */
+	/* It may quote a certificate. */
+	terminal_escape(error, sizeof(error), a->error, strlen(a->error), false);
 	terminal_escape(reply, sizeof(reply), a->body, reply_length(a), false);
 	if (a->status > 0)
 		snprintf(status, sizeof(status), "%d", a->status);
-	printf("%s%4s%s %8.1f ms  %s  %s\n", terminal_colour(sent->expected ? COLOUR_GOOD : COLOUR_BAD), status,
-	    terminal_colour(COLOUR_NONE), (double)a->us / 1000, terminal_column(sent->id), a->status > 0 ? reply : error);
+	printf("%s%4s%s %8.1f ms  %s  %s\n", terminal_colour(try->expected ? COLOUR_GOOD : COLOUR_BAD),
+	    status, terminal_colour(COLOUR_NONE), (double)a->us / 1000, terminal_column(try->id),
+	    a->status > 0 ? reply : error);
 	if (a->status / 100 == 3)
-		printf("      a redirect is a failure, the sender follows none: %s\n", terminal_column(a->location));
-	if (!sent->expected && sent->last)
+		printf("      a redirect is a failure, for the sender follows none: %s\n",
+		    terminal_column(a->location));
+	if (!try->expected && try->last)
 		printf("      not as expected: %s deliveries should be answered %s\n",
-		    delivery_kind_names[o->sending.kind],
-		    o->sending.kind == DELIVERY_SIGNED ? "2xx" : "4xx");
+		    delivery_kind_names[o->sender.kind],
+		    o->sender.kind == DELIVERY_SIGNED ? "2xx" : "4xx");
 	if (a->us >= SENDER_LIMIT_MS * 1000LL)
 		printf("      %swarning: over 5 s: the sender gives up then, and counts it as failed%s\n",
 		    terminal_colour(COLOUR_WARN), terminal_colour(COLOUR_NONE));
-	if (!sent->last)
-		printf("      try %d of %d in %.1f s\n", sent->try + 1, o->sending.retries + 1,
-		    (double)sent->wait_ms / 1000);
+	if (!try->last)
+		printf("      try %d of %d in %.1f s\n", try->tries + 1, o->sender.retries + 1,
+		    (double)try->wait_ms / 1000);
 }
 
-/* A string, escaped if it is no UTF-8: at most 512 bytes of it then. */
+/* A JSON string of a text; if it is not UTF-8, of at most 512 bytes of it, escaped. */
 static json_t *
 json_text(const char *text, size_t length)
 {
 	char escaped[TERMINAL_ESCAPED_SIZE(512)];
 	json_t *string = json_stringn(text, length);
 
-	return string != NULL ? string : json_string(terminal_escape(escaped, sizeof(escaped), text, length, false));
+	return string != NULL ?
+	    string :
+	    json_string(terminal_escape(escaped, sizeof(escaped), text, length, false));
 }
 
 static void
-print_try_json(const struct sent *sent)
+print_row_json(const struct sender_try *try)
 {
-	const struct http_answer *a = sent->answer;
+	const struct http_answer *a = try->answer;
 
-	terminal_print_json(json_pack("{s:I,s:i,s:o,s:i,s:I,s:b,s:o,s:o*}", "number", (json_int_t)sent->number,
-	    "try", sent->try, "webhook_id", json_text(sent->id, strlen(sent->id)), "status", a->status,
-	    "ms", (json_int_t)a->us / 1000, "expected", sent->expected, "reply",
-	    json_text(a->body, reply_length(a)), "error",
+	terminal_print_json(json_pack("{s:I,s:i,s:o,s:i,s:I,s:b,s:o,s:o*}", "number",
+	    (json_int_t)try->number, "try", try->tries, "webhook_id",
+	    json_text(try->id, strlen(try->id)), "status", a->status, "ms", (json_int_t)a->us / 1000,
+	    "expected", try->expected, "reply", json_text(a->body, reply_length(a)), "error",
 	    a->status == 0 ? json_text(a->error, strlen(a->error)) : NULL));
 }
 
 void
-send_report(const struct sent *sent, void *user)
+send_print_try(const struct sender_try *try, void *user)
 {
 	struct send_options *o = user;
-	bool notable = !sent->expected || !sent->last ||
-	    sent->answer->us >= SENDER_LIMIT_MS * 1000LL;
+	bool notable = !try->expected || !try->last ||
+	    try->answer->us >= SENDER_LIMIT_MS * 1000LL;
 
-	o->done += sent->last ? 1 : 0;
+	o->done += try->last ? 1 : 0;
 	if (o->line->json) {
-		print_try_json(sent);
+		print_row_json(try);
 	} else if (!o->bar || notable || !isatty(STDOUT_FILENO)) {
 		clear_bar(o);
-		print_try(o, sent);
+		print_row(o, try);
 	}
 	if (!o->bar && isatty(STDOUT_FILENO))
 		fflush(stdout);
@@ -211,13 +209,14 @@ send_report(const struct sent *sent, void *user)
 }
 
 void
-send_print_tally(const struct send_options *o, const struct tally *t)
+send_print_totals(const struct send_options *o, const struct sender_totals *t)
 {
 	if (o->line->json || t->tries < 2)
 		return;
-	printf("%ld deliveries, %ld tries: %ld as expected, %ld not, %ld over 5 s; %.1f s, %.0f a second, "
-	       "mean %.1f ms, slowest %.1f ms\n",
-	    t->expected + t->refused, t->tries, t->expected, t->refused, t->slow, t->seconds,
+	printf(
+	    "%ld deliveries, %ld tries: %ld as expected, %ld not, %ld over 5 s; %.1f s, %.0f a second, "
+	    "mean %.1f ms, slowest %.1f ms\n",
+	    t->expected + t->unexpected, t->tries, t->expected, t->unexpected, t->slow, t->seconds,
 	    t->seconds > 0 ? (double)t->tries / t->seconds : 0.0,
 	    (double)t->us_total / (double)t->tries / 1000, (double)t->us_max / 1000);
 }

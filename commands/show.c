@@ -1,4 +1,4 @@
-/* psapi show: all that is known of an event; or the bytes that were signed. */
+/* psapi show: all information about an event, or the signed bytes alone. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/crypto.h"
+#include "base/json_text.h"
 #include "commands/command.h"
 #include "store/spool/listing.h"
 #include "base/log.h"
@@ -20,7 +21,8 @@ static void
 print_field(const char *name, const char *value)
 {
 	if (*value != '\0')
-		printf("%s%-12s%s %s\n", terminal_colour(COLOUR_BOLD), name, terminal_colour(COLOUR_NONE), terminal_column(value));
+		printf("%s%-12s%s %s\n", terminal_colour(COLOUR_BOLD), name, terminal_colour(COLOUR_NONE),
+		    terminal_column(value));
 }
 
 static void
@@ -54,7 +56,8 @@ print_tries(const struct handler_state *state)
 	print_field("handler", state->handler);
 	if (*state->said == '\0')
 		return;
-	printf("%sstandard error, its end:%s\n", terminal_colour(COLOUR_BOLD), terminal_colour(COLOUR_NONE));
+	printf("%sstandard error, its end:%s\n", terminal_colour(COLOUR_BOLD),
+	    terminal_colour(COLOUR_NONE));
 	terminal_print_escaped(state->said, strlen(state->said));
 	if (state->said[strlen(state->said) - 1] != '\n')
 		putchar('\n');
@@ -77,21 +80,17 @@ print_evidence(const struct entry *entry, const char *path)
 	print_field("file", path);
 }
 
-/* The body, indented where that changes nothing but white space. */
+/* The body as it was signed; if it is JSON, with other white space between its tokens. */
 static void
 print_body(const struct entry *entry)
 {
-	json_t *root = json_loadb(entry->body, entry->body_length, JSON_ALLOW_NUL, NULL);
-	char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-
-	if (text != NULL)
-		puts(text);
-	else
-		terminal_print_escaped(entry->body, entry->body_length);
-	if (text == NULL && entry->body_length > 0)
+	if (entry->event.parsed) {
+		json_text_print_indented(entry->body, entry->body_length);
+		return;
+	}
+	terminal_print_escaped(entry->body, entry->body_length);
+	if (entry->body_length > 0)
 		putchar('\n');
-	free(text);
-	json_decref(root);
 }
 
 static void
@@ -111,9 +110,9 @@ set_time(json_t *object, const char *key, int64_t seconds)
 		set_text(object, key, text);
 }
 
-/* A body that is no JSON, or that Jansson cannot say again, as the spool's files have it. */
+/* A body that is not JSON, in the form that the spool's files have. */
 static void
-set_body(json_t *object, const struct entry *entry)
+set_encoded_body(json_t *object, const struct entry *entry)
 {
 	char *text = malloc(CRYPTO_BASE64_SIZE(entry->body_length));
 
@@ -129,8 +128,6 @@ print_json_of(const struct entry *entry, enum status status, const struct handle
     const char *path)
 {
 	json_t *object = json_object();
-	json_t *event =
-	    json_loadb(entry->body, entry->body_length, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
 
 	set_text(object, "webhook_id", entry->id);
 	set_text(object, "status", listing_status_text(status));
@@ -145,10 +142,11 @@ print_json_of(const struct entry *entry, enum status status, const struct handle
 	set_text(object, "handler", state->handler);
 	set_text(object, "reason", state->reason);
 	set_text(object, "stderr", state->said);
-	json_object_set_new(object, "event", event != NULL ? event : json_null());
-	if (event == NULL)
-		set_body(object, entry);
-	terminal_print_json(object);
+	if (!entry->event.parsed)
+		set_encoded_body(object, entry);
+	/* Never parsed and written anew: what is printed is what was signed. */
+	json_text_print_with(object, "event", entry->event.parsed ? entry->body : "null",
+	    entry->event.parsed ? entry->body_length : 4);
 }
 
 static void
@@ -173,7 +171,8 @@ show(struct command_line *line, const char *id, bool raw)
 	if (!command_find(line, id, name))
 		return EX_NOINPUT;
 	enum status status = listing_status_of(&line->spool, name, &state);
-	snprintf(path, sizeof(path), "%s/%s/%s", line->config.spool, spool_dir_names[dirs[status]], name);
+	snprintf(
+	    path, sizeof(path), "%s/%s/%s", line->config.spool, spool_dir_names[dirs[status]], name);
 	enum entry_result result = entry_read_named(&line->spool, dirs[status], name, &entry, &why);
 	if (result != ENTRY_OK) {
 		log_line("%s: %s", path, why);

@@ -1,6 +1,6 @@
 /*
- * psapi verify: the signature of stored events, computed again from their evidence.
- * The tolerance is no matter here: it was kept when the event came.
+ * psapi verify: compute the signature of stored events again, from their evidence. The timestamp
+ * is not compared with the clock: the receiver did that when the event arrived.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,11 +24,11 @@ struct verifier {
 	struct command_line *line;
 	struct keyring *rings[RINGS_MAX]; /* one for each secret file */
 	int count;
-	bool verbose; /* good ones are listed, too */
+	bool verbose; /* list the good ones as well */
 	size_t good, bad;
 };
 
-/* Read one secret file. Returns whether it holds a usable secret; says why not. */
+/* Read one secret file. Returns whether it has a usable secret; if not, logs why. */
 static bool
 add_secrets(struct verifier *v, const char *path)
 {
@@ -44,7 +44,7 @@ add_secrets(struct verifier *v, const char *path)
 	return true;
 }
 
-/* The fingerprint of the secret that it was signed with, or NULL. */
+/* The fingerprint of the secret that signed the event, or NULL. */
 static const char *
 find_key(const struct verifier *v, const struct entry *entry)
 {
@@ -78,8 +78,8 @@ report(struct verifier *v, const char *what, const char *key, const char *why)
 	if (key != NULL && !v->verbose)
 		return;
 	if (v->line->json) {
-		terminal_print_json(json_pack("{s:o,s:b,s:s}", "event", text_json(what), "good", key != NULL,
-		    key != NULL ? "key" : "why", key != NULL ? key : why));
+		terminal_print_json(json_pack("{s:o,s:b,s:s}", "event", text_json(what), "good",
+		    key != NULL, key != NULL ? "key" : "why", key != NULL ? key : why));
 		return;
 	}
 	printf("%s%s%s  %s  %s%s\n", terminal_colour(key != NULL ? COLOUR_GOOD : COLOUR_BAD),
@@ -96,7 +96,7 @@ check(struct verifier *v, const char *what, enum entry_result result, struct ent
 		return;
 	}
 	report(v, what, find_key(v, entry),
-	    "no secret at hand signed this: its contents were changed, or the secret is another "
+	    "no secret known here signed this: its contents were changed, or another secret signed it "
 	    "(--secret-file)");
 	entry_free(entry);
 }
@@ -109,7 +109,7 @@ check_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 	struct entry entry;
 	const char *why;
 
-	/* What is in events/ as well has been seen there. */
+	/* An event that is in events/ as well was checked there. */
 	if (!spool_name_valid(name) ||
 	    (dir != SPOOL_EVENTS && moves_has(spool, SPOOL_EVENTS, name)))
 		return 0;
@@ -133,7 +133,7 @@ check_all(struct verifier *v)
 	return EX_OK;
 }
 
-/* A file that there is, else an event of the spool. */
+/* Check a file if it exists, else an event of the spool. */
 static int
 check_argument(struct verifier *v, const char *what)
 {
@@ -190,8 +190,9 @@ verify_main(struct command_line *line, int argc, char **argv)
 {
 	enum { OPTION_SECRET_FILE = OPTION_OWN, OPTION_ALL };
 	static const struct option names[] = {
-		{"secret-file", required_argument, NULL, OPTION_SECRET_FILE},
-		{"all", no_argument, NULL, OPTION_ALL}, {"verbose", no_argument, NULL, 'v'}, COMMON_OPTIONS};
+	    {"secret-file", required_argument, NULL, OPTION_SECRET_FILE},
+	    {"all", no_argument, NULL, OPTION_ALL}, {"verbose", no_argument, NULL, 'v'},
+	    COMMON_OPTIONS};
 	struct verifier v = {.line = line};
 	bool all = false, usable = true;
 
@@ -204,9 +205,10 @@ verify_main(struct command_line *line, int argc, char **argv)
 			usable &= add_secrets(&v, optarg);
 	}
 	if (all == (optind < argc))
-		return command_misused(line, "either FILEs or IDs, or --all", all ? argv[optind] : "verify");
+		return command_misused(
+		    line, "either FILEs or IDs, or --all", all ? argv[optind] : "verify");
 	v.verbose |= !all;
-	/* Opened, if at all, only now: the options say where. */
+	/* The settings are read after all options: they may change them. */
 	int status = usable ? command_configure(line) : EX_NOINPUT;
 	if (status == EX_OK && !add_secrets(&v, line->config.secret_file) && v.count == 0)
 		status = EX_NOINPUT;

@@ -1,8 +1,7 @@
-/* Owns the run over the tables, and what all checks use. */
+/* Owns the order of the tables, how results are set, and the form of probes and replies. */
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
 
-#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,85 +12,87 @@
 #include "base/datetime.h"
 #include "events.h"
 
-void
-doctor_found_good(struct finding *f, const char *format, ...)
-{
-	va_list ap;
+/* ---- results ---- */
 
-	va_start(ap, format);
+static void
+set(struct finding *f, enum check_result result, const char *format, va_list ap)
+{
 	vsnprintf(f->text, sizeof(f->text), format, ap);
-	va_end(ap);
-	f->mark = MARK_GOOD;
+	f->result = result;
 }
 
 void
-doctor_found_bad(struct finding *f, const char *remedy, const char *format, ...)
+doctor_ok(struct finding *f, const char *format, ...)
 {
 	va_list ap;
 
 	va_start(ap, format);
-	vsnprintf(f->text, sizeof(f->text), format, ap);
+	set(f, CHECK_OK, format, ap);
 	va_end(ap);
-	f->mark = MARK_BAD;
+}
+
+void
+doctor_failed(struct finding *f, const char *remedy, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	set(f, CHECK_FAILED, format, ap);
+	va_end(ap);
 	if (remedy != NULL)
 		snprintf(f->remedy, sizeof(f->remedy), "%s", remedy);
 }
 
 void
-doctor_found_nothing(struct finding *f, const char *format, ...)
+doctor_skipped(struct finding *f, const char *format, ...)
 {
 	va_list ap;
 
 	va_start(ap, format);
-	vsnprintf(f->text, sizeof(f->text), format, ap);
+	set(f, CHECK_SKIPPED, format, ap);
 	va_end(ap);
-	f->mark = MARK_SKIPPED;
 }
 
-const char *
-user_name(uid_t user)
+void
+doctor_failed_for(struct finding *f, const struct error *error)
 {
-	static char number[24];
-	const struct passwd *entry = getpwuid(user);
-
-	if (entry != NULL)
-		return entry->pw_name;
-	snprintf(number, sizeof(number), "%lu", (unsigned long)user);
-	return number;
+	doctor_failed(f, *error->remedy != '\0' ? error->remedy : NULL, "%s", error->text);
 }
+
+/* ---- replies and probes ---- */
 
 static void
-copy(const json_t *object, const char *name, char *to, size_t size)
+copy_member(const json_t *object, const char *name, char *to, size_t size)
 {
 	const char *text = json_string_value(json_object_get(object, name));
 
 	snprintf(to, size, "%s", text != NULL ? text : "");
 }
 
-/* Whether the words of a reply are of the receiver's table (receive.c). */
+/* Whether it has the form of the replies in receiver/receive.c. */
 static bool
-is_ours(const struct answer_seen *seen)
+is_ours(const struct doctor_reply *reply)
 {
 	static const char *const words[] = {
-		"accepted", "duplicate", "held", "ignored", "rejected", "error"};
+	    "accepted", "duplicate", "held", "ignored", "rejected", "error"};
 	bool known = false;
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		known = known || strcmp(seen->word, words[i]) == 0;
-	return known && (seen->status == 200) == (*seen->reason == '\0');
+		known = known || strcmp(reply->word, words[i]) == 0;
+	return known && (reply->status == 200) == (*reply->reason == '\0');
 }
 
 void
-doctor_answer_read(struct answer_seen *seen, int status, const char *body, size_t length)
+doctor_reply_read(struct doctor_reply *reply, int status, const char *body, size_t length)
 {
-	json_t *reply = body == NULL ? NULL : json_loadb(body, length, 0, NULL);
+	json_t *object = body == NULL ? NULL : json_loadb(body, length, 0, NULL);
 
-	*seen = (struct answer_seen){.status = status};
-	copy(reply, "status", seen->word, sizeof(seen->word));
-	copy(reply, "reason", seen->reason, sizeof(seen->reason));
-	copy(reply, "detail", seen->detail, sizeof(seen->detail));
-	json_decref(reply);
-	seen->ours = is_ours(seen);
+	*reply = (struct doctor_reply){.status = status};
+	copy_member(object, "status", reply->word, sizeof(reply->word));
+	copy_member(object, "reason", reply->reason, sizeof(reply->reason));
+	copy_member(object, "detail", reply->detail, sizeof(reply->detail));
+	json_decref(object);
+	reply->ours = is_ours(reply);
 }
 
 char *
@@ -100,10 +101,22 @@ doctor_probe_body(const char *id, time_t now, size_t size)
 	char at[DATETIME_ISO_SIZE], *text = NULL;
 
 	datetime_iso((struct timespec){.tv_sec = now}, at);
-	if (asprintf(&text, "{\"data\":{\"fill\":\"%0*d\"},\"id\":\"%s\",\"timestamp\":\"%s\",\"type\":\"%s\"}",
-	        size > 0 ? (int)size : 1, 0, id, at, DOCTOR_TYPE) < 0)
+	if (asprintf(&text,
+	        "{\"data\":{\"fill\":\"%0*d\"},\"id\":\"%s\",\"timestamp\":\"%s\",\"type\":\"%s\"}",
+	        size > 0 ? (int)size : 1, 0, id, at, EVENTS_DOCTOR_TYPE) < 0)
 		return NULL;
 	return text;
+}
+
+/* ---- the run ---- */
+
+static void
+report(struct doctor *d, struct finding *f)
+{
+	if (f->result != CHECK_FAILED)
+		f->remedy[0] = '\0';
+	d->failed += f->result == CHECK_FAILED ? 1 : 0;
+	d->report(f, d->user);
 }
 
 static void
@@ -113,33 +126,38 @@ run_table(struct doctor *d, const struct check *checks)
 		struct finding f = {.name = c->name};
 		snprintf(f.remedy, sizeof(f.remedy), "%s", c->remedy);
 		c->run(d, &f);
-		if (f.mark != MARK_BAD)
-			f.remedy[0] = '\0';
-		d->bad += f.mark == MARK_BAD ? 1 : 0;
-		d->report(&f, d->user);
+		report(d, &f);
 	}
+}
+
+static void
+check_from_outside(struct doctor *d)
+{
+	struct http_options options = {d->ca_file, false, DOCTOR_TIMEOUT_MS};
+	struct finding f = {.name = "url"};
+
+	d->http = http_open(&options);
+	if (d->http == NULL) {
+		doctor_failed(&f, "reinstall libcurl", "libcurl cannot be used");
+		report(d, &f);
+		return;
+	}
+	run_table(d, doctor_url_checks);
+	run_table(d, doctor_probe_checks);
+	http_close(d->http);
+	free(d->first.body);
 }
 
 int
 doctor_run(struct doctor *d)
 {
-	struct http_options options = {d->ca_file, false, DOCTOR_TIMEOUT_MS};
-
 	run_table(d, doctor_local_checks);
+	run_table(d, doctor_receiver_checks);
 	run_table(d, doctor_history_checks);
-	if (d->url != NULL) {
-		d->http = http_open(&options);
-		if (d->http != NULL) {
-			run_table(d, doctor_url_checks);
-			run_table(d, doctor_probe_checks);
-		} else {
-			d->bad++;
-		}
-		http_close(d->http);
-		free(d->first.body);
-	}
+	if (d->url != NULL)
+		check_from_outside(d);
 	verify_keyring_free(d->keyring);
 	if (d->spool_opened)
 		spool_close(&d->spool);
-	return d->bad;
+	return d->failed;
 }

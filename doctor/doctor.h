@@ -1,7 +1,6 @@
 /*
- * Finding what is wrong: tables of checks, each a name, a function and a remedy.
- * Local ones look at configuration, files and the receiver; the others look at a
- * URL from outside in.
+ * Finding out what is wrong: tables of checks, each a name, a function and a remedy. The local
+ * checks look at configuration, files and the receiver, the others at a URL from outside in.
  */
 #ifndef PSAPI_DOCTOR_H
 #define PSAPI_DOCTOR_H
@@ -12,98 +11,112 @@
 #include <time.h>
 
 #include "base/config.h"
+#include "base/error.h"
 #include "send/delivery.h"
 #include "send/http.h"
 #include "store/spool/spool.h"
 #include "verify.h"
 
-enum mark { MARK_GOOD, MARK_BAD, MARK_SKIPPED };
-
-/* What one check found. */
-struct finding {
-	const char *name;
-	enum mark mark;
-	char text[512];
-	char remedy[1024]; /* of a MARK_BAD one; lines */
+enum check_result {
+	CHECK_OK,
+	CHECK_FAILED,
+	CHECK_SKIPPED /* it does not apply here, or an earlier check has named the fault */
 };
 
-/* What the receiver, or whatever took its place, answered. */
-struct answer_seen {
-	bool ours;       /* it is psapi-fcgi's reply */
+/* The result of one check. */
+struct finding {
+	const char *name;
+	enum check_result result;
+	char text[512];
+	char remedy[1024]; /* of a CHECK_FAILED one; lines */
+};
+
+/* An answer of the receiver, or of another program in its place. */
+struct doctor_reply {
+	bool ours;       /* it is a reply of psapi-fcgi */
 	int status;      /* of HTTP; 0: none */
 	char word[16];   /* "status" of the reply */
 	char reason[32];
 	char detail[300];
 };
 
-/* The examination. All of it is the caller's to fill up to url, and doctor.c's from there. */
+/*
+ * One run of doctor. The caller fills it in up to user; the rest is what the checks have found out.
+ */
 struct doctor {
 	const struct config *config;
-	const char *listen;  /* where the receiver is asked: a PSAPI_LISTEN, or "" */
+	const char *listen;  /* where to ask the receiver: a PSAPI_LISTEN, or "" */
 	const char *url;     /* NULL: local checks alone */
 	const char *ca_file; /* NULL: the system's certificates */
 	time_t now;
 	void (*report)(const struct finding *finding, void *user);
 	void *user;
 
-	int bad;
-	bool stranger;            /* we are not the spool's owner: what is denied to us is no fault */
+	int failed;               /* checks */
+	bool not_owner;           /* of the spool: then a file that we cannot read is no fault */
 	bool spool_opened;
 	struct spool spool;
 	struct keyring *keyring;  /* NULL: no usable secret */
-	bool answers;             /* the receiver does, at its socket */
-	bool proven_locally;      /* the receiver accepted a probe without a web server */
+	bool receiver_answers;    /* at its socket */
+	bool accepted_directly;   /* the receiver accepted a probe that no web server was involved in */
 	struct http *http;
-	struct http_answer first; /* to a POST of nothing: what the way to the receiver is like */
-	struct answer_seen seen;  /* the same */
+	struct http_answer first; /* to an empty POST: shows what is on the way to the receiver */
+	struct doctor_reply first_reply;
 	bool reached;             /* psapi-fcgi answers at the URL */
 	char probe_id[DELIVERY_ID_SIZE];
-	struct answer_seen probe; /* the answer to the signed probe; status 0: none yet */
-	bool body_changed;        /* that is why it was not accepted */
+	struct doctor_reply probe_reply; /* to the signed probe; status 0: none yet */
+	bool body_changed;        /* and that is why the probe was not accepted */
 	int64_t slowest_us;
 };
 
 struct check {
 	const char *name;
 	void (*run)(struct doctor *doctor, struct finding *finding);
-	const char *remedy; /* unless the function knows better */
+	const char *remedy; /* unless the function gives another one */
 };
 
-/* The tables; the last has no name. */
+/* The tables; the last row has no name. */
 extern const struct check doctor_local_checks[];
+extern const struct check doctor_receiver_checks[];
 extern const struct check doctor_history_checks[];
 extern const struct check doctor_url_checks[];
 extern const struct check doctor_probe_checks[];
 
-/* A probe may take longer than the sender would wait, to be able to say by how much. */
+/* A probe may take longer than the sender would wait, so that doctor can say how long. */
 #define DOCTOR_TIMEOUT_MS 20000
 
-/* Run all checks that apply. Returns the number of crosses. */
+/* Run all checks that apply. Returns the number of failed ones. */
 int doctor_run(struct doctor *doctor);
 
-/* For the checks: what is found. A finding that none of these touched is good. */
-void doctor_found_good(struct finding *finding, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-/* remedy NULL: the table's. */
-void doctor_found_bad(struct finding *finding, const char *remedy, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-void doctor_found_nothing(struct finding *finding, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+/* ---- for the checks ---- */
 
-/* The name of a user, or the number as a text. Static memory. */
-const char *user_name(uid_t user);
+/* Set the result of a check. One that sets none is CHECK_OK. */
+void doctor_ok(struct finding *finding, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* remedy NULL: the one in the table. */
+void doctor_failed(struct finding *finding, const char *remedy, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void doctor_skipped(struct finding *finding, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Failed for an error; its remedy counts, if it has one, before the one in the table. */
+void doctor_failed_for(struct finding *finding, const struct error *error);
 
 /* Read a reply. */
-void doctor_answer_read(struct answer_seen *seen, int status, const char *body, size_t length);
+void doctor_reply_read(struct doctor_reply *reply, int status, const char *body, size_t length);
 
-/* One request to the URL. delivery NULL: of the method alone. The caller frees answer->body. */
+/*
+ * Send one request to the URL. delivery NULL: "{}" without a signature. The caller frees
+ * answer->body.
+ */
 void doctor_exchange(struct doctor *doctor, const char *method, const struct delivery *delivery,
     struct http_answer *answer);
 
-/* The body of a probe, of size bytes at least. The caller frees it. */
+/* The body of a probe, of size bytes at least. The caller frees it; NULL without memory. */
 char *doctor_probe_body(const char *id, time_t now, size_t size);
 
-/* What a status that psapi-fcgi did not give means, with the likely causes in remedy. */
+/*
+ * Failed: what a status means that psapi-fcgi did not give, with the likely causes as the remedy.
+ */
 void doctor_explain_status(struct finding *finding, const struct http_answer *answer);
 
 #endif

@@ -1,7 +1,6 @@
 /*
- * Owns the checks of the way to the receiver, from outside in: each presumes that the
- * ones before it were good, and finds nothing otherwise, so that the fault itself is
- * named and not all that follows from it.
+ * Owns the checks of the way to the receiver, from outside in. Each is skipped unless the ones
+ * before it were ok, so that doctor names the fault itself, and not all that follows from it.
  */
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
@@ -41,11 +40,11 @@ check_url(struct doctor *d, struct finding *f)
 
 	http_host(d->url, host, sizeof(host));
 	if (*host == '\0')
-		doctor_found_bad(f, NULL, "%.200s is no URL of https", d->url);
+		doctor_failed(f, NULL, "%.200s is no URL of https", d->url);
 	else if (strncmp(d->url, "https:", 6) != 0 && !is_loopback(host))
-		doctor_found_bad(f, NULL, "%.200s is not https: the sender delivers to https alone", d->url);
+		doctor_failed(f, NULL, "%.200s is not https: the sender delivers to https alone", d->url);
 	else
-		doctor_found_good(f, "%.300s", d->url);
+		doctor_ok(f, "%.300s", d->url);
 }
 
 static void
@@ -57,24 +56,25 @@ check_name(struct doctor *d, struct finding *f)
 
 	http_host(d->url, host, sizeof(host));
 	size_t length = strlen(host);
-	if (*host == '[' && host[length - 1] == ']') { /* an IPv6 address */
+	if (*host == '[' && host[length - 1] == ']') { /* of an IPv6 address: not for getaddrinfo(3) */
 		host[length - 1] = '\0';
 		memmove(host, host + 1, length - 1);
 	}
 	if (*host == '\0') {
-		doctor_found_nothing(f, "the URL has none");
+		doctor_skipped(f, "the URL has none");
 		return;
 	}
 	int error = getaddrinfo(host, NULL, &hints, &list);
 	if (error != 0) {
-		doctor_found_bad(f, NULL, "%s: %s", host, gai_strerror(error));
+		doctor_failed(f, NULL, "%s: %s", host, gai_strerror(error));
 		return;
 	}
 	for (const struct addrinfo *a = list; a != NULL; a = a->ai_next)
 		if (count++ == 0)
-			getnameinfo(a->ai_addr, a->ai_addrlen, address, sizeof(address), NULL, 0, NI_NUMERICHOST);
+			getnameinfo(
+			    a->ai_addr, a->ai_addrlen, address, sizeof(address), NULL, 0, NI_NUMERICHOST);
 	freeaddrinfo(list);
-	doctor_found_good(f, "%s is %s%s", host, address, count > 1 ? " and others" : "");
+	doctor_ok(f, "%s is %s%s", host, address, count > 1 ? " and others" : "");
 }
 
 static void
@@ -85,32 +85,39 @@ check_connection(struct doctor *d, struct finding *f)
 	http_host(d->url, host, sizeof(host));
 	if (*host == '\0') {
 		d->first.failure = HTTP_BAD_URL;
-		doctor_found_nothing(f, "the URL has no host");
+		doctor_skipped(f, "the URL has no host");
 		return;
 	}
 	doctor_exchange(d, "POST", NULL, &d->first);
 	switch (d->first.failure) {
 	case HTTP_ANSWERED:
 	case HTTP_NO_TLS:
-		doctor_found_good(f, "connected%s%s", *d->first.address != '\0' ? " to " : "", d->first.address);
+		doctor_ok(f, "connected%s%s", *d->first.address != '\0' ? " to " : "", d->first.address);
 		return;
 	case HTTP_NO_NAME:
-		doctor_found_nothing(f, "the name does not resolve");
+		doctor_skipped(f, "the name does not resolve");
 		return;
 	case HTTP_TIMEOUT:
-		doctor_found_bad(f, d->first.tls_us > 0 ?
-		    "it is connected to, and answers nothing: is the receiver hanging, does the web server wait for "
-		    "it longer than the sender does?" : NULL, "%s", d->first.error);
+		doctor_failed(f,
+		    d->first.tls_us > 0 ?
+		        "it accepts the connection, and answers nothing: does the receiver hang, does the "
+		        "web server wait for\n"
+		        "it longer than the sender does?" :
+		        NULL,
+		    "%s", d->first.error);
 		return;
 	case HTTP_NO_CONNECTION:
 	case HTTP_BAD_URL:
 	case HTTP_BROKEN:
-		doctor_found_bad(f, NULL, "%s", d->first.error);
+		doctor_failed(f, NULL, "%s", d->first.error);
 		return;
 	}
 }
 
-/* Go on without, so that what else is wrong shows in the same run. No secret is ever sent. */
+/*
+ * Go on without TLS verification, so that other faults show in the same run. No secret is ever
+ * sent.
+ */
 static void
 connect_insecurely(struct doctor *d)
 {
@@ -131,68 +138,77 @@ check_certificate(struct doctor *d, struct finding *f)
 	char error[256];
 
 	if (strncmp(d->url, "https:", 6) != 0) {
-		doctor_found_nothing(f, "the URL is not https");
+		doctor_skipped(f, "the URL is not https");
 		return;
 	}
 	if (d->first.failure == HTTP_NO_TLS) {
 		snprintf(error, sizeof(error), "%s", d->first.error);
 		connect_insecurely(d);
-		doctor_found_bad(f, NULL, "%s", error);
+		doctor_failed(f, NULL, "%s", error);
 		return;
 	}
 	if (d->first.failure != HTTP_ANSWERED) {
-		doctor_found_nothing(f, "there is no connection");
+		doctor_skipped(f, "there is no connection");
 		return;
 	}
 	long long days = d->first.certificate_expires == 0 ? -1 :
 	    ((long long)d->first.certificate_expires - (long long)d->now) / 86400;
 	if (days < 0)
-		doctor_found_good(f, "valid");
+		doctor_ok(f, "valid");
 	else if (days < CERTIFICATE_DAYS)
-		doctor_found_bad(f, "it should have been renewed by now: systemctl status certbot.timer; certbot renew --dry-run",
+		doctor_failed(f,
+		    "it should have been renewed by now: systemctl status certbot.timer; certbot renew "
+		    "--dry-run",
 		    "valid for %lld more day(s)", days);
 	else
-		doctor_found_good(f, "valid for %lld more days", days);
+		doctor_ok(f, "valid for %lld more days", days);
 }
 
 static void
 check_redirect(struct doctor *d, struct finding *f)
 {
 	if (d->first.failure != HTTP_ANSWERED)
-		doctor_found_nothing(f, "there is no answer");
+		doctor_skipped(f, "there is no answer");
 	else if (d->first.status / 100 == 3)
-		doctor_found_bad(f, NULL, "HTTP %d to %s: the sender follows none, and counts it as a failure",
+		doctor_failed(f, NULL,
+		    "HTTP %d to %s: the sender follows no redirect, and counts it as a failure",
 		    d->first.status, *d->first.location != '\0' ? d->first.location : "nowhere");
 	else
-		doctor_found_good(f, "none");
+		doctor_ok(f, "none");
 }
 
 static void
 check_answer(struct doctor *d, struct finding *f)
 {
 	if (d->first.failure != HTTP_ANSWERED || d->first.status / 100 == 3) {
-		doctor_found_nothing(f, d->first.failure != HTTP_ANSWERED ? "there is none" : "a redirect is in the way");
+		doctor_skipped(
+		    f, d->first.failure != HTTP_ANSWERED ? "there is none" : "a redirect is in the way");
 		return;
 	}
-	doctor_answer_read(&d->seen, d->first.status, d->first.body, d->first.length);
-	d->reached = d->seen.ours && d->seen.status != 413;
+	doctor_reply_read(&d->first_reply, d->first.status, d->first.body, d->first.length);
+	d->reached = d->first_reply.ours && d->first_reply.status != 413;
 	if (d->reached)
-		doctor_found_good(f, "psapi-fcgi answers%s%s", *d->first.server != '\0' ? " behind " : "",
+		doctor_ok(f, "psapi-fcgi answers%s%s", *d->first.server != '\0' ? " behind " : "",
 		    d->first.server);
 	else
 		doctor_explain_status(f, &d->first);
 }
 
 const struct check doctor_url_checks[] = {
-	{"url", check_url, "give the endpoint's URL as the portal has it: https://YOUR.HOST/webhooks/psapi"},
-	{"name", check_name, "is there an A or AAAA record? It must resolve for the whole world, not only here"},
+	{"url", check_url,
+	    "give the endpoint's URL as the portal has it: https://YOUR.HOST/webhooks/psapi"},
+	{"name", check_name,
+	    "is there an A or AAAA record? The name must resolve everywhere, not only here"},
 	{"connection", check_connection,
-	    "does the web server listen on that port, does a firewall let it through? ss -ltn; nft list ruleset"},
+	    "does the web server listen on that port, does a firewall let it through? ss -ltn; nft "
+	    "list ruleset"},
 	{"certificate", check_certificate,
-	    "the sender checks it as browsers do: a certificate for this very name, from a public authority, with\n"
-	    "its chain (nginx: ssl_certificate with fullchain.pem; Apache: SSLCertificateFile likewise)"},
+	    "the sender checks it as browsers do: it needs a certificate for exactly this name, from "
+	    "a public authority, with\n"
+	    "its chain (nginx: ssl_certificate with fullchain.pem; Apache: SSLCertificateFile "
+	    "likewise)"},
 	{"redirect", check_redirect,
-	    "give the portal the URL that it leads to; or take the location out of the rule\n"
+	    "give the portal the URL that it leads to; or exclude the location from the rule\n"
 	    "(nginx: return 301, rewrite; Apache: Redirect, RewriteRule, DirectorySlash)"},
 	{"answer", check_answer, ""},
 	{0},

@@ -1,6 +1,6 @@
 /*
- * Owns the list of what waits: which files of new/ are events, when each is due, in
- * which lane it is; and the refusal to begin where an outcome could not be noted.
+ * Owns the list of waiting events: which files of new/ are events, when each is due, in which
+ * lane it is; and the refusal to begin if an outcome could not be written down.
  */
 #define _GNU_SOURCE
 #include "drain/backlog.h"
@@ -18,7 +18,7 @@
 #include "store/spool/moves.h"
 #include "store/spool/handler_state.h"
 
-/* Where nothing can be noted, no handler runs: it would run again and again. */
+/* If no outcome can be written down, no handler may run: it would run again and again. */
 static int
 check_writable(struct backlog *b)
 {
@@ -36,18 +36,21 @@ check_writable(struct backlog *b)
 	return EX_OK;
 }
 
-/* A move that the kernel would refuse for another user's file is no surprise for the end. */
+/*
+ * The kernel may refuse hard links to another user's files (protected_hardlinks). That must show
+ * before the first handler runs, not after it.
+ */
 static int
 check_owner(struct backlog *b, const char *name, const struct stat *st)
 {
-	char probe[64], why[1024];
+	char name_in_tmp[64], why[1024];
 
-	if (b->probed || st->st_uid == geteuid())
+	if (b->owner_checked || st->st_uid == geteuid())
 		return EX_OK;
-	b->probed = true;
-	snprintf(probe, sizeof(probe), "link.%ld", (long)getpid());
-	if (linkat(b->spool->dir[SPOOL_NEW], name, b->spool->dir[SPOOL_TMP], probe, 0) == 0) {
-		unlinkat(b->spool->dir[SPOOL_TMP], probe, 0);
+	b->owner_checked = true;
+	snprintf(name_in_tmp, sizeof(name_in_tmp), "link.%ld", (long)getpid());
+	if (linkat(b->spool->dir[SPOOL_NEW], name, b->spool->dir[SPOOL_TMP], name_in_tmp, 0) == 0) {
+		unlinkat(b->spool->dir[SPOOL_TMP], name_in_tmp, 0);
 		return EX_OK;
 	}
 	if (errno == ENOENT)
@@ -62,9 +65,9 @@ static int64_t
 due_at(struct backlog *b, const char *name, const struct entry *entry)
 {
 	struct handler_state state;
-	struct stat recorded;
-	bool same = fstatat(b->spool->dir[SPOOL_EVENTS], name, &recorded, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    recorded.st_ino == entry->st.st_ino && recorded.st_dev == entry->st.st_dev;
+	struct stat committed;
+	bool same = fstatat(b->spool->dir[SPOOL_EVENTS], name, &committed, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    committed.st_ino == entry->st.st_ino && committed.st_dev == entry->st.st_dev;
 
 	if (!schedule_accepted(same, entry->st.st_mtime, b->clock())) {
 		b->arriving = true;
@@ -105,13 +108,15 @@ add_file(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 	case ENTRY_ABSENT:
 		break;
 	case ENTRY_ODD:
-		if (unrecognised_report(b->strays, name))
-			log_line("new/%s: no event: %s; left alone", name, why);
+		if (unrecognised_report(b->unrecognised, name))
+			log_line("new/%s: not an event: %s; left alone", name, why);
 		break;
 	case ENTRY_ERROR:
-		/* Its lane is not known, so whoever is handled now might overtake it. */
-		log_line("new/%s: cannot be read: %s; nothing is handled until it can, or psapi done has "
-		         "taken it out", name, why);
+		/* Its lane is not known, so any event that is handled now might overtake it. */
+		log_line(
+		    "new/%s: cannot be read: %s; no event is handled until it can be read, or psapi done "
+		    "has removed it",
+		    name, why);
 		status = EX_IOERR;
 		break;
 	}
@@ -157,13 +162,13 @@ backlog_open(struct backlog *b, struct spool *spool, int64_t (*clock)(void),
     bool (*is_interrupted)(void))
 {
 	*b = (struct backlog){.spool = spool, .clock = clock, .is_interrupted = is_interrupted};
-	b->strays = unrecognised_open(spool);
-	return b->strays != NULL ? 0 : -1;
+	b->unrecognised = unrecognised_open(spool);
+	return b->unrecognised != NULL ? 0 : -1;
 }
 
 void
 backlog_close(struct backlog *b)
 {
-	unrecognised_close(b->strays);
+	unrecognised_close(b->unrecognised);
 	schedule_free(b->schedule);
 }

@@ -1,6 +1,6 @@
 /*
- * The work that waits: what is in new/, as a schedule, and everything that must be
- * true before a handler runs.
+ * The events that wait in new/, as a schedule, and all conditions that must hold before a
+ * handler runs.
  */
 #ifndef PSAPI_BACKLOG_H
 #define PSAPI_BACKLOG_H
@@ -15,11 +15,11 @@
 struct backlog {
 	struct spool *spool;
 	int64_t (*clock)(void);       /* Unix seconds */
-	bool (*is_interrupted)(void); /* asked between two events: is the list still wanted? */
-	struct unrecognised *strays;
+	bool (*is_interrupted)(void); /* called between two events: end the reading? */
+	struct unrecognised *unrecognised;
 	struct schedule *schedule; /* what the last backlog_read() found */
-	bool arriving;             /* it also saw an event on its way in: no work yet */
-	bool probed;
+	bool arriving;             /* it also saw an event that is still being accepted */
+	bool owner_checked;
 };
 
 /* Returns 0, or -1 without memory. */
@@ -28,11 +28,10 @@ int backlog_open(struct backlog *backlog, struct spool *spool, int64_t (*clock)(
 void backlog_close(struct backlog *backlog);
 
 /*
- * Recovery; the list of new/; then the sync of events/, after which each event of the
- * list is durably recorded and may leave new/. To be called under the lock, again for
- * each pass. Files that are no events are reported and left out. Returns EX_OK;
- * EX_TEMPFAIL if is_interrupted() ended it; or another of sysexits(3), logged. Nothing
- * may be handled then.
+ * Run recovery, list new/, then sync events/: after that each listed event is durably committed
+ * and may leave new/. Call it under the lock, for each pass. Unrecognised files are reported and
+ * left out. Returns EX_OK; EX_TEMPFAIL if is_interrupted() ended it; or another of sysexits(3),
+ * logged. Without EX_OK no handler may run.
  */
 int backlog_read(struct backlog *backlog);
 

@@ -9,22 +9,13 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 
-/* How long a group has between SIGTERM and SIGKILL: as long again, at most this. */
+/* Time of a group between SIGTERM and SIGKILL: as much as its time-out, at most this. */
 enum { GRACE_MS = 5000 };
-
-int64_t
-child_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
 
 int
 child_input(const void *data, size_t length)
@@ -72,7 +63,7 @@ open_pipes(int pipes[PIPES][2])
 	return 0;
 }
 
-/* What we changed for ourselves is not for the handler. */
+/* Handlers start with the default signal handling. */
 static void
 reset_signals(void)
 {
@@ -92,11 +83,13 @@ become(char *const argv[], char *const envp[], int input, int pipes[PIPES][2], p
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 #endif
 	if (getppid() != parent)
-		_exit(0); /* it died before that took effect */
+		_exit(0); /* the parent ended before that took effect */
 	if (dup2(input, STDIN_FILENO) >= 0 && dup2(pipes[OUT][1], STDOUT_FILENO) >= 0 &&
 	    dup2(pipes[ERR][1], STDERR_FILENO) >= 0) {
 		reset_signals();
-		/* Nobody waits for a handler that was left behind: not flock(1) around us, say. */
+		/*
+		 * A handler that is left running must keep no lock of our caller, of flock(1) for example.
+		 */
 		close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
 		execve(argv[0], argv, envp);
 	}
@@ -135,14 +128,14 @@ child_start(struct child *child, char *const argv[], char *const envp[], int inp
 		close_pipes(pipes);
 		return -1;
 	}
-	setpgid(child->pid, child->pid); /* here, too: whoever comes first */
+	setpgid(child->pid, child->pid); /* here as well: either process may be the first */
 	for (int i = 0; i < PIPES; i++)
 		close(pipes[i][1]);
 	int error = exec_error(pipes[EXEC][0]);
 	close(pipes[EXEC][0]);
 	child->out = pipes[OUT][0];
 	child->err = pipes[ERR][0];
-	child->deadline = child_clock() + timeout;
+	child->deadline = clock_milliseconds() + timeout;
 	child->grace = timeout < GRACE_MS ? timeout : GRACE_MS;
 	if (error == 0)
 		return 0;
@@ -211,7 +204,7 @@ child_read(struct child *child)
 /* ---- end ---- */
 
 void
-child_press(struct child *child, int64_t now)
+child_enforce_deadline(struct child *child, int64_t now)
 {
 	if (now < child->deadline || child->killed)
 		return;
@@ -226,7 +219,7 @@ child_ended(struct child *child, int *status)
 {
 	siginfo_t info = {0};
 
-	/* Seen, but not reaped: until then no other process can have its number. */
+	/* Not reaped yet: until then no other process can get its number, and kill(2) is safe. */
 	if (waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
 	    info.si_pid == 0)
 		return false;
@@ -234,7 +227,7 @@ child_ended(struct child *child, int *status)
 		kill(-child->pid, SIGKILL);
 	while (waitpid(child->pid, status, 0) < 0 && errno == EINTR)
 		continue;
-	/* A pipe's worth and no more: somebody it left behind may be writing without end. */
+	/* As much as a pipe holds: a process that it left running may write without end. */
 	for (int i = 0; i < 64 && child_read(child); i++)
 		continue;
 	for (int i = 0; i < 2; i++) {

@@ -1,8 +1,8 @@
 /*
- * Owns the passes of a run and its loop: signals, the handlers side by side, exit
- * status, progress. A pass is the list of what waits (backlog.c), then the handlers
- * (job.c) in its order. Passes go on until one starts nothing, for what arrived
- * during the last one.
+ * Owns the loop of a drain: its passes, signals, the handlers that run at the same time, the
+ * exit status, the progress line. A pass reads the list of waiting events (backlog.c) and runs
+ * their handlers (handler_run.c) in its order. Passes go on until one starts no handler, for
+ * the events that arrived during the last one.
  */
 #define _GNU_SOURCE
 #include "drain/drain.h"
@@ -19,13 +19,14 @@
 #include "receiver/adopt.h"
 #include "drain/backlog.h"
 #include "drain/handler_run.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "store/spool/moves.h"
 
 enum {
 	PROGRESS_EVERY_MS = 100,
-	ARRIVAL_MS = 50, /* how long an event on its way in is given, and how often */
-	ARRIVAL_LOOKS = 20
+	ARRIVAL_MS = 50,   /* pause before the list is read again for an event that is being accepted */
+	ARRIVAL_LOOKS = 20 /* how often that is done */
 };
 
 struct drain {
@@ -33,23 +34,23 @@ struct drain {
 	struct spool *spool;
 	const struct drain_options *options;
 	struct backlog backlog;
-	struct handler_run *jobs;
+	struct handler_run *runs;
 	int running;
-	bool stop;     /* no further handler: the spool or the system fails */
+	bool stop;     /* start no further handler: the spool or the system fails */
 	int status;    /* the exit status, so far */
-	bool started;  /* this pass started a handler, or ended an event without */
+	bool started;  /* this pass started a handler, or finished an event without one */
 	size_t done, later, failed;
-	size_t earlier; /* what these three made together before this pass */
+	size_t earlier; /* sum of these three before this pass */
 	bool progress; /* standard error is a terminal */
 	bool visible;  /* so is the progress line */
-	int64_t shown; /* when it last was, child_clock() */
-	char **refused; /* what was complained of, once in a run: a line for each handler */
+	int64_t shown; /* when it was last drawn, clock_milliseconds() */
+	char **refused; /* texts of refusals that were logged: each once in a drain */
 	size_t refusals;
 };
 
 /* ---- signals ---- */
 
-static volatile sig_atomic_t signals; /* that ask for the end */
+static volatile sig_atomic_t signals; /* that asked the drain to end */
 
 static void
 on_signal(int number)
@@ -58,7 +59,7 @@ on_signal(int number)
 		signals++;
 }
 
-/* They arrive while we wait in ppoll(2), and only there. *waiting is its mask. */
+/* Signals arrive only while the drain waits in ppoll(2), with the mask *waiting. */
 static void
 take_signals(sigset_t *waiting)
 {
@@ -69,7 +70,7 @@ take_signals(sigset_t *waiting)
 	sigemptyset(&ours);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
 		sigaction(numbers[i], NULL, &before);
-		/* nohup(1), and shells for what is in their background */
+		/* nohup(1), and shells for their background jobs, have these ignored */
 		if (before.sa_handler == SIG_IGN && (numbers[i] == SIGHUP || numbers[i] == SIGINT))
 			continue;
 		sigaction(numbers[i], &action, NULL);
@@ -81,7 +82,7 @@ take_signals(sigset_t *waiting)
 		sigdelset(waiting, numbers[i]);
 }
 
-/* Whether somebody asked for the end. A signal that came while none was waited for is pending. */
+/* Whether a signal asked for the end. One that arrived outside ppoll(2) is pending. */
 static bool
 is_interrupted(void)
 {
@@ -102,7 +103,7 @@ is_stopping(const struct drain *d)
 
 /* ---- reports ---- */
 
-/* The worst of a run is its exit status: what is behind in this list gives way. */
+/* The exit status of a drain is the worst of what happened: the first in this list. */
 static void
 set_status(struct drain *d, int status)
 {
@@ -134,7 +135,7 @@ clear_progress(struct drain *d)
 static void
 show_progress(struct drain *d)
 {
-	int64_t now = child_clock();
+	int64_t now = clock_milliseconds();
 
 	if (!d->progress || now - d->shown < PROGRESS_EVERY_MS)
 		return;
@@ -153,19 +154,20 @@ show_end(struct drain *d)
 		    d->failed);
 }
 
-/* Complain of a handler, unless this run did. Without memory: once more than needed. */
+/* Log why a handler is not run, once in a drain. Without memory it may be logged again. */
 static void
-report_refusal(struct drain *d, const char *why)
+report_refusal(struct drain *d, const struct error *refusal)
 {
 	for (size_t i = 0; i < d->refusals; i++)
-		if (strcmp(d->refused[i], why) == 0)
+		if (strcmp(d->refused[i], refusal->text) == 0)
 			return;
-	log_line("refused: %s; its events wait until that is mended", why);
+	log_line("refused: %s%s%s; its events wait until that is fixed", refusal->text,
+	    *refusal->remedy != '\0' ? ": " : "", refusal->remedy);
 	char **refused = reallocarray(d->refused, d->refusals + 1, sizeof(*refused));
 	if (refused == NULL)
 		return;
 	d->refused = refused;
-	if ((refused[d->refusals] = strdup(why)) != NULL)
+	if ((refused[d->refusals] = strdup(refusal->text)) != NULL)
 		d->refusals++;
 }
 
@@ -180,9 +182,9 @@ forget_refusals(struct drain *d)
 /* ---- the handlers ---- */
 
 static void
-record(struct drain *d, struct handler_run *job, enum handler_run_result result)
+record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 {
-	const struct task *task = job->task;
+	const struct task *task = run->task;
 
 	if (result != RUN_GONE && result != RUN_WAITS)
 		d->started = true;
@@ -201,7 +203,7 @@ record(struct drain *d, struct handler_run *job, enum handler_run_result result)
 		set_status(d, 1);
 		break;
 	case RUN_WAITS:
-		report_refusal(d, job->why);
+		report_refusal(d, &run->refusal);
 		set_status(d, EX_CONFIG);
 		break;
 	case RUN_STOP:
@@ -210,47 +212,47 @@ record(struct drain *d, struct handler_run *job, enum handler_run_result result)
 	case RUN_GONE:
 		break;
 	}
-	job->task = NULL;
+	run->task = NULL;
 	schedule_release(d->backlog.schedule, task,
 	    result == RUN_DONE || result == RUN_FAILED || result == RUN_GONE);
 }
 
-/* Fill the free places. */
+/* Start handlers in the free places. */
 static void
-start_jobs(struct drain *d)
+start_runs(struct drain *d)
 {
 	for (int i = 0; i < d->options->jobs && !is_stopping(d); i++) {
-		struct handler_run *job = &d->jobs[i];
-		while (job->task == NULL && !is_stopping(d)) {
-			job->task = schedule_next(d->backlog.schedule, d->context.clock());
-			if (job->task == NULL)
+		struct handler_run *run = &d->runs[i];
+		while (run->task == NULL && !is_stopping(d)) {
+			run->task = schedule_next(d->backlog.schedule, d->context.clock());
+			if (run->task == NULL)
 				return;
 			clear_progress(d);
-			record(d, job,
-			    handler_run_start(job, &d->context, schedule_name(d->backlog.schedule, job->task)));
+			record(d, run,
+			    handler_run_start(run, &d->context, schedule_name(d->backlog.schedule, run->task)));
 		}
 	}
 }
 
-/* Wait until a handler writes, ends, or its time is over, or a signal comes. */
+/* Wait until a handler writes, ends or reaches its deadline, or a signal arrives. */
 static void
-wait_for_jobs(struct drain *d, const sigset_t *waiting)
+wait_for_runs(struct drain *d, const sigset_t *waiting)
 {
 	struct pollfd fds[2 * DRAIN_JOBS_MAX];
-	int64_t deadline = INT64_MAX, now = child_clock();
+	int64_t deadline = INT64_MAX, now = clock_milliseconds();
 	struct timespec timeout;
 	nfds_t n = 0;
 
 	for (int i = 0; i < d->options->jobs; i++) {
-		const struct handler_run *job = &d->jobs[i];
-		if (job->task == NULL)
+		const struct handler_run *run = &d->runs[i];
+		if (run->task == NULL)
 			continue;
-		fds[n++] = (struct pollfd){.fd = job->child.out, .events = POLLIN};
-		fds[n++] = (struct pollfd){.fd = job->child.err, .events = POLLIN};
-		if (job->child.deadline < deadline)
-			deadline = job->child.deadline;
+		fds[n++] = (struct pollfd){.fd = run->child.out, .events = POLLIN};
+		fds[n++] = (struct pollfd){.fd = run->child.err, .events = POLLIN};
+		if (run->child.deadline < deadline)
+			deadline = run->child.deadline;
 	}
-	/* The progress line is due again; sooner, where something has just cleared it. */
+	/* When to draw the progress line again; sooner if it was just cleared. */
 	int64_t due = d->visible ? now + 1000 : d->shown + PROGRESS_EVERY_MS;
 	if (d->progress && deadline > due)
 		deadline = due;
@@ -258,31 +260,31 @@ wait_for_jobs(struct drain *d, const sigset_t *waiting)
 	timeout.tv_sec = left / 1000;
 	timeout.tv_nsec = left % 1000 * 1000000;
 	if (ppoll(fds, n, deadline == INT64_MAX ? NULL : &timeout, waiting) > 0)
-		clear_progress(d); /* a handler writes, perhaps to the same terminal */
+		clear_progress(d); /* a handler writes, maybe to the same terminal */
 }
 
-/* Output, time-outs, ends. */
+/* Read output, enforce deadlines, finish the runs whose handler has ended. */
 static void
-attend_jobs(struct drain *d)
+attend_runs(struct drain *d)
 {
-	int64_t now = child_clock();
+	int64_t now = clock_milliseconds();
 	int status;
 
 	for (int i = 0; i < d->options->jobs; i++) {
-		struct handler_run *job = &d->jobs[i];
-		if (job->task == NULL)
+		struct handler_run *run = &d->runs[i];
+		if (run->task == NULL)
 			continue;
-		if (signals > 1 && !job->child.timed_out) {
-			job->hurried = true;
-			job->child.deadline = now;
+		if (signals > 1 && !run->child.timed_out) {
+			run->aborted = true;
+			run->child.deadline = now;
 		}
-		child_read(&job->child);
-		child_press(&job->child, now);
-		if (!child_ended(&job->child, &status))
+		child_read(&run->child);
+		child_enforce_deadline(&run->child, now);
+		if (!child_ended(&run->child, &status))
 			continue;
 		d->running--;
 		clear_progress(d);
-		record(d, job, handler_run_finish(job, &d->context, status));
+		record(d, run, handler_run_finish(run, &d->context, status));
 	}
 }
 
@@ -290,12 +292,12 @@ static void
 run_pass(struct drain *d, const sigset_t *waiting)
 {
 	for (;;) {
-		start_jobs(d);
+		start_runs(d);
 		if (d->running == 0)
 			return;
 		show_progress(d);
-		wait_for_jobs(d, waiting);
-		attend_jobs(d);
+		wait_for_runs(d, waiting);
+		attend_runs(d);
 	}
 }
 
@@ -315,7 +317,10 @@ run_passes(struct drain *d)
 			run_pass(d, &waiting);
 		else if (status != EX_TEMPFAIL)
 			fail(d, status);
-		/* Its writer is about to be done with it, and no later run may be due soon. */
+		/*
+		 * An event that is being accepted is complete in a moment; the next drain may be hours
+		 * away.
+		 */
 		looks = d->started ? 0 : looks + 1;
 		if (!d->started && d->backlog.arriving)
 			ppoll(NULL, 0, &moment, &waiting);
@@ -332,16 +337,19 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 
 	if (lock < 0 && errno == EWOULDBLOCK) {
 		if (isatty(STDERR_FILENO))
-			log_line("%s: another drain is at work, or a command that moves events; it is left to that", spool->path);
+			log_line("%s: another drain is at work, or a command that moves events; this one ends",
+			    spool->path);
 		return EX_OK;
 	}
 	if (lock < 0)
 		return moves_lock_failed(spool);
 	char *path = realpath(spool->path, NULL);
-	d.context = (struct handler_run_context){config, spool, path, options->command, clock, options->verbose};
-	d.jobs = calloc((size_t)options->jobs, sizeof(*d.jobs));
-	if (path != NULL && d.jobs != NULL && backlog_open(&d.backlog, spool, clock, is_interrupted) == 0) {
-		struct adoption adoption = {0}; /* of what stays in hold/, doctor reminds */
+	d.context = (struct handler_run_context){
+	    config, spool, path, options->command, clock, options->verbose};
+	d.runs = calloc((size_t)options->jobs, sizeof(*d.runs));
+	if (path != NULL && d.runs != NULL &&
+	    backlog_open(&d.backlog, spool, clock, is_interrupted) == 0) {
+		struct adoption adoption = {0}; /* doctor reports the requests that stay in hold/ */
 		adopt_now(config, spool, &adoption);
 		run_passes(&d);
 		show_end(&d);
@@ -351,7 +359,7 @@ drain_run(const struct config *config, struct spool *spool, const struct drain_o
 	}
 	backlog_close(&d.backlog);
 	forget_refusals(&d);
-	free(d.jobs);
+	free(d.runs);
 	free(path);
 	close(lock);
 	return d.status;

@@ -1,4 +1,7 @@
-/* Owns the choice of a handler and the refusal of what others could have put there. */
+/*
+ * Owns the choice of a handler, and the refusal of handlers that other users can change: they
+ * would run with the rights of the spool's owner.
+ */
 #define _GNU_SOURCE
 #include "drain/handler.h"
 
@@ -10,20 +13,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
 
-/* Who could change it? Returns 0, or -1 and one line in why. */
+/* Whether root and the running user alone can change it. Returns 0, or -1 with the error. */
 static int
-check_writers(const char *path, const struct stat *st, char *why, size_t size)
+check_writers(const char *path, const struct stat *st, struct error *error)
 {
 	if (st->st_uid != 0 && st->st_uid != geteuid()) {
-		snprintf(why, size,
-		    "%s: owned by user %u, neither root nor the running user %u: mend with chown root",
-		    path, (unsigned)st->st_uid, (unsigned)geteuid());
+		error_set(error, EX_CONFIG, "chown root",
+		    "%s: owned by user %u, neither root nor the running user %u", path,
+		    (unsigned)st->st_uid, (unsigned)geteuid());
 		return -1;
 	}
 	if ((st->st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-		snprintf(why, size, "%s: mode %04o lets others change it: mend with chmod go-w", path,
+		error_set(error, EX_CONFIG, "chmod go-w", "%s: mode %04o lets other users change it", path,
 		    (unsigned)st->st_mode & 07777);
 		return -1;
 	}
@@ -31,65 +35,61 @@ check_writers(const char *path, const struct stat *st, char *why, size_t size)
 }
 
 int
-handler_check_directory(const char *dir, char *why, size_t size)
+handler_check_directory(const char *dir, struct error *error)
 {
 	struct stat st;
 
-	if (stat(dir, &st) != 0) {
-		snprintf(why, size, "%s: %s: make it, and put handlers into it (PSAPI_HANDLERS)", dir,
+	if (stat(dir, &st) != 0)
+		error_set(error, EX_CONFIG, "make it, and put handlers into it (PSAPI_HANDLERS)", "%s: %s",
+		    dir, strerror(errno));
+	else if (!S_ISDIR(st.st_mode))
+		error_set(error, EX_CONFIG, "PSAPI_HANDLERS must name a directory",
+		    "%s: is not a directory", dir);
+	else if (access(dir, X_OK) != 0)
+		error_set(error, EX_CONFIG, "the running user must have access to it", "%s: %s", dir,
 		    strerror(errno));
-		return -1;
-	}
-	if (!S_ISDIR(st.st_mode)) {
-		snprintf(why, size, "%s: no directory (PSAPI_HANDLERS)", dir);
-		return -1;
-	}
-	if (access(dir, X_OK) != 0) {
-		snprintf(why, size, "%s: %s: the running user must be able to look into it", dir,
-		    strerror(errno));
-		return -1;
-	}
-	return check_writers(dir, &st, why, size);
+	else
+		return check_writers(dir, &st, error);
+	return -1;
 }
 
-/* path exists: may it be run? */
+/* Whether the file at path may be run. Returns 0, or -1 with the error. */
 static int
-check_handler(const char *path, char *why, size_t size)
+check_handler(const char *path, struct error *error)
 {
 	char real[PATH_MAX], directory[PATH_MAX];
 	struct stat st;
 
 	if (realpath(path, real) == NULL || stat(real, &st) != 0) {
-		snprintf(why, size, "%s: %s", path, strerror(errno));
+		error_set(error, EX_CONFIG, NULL, "%s: %s", path, strerror(errno));
 		return -1;
 	}
 	if (!S_ISREG(st.st_mode)) {
-		snprintf(why, size, "%s: no regular file", path);
+		error_set(error, EX_CONFIG, "a handler is a program: move it away",
+		    "%s: is not a regular file", path);
 		return -1;
 	}
-	if (check_writers(real, &st, why, size) != 0)
-		return -1;
 	strcpy(directory, real);
-	if (handler_check_directory(dirname(directory), why, size) != 0)
+	if (check_writers(real, &st, error) != 0 ||
+	    handler_check_directory(dirname(directory), error) != 0)
 		return -1;
-	if (access(real, X_OK) != 0) {
-		snprintf(why, size, "%s: cannot be executed: mend with chmod +x", path);
-		return -1;
-	}
-	return 0;
+	if (access(real, X_OK) == 0)
+		return 0;
+	error_set(error, EX_CONFIG, "chmod +x", "%s: is not executable", path);
+	return -1;
 }
 
 static bool
-names_a_file(const char *type)
+can_be_file_name(const char *type)
 {
 	return *type != '\0' && *type != '.' &&
 	    strspn(type, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") ==
 	    strlen(type);
 }
 
-/* DIR/NAME. Returns whether there is anything of that name, or that cannot be found out. */
+/* DIR/NAME into path. Returns whether such a file exists, or may exist (EACCES). */
 static bool
-look(const char *dir, const char *name, char *path, size_t size)
+may_exist(const char *dir, const char *name, char *path, size_t size)
 {
 	struct stat st;
 
@@ -98,24 +98,23 @@ look(const char *dir, const char *name, char *path, size_t size)
 }
 
 enum handler_result
-handler_find(const char *dir, const char *type, char *path, size_t size, char *why,
-    size_t why_size)
+handler_find(const char *dir, const char *type, char *path, size_t size, struct error *error)
 {
 	char name[NAME_MAX + 1] = "";
 	bool found = false;
 
-	/* Each time: while somebody replaces the directory, "no handler" would be a lie. */
-	if (handler_check_directory(dir, why, why_size) != 0)
+	/* Each time: while an administrator replaces the directory, "no handler" would be wrong. */
+	if (handler_check_directory(dir, error) != 0)
 		return HANDLER_REFUSED;
-	if (names_a_file(type))
+	if (can_be_file_name(type))
 		snprintf(name, sizeof(name), "%s", type);
-	while (*name != '\0' && !(found = look(dir, name, path, size))) {
+	while (*name != '\0' && !(found = may_exist(dir, name, path, size))) {
 		char *dot = strrchr(name, '.');
 		if (dot == NULL)
 			break;
 		*dot = '\0';
 	}
-	if (!found && !look(dir, "default", path, size))
+	if (!found && !may_exist(dir, "default", path, size))
 		return HANDLER_NONE;
-	return check_handler(path, why, why_size) == 0 ? HANDLER_FOUND : HANDLER_REFUSED;
+	return check_handler(path, error) == 0 ? HANDLER_FOUND : HANDLER_REFUSED;
 }

@@ -1,28 +1,29 @@
-/* Which handler an event gets, and whether it can be trusted. */
+/* The choice of a handler for an event, and whether that handler can be trusted. */
 #ifndef PSAPI_HANDLER_H
 #define PSAPI_HANDLER_H
 
 #include <stddef.h>
 
+#include "base/error.h"
+
 enum handler_result {
 	HANDLER_FOUND,
-	HANDLER_NONE,   /* nothing for this type, and no default */
-	HANDLER_REFUSED /* there is one, but it is not run: why says how to mend it */
+	HANDLER_NONE,   /* no handler for this type, and no default */
+	HANDLER_REFUSED /* there is one, but it must not be run: the error says why */
 };
 
 /*
  * Look in directory dir for the handler of an event type, the most specific first:
- * producersync.npn.activated, producersync.npn, producersync, default. A type that
- * is empty, begins with a dot or holds a byte outside [A-Za-z0-9_.-] has only the
- * default. HANDLER_FOUND: its path is in path (size bytes). Refused is what others
- * than root and the running user own or may write to, be it the file or its
- * directory, also at the end of a symbolic link; and what cannot be executed.
- * HANDLER_REFUSED: one line in why.
+ * producersync.npn.activated, producersync.npn, producersync, default. A type that is empty,
+ * begins with a dot or holds a byte outside [A-Za-z0-9_.-] has only the default.
+ * HANDLER_FOUND: its path is in path (size bytes). HANDLER_REFUSED: the file or its directory,
+ * also behind a symbolic link, belongs to or can be changed by other users than root and the
+ * running one, or it cannot be executed; error is filled in (EX_CONFIG).
  */
 enum handler_result handler_find(const char *dir, const char *type, char *path, size_t size,
-    char *why, size_t why_size);
+    struct error *error);
 
-/* Whether dir is a directory that handlers may be taken from. Returns 0, or -1 and one line in why. */
-int handler_check_directory(const char *dir, char *why, size_t size);
+/* Whether handlers may be taken from dir. Returns 0, or -1 with error filled in (EX_CONFIG). */
+int handler_check_directory(const char *dir, struct error *error);
 
 #endif

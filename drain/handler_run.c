@@ -1,6 +1,7 @@
 /*
- * Owns what happens to one event: the environment of its handler, and what each
- * outcome does in the spool. state/ is written before what depends on it.
+ * Owns what happens to one event: the choice of its handler, the handler's environment and
+ * arguments, and what each outcome changes in the spool. state/ is written before the change
+ * that it explains.
  */
 #define _GNU_SOURCE
 #include "drain/handler_run.h"
@@ -10,19 +11,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
-#include "drain/handler.h"
+#include "base/clock.h"
 #include "base/log.h"
-#include "store/spool/moves.h"
 #include "base/terminal.h"
 #include "base/text.h"
+#include "drain/handler.h"
+#include "store/spool/moves.h"
 
 extern char **environ;
 
-/* ---- environment ---- */
+/* ---- environment and arguments ---- */
 
-/* What handlers inherit. Never HTTP_*, LD_* or what else the caller happens to have. */
+/* Variables that handlers inherit beside PSAPI_*: never HTTP_*, LD_* or others of the caller. */
 static const char *const inherited[] = {"PATH=", "HOME=", "LANG=", "TZ="};
 
 enum { EVENT_VARIABLES = 6 };
@@ -58,11 +61,11 @@ free_environment(char **environment)
 	free(environment);
 }
 
-/* The event's own variables, always all of them, then what is inherited. NULL without memory. */
+/* The event's own variables, always all of them, then the inherited ones. NULL without memory. */
 static char **
-make_environment(const struct handler_run *job)
+make_environment(const struct handler_run *run)
 {
-	const struct event *event = &job->entry.event;
+	const struct event *event = &run->entry.event;
 	int count = 0, n = 0;
 
 	while (environ[count] != NULL)
@@ -70,12 +73,12 @@ make_environment(const struct handler_run *job)
 	char **variables = calloc((size_t)count + EVENT_VARIABLES + 1, sizeof(*variables));
 	if (variables == NULL)
 		return NULL;
-	int failed = asprintf(&variables[n++], "PSAPI_WEBHOOK_ID=%s", job->entry.id) < 0;
+	int failed = asprintf(&variables[n++], "PSAPI_WEBHOOK_ID=%s", run->entry.id) < 0;
 	failed |= asprintf(&variables[n++], "PSAPI_EVENT_TYPE=%s", event->type) < 0;
 	failed |= asprintf(&variables[n++], "PSAPI_EVENT_TIMESTAMP=%s", event->timestamp) < 0;
 	failed |= asprintf(&variables[n++], "PSAPI_NPN=%s", event->npn) < 0;
 	failed |= asprintf(&variables[n++], "PSAPI_RUN_DATE=%s", event->run_date) < 0;
-	failed |= asprintf(&variables[n++], "PSAPI_TRY=%d", job->state.tries + 1) < 0;
+	failed |= asprintf(&variables[n++], "PSAPI_TRY=%d", run->state.tries + 1) < 0;
 	if (failed) {
 		/* asprintf(3) leaves what it could not make undefined: nothing of it is freed. */
 		free(variables);
@@ -87,31 +90,53 @@ make_environment(const struct handler_run *job)
 	return variables;
 }
 
+/*
+ * The handler's path, the command's arguments, the event's file. To be freed; NULL without memory.
+ */
+static char **
+make_arguments(struct handler_run *run, const struct handler_run_context *context, char *file)
+{
+	int count = 1, n = 0;
+
+	while (context->command != NULL && context->command[count] != NULL)
+		count++;
+	char **argv = calloc((size_t)count + 2, sizeof(*argv));
+	if (argv == NULL)
+		return NULL;
+	argv[n++] = run->handler;
+	while (n < count) {
+		argv[n] = context->command[n];
+		n++;
+	}
+	argv[n] = file;
+	return argv;
+}
+
 /* ---- reports ---- */
 
 static void
-report_failure(const struct handler_run *job, const struct handler_state *state)
+report_failure(const struct handler_run *run, const struct handler_state *state)
 {
 	const char *last = state->said, *end = last + strlen(last);
 
-	/* The last line says most. */
+	/* Of standard error its last line: that one usually names the cause. */
 	while (end > last && end[-1] == '\n')
 		end--;
 	const char *newline = memrchr(last, '\n', (size_t)(end - last));
 	if (newline != NULL)
 		last = newline + 1;
-	log_line("failed: %s (%s): %s%s%.*s; psapi show and psapi retry take its id", job->entry.id,
-	    *job->entry.event.type != '\0' ? job->entry.event.type : "no type", state->reason,
+	log_line("failed: %s (%s): %s%s%.*s; psapi show and psapi retry take its id", run->entry.id,
+	    *run->entry.event.type != '\0' ? run->entry.event.type : "no type", state->reason,
 	    end > last ? ": " : "", end - last > 200 ? 200 : (int)(end - last), last);
 }
 
-/* What it wrote to standard error, as whole lines; escaped where it could steer a terminal. */
+/* The end of the handler's standard error, as whole lines; escaped on a terminal. */
 static void
-show_stderr(const struct handler_run *job)
+show_stderr(const struct handler_run *run)
 {
 	char text[TERMINAL_ESCAPED_SIZE(CHILD_TAIL)];
 	size_t length;
-	const char *tail = child_tail(&job->child, &length);
+	const char *tail = child_tail(&run->child, &length);
 	bool whole = length == 0 || tail[length - 1] == '\n';
 
 	if (isatty(STDERR_FILENO)) {
@@ -123,17 +148,18 @@ show_stderr(const struct handler_run *job)
 }
 
 static void
-report_verbosely(const struct handler_run *job, const struct handler_run_context *context, const char *result)
+report_verbosely(
+    const struct handler_run *run, const struct handler_run_context *context, const char *result)
 {
 	if (!context->verbose)
 		return;
-	log_line("%s: %s (%s), try %d, %s, %.3f s", result, job->entry.id, job->entry.event.type,
-	    job->state.tries + 1, job->handler, (double)(child_clock() - job->started) / 1e3);
+	log_line("%s: %s (%s), try %d, %s, %.3f s", result, run->entry.id, run->entry.event.type,
+	    run->state.tries + 1, run->handler, (double)(clock_milliseconds() - run->started) / 1e3);
 }
 
-/* The spool does not do what it must. */
+/* An operation of the spool failed, with errno: log it. */
 static enum handler_run_result
-stop(const struct handler_run_context *context, enum spool_dir dir, const char *name)
+stop_drain(const struct handler_run_context *context, enum spool_dir dir, const char *name)
 {
 	char why[1024];
 
@@ -145,75 +171,84 @@ stop(const struct handler_run_context *context, enum spool_dir dir, const char *
 /* ---- outcomes ---- */
 
 static enum handler_run_result
-finish_done(struct handler_run *job, const struct handler_run_context *context)
+finish_done(struct handler_run *run, const struct handler_run_context *context)
 {
-	if (moves_done(context->spool, job->name) != 0)
-		return stop(context, SPOOL_NEW, job->name);
-	report_verbosely(job, context, "done");
+	if (moves_done(context->spool, run->name) != 0)
+		return stop_drain(context, SPOOL_NEW, run->name);
+	report_verbosely(run, context, "done");
 	return RUN_DONE;
 }
 
 static enum handler_run_result
-finish_later(struct handler_run *job, const struct handler_run_context *context, struct handler_state *state)
+finish_later(
+    struct handler_run *run, const struct handler_run_context *context, struct handler_state *state)
 {
 	state->due_at = context->clock() + schedule_backoff(state->tries);
-	if (handler_state_write(context->spool, job->name, state) != 0)
-		return stop(context, SPOOL_STATE, job->name);
-	report_verbosely(job, context, "later");
+	if (handler_state_write(context->spool, run->name, state) != 0)
+		return stop_drain(context, SPOOL_STATE, run->name);
+	report_verbosely(run, context, "later");
 	return RUN_LATER;
 }
 
-/* The move to failed/ did not work: the spool's fault, or a script of the user's was quicker. */
+/*
+ * The event could not be moved to failed/: the spool fails, or another program has removed the
+ * event.
+ */
 static enum handler_run_result
-finish_unmoved(struct handler_run *job, const struct handler_run_context *context)
+finish_unmoved(struct handler_run *run, const struct handler_run_context *context)
 {
 	int error = errno;
-	bool gone = !moves_has(context->spool, SPOOL_NEW, job->name);
+	bool gone = !moves_has(context->spool, SPOOL_NEW, run->name);
 
 	errno = error;
-	if (!gone || moves_done(context->spool, job->name) != 0)
-		return stop(context, SPOOL_NEW, job->name);
+	if (!gone || moves_done(context->spool, run->name) != 0)
+		return stop_drain(context, SPOOL_NEW, run->name);
 	return RUN_GONE;
 }
 
 static enum handler_run_result
-finish_failed(struct handler_run *job, const struct handler_run_context *context, struct handler_state *state)
+finish_failed(
+    struct handler_run *run, const struct handler_run_context *context, struct handler_state *state)
 {
 	state->failed_at = context->clock();
-	if (handler_state_write(context->spool, job->name, state) != 0)
-		return stop(context, SPOOL_STATE, job->name);
-	if (moves_whole(context->spool, SPOOL_NEW, SPOOL_FAILED, job->name) != 0)
-		return finish_unmoved(job, context);
-	report_failure(job, state);
+	if (handler_state_write(context->spool, run->name, state) != 0)
+		return stop_drain(context, SPOOL_STATE, run->name);
+	if (moves_whole(context->spool, SPOOL_NEW, SPOOL_FAILED, run->name) != 0)
+		return finish_unmoved(run, context);
+	report_failure(run, state);
 	return RUN_FAILED;
 }
 
-/* Why a run was no success, in words. */
+/* Why the handler did not succeed, in words. */
 static void
-describe(const struct handler_run *job, const struct handler_run_context *context, int status, char *text,
-    size_t size)
+describe(const struct handler_run *run, const struct handler_run_context *context, int status,
+    struct handler_state *state)
 {
+	char *text = state->reason;
+	size_t size = sizeof(state->reason);
 	int n;
 
-	if (job->hurried)
+	if (run->aborted)
 		n = snprintf(text, size, "ended because drain was asked twice to end");
-	else if (job->child.timed_out)
+	else if (run->child.timed_out)
 		n = snprintf(text, size, "no end within %lld s", context->config->handler_timeout);
 	else if (WIFSIGNALED(status))
-		n = snprintf(text, size, "ended by signal %d (%s)", WTERMSIG(status),
-		    strsignal(WTERMSIG(status)));
+		n = snprintf(
+		    text, size, "ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
 	else
 		n = snprintf(text, size, "exit status %d", WEXITSTATUS(status));
-	snprintf(text + n, size - (size_t)n, ", try %d of at most %lld", job->state.tries + 1,
+	snprintf(text + n, size - (size_t)n, ", try %d of at most %lld", state->tries,
 	    context->config->max_tries);
 }
 
-/* The end of standard error as text. Cut off, it may begin within a character: that one goes. */
+/*
+ * The end of standard error as text. It may begin within a character of UTF-8: that one is dropped.
+ */
 static void
-copy_stderr(const struct handler_run *job, struct handler_state *state)
+copy_stderr(const struct handler_run *run, struct handler_state *state)
 {
 	size_t length;
-	const char *tail = child_tail(&job->child, &length);
+	const char *tail = child_tail(&run->child, &length);
 
 	for (int i = 0; length > 0 && i < 3 && ((unsigned char)*tail & 0xc0) == 0x80; i++) {
 		tail++;
@@ -223,127 +258,113 @@ copy_stderr(const struct handler_run *job, struct handler_state *state)
 }
 
 static enum handler_run_result
-settle(struct handler_run *job, const struct handler_run_context *context, int status)
+record_outcome(struct handler_run *run, const struct handler_run_context *context, int status)
 {
-	struct handler_state state = {.tries = job->state.tries + 1, .tried_at = context->clock()};
-	enum schedule_verdict verdict = schedule_judge(status, job->child.timed_out, state.tries,
+	struct handler_state state = {.tries = run->state.tries + 1, .tried_at = context->clock()};
+	enum schedule_verdict verdict = schedule_judge(status, run->child.timed_out, state.tries,
 	    context->config->max_tries);
 
 	if (context->verbose)
-		show_stderr(job);
-	if (verdict == SCHEDULE_DONE)
-		return finish_done(job, context);
-	/* A script of the user's own has removed it while its handler ran: it is done. */
-	if (!moves_has(context->spool, SPOOL_NEW, job->name))
-		return finish_done(job, context);
-	text_copy(state.handler, sizeof(state.handler), job->handler, strlen(job->handler));
-	copy_stderr(job, &state);
-	describe(job, context, status, state.reason, sizeof(state.reason));
-	return verdict == SCHEDULE_LATER ? finish_later(job, context, &state) :
-	                                  finish_failed(job, context, &state);
+		show_stderr(run);
+	/* An event that another program has removed while its handler ran counts as handled, too. */
+	if (verdict == SCHEDULE_DONE || !moves_has(context->spool, SPOOL_NEW, run->name))
+		return finish_done(run, context);
+	text_copy(state.handler, sizeof(state.handler), run->handler, strlen(run->handler));
+	copy_stderr(run, &state);
+	describe(run, context, status, &state);
+	return verdict == SCHEDULE_LATER ? finish_later(run, context, &state) :
+	                                  finish_failed(run, context, &state);
 }
 
 enum handler_run_result
-handler_run_finish(struct handler_run *job, const struct handler_run_context *context, int status)
+handler_run_finish(struct handler_run *run, const struct handler_run_context *context, int status)
 {
-	enum handler_run_result result = settle(job, context, status);
+	enum handler_run_result result = record_outcome(run, context, status);
 
-	entry_free(&job->entry);
+	entry_free(&run->entry);
 	return result;
 }
 
 /* ---- start ---- */
 
 static enum handler_run_result
-fail_without_handler(struct handler_run *job, const struct handler_run_context *context)
+fail_without_handler(struct handler_run *run, const struct handler_run_context *context)
 {
-	struct handler_state state = {.tries = job->state.tries};
+	struct handler_state state = {.tries = run->state.tries};
 
-	snprintf(state.reason, sizeof(state.reason), "no handler for type \"%.80s\", and no default, in %s",
-	    job->entry.event.type, context->config->handlers);
-	return finish_failed(job, context, &state);
+	snprintf(state.reason, sizeof(state.reason),
+	    "no handler for type \"%.80s\", and no default, in %s", run->entry.event.type,
+	    context->config->handlers);
+	return finish_failed(run, context, &state);
 }
 
-/* Choose what is run. RUN_STARTED: it is in job->handler. */
+/* Choose the handler. RUN_STARTED: its path is in run->handler. */
 static enum handler_run_result
-choose(struct handler_run *job, const struct handler_run_context *context)
+choose_handler(struct handler_run *run, const struct handler_run_context *context)
 {
 	if (context->command != NULL) {
-		snprintf(job->handler, sizeof(job->handler), "%s", context->command[0]);
+		snprintf(run->handler, sizeof(run->handler), "%s", context->command[0]);
 		return RUN_STARTED;
 	}
-	switch (handler_find(context->config->handlers, job->entry.event.type, job->handler,
-	    sizeof(job->handler), job->why, sizeof(job->why))) {
+	switch (handler_find(context->config->handlers, run->entry.event.type, run->handler,
+	    sizeof(run->handler), &run->refusal)) {
 	case HANDLER_FOUND:
 		return RUN_STARTED;
 	case HANDLER_NONE:
-		return fail_without_handler(job, context);
+		return fail_without_handler(run, context);
 	case HANDLER_REFUSED:
 		break;
 	}
 	return RUN_WAITS;
 }
 
-/* The handler's path, the command's arguments, the event's file. To be freed; NULL without memory. */
-static char **
-make_arguments(struct handler_run *job, const struct handler_run_context *context, char *file)
+/* execve(2) refused the handler, with errno. That is not the event's fault: no try is counted. */
+static enum handler_run_result
+refuse_execution(struct handler_run *run)
 {
-	int count = 1, n = 0;
+	const char *remedy = errno == ENOEXEC ? "a script must begin with #!/bin/sh or the like" :
+	    errno == ENOENT ? "it, or the interpreter that its first line names, is missing" :
+	                      NULL;
 
-	while (context->command != NULL && context->command[count] != NULL)
-		count++;
-	char **argv = calloc((size_t)count + 2, sizeof(*argv));
-	if (argv == NULL)
-		return NULL;
-	argv[n++] = job->handler;
-	while (n < count) {
-		argv[n] = context->command[n];
-		n++;
-	}
-	argv[n] = file;
-	return argv;
+	error_set(&run->refusal, EX_CONFIG, remedy, "%s: cannot be started: %s", run->handler,
+	    strerror(errno));
+	return RUN_WAITS;
 }
 
-/* fork, exec. A handler that cannot be started is not the event's fault: no try is counted. */
 static enum handler_run_result
-run(struct handler_run *job, const struct handler_run_context *context, char *const envp[], int input)
+start_handler(struct handler_run *run, const struct handler_run_context *context,
+    char *const envp[], int input)
 {
 	char path[PATH_MAX + SPOOL_NAME_SIZE];
 	bool executed = false;
 	int result = -1;
 
-	snprintf(path, sizeof(path), "%s/new/%s", context->spool_path, job->name);
-	char **argv = make_arguments(job, context, path);
-	job->started = child_clock();
+	snprintf(path, sizeof(path), "%s/new/%s", context->spool_path, run->name);
+	char **argv = make_arguments(run, context, path);
+	run->started = clock_milliseconds();
 	if (argv != NULL)
-		result = child_start(&job->child, argv, envp, input,
+		result = child_start(&run->child, argv, envp, input,
 		    context->config->handler_timeout * 1000, &executed);
 	free(argv);
 	if (result == 0)
 		return RUN_STARTED;
-	if (!executed) {
-		log_line("cannot start a process: %s", strerror(errno));
-		return RUN_STOP;
-	}
-	snprintf(job->why, sizeof(job->why), "%s: cannot be started: %s%s", job->handler,
-	    strerror(errno),
-	    errno == ENOEXEC ? ": a script begins with #!/bin/sh or the like" :
-	    errno == ENOENT  ? ": it, or the interpreter that its first line names, is missing" :
-	                       "");
-	return RUN_WAITS;
+	if (executed)
+		return refuse_execution(run);
+	log_line("cannot start a process: %s", strerror(errno));
+	return RUN_STOP;
 }
 
 static enum handler_run_result
-launch(struct handler_run *job, const struct handler_run_context *context)
+choose_and_start(struct handler_run *run, const struct handler_run_context *context)
 {
-	enum handler_run_result result = choose(job, context);
+	enum handler_run_result result = choose_handler(run, context);
 
 	if (result != RUN_STARTED)
 		return result;
-	char **environment = make_environment(job);
-	int input = environment == NULL ? -1 : child_input(job->entry.body, job->entry.body_length);
+	char **environment = make_environment(run);
+	int input = environment == NULL ? -1 : child_input(run->entry.body, run->entry.body_length);
 	if (input >= 0) {
-		result = run(job, context, environment, input);
+		result = start_handler(run, context, environment, input);
 		close(input);
 	} else {
 		log_line("cannot prepare a handler's input: %s", strerror(errno));
@@ -354,26 +375,30 @@ launch(struct handler_run *job, const struct handler_run_context *context)
 }
 
 enum handler_run_result
-handler_run_start(struct handler_run *job, const struct handler_run_context *context, const char *name)
+handler_run_start(
+    struct handler_run *run, const struct handler_run_context *context, const char *name)
 {
 	const char *why;
 
-	snprintf(job->name, sizeof(job->name), "%s", name);
-	job->hurried = false;
-	switch (entry_read_named(context->spool, SPOOL_NEW, name, &job->entry, &why)) {
+	snprintf(run->name, sizeof(run->name), "%s", name);
+	run->aborted = false;
+	switch (entry_read_named(context->spool, SPOOL_NEW, name, &run->entry, &why)) {
 	case ENTRY_OK:
 		break;
 	case ENTRY_ABSENT:
-	case ENTRY_ODD: /* replaced since it was listed: the next run reports it */
+	case ENTRY_ODD: /* replaced since it was listed: the next drain reports it */
 		return RUN_GONE;
 	case ENTRY_ERROR:
-		return stop(context, SPOOL_NEW, name);
+		return stop_drain(context, SPOOL_NEW, name);
 	}
-	/* What failed and is in new/ again was put there to be tried afresh. */
-	if (handler_state_read(context->spool, name, &job->state) && job->state.failed_at != 0)
-		memset(&job->state, 0, sizeof(job->state));
-	enum handler_run_result result = launch(job, context);
+	/*
+	 * An event that failed and is in new/ again was moved back, to be handled as if for the first
+	 * time.
+	 */
+	if (handler_state_read(context->spool, name, &run->state) && run->state.failed_at != 0)
+		memset(&run->state, 0, sizeof(run->state));
+	enum handler_run_result result = choose_and_start(run, context);
 	if (result != RUN_STARTED)
-		entry_free(&job->entry);
+		entry_free(&run->entry);
 	return result;
 }

@@ -1,6 +1,6 @@
 /*
- * One event in work: its handler is chosen and started, and what came of it is
- * written into the spool.
+ * The handling of one event: its handler is chosen and started, and the outcome is written
+ * into the spool.
  */
 #ifndef PSAPI_HANDLER_RUN_H
 #define PSAPI_HANDLER_RUN_H
@@ -10,52 +10,56 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "drain/child.h"
 #include "base/config.h"
-#include "store/entry.h"
+#include "base/error.h"
+#include "drain/child.h"
 #include "drain/schedule.h"
-#include "store/spool/spool.h"
+#include "store/entry.h"
 #include "store/spool/handler_state.h"
+#include "store/spool/spool.h"
 
-/* What the jobs of a run share. Borrowed. */
+/* What all handler runs of a drain share. Borrowed. */
 struct handler_run_context {
 	const struct config *config;
 	struct spool *spool;
-	const char *spool_path;   /* absolute, for $1 */
-	char *const *command;     /* one for all, NULL-terminated, [0] a path; NULL: handlers */
-	int64_t (*clock)(void);   /* Unix seconds */
+	const char *spool_path; /* absolute, for the handler's argument */
+	char *const *command;   /* for all events: NULL-terminated, [0] a path; NULL: handlers */
+	int64_t (*clock)(void); /* Unix seconds */
 	bool verbose;
 };
 
 struct handler_run {
-	const struct task *task; /* NULL: not in use */
+	const struct task *task; /* NULL: this place is free */
 	char name[SPOOL_NAME_SIZE];
 	struct entry entry;
-	struct handler_state state; /* as it was before this try */
+	struct handler_state state; /* as it was before this run */
 	char handler[PATH_MAX];
-	char why[PATH_MAX + 256]; /* of RUN_WAITS: what is to be mended */
+	struct error refusal; /* of RUN_WAITS */
 	struct child child;
-	bool hurried;    /* its time is over because the run is to end */
-	int64_t started; /* child_clock() */
+	bool aborted;    /* its handler is ended early because the drain is told to end at once */
+	int64_t started; /* clock_milliseconds() */
 };
 
 enum handler_run_result {
 	RUN_STARTED, /* a handler runs */
 	RUN_DONE,
-	RUN_LATER,   /* waits for its retry */
-	RUN_FAILED,  /* went to failed/; logged */
-	RUN_GONE,    /* somebody else has handled it meanwhile; nothing was written */
-	RUN_WAITS,   /* its handler cannot be run: job->why; nothing was written */
-	RUN_STOP     /* the spool or the system fails: logged, the run must end */
+	RUN_LATER,  /* the event waits for its retry */
+	RUN_FAILED, /* the event went to failed/ (logged) */
+	RUN_GONE,   /* another process has handled the event meanwhile; nothing was written */
+	RUN_WAITS,  /* the handler must not or cannot run: run->refusal; nothing was written */
+	RUN_STOP    /* the spool or the system fails (logged): the drain must end */
 };
 
 /*
- * Begin the event `name`. RUN_STARTED: it is to be fed to child_read(), child_press()
- * and child_ended(), and then handler_run_finish(). Anything else: it is over already.
+ * Begin with the event `name`. RUN_STARTED: the caller calls child_read(),
+ * child_enforce_deadline() and child_ended(), and at the end handler_run_finish(). Any other
+ * result: the run is over already.
  */
-enum handler_run_result handler_run_start(struct handler_run *job, const struct handler_run_context *context, const char *name);
+enum handler_run_result handler_run_start(
+    struct handler_run *run, const struct handler_run_context *context, const char *name);
 
-/* Its handler ended with wait(2)'s status: write that into the spool, free the job. */
-enum handler_run_result handler_run_finish(struct handler_run *job, const struct handler_run_context *context, int status);
+/* The handler ended with wait(2)'s status: write the outcome into the spool, and free the run. */
+enum handler_run_result handler_run_finish(
+    struct handler_run *run, const struct handler_run_context *context, int status);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * Owns the order of work. After sorting, each lane is a chain through the tasks, and
- * the heads of all lanes that are free are a heap: the earliest of them is next,
- * however many lanes there are and however long one is.
+ * Owns the order of work. After sorting, each lane is a chain through the tasks, and the first
+ * tasks of all free lanes are in a heap: the earliest of them is next, however many lanes there
+ * are and however long they are.
  */
 #define _GNU_SOURCE
 #include "drain/schedule.h"
@@ -37,9 +37,9 @@ schedule_backoff(int tries)
 }
 
 bool
-schedule_accepted(bool recorded, int64_t written, int64_t now)
+schedule_accepted(bool committed, int64_t written, int64_t now)
 {
-	return recorded || now - written >= SETTLED_SECONDS;
+	return committed || now - written >= SETTLED_SECONDS;
 }
 
 int64_t

@@ -1,6 +1,7 @@
 /*
- * Which event comes next: order, lanes, when a retry is due, what an exit status
- * means. No I/O; the clock is a parameter.
+ * Which event comes next: order, lanes (ordering keys: events of one lane are handled strictly
+ * one after the other), when a retry is due, what an exit status means. No I/O; the clock is a
+ * parameter.
  */
 #ifndef PSAPI_SCHEDULE_H
 #define PSAPI_SCHEDULE_H
@@ -13,16 +14,15 @@
 int64_t schedule_backoff(int tries);
 
 /*
- * Whether an entry of new/ is work already: it is recorded in events/ as the same
- * file, or was last written 60 s ago (Unix seconds). What is neither is on its
- * way in, and its sender has no answer yet.
+ * Whether an entry of new/ may be handled: it is committed in events/ as the same file, or was
+ * last written 60 s ago or earlier (Unix seconds). Otherwise it is still being accepted, and its
+ * sender has no answer yet.
  */
-bool schedule_accepted(bool recorded, int64_t written, int64_t now);
+bool schedule_accepted(bool committed, int64_t written, int64_t now);
 
 /*
- * When a retry is due, all in Unix seconds: tried and due are what was written down after
- * the last try. At once (0) if that was in the future: the clock was set back since, and
- * due may be years away.
+ * When a retry is due, all in Unix seconds: tried and due were written down after the last try.
+ * If tried is in the future, the clock was set back since, and due may be years away: 0, at once.
  */
 int64_t schedule_due(int64_t tried, int64_t due, int64_t now);
 
@@ -33,8 +33,8 @@ enum schedule_verdict {
 };
 
 /*
- * What the end of a handler's run number tries says of its event. status is
- * wait(2)'s; timed_out: we ended it.
+ * What the end of a handler means for its event. tries counts this run; status is wait(2)'s;
+ * timed_out: we ended it.
  */
 enum schedule_verdict schedule_judge(int status, bool timed_out, int tries, long long max_tries);
 
@@ -57,21 +57,22 @@ void schedule_free(struct schedule *schedule);
 int schedule_add(struct schedule *schedule, const char *name, int64_t when, int64_t due,
     uint64_t lane);
 
-/* All are added: put them in order, by when, then by name. Returns 0, or -1 without memory. */
+/*
+ * After all were added: put them in order, by when, then by name. Returns 0, or -1 without memory.
+ */
 int schedule_sort(struct schedule *schedule);
 
 size_t schedule_size(const struct schedule *schedule);
 
 /*
- * The earliest event whose lane is free and that is due at now (Unix seconds), or
- * NULL. Its lane is taken until schedule_release(). A lane whose next event is not due
- * waits as a whole: nothing in it is handed out any more.
+ * The earliest event whose lane is free and that is due at now (Unix seconds), or NULL. Its lane
+ * is taken until schedule_release(). An event that is not due blocks the later ones of its lane.
  */
 const struct task *schedule_next(struct schedule *schedule, int64_t now);
 
 /*
- * The task is through. goes_on: so is its event, done or failed, and the next of
- * its lane may follow; else that waits, and with it the lane.
+ * The task is finished. goes_on: its event is, too (done or failed), and the next one of its lane
+ * may follow; otherwise the event waits and blocks its lane.
  */
 void schedule_release(struct schedule *schedule, const struct task *task, bool goes_on);
 

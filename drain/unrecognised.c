@@ -1,6 +1,6 @@
 /*
- * Owns state/strays (a name that no event has): a line for each stray that was
- * reported, inode and time of its last change.
+ * Owns state/unrecognised (no event has this name): a line for each file that was reported,
+ * with its inode and the time of its last change.
  */
 #define _GNU_SOURCE
 #include "drain/unrecognised.h"
@@ -12,60 +12,60 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define STRAYS_FILE "strays"
+#define FILE_NAME "unrecognised"
 
-enum { STRAYS_MAX = 1000, LINE_SIZE = 64, TEXT_SIZE = STRAYS_MAX * LINE_SIZE };
+enum { FILES_MAX = 1000, LINE_SIZE = 64, TEXT_SIZE = FILES_MAX * LINE_SIZE };
 
 struct unrecognised {
 	struct spool *spool;
 	int count; /* of lines in seen */
 	size_t length;
-	char known[TEXT_SIZE + 1]; /* as it was read */
-	char seen[TEXT_SIZE + 1];  /* as it will be written */
+	char known[TEXT_SIZE + 1]; /* reported by earlier drains */
+	char seen[TEXT_SIZE + 1];  /* seen by this one */
 };
 
 struct unrecognised *
 unrecognised_open(struct spool *spool)
 {
-	struct unrecognised *strays = calloc(1, sizeof(*strays));
+	struct unrecognised *files = calloc(1, sizeof(*files));
 
-	if (strays == NULL)
+	if (files == NULL)
 		return NULL;
-	strays->spool = spool;
-	int fd = openat(spool->dir[SPOOL_STATE], STRAYS_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	files->spool = spool;
+	int fd = openat(spool->dir[SPOOL_STATE], FILE_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd >= 0) {
-		ssize_t n = read(fd, strays->known, TEXT_SIZE);
-		strays->known[n > 0 ? n : 0] = '\0';
+		ssize_t n = read(fd, files->known, TEXT_SIZE);
+		files->known[n > 0 ? n : 0] = '\0';
 		close(fd);
 	}
-	return strays;
+	return files;
 }
 
 bool
-unrecognised_report(struct unrecognised *strays, const char *name)
+unrecognised_report(struct unrecognised *files, const char *name)
 {
 	char line[LINE_SIZE];
 	struct stat st;
 
-	if (fstatat(strays->spool->dir[SPOOL_NEW], name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+	if (fstatat(files->spool->dir[SPOOL_NEW], name, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return false;
 	snprintf(line, sizeof(line), "%llu %lld.%09ld\n", (unsigned long long)st.st_ino,
 	    (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
-	if (strays->count == STRAYS_MAX || strstr(strays->seen, line) != NULL)
+	if (files->count == FILES_MAX || strstr(files->seen, line) != NULL)
 		return false;
-	memcpy(strays->seen + strays->length, line, strlen(line) + 1);
-	strays->length += strlen(line);
-	strays->count++;
-	return strstr(strays->known, line) == NULL;
+	memcpy(files->seen + files->length, line, strlen(line) + 1);
+	files->length += strlen(line);
+	files->count++;
+	return strstr(files->known, line) == NULL;
 }
 
 void
-unrecognised_close(struct unrecognised *strays)
+unrecognised_close(struct unrecognised *files)
 {
-	if (strays == NULL)
+	if (files == NULL)
 		return;
-	/* Not written: they are reported once more, no harm done. */
-	if (strcmp(strays->known, strays->seen) != 0)
-		spool_write_state(strays->spool, STRAYS_FILE, strays->seen);
-	free(strays);
+	/* If it cannot be written, they are reported once more. */
+	if (strcmp(files->known, files->seen) != 0)
+		spool_write_state(files->spool, FILE_NAME, files->seen);
+	free(files);
 }

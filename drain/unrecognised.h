@@ -1,6 +1,6 @@
 /*
- * Files in new/ that are no events: left alone, and reported once, which is
- * remembered in state/strays.
+ * Files in new/ that are not events: they are left alone and reported once, which is remembered
+ * in state/unrecognised.
  */
 #ifndef PSAPI_UNRECOGNISED_H
 #define PSAPI_UNRECOGNISED_H
@@ -11,16 +11,16 @@
 
 struct unrecognised;
 
-/* What was reported in earlier runs. NULL without memory. */
+/* Read the reports of earlier drains. NULL without memory. */
 struct unrecognised *unrecognised_open(struct spool *spool);
 
 /*
- * Whether name in new/ is to be reported: it was not, since it was last changed. At
- * most a thousand are remembered, and reported.
+ * Whether the file name in new/ is to be reported: it was not reported since it was last changed.
+ * At most a thousand files are remembered, and reported.
  */
-bool unrecognised_report(struct unrecognised *strays, const char *name);
+bool unrecognised_report(struct unrecognised *files, const char *name);
 
-/* Remember what was seen since unrecognised_open(), and that alone; free. */
-void unrecognised_close(struct unrecognised *strays);
+/* Remember the files that were seen since unrecognised_open(), and no others; free. */
+void unrecognised_close(struct unrecognised *files);
 
 #endif

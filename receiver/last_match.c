@@ -1,74 +1,37 @@
-/*
- * Owns one question to the attempts log. Lines are looked at as text, for there
- * may be millions: what a sender wrote is escaped in them, so that "key":" with
- * its plain quotes is only ever our own member.
- */
-#define _GNU_SOURCE
+/* Owns one question to the attempts log: the latest time at which each key matched. */
 #include "receiver/last_match.h"
 
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/datetime.h"
-#include "receiver/attempts.h"
-#include "send/delivery.h"
-
-/* The string that follows mark in line; false if there is none of this length. */
-static bool
-member(const char *line, const char *mark, char *value, size_t length)
-{
-	const char *from = strstr(line, mark);
-
-	if (from == NULL)
-		return false;
-	from += strlen(mark);
-	if (strnlen(from, length + 1) <= length || from[length] != '"')
-		return false;
-	memcpy(value, from, length);
-	value[length] = '\0';
-	return true;
-}
+#include "receiver/attempts_reader.h"
 
 static void
-look(const char *line, struct last_match *matches, int count)
+note(const struct attempts_line *line, struct last_match *matches, int count)
 {
-	char key[FINGERPRINT_SIZE], at[DATETIME_ISO_SIZE];
+	const char *at = line->member[ATTEMPTS_AT].text;
 
-	if (delivery_is_ours(line) || !member(line, "\"key\":\"", key, sizeof(key) - 1) ||
-	    !member(line, "\"at\":\"", at, sizeof(at) - 1))
+	if (line->member[ATTEMPTS_AT].length != DATETIME_ISO_SIZE - 1 || attempts_reader_is_test(line))
 		return;
+	/* Times of one form and length: the later one compares as the greater text. */
 	for (int i = 0; i < count; i++)
-		if (strcmp(matches[i].fingerprint, key) == 0 && strcmp(at, matches[i].at) > 0)
-			memcpy(matches[i].at, at, sizeof(at));
+		if (attempts_reader_is(line, ATTEMPTS_KEY, matches[i].fingerprint) &&
+		    strncmp(at, matches[i].at, DATETIME_ISO_SIZE - 1) > 0)
+			memcpy(matches[i].at, at, DATETIME_ISO_SIZE - 1);
 }
 
-static void
-look_through(int dir, const char *name, struct last_match *matches, int count)
+int
+last_match_find(const char *path, struct last_match *matches, int count)
 {
-	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
-	char *line = NULL;
-	size_t room = 0;
+	struct attempts_line line;
 
-	if (file == NULL) {
-		if (fd >= 0)
-			close(fd);
-		return;
-	}
-	while (getline(&line, &room, file) >= 0)
-		look(line, matches, count);
-	free(line);
-	fclose(file);
-}
-
-void
-last_match_find(int dir, struct last_match *matches, int count)
-{
 	for (int i = 0; i < count; i++)
-		matches[i].at[0] = '\0';
-	look_through(dir, ATTEMPTS_FILE ".1", matches, count);
-	look_through(dir, ATTEMPTS_FILE, matches, count);
+		memset(matches[i].at, 0, sizeof(matches[i].at));
+	/* All of it: what was held is logged late, with the time at which it arrived. */
+	struct attempts_reader *reader = attempts_reader_open(path, ATTEMPTS_OLDEST_FIRST, true);
+	if (reader == NULL)
+		return -1;
+	while (attempts_reader_next(reader, &line))
+		note(&line, matches, count);
+	attempts_reader_close(reader);
+	return 0;
 }

@@ -3,7 +3,6 @@
 #define PSAPI_LAST_MATCH_H
 
 #include "base/datetime.h"
-#include "events.h"
 #include "verify.h"
 
 struct last_match {
@@ -12,11 +11,11 @@ struct last_match {
 };
 
 /*
- * Fill in at for each of count fingerprints from the attempts log in directory dir
- * and from the one that was rotated last (attempts.jsonl.1). Deliveries of psapi
- * send and doctor do not count: they are signed with every secret that is there. What
- * cannot be read counts as empty.
+ * Fill in at for each of count fingerprints, from the attempts log of the spool at path and
+ * the one that was rotated last (attempts.jsonl.1). Deliveries of psapi send and doctor do
+ * not count: they are signed with every secret of the file. Returns 0, or -1 with errno if
+ * the log cannot be read; then every at is "".
  */
-void last_match_find(int dir, struct last_match *matches, int count);
+int last_match_find(const char *path, struct last_match *matches, int count);
 
 #endif

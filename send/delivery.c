@@ -1,6 +1,6 @@
 /*
- * Owns what is sent: the table of documented examples, the envelope, ids, what
- * each kind of delivery does wrong, the sender's retry schedule.
+ * Owns the contents of deliveries: the table of documented examples, the envelope, ids, the
+ * fault of each wrong kind, the sender's retry schedule.
  */
 #define _GNU_SOURCE
 #include "send/delivery.h"
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sysexits.h>
 
 #include <jansson.h>
 
@@ -70,31 +71,31 @@ envelope(const char *type, json_t *data, time_t now)
 }
 
 char *
-delivery_event_body(const char *type, const char *data, time_t now, char *why, size_t size)
+delivery_event_body(const char *type, const char *data, time_t now, struct error *error)
 {
 	const char *example = delivery_example_body(type);
-	json_error_t error;
+	json_error_t fault;
 	char *text = NULL;
 
 	if (data == NULL && example == NULL) {
-		snprintf(why, size, "there is no example of the type \"%s\": give its data with --data, "
-		         "or the whole event with --file", type);
+		error_set(error, EX_DATAERR, "give its data with --data, or the whole event with --file",
+		    "there is no example of the type \"%s\"", type);
 		return NULL;
 	}
 	if (data == NULL) {
 		text = strdup(example);
 	} else {
-		json_t *parsed = json_loads(data, JSON_DECODE_ANY, &error);
+		json_t *parsed = json_loads(data, JSON_DECODE_ANY, &fault);
 		if (parsed == NULL) {
-			snprintf(why, size, "--data is not JSON: %s (at byte %d)", error.text,
-			    error.position);
+			error_set(error, EX_DATAERR, NULL, "--data is not JSON: %s (at byte %d)", fault.text,
+			    fault.position);
 			return NULL;
 		}
 		text = envelope(type, parsed, now);
 		json_decref(parsed);
 	}
 	if (text == NULL)
-		snprintf(why, size, "\"%s\" cannot be made an event", type);
+		error_set(error, EX_DATAERR, NULL, "\"%s\" cannot be the type of an event", type);
 	return text;
 }
 
@@ -115,20 +116,13 @@ delivery_new_id(char id[DELIVERY_ID_SIZE])
 {
 	static const char digits[] =
 	    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-	unsigned char bytes[4 + 27 - (sizeof(DELIVERY_ID_MARK) - 1)];
-	size_t n = (size_t)snprintf(id, DELIVERY_ID_SIZE, "%s", DELIVERY_ID_MARK);
+	unsigned char bytes[4 + 27 - (sizeof(EVENTS_TEST_ID) - 1)];
+	size_t n = (size_t)snprintf(id, DELIVERY_ID_SIZE, "%s", EVENTS_TEST_ID);
 
 	random_bytes(bytes, sizeof(bytes));
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		id[n++] = digits[bytes[i] % 62];
 	id[n] = '\0';
-}
-
-bool
-delivery_is_ours(const char *line)
-{
-	/* The log escapes what others write into it: these plain quotes are its own. */
-	return strstr(line, "\"webhook_id\":\"" DELIVERY_ID_MARK) != NULL;
 }
 
 /* A keyring of one random secret. NULL without memory. */

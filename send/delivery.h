@@ -1,6 +1,6 @@
 /*
- * A delivery as the sender makes it, right or wrong on purpose: the documented
- * example events, ids, signatures. Knows no network.
+ * A delivery as the sender makes it, or a wrong one on purpose: the documented example events,
+ * ids, signatures. Knows no network.
  */
 #ifndef PSAPI_DELIVERY_H
 #define PSAPI_DELIVERY_H
@@ -9,11 +9,10 @@
 #include <stddef.h>
 #include <time.h>
 
+#include "base/error.h"
 #include "verify.h"
 
 /* ---- events ---- */
-
-#define DOCTOR_TYPE "psapi.doctor"
 
 /* The types whose examples are documented, NULL at the end. */
 extern const char *const delivery_example_types[];
@@ -22,32 +21,28 @@ extern const char *const delivery_example_types[];
 const char *delivery_example_body(const char *type);
 
 /*
- * An event's body: the envelope around data (JSON), or around the example's if
- * data is NULL. Returns a text that the caller frees; or NULL with one line in why
- * (size bytes) if data is not JSON, or there is no example of the type.
+ * Make an event's body: the envelope around data (JSON), or if data is NULL the example.
+ * Returns a text that the caller frees; or NULL with error filled in (EX_DATAERR) if data is not
+ * JSON, or there is no example of the type.
  */
-char *delivery_event_body(const char *type, const char *data, time_t now, char *why, size_t size);
+char *delivery_event_body(const char *type, const char *data, time_t now, struct error *error);
 
 /* Room for an id of ours and a NUL. */
 #define DELIVERY_ID_SIZE 40
-/* How our ids begin. The sender's are "msg_" and a KSUID, of which none begins with "p". */
-#define DELIVERY_ID_MARK "msg_psapi"
-/* A new webhook-id in the sender's form, "msg_" and 27 letters and digits. */
-void delivery_new_id(char id[DELIVERY_ID_SIZE]);
 /*
- * Whether a line of the attempts log tells of a delivery with such an id: it is a test
- * of somebody here, and says nothing of the sender, its clock or the secrets that it uses.
+ * A new webhook-id in the sender's form, "msg_" and 27 letters and digits; it begins with
+ * EVENTS_TEST_ID.
  */
-bool delivery_is_ours(const char *line);
+void delivery_new_id(char id[DELIVERY_ID_SIZE]);
 
 /* ---- a request ---- */
 
 enum delivery_kind {
 	DELIVERY_SIGNED,
 	DELIVERY_UNSIGNED,     /* without the signature's header */
-	DELIVERY_TAMPERED,     /* the body is another than was signed */
+	DELIVERY_TAMPERED,     /* the body is not the one that was signed */
 	DELIVERY_STALE,        /* signed, but a day ago */
-	DELIVERY_WRONG_SECRET, /* signed with a secret that nobody has */
+	DELIVERY_WRONG_SECRET, /* signed with a random secret */
 	DELIVERY_KINDS
 };
 
@@ -67,17 +62,16 @@ struct delivery {
 };
 
 /*
- * Make a delivery of body under id (at most 512 bytes, no control bytes) at the
- * time now: signed with every key of keyring (which unsigned and wrong-secret do
- * not look at). body is borrowed. Returns 0, or -1 without memory.
+ * Make a delivery of body with id (at most 512 bytes, no control bytes) at the time now, signed
+ * with every key of keyring (unsigned and wrong-secret do not use it). body is borrowed. Returns
+ * 0, or -1 without memory.
  */
 int delivery_make(struct delivery *delivery, enum delivery_kind kind,
     const struct keyring *keyring, const char *id, time_t now, const void *body, size_t length);
 void delivery_free(struct delivery *delivery);
 
 /*
- * Whether an HTTP status (0: none) is what the kind should be answered with: 2xx
- * for what is signed, 4xx for the rest.
+ * Whether an HTTP status (0: none) is the right answer to the kind: 2xx if it is signed, else 4xx.
  */
 bool delivery_expected(enum delivery_kind kind, int status);
 

@@ -11,8 +11,10 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
+#include <sysexits.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 /* FastCGI 1.0, section 8. */
 enum { VERSION = 1, BEGIN = 1, END = 3, PARAMS = 4, STDIN = 5, STDOUT = 6, RESPONDER = 1 };
@@ -59,7 +61,7 @@ connect_to(const char *where, int timeout_ms)
 
 /* ---- send ---- */
 
-/* A request as it goes over the wire. Grows; failed once there is no memory. */
+/* A request as it is sent. It grows; failed: there was no memory. */
 struct wire {
 	unsigned char *bytes;
 	size_t length, room;
@@ -174,7 +176,7 @@ receive_exactly(int fd, void *buffer, size_t length)
 	return 0;
 }
 
-/* STDOUT up to END_REQUEST; what is over the answer's room is dropped. */
+/* Read STDOUT up to END_REQUEST; bytes over the answer's room are dropped. */
 static int
 receive_answer(int fd, struct fastcgi_client_answer *answer)
 {
@@ -209,48 +211,48 @@ parse(struct fastcgi_client_answer *answer)
 	answer->status = status != NULL && (end == NULL || status < end) ? atoi(status + 8) : 200;
 }
 
-static int64_t
-now_us(void)
+/* The user of the process that listens at a unix socket; (uid_t)-1 if it is another kind. */
+static uid_t
+peer_user(int fd)
 {
-	struct timespec now;
+	struct sockaddr_storage address;
+	struct ucred peer;
+	socklen_t size = sizeof(address), peer_size = sizeof(peer);
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+	if (fd < 0 || getpeername(fd, (struct sockaddr *)&address, &size) != 0 ||
+	    address.ss_family != AF_UNIX ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) != 0)
+		return (uid_t)-1;
+	return peer.uid;
 }
 
 int
-fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *request, int timeout_ms,
-    struct fastcgi_client_answer *answer, char *why, size_t size)
+fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *request,
+    int timeout_ms, struct fastcgi_client_answer *answer, struct error *error)
 {
-	int64_t start = now_us();
+	int64_t start = clock_microseconds();
 	const char *step = "connect";
-	struct ucred peer;
-	socklen_t peer_size = sizeof(peer);
-	int result = -1, saved;
+	int result = -1;
 
 	memset(answer, 0, sizeof(*answer));
-	answer->user = (uid_t)-1;
 	int fd = connect_to(where, timeout_ms);
-	if (fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) == 0 &&
-	    strncmp(where, "unix:", 5) == 0) {
-		answer->user = peer.uid;
-		answer->process = peer.pid;
-	}
+	answer->user = peer_user(fd);
 	if (fd >= 0) {
 		step = "request";
-		/* A refusal may come before all was sent: then the answer is there all the same. */
-		int sent = send_request(fd, request);
-		result = sent == 0 || errno == EPIPE ? receive_answer(fd, answer) : -1;
+		/* EPIPE: a refusal may come before all was sent, and is there to be read. */
+		if (send_request(fd, request) == 0 || errno == EPIPE)
+			result = receive_answer(fd, answer);
 	}
-	saved = errno;
+	int saved = errno;
 	if (result == 0)
 		parse(answer);
 	else
-		snprintf(why, size, "%s: %s: %s", where, step,
-		    saved == EAGAIN || saved == EINPROGRESS ? "no answer in time" : strerror(saved));
+		error_set(error, EX_UNAVAILABLE, NULL, "%s: %s: %s%s", where, step,
+		    saved == EAGAIN || saved == EINPROGRESS ? "no answer in time" : strerror(saved),
+		    saved == ECONNREFUSED ? ": the socket exists, but nobody listens there" : "");
 	if (fd >= 0)
 		close(fd);
-	answer->us = now_us() - start;
+	answer->us = clock_microseconds() - start;
 	errno = saved;
 	return result;
 }

@@ -1,6 +1,6 @@
 /*
- * A FastCGI client for one request: how doctor asks the receiver itself, with no
- * web server in between. FastCGI 1.0, sections 3 and 5.
+ * A FastCGI client for one request: with it doctor asks the receiver directly, with no web
+ * server in between. FastCGI 1.0, sections 3 and 5.
  */
 #ifndef PSAPI_FASTCGI_CLIENT_H
 #define PSAPI_FASTCGI_CLIENT_H
@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+#include "base/error.h"
 
 struct fastcgi_client_request {
 	const char *const *params; /* name, value, name, value, …, NULL */
@@ -20,16 +22,15 @@ struct fastcgi_client_answer {
 	char text[4096];   /* the whole CGI response, with a NUL */
 	const char *body;  /* of it, in text */
 	int64_t us;        /* from the connect to the end */
-	uid_t user;        /* whom the listener runs as, (uid_t)-1 if it is no unix socket */
-	pid_t process;     /* who made it listen; 0: not known */
+	uid_t user;        /* of the process that listens; (uid_t)-1 if it is no unix socket */
 };
 
 /*
- * One request to where, a PSAPI_LISTEN ("unix:/path", "127.0.0.1:port",
- * "[::1]:port"), within timeout_ms for each step. Returns 0; or -1 with one line in
- * why (size bytes), and errno of the step that failed.
+ * Send one request to a PSAPI_LISTEN ("unix:/path", "127.0.0.1:port", "[::1]:port") and read the
+ * answer, with at most timeout_ms for each step. Returns 0; or -1 with error filled in
+ * (EX_UNAVAILABLE) and errno of the step that failed.
  */
-int fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *request, int timeout_ms,
-    struct fastcgi_client_answer *answer, char *why, size_t size);
+int fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *request,
+    int timeout_ms, struct fastcgi_client_answer *answer, struct error *error);
 
 #endif

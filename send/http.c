@@ -12,6 +12,8 @@
 
 #include <curl/curl.h>
 
+#include "base/clock.h"
+
 #ifndef PSAPI_VERSION
 #define PSAPI_VERSION "unknown"
 #endif
@@ -27,7 +29,7 @@ struct exchange {
 struct http {
 	CURLM *multi;
 	struct http_options options;
-	struct exchange *flying;
+	struct exchange *in_flight;
 	unsigned count;
 };
 
@@ -61,7 +63,7 @@ http_close(struct http *http)
 {
 	if (http == NULL)
 		return;
-	for (struct exchange *x = http->flying, *next; x != NULL; x = next) {
+	for (struct exchange *x = http->in_flight, *next; x != NULL; x = next) {
 		next = x->next;
 		curl_multi_remove_handle(http->multi, x->easy);
 		free(x->answer.body);
@@ -72,7 +74,7 @@ http_close(struct http *http)
 	free(http);
 }
 
-/* ---- what comes ---- */
+/* ---- receiving ---- */
 
 static size_t
 take_body(char *data, size_t one, size_t count, void *user)
@@ -92,7 +94,7 @@ take_body(char *data, size_t one, size_t count, void *user)
 	return length;
 }
 
-/* The value of the line if it is this header's. */
+/* Copy the value of a header line if it is the header of this name. */
 static void
 take_value(const char *line, size_t length, const char *name, char *value, size_t size)
 {
@@ -227,8 +229,8 @@ http_start(struct http *http, const struct http_request *request)
 		free_exchange(x);
 		return -1;
 	}
-	x->next = http->flying;
-	http->flying = x;
+	x->next = http->in_flight;
+	http->in_flight = x;
 	http->count++;
 	return 0;
 }
@@ -306,7 +308,7 @@ fill_answer(struct exchange *x, CURLcode code)
 	a->us = total;
 	a->tls_us = tls > 0 ? tls : tcp;
 	a->failure = failure_of(code);
-	/* A whole answer is one also if the server then hung up on the rest of an upload. */
+	/* The answer is complete although the server closed the connection during an upload. */
 	if (code == CURLE_SEND_ERROR && status >= 200)
 		a->failure = HTTP_ANSWERED;
 	a->status = a->failure == HTTP_ANSWERED ? (int)status : 0;
@@ -317,11 +319,11 @@ fill_answer(struct exchange *x, CURLcode code)
 		a->body = calloc(1, 1);
 }
 
-/* Take it out of the list, hand its answer over, free the rest. */
+/* Take it out of the list, give its answer to the caller, free the rest. */
 static void
 finish(struct http *http, struct exchange *x, CURLcode code, struct http_answer *answer)
 {
-	struct exchange **link = &http->flying;
+	struct exchange **link = &http->in_flight;
 
 	while (*link != x)
 		link = &(*link)->next;
@@ -350,26 +352,17 @@ next_answer(struct http *http, struct http_answer *answer)
 	return 0;
 }
 
-static int64_t
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 int
 http_wait(struct http *http, int timeout_ms, struct http_answer *answer)
 {
-	int64_t end = now_ms() + timeout_ms;
+	int64_t end = clock_milliseconds() + timeout_ms;
 
 	for (;;) {
 		int running;
 		curl_multi_perform(http->multi, &running);
 		if (next_answer(http, answer) == 1)
 			return 1;
-		int64_t left = end - now_ms();
+		int64_t left = end - clock_milliseconds();
 		if (left <= 0 || http->count == 0)
 			return 0;
 		curl_multi_poll(http->multi, NULL, 0, (int)left, NULL);

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <time.h>
 
-/* What the portal keeps of an answer and shows, bytes. */
+/* Bytes of an answer that the portal keeps and shows. */
 #define HTTP_BODY_MAX 20000
 
 struct http;
@@ -47,7 +47,7 @@ enum http_failure {
 	HTTP_NO_TLS,   /* no TLS at all, or a certificate that is not valid */
 	HTTP_TIMEOUT,
 	HTTP_BAD_URL,
-	HTTP_BROKEN    /* the connection broke, or what came is no HTTP */
+	HTTP_BROKEN    /* the connection broke, or the answer is not HTTP */
 };
 
 struct http_answer {
@@ -56,13 +56,13 @@ struct http_answer {
 	char error[256];  /* what failed, one line, if no status came */
 	int status;
 	int64_t us;       /* from the start of the request to the end of the answer */
-	int64_t tls_us;   /* how much of it went by until TLS stood (TCP, without) */
+	int64_t tls_us;   /* of that until the TLS handshake was done (without TLS: the connection) */
 	char *body;       /* owned; with a NUL; at most HTTP_BODY_MAX bytes of it */
 	size_t length;
 	char location[512], server[128], content_type[128], authenticate[128]; /* headers, or "" */
-	long retry_after;          /* seconds; 0: it did not say */
+	long retry_after;          /* seconds; 0: no such header */
 	time_t certificate_expires; /* of the server's own certificate; 0: not known */
-	char address[64];          /* that was connected to */
+	char address[64];          /* of the server */
 };
 
 /* Start a request. Returns 0, or -1 if it cannot even be started. */

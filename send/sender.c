@@ -1,10 +1,9 @@
 /*
- * Owns the order of things while sending: who is in flight, who waits for a retry,
- * when the next new one may go.
+ * Owns the order of sending: which deliveries are in flight, which wait for a retry, when the
+ * next new one may begin.
  *
- * A delivery is one struct handler_run from its first try to its last, in flight or in the
- * list of those that wait. One thread; the time is CLOCK_MONOTONIC, but what is
- * signed is CLOCK_REALTIME.
+ * A delivery is one struct pending from its first try to its last, in flight or in the list of
+ * waiting ones. One thread. Pauses are of CLOCK_MONOTONIC, signed times of CLOCK_REALTIME.
  */
 #define _GNU_SOURCE
 #include "send/sender.h"
@@ -16,124 +15,116 @@
 #include <string.h>
 #include <time.h>
 
-struct handler_run {
+#include "base/clock.h"
+
+struct pending {
 	long number;
-	int try;
+	int tries;
 	char id[520];
 	int64_t due_us; /* of its next try */
 	struct delivery delivery;
-	struct handler_run *next; /* of those that wait */
+	struct pending *next; /* of those that wait */
 };
 
 struct run {
 	struct http *http;
-	const struct sending *sending;
-	struct tally *tally;
+	const struct sender_options *options;
+	struct sender_totals *totals;
 	int64_t start_us;
 	int64_t next_us; /* when the next new one may begin, if there is a rate */
 	long begun;
-	struct handler_run *waiting;
+	struct pending *waiting;
 };
 
-static int64_t
-now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
-}
-
-/* Put one try on its way. Returns 0, or -1 without memory. */
+/* Send the next try of a delivery. Returns 0, or -1 without memory. */
 static int
-launch(struct run *r, struct handler_run *job)
+send_try(struct run *r, struct pending *p)
 {
-	const struct sending *s = r->sending;
+	const struct sender_options *s = r->options;
 
-	job->try++;
-	if (delivery_make(&job->delivery, s->kind, s->keyring, job->id, time(NULL), s->body,
+	p->tries++;
+	if (delivery_make(&p->delivery, s->kind, s->keyring, p->id, time(NULL), s->body,
 	        s->length) != 0)
 		return -1;
 	struct http_request request = {.url = s->url, .method = "POST",
-		.headers = job->delivery.headers, .body = job->delivery.body,
-		.length = job->delivery.length, .tag = job};
+		.headers = p->delivery.headers, .body = p->delivery.body,
+		.length = p->delivery.length, .tag = p};
 	return http_start(r->http, &request);
 }
 
 static void
-discard(struct handler_run *job)
+discard(struct pending *p)
 {
-	delivery_free(&job->delivery);
-	free(job);
+	delivery_free(&p->delivery);
+	free(p);
 }
 
 static int
-begin(struct run *r)
+begin_delivery(struct run *r)
 {
-	struct handler_run *job = calloc(1, sizeof(*job));
+	struct pending *p = calloc(1, sizeof(*p));
 
-	if (job == NULL)
+	if (p == NULL)
 		return -1;
-	job->number = ++r->begun;
-	if (r->sending->id != NULL)
-		snprintf(job->id, sizeof(job->id), "%s", r->sending->id);
+	p->number = ++r->begun;
+	if (r->options->id != NULL)
+		snprintf(p->id, sizeof(p->id), "%s", r->options->id);
 	else
-		delivery_new_id(job->id);
-	if (launch(r, job) == 0)
+		delivery_new_id(p->id);
+	if (send_try(r, p) == 0)
 		return 0;
-	discard(job);
+	discard(p);
 	return -1;
 }
 
-/* The one that waits and is due first, unlinked if it is due now; else NULL and when. */
-static struct handler_run *
+/* The waiting delivery that is due first, unlinked if it is due now; else NULL, and *when. */
+static struct pending *
 take_due(struct run *r, int64_t now, int64_t *when)
 {
-	struct handler_run **first = NULL;
+	struct pending **first = NULL;
 
-	for (struct handler_run **link = &r->waiting; *link != NULL; link = &(*link)->next)
+	for (struct pending **link = &r->waiting; *link != NULL; link = &(*link)->next)
 		if (first == NULL || (*link)->due_us < (*first)->due_us)
 			first = link;
 	if (first == NULL)
 		return NULL;
-	struct handler_run *job = *first;
-	if (job->due_us > now) {
-		*when = job->due_us < *when ? job->due_us : *when;
+	struct pending *p = *first;
+	if (p->due_us > now) {
+		*when = p->due_us < *when ? p->due_us : *when;
 		return NULL;
 	}
-	*first = job->next;
-	return job;
+	*first = p->next;
+	return p;
 }
 
-/* On time in the mean; but what a slow answer held up is not made up for in a burst. */
+/* The rate holds on average; but a delay by a slow answer is not made up for with a burst. */
 static void
 keep_pace(struct run *r, int64_t now)
 {
-	if (r->sending->rate <= 0)
+	if (r->options->rate <= 0)
 		return;
-	int64_t interval = (int64_t)(1e6 / r->sending->rate);
+	int64_t interval = (int64_t)(1e6 / r->options->rate);
 	r->next_us += interval;
 	if (r->next_us < now)
 		r->next_us = now + interval;
 }
 
 /*
- * Start what may start now. Returns 0, or -1; *when is when the next may, in
- * microseconds.
+ * Start all tries that may start now. Returns 0, or -1; *when: time of the next one, microseconds.
  */
 static int
 start_due(struct run *r, int64_t *when)
 {
-	const struct sending *s = r->sending;
+	const struct sender_options *s = r->options;
 
 	*when = INT64_MAX;
 	while (http_in_flight(r->http) < s->parallel) {
-		int64_t now = now_us();
-		struct handler_run *job = take_due(r, now, when);
-		if (job != NULL) {
-			if (launch(r, job) == 0)
+		int64_t now = clock_microseconds();
+		struct pending *p = take_due(r, now, when);
+		if (p != NULL) {
+			if (send_try(r, p) == 0)
 				continue;
-			discard(job);
+			discard(p);
 			return -1;
 		}
 		if (r->begun == s->count)
@@ -142,7 +133,7 @@ start_due(struct run *r, int64_t *when)
 			*when = r->next_us < *when ? r->next_us : *when;
 			return 0;
 		}
-		if (begin(r) != 0)
+		if (begin_delivery(r) != 0)
 			return -1;
 		keep_pace(r, now);
 	}
@@ -150,42 +141,42 @@ start_due(struct run *r, int64_t *when)
 }
 
 static void
-count(struct tally *tally, const struct sent *sent)
+count(struct sender_totals *totals, const struct sender_try *try)
 {
-	tally->tries++;
-	tally->us_total += sent->answer->us;
-	if (sent->answer->us > tally->us_max)
-		tally->us_max = sent->answer->us;
-	if (sent->answer->us >= SENDER_LIMIT_MS * 1000LL)
-		tally->slow++;
-	if (sent->last && sent->expected)
-		tally->expected++;
-	else if (sent->last)
-		tally->refused++;
+	totals->tries++;
+	totals->us_total += try->answer->us;
+	if (try->answer->us > totals->us_max)
+		totals->us_max = try->answer->us;
+	if (try->answer->us >= SENDER_LIMIT_MS * 1000LL)
+		totals->slow++;
+	if (try->last && try->expected)
+		totals->expected++;
+	else if (try->last)
+		totals->unexpected++;
 }
 
 static void
 take_answer(struct run *r, struct http_answer *answer)
 {
-	const struct sending *s = r->sending;
-	struct handler_run *job = answer->tag;
+	const struct sender_options *s = r->options;
+	struct pending *p = answer->tag;
 	bool failed = answer->status / 100 != 2;
-	struct sent sent = {.number = job->number, .try = job->try, .id = job->id,
+	struct sender_try try = {.number = p->number, .tries = p->tries, .id = p->id,
 		.answer = answer, .expected = delivery_expected(s->kind, answer->status),
-		.last = !failed || job->try > s->retries};
+		.last = !failed || p->tries > s->retries};
 
-	if (!sent.last)
-		sent.wait_ms = delivery_backoff_ms(job->try, (unsigned)random(), s->time_scale,
+	if (!try.last)
+		try.wait_ms = delivery_backoff_ms(p->tries, (unsigned)random(), s->time_scale,
 		    answer->retry_after);
-	count(r->tally, &sent);
-	s->report(&sent, s->user);
-	if (sent.last) {
-		discard(job);
+	count(r->totals, &try);
+	s->report(&try, s->user);
+	if (try.last) {
+		discard(p);
 	} else {
-		delivery_free(&job->delivery);
-		job->due_us = now_us() + sent.wait_ms * 1000;
-		job->next = r->waiting;
-		r->waiting = job;
+		delivery_free(&p->delivery);
+		p->due_us = clock_microseconds() + try.wait_ms * 1000;
+		p->next = r->waiting;
+		r->waiting = p;
 	}
 	free(answer->body);
 }
@@ -195,7 +186,7 @@ static void
 wait_until(struct run *r, int64_t when)
 {
 	struct http_answer answer;
-	int64_t left = when == INT64_MAX ? 1000000 : when - now_us();
+	int64_t left = when == INT64_MAX ? 1000000 : when - clock_microseconds();
 	int ms = left <= 0 ? 0 : left > 3600000000LL ? 3600000 : (int)(left / 1000) + 1;
 
 	if (http_in_flight(r->http) > 0) {
@@ -208,24 +199,25 @@ wait_until(struct run *r, int64_t when)
 }
 
 int
-sender_run(struct http *http, const struct sending *sending, struct tally *tally)
+sender_run(struct http *http, const struct sender_options *options, struct sender_totals *totals)
 {
-	struct run r = {.http = http, .sending = sending, .tally = tally, .start_us = now_us()};
+	struct run r = {
+	    .http = http, .options = options, .totals = totals, .start_us = clock_microseconds()};
 	int64_t when;
 	int result;
 
-	memset(tally, 0, sizeof(*tally));
+	memset(totals, 0, sizeof(*totals));
 	r.next_us = r.start_us;
 	srandom((unsigned)r.start_us);
 	while ((result = start_due(&r, &when)) == 0) {
-		if (http_in_flight(http) == 0 && r.waiting == NULL && r.begun == sending->count)
+		if (http_in_flight(http) == 0 && r.waiting == NULL && r.begun == options->count)
 			break;
 		wait_until(&r, when);
 	}
-	for (struct handler_run *job = r.waiting, *next; job != NULL; job = next) {
-		next = job->next;
-		discard(job);
+	for (struct pending *p = r.waiting, *next; p != NULL; p = next) {
+		next = p->next;
+		discard(p);
 	}
-	tally->seconds = (double)(now_us() - r.start_us) / 1e6;
+	totals->seconds = (double)(clock_microseconds() - r.start_us) / 1e6;
 	return result;
 }

@@ -1,6 +1,6 @@
 /*
- * Sending deliveries, one or many: pace, parallelism, and retries as the sender's
- * schedule has them. What is printed about it is the caller's.
+ * Sending deliveries, one or many: rate, parallelism, and retries after the sender's schedule.
+ * The caller prints the results.
  */
 #ifndef PSAPI_SENDER_H
 #define PSAPI_SENDER_H
@@ -11,9 +11,9 @@
 #include "send/delivery.h"
 #include "send/http.h"
 
-struct sent;
+struct sender_try;
 
-struct sending {
+struct sender_options {
 	const char *url;
 	enum delivery_kind kind;
 	const struct keyring *keyring; /* NULL if the kind needs none */
@@ -25,14 +25,14 @@ struct sending {
 	unsigned parallel; /* in flight at most */
 	int retries;       /* after a first try that was not answered 2xx */
 	double time_scale; /* of the schedule between them: 0.001 for a demonstration */
-	void (*report)(const struct sent *sent, void *user); /* called for each try */
+	void (*report)(const struct sender_try *try, void *user); /* called for each try */
 	void *user;
 };
 
 /* One try and its answer. Borrowed during the call. */
-struct sent {
+struct sender_try {
 	long number; /* of the delivery, from 1 */
-	int try;     /* from 1 */
+	int tries;   /* so far, with this one */
 	const char *id;
 	const struct http_answer *answer;
 	bool expected;     /* for its kind */
@@ -40,17 +40,18 @@ struct sent {
 	long long wait_ms; /* until the next one */
 };
 
-/* Milliseconds after which the sender gives an attempt up. */
+/* Milliseconds after which the sender gives up an attempt. */
 #define SENDER_LIMIT_MS 5000
 
-struct tally {
+struct sender_totals {
 	long tries, slow;       /* slow: answered after SENDER_LIMIT_MS */
-	long expected, refused; /* deliveries by what their last try was answered */
+	long expected, unexpected; /* deliveries, by the answer to their last try */
 	long long us_total, us_max;
-	double seconds; /* that it all took */
+	double seconds; /* of the whole run */
 };
 
-/* Send it all. Returns 0, or -1 if it could not go on (no memory). */
-int sender_run(struct http *http, const struct sending *sending, struct tally *tally);
+/* Send all deliveries. Returns 0, or -1 without memory. */
+int sender_run(
+    struct http *http, const struct sender_options *options, struct sender_totals *totals);
 
 #endif

@@ -107,7 +107,7 @@ $(FUZZ)/fuzz_%: $(FUZZ)/tests/fuzz/fuzz_%.o $(FUZZ)/tests/fuzz/oracle.o $(FUZZ_L
 	clang $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -ljansson -lmbedcrypto -lcrypto -lcurl
 
 # One reader is a subcommand's.
-$(FUZZ)/fuzz_attempts: $(FUZZ)/commands/attempts.o $(FUZZ)/commands/command.o
+$(FUZZ)/fuzz_attempts: $(addprefix $(FUZZ)/commands/,attempts.o command.o usage.o)
 
 fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 	@tests/fuzz/run.sh $(FUZZ) $(SECONDS) $(FUZZ_TARGETS)

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -17,13 +16,37 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/user.h"
 #include "store/spool/handler_state.h"
+
+/*
+ * Open the lock's file, and make it if it is missing. For reading alone: a user of the spool's
+ * group may hold a lock of the owner's, whose mode is 0640.
+ */
+static int
+open_lock(struct spool *spool)
+{
+	int fd;
+
+	do {
+		fd = openat(spool->root, LOCK_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		if (fd >= 0 || errno != ENOENT)
+			return fd;
+		fd = openat(spool->root, LOCK_FILE, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+	} while (fd < 0 && errno == EEXIST);
+	if (fd < 0 || spool_own(spool, fd) == 0)
+		return fd;
+	int saved = errno;
+	close(fd);
+	unlinkat(spool->root, LOCK_FILE, 0);
+	errno = saved;
+	return -1;
+}
 
 int
 moves_lock(struct spool *spool, bool wait)
 {
-	/* To read alone: a user of the spool's group may hold a lock of the owner's, mode 0640. */
-	int fd = openat(spool->root, LOCK_FILE, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+	int fd = open_lock(spool);
 	int result;
 
 	if (fd < 0)
@@ -73,26 +96,13 @@ moves_done(struct spool *spool, const char *name)
 	return moves_drop(spool, SPOOL_NEW, name);
 }
 
-/* The name of a user, or the number of one that has none. */
-static const char *
-user_name(uid_t uid, char *buffer, size_t size)
-{
-	const struct passwd *user = getpwuid(uid);
-
-	if (user != NULL)
-		snprintf(buffer, size, "%s", user->pw_name);
-	else
-		snprintf(buffer, size, "#%u", (unsigned)uid);
-	return buffer;
-}
-
 void
 moves_owner_explain(const struct stat *st, const char *what, int error, char *why, size_t size)
 {
-	char user[64];
+	char user[USER_NAME_SIZE];
 
 	snprintf(why, size, "%s: %s: it is %s's; run it as that user: sudo -u %s psapi ...", what,
-	    strerror(error), user_name(st->st_uid, user, sizeof(user)), user);
+	    strerror(error), user_name(st->st_uid, user), user);
 }
 
 void
@@ -119,7 +129,7 @@ moves_explain(struct spool *spool, enum spool_dir dir, const char *name, char *w
 int
 moves_lock_failed(struct spool *spool)
 {
-	char why[4200], what[4096];
+	char why[4400], what[4096];
 	struct stat st;
 	int error = errno;
 

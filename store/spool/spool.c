@@ -716,6 +716,19 @@ spool_probe(struct spool *spool, const char **step)
 }
 
 int
+spool_own(const struct spool *spool, int fd)
+{
+	struct stat root, st;
+
+	if (fstat(spool->root, &root) != 0 || fstat(fd, &st) != 0)
+		return -1;
+	/* Only if needed: the receiver has the right umask, and may not call these in its sandbox. */
+	if ((st.st_mode & 07777) != FILE_MODE && fchmod(fd, FILE_MODE) != 0)
+		return -1;
+	return geteuid() == 0 && st.st_uid != root.st_uid ? fchown(fd, root.st_uid, root.st_gid) : 0;
+}
+
+int
 spool_write_state(struct spool *spool, const char *name, const char *text)
 {
 	struct draft draft = {.fd = -1};
@@ -723,7 +736,9 @@ spool_write_state(struct spool *spool, const char *name, const char *text)
 
 	if (open_named(spool, &draft, 0) != 0)
 		return -1;
-	int result = write_pieces(draft.fd, &piece, 1);
+	int result = spool_own(spool, draft.fd);
+	if (result == 0)
+		result = write_pieces(draft.fd, &piece, 1);
 	if (result == 0)
 		result = renameat(spool->dir[SPOOL_TMP], draft.name, spool->dir[SPOOL_STATE], name);
 	if (result == 0)

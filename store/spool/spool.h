@@ -95,6 +95,12 @@ enum spool_result spool_store(struct spool *spool, const char *name, enum spool_
 int spool_probe(struct spool *spool, const char **step);
 
 /*
+ * Give a file that this process has just made the mode 0640, whatever the umask is, and if root
+ * made it in another user's spool, that owner and group. Returns 0, or -1 with errno.
+ */
+int spool_own(const struct spool *spool, int fd);
+
+/*
  * Replace state/NAME by text, atomically but not synced: what it says can be
  * found out again. Returns 0, or -1 with errno.
  */

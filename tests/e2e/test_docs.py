@@ -23,6 +23,7 @@ LITERAL = r'(?:"(?:[^"\\]|\\.)*"\s*)+'
 SOURCES = sorted(path for path in ROOT.glob("**/*.c")
                  if not re.match("(tests|bench|build)/", str(path.relative_to(ROOT))))
 OWN_WORDS = {"doctor/http_status.c", "doctor/local.c", "doctor/probe.c", "doctor/history.c", "doctor/url.c",
+             "doctor/receiver.c",
              "send/delivery.c", "send/http.c", "send/fastcgi_client.c"}
 
 GOOD = {("verify.c", "is a signing secret")}        # said to nobody
@@ -45,7 +46,8 @@ def squeeze(text):
 
 def formats():
     """(file, format) of each line that is logged, and of the reasons that go into one."""
-    calls = (r"log_line\(\s*", r"snprintf\((?:why|job->why|state\.reason), [^,;]+(?:\([^()]*\))?,\s*",
+    calls = (r"log_line\(\s*", r"snprintf\((?:why|state\.reason), [^,;]+(?:\([^()]*\))?,\s*",
+             r"error_set\(\s*[^,;]+, \w+,\s*", rf"error_set\(\s*[^,;]+, \w+,\s*(?:\w+|{LITERAL}),\s*",
              r"\*why = ", r"why = ", r"return (?=\"it |\"is |\"what )")
     for source in SOURCES:
         if str(source.relative_to(ROOT)) in OWN_WORDS:
@@ -158,6 +160,9 @@ def test_every_message_explained_exists():
     """The first column of the tables says what the programs say, between the dots."""
     said = squeeze(" ".join(join(literals) for source in SOURCES
                             for literals in re.findall(LITERAL, source_text(source))))
+    # An error is logged as TEXT: REMEDY (base/error.h).
+    said += " ".join(join(text) + ": " + join(remedy) for source in SOURCES for remedy, text in re.findall(
+        rf"error_set\(\s*[^,;]+, \w+,\s*({LITERAL}),\s*({LITERAL})", source_text(source)))
     said += " ".join(os.strerror(number) for number in range(1, 100))
     tables = ODD.split("## The receiver does not start\n")[1].split("\n## Doctor's crosses")[0]
     for row in re.findall(r"^\| (`[^|]*) \|", tables, re.M):

@@ -69,7 +69,7 @@ def examine(place, *arguments, expect=None, **settings):
 
 
 def assert_names(rows, *faults, mentions=()):
-    """These checks have a cross, and no other; the words are in a cross's text or remedy."""
+    """These checks fail, and no others; the words are in the text or remedy of one of them."""
     bad = {name: row for name, row in rows.items() if row["ok"] is False}
     if "latency" in bad and "latency" not in faults and float(bad["latency"]["text"].split()[0]) >= 5:
         del bad["latency"]      # of this machine now, not of what was set up
@@ -296,12 +296,12 @@ def test_root_looks_as_the_owner(place, socket):
         os.chown(folder, nobody, -1)
     place.settings.pop("PSAPI_LISTEN")
     assert_names(examine(place), "secret", mentions=["Permission denied", "chgrp to its group"])
-    assert "Looking as nobody" in psapi(place, "doctor", expect=1).stdout
+    assert "Checking as nobody" in psapi(place, "doctor", expect=1).stdout
 
 
 @ROOT_ONLY
 def test_somebody_else_looks(place, receiver):
-    """What is denied to somebody else is no fault of what is installed: one cross says as whom to look."""
+    """What is denied to somebody else is no fault of what is installed: one failed check says as whom to look."""
     nobody = pwd.getpwnam("nobody")
     copy = shutil.copy(PSAPI, place.dir / "psapi")     # where nobody may run it
     done = subprocess.run([copy, "doctor", "--json"], env=place.environment(), user=nobody.pw_uid,

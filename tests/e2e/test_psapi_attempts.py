@@ -1,6 +1,7 @@
 """`psapi attempts`: what was delivered, as a table, as JSON, and as it comes."""
 
 import json
+import re
 
 import pytest
 
@@ -56,6 +57,31 @@ def test_attempts_of_a_torn_log(desk):
     assert "first" in text and "second" in text and "torn" in text and "\x1b" not in text
     assert [r["webhook_id"] for r in desk.rows("attempts")] == ["first", "second"]
     assert "torn" not in desk.run("attempts", "--outcome", "accepted").stdout
+
+
+def test_attempts_json_is_the_log(desk):
+    """Line for line as it was written: 1.10 stays 1.10."""
+    desk.deliver(signed(), signed())
+    log = desk.spool.path / "attempts.jsonl"
+    lines = re.sub(r'"ms":[0-9.]+', '"ms":1.10', log.read_text())
+    log.write_text(lines)
+    assert desk.run("attempts", "--json").stdout == lines
+    assert desk.run("attempts", "--json", "--since", "1h").stdout == lines
+    log.write_text('{"outcome":"é"}\n')     # not the receiver's; the same JSON, and it steers no terminal
+    assert desk.run("attempts", "--json").stdout == '{"outcome":"\\u00e9"}\n'
+
+
+def test_attempts_across_rotation(desk):
+    """The last lines are the last lines, also just after midnight."""
+    desk.deliver(signed())
+    write_attempts(desk, "a", "b", "c", mode="w")
+    log = desk.spool.path / "attempts.jsonl"
+    log.rename(log.with_suffix(".jsonl.1"))
+    assert [r["webhook_id"] for r in desk.rows("attempts", "-n", "2")] == ["b", "c"]
+    write_attempts(desk, "d")
+    assert [r["webhook_id"] for r in desk.rows("attempts", "-n", "2")] == ["c", "d"]
+    assert [r["webhook_id"] for r in desk.rows("attempts", "--since", "2026-01-01")] == list("abcd")
+    assert len(desk.rows("attempts", "-n", "3", "--outcome", "accepted", "--since", "2026-01-01")) == 3
 
 
 def test_attempts_before_the_first(desk):

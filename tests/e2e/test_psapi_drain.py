@@ -2,11 +2,15 @@
 
 import json
 import os
+import pwd
+import shutil
+import subprocess
 import time
 
 import pytest
 
 from psapi_command import NOTE, PSAPI, Desk, body, seconds, updates
+from receiver import SLOWER
 from sender import event, signed
 
 
@@ -282,7 +286,7 @@ def test_output_steers_no_terminal(desk):
 
 # ---- spool ----
 
-def test_strays(desk):
+def test_unrecognised_files(desk):
     """What is in new/ and no event is left alone, and reported once."""
     desk.handler("default", NOTE)
     (webhook_id, other) = desk.deliver(signed(body(1)), signed(body(2)))
@@ -295,16 +299,51 @@ def test_strays(desk):
     (new / "folder.json").mkdir()
     (new / "link.json").symlink_to("/etc/passwd")
     os.mkfifo(new / "pipe.json")
-    strays = sorted(set(os.listdir(new)) - {f"{webhook_id}.json", f"{other}.json"})
+    files = sorted(set(os.listdir(new)) - {f"{webhook_id}.json", f"{other}.json"})
     done = desk.drain()
     assert desk.lines() == [webhook_id, other]
-    assert sorted(os.listdir(new)) == strays
-    assert len(strays) == done.stderr.count("left alone") == 8
-    for stray in strays:
-        assert f"new/{stray}: " in done.stderr
+    assert sorted(os.listdir(new)) == files
+    assert len(files) == done.stderr.count("left alone") == 8
+    for file in files:
+        assert f"new/{file}: " in done.stderr
     desk.drain_silently()
     (new / "README").write_text("mine, changed")
     assert desk.drain().stderr.count("\n") == 1
+
+
+def test_modes_do_not_depend_on_the_umask(desk):
+    """What a careful administrator's shell makes is readable for the spool's group all the same."""
+    desk.handler("default", "exit 75\n")
+    (webhook_id,) = desk.deliver(signed())
+    (desk.spool.path / "new" / "README").write_text("mine")     # has state/ written at the end
+    desk.drain(under=["sh", "-c", 'umask 077; exec "$@"', "sh"], expect=None)
+    for path in (desk.spool.path / "lock", *(desk.spool.path / "state").iterdir()):
+        assert path.stat().st_mode & 0o7777 == 0o640, path
+    assert desk.state(webhook_id)["tries"] == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_root_leaves_nothing_of_its_own_in_anothers_spool(desk):
+    """umask 077; sudo psapi retry --all: drain is not locked out, and no state is lost."""
+    desk.handler("default", 'test "$PSAPI_TRY" = 2 || exit 75\n')
+    (webhook_id,) = desk.deliver(signed())
+    nobody = pwd.getpwnam("nobody")
+    for folder, _, files in os.walk(desk.spool.path):
+        for path in (folder, *(f"{folder}/{name}" for name in files)):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    umask = ["sh", "-c", 'umask 077; exec "$@"', "sh"]
+    desk.run("retry", "--all", under=umask)
+    desk.drain(under=umask)
+    state = desk.spool.file("state", webhook_id)
+    for path in (desk.spool.path / "lock", state):
+        st = path.stat()
+        assert (st.st_uid, st.st_gid, st.st_mode & 0o7777) == (nobody.pw_uid, nobody.pw_gid, 0o640), path
+    state.write_text(state.read_text().replace("due_at", "was_due_at"))    # now
+    copy = shutil.copy(PSAPI, desk.place.dir / "psapi")     # where nobody may run it
+    done = subprocess.run([copy, "drain"], env=desk.environment(), user=nobody.pw_uid, group=nobody.pw_gid,
+                          extra_groups=[], capture_output=True, text=True, timeout=60 * SLOWER)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert desk.where(webhook_id) == ["events"]
 
 
 def test_event_put_there_by_hand(desk):

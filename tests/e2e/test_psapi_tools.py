@@ -210,11 +210,14 @@ def test_text_from_outside_is_escaped(desk):
     (webhook_id,) = desk.deliver(signed(EVIL, "id \x1b[2J"))
     for arguments in (["list"], ["show", webhook_id], ["list", "--json"],
                       ["show", webhook_id, "--json"]):
-        text = desk.run(*arguments).stdout
+        text = desk.run(*arguments).stdout.replace(EVIL.decode(), "")    # the signed bytes, to a pipe
         assert text.isascii() and all(c.isprintable() or c == "\n" for c in text), (arguments, text)
-    for arguments in (["list"], ["show", webhook_id], ["show", "--raw", webhook_id]):
+    for arguments in (["list"], ["show", webhook_id], ["show", "--raw", webhook_id],
+                      ["show", "--json", webhook_id]):
         text = desk.on_a_terminal(*arguments, env={"NO_COLOR": "1"})[0]
         assert "\x1b" not in text and text.isascii(), (arguments, text)
+    shown = json.loads(desk.on_a_terminal("show", "--json", webhook_id)[0])
+    assert shown["event"] == json.loads(EVIL), "escaped, it is the same event"
     assert desk.run("list", "--json").stdout.count("\n") == 1
     name = desk.rows("list")[0]["file"]
     assert name in desk.run("list").stdout, "an id that a shell would not take is shown as its file"
@@ -251,11 +254,36 @@ def test_show_several(four):
     assert done.stdout.count("webhook-id ") == 2
 
 
-@pytest.mark.parametrize("original", [b"no json \x00\xff", b'{"type":"x","n":123456789012345678901}'])
-def test_show_json_of_what_jansson_cannot_say(desk, original):
+@pytest.mark.parametrize("original", [b"no json \x00\xff", b'{"type":"x","n":1e999}', b""])
+def test_show_of_a_body_that_is_not_json(desk, original):
     (webhook_id,) = desk.deliver(signed(original))
     (row,) = desk.rows("show", webhook_id)
     assert row["event"] is None and base64.b64decode(row["body_base64"]) == original
+    shown = desk.run("show", webhook_id).stdout
+    assert original.decode("latin-1").replace("\x00\xff", "\\x00\\xff") in shown
+
+
+@pytest.mark.parametrize("original", [
+    b'{"type":"x","data":{"rate":1.10,"size":1e5,"zero":-0.0,"n":123456789012345678901}}',
+    b'{"type":"x","data":{"a":1,"a":2},"data":{"b":0.1}}',
+    b'{"type":"x","data":"\\u00e9\\/\\u0000"}',
+    '{"type":"x","data":"é \u200b \U0001f600"}'.encode(),
+    b'[1.0, 1.10,100000000000000000000000]', b'"text"', b"12.50"])
+def test_show_does_not_write_the_payload_anew(desk, original):
+    """The signed bytes: in --json as they are, for people with other white space between tokens."""
+    (webhook_id,) = desk.deliver(signed(original))
+    line = desk.run("show", webhook_id, "--json").stdout
+    assert line.endswith(f',"event":{original.decode()}}}\n') and json.loads(line)
+    shown = desk.run("show", webhook_id).stdout
+    escaped = "".join(c if c.isascii() else json.dumps(c)[1:-1] for c in original.decode())
+    assert re.sub(r"\s", "", shown).endswith(re.sub(r"\s", "", escaped))
+
+
+def test_show_json_is_one_line(desk):
+    """Line breaks between tokens are blanks then; those in strings are escaped in JSON anyway."""
+    (webhook_id,) = desk.deliver(signed(b'{\r\n  "type": "x\\n",\n  "data": 1.10\n}\n'))
+    line = desk.run("show", webhook_id, "--json").stdout
+    assert line.count("\n") == 1 and line.endswith('"event":{    "type": "x\\n",   "data": 1.10 } }\n')
 
 
 def test_show_raw(desk):

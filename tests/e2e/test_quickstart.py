@@ -26,7 +26,7 @@ def vhost(place):
         yield server
 
 
-def crosses(place, url):
+def failed_checks(place, url):
     done = psapi(place, "doctor", "--json", url, expect=None)
     return [row["check"] for row in map(json.loads, done.stdout.splitlines())
             if row["ok"] is False and row["check"] != "latency"]     # that is the machine's
@@ -35,15 +35,15 @@ def crosses(place, url):
 def test_the_way(vhost, place):
     url = f"http://localhost:{vhost.client.address[1]}/webhooks/psapi"
     # 2. Register: one cross is left. Then the portal's first request comes, and is held.
-    assert crosses(place, url) == ["secret"]
+    assert failed_checks(place, url) == ["secret"]
     first = signed(b'{"type":"producersync.npn.activated","id":"1","timestamp":"2026-01-02T03:04:05Z",'
                    b'"data":{"npn":"123456789","activatedAt":"2026-01-02T03:04:05Z"}}')
     assert vhost.send(first).word == "held"
-    assert crosses(place, url) == ["secret", "hold"]
+    assert failed_checks(place, url) == ["secret", "hold"]
     # 3. Secret, 4. verify
     psapi(place, "secret", "add", stdin=f'  "{SECRET}"\n')
     assert "1 adopted" in psapi(place, "adopt").stdout
-    assert crosses(place, url) == []
+    assert failed_checks(place, url) == []
     # 5. Test
     psapi(place, "send", url)
     for kind in ("--unsigned", "--tampered", "--stale", "--wrong-secret"):
@@ -58,7 +58,7 @@ def test_the_way(vhost, place):
     assert "producersync.npn.activated 123456789" in out
     assert "producersync.updates_available  2025-07-24" in out
     assert place.spool.names("new") == place.spool.names("failed") == []
-    assert crosses(place, url) == []
+    assert failed_checks(place, url) == []
 
 
 def test_the_commands_exist(place):

@@ -53,7 +53,7 @@ teardown(void **state)
 
 #define DOCTOR_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
-/* Run the local checks this long from now. Returns the number of crosses. */
+/* Run the local checks this long from now. Returns the number of failed checks. */
 static int
 examine(struct fixture *f, long later)
 {
@@ -103,7 +103,7 @@ TEST(a_backlog_that_nobody_works_off)
 	assert_int_equal(examine(f, 3500), 0);
 	assert_int_equal(examine(f, 3 * 3600), 1);
 	const struct finding *found = finding_of(f, "backlog");
-	assert_int_equal(found->mark, MARK_BAD);
+	assert_int_equal(found->result, CHECK_FAILED);
 	assert_non_null(strstr(found->text, "2 of 2"));
 	assert_non_null(strstr(found->text, "3.0 h"));
 	assert_non_null(strstr(found->remedy, "cron"));

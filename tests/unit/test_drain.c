@@ -118,8 +118,10 @@ TEST(the_lane_waits_for_all_of_that_time)
 	struct place place;
 
 	place_open(&place, *state);
-	deliver(&place, "a", "{\"type\":\"x\",\"timestamp\":\"2025-07-24T00:00:00Z\",\"data\":{\"npn\":\"1\"}}");
-	deliver(&place, "b", "{\"type\":\"y\",\"timestamp\":\"2025-07-24T00:00:01Z\",\"data\":{\"npn\":\"1\"}}");
+	deliver(&place, "a",
+	    "{\"type\":\"x\",\"timestamp\":\"2025-07-24T00:00:00Z\",\"data\":{\"npn\":\"1\"}}");
+	deliver(&place, "b",
+	    "{\"type\":\"y\",\"timestamp\":\"2025-07-24T00:00:01Z\",\"data\":{\"npn\":\"1\"}}");
 	assert_int_equal(drain(&place, COUNT "exit 75"), EX_OK);
 	now += 59;
 	assert_int_equal(drain(&place, COUNT), EX_OK);

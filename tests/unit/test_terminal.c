@@ -28,14 +28,16 @@ TEST(text_is_escaped)
 
 	for (size_t i = 0; i < ROWS(rows); i++)
 		assert_string_equal(
-		    terminal_escape(text, sizeof(text), rows[i].text, rows[i].length, rows[i].lines), rows[i].escaped);
+		    terminal_escape(text, sizeof(text), rows[i].text, rows[i].length, rows[i].lines),
+		    rows[i].escaped);
 }
 
 TEST(text_is_cut_at_whole_characters)
 {
 	char text[TERMINAL_ESCAPED_SIZE(2)];
 
-	assert_string_equal(terminal_escape(text, sizeof(text), B("\xff\xff\xff"), false), "\\xff\\xff");
+	assert_string_equal(
+	    terminal_escape(text, sizeof(text), B("\xff\xff\xff"), false), "\\xff\\xff");
 	assert_string_equal(terminal_escape(text, 5, B("\xff\xff"), false), "\\xff");
 	assert_string_equal(terminal_escape(text, 4, B("\xff"), false), "");
 	assert_string_equal(terminal_escape(text, 1, B("a"), false), "");
@@ -45,7 +47,8 @@ TEST(several_columns_in_one_line)
 {
 	char line[64];
 
-	snprintf(line, sizeof(line), "%s %s %s %s", terminal_column("a"), terminal_column(""), terminal_column("\n"), terminal_column("b"));
+	snprintf(line, sizeof(line), "%s %s %s %s", terminal_column("a"), terminal_column(""),
+	    terminal_column("\n"), terminal_column("b"));
 	assert_string_equal(line, "a - \\x0a b");
 }
 

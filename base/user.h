@@ -1,0 +1,16 @@
+/* Users of this machine by name. */
+#ifndef PSAPI_USER_H
+#define PSAPI_USER_H
+
+#include <sys/types.h>
+
+/* Room for a name and a NUL; Linux allows 32 bytes. */
+#define USER_NAME_SIZE 64
+
+/*
+ * The name of a user; for one that has none "#NUMBER", which sudo(8) takes as well.
+ * Returns name.
+ */
+const char *user_name(uid_t user, char name[USER_NAME_SIZE]);
+
+#endif

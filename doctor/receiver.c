@@ -1,0 +1,238 @@
+/*
+ * Owns the checks of the receiver itself, at its socket: no web server is involved. They show
+ * whether a fault that the URL has is the receiver's or the web server's.
+ */
+#define _GNU_SOURCE
+#include "doctor/doctor.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/user.h"
+#include "send/fastcgi_client.h"
+
+enum { FCGI_TIMEOUT_MS = 5000 };
+
+/* ---- the socket ---- */
+
+static void
+check_mode_and_group(struct doctor *d, struct finding *f, const char *path, const struct stat *st)
+{
+	const struct group *wanted =
+	    *d->config->listen_group != '\0' ? getgrnam(d->config->listen_group) : NULL;
+
+	if ((st->st_mode & S_IWOTH) != 0) {
+		doctor_failed(f,
+		    "mode 0660 and the web server's group: a program that can connect to a FastCGI socket "
+		    "can\n"
+		    "send the receiver anything, past the web server",
+		    "%s: mode %04o lets every user connect to the receiver", path,
+		    (unsigned)st->st_mode & 07777);
+	} else if (wanted != NULL && wanted->gr_gid != st->st_gid) {
+		doctor_failed(f, "restart the receiver; its user must be a member of PSAPI_LISTEN_GROUP",
+		    "%s: its group is not PSAPI_LISTEN_GROUP=%s", path, d->config->listen_group);
+	} else {
+		const struct group *group = getgrgid(st->st_gid);
+		doctor_ok(f, "%s, of group %s (which must be the web server's)", path,
+		    group != NULL ? group->gr_name : "?");
+	}
+}
+
+static void
+check_socket(struct doctor *d, struct finding *f)
+{
+	const char *path = strncmp(d->listen, "unix:", 5) == 0 ? d->listen + 5 : NULL;
+	struct stat st;
+
+	if (*d->listen == '\0')
+		doctor_skipped(f,
+		    "no PSAPI_LISTEN: classic CGI, or another program made the socket (psapi doctor "
+		    "--socket)");
+	else if (path == NULL)
+		doctor_ok(f, "%s, on loopback", d->listen);
+	else if (lstat(path, &st) != 0 && errno == EACCES && d->not_owner)
+		doctor_skipped(f, "%s: %s", path, strerror(errno));
+	else if (lstat(path, &st) != 0)
+		doctor_failed(f, NULL, "%s: %s", path, strerror(errno));
+	else if (!S_ISSOCK(st.st_mode))
+		doctor_failed(
+		    f, "remove it, then start the receiver", "%s: exists, but is not a socket", path);
+	else
+		check_mode_and_group(d, f, path, &st);
+}
+
+/* ---- the receiver ---- */
+
+/* Send the receiver a delivery, or with NULL a GET. Returns 0, or -1 with errno and the error. */
+static int
+ask(struct doctor *d, const struct delivery *delivery, struct fastcgi_client_answer *answer,
+    struct error *error)
+{
+	const char *values[3] = {"", "", ""};
+	char length[24];
+
+	for (int i = 0; delivery != NULL && i < 3; i++)
+		values[i] = strchr(delivery->headers[i], ' ') + 1;
+	snprintf(length, sizeof(length), "%zu", delivery != NULL ? delivery->length : 0);
+	const char *params[] = {"GATEWAY_INTERFACE", "CGI/1.1", "SERVER_PROTOCOL", "HTTP/1.1",
+		"REQUEST_METHOD", delivery != NULL ? "POST" : "GET", "REMOTE_ADDR", "127.0.0.1",
+		"SCRIPT_NAME", "/psapi-doctor", "CONTENT_LENGTH", length, "HTTP_WEBHOOK_ID", values[0],
+		"HTTP_WEBHOOK_TIMESTAMP", values[1], "HTTP_WEBHOOK_SIGNATURE", values[2], NULL};
+	struct fastcgi_client_request request = {params, delivery != NULL ? delivery->body : NULL,
+		delivery != NULL ? delivery->length : 0};
+
+	return fastcgi_client_exchange(d->listen, &request, FCGI_TIMEOUT_MS, answer, error);
+}
+
+/* The receiver did not answer a GET, with errno. */
+static void
+explain_silence(struct doctor *d, struct finding *f, struct error *error)
+{
+	if (errno == ENOENT) {
+		doctor_skipped(f, "there is no socket to ask it at");
+	} else if (errno == EACCES && d->not_owner) {
+		doctor_skipped(f, "%s", error->text);
+	} else {
+		if (errno == EACCES)
+			snprintf(error->remedy, sizeof(error->remedy),
+			    "this user must be a member of the socket's group, as the receiver and the web "
+			    "server are");
+		doctor_failed_for(f, error);
+	}
+}
+
+static void
+check_receiver(struct doctor *d, struct finding *f)
+{
+	struct doctor_reply reply;
+	struct fastcgi_client_answer answer;
+	char user[USER_NAME_SIZE];
+	struct error error;
+
+	if (*d->listen == '\0') {
+		doctor_skipped(f, "it has no socket of its own");
+		return;
+	}
+	if (ask(d, NULL, &answer, &error) != 0) {
+		explain_silence(d, f, &error);
+		return;
+	}
+	doctor_reply_read(&reply, answer.status, answer.body, strlen(answer.body));
+	d->receiver_answers = reply.ours;
+	if (!reply.ours || strcmp(reply.reason, "method_not_allowed") != 0)
+		doctor_failed(f, "another program listens there: give each its own PSAPI_LISTEN",
+		    "%s: answers %d, but not as psapi-fcgi does", d->listen, answer.status);
+	else if (answer.user == (uid_t)-1)
+		doctor_ok(f, "answers in %.1f ms", (double)answer.us / 1000);
+	else
+		doctor_ok(f, "answers in %.1f ms, runs as %s%s", (double)answer.us / 1000,
+		    user_name(answer.user, user), answer.user == 0 ? " (better: a user of its own)" : "");
+}
+
+/* ---- a signed probe ---- */
+
+/* The receiver refused our own signed probe: each cause has its remedy. */
+static void
+explain_refusal(struct finding *f, const struct doctor_reply *reply)
+{
+	static const struct {
+		const char *word; /* of the reply: its reason or status */
+		const char *remedy;
+	} remedies[] = {
+	    {"signature_mismatch",
+	        "the receiver has other secrets in force than this file: is its PSAPI_SECRET_FILE "
+	        "another one, or is\n"
+	        "the file unreadable for its user (then it keeps the last good ones)? Its log says "
+	        "which"},
+	    {"no_secret",
+	        "the receiver cannot read the secret file, or refuses it: chgrp to its group, chmod "
+	        "0640; its log says why"},
+	    {"held", "it sees an empty secret file: is its PSAPI_SECRET_FILE another one?"},
+	    {"ignored", "it sees an empty secret file: is its PSAPI_SECRET_FILE another one?"},
+	    {"spool_error",
+	        "its log says which file cannot be written; after a failed fsync it accepts nothing "
+	        "until a restart"},
+	};
+	const char *remedy = "the receiver's log says more";
+
+	for (size_t i = 0; i < sizeof(remedies) / sizeof(remedies[0]); i++)
+		if (strcmp(remedies[i].word, reply->reason) == 0 ||
+		    strcmp(remedies[i].word, reply->word) == 0)
+			remedy = remedies[i].remedy;
+	doctor_failed(f, remedy, "a signed probe is answered %d %s%s%s", reply->status, reply->word,
+	    *reply->reason != '\0' ? ", " : "", reply->reason);
+}
+
+/* The probe was accepted: is it in this spool? */
+static void
+check_stored(struct doctor *d, struct finding *f, const char *id)
+{
+	char name[SPOOL_NAME_SIZE];
+
+	if (!d->spool_opened || spool_name(id, strlen(id), name) != 0 ||
+	    spool_find(&d->spool, name) == SPOOL_DUPLICATE)
+		doctor_ok(f, "a signed probe is accepted and stored");
+	else
+		doctor_failed(f,
+		    "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this configuration's",
+		    "a signed probe is accepted, but not into %s: the receiver has another spool",
+		    d->config->spool);
+}
+
+static void
+send_probe(struct doctor *d, struct finding *f, const char *id, const char *body)
+{
+	struct delivery delivery = {.length = 0};
+	struct fastcgi_client_answer answer;
+	struct doctor_reply reply;
+	struct error error;
+
+	if (delivery_make(&delivery, DELIVERY_SIGNED, d->keyring, id, time(NULL), body, strlen(body)) !=
+	    0) {
+		doctor_skipped(f, "out of memory");
+	} else if (ask(d, &delivery, &answer, &error) != 0) {
+		doctor_skipped(f, "%s", error.text);
+	} else {
+		doctor_reply_read(&reply, answer.status, answer.body, strlen(answer.body));
+		d->accepted_directly = reply.ours && strcmp(reply.word, "accepted") == 0;
+		if (d->accepted_directly)
+			check_stored(d, f, id);
+		else
+			explain_refusal(f, &reply);
+	}
+	delivery_free(&delivery);
+}
+
+static void
+check_accepts(struct doctor *d, struct finding *f)
+{
+	char id[DELIVERY_ID_SIZE];
+
+	if (d->keyring == NULL || !d->receiver_answers) {
+		doctor_skipped(
+		    f, "%s", d->keyring == NULL ? "there is no usable secret" : "no receiver answers");
+		return;
+	}
+	delivery_new_id(id);
+	char *body = doctor_probe_body(id, d->now, 0);
+	if (body != NULL)
+		send_probe(d, f, id, body);
+	else
+		doctor_skipped(f, "out of memory");
+	free(body);
+}
+
+const struct check doctor_receiver_checks[] = {
+	{"socket", check_socket, "start the receiver: psapi-fcgi makes the socket (PSAPI_LISTEN)"},
+	{"receiver", check_receiver,
+	    "start the receiver (systemctl start psapi-fcgi, or psapi-fcgi by hand); psapi-fcgi -t "
+	    "says what keeps it\n"
+	    "from starting"},
+	{"accepts", check_accepts, ""},
+	{0},
+};

@@ -1,0 +1,85 @@
+/*
+ * Reading the attempts log: an iterator over its lines, for all who ask it something.
+ * Memory is bounded, however large the log and its lines are.
+ */
+#ifndef PSAPI_ATTEMPTS_READER_H
+#define PSAPI_ATTEMPTS_READER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct attempts_reader;
+
+enum attempts_order { ATTEMPTS_OLDEST_FIRST, ATTEMPTS_NEWEST_FIRST };
+
+/* Members of a line that a reader can ask for without parsing it. */
+enum attempts_member {
+	ATTEMPTS_AT,
+	ATTEMPTS_OUTCOME,
+	ATTEMPTS_WEBHOOK_ID,
+	ATTEMPTS_TYPE,
+	ATTEMPTS_BYTES,
+	ATTEMPTS_SKEW,
+	ATTEMPTS_KEY,
+	ATTEMPTS_MEMBERS
+};
+
+/* One line. Valid until the next call. */
+struct attempts_line {
+	const char *text; /* without its newline, with a NUL at its end; others appear as '?' */
+	size_t length;
+	bool whole; /* it is one flat JSON object; else (torn by a full disk) it has no members */
+	struct {
+		const char *text; /* as it is written: without quotes, escapes not undone; NULL: absent */
+		size_t length;
+	} member[ATTEMPTS_MEMBERS];
+};
+
+/*
+ * Open the log of the spool at path; with rotated, also the one that was rotated last
+ * (attempts.jsonl.1), as the older part. A log that does not exist is an empty one, and so
+ * is a rotated one that cannot be read. Returns NULL with errno if the log cannot be
+ * opened. The caller closes it.
+ */
+struct attempts_reader *attempts_reader_open(
+    const char *path, enum attempts_order order, bool rotated);
+void attempts_reader_close(struct attempts_reader *reader);
+
+/* Whether the log existed when it was opened. */
+bool attempts_reader_exists(const struct attempts_reader *reader);
+
+/*
+ * Read the next line that is complete and not empty. Of a line over 64 KiB (the receiver writes
+ * none) only the beginning is given, as of a torn one. Returns false after the last one, as the
+ * log was when it was opened.
+ */
+bool attempts_reader_next(struct attempts_reader *reader, struct attempts_line *line);
+
+/*
+ * From now on attempts_reader_next() gives what was appended since the log was opened,
+ * oldest first. It returns false where the log ends for now, and goes on with another call;
+ * also when the log was renamed and made anew, or cut to nothing.
+ */
+void attempts_reader_follow(struct attempts_reader *reader);
+
+/* ---- members ---- */
+
+/* Whether a member is there and has this value. */
+bool attempts_reader_is(
+    const struct attempts_line *line, enum attempts_member member, const char *value);
+
+/* Read a member that is a whole number. Returns false if it is absent or no such number. */
+bool attempts_reader_number(
+    const struct attempts_line *line, enum attempts_member member, int64_t *number);
+
+/* Read the time of the attempt, nanoseconds since 1970. Returns false if there is none. */
+bool attempts_reader_time(const struct attempts_line *line, int64_t *nanoseconds);
+
+/*
+ * Whether the delivery was one of `psapi send` or `psapi doctor` (EVENTS_TEST_ID): it tells
+ * nothing of the sender, its clock or the secrets that it uses.
+ */
+bool attempts_reader_is_test(const struct attempts_line *line);
+
+#endif
