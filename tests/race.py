@@ -15,7 +15,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "fuzz"))
 from fuzz_fastcgi import END, GOOD, Receiver, parts  # pylint: disable=wrong-import-position
-from bench import SECRET  # pylint: disable=wrong-import-position,wrong-import-order
+from testbed import SECRET  # pylint: disable=wrong-import-position,wrong-import-order
 
 CLIENTS, THREADS = 64, 16
 

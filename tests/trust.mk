@@ -185,7 +185,7 @@ coverage:
 	@rm -rf build/coverage && mkdir -p build/coverage
 	@{ $(MAKE) -s $(COVERAGE) all check-unit fault-programs && \
 		PSAPI_BIN=$(CURDIR)/build/coverage FAULTS_OUT=$(CURDIR)/$(COVERAGE_FAULTS) \
-			$(PYTHON) tests/faults/once.py && \
+			$(PYTHON) tests/faults/each_call_fails.py && \
 		$(MAKE) -s $(COVERAGE) check-e2e PYTEST_FLAGS="--server socket -k 'hold or bodies'"; \
 	} >build/coverage/log 2>&1 || { cat build/coverage/log; exit 1; }
 	@for name in $(COVERED); do \

@@ -20,7 +20,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../faults"))
-from bench import GOOD, SECRET, signature  # pylint: disable=wrong-import-position
+from testbed import GOOD, SECRET, signature  # pylint: disable=wrong-import-position
 
 EVENTS = 200
 WARM = 20   # arenas, the attempts log, the way to link: not what one event costs

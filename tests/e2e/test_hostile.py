@@ -14,8 +14,8 @@ import time
 
 import pytest
 
-from apart import NOBODY, Apart
 from fcgi_client import begin, params, record, stream, STDIN
+from installed_layout import NOBODY, InstalledLayout
 from receiver import SANITIZED, wait_for
 from replies import assert_accepted, assert_refused, parse_cgi
 from sender import OTHER_SECRET, SECRET, event, signature, signed
@@ -174,7 +174,7 @@ attempt("list its descriptors", lambda: os.listdir(f"/proc/{pid}/fd"))
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two other users")
 def test_a_neighbour_gains_nothing(place):
     """A user of no group of ours: nothing is read, planted, replaced, reached or ended."""
-    server = Apart(place).given_to(NOBODY - 1).start()
+    server = InstalledLayout(place).given_to(NOBODY - 1).start()
     assert_accepted(server.send(signed()))
     receiver, before = server.receiver, spooled(place)
     done = subprocess.run(
@@ -192,7 +192,7 @@ def test_a_neighbour_gains_nothing(place):
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's own processes are the test's")
 def test_even_the_same_user_cannot_look_inside(place):
     """A handler runs as the receiver's user: it may not trace the receiver, nor read its memory."""
-    server = Apart(place).given_to(NOBODY).start()
+    server = InstalledLayout(place).given_to(NOBODY).start()
     pid = server.receiver.pid
     for file in ("mem", "environ", "maps"):
         done = subprocess.run(["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",

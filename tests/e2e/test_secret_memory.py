@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from apart import NOBODY, Apart, status_of
+from installed_layout import NOBODY, InstalledLayout, status_of
 from process_memory import found
 from receiver import HOOKED, SANITIZED, wait_for
 from replies import assert_accepted, assert_refused
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps what was fr
 def test_secrets_in_memory(place):
     """Of a secret there is its key schedule alone, in memory that is locked and not dumped; of one
     that was rotated out, and at the end of the process, nothing."""
-    server = Apart(place, binary=HOOKED, PSAPI_HOOK_STOP="1", PSAPI_THREADS="2").start()
+    server = InstalledLayout(place, binary=HOOKED, PSAPI_HOOK_STOP="1", PSAPI_THREADS="2").start()
     receiver = server.receiver
     for _ in range(4):
         assert_accepted(server.send(signed()))
@@ -43,7 +43,7 @@ def test_memory_that_may_not_be_locked(place):
     """An ordinary user whose limit is too small: it is said, and all is well otherwise."""
     if resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] == 0:
         pytest.skip("nothing may be locked here anyway")
-    apart = Apart(place, via=["prlimit", "--memlock=4096:4096"]).given_to(NOBODY)
-    server = apart.start()
+    layout = InstalledLayout(place, via=["prlimit", "--memlock=4096:4096"]).given_to(NOBODY)
+    server = layout.start()
     assert_accepted(server.send(signed()))
     assert len(re.findall("cannot be kept from swap", server.log())) == 1, server.log()

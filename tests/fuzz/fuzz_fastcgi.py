@@ -22,7 +22,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../faults"))
-from bench import GOOD, SECRET, signature  # pylint: disable=wrong-import-position
+from testbed import GOOD, SECRET, signature  # pylint: disable=wrong-import-position
 
 BEGIN, ABORT, END, PARAMS, STDIN, STDOUT = 1, 2, 3, 4, 5, 6
 SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../race.supp")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import strace
-from apart import NOBODY, Apart, landlock_abi, need, status_of
+from installed_layout import NOBODY, InstalledLayout, landlock_abi, need, status_of
 from receiver import BINARY, HOOKED, SANITIZED, wait_for
 from replies import assert_accepted, assert_duplicate, assert_refused, parse_cgi
 from sender import OTHER_SECRET, SECRET, event, signed
@@ -38,11 +38,11 @@ traced = pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_
 
 def probing(place, port, skip=""):
     """A receiver that tries it all at its start; there is something to try it on."""
-    apart = Apart(place, binary=HOOKED, PSAPI_HOOK_SKIP=skip, PSAPI_HOOK_PROBE=place.dir / "other",
+    layout = InstalledLayout(place, binary=HOOKED, PSAPI_HOOK_SKIP=skip, PSAPI_HOOK_PROBE=place.dir / "other",
                   PSAPI_HOOK_PORT=port)
     for name in ("file", "moved", "gone"):
         (place.dir / "other" / name).touch()
-    return apart
+    return layout
 
 
 def outcomes(server):
@@ -82,7 +82,7 @@ def test_the_shipped_program_has_no_hook():
 def test_in_force(place):
     """As the kernel sees it: every thread, limits, locked memory, and nobody may look inside."""
     need(calls=True)
-    server = Apart(place).given_to(NOBODY).start()
+    server = InstalledLayout(place).given_to(NOBODY).start()
     assert_accepted(server.send(signed()))
     proc = Path(f"/proc/{server.receiver.pid}")
     for thread in (proc / "task").iterdir():
@@ -96,7 +96,7 @@ def test_in_force(place):
 def test_nothing_to_say(place):
     """With all that it needs it is silent."""
     need(files=True, calls=True)
-    server = Apart(place).start()
+    server = InstalledLayout(place).start()
     assert_accepted(server.send(signed()))
     assert server.log() == ""
 
@@ -142,9 +142,9 @@ def test_nothing_that_it_does_is_refused(place):
     need(files=True, calls=True)
     log = place.dir / "strace.txt"
     via = ["strace", "-D", "-f", "-qq", "-o", str(log)]
-    apart = Apart(place, binary=HOOKED, via=via, PSAPI_HOOK_OPEN="1")
+    layout = InstalledLayout(place, binary=HOOKED, via=via, PSAPI_HOOK_OPEN="1")
     place.write_secret("# not yet")
-    server = apart.start()
+    server = layout.start()
     assert server.send(signed()).word == "held"
     place.write_secret(SECRET)
     assert_accepted(server.send(signed()))
@@ -183,7 +183,7 @@ def test_nothing_that_it_does_is_refused(place):
 def test_goes_on_without(place, call, fault, said):
     need(files=True, calls=True)
     via = strace.command(call, fault, "1+", place.dir / "strace.txt")
-    server = Apart(place, via=[via[0], "-D", *via[1:]]).start()
+    server = InstalledLayout(place, via=[via[0], "-D", *via[1:]]).start()
     assert_accepted(server.send(signed()))
     assert len([line for line in server.log().splitlines() if said in line]) == 1, server.log()
 
@@ -193,8 +193,8 @@ def test_links_without_the_capability(place):
     """Linux before 6.10 wants a capability for AT_EMPTY_PATH; then a file is linked by way of
     /proc/self/fd, which is root's for a process that nobody may look into."""
     via = strace.command("linkat", "error=ENOENT", "1", place.dir / "strace.txt")
-    apart = Apart(place, via=[via[0], "-D", *via[1:]], PSAPI_THREADS="1")
-    server = apart.given_to(NOBODY).start()
+    layout = InstalledLayout(place, via=[via[0], "-D", *via[1:]], PSAPI_THREADS="1")
+    server = layout.given_to(NOBODY).start()
     for _ in range(3):
         assert_accepted(server.send(signed()))
     assert strace.was_injected(place.dir / "strace.txt")
@@ -227,28 +227,28 @@ def linked(link, target):
 def test_secret_is_a_link_elsewhere(place):
     """As with systemd's credentials: /etc/psapi/secret -> /run/credentials/UNIT/secret."""
     need(files=True)
-    apart = Apart(place)
+    layout = InstalledLayout(place)
     real = place.dir / "credentials/secret"
     real.parent.mkdir()
     os.replace(place.secret_file, real)
     place.secret_file.symlink_to("../credentials/secret")
-    rotate(place, apart.start(), lambda text: replaced(real, text))
+    rotate(place, layout.start(), lambda text: replaced(real, text))
 
 
 def test_link_becomes_a_file(place):
     need(files=True)
-    apart = Apart(place)
+    layout = InstalledLayout(place)
     real = place.dir / "credentials/secret"
     real.parent.mkdir()
     os.replace(place.secret_file, real)
     place.secret_file.symlink_to(real)
-    rotate(place, apart.start(), lambda text: replaced(place.secret_file, text))
+    rotate(place, layout.start(), lambda text: replaced(place.secret_file, text))
 
 
 def test_links_that_are_flipped(place):
     """As Kubernetes does it: secret -> ..data/secret, ..data -> ..1."""
     need(files=True)
-    apart = Apart(place)
+    layout = InstalledLayout(place)
     etc = place.secret_file.parent
     (etc / "..1").mkdir()
     os.replace(place.secret_file, etc / "..1/secret")
@@ -259,15 +259,15 @@ def test_links_that_are_flipped(place):
         (etc / "..2").mkdir()
         replaced(etc / "..2/secret", text)
         linked(etc / "..data", "..2")
-    rotate(place, apart.start(), flip)
+    rotate(place, layout.start(), flip)
 
 
 def test_directory_that_is_not_there_yet(place):
     """The secret is looked for at every request: what cannot be known is not shut out, and said."""
     need(files=True)
-    apart = probing(place, 1)
+    layout = probing(place, 1)
     shutil.rmtree(place.secret_file.parent)
-    server = apart.start()
+    server = layout.start()
     assert_refused(server.send(signed()), "no_secret")
     assert "reading files is not restricted" in server.log()
     assert "files are not restricted" not in server.log()
@@ -281,7 +281,7 @@ def test_directory_that_is_not_there_yet(place):
 def test_replaced_directory_is_explained(place):
     """Landlock knows directories, not paths: the log says what to do."""
     need(files=True)
-    server = Apart(place).start()
+    server = InstalledLayout(place).start()
     assert_accepted(server.send(signed()))
     etc = place.secret_file.parent
     etc.rename(place.dir / "etc.old")
@@ -294,13 +294,13 @@ def test_replaced_directory_is_explained(place):
 def test_spool_is_a_link(place):
     """And so is a directory in it."""
     need(files=True)
-    apart = Apart(place)
+    layout = InstalledLayout(place)
     os.rename(place.spool.path, place.dir / "real")
     (place.dir / "real-new").mkdir(mode=0o770)
     (place.dir / "real/new").symlink_to("../real-new")
     place.spool.path.symlink_to("real")
     place.spool = Spool(place.dir / "real")
-    server = apart.start()
+    server = layout.start()
     request = signed()
     assert_accepted(server.send(request))
     place.spool.assert_queued_once(request.header("webhook-id"), request.body)

@@ -31,7 +31,7 @@ def status_of(path):
     return dict(line.split(":", 1) for line in Path(path).read_text().splitlines())
 
 
-class Apart:
+class InstalledLayout:
     """A receiver whose spool, secret and socket are in directories of their own, as installed."""
 
     def __init__(self, place, binary=BINARY, via=(), **settings):
