@@ -84,8 +84,8 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 
 # ---- static programs: a host may lack the shared libraries, and a CGI process loads them for each request ----
 
-# Then psapi-fcgi needs no shared library, psapi libc and libcurl. The linker warns of gethostbyname(3): it is in libfcgi,
-# and never called.
+# psapi-fcgi needs nothing then, psapi libc and libcurl. The linker warns of gethostbyname(3): it is in libfcgi, and
+# nobody calls it.
 WHOLE = STATIC=1 SANITIZE= SYSTEMD= OUT=build/static BIN=build/static/ OUT_BIN=build/static
 
 static:
@@ -99,7 +99,7 @@ check-static: static
 
 # ---- tests ----
 
-# The packages for building, the demo and the tests, on a bare Debian.
+# What building, the demo and the tests run with, on a bare Debian.
 BUILD_PACKAGES = gcc libc6-dev make pkg-config libsystemd-dev libfcgi-dev libmbedtls-dev libjansson-dev libseccomp-dev \
 	libcurl4-openssl-dev
 DEMO_PACKAGES = nginx curl openssl python3

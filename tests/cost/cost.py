@@ -1,12 +1,12 @@
 #!/usr/bin/python3
-"""The cost of one accepted event, in figures that do not depend on the clock: cost.py BINARY HOOK DIRECTORY
+"""What one accepted event costs, in figures that do not depend on the clock: cost.py BINARY HOOK DIRECTORY
 
 A receiver under callgrind counts user-mode instructions, another under strace system calls, while
-events come one after the other over a kept connection, with the variables of nginx. The difference of two runs, with
-fewer and with more events, is the cost without the start. Fails above the bounds below, which docs/performance.md has;
-they may only go down.
-Valgrind writes machine code, which the sandbox forbids: it runs the same receiver with the test hook, which leaves the
-sandbox out (tests/hook).
+events come one after the other over a connection that is kept, with the variables that nginx
+sends. Each is run with N and with 2N events, and the difference taken: the start cancels out.
+Fails above the bounds below; they are docs/performance.md's, and only ever go down.
+Valgrind writes machine code, which the lockdown forbids: under it runs the same receiver with the
+test hook, which leaves the lockdown out (tests/hook).
 """
 
 import os
@@ -23,7 +23,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from testbed import GOOD, SECRET, signature  # pylint: disable=wrong-import-position
 
 EVENTS = 200
-WARM = 20   # arenas, the attempts log, the way to link: no cost of a single event
+WARM = 20   # arenas, the attempts log, the way to link: not what one event costs
 BOUNDS = {"instructions": 85000, "system calls": 12, "of them fsync": 1}
 BEGIN, END, PARAMS, STDIN = 1, 3, 4, 5
 

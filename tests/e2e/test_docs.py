@@ -1,4 +1,4 @@
-"""docs/ and README: links have a target, commands exist, every message is explained, scripts run."""
+"""docs/ and README: links lead somewhere, commands exist, every message is explained, scripts run."""
 
 import functools
 import os
@@ -16,7 +16,7 @@ from servers import Socket
 from test_man import Sandbox
 
 PAGES = sorted(str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text()
+ODD = (ROOT / "docs" / "troubleshooting.md").read_text()
 
 LITERAL = r'(?:"(?:[^"\\]|\\.)*"\s*)+'
 # The files whose messages docs/troubleshooting.md explains. doctor and send print words of their own.
@@ -25,7 +25,7 @@ SOURCES = sorted(path for path in ROOT.glob("**/*.c")
 OWN_WORDS = {"doctor/http_status.c", "doctor/local.c", "doctor/probe.c", "doctor/history.c", "doctor/url.c",
              "send/delivery.c", "send/http.c", "send/fastcgi_client.c"}
 
-GOOD = {("verify.c", "is a signing secret")}        # never printed
+GOOD = {("verify.c", "is a signing secret")}        # said to nobody
 
 
 def source_text(path):
@@ -44,7 +44,7 @@ def squeeze(text):
 
 
 def formats():
-    """(file, format) of each log line, and of each reason within one."""
+    """(file, format) of each line that is logged, and of the reasons that go into one."""
     calls = (r"log_line\(\s*", r"snprintf\((?:why|job->why|state\.reason), [^,;]+(?:\([^()]*\))?,\s*",
              r"\*why = ", r"why = ", r"return (?=\"it |\"is |\"what )")
     for source in SOURCES:
@@ -57,7 +57,7 @@ def formats():
 
 
 def longest(text):
-    """The longest text between two conversions of a format."""
+    """The part of a format that says most: between two conversions."""
     return max((part.strip(" :;,.()") for part in re.split(r"%[-+ 0-9.*]*(?:ll|z|l)?[a-zA-Z]", text)),
                key=len)
 
@@ -82,7 +82,7 @@ def test_links(page):
 
 @functools.cache
 def help_of(*name):
-    """The output of `psapi help NAME`; "" if there is no such subcommand."""
+    """What `psapi help NAME` says; "" if there is no such subcommand."""
     done = subprocess.run([PSAPI, "help", *name], capture_output=True, text=True)
     return done.stdout if done.returncode == 0 else ""
 
@@ -124,7 +124,7 @@ def test_every_reply_is_in_the_table(page, heading):
 
 
 def test_known_types():
-    """The checked types, the examples of `psapi send`, the completion and the documents have the same types."""
+    """The same everywhere: what is checked, what can be sent, what is completed and described."""
     def types(path, begin="", end="\\Z"):
         text = re.search(rf"{begin}(.*?){end}", (ROOT / path).read_text(), re.S)[1]
         return set(re.findall(r"\bproducersync\.[\w.]*\w", text)) - {"producersync.npn"}
@@ -137,35 +137,35 @@ def test_known_types():
 
 
 def test_every_reply_is_explained():
-    table = TROUBLESHOOTING.split("## The portal shows a reply\n")[1].split("\n## ")[0]
+    table = ODD.split("## The portal shows a reply\n")[1].split("\n## ")[0]
     for word in ["accepted", "duplicate", "held", "ignored", *REASONS]:
         assert re.search(rf"^\| [^|]*`{word}`", table, re.M), word
 
 
 def test_every_message_is_explained():
-    shown = squeeze(TROUBLESHOOTING.replace("`", ""))
-    printed = {(source, squeeze(longest(text))) for source, text in formats()} - GOOD
-    assert len(printed) > 100
-    missing = {(source, part) for source, part in printed
+    shown = squeeze(ODD.replace("`", ""))
+    said = {(source, squeeze(longest(text))) for source, text in formats()} - GOOD
+    assert len(said) > 100
+    missing = {(source, part) for source, part in said
                if len(part) >= 6 and part[:60] not in shown}
     assert not missing, "\n".join(map(str, sorted(missing)))
 
 
 def test_every_message_explained_exists():
-    """The programs print the texts of the first column, between the dots."""
-    printed = squeeze(" ".join(join(literals) for source in SOURCES
+    """The first column of the tables says what the programs say, between the dots."""
+    said = squeeze(" ".join(join(literals) for source in SOURCES
                             for literals in re.findall(LITERAL, source_text(source))))
-    printed += " ".join(os.strerror(number) for number in range(1, 100))
-    tables = TROUBLESHOOTING.split("## The receiver does not start\n")[1].split("\n## Doctor's crosses")[0]
+    said += " ".join(os.strerror(number) for number in range(1, 100))
+    tables = ODD.split("## The receiver does not start\n")[1].split("\n## Doctor's crosses")[0]
     for row in re.findall(r"^\| (`[^|]*) \|", tables, re.M):
         for message in re.findall(r"`([^`]+)`", row):
             for part in re.split("…", message):
                 part = part.strip(' :;,.()"')
-                assert len(part) < 6 or part in printed, part
+                assert len(part) < 6 or part in said, part
 
 
 def test_every_check_of_doctor_is_explained():
-    table = TROUBLESHOOTING.split("## Doctor's crosses\n")[1]
+    table = ODD.split("## Doctor's crosses\n")[1]
     named = {name for row in re.findall(r"^\| (`[^|]*) \|", table, re.M)
              for name in re.findall(r"`([a-z-]+)`", row)}
     tables = "".join(source.read_text() for source in ROOT.glob("doctor/*.c"))
@@ -173,7 +173,7 @@ def test_every_check_of_doctor_is_explained():
     assert named == known | {"configuration"}
 
 
-# ---- the scripts of the pages are run ----
+# ---- what the pages show is run ----
 
 def blocks(page, language=""):
     return re.findall(rf"^ *```{language}\n(.*?)^ *```$", (ROOT / "docs" / page).read_text(), re.S | re.M)
@@ -228,7 +228,7 @@ def test_numbers(desk):
 
 
 def test_another_endpoint(place):
-    """docs/endpoints.md: the files of the instance, as documented."""
+    """docs/endpoints.md: the instance's files, as they are written there."""
     with ExitStack() as stack:
         sandbox = Sandbox(place, stack)
         for command in (blocks("endpoints.md")[0], "sudo psapi -f /etc/psapi/NAME.conf secret add <secret.txt",

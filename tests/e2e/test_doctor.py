@@ -69,7 +69,7 @@ def examine(place, *arguments, expect=None, **settings):
 
 
 def assert_names(rows, *faults, mentions=()):
-    """These checks have failed, and no other. The words are in the text or the remedy of a failed check."""
+    """These checks fail, and no others; the words are in the text or remedy of one of them."""
     bad = {name: row for name, row in rows.items() if row["ok"] is False}
     if "latency" in bad and "latency" not in faults and float(bad["latency"]["text"].split()[0]) >= 5:
         del bad["latency"]      # of this machine now, not of what was set up
@@ -300,9 +300,9 @@ def test_root_looks_as_the_owner(place, socket):
 
 @ROOT_ONLY
 def test_somebody_else_looks(place, receiver):
-    """Another user has no access, which is no fault of the installation: one failed check names the user to use."""
+    """What is denied to somebody else is no fault of what is installed: one failed check says as whom to look."""
     nobody = pwd.getpwnam("nobody")
-    copy = shutil.copy(PSAPI, place.dir / "psapi")     # a directory in which the user "nobody" may run it
+    copy = shutil.copy(PSAPI, place.dir / "psapi")     # where nobody may run it
     done = subprocess.run([copy, "doctor", "--json"], env=place.environment(), user=nobody.pw_uid,
                           group=nobody.pw_gid, extra_groups=[], capture_output=True, text=True,
                           timeout=60)

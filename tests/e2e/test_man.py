@@ -1,4 +1,4 @@
-"""man/: the pages match the programs, and their examples are run.
+"""man/: the pages say what the programs say, and their examples are run.
 
 A comment above each literal display says what it is:
 
@@ -65,7 +65,7 @@ def commands(lines):
 
 
 def matches(promised, printed):
-    """Whether the output matches, without regard to white space."""
+    """Whether it printed that, white space aside."""
     def squeeze(lines):
         return "".join(re.sub(r"\s+", " ", line).strip() + "\n" for line in lines)
     pattern = re.escape(squeeze(promised)).replace(re.escape("...\n"), "\0\n")
@@ -75,7 +75,7 @@ def matches(promised, printed):
 
 
 class Sandbox:
-    """Replaces the paths of the pages by paths of the test."""
+    """A machine on which the pages' paths are the test's."""
 
     def __init__(self, place, stack):
         self.place, self.stack = place, stack
@@ -110,7 +110,7 @@ class Sandbox:
                     k: v for k, v in os.environ.items() if "SAN_OPTIONS" in k}
 
     def write(self, path, lines, mode="644"):
-        """Writes a file of the page. A configuration also gets the paths of the test."""
+        """A file of the page; a configuration gets the test's own paths as well."""
         text = self.translate("\n".join(lines) + "\n")
         if path == "/etc/psapi/psapi.conf":
             text += "".join(f"{k}={v}\n" for k, v in self.own.items() if k not in text)
@@ -144,10 +144,10 @@ class Sandbox:
                  (connects(self.translate(socket)) and heeds_signals(child.pid)), command)
         assert child.poll() is None, command
 
-    # ---- preparations of an example ----
+    # ---- what happens before an example ----
 
     def vhost(self):
-        """The receiver behind nginx as shipped, started at the first request."""
+        """The receiver behind nginx as shipped; started with the first request."""
         if self.url is None:
             self.nginx = self.stack.enter_context(Nginx(self.place))
             self.url = f"http://localhost:{self.nginx.client.address[1]}/webhooks/psapi"
@@ -170,7 +170,7 @@ class Sandbox:
         assert self.shell("psapi drain").returncode == 1
 
     def a_forgery(self):
-        """Sent until it is logged: refusals soon after another line are not."""
+        """Refused, and logged: those that follow something closely are not."""
         def refused():
             self.vhost().send(signed().with_header("webhook-signature", "v1," + 43 * "A" + "="))
             return any(attempt.get("reason") == "signature_mismatch"
@@ -223,7 +223,7 @@ def section(page, heading):
 
 
 def items(text, macro):
-    """The first words of list items with that macro."""
+    """The words of that macro that lists are headed by."""
     found = set()
     for line in re.findall(rf"^\.It {macro} (.*)$", text, re.M):
         found |= set(re.findall(r"\b[\w.]+\b", re.sub(r" (Ns|Ta) .*", "", line)))
@@ -240,7 +240,7 @@ def options_of_page(text):
 
 
 def options_of_help(text):
-    """Options at the beginning of a line of the help, or after a comma."""
+    """What begins a line of the help, or follows a comma there."""
     found = set()
     for line in re.findall(r"^ +(--?[a-z].*)$", text, re.M | re.I):
         found |= set(re.findall(r"(?:^|, )(--?[a-zA-Z][\w-]*)", line.split("   ")[0]))
@@ -248,7 +248,7 @@ def options_of_help(text):
 
 
 def options_of_code(name):
-    """The options in the tables of commands/NAME.c."""
+    """What the option table and the letters of commands/NAME.c take."""
     text = (ROOT / "commands" / f"{name}.c").read_text()
     found = {"--" + long for long in re.findall(r'\{"([a-z-]+)", (?:no|required)_argument', text)}
     if "SELECT_OPTIONS" in text:
@@ -276,7 +276,7 @@ def test_lint(page):
 
 
 def test_settings(place):
-    """psapi.conf(5) has every setting of the program, with its default and limits, and no other."""
+    """Every setting of the program is in psapi.conf(5), with its default and limits; and no other."""
     program = dict(re.findall(r"^  (PSAPI_\w+) .*\(default (.*)\)$", place.run("-h").stdout, re.M))
     page = page_of("psapi.conf.5")
     assert items(page, "Cm") == set(program)
@@ -315,7 +315,7 @@ def test_subcommands(place):
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_options_of_a_subcommand(place, name):
-    """Page, help and code have the same options."""
+    """Page, help and code know the same ones."""
     page = options_of_page(section(page_of("psapi.1"), name)) - {"--"}
     shown = options_of_help(help_of(place, name))
     assert page == shown
@@ -332,13 +332,11 @@ def test_spool_keys():
 
 
 def test_environment():
-    """Every environment variable that the code reads is in a page."""
+    """Every variable that the code reads by name is in a page."""
     named = set()
     for page in ("psapi.1", "psapi-handlers.7", "psapi-fcgi.8"):
         named |= items(section(page_of(page), "ENVIRONMENT"), "Ev")
-    sources = [path for path in ROOT.glob("**/*.c")
-               if not re.match("(tests|bench|build)/", str(path.relative_to(ROOT)))]
-    read = {name for source in sources
+    read = {name for source in [*ROOT.glob("*.c"), *ROOT.glob("commands/*.c")]
             for name in re.findall(r'getenv\("(\w+)"', source.read_text())}
     assert {"PSAPI_CONF", "PATH", "NO_COLOR"} <= read
     assert read - {"CONTENT_LENGTH"} <= named, "(that one is part of a CGI request)"

@@ -1,4 +1,4 @@
-"""docs/processing.md, "The story": its commands are run, with other paths instead of /etc."""
+"""docs/processing.md, "The story", as it is written: its commands, in a sandbox instead of /etc."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ from psapi_command import PSAPI, Desk
 from receiver import ROOT
 from sender import signed
 
-# The event of "Send Example" in the portal.
+# What the portal's "Send Example" sends.
 ACTIVATED = (b'{"data":{"activatedAt":"2025-07-25T15:53:01.579Z","npn":"123456789"},"id":"whe_123454321",'
              b'"timestamp":"2025-07-25T15:53:01.579Z","type":"producersync.npn.activated"}')
 UPDATES = (b'{"data":{"runDate":"2025-07-24"},"id":"12345","timestamp":"2025-07-24T22:51:05.206Z",'
@@ -31,12 +31,12 @@ def desk(place):
 
 
 def sandboxed(desk, command):
-    """The command with paths of the test, without sudo."""
+    """The command with the test's own paths, and without sudo."""
     base = desk.place.dir
     for real, own in (("/usr/local/bin", base / "bin"), ("/etc/psapi/handlers.d", desk.handlers),
                       ("/etc/cron.d", base / "cron.d"), ("sudo -u psapi ", ""), ("sudo ", "")):
         command = command.replace(real, str(own))
-    return command.replace(" psapi /", f" {PSAPI} /")    # the built program
+    return command.replace(" psapi /", f" {PSAPI} /")    # the built one, wherever it was built
 
 
 def shell(desk, command):
@@ -47,7 +47,7 @@ def shell(desk, command):
 
 
 def cron(desk):
-    """Runs the line of the installed crontab; (exit status, output that cron would mail)."""
+    """What the installed crontab does each minute; (exit status, what it would mail)."""
     table = (desk.place.dir / "cron.d" / "psapi").read_text()
     (command,) = re.findall(r"^\* \* \* \* \* +psapi +(.*)$", table, re.M)
     done = shell(desk, command)
@@ -86,7 +86,7 @@ def test_the_story(desk):
     assert "(exit status 2, try 1 of at most 10)" in STORY
     assert "out of cheese" in shell(desk, f"psapi show {third}").stdout
 
-    # The corrected handler: the example again.
+    # The mended handler: the example again.
     install_csv = next(line for line in install.splitlines() if "npn-to-csv" in line)
     shell(desk, sandboxed(desk, install_csv))
     assert shell(desk, f"psapi retry {third}").returncode == 0

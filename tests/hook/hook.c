@@ -36,12 +36,10 @@
 #include "server/sandbox.h"
 
 void __real_sandbox_process(void);
-void __real_sandbox_files(const struct spool *spool, const char *secret_file,
-    const char *socket_path);
+void __real_sandbox_files(const struct spool *spool, const char *secret_file, const char *socket_path);
 void __real_sandbox_calls(void);
 void __wrap_sandbox_process(void);
-void __wrap_sandbox_files(const struct spool *spool, const char *secret_file,
-    const char *socket_path);
+void __wrap_sandbox_files(const struct spool *spool, const char *secret_file, const char *socket_path);
 void __wrap_sandbox_calls(void);
 
 static const struct spool *spool;
@@ -218,8 +216,7 @@ call_of_i386(void)
 
 	sigaction(SIGSEGV, &action, &before);
 	if (sigsetjmp(without_i386, 1) == 0)
-		__asm__ volatile("int $0x80" : "=a"(result) : "a"(20L)
-		    : "r8", "r9", "r10", "r11", "memory");
+		__asm__ volatile("int $0x80" : "=a"(result) : "a"(20L) : "r8", "r9", "r10", "r11", "memory");
 	else
 		result = -ENOSYS;
 	sigaction(SIGSEGV, &before, NULL);
