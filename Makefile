@@ -1,12 +1,12 @@
 # make            ./psapi-fcgi, ./psapi and libpsapi.a
-# make demo       see it work, on loopback, in a directory of its own
+# make demo       shows how it works, on loopback, in a temporary directory
 # make check      all tests, at most 10 minutes
 # make check-long the same under sanitizers, and analysers
 # make install    DESTDIR=, PREFIX= and the GNU directories (packaging/install.mk); make uninstall, make dist
-# make bench      measure it beside its limits and its alternatives; make bench-memory MINUTES=n  whether memory stays flat
+# make bench      measures it beside limits and alternatives; make bench-memory MINUTES=n: whether memory stays constant
 # make static     psapi-fcgi without shared libraries, psapi with two, in build/static: for CGI on hosts that lack them
-# make soak MINUTES=n  everything at once, for so long
-# make deps       what building and testing needs and is missing (apt-get; sudo if not root)
+# make soak MINUTES=n  load with all disturbances at once, for n minutes
+# make deps       installs missing packages for building and testing (apt-get; sudo if not root)
 #
 # SANITIZE=1 builds and tests with ASan and UBSan, in build/sanitize; SANITIZE=thread with TSan.
 
@@ -45,15 +45,16 @@ BIN =
 OUT_BIN = .
 endif
 
-# A room of the house is a folder (CONTRIBUTING.md has the map); what is in it is built. commands/ is psapi's alone.
-ROOMS = base secrets store store/spool receiver server drain send doctor
+# The folders of the library: every source in them is built. CONTRIBUTING.md says what each owns. commands/ is part of
+# psapi only.
+FOLDERS = base secrets store store/spool receiver server drain send doctor
 sources = $(patsubst %.c,%,$(wildcard $(1:%=%/*.c)))
-LIBRARY = verify events $(call sources,$(ROOMS))
+LIBRARY = verify events $(call sources,$(FOLDERS))
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
 LIBRARIES = -lfcgi -ljansson -lmbedcrypto
-# What psapi needs beside: send and doctor are HTTP clients. The receiver is none.
+# psapi also needs libcurl: send and doctor are HTTP clients. The receiver is none.
 CLIENT_LIBRARIES = -lcurl
-# What psapi-fcgi needs beside, to lock itself up.
+# psapi-fcgi also needs libseccomp, for its sandbox.
 RECEIVER_LIBRARIES = -lseccomp
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 
@@ -78,7 +79,7 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -I. -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(BIN)libpsapi.a -lcmocka $(LIBRARIES) $(CLIENT_LIBRARIES)
 
-# ---- without shared libraries: a host may lack them, and a CGI process loads them each time ----
+# ---- static programs: a host may lack the shared libraries, and a CGI process loads them for each request ----
 
 # psapi-fcgi needs nothing then, psapi libc and libcurl. The linker warns of gethostbyname(3): it is in libfcgi, and
 # nobody calls it.
@@ -88,7 +89,7 @@ static:
 	@$(MAKE) $(WHOLE) LDFLAGS='-static-pie -Wl,-z,relro,-z,now' build/static/psapi-fcgi
 	@$(MAKE) $(WHOLE) LIBRARIES='-Wl,-Bstatic -lfcgi -ljansson -lmbedcrypto -Wl,-Bdynamic' build/static/psapi
 
-# As classic CGI, which is what they are for, and on a socket.
+# As classic CGI, for which they are made, and on a socket.
 check-static: static
 	PSAPI_BIN=$(CURDIR)/build/static $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --timeout 300 tests/e2e \
 		--server cgi --server socket -k 'cgi or socket or command'
@@ -103,7 +104,7 @@ CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-timeout python3-pyt
 	util-linux e2fsprogs jq mandoc bash-completion $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
 	lighttpd-mod-openssl caddy
-# npm may come from elsewhere, and then conflicts with Debian's.
+# npm may be installed from another source, which conflicts with the package of Debian.
 LONG_PACKAGES = patch valgrind clang-tidy cppcheck shellcheck $(if $(shell command -v npm),,nodejs npm)
 
 deps:
@@ -113,7 +114,7 @@ demo: deps
 	@$(MAKE) -s all
 	@tools/demo.sh
 
-# The build comes after deps, in a make of its own: on a bare machine there is no compiler yet.
+# The build comes after deps, in another make: a bare machine has no compiler before.
 check: deps
 	$(MAKE) WERROR=-Werror all static
 	$(if $(SANITIZE),,$(MAKE) check-layout)
@@ -128,11 +129,11 @@ check-e2e: all $(if $(SANITIZE),,build/hook/psapi-fcgi)
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
 		$(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --timeout 300 tests/e2e $(PYTEST_FLAGS)
 
-# A million events: 4 GiB of disk and some minutes.
+# With a million events: 4 GiB of disk and some minutes.
 check-scale: all
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/psapi_scale.py
 
-# To the receiver all servers are alike: with sanitizers, one for each way that requests come in.
+# For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
 SANITIZED_SERVERS = socket cgi spawn-fcgi nginx-keepalive apache-fcgid apache-cgid
 
 check-long: deps

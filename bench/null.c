@@ -5,8 +5,8 @@
  *
  * null THREADS hmac: and one HMAC of the body, which is what a refusal cannot do without.
  * null THREADS store DIRECTORY: and a file stored, as the spool does it; an accepted event's.
- * null THREADS log DIRECTORY: and the event looked into, by the receiver's own code, a line written to a log, and the
- * process locked up as the receiver is.
+ * null THREADS log DIRECTORY: and the event parsed, by the receiver's own code, a line written to
+ * a log, and the process sandboxed as the receiver is.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -55,7 +55,8 @@ work(const char *body, size_t length)
 
 	if (keyring == NULL)
 		return;
-	message.id_length = (size_t)snprintf(id, sizeof(id), "msg_null%023ld", atomic_fetch_add(&serial, 1));
+	message.id_length = (size_t)snprintf(id, sizeof(id), "msg_null%023ld",
+	    atomic_fetch_add(&serial, 1));
 	if (verify_keyring_sign(keyring, 0, &message, signature) != 0)
 		abort();
 	if (!stores)

@@ -1,6 +1,7 @@
 /*
- * print.c that stores a file before it prints, as the spool does it for who comes alone: what is left of CGI's rate when
- * an answer must be on the disk. The spool is $BENCH_SPOOL, the name the webhook-id.
+ * print.c that stores a file before it prints, as the spool does for a single event: the rate of
+ * CGI when an event must be on the disk before the answer. The spool is $BENCH_SPOOL, the
+ * name the webhook-id.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -14,8 +14,9 @@
 #include "verify.h"
 
 static const char body[] =
-    "{\"data\":{\"activatedAt\":\"2025-07-25T15:53:01.579Z\",\"npn\":\"123456789\"},\"id\":\"whe_123454321\","
-    "\"timestamp\":\"2025-07-25T15:53:01.579Z\",\"type\":\"producersync.npn.activated\"}";
+    "{\"data\":{\"activatedAt\":\"2025-07-25T15:53:01.579Z\",\"npn\":\"123456789\"},"
+    "\"id\":\"whe_123454321\",\"timestamp\":\"2025-07-25T15:53:01.579Z\","
+    "\"type\":\"producersync.npn.activated\"}";
 
 int
 main(int argc, char **argv)
@@ -23,7 +24,8 @@ main(int argc, char **argv)
 	struct keyring *keyring = verify_keyring_new();
 	char id[64], when[24], signature[SIGNATURE_SIZE + 1];
 
-	if (argc < 4 || keyring == NULL || verify_keyring_add(keyring, argv[1], strlen(argv[1])) != SECRET_GOOD)
+	if (argc < 4 || keyring == NULL ||
+	    verify_keyring_add(keyring, argv[1], strlen(argv[1])) != SECRET_GOOD)
 		return 1;
 	long long now = (long long)time(NULL);
 	bool forged = argc > 4 && strcmp(argv[4], "forged") == 0;

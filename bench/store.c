@@ -1,8 +1,10 @@
 /*
- * What the disk alone allows, without HTTP: store THREADS SECONDS DIRECTORY [fsync | look | fill COUNT].
+ * The limit of the disk, without HTTP:
+ * store THREADS SECONDS DIRECTORY [fsync | look | fill COUNT].
  *
  * Threads store events through spool.h, with all of its system calls, as fast as they can; or
- * "fsync": each appends to a file of its own and syncs it; "look": and looks whose file its name is.
+ * "fsync": each appends to a file of its own and syncs it; "look": and looks whether its name is
+ * still that file.
  * Prints one line of JSON. "fill" puts COUNT empty files into events/, and is not measured.
  */
 #define _GNU_SOURCE

@@ -1,11 +1,10 @@
-# make install, uninstall, dist: what goes where. Included by the Makefile.
+# make install, uninstall, dist. Included by the Makefile.
 #
-# The directories are GNU's, with two exceptions: configuration is in /etc and what varies in /var,
-# whatever the prefix, for there the web servers' and systemd's own are. Who changes sysconfdir or
-# localstatedir says so to `make` as well as to `make install`: the defaults of the settings are
-# compiled in.
+# The directories are those of GNU, with two exceptions: configuration is in /etc and variable data in /var, whatever the
+# prefix, beside the files of web servers and systemd. A changed sysconfdir or localstatedir must be given to `make` as
+# well as to `make install`: the defaults of the settings are compiled in.
 #
-# psapi-fcgi is in bindir, not in sbindir: it is a CGI program, too, for users who are nobody special.
+# psapi-fcgi is in bindir, not in sbindir: it is also a CGI program for ordinary users.
 
 PREFIX = /usr/local
 prefix = $(PREFIX)
@@ -17,7 +16,7 @@ mandir = $(datarootdir)/man
 sysconfdir = /etc
 localstatedir = /var
 runstatedir = /run
-# Of other programs: read there by systemd, bash, logrotate, and included by nginx and Apache.
+# Directories of other programs: systemd, bash and logrotate read them, nginx and Apache include files from them.
 systemddir = $(prefix)/lib
 systemdunitdir = $(systemddir)/systemd/system
 sysusersdir = $(systemddir)/sysusers.d
@@ -39,19 +38,19 @@ LOCATE = sed -e 's|/usr/local/bin/psapi|$(bindir)/psapi|g' -e 's|/etc/psapi\>|$(
 UNITS = $(wildcard packaging/systemd/*.socket packaging/systemd/*.service packaging/systemd/*.path packaging/systemd/*.timer)
 MAN_PAGES = $(wildcard man/*.[1578])
 DOCUMENTS = README.md NEWS.md SECURITY.md $(wildcard CONTRIBUTING.md docs/*.md)
-# As they are to be copied from: DIRECTORY/FILE below docdir/examples.
+# Examples to copy: DIRECTORY/FILE below docdir/examples.
 example_path = $(docdir)/examples/$(patsubst packaging/%,%,$(1:examples/%=%))
 EXAMPLES = $(wildcard nginx/*.conf apache/*.conf apache/shared-hosting/* apache/shared-hosting/.htaccess \
 	examples/Caddyfile examples/*.conf examples/*/* packaging/systemd/*.conf)
 
-# $(call put,FILE,PATH[,MODE]): installed with this machine's paths in it.
+# $(call put,FILE,PATH[,MODE]): installs FILE with the chosen directories in it.
 define put
 	@mkdir -p "$(DESTDIR)$(dir $(2))"
 	@$(LOCATE) $(1) >"$(DESTDIR)$(2)" && chmod $(or $(3),644) "$(DESTDIR)$(2)" && echo "$(DESTDIR)$(2)"
 
 endef
 
-# The same for what is the administrator's: one that is there already stays.
+# The same for a file of the administrator: an existing one stays.
 define put_configuration
 	@if [ -e "$(DESTDIR)$(2)" ]; then echo "$(DESTDIR)$(2): is there, and stays as it is"; else \
 		mkdir -p "$(DESTDIR)$(dir $(2))" && $(LOCATE) $(1) >"$(DESTDIR)$(2)" && \
@@ -60,7 +59,7 @@ define put_configuration
 endef
 
 PROGRAMS = $(bindir)/psapi-fcgi $(bindir)/psapi
-# What `uninstall` removes.
+# The files that `uninstall` removes.
 INSTALLED = $(PROGRAMS) $(UNITS:packaging/systemd/%=$(systemdunitdir)/%) $(sysusersdir)/psapi-fcgi.conf \
 	$(tmpfilesdir)/psapi-fcgi.conf $(foreach page,$(MAN_PAGES),$(call page_path,$(page))) \
 	$(if $(wildcard packaging/completion/psapi),$(completionsdir)/psapi) \
@@ -85,7 +84,7 @@ install: all
 	$(call put_configuration,-e 's/psapi-proxy\.conf/psapi.conf/' apache/psapi-proxy.conf,$(apachedir)/psapi.conf)
 	$(call put_configuration,packaging/etc/psapi.logrotate,$(logrotatedir)/psapi-fcgi)
 
-# What the administrator may have changed, the secret and the spool are not ours to remove.
+# Files that the administrator may have changed, the secret and the spool are not removed.
 uninstall:
 	rm -f $(INSTALLED:%="$(DESTDIR)%")
 	-@cd "$(DESTDIR)$(docdir)" 2>/dev/null && find . -depth -type d -exec rmdir {} + 2>/dev/null
@@ -93,7 +92,7 @@ uninstall:
 	@for file in $(CONFIGURATION:%="$(DESTDIR)%"); do \
 		[ ! -e "$$file" ] || echo "$$file: stays, for it may have been changed"; done
 
-# The commit as a tarball; the same commit gives the same bytes.
+# The commit as a tarball: always the same bytes for the same commit.
 DIST = psapi-fcgi-$(VERSION)
 
 dist:

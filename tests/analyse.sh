@@ -1,14 +1,14 @@
 #!/bin/sh
-# analyse.sh: gcc -fanalyzer, clang-tidy (.clang-tidy), cppcheck and shellcheck over all there is.
-# (The manual pages are linted in tests/e2e/test_man.py.)
-# Clean, or exit 1. What is left out is left out with a reason, here or in .clang-tidy.
+# analyse.sh: runs gcc -fanalyzer, clang-tidy (.clang-tidy), cppcheck and shellcheck on all sources and scripts.
+# (tests/e2e/test_man.py lints the manual pages.) Exits with 1 after any finding. A check that is left out has its
+# reason here or in .clang-tidy.
 set -u
 sources=$(git ls-files '*.c' | grep -v ^tests/)
 scripts=$(git ls-files | grep -E '\.sh$|^\.ci/run$|^examples/handlers/')
 failed=0
 
-# commands/attempts.c keeps lines in a ring that it frees at the end: the analyser of gcc 12
-# takes the slot that is overwritten (and was freed) for a leak.
+# commands/attempts.c keeps lines in a ring buffer and frees it at the end: the analyser of gcc 12 reports the
+# overwritten slot, which was freed, as a leak.
 analyse() {
 	quiet=
 	[ "$1" = commands/attempts.c ] && quiet=-Wno-analyzer-malloc-leak

@@ -1,14 +1,13 @@
 #!/bin/sh
-# constant_time.sh OBJECT BUILD: the MAC is compared by mbedtls_ct_memcmp() and by nothing
-# else. OBJECT is verify.o: what its functions call is looked up. Where valgrind is
-# installed, the code is also run with the keys as uninitialised memory (constant_time.c),
-# once as it is and once with memcmp(3), which must be noticed.
+# constant_time.sh OBJECT BUILD: only mbedtls_ct_memcmp() compares the MAC. Looks up the calls of the functions in
+# OBJECT, verify.o. With valgrind, the code is also run with the keys as uninitialised memory (constant_time.c): once
+# unchanged, and once with memcmp(3), which must be reported.
 set -eu
 
 object=$1
 build=$2
 
-# What the functions that see a MAC may call.
+# The allowed calls of the functions that see a MAC.
 calls=$(for function in verify find_signature verify_keyring_sign mac; do
 	objdump -dr --no-show-raw-insn --disassemble="$function" "$object"
 done | sed -n 's/.*R_X86_64_\(PLT32\|PC32\)[[:space:]]*\([a-z_A-Z0-9]*\).*/\2/p' | sort -u)

@@ -1,8 +1,7 @@
 #!/bin/sh
-# mbedtls3.sh BUILD: built and tested against the mbedTLS of Debian 13, on any older Debian and by
-# any user. Its two packages come, with their signatures checked, from the mirror that this machine
-# already has in its sources; they are unpacked in BUILD, never installed. The shared library asks
-# for a C library that is older than Debian 12's, so what is built runs here.
+# mbedtls3.sh BUILD: builds and tests with the mbedTLS of Debian 13, on any older Debian, as any user. Downloads two
+# packages, and checks their signatures, from the Debian mirror of this machine, and unpacks them in BUILD; nothing is
+# installed. The shared library works with the C library of Debian 12.
 set -eu
 
 suite=trixie
@@ -21,7 +20,7 @@ mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Ori
 	'Label: Debian' | head -n 1)
 [ -n "$mirror" ] || skip "no Debian mirror in the sources (or no apt-get update yet)"
 
-# An apt of our own: nothing of the machine's lists and packages is looked at or changed.
+# A separate configuration of apt: lists and packages of the machine are not used or changed.
 mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
 : >"$apt/status"
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" \
@@ -47,7 +46,7 @@ make -s WERROR=-Werror OUT="$build/out" BIN="$build/out/" OUT_BIN="$build/out" \
 	cat "$build/log" >&2
 	exit 1
 }
-# What was tested is what was meant: the program itself says which library it has found.
+# The program itself prints the version of the library, which must be this one.
 ldd "$build/out/psapi-fcgi" | grep -q "libmbedcrypto.so.16 => $libraries" || {
 	ldd "$build/out/psapi-fcgi" >&2
 	echo "mbedtls3: built against another mbedTLS" >&2

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""64 clients at once against a receiver that was built with ThreadSanitizer, while the secret
-and the attempts log are replaced; then the end, under load: race.py BINARY SECONDS."""
+"""64 clients at once and a receiver with ThreadSanitizer, while the secret and the attempts log are replaced; then the
+end of the receiver, under load: race.py BINARY SECONDS."""
 
 import contextlib
 import itertools
@@ -15,7 +15,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "fuzz"))
 from fuzz_fastcgi import END, GOOD, Receiver, parts  # pylint: disable=wrong-import-position
-from bench import SECRET  # pylint: disable=wrong-import-position,wrong-import-order
+from testbed import SECRET  # pylint: disable=wrong-import-position,wrong-import-order
 
 CLIENTS, THREADS = 64, 16
 
@@ -31,7 +31,7 @@ def exactly(s, size):
 
 
 def answer(s):
-    """What comes on a kept connection until the end of the request."""
+    """Reads from a kept connection until the end of the request."""
     out = b""
     while True:
         kind, length, padding = struct.unpack("!xBxxHBx", exactly(s, 8))
@@ -41,7 +41,7 @@ def answer(s):
 
 
 def client(receiver, number, stop, answered):
-    """New events, ids that others send as well, forgeries, and uploads that break off."""
+    """New events, ids that other clients send as well, forgeries, and uploads that break off."""
     with contextlib.suppress(OSError):
         while not stop.is_set():
             with receiver.connect() as s:
@@ -60,7 +60,7 @@ def client(receiver, number, stop, answered):
 
 
 def disturb(receiver, stop):
-    """The secret is rewritten, the log renamed, again and again."""
+    """Replaces the secret and renames the log, repeatedly."""
     for turn in itertools.count():
         if stop.wait(0.05):
             return
@@ -91,12 +91,12 @@ def main():
             thread.join()
         names = {name.removesuffix(".json") for name in os.listdir(directory + "/spool/new")}
         with open(receiver.stderr, encoding="utf-8", errors="replace") as file:
-            said = "".join(line for line in file if "in force" not in line)
-        races = len(re.findall("WARNING: ThreadSanitizer", said))
+            messages = "".join(line for line in file if "in force" not in line)
+        races = len(re.findall("WARNING: ThreadSanitizer", messages))
         print(f"race: {len(answered)} events of {CLIENTS} clients, {races} reports, "
               f"exit code {code}")
         if races or code != 0 or not answered <= names:
-            sys.exit(f"{said[:6000]}\nanswered and not there: {sorted(answered - names)[:5]}")
+            sys.exit(f"{messages[:6000]}\nanswered and not there: {sorted(answered - names)[:5]}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-# What shows the promises by exhaustion: faults, power cuts, fuzzing, constant time, races,
-# soak, analysers. Included by the Makefile. FULL=1 exhausts what is otherwise sampled.
+# Checks beyond the ordinary tests: layout, faults, power cuts, fuzzing, constant time, races, soak, analysers. Included
+# by the Makefile. FULL=1 tests all cases instead of a sample.
 
 TRUST_PACKAGES = clang libclang-rt-dev libssl-dev $(DISK_PACKAGES)
 DISK_PACKAGES = fuse3 libfuse3-dev xfsprogs btrfs-progs e2fsprogs
 SOAK_PACKAGES = nginx openssl faketime e2fsprogs
 
-# Within make check: samples; check-long sets FULL and SECONDS, and adds the rest of this file.
+# make check runs these with samples. check-long sets FULL and SECONDS, and runs the other targets of this file.
 check-trust: check-faults check-disk check-constant-time fuzz fuzz-fastcgi
 
 # ---- the layout of docs/design.md: includes, prefixes, tags, columns ----
@@ -42,7 +42,7 @@ $(FAULTS)/crowd: tests/faults/crowd.c $(OUT)/psapi-fcgi.o $(FAULTS)/journal.o $(
 	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) -Wl,--wrap=spool_open,--wrap=spool_close -o $@ $< \
 		$(OUT)/psapi-fcgi.o $(FAULTS)/journal.o $(BIN)libpsapi.a $(LIBRARIES) $(RECEIVER_LIBRARIES)
 
-# Not under a sanitizer, whose own allocator and calls would be counted.
+# Without sanitizers: their own allocations and calls would be counted.
 FAULT_PROGRAMS = $(addprefix $(FAULTS)/,shim.so recover borrow crowd)
 
 fault-programs: $(FAULT_PROGRAMS)
@@ -54,7 +54,7 @@ check-faults: all fault-programs
 
 .PHONY: check-trust check-faults fault-programs
 
-# ---- power cuts on real file systems: a sample, or with FULL=1 all of them; SEED=n to have one again ----
+# ---- power cuts on real file systems: a sample, or with FULL=1 all of them; SEED=n repeats a run ----
 
 DISK = $(OUT)/tests/disk
 
@@ -73,7 +73,7 @@ check-disk: all
 
 .PHONY: check-disk
 
-# ---- what the process may still do: the shipped objects, with server/sandbox.h's calls wrapped ----
+# ---- the receiver with a test hook: the shipped objects, with the calls of server/sandbox.h wrapped ----
 
 HOOK = build/hook/psapi-fcgi
 HOOKED = -Wl,--wrap=sandbox_process,--wrap=sandbox_files,--wrap=sandbox_calls
@@ -83,14 +83,14 @@ $(HOOK): tests/hook/hook.c $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a tests/trust.mk
 	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) $(HOOKED) -o $@ tests/hook/hook.c $(OUT)/psapi-fcgi.o \
 		$(BIN)libpsapi.a $(LIBRARIES) $(RECEIVER_LIBRARIES)
 
-# ---- what an accepted event costs, with the bounds in tests/cost/cost.py: half a minute ----
+# ---- the cost of an accepted event, with the bounds in tests/cost/cost.py: half a minute ----
 
 check-cost: all $(HOOK)
 	@$(PYTHON) tests/cost/cost.py $(BIN)psapi-fcgi $(HOOK) build
 
 .PHONY: check-cost
 
-# ---- fuzzing: make fuzz SECONDS=n gives n seconds to each target ----
+# ---- fuzzing: make fuzz SECONDS=n runs each target for n seconds ----
 
 SECONDS = 5
 FUZZ = build/fuzz
@@ -116,7 +116,7 @@ fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 .SECONDARY:
 -include $(wildcard $(FUZZ)/*.d $(FUZZ)/*/*.d $(FUZZ)/*/*/*.d)
 
-# Broken FastCGI records, to the binary that was built with sanitizers.
+# Broken FastCGI records for the receiver with sanitizers.
 fuzz-fastcgi:
 	@$(MAKE) -s SANITIZE=1 all
 	@$(PYTHON) tests/fuzz/fuzz_fastcgi.py $(CURDIR)/build/sanitize/psapi-fcgi $(SECONDS)
@@ -128,8 +128,7 @@ check-constant-time: $(OUT)/verify.o
 
 .PHONY: fuzz-fastcgi check-constant-time
 
-# ---- races: 64 clients, a rotating secret and log, the end under load; then the tests of the
-# suite in which several things happen at once ----
+# ---- races: 64 clients, a rotating secret and log, the end under load; then the concurrent tests of the suite ----
 
 check-race:
 	@$(MAKE) -s SANITIZE=thread all
@@ -140,7 +139,7 @@ check-race:
 
 .PHONY: check-race
 
-# ---- a long bad day: make soak MINUTES=n, SEED=n to have one again ----
+# ---- soak: make soak MINUTES=n; SEED=n repeats a run ----
 
 MINUTES = 2
 
@@ -148,7 +147,7 @@ soak: all
 	@tools/deps.sh $(SOAK_PACKAGES)
 	@PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/soak/soak.py $(MINUTES) $(SEED)
 
-# ---- what docs/promises.md promises, each broken on purpose in a copy of the tree ----
+# ---- each promise of docs/promises.md, broken on purpose in a copy of the tree ----
 
 check-promises:
 	@$(PYTHON) tests/promises.py
@@ -160,7 +159,7 @@ check-mbedtls3:
 
 .PHONY: soak check-promises check-mbedtls3
 
-# ---- uninitialised memory; leaks are LeakSanitizer's, in make check SANITIZE=1 ----
+# ---- uninitialised memory (make check SANITIZE=1 finds leaks) ----
 
 check-valgrind: $(UNIT_TESTS)
 	@for test in $(UNIT_TESTS); do UNDER_VALGRIND=1 valgrind -q --fair-sched=try --error-exitcode=9 \
@@ -169,13 +168,13 @@ check-valgrind: $(UNIT_TESTS)
 
 .PHONY: check-valgrind
 
-# ---- analysers, and which lines the tests run ----
+# ---- analysers, and the coverage of the tests ----
 
 analyse:
 	@tests/analyse.sh
 
-# Lines that no test runs, in the files whose every line counts. In a build of its own, where a
-# failed allocation is mostly gcov's, which dies of it: those lines are the fault tests' alone.
+# Lines that no test runs, of the files that should have none. In a separate build: there a failed allocation mostly hits
+# gcov, which cannot handle it. Only the fault tests run the lines after a failed allocation.
 COVERED = verify events receiver/receive store/spool/spool
 COVERAGE = OUT=build/coverage BIN=build/coverage/ OUT_BIN=build/coverage HARDENING= \
 	CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage
@@ -185,7 +184,7 @@ coverage:
 	@rm -rf build/coverage && mkdir -p build/coverage
 	@{ $(MAKE) -s $(COVERAGE) all check-unit fault-programs && \
 		PSAPI_BIN=$(CURDIR)/build/coverage FAULTS_OUT=$(CURDIR)/$(COVERAGE_FAULTS) \
-			$(PYTHON) tests/faults/once.py && \
+			$(PYTHON) tests/faults/each_call_fails.py && \
 		$(MAKE) -s $(COVERAGE) check-e2e PYTEST_FLAGS="--server socket -k 'hold or bodies'"; \
 	} >build/coverage/log 2>&1 || { cat build/coverage/log; exit 1; }
 	@for name in $(COVERED); do \

@@ -1,9 +1,7 @@
 #!/bin/sh
-# make demo: the whole way of an event, on loopback and in a directory of its own that is
-# removed at the end: a private nginx with the shipped snippet, the receiver, signed example
-# events, a forgery and a duplicate, the replies, the spool, and psapi drain.
-#
-# The sender's part is played by openssl and curl.
+# make demo: an event from delivery to handler, on loopback and in a directory that is removed at the end: nginx with the
+# shipped snippet, the receiver, signed example events, a forgery and a duplicate, the replies, the spool, and psapi
+# drain. The sender is openssl and curl.
 set -eu
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -28,7 +26,7 @@ say() {
 	printf "\\n$bold%s$plain\\n" "$*"
 }
 
-# wait_for FILE: until the socket or file is there, at most 10 s.
+# wait_for FILE: until the socket or file exists, at most 10 s.
 wait_for() {
 	tries=0
 	until [ -e "$1" ]; do

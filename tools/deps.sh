@@ -1,7 +1,6 @@
 #!/bin/sh
-# Install the Debian packages named as arguments, those alone that are missing, with
-# sudo when not root. Services that come with them (nginx) are not started: what
-# builds and tests here must not take port 80 of the machine.
+# Installs those of the Debian packages in the arguments that are missing, with sudo if not root. Does not start their
+# services (nginx): builds and tests must not use port 80 of the machine.
 set -eu
 
 missing=
@@ -28,7 +27,7 @@ if [ ! -e "$policy" ]; then
 	printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
 	$as_root chmod 755 "$policy"
 fi
-# A list that is hours old may name files that are gone: refresh it once, when it fails.
+# An old list may name files that no longer exist: after a failure it is updated once.
 install_missing() {
 	# shellcheck disable=SC2086 # a list of packages
 	$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \

@@ -20,7 +20,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../faults"))
-from bench import GOOD, SECRET, signature  # pylint: disable=wrong-import-position
+from testbed import GOOD, SECRET, signature  # pylint: disable=wrong-import-position
 
 EVENTS = 200
 WARM = 20   # arenas, the attempts log, the way to link: not what one event costs
@@ -39,7 +39,7 @@ def pair(name, value):
 
 
 def variables(webhook_id, now):
-    """As nginx 1.22 sends them with its fastcgi_params, for a delivery of Svix."""
+    """As nginx 1.22 sends them with fastcgi_params, for a delivery by Svix."""
     return [
         ("QUERY_STRING", ""), ("REQUEST_METHOD", "POST"), ("CONTENT_TYPE", "application/json"),
         ("CONTENT_LENGTH", str(len(GOOD))), ("SCRIPT_NAME", "/webhooks/psapi"),
@@ -84,7 +84,7 @@ def wait_until(condition):
 
 
 def run(binary, directory, command, events):
-    """A receiver under command takes so many events, and ends."""
+    """Run a receiver under command; it accepts this number of events, and ends."""
     directory = tempfile.mkdtemp(dir=directory)
     spool, path = os.path.join(directory, "spool"), os.path.join(directory, "socket")
     secret, conf = os.path.join(directory, "secret"), os.path.join(directory, "conf")
@@ -94,7 +94,7 @@ def run(binary, directory, command, events):
     environment = {"PATH": os.environ["PATH"], "PSAPI_CONF": conf, "PSAPI_SPOOL": spool,
                    "PSAPI_SECRET_FILE": secret, "PSAPI_LISTEN": f"unix:{path}",
                    "PSAPI_MIN_FREE": "1", "PSAPI_HOOK_SKIP": "files calls"}
-    # A session of its own: strace passes no signal on to what it traces.
+    # A session of its own: strace does not forward signals to the traced process.
     with subprocess.Popen([*command, binary], env=environment, stdin=subprocess.DEVNULL,
                           start_new_session=True) as process:
         try:
@@ -117,7 +117,7 @@ def run(binary, directory, command, events):
 
 
 def difference(count):
-    """What one event costs by count(), which takes a number of events and returns figures."""
+    """The cost of one event. count() takes a number of events and returns figures."""
     few, many = count(WARM), count(WARM + EVENTS)
     return {name: (many[name] - few.get(name, 0)) / EVENTS for name in many}
 
@@ -145,9 +145,9 @@ def system_calls(binary, directory):
 
 
 def figures(binary, hook, directory):
-    """What BOUNDS bounds, and under "calls" the system calls by name."""
+    """The figures of BOUNDS, and under "calls" the system calls by name."""
     calls = system_calls(binary, directory)
-    # What a clock causes (the main thread looks once a second) is no event's.
+    # Without the calls that the clock causes: the main thread wakes up once a second.
     own = {name: round(n) for name, n in calls.items()}
     return {"instructions": instructions(hook, directory), "system calls": sum(own.values()),
             "of them fsync": own.get("fsync", 0) + own.get("fdatasync", 0), "calls": calls}

@@ -1,4 +1,4 @@
-"""Web servers that are configured wrong on purpose, for `psapi doctor` to name the fault.
+"""Web servers with a wrong configuration: `psapi doctor` must name the fault.
 
 `nginx(place, text)` and `apache(place, text)` run a real server with that text as its configuration
 of hosts, and yield the port. Substituted in it: %(port)s, %(dir)s, %(socket)s (of the receiver).
@@ -62,7 +62,7 @@ def listens(port):
 
 @contextmanager
 def running(place, command, port):
-    """The server, until the block ends; not before it listens."""
+    """The server, from when it listens until the block ends."""
     with open(place.dir / "web-server.txt", "ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                    env={"PATH": PATH, "LANG": "C"})

@@ -2,7 +2,7 @@
 
   place                 directory, settings, secret, spool; checked and removed afterwards
   server                the test runs once behind each server of servers.py
-  direct                the receiver alone, spoken to in FastCGI (servers.Socket)
+  direct                the receiver without a web server, over FastCGI (servers.Socket)
 
   @pytest.mark.settings(PSAPI_X="...")   settings of this test
   @pytest.mark.needs("capability")       skipped, with the reason, where a server lacks it
@@ -12,7 +12,7 @@
 import pytest
 
 from all_servers import SERVERS, reason_to_skip
-from receiver import BINARY, HOOKED, LOOKED_INTO, ROOT, Place
+from receiver import BINARY, HOOKED, NEEDS_HOOK, ROOT, Place
 
 
 def pytest_addoption(parser):
@@ -27,7 +27,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "stores: a test of refusals in which something is accepted")
     if not BINARY.exists():
         pytest.exit(f"{BINARY} is missing: run make first (or set PSAPI_BIN)", 2)
-    if LOOKED_INTO and not HOOKED.exists():
+    if NEEDS_HOOK and not HOOKED.exists():
         pytest.exit(f"{HOOKED} is missing: make {HOOKED.relative_to(ROOT)}", 2)
 
 

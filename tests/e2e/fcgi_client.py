@@ -1,7 +1,7 @@
-"""A FastCGI client for the tests: the protocol as such, with nothing between test and receiver.
+"""A FastCGI client: the protocol, with nothing between test and receiver.
 
-FastCGI 1.0, sections 3 and 5. Records can be sent one by one, so that a test can stop half-way,
-send what no web server would send, or keep the connection. It knows nothing of webhooks.
+FastCGI 1.0, sections 3 and 5. Records can be sent one by one, so that a test can stop halfway,
+send records that no web server sends, or keep the connection. It knows nothing of webhooks.
 """
 
 import fcntl
@@ -69,7 +69,7 @@ class Connection:
         try:
             self.send(request(pairs, body, keep))
         except (BrokenPipeError, ConnectionResetError):
-            pass  # refused early: the answer may be there all the same
+            pass  # refused early: the answer may have come before the connection was closed
         return self.answer()
 
     def answer(self):
@@ -85,7 +85,7 @@ class Connection:
                 return out
 
     def unread(self):
-        """Of what was sent over a unix socket: not 0 while the other side has not read it all."""
+        """Bytes sent over a unix socket that the other side has not read; not exact, but 0 when all is read."""
         return int.from_bytes(fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
     def closed(self):

@@ -46,7 +46,7 @@ class HttpClient:
             try:
                 connection.sendall(head_of(request) + body_of(request))
             except (BrokenPipeError, ConnectionResetError):
-                pass  # refused before the body was through: the answer is there all the same
+                pass  # refused before the whole body was sent: the answer has come
             return self.answer(connection, request.method)
 
     @staticmethod

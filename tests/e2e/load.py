@@ -1,4 +1,4 @@
-"""Many senders at once: all together (at_once), or in a loop until told to stop (Load)."""
+"""Concurrent senders: once at the same moment (at_once), or in a loop until the end of a block (Load)."""
 
 import threading
 
@@ -15,7 +15,7 @@ def at_once(jobs):
         barrier.wait()
         try:
             results[index] = job()
-        except Exception as error:   # handed to the caller's thread
+        except Exception as error:   # raised again in the caller's thread
             results[index] = error
 
     threads = [threading.Thread(target=run, args=item) for item in enumerate(jobs)]
@@ -30,7 +30,7 @@ def at_once(jobs):
 
 
 class Load:
-    """`clients` threads that call job() over and over while the `with` block runs.
+    """`clients` threads that call job() repeatedly until the `with` block ends.
 
     results: what the jobs returned (or raised), in no order.
     """
@@ -50,7 +50,7 @@ class Load:
             self.done[index] += 1
 
     def turn(self, times=1):
-        """Wait until every client has finished what it is at, and `times - 1` more jobs."""
+        """Wait until every client has finished its current job, and `times - 1` more."""
         goal = [count + times for count in self.done]
         wait_for(lambda: all(d >= g for d, g in zip(self.done, goal)), "the load goes on", 60)
 

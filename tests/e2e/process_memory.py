@@ -1,6 +1,6 @@
-"""What is in the memory of a process: which traces of a secret, and in which kind of page.
+"""Searches the memory of a process for traces of a secret, and tells in which kind of page they are.
 
-Root alone may look there: the receiver is not dumpable.
+Only root can: the receiver is not dumpable.
 """
 
 import base64
@@ -46,7 +46,7 @@ def sha256_state(block):
 
 
 def traces(secret):
-    """What would give a secret away: name -> bytes."""
+    """Byte strings that reveal the secret: name -> bytes."""
     text = secret.removeprefix("whsec_").encode()
     key = base64.b64decode(text)
     pads = {pad: bytes(b ^ pad for b in key.ljust(64, b"\0")) for pad in (0x36, 0x5c)}
@@ -55,7 +55,7 @@ def traces(secret):
 
 
 def found(pid, secret):
-    """trace -> flags of the regions that have it, once for each time."""
+    """trace -> flags of the region, for each time that it was found."""
     where = {}
     for _, flags, memory in regions(pid):
         for name, trace in traces(secret).items():

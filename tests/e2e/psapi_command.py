@@ -1,8 +1,7 @@
 """`psapi` as an operator and cron run it, over a spool that the real receiver filled (Desk).
 
-Handlers are real scripts. They tell the test what they saw through files in `desk.told`, and wait
-for it at named pipes (`gate`), so nothing here depends on how fast a machine is. PSAPI_TOLD reaches
-them because PSAPI_* is what handlers inherit.
+Handlers are real scripts. They write what they got into files in `desk.told`, and wait for the test at named pipes
+(`gate`), so the speed of the machine does not matter. Handlers inherit PSAPI_*, and with it PSAPI_TOLD.
 """
 
 import errno
@@ -21,7 +20,7 @@ from sender import signed
 from servers import Socket
 
 PSAPI = BINARY.parent / "psapi"
-NOTE = 'echo "$PSAPI_WEBHOOK_ID" >>"$PSAPI_TOLD/seen"\n'     # what most handlers of the tests do
+NOTE = 'echo "$PSAPI_WEBHOOK_ID" >>"$PSAPI_TOLD/seen"\n'     # the handler of most tests
 
 
 def iso(seconds):
@@ -47,13 +46,13 @@ def updates(second=0, run_date="2025-07-24"):
 
 
 def heed_signals():
-    """Whoever runs the tests in a background or under nohup ignores some; psapi would, too."""
+    """In the background, or under nohup, the tests ignore some signals, and psapi would inherit that."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
 class Desk:
-    """Everything around one `psapi`: handlers, what they told, deliveries, the spool."""
+    """The surroundings of `psapi`: handlers and what they wrote, deliveries, the spool."""
 
     def __init__(self, place):
         self.place, self.spool = place, place.spool
@@ -67,7 +66,7 @@ class Desk:
     # ---- deliveries ----
 
     def deliver(self, *requests):
-        """Through the receiver, one after the other; their webhook-ids."""
+        """Through the receiver, one after the other. Returns the webhook-ids."""
         with Socket(self.place) as server:
             for request in requests:
                 assert_accepted(server.send(request))
@@ -78,7 +77,7 @@ class Desk:
         return self.deliver(*(signed(one) for one in bodies))
 
     def copy(self, webhook_id, new_id):
-        """Many events quickly: the file of one, under another id. (Its signature is wrong then.)"""
+        """A fast way to many events: copies of one file under other ids. Their signatures are wrong."""
         text = self.spool.file("events", webhook_id).read_text()
         draft = self.spool.file("tmp", new_id)
         draft.write_text(text.replace(f'"{webhook_id}"', f'"{new_id}"', 1))
@@ -89,7 +88,7 @@ class Desk:
     # ---- handlers ----
 
     def handler(self, name, script, mode=0o755):
-        """A handler; a script without #! runs in sh."""
+        """Write a handler. A script without #! runs in sh."""
         path = self.handlers / name
         draft = self.place.dir / "handler.new"
         draft.write_text(script if script.startswith("#!") else "#!/bin/sh\n" + script)
@@ -98,11 +97,11 @@ class Desk:
         return path
 
     def gate(self, name):
-        """A named pipe that one handler waits at: `read line <"$PSAPI_TOLD/NAME"`."""
+        """A named pipe on which a handler waits: `read line <"$PSAPI_TOLD/NAME"`."""
         os.mkfifo(self.told / name)
 
     def open_gate(self, name):
-        """Let one handler through; fails unless one comes to wait within the deadline."""
+        """Let one handler go on. Fails if none waits within the deadline."""
         def reach():
             try:
                 return os.open(self.told / name, os.O_WRONLY | os.O_NONBLOCK)
@@ -129,7 +128,7 @@ class Desk:
         return self.place.environment() | (extra or {})
 
     def run(self, *arguments, expect=0, env=None, stdin=None, under=()):
-        """psapi to its end. `under`: a command that it is run by (strace ...)."""
+        """Run psapi. `under`: a command that starts it (strace ...)."""
         done = subprocess.run([*under, PSAPI, *arguments], env=self.environment(env), stdin=stdin or
                               subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=60 * SLOWER)
@@ -138,7 +137,7 @@ class Desk:
         return done
 
     def start(self, *arguments, env=None, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
-        """psapi in the background; ended with the Desk at the latest."""
+        """Start psapi in the background; Desk ends it at the latest."""
         child = subprocess.Popen([PSAPI, *arguments], env=self.environment(env), text=True,
                                  stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
                                  preexec_fn=heed_signals)
@@ -149,7 +148,7 @@ class Desk:
         return self.run("drain", *arguments, expect=expect, **more)
 
     def end_early(self, child):
-        """Ask a drain to end until it has: from the second time on, its handlers are ended."""
+        """SIGTERM to a drain until it has ended. From the second signal on it ends its handlers."""
         while child.poll() is None:
             child.terminate()
             try:
@@ -176,7 +175,7 @@ class Desk:
         try:
             while chunk := os.read(controller, 65536):
                 output += chunk
-        except OSError:     # EIO: nobody has the other end any more
+        except OSError:     # EIO: the other end is closed
             pass
         os.close(controller)
         return output.decode(), child.wait()
@@ -192,12 +191,12 @@ class Desk:
                 return True
 
     def waits_for_lock(self, child):
-        """Does the kernel say that it is blocked in flock(2)?"""
+        """Whether the process is blocked in flock(2), according to the kernel."""
         with open("/proc/locks") as locks:
             return any("-> FLOCK" in line and f" {child.pid} " in line for line in locks)
 
     def wait_for_unlock(self):
-        """A child of a killed drain has the lock for a moment, between its fork and its exec."""
+        """A child of a killed drain holds the lock for a moment, between its fork and its exec."""
         wait_for(lambda: not self.is_locked(), "nobody has the lock")
 
     def state(self, webhook_id):
@@ -207,7 +206,7 @@ class Desk:
             return None
 
     def write_state(self, webhook_id, **state):
-        """A state as drain writes it; due_in: seconds from now on, negative: ago."""
+        """A state as drain writes it. due_in: seconds from now; negative: ago."""
         if "due_in" in state:
             state["due_at"] = iso(time.time() + state.pop("due_in"))
         self.spool.file("state", webhook_id).write_text(json.dumps(state))

@@ -23,11 +23,11 @@ from sender import SECRET, signature
 PSAPI = BINARY.parent / "psapi"
 MEMORY_MIB = 200
 FIRST_HANDLER_S = 10
-STOP = 'date +%s.%N >"$PSAPI_TOLD"; kill -TERM $PPID'     # the first handler: one is enough
+STOP = 'date +%s.%N >"$PSAPI_TOLD"; kill -TERM $PPID'     # ends drain at its first handler
 
 
 def event(n):
-    """The text of an event's file. 9,000 producers, some of whose events come out of order."""
+    """The file of an event. Of the 9,000 producers, some have events that arrive out of order."""
     at = f"2025-07-{n % 28 + 1:02}T{n // 3600 % 24:02}:{n // 60 % 60:02}:{n % 60:02}.000Z"
     body = ('{"data":{"activatedAt":"%s","npn":"%d"},"id":"whe_%d","timestamp":"%s",'
             '"type":"producersync.npn.activated"}' % (at, 1000000 + n % 9000, n, at))
@@ -37,7 +37,7 @@ def event(n):
 
 
 def build(spool, events, new):
-    """A spool as the receiver leaves it, only quicker."""
+    """A spool as the receiver leaves it, made faster."""
     for name in ("new", "events", "failed", "state", "hold", "tmp"):
         (spool / name).mkdir(mode=0o770)
     old = time.time() - 100 * 86400
@@ -50,7 +50,7 @@ def build(spool, events, new):
             os.link(path, f"{spool}/new/msg_{n:027}.json")
 
 
-# getrusage(2) counts what a process was before its exec, so something small must start it.
+# getrusage(2) includes the process before its exec, so a small program must start it.
 METER = """
 import os, sys
 child = os.fork()
@@ -62,7 +62,7 @@ open(sys.argv[1], "w").write(f"{os.waitstatus_to_exitcode(status)} {usage.ru_max
 
 
 def measure(arguments, spool, told):
-    """Exit status, when it began, seconds, MiB at most of one psapi (8 or so are the meter's)."""
+    """Exit status, start, seconds and peak MiB of one psapi (about 8 are the meter's)."""
     environment = {"PATH": os.environ["PATH"], "PSAPI_SPOOL": str(spool), "PSAPI_TOLD": str(told),
                    "PSAPI_SECRET_FILE": str(spool.parent / "secret"),
                    "PSAPI_CONF": str(spool.parent / "conf")}
@@ -76,7 +76,7 @@ def measure(arguments, spool, told):
 
 
 def run(directory, events, new):
-    """Rows: what, seconds, MiB, whether it is within the limits."""
+    """Rows: command, seconds, MiB, whether it is within the limits."""
     work = Path(tempfile.mkdtemp(prefix="psapi-scale-", dir=directory))
     try:
         (work / "conf").write_text("")
@@ -93,7 +93,7 @@ def run(directory, events, new):
                           ["verify", "--all"], ["prune", "--older-than", "90d"]):
             status, _, seconds, memory = measure(arguments, spool, told)
             yield " ".join(arguments), seconds, memory, status == 0 and memory <= MEMORY_MIB
-        # The handled one was let go: of the events, those alone are left that wait.
+        # The handled one is gone from new/: only the waiting ones are left.
         left = len(os.listdir(spool / "events"))
         yield f"left after prune: {left}", 0, 0, left == len(os.listdir(spool / "new")) == new - 1
     finally:

@@ -1,7 +1,7 @@
 """One psapi-fcgi process and the directory that a test gives it (Place): settings, secret, spool.
 
-Nothing here sleeps: whatever takes time is polled against a deadline. Every process is ended by
-its own id, and its end is checked: exit status, sanitizer reports, leftovers in tmp/.
+Nothing here sleeps: conditions are polled until a deadline. Every process is ended by its id, and its end is checked:
+exit status, sanitizer reports, files in tmp/.
 """
 
 import grp
@@ -23,10 +23,10 @@ BINARY = Path(os.environ.get("PSAPI_BIN") or ROOT) / "psapi-fcgi"
 STATIC = BINARY.parent.name == "static"     # without shared libraries it cannot look a group up
 SANITIZED = os.environ.get("PSAPI_SANITIZED") == "1"
 SLOWER = 2 if SANITIZED else 1
-# The shipped objects with a hook in them: tests/hook/hook.c. Nobody but root may look into the
-# shipped receiver (/proc/PID/fd, strace -p), so that an ordinary user's tests take one that lets them.
+# The shipped objects with a test hook: tests/hook/hook.c. Only root may inspect the shipped receiver (/proc/PID/fd,
+# strace -p). Tests of an ordinary user take a receiver with the hook, which allows it.
 HOOKED = ROOT / "build/hook/psapi-fcgi"
-LOOKED_INTO = os.geteuid() != 0 and not SANITIZED
+NEEDS_HOOK = os.geteuid() != 0 and not SANITIZED
 WEB_USER = "www-data" if os.geteuid() == 0 else None    # what web servers run as, when root
 REPORTS = re.compile(r"AddressSanitizer|runtime error:|ThreadSanitizer|LeakSanitizer")
 
@@ -43,7 +43,7 @@ def wait_for(condition, what, deadline=15):
 
 
 def connects(path):
-    """Does somebody listen on this unix socket?"""
+    """Whether a process listens on this unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
@@ -53,8 +53,8 @@ def connects(path):
 
 
 def heeds_signals(pid):
-    """Whether the process has taken SIGTERM into its hands: before, the receiver is not yet up, be
-    it that somebody else listens for it already."""
+    """Whether the process has its handler of SIGTERM. Before that the receiver is not ready, even if a supervisor
+    listens on its socket already."""
     with open(f"/proc/{pid}/status") as status:
         masks = dict(line.split(":", 1) for line in status)
     bit = 1 << (signal.SIGTERM - 1)
@@ -81,7 +81,7 @@ class Place:
             self.settings["PSAPI_LISTEN_GROUP"] = str(group.gr_gid) if STATIC else group.gr_name
         self.settings.update(settings or {})
         self.receivers = []
-        self.tidy = True        # False: the test kills, so tmp/ is its own business
+        self.tidy = True        # False: the test kills processes, so files in tmp/ are expected
 
     def write_secret(self, *lines, mode=0o640, owner=None):
         """Replace the secret file atomically, as an administrator should."""
@@ -93,17 +93,17 @@ class Place:
         os.replace(draft, self.secret_file)
 
     def environment(self, **settings):
-        """What the receiver finds in its environment: this, and nothing of the caller's."""
+        """The environment of the receiver: nothing of the caller's is in it."""
         keep = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG") or "SAN_OPTIONS" in k}
         return keep | {k: str(v) for k, v in (self.settings | settings).items()}
 
     def run(self, *arguments, via=(), **settings):
-        """psapi-fcgi as a command (-t, -V, ...): ended by itself, output as text."""
+        """psapi-fcgi as a command (-t, -V, ...) that ends by itself. Output is text."""
         return subprocess.run([*via, BINARY, *arguments], env=self.environment(**settings), text=True,
                               stdin=subprocess.DEVNULL, capture_output=True, timeout=20 * SLOWER)
 
     def close(self):
-        """Stop what still runs, and see that nothing is left behind."""
+        """Stop all receivers and check that nothing is left behind."""
         try:
             for receiver in self.receivers:
                 receiver.stop()
@@ -129,8 +129,8 @@ class Receiver:
 
     def __init__(self, place, name="psapi", inherited=None, via=(), binary=None, **settings):
         self.place, self.inherited, self.via, self.settings = place, inherited, tuple(via), settings
-        self.binary = binary or (HOOKED if LOOKED_INTO else BINARY)
-        if LOOKED_INTO and not binary:
+        self.binary = binary or (HOOKED if NEEDS_HOOK else BINARY)
+        if NEEDS_HOOK and not binary:
             settings["PSAPI_HOOK_OPEN"] = "1"
         self.path = place.dir / f"{name}.sock"
         self.log_file = place.dir / f"{name}.log"
@@ -170,13 +170,13 @@ class Receiver:
     def wait(self, deadline=9):
         """The exit status; an error when it does not end in time.
 
-        5 s are promised, of which it may use 4.5; a busy machine needs some more. It is under
+        5 s are promised, of which it may use 4.5; a busy machine needs more. It is less than
         PSAPI_READ_TIMEOUT, so that waiting for half a request is still too long.
         """
         return self.process.wait(timeout=deadline * SLOWER)
 
     def stop(self):
-        """SIGTERM, and hold it to its promise: exit 0, in time."""
+        """SIGTERM; it must exit with 0, in time."""
         if self.process is None:
             return
         self.signal()
@@ -198,7 +198,7 @@ class Receiver:
 
 def start_on_a_port(place):
     """A receiver on a port of loopback that was free. Returns it and its address."""
-    for _ in range(5):      # a free port may be somebody else's a moment later
+    for _ in range(5):      # another process may take the free port meanwhile
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = probe.getsockname()

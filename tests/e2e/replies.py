@@ -1,13 +1,13 @@
-"""Replies: what the receiver answered, and the documented table that it is held to.
+"""Replies, and the documented table of them.
 
-Every test asserts through the functions here, so that form (one line of JSON, its keys, the
-headers that belong to a status) is checked on every single reply of the suite.
+Every test uses the functions here, so the form (one line of JSON, its keys, the headers of a status) of every reply of
+the suite is checked.
 """
 
 import json
 from dataclasses import dataclass
 
-# reason -> status; the words `rejected` and `error` follow from the status.
+# reason -> status. `rejected` and `error` follow from the status.
 REASONS = {
     "method_not_allowed": 405,
     "unsupported_encoding": 415,
@@ -69,7 +69,7 @@ def assert_duplicate(reply):
 
 
 def assert_refused(reply, reason, mentions=()):
-    """Refused for exactly this reason, with all that belongs to it."""
+    """Refused for exactly this reason, with its status, word and headers."""
     status = REASONS[reason]
     assert (reply.status, reply.json.get("reason")) == (status, reason), reply
     assert reply.word == ("error" if status == 503 else "rejected"), reply

@@ -1,8 +1,8 @@
-"""The servers that stand between sender and receiver: one small class each.
+"""The servers between sender and receiver: one small class each.
 
-A test asks for the fixture `server` and runs once behind each of them. It may know only what is
-declared here: `send(request)` delivers a Request and returns the Reply, and `lacks` says which
-capability a server does not have, with the reason that the skip prints.
+A test with the fixture `server` runs once behind each of them. It may use only what is declared here: `send(request)`
+delivers a Request and returns the Reply; `lacks` has the capabilities that a server does not have, with the reason that
+the skip prints.
 """
 
 import os
@@ -56,19 +56,19 @@ class Server:
         raise NotImplementedError
 
     def stop(self):
-        """Web server only; the receivers are the Place's to stop."""
+        """Stops the web server only; Place stops the receivers."""
 
     def send(self, request):
         raise NotImplementedError
 
     def renew(self):
-        """Start the receiver anew, as after a change of its settings (CGI: nothing to do)."""
+        """Restart the receiver, as after a change of its settings (CGI: nothing to do)."""
         for receiver in self.place.receivers:
             receiver.stop()
             receiver.start()
 
     def log(self):
-        """What the receiver told the administrator."""
+        """The messages of the receiver to the administrator."""
         return "".join(receiver.log() for receiver in self.place.receivers)
 
     def __enter__(self):
@@ -80,7 +80,7 @@ class Server:
 
 
 class Socket(Server):
-    """No web server: FastCGI straight into the receiver's own socket."""
+    """No web server: FastCGI over the receiver's own socket."""
 
     name = "socket"
     lacks = {"http2": "FastCGI has no HTTP", "http": "FastCGI has no chunked coding and no Expect",
@@ -133,7 +133,7 @@ class Cgi(Server):
 
 
 class Nginx(Server):
-    """nginx with the snippet that we ship, in a vhost that needs nothing else."""
+    """nginx with the shipped snippet in a minimal vhost."""
 
     name = "nginx"
     shipped = "psapi.conf"
@@ -165,7 +165,7 @@ class Nginx(Server):
         Receiver(self.place).start()
 
     def substitutions(self, port):
-        """What of the shipped file is this machine's: text -> text of this test."""
+        """Paths and ports of the shipped file: text -> text of this test."""
         return {"unix:/run/psapi/": f"unix:{self.place.dir}/"}
 
     def write_configuration(self, port):
@@ -184,7 +184,7 @@ class Nginx(Server):
                 "-e", self.place.dir / "nginx-error.txt", *arguments]
 
     def start_nginx(self):
-        for _ in range(5):      # a free port may be somebody else's a moment later
+        for _ in range(5):      # another process may take the free port meanwhile
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 port = probe.getsockname()[1]
@@ -253,7 +253,7 @@ class NginxKeepalive(Nginx):
 
 
 class SpawnFcgi(Nginx):
-    """nginx in front of a socket that spawn-fcgi made and handed over on descriptor 0."""
+    """nginx before a socket that spawn-fcgi made and passes as descriptor 0."""
 
     name = "spawn-fcgi"
     lacks = Nginx.lacks | {"restart": "spawn-fcgi's socket ends with the process that it started; "

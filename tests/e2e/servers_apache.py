@@ -1,7 +1,7 @@
-"""Apache in its ways, each with the files of apache/ as they are shipped.
+"""Apache in each supported way, with the shipped files of apache/.
 
-The main configuration below is what Debian's apache2.conf comes to; modules are those that Debian
-enables by itself and those that the shipped files tell the user to enable (`a2enmod`).
+The main configuration below corresponds to Debian's apache2.conf. Modules are those that Debian enables by itself, and
+those that the shipped files tell the user to enable (`a2enmod`).
 """
 
 import re
@@ -55,13 +55,13 @@ MAIN = """
 
 
 def modules_of(shipped):
-    """What the shipped file's own comment says to enable."""
+    """The modules that the comment in the shipped file tells the user to enable."""
     [line] = re.findall(r"^#  +sudo a2enmod (.*)$", (ROOT / "apache" / shipped).read_text(), re.M)
     return line.split()
 
 
 def with_dependencies(modules):
-    """In an order to be loaded in; Debian's files name what they depend on."""
+    """In the order of loading. Debian's files name the dependencies."""
     ordered = []
     for module in modules:
         text = (MODULES / f"{module}.load").read_text()
@@ -91,7 +91,7 @@ class Apache(WebServer):
         return self.default_modules + modules_of("psapi-vhost.conf") + modules_of(self.way)
 
     def substitutions(self):
-        """What of the shipped file is this machine's."""
+        """Paths and ports of the shipped file: text -> text of this test."""
         raise NotImplementedError
 
     def configure(self, port):
@@ -163,7 +163,7 @@ class ApacheStartsUs(StartsUs, Apache):
 
 
 class ApacheFcgid(ApacheStartsUs):
-    """mod_fcgid, which starts and ends receivers as it sees fit."""
+    """mod_fcgid, which starts and ends receivers by itself."""
 
     name = "apache-fcgid"
     way = "psapi-fcgid.conf"
@@ -178,7 +178,7 @@ class ApacheFcgid(ApacheStartsUs):
 
 
 class ApacheCgid(ApacheStartsUs):
-    """mod_cgid: a daemon of Apache's starts a process for each request."""
+    """mod_cgid: a daemon of Apache starts a process for each request."""
 
     name = "apache-cgid"
     way = "psapi-cgi.conf"

@@ -1,4 +1,4 @@
-"""nginx with fcgiwrap, lighttpd and Caddy, each with the file that we ship for it."""
+"""nginx with fcgiwrap, lighttpd and Caddy, each with its shipped file."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ class NginxFcgiwrap(StartsUs, Nginx):
         "restart": "there is nothing to restart"}
 
     def start_receivers(self):
-        """fcgiwrap as Debian's service has it: the socket on descriptor 0."""
+        """fcgiwrap as in Debian's service: the socket is descriptor 0."""
         self.give_to_the_web_server()
         path = self.place.dir / "fcgiwrap.sock"
         with socket.socket(socket.AF_UNIX) as listener:
@@ -63,7 +63,7 @@ class TwoReceivers:
 
 
 def bytes_written(pid):
-    """By a process, so far: some hundred for each request that it answers."""
+    """The number of bytes that a process has written: some hundred for each answer."""
     with open(f"/proc/{pid}/io") as file:
         return int(dict(line.split(":") for line in file)["wchar"])
 
@@ -75,7 +75,7 @@ class Lighttpd(TwoReceivers, WebServer):
         "http2 without length": "lighttpd 1.4.69 loses such a body, and ends the stream"}
 
     def restart(self):
-        """One receiver after the other, the second when lighttpd asks the first again."""
+        """One receiver after the other. The second waits until lighttpd uses the first again."""
         for receiver in self.place.receivers:
             receiver.stop()
             receiver.start()

@@ -17,7 +17,7 @@ PSAPI = BINARY.parent / "psapi"
 
 
 def psapi(place, *arguments, expect=0, stdin="", **settings):
-    """psapi to its end, with the place's settings; expect: its exit status, None for any."""
+    """Run psapi with the settings of the place. expect: its exit status, None for any."""
     done = subprocess.run([PSAPI, *map(str, arguments)], env=place.environment(**settings),
                           input=stdin, capture_output=True, text=True, timeout=120 * SLOWER)
     assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
@@ -27,7 +27,7 @@ def psapi(place, *arguments, expect=0, stdin="", **settings):
 
 
 def read_until(terminal, what):
-    """What a terminal shows, up to `what`."""
+    """The output on a terminal, up to `what`."""
     screen, deadline = b"", time.monotonic() + 60 * SLOWER
     while what not in screen:
         ready = select.select([terminal], [], [], max(0, deadline - time.monotonic()))[0]
@@ -37,10 +37,10 @@ def read_until(terminal, what):
 
 
 def psapi_on_a_terminal(place, *arguments, typed=b"", after=b": ", **settings):
-    """psapi with a terminal on 0 to 2; `typed` is typed when `after` shows. Status and screen."""
+    """psapi with a terminal as descriptors 0 to 2. `typed` is entered when `after` is shown. Status and output."""
     pid, terminal = pty.fork()
     if pid == 0:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)    # as at a terminal, also where the tests run in the background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)    # the default, also if the tests run in the background
         os.execve(PSAPI, [str(PSAPI), *map(str, arguments)],
                   {"TERM": "xterm"} | place.environment(**settings))
     screen, pending = b"", typed
@@ -53,7 +53,7 @@ def psapi_on_a_terminal(place, *arguments, typed=b"", after=b": ", **settings):
                 raise AssertionError(f"not ended within {60 * SLOWER} s: {screen}")
             try:
                 more = os.read(terminal, 4096)
-            except OSError:     # EIO: the other side is gone
+            except OSError:     # EIO: the other side is closed
                 break
             if not more:
                 break
@@ -75,7 +75,7 @@ class Arrived:
 
 
 class Listener(http.server.ThreadingHTTPServer):
-    """An endpoint that keeps what came, and answers what `answer(request)` says."""
+    """An endpoint that keeps all requests and sends what `answer(request)` returns."""
 
     daemon_threads = True
     request_queue_size = 128

@@ -1,6 +1,6 @@
 """strace as a tool of the tests: kill a process, or fail its system call, at the nth call.
 
-Faults are counted, not timed: n goes 1, 2, 3 ... until the run meets no fault any more. `when=N`
+Faults are counted, not timed: n is 1, 2, 3 ... until a run has no fault. `when=N`
 counts per thread, so a request's calls are counted alone if tracing begins when it does.
 """
 
@@ -11,7 +11,7 @@ import subprocess
 
 from receiver import wait_for
 
-# A process that is traced cannot be searched for leaks.
+# LeakSanitizer cannot work in a traced process.
 ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=0"}
 
 
@@ -37,15 +37,15 @@ def was_injected(log):
 
 
 class Attached:
-    """strace on a running process, for the `with` block; gone afterwards.
+    """strace on a running process, for the `with` block.
 
-    If the process may be killed by the fault, wait for its end inside of the block: strace that is
-    told to detach from a process that dies at that moment can hang, and its zombie with it.
+    If the fault may kill the process, wait for its end within the block: strace can hang if it has to detach from a
+    process that ends at that moment.
     """
 
     def __init__(self, pid, call, fault, when, log):
         self.arguments = [*command(call, fault, when, log), "-p", str(pid)]
-        self.arguments.remove("-qq")    # it says when it is ready
+        self.arguments.remove("-qq")    # a message when it is ready
         self.messages = log.with_suffix(".messages")
         self.traced = f"/proc/{pid}"
 
@@ -56,9 +56,9 @@ class Attached:
         return self
 
     def _attached(self):
-        said = self.messages.read_text()
-        assert self.process.poll() is None, said
-        return re.search(r"attached", said)
+        messages = self.messages.read_text()
+        assert self.process.poll() is None, messages
+        return re.search(r"attached", messages)
 
     def __exit__(self, *_):
         if os.path.exists(self.traced):

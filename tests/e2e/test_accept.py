@@ -1,4 +1,4 @@
-"""What a 200 `accepted` leaves on the disk: the file, its links, its line in the log."""
+"""After a 200 `accepted`: the file, its links, its line in the log."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ def test_file(server, place):
 
 
 def test_the_stored_evidence_verifies(server, place):
-    """Everything needed to prove years later who signed it is in the file."""
+    """The file has everything that is needed to verify the signature years later."""
     request = signed(b' {\n "type":"x.y" ,"u":"\xc3\xa9","n":1.50}\r\n')
     assert_accepted(server.send(request))
     stored = place.spool.read("new", request.header("webhook-id"))
@@ -77,7 +77,7 @@ def test_fingerprints_tell_the_secrets_apart(server, place):
 
 @pytest.mark.settings(PSAPI_TOLERANCE="1000000000")
 def test_published_vectors(server, place):
-    """Requests signed by two other libraries. (Rows about the clock need a clock: unit tests.)"""
+    """Requests that two other libraries signed. (Unit tests have the rows that need another time.)"""
     rows = [row for row in json.loads(VECTORS.read_text())
             if row["expect"] not in ("stale_timestamp", "future_timestamp")]
     assert len(rows) > 40

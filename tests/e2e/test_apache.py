@@ -1,4 +1,4 @@
-"""Apache's shipped files themselves: accepted without a warning, and right in a hostile vhost."""
+"""The shipped files for Apache: no warning, and correct in a vhost with unfavourable settings."""
 
 import re
 import subprocess
@@ -32,10 +32,10 @@ def test_no_warning(apache):
                              env=apache.environment(), cwd=apache.place.dir)
     assert checked.returncode == 0 and "Syntax OK" in checked.stderr, checked.stderr
     assert_accepted(apache.send(signed()))
-    said = [line for line in apache.server_log().splitlines()
+    warnings = [line for line in apache.server_log().splitlines()
             if re.search(r":(warn|error|crit|alert|emerg)\]", line)]
-    # About Debian's own build, not about us.
-    assert [line for line in said if "compiled against a newer library" not in line] == []
+    # A warning about Debian's build of Apache.
+    assert [line for line in warnings if "compiled against a newer library" not in line] == []
 
 
 def test_only_this_location(apache, place):
@@ -49,7 +49,7 @@ def test_only_this_location(apache, place):
 @pytest.mark.parametrize("cls", [ApacheProxy, ApacheReuse, ApacheBalancer],
                          ids=lambda cls: cls.name)
 def test_receiver_is_down(place, cls):
-    """The sender must not take it for a success; and all is well as soon as it is back."""
+    """The sender must not get a 2xx. When the receiver is back, the next request is accepted."""
     with cls(place) as apache:
         for receiver in place.receivers:
             receiver.stop()
@@ -62,7 +62,7 @@ def test_receiver_is_down(place, cls):
 
 
 def hostile(cls):
-    """A vhost with a password, error pages, a small limit, and a site that takes every address."""
+    """A vhost with a password, error pages, a small limit, and a site that handles every address."""
     class Hostile(cls):
         def modules(self):
             return [*super().modules(), "rewrite"]
@@ -94,7 +94,7 @@ def hostile(cls):
 
 @pytest.mark.parametrize("cls", [ApacheProxy, ApacheBalancer, ApacheFcgid, ApacheCgid],
                          ids=lambda cls: cls.name)
-def test_vhost_with_ideas_of_its_own(place, cls):
+def test_vhost_with_unfavourable_settings(place, cls):
     with hostile(cls)(place) as apache:
         assert post(apache, b"/other").status == 401
         request = signed(event("x.large", filler="a" * 300_000))
@@ -104,7 +104,7 @@ def test_vhost_with_ideas_of_its_own(place, cls):
 
 
 def test_mod_fcgid_has_several_processes(place):
-    """A burst is served side by side, by processes that share the spool."""
+    """Several processes, which share the spool, serve concurrent requests."""
     from load import at_once
     with ApacheFcgid(place) as apache:
         def client():

@@ -1,6 +1,6 @@
-"""The attempts log: whole lines, safe to read, rotated without a signal, bounded by nobody's will.
+"""The attempts log: whole lines, safe to print, rotated without a signal; refused requests cannot fill it.
 
-What a single line says is in test_accept.py (accepted) and test_refusals.py (the reasons).
+The contents of a line are in test_accept.py (accepted) and test_refusals.py (the reasons).
 """
 
 import json
@@ -21,7 +21,7 @@ def log(place):
 
 
 def control_characters(data):
-    """What could steer a terminal, apart from the end of a line."""
+    """The control characters of a terminal, without the end of a line."""
     return {c for c in data.decode() if unicodedata.category(c) in ("Cc", "Cf")} - {"\n"}
 
 
@@ -50,7 +50,7 @@ def test_rotation_by_rename(server, place):
 
 
 def test_torn_line(server, place):
-    """Half a line of a crash or a full disk: the next one begins on its own."""
+    """After half a line, from a crash or a full disk, the next one begins on a new line."""
     assert_accepted(server.send(signed()))
     with open(log(place), "a") as file:
         file.write('{"at":"2025-')
@@ -63,7 +63,7 @@ def test_torn_line(server, place):
 
 
 def test_log_that_cannot_be_written(server, place):
-    """It changes no answer."""
+    """The answers are the same."""
     log(place).mkdir()
     assert_accepted(server.send(signed()))
     assert_refused(server.send(forged()), "signature_mismatch")
@@ -80,7 +80,7 @@ def test_lines_stay_whole_side_by_side(server, place):
 
 
 def test_text_of_the_event_is_escaped(server, place):
-    """Type and id are the sender's text, of any length and content."""
+    """Type and id are text from the sender, of any length and content."""
     for kind in ("\x1b[2J\x1b[31mred", "a\nb", "\u2028\u202e", "\x7f\x9b31m", '"},{"',
                  "t" * 20_000):
         body = json.dumps({"type": kind, "id": kind, "data": {}}).encode()
@@ -94,7 +94,7 @@ def test_text_of_the_event_is_escaped(server, place):
 
 
 def test_every_authentic_attempt_is_logged(server, place):
-    """However fast they come."""
+    """At any rate."""
     requests = [signed() for _ in range(10)]
     for request in requests * 2:
         assert server.send(request).status == 200
@@ -110,7 +110,7 @@ def test_every_error_is_logged(server, place):
 
 
 def test_rejections_are_bounded(direct, place):
-    """One line at most every 0.1 s, and the next line says how many were left out."""
+    """At most one line in 0.1 s. The next line has the number of those left out."""
     sent = 0
     start = time.monotonic()
 
@@ -131,13 +131,13 @@ def test_rejections_are_bounded(direct, place):
     rejected = lines[:-2]
     assert [line["outcome"] for line in lines] == ["rejected"] * len(rejected) + ["accepted"] * 2
     assert len(rejected) + sum(line.get("suppressed", 0) for line in lines) == sent
-    # 0.09: files are dated by the ticks of the kernel's clock.
+    # 0.09: file times are ticks of the kernel's clock.
     assert len(rejected) <= 1 + seconds / 0.09
     assert all(line.get("suppressed", 1) > 0 for line in lines)
 
 
-def test_cgi_counts_nobody(place):
-    """Every process is a new one: the log's age alone decides, and nothing claims a number."""
+def test_cgi_does_not_count(place):
+    """Every request is a new process: it looks at the age of the log, and reports no number of lines left out."""
     cgi = Cgi(place)
     cgi.start()
     assert_accepted(cgi.send(signed()))

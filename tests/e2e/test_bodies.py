@@ -1,7 +1,6 @@
-"""Bodies: sizes, and bytes that are not what AgentSync says it sends.
+"""Bodies: sizes, and contents that do not match AgentSync's documentation.
 
-What is signed is authentic, so it is kept and answered 200; what is odd about it goes to failed/
-for a human, with the reason.
+A signed event is authentic, so it is kept and answered 200. An invalid one goes to failed/, with the reason.
 """
 
 import base64
@@ -15,7 +14,7 @@ from sender import event, signed
 
 LIMIT = 1048576
 
-ODD = {
+INVALID = {
     "empty": b"",
     "NUL alone": b"\0",
     "not JSON": b"hello",
@@ -66,7 +65,7 @@ def test_normal(server, place):
 
 
 def test_as_deep_as_can_be_parsed(direct, place):
-    """2,047 levels, one below what Jansson takes: a thread's small stack holds them."""
+    """2,047 levels, one less than Jansson's limit. The small stack of a thread is enough."""
     request = signed(b'{"type":"x","data":' + b"[" * 2046 + b"]" * 2046 + b"}")
     assert_accepted(direct.send(request))
     data = place.spool.file("new", request.header("webhook-id")).read_bytes()
@@ -84,24 +83,24 @@ def test_documented_examples(server, place):
         place.spool.assert_queued_once(request.header("webhook-id"), body)
 
 
-def test_odd(server, place):
-    """Authentic but odd: 200, whole in failed/, the reason in state/, and not queued."""
-    for what, body in ODD.items():
+def test_invalid(server, place):
+    """Authentic but invalid: 200, whole in failed/, the reason in state/, and not queued."""
+    for what, body in INVALID.items():
         request = signed(body)
         assert_accepted(server.send(request))
         stored, reason = place.spool.assert_failed(request.header("webhook-id"), body)
         assert stored.body == body, what
     assert place.spool.names("new") == []
-    assert len(place.spool.names("failed")) == len(ODD)
+    assert len(place.spool.names("failed")) == len(INVALID)
 
 
-def test_what_no_parser_takes_is_kept_as_base64(server, place):
+def test_body_that_cannot_be_parsed_is_kept_as_base64(server, place):
     for what in ("empty", "not JSON", "not UTF-8", "nested 100,000 deep", "number beyond a double"):
-        request = signed(ODD[what])
+        request = signed(INVALID[what])
         assert_accepted(server.send(request))
         whole = json.loads(place.spool.file("failed", request.header("webhook-id")).read_bytes())
         assert whole["event"] is None, what
-        assert base64.b64decode(whole["body_base64"], validate=True) == ODD[what], what
+        assert base64.b64decode(whole["body_base64"], validate=True) == INVALID[what], what
 
 
 def test_known_type_with_wrong_data(server, place):
@@ -117,7 +116,7 @@ def test_known_type_with_wrong_data(server, place):
 
 
 def test_probe_of_the_doctor(server, place):
-    """Stored and answered like any other, never queued."""
+    """Stored and answered like any other event, never queued."""
     request = signed(event("psapi.doctor", x=1))
     assert_accepted(server.send(request))
     stored = place.spool.read("events", request.header("webhook-id"))

@@ -1,4 +1,4 @@
-"""Where others end and we begin: a client's query, and limits that the system sets."""
+"""The boundaries to other software: the query of a client, and limits of the system."""
 
 import subprocess
 
@@ -27,7 +27,7 @@ def test_query_is_no_command_line(place, query):
                                              ({"PSAPI_SPOOL": "/proc/no"}, "signature_mismatch")],
                          ids=["bad setting", "no spool"])
 def test_cgi_that_cannot_start(place, setting, forged):
-    """It answers all the same, for the sender to try again: a web server would make it a 500."""
+    """It answers, and the sender retries. Without an answer a web server would send a 500."""
     cgi = Cgi(place)
     cgi.start()
     place.settings |= setting
@@ -38,8 +38,8 @@ def test_cgi_that_cannot_start(place, setting, forged):
 
 
 def test_log_of_an_id_with_control_characters(place):
-    """What a sender wrote does not steer the terminal of whoever reads the log."""
-    place.secret_file.write_text("")    # a hold, which is logged with the id
+    """An id cannot control the terminal on which the log is read."""
+    place.secret_file.write_text("")    # held, which is logged with the id
     cgi = Cgi(place)
     cgi.start()
     reply = cgi.send(signed(webhook_id="msg\x1b[2J\nforged line\u202e"))
@@ -49,7 +49,7 @@ def test_log_of_an_id_with_control_characters(place):
 
 
 def test_one_configuration_for_all_ways(place):
-    """PSAPI_LISTEN in it keeps neither an inherited socket nor CGI from being served."""
+    """With PSAPI_LISTEN, an inherited socket and CGI are served as well."""
     place.settings["PSAPI_LISTEN"] = f"unix:{place.dir}/own.sock"
     cgi = Cgi(place)
     cgi.start()
@@ -67,7 +67,7 @@ def limited(place, files):
 
 @pytest.mark.settings(PSAPI_THREADS="4")
 def test_more_connections_than_descriptors(place):
-    """Those that find no room wait in the backlog; no request fails for want of a descriptor."""
+    """The others wait in the backlog; no request fails for lack of a descriptor."""
     server = Socket(place)
     server.receiver = limited(place, 64).start()
     webhooks = [signed() for _ in range(100)]
@@ -81,11 +81,11 @@ def test_more_connections_than_descriptors(place):
 
 @pytest.mark.settings(PSAPI_THREADS="1")
 def test_backlog_beyond_the_descriptors(place):
-    """SIGTERM with more in the backlog than can be open at once: all are answered."""
+    """SIGTERM with more connections in the backlog than can be open at once: all are answered."""
     server = Socket(place)
     server.receiver = limited(place, 64).start()
     again = signed()
-    assert_accepted(server.send(again))     # so that the time is not the disk's
+    assert_accepted(server.send(again))     # the disk must not slow the test down
     clients = [server.connect() for _ in range(200)]
     for client in clients:
         client.send(request(pairs(again), again.body))
@@ -99,7 +99,7 @@ def test_backlog_beyond_the_descriptors(place):
 
 @pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
 def test_check_needs_hard_links_before_the_spool_is_made(place):
-    """-t says so when nothing is there yet, as on a new installation."""
+    """-t reports it before the spool exists, as on a new installation."""
     place.spool.path.rmdir()
     done = subprocess.run([*strace.command("linkat", "error=EPERM", "1+", place.dir / "strace.txt"),
                            BINARY, "-t"], env=place.environment() | strace.ENVIRONMENT,

@@ -27,7 +27,7 @@ def assert_stopped(result, key, value, source):
 
 
 def assert_names(result, key, value, source):
-    """One line, which says which setting it was and where it came from."""
+    """One line with the setting and its source."""
     assert result.stdout == ""
     [line] = result.stderr.splitlines()
     assert key in line and value in line and source in line, line
@@ -57,7 +57,7 @@ def test_all_sources_are_checked_with_t(place):
 
 
 def test_command_line_over_environment_over_file(place):
-    """-t names the spool that won."""
+    """-t names the spool that is used."""
     listen = f"unix:{place.dir}/x.sock"
     for file, environment, option, expected in (("a", None, None, "a"), ("a", "b", None, "b"),
                                                 ("a", "b", "c", "c"), ("a", None, "c", "c")):
@@ -82,7 +82,7 @@ def test_file_of_another_path(place):
     assert result.returncode == EX_CONFIG and "missing.conf" in result.stderr
 
 
-def test_file_fit_for_the_shell_and_systemd(place):
+def test_file_for_the_shell_and_systemd(place):
     """Comments, blank lines, quotes: what `.` and EnvironmentFile= both understand."""
     place.conf.write_text('# a comment\n\n; another\nPSAPI_TOLERANCE="300"\nPSAPI_THREADS=\'4\'\n'
                           "OTHER_VARIABLE=ignored\n")
@@ -91,7 +91,7 @@ def test_file_fit_for_the_shell_and_systemd(place):
 
 
 def test_unknown_setting(place):
-    """A slip in a name is not silently the default."""
+    """A misspelt name is an error, not the default."""
     result = place.run("-t", "-o", "PSAPI_TOLERANZ=300")
     assert result.returncode != 0 and "PSAPI_TOLERANZ" in result.stderr
 
@@ -124,7 +124,7 @@ def test_t_beside_a_running_receiver_on_a_port(place):
 
 @pytest.mark.skipif(WEB_USER is None, reason="only root can be somebody else")
 def test_t_where_the_socket_cannot_be_reached(place):
-    """What cannot be looked at is not taken for a receiver that is running."""
+    """Without access to the socket, -t does not report a running receiver."""
     closed = place.dir / "closed"
     closed.mkdir(mode=0o700)
     result = place.run("-t", via=["setpriv", "--reuid", WEB_USER, "--clear-groups"],
@@ -155,12 +155,12 @@ def test_t_on_bad_set_ups(place):
 @pytest.mark.skipif(WEB_USER is None, reason="only root can be somebody else")
 @pytest.mark.parametrize("name", ["new", "events", "failed", "state", "hold", "tmp"])
 def test_t_on_a_directory_of_another_user(place, name):
-    """Of all of them: a spool that root once wrote to."""
+    """Of each of them: as after root wrote to the spool."""
     Receiver(place).start().stop()
     for path in place.spool.path.iterdir():
         if path.name != name:
             shutil.chown(path, WEB_USER, WEB_USER)
-    (place.spool.path / name).chmod(0o2775)     # to be opened, and not to be written
+    (place.spool.path / name).chmod(0o2775)     # readable, but not writable
     place.spool.path.chmod(0o2775)
     result = place.run("-t", via=["setpriv", "--reuid", WEB_USER, "--regid", WEB_USER,
                                   "--clear-groups"])
@@ -182,7 +182,7 @@ def test_start_without_a_spool(place):
 
 
 def test_start_without_a_socket(place):
-    """What shows only when it is used is named with its source, too."""
+    """A setting that fails only when it is used is named with its source as well."""
     result = place.run("-o", "PSAPI_LISTEN=unix:/nonexistent/x.sock")
     assert result.returncode != 0
     assert_names(result, "PSAPI_LISTEN", "/nonexistent/x.sock", "command line")
@@ -211,8 +211,8 @@ def test_start_without_the_group(place):
 
 
 @pytest.mark.skipif(WEB_USER is None, reason="only root can be somebody else")
-def test_start_with_the_group_of_others(place):
-    """Only its members may give it away: that is said, and not something about directories."""
+def test_start_with_a_group_of_which_it_is_no_member(place):
+    """Only a member may give a file to a group: the message says so."""
     for path in (place.dir, place.secret_file, place.spool.path):
         shutil.chown(path, "nobody")
     result = place.run(via=["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"],

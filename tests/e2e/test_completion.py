@@ -1,4 +1,4 @@
-"""packaging/completion/psapi: bash finds it, loads it, and completes what the program knows."""
+"""packaging/completion/psapi: bash finds and loads it, and completes subcommands, options and values."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ from psapi_command import PSAPI, Desk
 from receiver import ROOT, SLOWER
 from sender import SECRET, signed
 
-# What readline does before it asks: $1 is the line; words are split at blanks and COMP_WORDBREAKS.
+# The work of readline: $1 is the line; words are split at blanks and COMP_WORDBREAKS.
 ASK = r"""
 . /usr/share/bash-completion/bash_completion || exit 9
 compopt() { :; }        # bash's own, for a completion that readline has asked for
@@ -36,7 +36,7 @@ def desk(place):
 
 
 def complete(desk, line):
-    """What is offered after this line."""
+    """The completions of this line."""
     environment = desk.environment() | {"BASH_COMPLETION_USER_DIR": str(desk.place.dir / "bash"),
                                         "PATH": f"{PSAPI.parent}:/usr/bin:/bin"}
     done = subprocess.run(["bash", "--norc", "-c", ASK, "bash", line], cwd=desk.place.dir,
@@ -58,7 +58,7 @@ def test_subcommands(desk):
 
 
 def test_options(desk):
-    """Those of the subcommand, and those that all take."""
+    """The options of the subcommand, and those of all subcommands."""
     common = {"-f", "--file", "-o", "--set", "--spool", "--json", "-h", "--help", "-V", "--version"}
     assert set(complete(desk, "psapi -")) == common
     assert set(complete(desk, "psapi drain -")) == {"-j", "--jobs", "-v", "--verbose"} | common
@@ -90,7 +90,7 @@ def test_files(desk):
 
 
 def test_ids(desk):
-    """Of the spool that the line names; retry takes failed ones alone."""
+    """Of the spool in the line; retry completes failed events only."""
     waiting, failed, colon = desk.deliver(signed(webhook_id="msg_waiting"),
                                           signed(b"no JSON", webhook_id="msg_failed"),
                                           signed(webhook_id="msg:colon"))

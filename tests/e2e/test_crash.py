@@ -1,8 +1,7 @@
-"""The accept protocol killed, or failed, at each of its steps.
+"""A kill, or an error, at each step of storing an event.
 
-One request is sent again and again, each time with a fault one system call later, until it
-survives. After each fault: what was promised is on the disk, nothing is there by halves, and the
-sender's retry ends with the event queued exactly once.
+One request is sent repeatedly, each time with a fault one system call later, until it is answered. After each fault:
+an acknowledged event is on the disk, nothing is half-done, and after the sender's retry the event is queued once.
 """
 
 import os
@@ -30,7 +29,7 @@ pytestmark = pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.
 @pytest.fixture
 def place(place):
     place.settings |= strace.ENVIRONMENT
-    place.tidy = False      # each test looks into tmp/ itself
+    place.tidy = False      # each test checks tmp/ itself
     return place
 
 
@@ -45,7 +44,7 @@ def run_cgi(place, request, call, fault, when):
 
 
 def assert_whole(place, request):
-    """Whatever has a name is complete, and in events/ only what is (or was) queued."""
+    """Every file is complete, and events/ has only events that are (or were) queued."""
     webhook_id = request.header("webhook-id")
     for directory in ("new", "events"):
         if place.spool.file(directory, webhook_id).exists():
@@ -64,7 +63,7 @@ def assert_retry_succeeds(server, place, request):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_cgi_killed(place, call):
-    """Killed, then the receiver starts (which is recovery), then the sender tries again."""
+    """After the kill the receiver starts, and with it recovery; then the sender retries."""
     server = Socket(place)
     for when in range(1, MOST):
         request = signed()
@@ -84,7 +83,7 @@ def test_cgi_killed(place, call):
 @pytest.mark.settings(PSAPI_THREADS="2")
 @pytest.mark.parametrize("call", CALLS)
 def test_fastcgi_killed(place, call):
-    """The same with a running receiver: the calls of the request, then those of its end."""
+    """The same with a running receiver: the calls of the request, then those at the end of the process."""
     server = Socket(place)
     for when in range(1, MOST):
         request = signed()
@@ -102,7 +101,7 @@ def test_fastcgi_killed(place, call):
             if status == 0:
                 break
         assert_whole(place, request)
-        if reply is not None:       # answered, then killed: that is a promise
+        if reply is not None:       # acknowledged before the kill
             assert_accepted(reply)
             place.spool.assert_queued_once(request.header("webhook-id"), request.body)
         with server:
@@ -115,7 +114,7 @@ def test_fastcgi_killed(place, call):
 
 @pytest.mark.parametrize("call, error", FAILURES)
 def test_call_fails(place, call, error):
-    """Any single call fails: the answer is true, and a refused event is not there by halves."""
+    """One call fails: the answer is true, and a refused event is not half-stored."""
     cgi = Cgi(place)
     cgi.start()
     answers = set()
@@ -126,7 +125,7 @@ def test_call_fails(place, call, error):
         assert_whole(place, request)
         answer = parse_cgi(output) if status == 0 else None
         if answer is None:
-            answers.add("none")     # the program could not even start, or could not say it
+            answers.add("none")     # the program could not start, or could not answer
         elif answer.status == 200:
             assert_accepted(answer)
             place.spool.assert_queued_once(webhook_id, request.body)
@@ -150,8 +149,8 @@ def test_call_fails(place, call, error):
 
 @pytest.mark.parametrize("call", ["writev", "fsync"])
 def test_failed_fsync_is_not_trusted_to_succeed_later(place, call):
-    """The file's (a write with O_DSYNC): refused and forgotten. The directory's: spool_error until the
-    restart."""
+    """The sync of the file (a write with O_DSYNC): the event is refused. The sync of the directory: spool_error until
+    the restart."""
     server = Socket(place)
     with server:
         with strace.Attached(server.receiver.pid, call, "error=EIO", 1,
@@ -171,25 +170,25 @@ def test_failed_fsync_is_not_trusted_to_succeed_later(place, call):
 
 
 def test_recovery_at_start(place):
-    """Names that events/ lacks are recorded at start; what is recorded stays as it is."""
+    """Events that events/ lacks are recorded at the start; the recorded ones do not change."""
     server = Socket(place)
     with server:
-        good, odd, half = signed(), signed(b"odd"), signed()
-        for request in (good, odd, half):
+        good, invalid, half = signed(), signed(b"no JSON"), signed()
+        for request in (good, invalid, half):
             assert_accepted(server.send(request))
         server.receiver.stop()
-    for request in (odd, half):
+    for request in (invalid, half):
         place.spool.file("events", request.header("webhook-id")).unlink()
     with server:
         for request in (good, half):
             place.spool.assert_queued_once(request.header("webhook-id"), request.body)
-        place.spool.assert_failed(odd.header("webhook-id"), odd.body)
-        for request in (good, odd, half):
+        place.spool.assert_failed(invalid.header("webhook-id"), invalid.body)
+        for request in (good, invalid, half):
             assert server.send(request).word == "duplicate"
 
 
 def test_leftovers_in_tmp(place):
-    """Older than an hour: a writer that died. Younger: perhaps one that lives."""
+    """Older than an hour: of a process that died, removed. Younger: possibly of a running one, kept."""
     tmp = place.spool.path / "tmp"
     Receiver(place).start().stop()
     for name, age in (("old", 3700), ("young", 60)):

@@ -29,7 +29,7 @@ def small_disk(place, request):
 
 
 def fill(directory):
-    """Leave no byte."""
+    """To the last byte."""
     with open(directory / "filler", "ab", buffering=0) as filler:
         for size in (65536, 4096, 1):
             try:
@@ -58,7 +58,7 @@ def test_full(place, small_disk, server):
 
 @pytest.mark.settings(PSAPI_MIN_FREE="0")
 def test_no_room_for_half_of_it(place, small_disk, server):
-    """The write itself stops in the middle."""
+    """The write takes only a part."""
     assert_accepted(server.send(signed()))
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     (small_disk / "filler").write_bytes(b"x" * (free - 100_000))
@@ -79,11 +79,11 @@ def test_no_inode(place, small_disk, server):
 
 @pytest.mark.settings(PSAPI_MIN_FREE="0")
 def test_log_on_a_full_disk(place, small_disk, server):
-    """A line that is torn by it does not spoil the next one, nor any answer."""
+    """After a torn line the next one is whole; the answers are the same."""
     known = signed()
     assert_accepted(server.send(known))
     fill(small_disk)
-    for _ in range(40):     # more than fit into the log's last block
+    for _ in range(40):     # more than fit into the last block of the log
         assert_duplicate(server.send(known))
     (small_disk / "filler").unlink()
     request = signed()

@@ -1,6 +1,6 @@
-"""`psapi doctor`: nothing bad where all is well, and where one thing is broken, that very thing.
+"""`psapi doctor`: no failed check on a good installation; with one fault, the check that names it.
 
-Every fault is made for real: files and modes, a receiver, nginx and Apache with one line wrong.
+Every fault is real: files and modes, a receiver, nginx and Apache with one wrong line.
 """
 
 import json
@@ -55,7 +55,7 @@ def receiver(place, socket):
 
 
 def examine(place, *arguments, expect=None, **settings):
-    """What doctor finds: {check: row}."""
+    """The result of doctor: {check: row}."""
     done = psapi(place, "doctor", "--json", *arguments, expect=expect, **settings)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert (done.returncode == 1) == any(row["ok"] is False for row in rows), done
@@ -74,9 +74,9 @@ def assert_names(rows, *faults, mentions=()):
     if "latency" in bad and "latency" not in faults and float(bad["latency"]["text"].split()[0]) >= 5:
         del bad["latency"]      # of this machine now, not of what was set up
     assert set(bad) == set(faults), json.dumps(list(rows.values()), indent=1)
-    said = json.dumps(list(bad.values()))
+    text = json.dumps(list(bad.values()))
     for word in mentions:
-        assert word in said, (word, said)
+        assert word in text, (word, text)
 
 
 # ---- all is well ----
@@ -94,7 +94,7 @@ def test_healthy(place, receiver):
         rows = examine(place, URL % port)
     assert_names(rows)
     assert [name for name, row in rows.items() if row["ok"] is None] == ["certificate"]
-    # The probes are recorded, and nobody's work.
+    # The probes are recorded, but not queued.
     assert len(place.spool.names("new")) == 1
     assert len(place.spool.names("events")) == 3
 
@@ -105,7 +105,7 @@ def test_healthy_behind_apache(place, receiver):
 
 
 def test_table(place, receiver):
-    """For people: ticks and crosses where the terminal has them, the remedy below."""
+    """The output for people: tick and cross signs if the terminal has them, the remedy below."""
     place.write_secret("")
     receiver.stop()
     done = psapi(place, "doctor", expect=1, LANG="C.UTF-8")
@@ -161,7 +161,7 @@ def test_spool_read_only(place, receiver):
     ("writev", "EIO", "1", "cannot write and sync a file: Input/output error"),
     ("fsync", "EIO", "1", "cannot sync a directory: Input/output error")])
 def test_file_system_is_not_fit(place, receiver, call, error, nth, says):
-    """A share or a FUSE mount that knows no hard links; a disk that fails."""
+    """A share or a FUSE mount without hard links; a disk that fails."""
     place.settings |= strace.ENVIRONMENT
     done = subprocess.run([*strace.command(call, f"error={error}", nth, place.dir / "strace.txt"), PSAPI,
                            "doctor", "--json"], env=place.environment(), capture_output=True, text=True,
@@ -225,7 +225,7 @@ def test_no_receiver(place, socket):
 
 
 def test_socket_that_another_made(place, receiver):
-    """Where the configuration names none: spawn-fcgi, systemd."""
+    """The configuration names no socket: spawn-fcgi, systemd."""
     where = place.settings.pop("PSAPI_LISTEN")
     assert examine(place)["receiver"]["ok"] is None
     for spelt in (where, where.removeprefix("unix:")):
@@ -288,7 +288,7 @@ def test_full_receiver(place, socket):
 
 @ROOT_ONLY
 def test_root_looks_as_the_owner(place, socket):
-    """What root alone can read is not what the receiver can."""
+    """Root can read files that the receiver cannot."""
     nobody = pwd.getpwnam("nobody").pw_uid
     with Socket(place):
         pass
@@ -332,7 +332,7 @@ def test_clock(place, receiver, skew):
 
 
 def test_clock_of_late(place, receiver):
-    """What was long right, or wrong, tells less than the last few attempts."""
+    """The last few attempts count more than the older ones."""
     log = place.spool.path / "attempts.jsonl"
     log.write_text(attempt(90000) * 40 + attempt(50, skew_s=900, status=401, outcome="rejected") * 3)
     assert_names(examine(place), "clock", mentions=["900 s ahead"])
@@ -340,8 +340,8 @@ def test_clock_of_late(place, receiver):
     assert_names(examine(place))
 
 
-def test_tests_of_our_own_tell_nothing(place, receiver):
-    """What `send` and `doctor` deliver is neither the sender's clock, nor its daily event."""
+def test_own_deliveries_do_not_count(place, receiver):
+    """Deliveries of `send` and `doctor` count neither for the clock nor for the daily event."""
     with nginx(place, SERVER.replace("LINE", "")) as port:
         psapi(place, "send", URL % port)
         wait_for(lambda: time.time() - (place.spool.path / "attempts.jsonl").stat().st_mtime > 0.2,
@@ -355,7 +355,7 @@ def test_tests_of_our_own_tell_nothing(place, receiver):
     assert rows["clock"]["ok"] is None and rows["daily"]["ok"] is None
 
 
-def test_clock_is_not_told_by_forgers(place, receiver):
+def test_forgeries_do_not_count_for_the_clock(place, receiver):
     (place.spool.path / "attempts.jsonl").write_text(
         attempt(60) + "".join(attempt(50, skew_s=9999, key=None) for _ in range(9)).replace(
             ',"key":null', ""))
@@ -494,7 +494,7 @@ def test_limit_of_the_receiver(place, socket):
 
 
 def test_url_of_another_endpoint(place, receiver):
-    """Another receiver, with its own secret: the right one answers here, the wrong one there."""
+    """The URL leads to another receiver, with another secret; the socket to the right one."""
     other = place.dir / "other"
     other.write_text(OTHER_SECRET)
     other.chmod(0o600)
@@ -506,7 +506,7 @@ def test_url_of_another_endpoint(place, receiver):
 
 
 def test_wrong_secret_and_no_socket(place):
-    """Where the receiver cannot be asked directly, the secret is the first suspect."""
+    """If doctor cannot ask the receiver directly, the secret is the most likely cause."""
     other = place.dir / "other"
     other.write_text(OTHER_SECRET)
     other.chmod(0o600)
@@ -517,7 +517,7 @@ def test_wrong_secret_and_no_socket(place):
 
 
 def test_nothing_is_verified(place, receiver):
-    """An endpoint that says `accepted` to everything."""
+    """An endpoint that answers `accepted` to every request."""
     with listening(lambda request, n: (200, {}, b'{"status":"accepted"}')) as listener:
         rows = examine(place, listener.url)
     assert {name for name, row in rows.items() if row["ok"] is False} >= \
@@ -567,7 +567,7 @@ def test_apache(place, receiver, what):
 
 
 def of_apache(place):
-    """Spool and secret as a receiver needs them that Apache starts; a binary where it can be run."""
+    """Spool, secret and binary for a receiver that Apache starts."""
     web = pwd.getpwnam(WEB_USER)
     for folder, _, _ in os.walk(place.spool.path):
         os.chown(folder, web.pw_uid, web.pw_gid)
@@ -580,7 +580,7 @@ def of_apache(place):
 @ROOT_ONLY
 @pytest.mark.parametrize("limit, fault", [(1, "answer"), (100000, "size")])
 def test_cgi_with_a_limit(place, receiver, limit, fault):
-    """LimitRequestBody; to what is proxied it does not apply."""
+    """LimitRequestBody does not apply to proxied requests."""
     binary = of_apache(place)
     configuration = f"""
         ScriptSock {place.dir}/cgid.sock
@@ -600,7 +600,7 @@ def test_cgi_with_a_limit(place, receiver, limit, fault):
 
 @ROOT_ONLY
 def test_mod_fcgid_with_its_own_limit(place, receiver):
-    """131,072 bytes, unless it is told otherwise; the answer is 500."""
+    """131,072 bytes by default; the answer is 500."""
     binary = of_apache(place)
     configuration = f"""
         FcgidIPCDir {place.dir}/www
@@ -660,7 +660,7 @@ def test_tls(place, receiver):
     ("soon to expire", {"days": 5}, True, "[45] more day"),
 ])
 def test_certificate(place, receiver, what, options, trusted, says):
-    """Named, and the rest is looked at all the same."""
+    """The fault is named, and the other checks are made."""
     cert = make_certificate(place.dir, **options)
     with nginx(place, TLS) as port:
         rows = examine(place, *(["--cacert", cert] if trusted else []), HTTPS % port)

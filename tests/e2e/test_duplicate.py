@@ -1,4 +1,4 @@
-"""Each event is queued once: duplicates, twins that arrive together, many that are distinct."""
+"""Each event is queued once: duplicates, concurrent duplicates, concurrent distinct events."""
 
 from collections import Counter
 
@@ -29,7 +29,7 @@ def test_retry_has_a_new_timestamp_and_signature(server, place):
 
 
 def test_after_it_was_handled(server, place):
-    """A user's script removed the name in new/: that means done, and stays done."""
+    """A user's script has removed the name in new/: the event is done, and stays done."""
     request = signed()
     assert_accepted(server.send(request))
     place.spool.file("new", request.header("webhook-id")).unlink()
@@ -59,10 +59,10 @@ def test_across_a_restart(server, place):
     assert_duplicate(server.send(request))
 
 
-def test_twins_at_once(server, place):
+def test_concurrent_duplicates(server, place):
     webhook_id, body = new_id(), event()
-    twins = [signed(body, webhook_id) for _ in range(MANY)]
-    replies = at_once(lambda r=twin: server.send(r) for twin in twins)
+    requests = [signed(body, webhook_id) for _ in range(MANY)]
+    replies = at_once(lambda r=request: server.send(r) for request in requests)
     assert Counter((r.status, r.word) for r in replies) == {(200, "accepted"): 1,
                                                            (200, "duplicate"): MANY - 1}
     place.spool.assert_queued_once(webhook_id, body)
@@ -79,8 +79,8 @@ def test_distinct_at_once(server, place):
     assert len(place.spool.names("new")) == MANY
 
 
-def test_a_twin_whose_writer_died_between_the_links(server, place):
-    """In new/, not yet in events/: the sender's retry finishes the work."""
+def test_retry_after_the_writer_died_between_the_links(server, place):
+    """The event is in new/, but not in events/: the sender's retry completes it."""
     request = signed()
     assert_accepted(server.send(request))
     place.spool.file("events", request.header("webhook-id")).unlink()
@@ -89,8 +89,8 @@ def test_a_twin_whose_writer_died_between_the_links(server, place):
 
 
 def test_two_secrets_one_event(server, place):
-    """Signed with another valid secret, it is still the same event."""
-    second = SECRET.removeprefix("whsec_")      # the same key, written differently
+    """The same event, signed with another valid secret, is a duplicate."""
+    second = SECRET.removeprefix("whsec_")      # the same key, in another spelling
     place.write_secret(SECRET, second)
     webhook_id = new_id()
     assert_accepted(server.send(signed(webhook_id=webhook_id)))

@@ -46,7 +46,7 @@ def test_parameter_twice(direct, place):
 
 
 def test_nul_in_a_header(direct, place):
-    """Whatever a library makes of it, it is not taken for a shorter id."""
+    """It is not taken for a shorter id, however the library treats it."""
     webhook = signed(webhook_id=b"msg\0x")
     with direct.connect() as client:
         reply = parse_cgi(client.exchange(pairs(webhook), webhook.body))
@@ -55,10 +55,10 @@ def test_nul_in_a_header(direct, place):
 
 
 def test_records_that_no_server_sends(direct, place):
-    """Each on a connection of its own; afterwards the receiver serves as before."""
+    """Each on a separate connection. Afterwards the receiver serves as before."""
     webhook = signed()
     head = begin() + params(pairs(webhook))
-    odd = [
+    malformed = [
         b"\0" * 8, b"\xff" * 64, b"GET / HTTP/1.1\r\n\r\n",
         record(BEGIN, b"", version=9), record(99, b"x"), record(STDIN, b"x"),
         record(BEGIN, struct.pack("!HB5x", 77, 0)),                   # a role that does not exist
@@ -76,7 +76,7 @@ def test_records_that_no_server_sends(direct, place):
         head + record(99) + record(STDIN),
         record(GET_VALUES, pair(b"FCGI_MPXS_CONNS", b""), request_id=0),
     ]
-    for data in odd:
+    for data in malformed:
         with direct.connect() as client:
             client.send(data)
             client.socket.shutdown(1)
@@ -97,7 +97,7 @@ def test_many_requests_on_one_connection(direct, place):
 
 
 def test_large_bodies_on_one_connection(direct, place):
-    """What is left unread of one request must not spoil the next, refusals included."""
+    """Unread bytes of a request, also of a refused one, are not taken for the next."""
     large = event("x.large", filler="a" * 300_000)
     with direct.connect() as client:
         for _ in range(10):
@@ -113,7 +113,7 @@ def test_large_bodies_on_one_connection(direct, place):
 
 @pytest.mark.settings(PSAPI_THREADS="4")
 def test_kept_connections_do_not_starve_others(direct, place):
-    """Twice as many idle connections as threads, and everybody is still served."""
+    """Twice as many idle connections as threads: other requests are served."""
     kept = [direct.connect() for _ in range(8)]
     for client in kept:
         assert_accepted(exchange(client, signed()))
@@ -125,7 +125,7 @@ def test_kept_connections_do_not_starve_others(direct, place):
 
 @pytest.mark.settings(PSAPI_THREADS="1")
 def test_silent_connections_do_not_starve_others(direct, place):
-    """Opened and never used, as by a port scan: they cost no thread."""
+    """Connections without a request, as of a port scan, occupy no thread."""
     silent = [direct.connect() for _ in range(20)]
     for _ in range(3):
         assert_accepted(direct.send(signed()))
@@ -135,7 +135,7 @@ def test_silent_connections_do_not_starve_others(direct, place):
 
 @pytest.mark.settings(PSAPI_THREADS="2")
 def test_more_busy_connections_than_threads(direct, place):
-    """Clients that keep their connection, and open another when it was taken from them."""
+    """Clients that keep their connection, and open a new one when it was closed."""
     def sender():
         connection = None
         for _ in range(15):

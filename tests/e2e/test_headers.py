@@ -1,4 +1,4 @@
-"""Hostile headers: ids that want out of the directory, names given twice, bytes of any value."""
+"""Hostile headers: ids with paths, headers that come twice, any bytes."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from sender import event, new_id, signed
 from spool import event_name
 
 NAMES = ["webhook-id", "webhook-timestamp", "webhook-signature"]
-# Printable: these get through every server as they are.
+# Printable: every server passes these on unchanged.
 IDS = ["/", "//", ".", "..", "../x", "../../../../tmp/psapi-escaped", "/etc/passwd", "a/b", "a\\b",
        ".hidden", "x.json", "x.tmp", "%", "%2F", "%2f", "%00", "%sha256-" + "0" * 64, "a b", "a,b",
        "-rf", "$(id)", "`id`", ";id", "|id", "*", "~", "a'b\"c", "{}", "new", "events", "lock",
@@ -34,7 +34,7 @@ def deliver_all(server, place, ids):
 
 
 def outside(place):
-    """Event files that are not in the spool. (A server may make files of its own at any time.)"""
+    """Event files outside the spool. (A server may make its own files at any time.)"""
     return {path for path in place.dir.rglob("*.json") if place.spool.path not in path.parents} \
         | {path for path in map(Path, ("/tmp/psapi-escaped", "/tmp/psapi-escaped.json")) if path.exists()}
 
@@ -54,7 +54,7 @@ def test_ids_of_any_bytes(server, place):
     for webhook_id in BYTES:
         reply = server.send(signed(webhook_id=webhook_id))
         if "json" not in reply.headers.get("content-type", ""):
-            continue    # the web server's own refusal is fine, too
+            continue    # the web server may refuse it
         assert_accepted(reply)
         ids.append(webhook_id)
     text = {b for b in BYTES if min(b) >= 0x20 and 0x7F not in b}
@@ -79,7 +79,7 @@ def test_id_that_is_not_utf8(server, place):
 
 
 def test_header_twice(server, place):
-    """Equal: one. Different: malformed, whichever of the two would be right."""
+    """Equal values count as one. Different ones are malformed, also if one of them is right."""
     for name in NAMES:
         request = signed()
         assert_accepted(server.send(request.and_header(name, request.header(name))))
@@ -93,7 +93,7 @@ def test_header_twice(server, place):
 
 
 def test_header_joined_on_the_way(server, place):
-    """A proxy may join two of one name with a comma (RFC 9110, 5.3)."""
+    """A proxy may join two headers of one name with a comma (RFC 9110, 5.3)."""
     for name in NAMES:
         request = signed()
         value = request.header(name)
@@ -102,7 +102,7 @@ def test_header_joined_on_the_way(server, place):
 
 
 def test_id_that_contains_a_comma(server, place):
-    """Not every comma is a join, which is a comma and a space."""
+    """Headers are joined with a comma and a space: another comma belongs to the id."""
     for webhook_id in ("a,b", ",", "x,y,x", "a ,b"):
         webhook_id += new_id()
         request = signed(webhook_id=webhook_id)
@@ -124,7 +124,7 @@ def test_underscore_alias(server, place):
 
 
 def test_settings_cannot_come_with_a_request(server, place):
-    """Whoever reaches the socket must not choose paths."""
+    """A peer of the socket must not choose paths."""
     request = signed(event())
     for name in ("psapi-spool", "psapi-secret-file", "proxy"):
         request = request.and_header(name, str(place.dir / "evil").encode())

@@ -1,4 +1,4 @@
-"""Before the first secret: what is held, what is ignored, how much, and how it is adopted.
+"""Before the first secret: which requests are held or ignored, the limits, and how they are adopted.
 
   first request -> 200 held -> the secret appears -> accepted, as of its time of arrival
 """
@@ -52,13 +52,13 @@ def emptied(server, place):
 
 @pytest.fixture
 def waiting(server, place):
-    """A receiver whose secret file is there, and empty; behind every server."""
+    """A receiver with an empty secret file, behind every server."""
     return emptied(server, place)
 
 
 @pytest.fixture
 def waiting_directly(direct, place):
-    """The same, where it makes no difference which server is in between."""
+    """The same without a web server, which would make no difference."""
     return emptied(direct, place)
 
 
@@ -67,7 +67,7 @@ def outcomes(place):
 
 
 def test_first_request_to_adoption(waiting, place):
-    """The portal's own story: held, the secret is added, the next request has it adopted."""
+    """The steps in the portal: the request is held, the secret is added, the next request starts the adoption."""
     first = signed(timestamp=int(time.time()) - 7)
     before = time.time()
     assert_held(waiting.send(first))
@@ -104,14 +104,14 @@ def test_adopted_at_start(waiting, place):
 
 
 def test_wrong_secret_first(waiting_directly, place):
-    """It stays until the right secret comes, and is no attempt more at every look."""
+    """The request stays until the right secret comes. Trying it again writes no line to the log."""
     request = signed()
     assert_held(waiting_directly.send(request))
     place.write_secret(OTHER_SECRET)
     assert_refused(waiting_directly.send(signed()), "signature_mismatch")
     waiting_directly.renew()
     assert len(held(place)) == 1
-    # The log has what came from the network, and nothing of the looks at hold/.
+    # The log has requests from the network, and nothing about the attempts to adopt.
     lines = [line for line in place.spool.attempts()
              if line["webhook_id"] == request.header("webhook-id").decode()]
     assert [line["outcome"] for line in lines] == ["held"]
@@ -121,7 +121,7 @@ def test_wrong_secret_first(waiting_directly, place):
 
 
 def test_forged_is_never_accepted(waiting, place):
-    """Neither another's signature, nor a changed body, nor a timestamp of another day."""
+    """Signed with another secret, with a changed body, with a timestamp of another day."""
     good = signed()
     forged = [signed(secrets=[OTHER_SECRET]),
               Request(good.headers, good.body + b" "),
@@ -137,8 +137,8 @@ def test_forged_is_never_accepted(waiting, place):
     assert len(held(place)) == len(forged)
 
 
-def test_forger_cannot_occupy_an_id(waiting_directly, place):
-    """Same id: first the forgery, then the real one. Both are held, one is accepted."""
+def test_forgery_cannot_occupy_an_id(waiting_directly, place):
+    """A forgery, then the authentic request with the same id: both are held, one is accepted."""
     webhook_id = new_id()
     assert_held(waiting_directly.send(signed(webhook_id=webhook_id, secrets=[OTHER_SECRET])))
     body = event("producersync.updates_available", runDate="2026-01-02")
@@ -150,7 +150,7 @@ def test_forger_cannot_occupy_an_id(waiting_directly, place):
 
 
 def test_retry_while_held(waiting_directly, place):
-    """The same event held twice is accepted once."""
+    """An event that is held twice is accepted once."""
     webhook_id = new_id()
     body = event()
     for ago in (5, 0):
@@ -223,7 +223,7 @@ def test_full_of_bytes(waiting_directly, place):
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_full_to_the_byte(waiting_directly, place, over):
-    """1 MiB is all that lies in hold/, the request that comes included."""
+    """The limit of 1 MiB includes the new request."""
     requests = [signed(webhook_id=f"msg_{i}") for i in range(2)]
     assert_held(waiting_directly.send(requests[0]))
     hold = place.spool.path / "hold"
@@ -240,7 +240,7 @@ def test_full_to_the_byte(waiting_directly, place, over):
 
 
 @pytest.mark.settings(PSAPI_MIN_FREE=1 << 59)
-def test_disk_under_the_floor(waiting_directly, place):
+def test_free_space_below_the_minimum(waiting_directly, place):
     assert_refused(waiting_directly.send(signed()), "spool_full")
     assert held(place) == []
 
@@ -253,7 +253,7 @@ def test_full_from_many_at_once(waiting_directly, place):
     assert len(held(place)) == HELD_AT_MOST
 
 
-# ---- when it is no hold ----
+# ---- when nothing is held ----
 
 def test_no_hold_once_something_was_accepted(server, place):
     assert_accepted(server.send(signed()))
@@ -265,7 +265,7 @@ def test_no_hold_once_something_was_accepted(server, place):
 
 
 def test_no_hold_when_a_secret_was_in_force(direct, place):
-    """A file that becomes empty later: the last good secrets stay."""
+    """The file becomes empty later: the last good secrets stay in force."""
     assert_refused(direct.send(signed(secrets=[OTHER_SECRET])), "signature_mismatch")
     place.write_secret("")
     assert_refused(direct.send(signed(secrets=[OTHER_SECRET])), "signature_mismatch")
@@ -287,8 +287,8 @@ def test_no_hold_without_a_trustworthy_empty_file(direct, place, what):
     assert held(place) == []
 
 
-def test_odd_bytes_survive(waiting, place):
-    """An id that is no UTF-8, a body that is no JSON, junk in the list of signatures."""
+def test_any_bytes_survive(waiting, place):
+    """An id that is not UTF-8, a body that is not JSON, an invalid list of signatures."""
     webhook_id, body = b"msg_\xff\xfe", bytes(range(256))
     request = signed(body, webhook_id)
     listed = b"v1a,\xff\xff " + request.header("webhook-signature")
@@ -320,7 +320,7 @@ def test_call_fails(place, call, least):
         if reply.status == 503:
             assert_refused(reply, "spool_error")
             assert held(place) == []
-        else:       # another way was found (linkat)
+        else:       # linkat has another way
             assert_held(reply)
             assert len(held(place)) == 1
             place.spool.empty()
@@ -354,8 +354,8 @@ def test_adopt(place):
 
 
 @pytest.mark.parametrize("late, adopted_then", [(7, True), (1000, False)])
-def test_adopt_judges_as_of_the_arrival(place, late, adopted_then):
-    """Held two days ago: what counts is how old its timestamp was then."""
+def test_adopt_checks_as_of_the_arrival(place, late, adopted_then):
+    """Held two days ago: the age of the timestamp at the arrival counts."""
     request = hold_one(place)
     (name,) = held(place)
     file = place.spool.path / "hold" / name
@@ -379,7 +379,7 @@ def test_adopt_judges_as_of_the_arrival(place, late, adopted_then):
         assert held(place) == [name] and place.spool.names("events") == []
 
 
-def test_adopt_what_nobody_proves(place):
+def test_adopt_without_a_matching_secret(place):
     hold_one(place)
     place.write_secret(OTHER_SECRET)
     done = psapi(place, "adopt", expect=1)
@@ -389,7 +389,7 @@ def test_adopt_what_nobody_proves(place):
     assert held(place) == [] and place.spool.names("new") == []
 
 
-def test_discard_keeps_what_is_proven(place):
+def test_discard_keeps_authentic_requests(place):
     request = hold_one(place)
     place.write_secret(SECRET)
     psapi(place, "adopt", "--discard")
@@ -397,7 +397,7 @@ def test_discard_keeps_what_is_proven(place):
 
 
 def test_adopt_waits_for_a_full_disk(place):
-    """Authentic, but it cannot be stored: it stays."""
+    """An authentic request that cannot be stored stays."""
     request = hold_one(place)
     place.write_secret(SECRET)
     done = psapi(place, "adopt", expect=74, PSAPI_MIN_FREE=1 << 59)
@@ -417,7 +417,7 @@ def test_drain_adopts(place):
     assert place.spool.names("new") == []
 
 
-def test_drain_is_silent_about_what_waits(place):
+def test_drain_is_silent_about_held_requests(place):
     hold_one(place)
     done = psapi(place, "drain", "--", "true")
     assert (done.stdout, done.stderr) == ("", "")
@@ -434,20 +434,20 @@ def test_adopt_as_whom(place):
 
 
 def test_a_file_of_somebody_else_in_hold(place):
-    """Left alone; one that is named like a request but is none is said to be so."""
+    """It stays. A message reports a file that is named like a request and is none."""
     hold_one(place)
     (place.spool.path / "hold" / "notes.txt").write_text("mine")
-    odd = place.spool.path / "hold" / "1795476189000000000-1-1.json"
-    odd.write_text("{}")
+    other = place.spool.path / "hold" / "1795476189000000000-1-1.json"
+    other.write_text("{}")
     place.write_secret(SECRET)
     done = psapi(place, "adopt", expect=74)
-    assert odd.name in done.stderr and "1 adopted" in done.stdout
-    assert sorted(held(place)) == [odd.name, "notes.txt"]
+    assert other.name in done.stderr and "1 adopted" in done.stdout
+    assert sorted(held(place)) == [other.name, "notes.txt"]
 
 
 @pytest.mark.parametrize("line", ["", "v1," + SECRET])
 def test_nothing_is_discarded_before_there_is_a_secret(waiting_directly, place, line):
-    """Nothing has judged what is held: it stays."""
+    """No request was checked: all stay."""
     request = signed()
     assert_held(waiting_directly.send(request))
     place.write_secret(line)
@@ -458,7 +458,7 @@ def test_nothing_is_discarded_before_there_is_a_secret(waiting_directly, place, 
     adopted(place, request.header("webhook-id"), request.body)
 
 
-def test_discard_keeps_what_could_not_be_stored(waiting_directly, place):
+def test_discard_keeps_requests_that_could_not_be_stored(waiting_directly, place):
     request = signed()
     assert_held(waiting_directly.send(request))
     place.write_secret(SECRET)
@@ -468,8 +468,8 @@ def test_discard_keeps_what_could_not_be_stored(waiting_directly, place):
     adopted(place, request.header("webhook-id"), request.body)
 
 
-def test_adopted_from_all_sides_at_once(waiting_directly, place):
-    """The receiver, drain and adopt over the same requests: each is accepted once."""
+def test_adopted_by_several_processes_at_once(waiting_directly, place):
+    """The receiver, drain and adopt take the same requests: each is accepted once."""
     for _ in range(30):
         assert_held(waiting_directly.send(signed()))
     place.write_secret(SECRET)
@@ -486,7 +486,7 @@ def test_adopted_from_all_sides_at_once(waiting_directly, place):
 
 
 def test_secret_appears_under_load(waiting_directly, place):
-    """What is stored in hold/ just when the secret comes is adopted all the same."""
+    """A request that is being stored in hold/ when the secret comes is adopted."""
     requests = [signed() for _ in range(60)]
     with ThreadPoolExecutor(10) as pool:
         replies = pool.map(waiting_directly.send, requests)

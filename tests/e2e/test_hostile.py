@@ -1,8 +1,8 @@
-"""Those who would do harm: a client of the endpoint, another user of the machine, and a peer of the
-FastCGI socket. SECURITY.md says what each may gain; here, that it is no more.
+"""Attackers: a client of the endpoint, another user of the machine, a peer of the FastCGI socket. SECURITY.md says what
+each can do; the tests show that it is no more.
 
-Slow uploads are in test_uploads.py, how much may be held in test_hold.py, lines of the attempts log
-in test_attempts.py, what a terminal shows in test_psapi_tools.py.
+Slow uploads are in test_uploads.py, the limits of hold/ in test_hold.py, lines of the attempts log in test_attempts.py,
+terminals in test_psapi_tools.py.
 """
 
 import base64
@@ -14,8 +14,8 @@ import time
 
 import pytest
 
-from apart import NOBODY, Apart
 from fcgi_client import begin, params, record, stream, STDIN
+from installed_layout import NOBODY, InstalledLayout
 from receiver import SANITIZED, wait_for
 from replies import assert_accepted, assert_refused, parse_cgi
 from sender import OTHER_SECRET, SECRET, event, signature, signed
@@ -48,8 +48,8 @@ def forgeries():
 
 
 def test_a_client_stores_nothing_and_logs_little(direct, place):
-    """Refusals leave nothing in the spool but the attempts log, which is bounded, and the
-    administrator's log says nothing of them: no client can fill either."""
+    """Refusals leave nothing in the spool but lines of the attempts log, whose number is limited, and nothing in the
+    log on standard error: no client can fill either."""
     start = time.monotonic()
     for _ in range(10):
         for request in forgeries():
@@ -60,7 +60,7 @@ def test_a_client_stores_nothing_and_logs_little(direct, place):
 
 
 def test_a_client_that_goes_away_leaves_nothing(direct, place):
-    """At any place of an upload, authentic or not: nothing in tmp/."""
+    """Authentic or not, wherever its upload breaks off: nothing is in tmp/."""
     for request in (signed(), signed(secrets=[OTHER_SECRET])):
         whole = begin() + params(pairs(request)) + stream(STDIN, request.body)
         for cut in range(1, len(whole) - 8, len(whole) // 25):
@@ -72,8 +72,8 @@ def test_a_client_that_goes_away_leaves_nothing(direct, place):
 
 
 def test_replies_tell_nothing_of_the_secret(direct, place):
-    """A signature that is nearly right is answered as one that is not right at all, and no reply
-    has in it what only the receiver can know."""
+    """A nearly right signature gets the same answer as any wrong one, and no reply has data that only the receiver
+    knows."""
     request = signed()
     right = request.header("webhook-signature")
     replies = {direct.send(request.with_header("webhook-signature", right[:n] + b"A" * (46 - n) + b"="))
@@ -91,7 +91,7 @@ def test_replies_tell_nothing_of_the_secret(direct, place):
 
 
 def test_no_line_is_forged_in_the_log(direct, place):
-    """While requests are held, the log names them: escaped, one line each."""
+    """The log names held requests: escaped, one line each."""
     place.write_secret("# not yet")
     direct.renew()
     for text in (EVIL, b"a\x1b[31mb", b"\xff\xfe", b"a" * 3000):
@@ -104,7 +104,7 @@ def test_no_line_is_forged_in_the_log(direct, place):
 # ---- a peer of the socket ----
 
 def test_a_peer_chooses_no_setting(direct, place):
-    """It sets any parameter it likes, where an HTTP client has HTTP_... alone."""
+    """It can send any parameter; an HTTP client only HTTP_... ."""
     evil = place.dir / "evil"
     settings = [(name.encode(), str(evil).encode()) for name in (
         "PSAPI_SPOOL", "PSAPI_SECRET_FILE", "PSAPI_CONF", "PSAPI_LISTEN", "PSAPI_HANDLERS", "HOME",
@@ -123,7 +123,7 @@ def test_a_peer_chooses_no_setting(direct, place):
 
 
 def test_a_peer_needs_a_signature(direct, place):
-    """What a web server says of its client (REMOTE_USER, HTTPS ...) vouches for nothing."""
+    """Parameters about the client (REMOTE_USER, HTTPS ...) do not replace a signature."""
     request = signed(secrets=[OTHER_SECRET])
     vouched = [(b"REMOTE_USER", b"root"), (b"AUTH_TYPE", b"Basic"), (b"HTTPS", b"on"),
                (b"REMOTE_ADDR", b"127.0.0.1"), (b"REDIRECT_STATUS", b"200")]
@@ -172,9 +172,9 @@ attempt("list its descriptors", lambda: os.listdir(f"/proc/{pid}/fd"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two other users")
-def test_a_neighbour_gains_nothing(place):
-    """A user of no group of ours: nothing is read, planted, replaced, reached or ended."""
-    server = Apart(place).given_to(NOBODY - 1).start()
+def test_another_user_gains_nothing(place):
+    """A user of another group cannot read, add or replace a file, reach the socket, or end the process."""
+    server = InstalledLayout(place).given_to(NOBODY - 1).start()
     assert_accepted(server.send(signed()))
     receiver, before = server.receiver, spooled(place)
     done = subprocess.run(
@@ -191,8 +191,8 @@ def test_a_neighbour_gains_nothing(place):
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer inspects its own process: server/sandbox.c")
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's own processes are the test's")
 def test_even_the_same_user_cannot_look_inside(place):
-    """A handler runs as the receiver's user: it may not trace the receiver, nor read its memory."""
-    server = Apart(place).given_to(NOBODY).start()
+    """A handler runs as the receiver's user, but may not trace the receiver or read its memory."""
+    server = InstalledLayout(place).given_to(NOBODY).start()
     pid = server.receiver.pid
     for file in ("mem", "environ", "maps"):
         done = subprocess.run(["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",

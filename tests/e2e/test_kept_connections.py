@@ -1,4 +1,4 @@
-"""Connections that a web server keeps open: none starves another, none is spoilt by what came before.
+"""Connections that a web server keeps open: none starves another, and no request affects the next.
 
 Behind nginx's `keepalive` and Apache's `enablereuse=on`, with far fewer threads than connections.
 """
@@ -20,7 +20,7 @@ LARGE = event("x.large", filler="a" * 300_000)
 
 
 class NginxKeepsMany(NginxKeepalive):
-    """More idle connections kept than the receiver has threads."""
+    """nginx keeps more idle connections than the receiver has threads."""
 
     def substitutions(self, port):
         return super().substitutions(port) | {"keepalive 4;": "keepalive 64;"}
@@ -33,7 +33,7 @@ def keeping(request, place):
 
 
 def open_connections(receiver):
-    """To the receiver's socket, from wherever."""
+    """The number of connections to the receiver's socket."""
     directory = f"/proc/{receiver.pid}/fd"
     sockets = 0
     for name in os.listdir(directory):
@@ -45,7 +45,7 @@ def open_connections(receiver):
 
 
 def load(server, requests):
-    """`requests` of each kind by CLIENTS at once; every answer must be right."""
+    """CLIENTS at once send `requests` of each kind; every answer must be right."""
     def client():
         for n in range(requests // CLIENTS):
             assert_accepted(server.send(signed()))
@@ -56,7 +56,7 @@ def load(server, requests):
 
 @pytest.mark.settings(PSAPI_THREADS="2")
 def test_more_connections_than_threads(keeping, place):
-    """Two threads, many kept connections, and everybody is served."""
+    """Two threads, many kept connections: every request is answered."""
     load(keeping, 600)
     kept = open_connections(place.receivers[0])
     assert kept > 2, f"{kept} connections: this has tested nothing"
@@ -66,7 +66,7 @@ def test_more_connections_than_threads(keeping, place):
 
 @pytest.mark.settings(PSAPI_THREADS="1")
 def test_one_thread_is_enough(keeping, place):
-    """An idle connection does not hold the only thread."""
+    """An idle connection does not occupy the only thread."""
     load(keeping, 120)
     assert open_connections(place.receivers[0]) > 1
     load(keeping, 120)
@@ -74,7 +74,7 @@ def test_one_thread_is_enough(keeping, place):
 
 @pytest.mark.settings(PSAPI_THREADS="4")
 def test_large_bodies(keeping, place):
-    """300 kB on connections that are used again, early refusals between them."""
+    """300 kB on reused connections, with early refusals between them."""
     def client():
         for _ in range(12):
             request = signed(LARGE)
@@ -94,7 +94,7 @@ def test_thousands(keeping, place):
 
 
 def test_idle_connection_that_the_receiver_closed(keeping, place):
-    """The receiver was restarted while nothing came: the next request is served all the same."""
+    """The receiver was restarted while the connection was idle: the next request is served."""
     load(keeping, 24)
     for receiver in place.receivers:
         receiver.stop()

@@ -1,4 +1,4 @@
-"""nginx's shipped files themselves: accepted without a warning, and right in a hostile vhost."""
+"""The shipped files for nginx: no warning, and correct in a vhost with unfavourable settings."""
 
 import os
 import re
@@ -43,7 +43,7 @@ def test_far_too_large_is_nginxs_own_refusal(nginx, place):
 
 
 def test_receiver_is_down(nginx, place):
-    """The sender must not take it for a success; nothing is lost: it tries again."""
+    """The sender must not get a 2xx. It retries, and nothing is lost."""
     for receiver in place.receivers:
         receiver.stop()
     request = signed()
@@ -71,7 +71,7 @@ def hostile(cls):
 
 
 @pytest.mark.parametrize("cls", [Nginx, NginxFcgiwrap], ids=lambda cls: cls.name)
-def test_snippet_in_a_vhost_with_ideas_of_its_own(place, cls):
+def test_snippet_in_a_vhost_with_unfavourable_settings(place, cls):
     (place.dir / "nobody").write_text("")
     with hostile(cls)(place) as nginx:
         request = signed(event("x.large", filler="a" * 300_000))
@@ -81,7 +81,7 @@ def test_snippet_in_a_vhost_with_ideas_of_its_own(place, cls):
 
 
 def test_http2(place):
-    """The example vhost offers HTTP/2, and the receiver does not see a difference."""
+    """The example vhost offers HTTP/2; the receiver gets the same requests."""
     with NginxKeepalive(place) as nginx:
         request = signed(event("x.large", filler="a" * 300_000))
         host, port = nginx.client.address
@@ -97,7 +97,7 @@ def test_http2(place):
 
 
 def test_second_receiver_takes_over(place):
-    """With the first one gone for good, no sender notices."""
+    """The first receiver has ended: every request is still accepted."""
     with NginxKeepalive(place) as nginx:
         assert_accepted(nginx.send(signed()))
         place.receivers[0].kill()
@@ -130,7 +130,7 @@ def test_large_bodies_on_kept_connections(place):
         large = event("x.large", filler="a" * 300_000)
         for n in range(60):
             request = signed(large)
-            if n % 3 == 0:      # refused early: what is unread must not spoil the connection
+            if n % 3 == 0:      # refused early: unread bytes must not break the connection
                 assert_refused(nginx.send(request.with_header("webhook-id", None)),
                                "missing_header")
             assert_accepted(nginx.send(request))

@@ -1,5 +1,5 @@
-"""What `psapi send` sends, judged by receivers of others: the npm packages of Standard Webhooks and
-of Svix, whose sender AgentSync's is. They come with `npm ci` from tests/npm/package-lock.json.
+"""`psapi send` against other receivers: the npm packages of Standard Webhooks and of Svix (AgentSync sends with Svix).
+`npm ci` installs them from tests/npm/package-lock.json.
 """
 
 import shutil
@@ -27,7 +27,7 @@ def packages():
 
 @pytest.fixture(params=["standardwebhooks", "svix"])
 def url(request, packages):
-    """A receiver with this library, which knows SECRET."""
+    """The URL of a receiver with this library and SECRET."""
     with subprocess.Popen(["node", "receiver.js", request.param, SECRET], cwd=NPM, text=True,
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:

@@ -1,7 +1,7 @@
-"""The power goes under load: a real ext4 forgets what it was not asked to keep.
+"""A power cut under load, on a real ext4 that loses the data that was not synced.
 
-EXT4_IOC_SHUTDOWN (xfstests' "godown") stops the file system at once, with nothing more written; mounted
-again, it is what a power cut leaves. A disk of its own, so that of nothing else is lost.
+EXT4_IOC_SHUTDOWN (xfstests' "godown") stops the file system at once and writes nothing more. Mounted again, it is in
+the state after a power cut. It is a file system of its own, so no other data is lost.
 """
 
 import contextlib
@@ -76,7 +76,7 @@ def start(place):
 @pytest.mark.parametrize("clients", [1, 16])
 @pytest.mark.settings(PSAPI_MIN_FREE="0")
 def test_power_cut_under_load(place, disk, clients):
-    """Whatever was answered 200 is there, whole, and waits; what was not, is whole or absent."""
+    """Every acknowledged event is whole, and waits. Every other is whole or absent."""
     sent, answered = {}, set()
 
     def send():

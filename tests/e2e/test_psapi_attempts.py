@@ -1,4 +1,4 @@
-"""`psapi attempts`: what was delivered, as a table, as JSON, and as it comes."""
+"""`psapi attempts`: deliveries as a table, as JSON, and with -f."""
 
 import json
 import re
@@ -116,7 +116,7 @@ class Follower:
 
 
 def test_attempts_follow(desk):
-    """What is appended, across rotation by renaming and by truncating."""
+    """New lines, also after a rotation by renaming or truncating."""
     desk.deliver(signed())
     log = desk.spool.path / "attempts.jsonl"
     write_attempts(desk, "old", "last", mode="w")

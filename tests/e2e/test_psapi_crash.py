@@ -1,7 +1,7 @@
-"""Whatever is killed or fails: no event is lost, and in a lane none overtakes one that waits.
+"""After any kill or failure no event is lost, and in a lane none overtakes one that waits.
 
-drain runs again and again over the same events, each time with a fault one system call later, until
-it meets none. Afterwards a run without faults must find everything that is left to do.
+drain runs repeatedly over the same events, each time with a fault one system call later, until a run has none. After
+each, a run without faults must finish the work.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ needs_strace = pytest.mark.skipif(strace.why_not() is not None, reason=str(strac
 @pytest.fixture
 def desk(place):
     place.settings |= strace.ENVIRONMENT
-    place.tidy = False      # what a killed process leaves in tmp/ goes after an hour
+    place.tidy = False      # files in tmp/ of a killed process are removed after an hour
     desk = Desk(place)
     yield desk
     desk.close()
@@ -43,7 +43,7 @@ def desk(place):
 
 @pytest.fixture
 def lanes(desk):
-    """Three lanes: one that goes well, one whose first fails, one that is put off."""
+    """Three lanes: one succeeds, in one the first event fails, one is to be retried later."""
     desk.handler("default", NOTE + """case $PSAPI_WEBHOOK_ID in
         b1) echo no >&2; exit 1;; d1) exit 75;; esac\n""")
     desk.deliver(*(signed(body(n, "1"), f"a{n}") for n in (1, 2, 3)),
@@ -53,7 +53,7 @@ def lanes(desk):
 
 
 def again(desk):
-    """All events are new, and nothing else is known of them."""
+    """All events are new, without a state."""
     for directory in ("new", "failed", "state"):
         for name in os.listdir(desk.spool.path / directory):
             os.unlink(desk.spool.path / directory / name)
@@ -63,7 +63,7 @@ def again(desk):
 
 
 def faulty_drain(desk, call, fault, when, jobs):
-    """One drain with a fault at its `when`th call (not its handlers'); was it met?"""
+    """One drain with a fault at its `when`th call (not its handlers'). Returns whether the call was reached."""
     log = desk.place.dir / "strace.txt"
     names = {"fork": "fork,clone,clone3,vfork"}
     under = strace.command(names.get(call, call), fault, when, log)
@@ -73,12 +73,12 @@ def faulty_drain(desk, call, fault, when, jobs):
 
 
 def was_killed(done):
-    """strace ends as what it runs does."""
+    """strace ends as the process that it runs."""
     return done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 def assert_nothing_lost(desk):
-    """Every event is recorded, and waits somewhere unless its handler was run."""
+    """Every event is recorded, and waits unless its handler was run."""
     assert desk.spool.names("events") == ["a1", "a2", "a3", "b1", "b2", "d1"]
     seen = desk.lines()
     for webhook_id in desk.spool.names("events"):
@@ -91,7 +91,7 @@ def assert_nothing_lost(desk):
 
 
 def assert_order(desk):
-    """In each lane, no event was handled again after the next one was."""
+    """In each lane, no event was handled after a later one."""
     seen = desk.lines()
     for lane in LANES.values():
         mine = [webhook_id for webhook_id in seen if webhook_id in lane]
@@ -99,7 +99,7 @@ def assert_order(desk):
 
 
 def assert_finished(desk):
-    """A run without faults, in which no retry is to wait any longer, finishes the work."""
+    """A run without faults, with all retries due, finishes the work."""
     for webhook_id in desk.spool.names("state"):
         if "due_at" in (desk.state(webhook_id) or {}):
             desk.write_state(webhook_id, tries=1, due_in=-1)
@@ -114,7 +114,7 @@ def assert_finished(desk):
 
 @pytest.fixture
 def step(request):
-    """Every call with --long, else each third; check-faults has them all by other means."""
+    """Every call with --long, else every third. check-faults tests all in another way."""
     return 1 if request.config.getoption("--long") else 3
 
 
@@ -137,7 +137,7 @@ def test_killed_at_any_call(lanes, call, step):
 @needs_strace
 @pytest.mark.parametrize("call, error", FAILURES)
 def test_call_fails(lanes, call, error, step):
-    """Said in a line, with an exit status; nothing is lost, and the next run finishes the work."""
+    """A message and an exit status; nothing is lost, and the next run finishes the work."""
     if SANITIZED and call == "read":
         pytest.skip("a sanitizer that cannot read /proc gives up")
     for when in range(1, MOST, step):
@@ -157,7 +157,7 @@ def test_call_fails(lanes, call, error, step):
     (command, call) for command in ("retry", "replay", "done") for call in
     ("linkat", "unlinkat", "fsync")])
 def test_tools_killed_at_any_call(lanes, command, call):
-    """retry, replay, done: killed at any moment, the event is where it was, or where it goes to."""
+    """retry, replay, done: after a kill the event is in its old or its new place."""
     again(lanes)
     lanes.drain(expect=1)       # b1 failed, d1 waits, a1 was handled
     which = {"retry": "b1", "replay": "a1", "done": "b1"}[command]
@@ -179,7 +179,7 @@ def test_tools_killed_at_any_call(lanes, command, call):
 
 
 def changes(desk, *arguments):
-    """What psapi does to the directories, in order: ("link", from, to), ("sync", d), ("unlink", d)."""
+    """The changes of directories by psapi, in order: ("link", from, to), ("sync", d), ("unlink", d)."""
     log = desk.place.dir / "strace.txt"
     desk.run(*arguments, expect=None, under=["strace", "-y", "-qq", "-o", str(log), "-e",
                                              "trace=linkat,unlinkat,fsync"])
@@ -193,7 +193,7 @@ def changes(desk, *arguments):
 
 
 def assert_synced_first(done, removal, *needed):
-    """Whatever a removal relies on was synced after it was last changed, and before the removal."""
+    """The directory with the new name was synced after its last change and before the removal of the old name."""
     assert removal in done
     for index in (i for i, change in enumerate(done) if change == removal):
         before = done[:index]
@@ -206,12 +206,12 @@ def assert_synced_first(done, removal, *needed):
 
 @needs_strace
 def test_syncs_come_before_removals(lanes):
-    """What a power cut must not reorder: nothing leaves one place before it is durably in the other."""
+    """A power cut must not reorder them: the old name is removed after the new one is durable."""
     again(lanes)
     assert_synced_first(changes(lanes, "drain"), ("unlink", "new"), "events", "failed")
     again(lanes)
     for name in os.listdir(lanes.spool.path / "events"):
-        os.unlink(lanes.spool.path / "events" / name)       # as if a power cut had taken them
+        os.unlink(lanes.spool.path / "events" / name)       # as after a power cut
     assert_synced_first(changes(lanes, "drain"), ("unlink", "new"), "events", "failed")
     assert_synced_first(changes(lanes, "retry", "b1"), ("unlink", "failed"), "new")
     lanes.drain(expect=1)
@@ -221,11 +221,11 @@ def test_syncs_come_before_removals(lanes):
 
 
 def test_killed_at_random(lanes):
-    """kill -9 while handlers run side by side, over and over, as a crashing machine would."""
+    """kill -9 while several handlers run, repeatedly."""
     lanes.handler("default", NOTE)
     seed = "a1"
     for n in range(40):
-        lanes.copy(seed, f"x{n:02}")        # all of one lane, of one time: ordered by name
+        lanes.copy(seed, f"x{n:02}")        # all in one lane, with one timestamp: ordered by name
     again(lanes)
     for kills in range(1, 12):
         child = lanes.start("drain", "-j", "4")
@@ -239,10 +239,10 @@ def test_killed_at_random(lanes):
     assert mine == sorted(mine) and len(set(mine)) == 40
 
 
-# ---- at the same time ----
+# ---- concurrency ----
 
 def test_two_drains(desk):
-    """The second leaves at once, quietly."""
+    """The second ends at once, without a message."""
     desk.gate("gate")
     desk.handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\n')
     (webhook_id,) = desk.deliver(signed())
@@ -256,7 +256,7 @@ def test_two_drains(desk):
 
 
 def test_drains_in_a_row(desk):
-    """Several started at once, over and over: each event is handled exactly once."""
+    """Several are started at once, repeatedly: each event is handled exactly once."""
     desk.handler("default", NOTE)
     desk.deliver(signed(body(), "seed"))
     for n in range(30):
@@ -270,7 +270,7 @@ def test_drains_in_a_row(desk):
 
 
 def test_arrives_during_the_run(desk):
-    """drain goes on until nothing is due: an arrival does not wait for the next run."""
+    """drain goes on until nothing is due: a new event does not wait for the next run."""
     desk.gate("gate")
     desk.handler("default", NOTE + 'test "$PSAPI_NPN" != 1 || read line <"$PSAPI_TOLD/gate"\n')
     desk.deliver(signed(body(1, "1"), "first"))
@@ -282,8 +282,8 @@ def test_arrives_during_the_run(desk):
     assert desk.lines() == ["first", "second"]
 
 
-def test_on_its_way_in(desk):
-    """An event that is not recorded is no work yet; drain waits a moment for who is at it."""
+def test_not_recorded_yet(desk):
+    """drain does not take an event that is not recorded yet; it waits a moment for the receiver to record it."""
     desk.handler("default", NOTE)
     desk.deliver(signed(body(1), "arriving"), signed(body(2), "behind"), signed(updates(), "other"))
     desk.spool.file("events", "arriving").unlink()
@@ -299,8 +299,8 @@ def test_on_its_way_in(desk):
 
 
 @pytest.mark.parametrize("status", [0, 1, 75])
-def test_removed_by_a_script_of_the_users(desk, status):
-    """What it removed from new/ is done: not run any more; nor brought back, however its handler ends."""
+def test_removed_by_a_script(desk, status):
+    """An event that a script removed from new/ is done: it is not run, and not put back after its handler."""
     desk.gate("gate")
     desk.handler("default", NOTE + f'read line <"$PSAPI_TOLD/gate"\nexit {status}\n')
     desk.deliver(signed(body(1), "running"), signed(body(2), "next"))
@@ -316,7 +316,7 @@ def test_removed_by_a_script_of_the_users(desk, status):
 
 @needs_strace
 def test_removed_by_a_script_at_the_last_moment(desk):
-    """When drain has seen that it is still there, and written why it failed."""
+    """After drain has seen that the event is there, and has written why it failed."""
     desk.handler("default", NOTE + 'echo $PPID >"$PSAPI_TOLD/drain"\nexit 1\n')
     desk.deliver(signed(body(1), "mine"), signed(body(2), "next"))
     under = strace.command("renameat", "signal=STOP", 1, desk.place.dir / "strace.txt")
@@ -329,21 +329,21 @@ def test_removed_by_a_script_at_the_last_moment(desk):
     desk.spool.file("new", "mine").unlink()
 
     def ends():
-        """One SIGCONT may come too early: it stops behind the call that is seen to be done."""
+        """One SIGCONT may come too early: the process stops after the call that is seen in the trace."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
         return child.poll() is not None
 
     wait_for(ends, "it goes on, and ends")
     assert child.returncode == 1
-    said = child.stderr.read()
-    assert "mine" not in said and "failed: next" in said, said
+    messages = child.stderr.read()
+    assert "mine" not in messages and "failed: next" in messages, messages
     assert desk.lines() == ["mine", "next"]
     assert desk.where("mine") == ["events"] and desk.where("next") == ["events", "failed", "state"]
 
 
-def test_beside_a_script_of_the_users(desk):
-    """Its loop and ours, over the same new/: each event is handled by one of them at least."""
+def test_beside_a_script(desk):
+    """A script and drain handle events of the same new/: each is handled at least once."""
     desk.handler("default", NOTE)
     desk.deliver(signed(body(), "seed"))
     for n in range(100):
@@ -397,7 +397,7 @@ def fill(path):
 
 
 def test_full(desk, disk):
-    """Successes need no room. What must be written down waits, loudly, and is not lost."""
+    """A success needs no space. An event whose state cannot be written waits, with a message, and is not lost."""
     desk.handler("default", NOTE + 'case $PSAPI_WEBHOOK_ID in bad*) exit 1;; late*) exit 75;; esac\n')
     desk.deliver(signed(body(1, "1"), "good"), signed(body(2, "2"), "bad"),
                  signed(body(3, "3"), "late"))
@@ -413,7 +413,7 @@ def test_full(desk, disk):
 
 
 def test_read_only(desk, disk):
-    """No handler runs: what it did could not be written down. Reading works."""
+    """No handler runs, because its result could not be stored. Reading works."""
     desk.handler("default", NOTE)
     (webhook_id,) = desk.deliver(signed())
     desk.drain_silently()
@@ -435,14 +435,14 @@ def test_read_only(desk, disk):
 # ---- another user ----
 
 def as_nobody(desk, *arguments, group=0):
-    """psapi as a user of the spool's group (or not even that) who owns nothing there."""
+    """psapi as a user who owns nothing in the spool; in its group or not."""
     return subprocess.run(arguments, env=desk.environment(), user=65534, group=group,
                           extra_groups=[], capture_output=True, text=True,
                           stdin=subprocess.DEVNULL)
 
 
 def test_as_another_user(desk):
-    """Hard links of another's file are refused by the kernel: it is said as whom to run it."""
+    """The kernel refuses hard links to files of other users: it is messages as whom to run it."""
     if os.geteuid() != 0:
         pytest.skip("only root can be somebody else")
     with open("/proc/sys/fs/protected_hardlinks") as setting:

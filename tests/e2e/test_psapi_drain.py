@@ -1,16 +1,12 @@
-"""`psapi drain`: which handler gets which event, what it is given, and what its exit status does."""
+"""`psapi drain`: the choice of the handler, its input and environment, and the effect of its exit status."""
 
 import json
 import os
-import pwd
-import shutil
-import subprocess
 import time
 
 import pytest
 
 from psapi_command import NOTE, PSAPI, Desk, body, seconds, updates
-from receiver import SLOWER
 from sender import event, signed
 
 
@@ -44,7 +40,7 @@ def test_the_most_specific_handler(desk):
 
 
 def test_no_handler(desk):
-    """The event fails, with the reason; it is said once, and exit status 1."""
+    """The event fails, with the reason. One message, exit status 1."""
     desk.handler("x", NOTE)
     good, bad = desk.deliver(signed(event("x.y", z=1)), signed(event("y", z=1)))
     done = desk.drain(expect=1)
@@ -56,7 +52,7 @@ def test_no_handler(desk):
 
 
 def test_one_command_for_all(desk):
-    """Found on the PATH, with its own arguments first; the handlers are not asked."""
+    """It is found on the PATH and gets its own arguments first; no handler is used."""
     desk.handler("default", "exit 1\n")
     ids = desk.deliver_bodies(body(1), updates(2))
     desk.drain_silently("--", "sh", "-c",
@@ -70,7 +66,7 @@ def test_command_is_missing(desk):
     assert desk.where(webhook_id) == ["new", "events"]
 
 
-# ---- what it is given ----
+# ---- input and environment ----
 
 def test_input_argument_environment(desk):
     desk.handler("default", """#!/bin/sh
@@ -80,19 +76,19 @@ def test_input_argument_environment(desk):
         env >"$PSAPI_TOLD/env"
         """)
     original = body(7) + b" \n"
-    (webhook_id,) = desk.deliver(signed(original, "an id/with.odd%bytes"))
+    (webhook_id,) = desk.deliver(signed(original, "an id/with.any%bytes"))
     desk.drain_silently()
     assert (desk.told / "stdin").read_bytes() == original
     count, path = desk.lines("arguments")
     assert (count, path) == ("1", str(desk.spool.file("new", webhook_id).resolve()))
     assert (desk.told / "file").read_bytes() == desk.spool.file("events", webhook_id).read_bytes()
-    assert {"PSAPI_WEBHOOK_ID=an id/with.odd%bytes", "PSAPI_EVENT_TYPE=producersync.npn.activated",
+    assert {"PSAPI_WEBHOOK_ID=an id/with.any%bytes", "PSAPI_EVENT_TYPE=producersync.npn.activated",
             "PSAPI_EVENT_TIMESTAMP=2025-07-25T00:00:07.000Z", "PSAPI_NPN=123456789",
             "PSAPI_RUN_DATE=", "PSAPI_TRY=1"} <= set(desk.lines("env"))
 
 
 def test_environment_is_clean(desk):
-    """Nothing but PSAPI_*, PATH, HOME, LANG, TZ; and nothing of an earlier event."""
+    """Only PSAPI_*, PATH, HOME, LANG, TZ; no variable of an earlier event."""
     desk.handler("default", 'env >"$PSAPI_TOLD/env"\n')
     desk.deliver_bodies(updates())
     desk.drain(env={"HTTP_PROXY": "http://evil", "HTTP_WEBHOOK_ID": "x", "LD_LIBRARY_PATH": "/x",
@@ -106,14 +102,14 @@ def test_environment_is_clean(desk):
 
 
 def test_body_that_is_not_json(desk):
-    """Authentic but odd, retried by hand: its handler gets the bytes as they were signed."""
-    odd = b"\xff\x00 no JSON \n"
+    """An authentic but invalid event, retried by hand: its handler gets the signed bytes."""
+    original = b"\xff\x00 no JSON \n"
     desk.handler("default", 'cat >"$PSAPI_TOLD/stdin"\n')
-    (webhook_id,) = desk.deliver(signed(odd))
+    (webhook_id,) = desk.deliver(signed(original))
     desk.drain_silently()
     desk.run("retry", webhook_id)
     desk.drain_silently()
-    assert (desk.told / "stdin").read_bytes() == odd
+    assert (desk.told / "stdin").read_bytes() == original
     assert desk.where(webhook_id) == ["events"]
 
 
@@ -146,7 +142,7 @@ def test_failure(desk, script, reason):
     assert state["tries"] == 1 and state["reason"].startswith(reason)
     assert state["stderr"] == "first\nthe reason is this\n"
     assert state["handler"] == str(desk.handlers / "default")
-    desk.drain_silently()   # it was said once
+    desk.drain_silently()   # the message comes once
 
 
 @pytest.mark.parametrize("script, reason", [
@@ -155,7 +151,7 @@ def test_failure(desk, script, reason):
     ("kill -KILL $$\n", "ended by signal 9"),
 ])
 def test_later(desk, script, reason):
-    """Silent, exit status 0, and due after the back-off."""
+    """No message, exit status 0, due after the back-off."""
     desk.handler("default", script)
     (webhook_id,) = desk.deliver(signed())
     before = time.time()
@@ -206,7 +202,7 @@ def test_too_many_tries(desk):
 
 
 def test_unreadable_state_is_no_obstacle(desk):
-    """It is not synced, so a power cut may leave anything: then it counts as absent."""
+    """The state is not synced: after a power cut it may hold anything, and then counts as absent."""
     desk.handler("default", NOTE)
     ids = desk.deliver(*(signed(body(n)) for n in range(4)))
     for webhook_id, text in zip(ids, ["", "{", '{"tries":"x","due_at":17}', "[]"]):
@@ -220,7 +216,7 @@ def test_unreadable_state_is_no_obstacle(desk):
 # ---- output ----
 
 def test_output(desk):
-    """What a handler prints is printed, as if cron had run it; success keeps no standard error."""
+    """The output of a handler is printed, as by cron. After a success its standard error is not kept."""
     desk.handler("default", 'echo "out $PSAPI_WEBHOOK_ID"; echo err >&2\n')
     (webhook_id,) = desk.deliver(signed())
     done = desk.drain()
@@ -230,7 +226,7 @@ def test_output(desk):
 
 @pytest.mark.parametrize("status, result", [(0, "done"), (75, "later"), (1, "failed")])
 def test_verbose(desk, status, result):
-    """A line for each run, and before it all of its standard error, however it ended."""
+    """A line for each run, after all of its standard error, whether it succeeded or not."""
     desk.handler("default", f"echo first >&2; printf second >&2; exit {status}\n")
     (webhook_id,) = desk.deliver(signed())
     done = desk.drain("-v", expect=int(status == 1))
@@ -240,7 +236,7 @@ def test_verbose(desk, status, result):
 
 
 def test_verbose_steers_no_terminal(desk):
-    """There it is escaped; a pipe gets the bytes as they are."""
+    """Escaped on a terminal; unchanged in a pipe."""
     desk.handler("default", r"""printf 'evil \033[31m\n' >&2""" + "\n")
     (webhook_id,) = desk.deliver(signed())
     output, status = desk.on_a_terminal("drain", "-v")
@@ -251,7 +247,7 @@ def test_verbose_steers_no_terminal(desk):
 
 @pytest.mark.parametrize("stream", ["1", "2"])
 def test_megabytes_of_output(desk, stream):
-    """Of standard error, the last 4 KiB are kept; nothing blocks."""
+    """The last 4 KiB of standard error are kept; nothing blocks."""
     desk.handler("default", f"""
         i=0; while [ $i -lt 64 ]; do printf '%065536d' $i; i=$((i+1)); done >&{stream}
         echo the end >&2; exit 3\n""")
@@ -266,7 +262,7 @@ def test_megabytes_of_output(desk, stream):
 
 
 def test_output_is_cut_between_characters(desk):
-    """4 KiB from the end on is within a character of two bytes: it does not cost the others."""
+    """4 KiB from the end is within a character of two bytes: the other characters are kept."""
     (desk.told / "text").write_text("x" + "\u00e4" * 3000 + "\n")
     desk.handler("default", 'cat "$PSAPI_TOLD/text" >&2; exit 3\n')
     (webhook_id,) = desk.deliver(signed())
@@ -287,7 +283,7 @@ def test_output_steers_no_terminal(desk):
 # ---- spool ----
 
 def test_unrecognised_files(desk):
-    """What is in new/ and no event is left alone, and reported once."""
+    """Files in new/ that are no events are left alone, and reported once."""
     desk.handler("default", NOTE)
     (webhook_id, other) = desk.deliver(signed(body(1)), signed(body(2)))
     new = desk.spool.path / "new"
@@ -299,55 +295,20 @@ def test_unrecognised_files(desk):
     (new / "folder.json").mkdir()
     (new / "link.json").symlink_to("/etc/passwd")
     os.mkfifo(new / "pipe.json")
-    files = sorted(set(os.listdir(new)) - {f"{webhook_id}.json", f"{other}.json"})
+    unrecognised = sorted(set(os.listdir(new)) - {f"{webhook_id}.json", f"{other}.json"})
     done = desk.drain()
     assert desk.lines() == [webhook_id, other]
-    assert sorted(os.listdir(new)) == files
-    assert len(files) == done.stderr.count("left alone") == 8
-    for file in files:
-        assert f"new/{file}: " in done.stderr
+    assert sorted(os.listdir(new)) == unrecognised
+    assert len(unrecognised) == done.stderr.count("left alone") == 8
+    for name in unrecognised:
+        assert f"new/{name}: " in done.stderr
     desk.drain_silently()
     (new / "README").write_text("mine, changed")
     assert desk.drain().stderr.count("\n") == 1
 
 
-def test_modes_do_not_depend_on_the_umask(desk):
-    """What a careful administrator's shell makes is readable for the spool's group all the same."""
-    desk.handler("default", "exit 75\n")
-    (webhook_id,) = desk.deliver(signed())
-    (desk.spool.path / "new" / "README").write_text("mine")     # has state/ written at the end
-    desk.drain(under=["sh", "-c", 'umask 077; exec "$@"', "sh"], expect=None)
-    for path in (desk.spool.path / "lock", *(desk.spool.path / "state").iterdir()):
-        assert path.stat().st_mode & 0o7777 == 0o640, path
-    assert desk.state(webhook_id)["tries"] == 1
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_root_leaves_nothing_of_its_own_in_anothers_spool(desk):
-    """umask 077; sudo psapi retry --all: drain is not locked out, and no state is lost."""
-    desk.handler("default", 'test "$PSAPI_TRY" = 2 || exit 75\n')
-    (webhook_id,) = desk.deliver(signed())
-    nobody = pwd.getpwnam("nobody")
-    for folder, _, files in os.walk(desk.spool.path):
-        for path in (folder, *(f"{folder}/{name}" for name in files)):
-            os.chown(path, nobody.pw_uid, nobody.pw_gid)
-    umask = ["sh", "-c", 'umask 077; exec "$@"', "sh"]
-    desk.run("retry", "--all", under=umask)
-    desk.drain(under=umask)
-    state = desk.spool.file("state", webhook_id)
-    for path in (desk.spool.path / "lock", state):
-        st = path.stat()
-        assert (st.st_uid, st.st_gid, st.st_mode & 0o7777) == (nobody.pw_uid, nobody.pw_gid, 0o640), path
-    state.write_text(state.read_text().replace("due_at", "was_due_at"))    # now
-    copy = shutil.copy(PSAPI, desk.place.dir / "psapi")     # where nobody may run it
-    done = subprocess.run([copy, "drain"], env=desk.environment(), user=nobody.pw_uid, group=nobody.pw_gid,
-                          extra_groups=[], capture_output=True, text=True, timeout=60 * SLOWER)
-    assert (done.returncode, done.stderr) == (0, ""), done
-    assert desk.where(webhook_id) == ["events"]
-
-
 def test_event_put_there_by_hand(desk):
-    """A restored backup: another file than events/ has. It is due when it is a minute old."""
+    """As from a backup: not the same file as in events/. It is due when it is a minute old."""
     desk.handler("default", NOTE)
     (webhook_id,) = desk.deliver(signed())
     desk.drain_silently()
@@ -363,7 +324,7 @@ def test_event_put_there_by_hand(desk):
 
 
 def test_event_that_was_never_recorded(desk):
-    """What a power cut took from events/ is put there again before a handler runs."""
+    """As after a power cut: the event is not in events/. It is put there before its handler runs."""
     desk.handler("default", 'test -e "$PSAPI_SPOOL/events/$PSAPI_WEBHOOK_ID.json" && ' + NOTE)
     ids = desk.deliver(signed(body(1)), signed(body(2)))
     for webhook_id in ids:
@@ -374,7 +335,7 @@ def test_event_that_was_never_recorded(desk):
 
 
 def test_moved_back_by_hand(desk):
-    """mv failed/* new/ is as good as psapi retry."""
+    """mv failed/* new/ has the effect of psapi retry."""
     desk.handler("default", "exit 3\n")
     (webhook_id,) = desk.deliver(signed())
     desk.drain(expect=1)
@@ -404,7 +365,7 @@ def test_misuse(desk, arguments):
 
 
 def test_descriptors_are_not_inherited(desk):
-    """Neither the lock nor anything else of drain's reaches a handler."""
+    """A handler inherits neither the lock nor another descriptor of drain."""
     desk.handler("default", 'ls -l /proc/$$/fd >"$PSAPI_TOLD/fds"\n')
     desk.deliver(signed())
     desk.drain_silently()
@@ -412,8 +373,8 @@ def test_descriptors_are_not_inherited(desk):
     assert not [name for name in names if str(desk.spool.path) in name], names
 
 
-def test_descriptors_of_the_caller_are_not_handed_on(desk):
-    """flock(1) around drain must not wait for what a handler leaves behind."""
+def test_descriptors_of_the_caller_are_not_inherited(desk):
+    """flock(1) around drain must not wait for a process that a handler leaves behind."""
     desk.handler("default", 'ls -l /proc/$$/fd >"$PSAPI_TOLD/fds"\n')
     desk.deliver(signed())
     desk.drain(under=["sh", "-c", 'exec 9>"$PSAPI_TOLD/nine"; exec "$@"', "sh"])
@@ -422,7 +383,7 @@ def test_descriptors_of_the_caller_are_not_handed_on(desk):
 
 
 def test_standard_descriptors_that_are_closed(desk):
-    """Started with none, by a careless supervisor: no file of the spool takes their place."""
+    """Started without descriptors 0 to 2: no file of the spool gets one of these numbers."""
     desk.handler("default", 'cat >"$PSAPI_TOLD/stdin"; echo out; echo err >&2; exit 1\n')
     original = body(3)
     (webhook_id,) = desk.deliver(signed(original))
@@ -436,7 +397,7 @@ def test_standard_descriptors_that_are_closed(desk):
 
 
 def test_stdout_without_a_reader(desk):
-    """cron's pipe broke: the events are handled all the same."""
+    """cron's pipe is broken: the events are handled."""
     desk.handler("default", "echo hello\n" + NOTE)
     ids = desk.deliver(*(signed(body(n)) for n in range(3)))
     child = desk.start("drain")
@@ -447,7 +408,7 @@ def test_stdout_without_a_reader(desk):
 
 
 def test_json_of_the_whole_way(desk):
-    """The file that a handler gets is an object that jq and verify understand."""
+    """jq and psapi verify can read the file that a handler gets."""
     (webhook_id,) = desk.deliver(signed())
     desk.handler("default", 'cp "$1" "$PSAPI_TOLD/file.json"\n')
     desk.drain_silently()

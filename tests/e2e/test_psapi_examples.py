@@ -1,4 +1,4 @@
-"""What people copy: the handlers in examples/handlers/, the crontab in examples/cron/, the units of drain in packaging/systemd/."""
+"""The examples: handlers in examples/handlers/, the crontab in examples/cron/, drain's units in packaging/systemd/."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def desk(place):
 
 
 def install(desk, example, name):
-    """As the example's first comment says."""
+    """As described in the first comment of the example."""
     text = (ROOT / "examples/handlers" / example).read_text()
     assert f"install -m 755 handlers/{example} /etc/psapi/handlers.d/{name}\n" in text
     subprocess.run(["install", "-m", "755", ROOT / "examples/handlers" / example, desk.handlers / name],
@@ -34,7 +34,7 @@ def install(desk, example, name):
 
 
 class Api:
-    """An HTTP server of the test's own. answer(method, path, body) -> (status, JSON)."""
+    """An HTTP server for the test. answer(method, path, body) -> (status, JSON)."""
 
     def __init__(self, answer):
         self.requests = requests = []
@@ -73,7 +73,7 @@ class Api:
 # ---- mail ----
 
 def test_mail(desk):
-    """To a mail server's command that keeps what it gets."""
+    """With a sendmail command that stores its input."""
     install(desk, "mail", "default")
     sendmail = desk.place.dir / "sendmail"
     sendmail.write_text('#!/bin/sh\necho "$@" >"$PSAPI_TOLD/arguments"; cat >"$PSAPI_TOLD/mail"\n')
@@ -222,7 +222,7 @@ def test_updates_available(fetcher):
 
 
 def test_updates_available_fails(fetcher):
-    """Whatever goes wrong is tried again later, from the beginning; nothing half-fetched is left."""
+    """After any failure it is tried again later, from the beginning; no partial result is left."""
     with Api(lambda *_: (403, {})) as api:
         fetcher.place.settings |= {"PSAPI_AUTH_URL": api.url, "PSAPI_API_URL": api.url}
         (webhook_id,) = fetcher.deliver(signed(updates(0, "2025-07-24")))
@@ -243,7 +243,7 @@ def test_token_goes_nowhere_else(fetcher):
 # ---- examples/cron/, packaging/systemd/ ----
 
 def test_crontab(desk):
-    """Its commands, as cron runs them: sh, a bare environment, mailed if anything is printed."""
+    """Its commands as cron runs them: with sh and a minimal environment; output would be mailed."""
     lines = [line for line in (ROOT / "examples/cron" / "psapi.cron").read_text().splitlines()
              if line and not line.startswith("#")]
     settings = dict(line.split("=", 1) for line in lines if "=" in line.split()[0])
@@ -263,7 +263,7 @@ def test_crontab(desk):
 
 
 def test_systemd_units():
-    """What drain needs of them; tests/install has systemd's own opinion."""
+    """The directives that drain needs. tests/install checks the units with systemd itself."""
     path_unit = (ROOT / "packaging/systemd" / "psapi-drain.path").read_text()
     assert "\nPathChanged=/var/spool/psapi/new\n" in path_unit
     assert "\nDirectoryNotEmpty" not in path_unit

@@ -1,4 +1,4 @@
-"""Handlers that misbehave: they hang, fork, vanish, are not to be trusted, or cannot be started."""
+"""Handlers that hang, fork, vanish, are not trusted, or cannot be started."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ TIMEOUT = {"PSAPI_HANDLER_TIMEOUT": "1"}
 def desk(place):
     desk = Desk(place)
     yield desk
-    for pid in desk.lines("pids"):       # those that a test meant to outlive their drain
+    for pid in desk.lines("pids"):       # processes that outlive their drain on purpose
         try:
             os.kill(int(pid), signal.SIGKILL)
         except ProcessLookupError:
@@ -25,7 +25,7 @@ def desk(place):
 
 
 def is_gone(pid):
-    """No such process any more, or one that nobody has reaped yet."""
+    """The process has ended (or is a zombie)."""
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
@@ -43,19 +43,19 @@ def test_hangs(desk):
     assert desk.where(webhook_id) == ["new", "events", "state"]
 
 
-def test_hangs_and_heeds_nothing(desk):
-    """SIGKILL, as long after SIGTERM again."""
+def test_hangs_and_ignores_sigterm(desk):
+    """SIGKILL follows SIGTERM after the same time."""
     desk.handler("default", "trap '' TERM\nwhile :; do sleep 1; done\n")
     (webhook_id,) = desk.deliver(signed())
     desk.drain(env=TIMEOUT)
     assert "no end within 1 s" in desk.state(webhook_id)["reason"]
 
 
-# How a group is ended, whatever the reason; here it is a drain that is asked twice to end, for a
-# time-out would have to guess how long a handler needs until it is ready for it.
+# The end of a process group. Here drain gets two SIGTERM: a time-out would have to guess how long a handler needs until
+# it is ready.
 
 def test_ends_itself_when_asked(desk):
-    """SIGTERM first, so that it can tidy up; what it says is kept. And late is late, whatever its exit."""
+    """SIGTERM first, so that it can clean up; its output is kept. It counts as timed out, whatever its exit status."""
     desk.handler("default", """
         trap 'echo tidy >>"$PSAPI_TOLD/seen"; echo interrupted >&2; exit 0' TERM
         echo $$ >>"$PSAPI_TOLD/pids"
@@ -70,7 +70,7 @@ def test_ends_itself_when_asked(desk):
 
 
 def test_asks_all_of_them(desk):
-    """SIGTERM goes to the whole group: a child of the handler can tidy up as well."""
+    """SIGTERM goes to the whole group: a child of the handler can clean up as well."""
     desk.handler("default", """
         sh -c 'trap "echo tidy >>$PSAPI_TOLD/seen; exit" TERM
                sleep 1000 & echo $$ >>"$PSAPI_TOLD/pids"; wait' &
@@ -85,7 +85,7 @@ def test_asks_all_of_them(desk):
 
 
 def test_forks_and_hangs(desk):
-    """The whole group goes, those that do not heed SIGTERM as well."""
+    """The whole group is ended, also processes that ignore SIGTERM."""
     desk.handler("default", """
         sh -c 'trap "" TERM; echo $$ >>"$PSAPI_TOLD/pids"; while :; do sleep 1; done' &
         trap "" TERM
@@ -99,8 +99,8 @@ def test_forks_and_hangs(desk):
     assert desk.where(webhook_id) == ["new", "events", "state"]
 
 
-def test_leaves_somebody_when_asked(desk):
-    """Its own end is not the group's: who does not heed SIGTERM goes as well."""
+def test_leaves_a_child_when_asked(desk):
+    """The handler ends, but not its group: a child that ignores SIGTERM is ended as well."""
     desk.handler("default", """
         sh -c 'trap "" TERM; echo $$ >>"$PSAPI_TOLD/pids"; while :; do sleep 1; done' &
         wait\n""")
@@ -111,15 +111,15 @@ def test_leaves_somebody_when_asked(desk):
     wait_for(lambda: is_gone(pid), "nobody of the group is left")
 
 
-# ---- who outlives whom ----
+# ---- processes that outlive others ----
 
 def test_daemonises(desk):
-    """What a handler leaves behind holds neither the lock nor drain's output, and blocks nobody."""
+    """A process that a handler leaves behind holds neither the lock nor drain's output, and blocks nothing."""
     desk.handler("default", NOTE + """
         setsid sh -c 'echo $$ >>"$PSAPI_TOLD/pids"; exec sleep 1000' &
         exit 0\n""")
     first, second = desk.deliver(signed(body(1)), signed(body(2)))
-    desk.drain_silently()       # its output is read to the end: nobody else holds it
+    desk.drain_silently()       # its output is read to the end: no other process has it open
     assert desk.lines() == [first, second]
     (third,) = desk.deliver(signed(body(3)))
     desk.drain_silently()
@@ -143,7 +143,7 @@ def test_dies_with_its_drain(desk):
 
 
 def test_removed_while_running(desk):
-    """The handler's file: the run goes on; the next event finds no handler of that name."""
+    """The handler's file is removed: the run goes on, and the next event has no handler of that name."""
     desk.gate("gate")
     path = desk.handler("producersync", NOTE + 'read line <"$PSAPI_TOLD/gate"\n')
     desk.handler("default", 'echo default >>"$PSAPI_TOLD/seen"\n')
@@ -187,7 +187,7 @@ def test_asked_twice(desk):
 # ---- trust ----
 
 def spoil(desk, how):
-    """Make the handler, or its directory, one that others could have written."""
+    """Make the handler, or its directory, writable for others."""
     handler = desk.handlers / "default"
     if how == "group writes":
         handler.chmod(0o775)
@@ -232,8 +232,8 @@ def mend(desk, how):
     "group writes", "others write", "others write the directory", "not executable", "a directory",
     "another's", "dangling link", "link into another's hands", "no interpreter", "no script",
     "no directory"])
-def test_not_to_be_run(desk, how):
-    """Said once a run, with exit status 78; the event waits, no try is counted."""
+def test_untrusted(desk, how):
+    """One message per run, exit status 78. The event waits, and no try is counted."""
     if how == "another's" and os.geteuid() != 0:
         pytest.skip("only root can give files away")
     desk.handler("default", NOTE)
@@ -252,8 +252,8 @@ def test_not_to_be_run(desk, how):
     assert desk.lines() == ids
 
 
-def test_each_is_complained_of_once(desk):
-    """Two that are not to be run, and events of both in turn: a line for each, no more."""
+def test_each_is_reported_once(desk):
+    """Two untrusted handlers, events of both in turn: one line for each."""
     for name in ("producersync.npn.activated", "producersync.npn.deactivated"):
         desk.handler(name, NOTE, mode=0o777)
     kinds = ("activated", "deactivated") * 3

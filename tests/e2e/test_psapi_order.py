@@ -1,4 +1,4 @@
-"""The order of work: by the event's timestamp, lane by lane; and nobody overtakes who waits."""
+"""The order of work: in each lane by the timestamp of the event; no event overtakes one that waits."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def deliver(desk, *named):
 
 
 def test_by_timestamp_then_name(desk):
-    """Not by arrival, not by name; across lanes as well."""
+    """Not by arrival or by name; also across lanes."""
     desk.handler("default", NOTE)
     deliver(desk, ("m3", body(3, "1")), ("a4", body(4, "2")), ("z1", body(1, "1")),
             ("b2", body(2, "3")), ("a2", updates(2)))
@@ -29,7 +29,7 @@ def test_by_timestamp_then_name(desk):
 
 
 def test_timestamps_are_times(desk):
-    """Fractions and zones are compared as times, not as texts; without one, the arrival counts."""
+    """Fractions and time zones are compared as times, not as text. Without a timestamp the arrival counts."""
     def at(text):
         return b'{"type":"x","timestamp":"%s","data":{}}' % text
     desk.handler("default", NOTE)
@@ -41,7 +41,7 @@ def test_timestamps_are_times(desk):
 
 
 def running(desk):
-    """Of lines "+ ID" and "- ID", those that began and did not end."""
+    """The ids that have a line "+ ID" and no line "- ID"."""
     words = [line.split() for line in desk.lines()]
     ended = [webhook_id for sign, webhook_id in words if sign == "-"]
     return [webhook_id for sign, webhook_id in words if sign == "+" and webhook_id not in ended]
@@ -49,13 +49,13 @@ def running(desk):
 
 @pytest.mark.parametrize("jobs", [1, 4])
 def test_nothing_overtakes_in_a_lane(desk, jobs):
-    """An event that waits for its retry holds up those of its NPN, and nobody else."""
+    """An event that waits for its retry blocks those of its NPN, and no others."""
     desk.handler("default", NOTE + 'test "$PSAPI_WEBHOOK_ID" != first || exit 75\n')
     deliver(desk, ("first", body(1, "111")), ("second", body(2, "111")), ("other", body(3, "222")),
             ("daily", updates(4)), ("third", body(5, "111", "producersync.npn.deactivated")))
     desk.drain_silently("-j", str(jobs))
     assert sorted(desk.lines()) == ["daily", "first", "other"]
-    desk.drain_silently("-j", str(jobs))     # not due: nobody of the lane runs
+    desk.drain_silently("-j", str(jobs))     # not due: no event of the lane is handled
     assert len(desk.lines()) == 3
     desk.handler("default", NOTE)
     desk.write_state("first", tries=1, due_in=-1)
@@ -64,7 +64,7 @@ def test_nothing_overtakes_in_a_lane(desk, jobs):
 
 
 def test_a_late_arrival_does_not_overtake(desk):
-    """Later by its timestamp, it waits behind one that waits for its retry; earlier, it does not."""
+    """An event with a later timestamp waits behind one that waits for its retry; an earlier one does not."""
     desk.handler("default", NOTE)
     deliver(desk, ("waiting", body(10, "111")))
     desk.write_state("waiting", tries=1, due_in=600)
@@ -88,7 +88,7 @@ def test_lanes_without_npn_are_types(desk):
 
 
 def test_side_by_side(desk):
-    """-j N: N lanes at once, never two of one lane."""
+    """-j N: N lanes at once, never two events of one lane."""
     desk.handler("default", 'echo "+ $PSAPI_WEBHOOK_ID" >>"$PSAPI_TOLD/seen"\n'
                  'read line <"$PSAPI_TOLD/$PSAPI_WEBHOOK_ID"\n'
                  'echo "- $PSAPI_WEBHOOK_ID" >>"$PSAPI_TOLD/seen"\n')

@@ -1,6 +1,6 @@
-"""A spool that is large, in proportion: memory grows by the entry, not by the event.
+"""A large spool: memory depends on the number of entries, not on the size of events.
 
-The whole size, a million events, is psapi_scale.py's, run by hand or by `make check-scale`.
+psapi_scale.py tests the full size, a million events; `make check-scale` runs it.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""list, show, retry, replay, done, verify, prune, help: the spool in the operator's hands."""
+"""list, show, retry, replay, done, verify, prune, help."""
 
 import base64
 import fcntl
@@ -29,7 +29,7 @@ def desk(place):
 
 @pytest.fixture
 def four(desk):
-    """One event of each status; under its name, its id."""
+    """A desk with one event of each status, whose id is the status."""
     desk.handler("default", """case $PSAPI_WEBHOOK_ID in
         failed) echo no such agency >&2; exit 4;; waiting) exit 75;; esac\n""")
     desk.deliver(signed(body(1, "1"), "handled"), signed(body(2, "2"), "failed"),
@@ -66,7 +66,7 @@ def test_misuse(desk, arguments):
     assert done.stderr.count("\n") == 1 and "psapi help" in done.stderr and done.stdout == ""
 
 
-@pytest.mark.parametrize("arguments, said", [
+@pytest.mark.parametrize("arguments, message", [
     (["--bogus"], '"--bogus": no such option'),
     (["list", "--bogus=1"], '"--bogus=1": no such option'),
     (["list", "--json", "-xv"], '"-x": no such option'),
@@ -80,10 +80,10 @@ def test_misuse(desk, arguments):
     (["attempts", "--outcome", "acepted"], "rejected"),
     (["list", *["-oPSAPI_TOLERANCE=300"] * 64, "--spool", "/x"], "-o PSAPI_SPOOL=/x: more than 64 settings"),
 ])
-def test_misuse_is_named(desk, arguments, said):
-    """The very option is named that is wrong, and what is wrong with it."""
+def test_misuse_is_named(desk, arguments, message):
+    """The message names the wrong option, and its fault."""
     done = desk.run(*arguments, expect=64)
-    assert said in done.stderr and done.stderr.count("\n") == 1
+    assert message in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_settings(desk, tmp_path):
@@ -158,8 +158,8 @@ def test_list_nothing(desk):
     assert desk.run("list", "--all", "--npn", "999").stdout == "", "not even a head"
 
 
-def test_list_what_cannot_be_read(four):
-    """It is said, with an exit status; the others are listed."""
+def test_list_unreadable_events(four):
+    """A message and an exit status; the other events are listed."""
     if os.geteuid() == 0:
         under = ["setpriv", "--reuid=65534", "--regid=0", "--clear-groups"]
         if subprocess.run([*under, PSAPI, "--version"], capture_output=True).returncode != 0:
@@ -190,7 +190,7 @@ def test_progress_on_a_terminal(desk):
 
 
 def test_progress_counts_the_whole_run(desk):
-    """An arrival makes a second pass: "1 of 2", not "1 of 1" and "2 of 1"."""
+    """After a new event there is a second pass: "1 of 2", not "1 of 1" and "2 of 1"."""
     desk.handler("default", """
         sleep 0.5  # longer than one look of the progress line
         test "$PSAPI_WEBHOOK_ID" != first || ln "$PSAPI_SPOOL/events/second.json" "$PSAPI_SPOOL/new"
@@ -225,7 +225,7 @@ def test_text_from_outside_is_escaped(desk):
 
 
 def test_long_texts_are_cut_not_lost(desk):
-    """A character of several bytes that is cut in half does not cost the whole line."""
+    """A multibyte character is not cut in half."""
     long = event("é" * 200, npn="é" * 200, x="é" * 5000)
     desk.handler("x", ":\n")
     for webhook_id in desk.deliver(signed(long), signed(long, "é" * 150)):
@@ -248,7 +248,7 @@ def test_show(four):
 
 
 def test_show_several(four):
-    """One that is not there does not hide the others."""
+    """The others are shown if one does not exist."""
     done = four.run("show", "nobody", "failed", "nothing", "handled", expect=66)
     assert done.stderr.count("no such event") == 2
     assert done.stdout.count("webhook-id ") == 2
@@ -339,14 +339,14 @@ def test_retry_all(desk):
 
 
 def test_retry_of_others(four):
-    """What has not failed is left as it is; what has is moved all the same."""
+    """Events that have not failed are left alone; the failed ones among the arguments are moved."""
     done = four.run("retry", "new", "failed", "handled", expect=65)
     assert done.stderr.count("\n") == 2 and "replay" in done.stderr
     assert four.where("failed") == ["new", "events"] and four.where("handled") == ["events"]
 
 
 def test_retry_that_was_cut_short(desk):
-    """In failed/ and in new/: new/ wins, and nothing is left of the failure when it is handled."""
+    """The event is in failed/ and in new/: new/ counts, and after the handling nothing is left of the failure."""
     desk.handler("default", "exit 1\n")
     (webhook_id,) = desk.deliver(signed())
     desk.drain(expect=1)
@@ -366,7 +366,7 @@ def test_replay(four):
 
 @pytest.mark.parametrize("how", [["handled"], ["--npn", "1"]])
 def test_replay_begins_anew(four, how):
-    """Nothing that is left over of an earlier life counts."""
+    """The state of earlier tries does not count."""
     four.write_state("handled", tries=9, due_in=600)
     four.run("replay", *how)
     four.handler("default", 'echo "$PSAPI_WEBHOOK_ID $PSAPI_TRY" >>"$PSAPI_TOLD/seen"\n')
@@ -396,13 +396,13 @@ def test_replay_selects(desk, arguments, expected):
                  signed(event("x", y=1), "d"))
     desk.drain_silently()
     if "0s" in arguments:
-        time.sleep(1.1)     # "now" is a whole second: let that of the delivery pass
+        time.sleep(1.1)     # "now" is a whole second: wait until the next one
     assert desk.run("replay", *arguments).stdout == f"{len(expected)} back to new\n"
     assert desk.spool.names("new") == expected
 
 
 def test_replay_leaves_what_waits(four):
-    """A selection takes handled ones alone, and resets nobody's state."""
+    """A selection takes handled events only, and resets no state."""
     before = [four.state("failed"), four.state("waiting")]
     assert four.run("replay", "--type", "producersync").stdout == "1 back to new\n"
     assert [four.state("failed"), four.state("waiting")] == before
@@ -418,7 +418,7 @@ def test_done(four):
 
 
 def test_done_records_first(desk):
-    """What events/ lacks (a power cut) is recorded there before it leaves new/."""
+    """After a power cut an event may be missing in events/: it is recorded there before it leaves new/."""
     (webhook_id,) = desk.deliver(signed())
     desk.spool.file("events", webhook_id).unlink()
     desk.run("done", webhook_id)
@@ -427,9 +427,9 @@ def test_done_records_first(desk):
 
 @pytest.mark.parametrize("command", ["retry", "done"])
 def test_what_is_still_arriving(desk, command):
-    """Not recorded yet, and somebody is at it: hands off, until then."""
-    desk.deliver(signed(b"odd", "odd"), signed(None, "good"))
-    directory, webhook_id = ("failed", "odd") if command == "retry" else ("new", "good")
+    """An event that the receiver has not recorded yet is left alone."""
+    desk.deliver(signed(b"no JSON", "invalid"), signed(None, "good"))
+    directory, webhook_id = ("failed", "invalid") if command == "retry" else ("new", "good")
     desk.spool.file("events", webhook_id).unlink()
     with open(desk.spool.file(directory, webhook_id)) as writer:
         fcntl.flock(writer, fcntl.LOCK_EX)
@@ -443,8 +443,8 @@ def test_what_is_still_arriving(desk, command):
 
 @pytest.mark.parametrize("command", [["retry", "failed"], ["replay", "handled"], ["done", "failed"],
                                      ["prune", "--older-than", "0d", "--force"]])
-def test_who_moves_waits_for_the_lock(four, command):
-    """While a drain runs, they wait, and say so on a terminal; then they do their work."""
+def test_moves_wait_for_the_lock(four, command):
+    """While a drain runs, they wait, with a message on a terminal; then they do their work."""
     four.gate("gate")
     four.handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\n')
     four.run("done", "waiting")
@@ -463,7 +463,7 @@ def test_who_moves_waits_for_the_lock(four, command):
 
 
 def test_cron_is_not_told_of_waiting(four):
-    """The nightly prune begins in the same minute as a drain: that is no reason for a mail."""
+    """The nightly prune starts in the same minute as a drain: without a terminal there is no message, so no mail."""
     four.gate("gate")
     four.handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\n')
     four.run("done", "waiting")
@@ -526,7 +526,7 @@ def test_verify_fails(four, change):
 
 
 def test_verify_with_other_secrets(desk, tmp_path):
-    """A secret that was rotated out proves what it signed, from a file of its own."""
+    """With a rotated-out secret in another file, its events can be verified."""
     (webhook_id,) = desk.deliver(signed())
     desk.place.write_secret(OTHER_SECRET)
     assert "no secret" in desk.run("verify", webhook_id, expect=1).stdout
@@ -542,7 +542,7 @@ def test_verify_with_other_secrets(desk, tmp_path):
 
 
 def test_verify_body_that_is_not_json(desk):
-    desk.deliver(signed(b"\xffodd"), signed(b""), signed(b"[1e999]"))
+    desk.deliver(signed(b"\xff"), signed(b""), signed(b"[1e999]"))
     assert desk.run("verify", "--all").stdout == "3 good, 0 bad\n"
 
 
@@ -569,7 +569,7 @@ def test_prune(four):
 
 
 def test_prune_forgets(desk):
-    """An id pruned is an id forgotten."""
+    """After that, the id is new."""
     desk.handler("default", NOTE)
     desk.deliver(signed(body(1), "again"))
     desk.drain_silently()
@@ -589,7 +589,7 @@ def test_prune_refuses(four, older):
 
 
 def test_prune_tidies_states(desk):
-    """A state whose event waits nowhere is left over from a crash; a young one may be on its way."""
+    """A state without a waiting event is left from a crash. A recent one may belong to a new event."""
     (webhook_id,) = desk.deliver(signed())
     for name in ("old", "young", webhook_id):
         desk.write_state(name, tries=1)

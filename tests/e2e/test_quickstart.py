@@ -1,7 +1,6 @@
-"""From nothing to the first handled event: docs/quickstart.md, step by step, over nginx as shipped.
+"""From the installation to the first handled event: docs/quickstart.md, step by step, with nginx as shipped.
 
-The portal's part is played by a request that is signed with a secret which the receiver does not
-have yet.
+A request that is signed with a secret which the receiver does not have yet stands for the portal.
 """
 
 import json
@@ -32,9 +31,9 @@ def failed_checks(place, url):
             if row["ok"] is False and row["check"] != "latency"]     # that is the machine's
 
 
-def test_the_way(vhost, place):
+def test_all_steps(vhost, place):
     url = f"http://localhost:{vhost.client.address[1]}/webhooks/psapi"
-    # 2. Register: one cross is left. Then the portal's first request comes, and is held.
+    # 2. Register: one check fails. Then the portal's first request comes, and is held.
     assert failed_checks(place, url) == ["secret"]
     first = signed(b'{"type":"producersync.npn.activated","id":"1","timestamp":"2026-01-02T03:04:05Z",'
                    b'"data":{"npn":"123456789","activatedAt":"2026-01-02T03:04:05Z"}}')
@@ -62,7 +61,7 @@ def test_the_way(vhost, place):
 
 
 def test_the_commands_exist(place):
-    """Every `psapi` command of the document is one, with options that there are."""
+    """Every `psapi` command in the document exists, with its options."""
     text = (ROOT / "docs" / "quickstart.md").read_text()
     named = set(re.findall(r"psapi (secret|adopt|doctor|send|drain|attempts|help)\b([^\n`]*)", text))
     assert {name for name, _ in named} == {"secret", "adopt", "doctor", "send", "drain", "attempts",

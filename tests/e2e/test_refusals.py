@@ -17,7 +17,7 @@ def now():
 
 @pytest.fixture(autouse=True)
 def nothing_is_stored(request, place):
-    """A refusal leaves nothing in the spool (but in tests marked `stores`)."""
+    """A refusal leaves nothing in the spool (except in tests marked `stores`)."""
     yield
     if not request.node.get_closest_marker("stores"):
         assert place.spool.files() == {}
@@ -32,7 +32,7 @@ def test_method(server, place):
         request.method = method
         reply = server.send(request)
         if reply.status != 200 and "json" not in reply.headers.get("content-type", ""):
-            continue    # the web server's own refusal is fine, too
+            continue    # the web server may refuse it
         assert_refused(reply, "method_not_allowed")
         reached += 1
     assert reached > 2
@@ -45,7 +45,7 @@ def test_content_encoding(server, place):
 
 
 @pytest.mark.stores
-def test_identity_is_an_encoding_that_is_fine(server, place):
+def test_identity_is_an_accepted_encoding(server, place):
     for coding in ("identity", "Identity"):
         assert_accepted(server.send(signed().with_header("content-encoding", coding)))
 
@@ -57,7 +57,7 @@ def test_missing_header(server, place):
 
 
 def test_malformed_timestamp(server, place):
-    """Correctly signed over the very text, and refused all the same."""
+    """Refused, although the signature over this text is right."""
     for text in NOT_NUMBERS:
         request = signed(timestamp=text)
         assert_refused(server.send(request), "malformed_header", ["webhook-timestamp"])
@@ -70,7 +70,7 @@ def test_spaces_around_the_timestamp(server, place):
 
 
 def test_stale_and_future(server, place):
-    """Refused, and the detail says by how much and whether the signature was good."""
+    """Refused; the detail has the difference, and whether the signature was right."""
     for reason, offset in (("stale_timestamp", -5000), ("future_timestamp", 5000)):
         authentic = server.send(signed(timestamp=now() + offset))
         assert_refused(authentic, reason, ["signature"])
@@ -106,7 +106,7 @@ def test_signature_mismatch(server, place):
 
 def test_no_secret(server, place):
     place.secret_file.unlink()
-    server.renew()   # a running one would keep the last good secret
+    server.renew()   # a running receiver would keep the last good secret
     assert_refused(server.send(signed()), "no_secret")
     assert_refused(server.send(signed(secrets=[OTHER_SECRET])), "no_secret")
 
@@ -122,7 +122,7 @@ def test_spool_full(server, place):
 
 @pytest.mark.stores
 def test_spool_error(server, place):
-    """Something that is no file sits at the event's name."""
+    """A directory has the name of the event."""
     assert_accepted(server.send(signed()))
     webhook_id = new_id()
     obstacle = place.spool.file("new", webhook_id)
@@ -137,10 +137,10 @@ def test_spool_error(server, place):
 
 @pytest.mark.settings(PSAPI_MAX_BODY="1000", PSAPI_MIN_FREE=str(1 << 60))
 def test_order(server, place):
-    """What is wrong first in the documented order is what the reply names."""
+    """The reply names the first fault in the documented order."""
     big = b" " * 1001
     bare_put = signed().with_header("webhook-id", None).with_header("content-encoding", "gzip")
-    bare_put.method = "PUT"     # some servers refuse a GET that has a body
+    bare_put.method = "PUT"     # some servers refuse a GET with a body
     assert_refused(server.send(bare_put), "method_not_allowed")
 
     worst = signed(big, timestamp="abc", secrets=[OTHER_SECRET])
@@ -156,8 +156,8 @@ def test_order(server, place):
 
 @pytest.mark.settings(PSAPI_MAX_BODY="1000")
 def test_order_without_a_secret(server, place):
-    """Before signatures can be looked at, after everything that needs no secret."""
-    place.secret_file.unlink()      # an empty one would be a hold
+    """The check for a secret comes after the checks that need none, and before the signature."""
+    place.secret_file.unlink()      # with an empty file requests would be held
     server.renew()
     assert_refused(server.send(signed(b" " * 1001)), "body_too_large")
     assert_refused(server.send(signed(timestamp=5, secrets=[OTHER_SECRET])), "no_secret")
@@ -174,7 +174,7 @@ def test_duplicate_on_a_full_disk(server, place):
 
 
 def test_reasons_are_logged(server, place):
-    """The log says what the reply said."""
+    """The log has the reason of the reply."""
     cases = [("signature_mismatch", signed(secrets=[OTHER_SECRET])),
              ("stale_timestamp", signed(event(), timestamp=5)),
              ("missing_header", signed().with_header("webhook-id", None))]

@@ -1,7 +1,7 @@
-"""Restarts that no sender notices, and the end of a process: SIGTERM, SIGINT, twice.
+"""Restarts without a failed request, and the end of a process: SIGTERM, SIGINT, twice.
 
-A process that was told to end answers everything that it accepted, or that waits in the backlog
-of its own socket; a socket that was inherited stays open for the successor.
+A receiver that ends answers the connections that it has accepted, and those in the listen backlog of its own socket. An
+inherited socket stays open for the next receiver.
 """
 
 import os
@@ -40,7 +40,7 @@ def test_restart_under_load(server, place):
 
 @pytest.fixture
 def listening(place):
-    """A listening socket that outlives the receivers, as a supervisor would hold it."""
+    """A listening socket that stays open during restarts, as held by a supervisor."""
     path = place.dir / "psapi.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -52,7 +52,7 @@ def listening(place):
 
 
 def test_successor_on_an_inherited_socket(place, listening):
-    """Stop, start, stop, start: meanwhile the kernel keeps who knocks in the backlog."""
+    """Stop, start, stop, start: meanwhile new connections wait in the listen backlog."""
     receiver = Receiver(place, inherited=listening).start()
     nginx = Nginx(place)
     nginx.start_nginx()
@@ -70,7 +70,7 @@ def test_successor_on_an_inherited_socket(place, listening):
 
 
 def test_inherited_socket_stays_open(place, listening):
-    """What nobody has accepted yet is the successor's."""
+    """The next receiver gets the connections in the backlog."""
     receiver = Receiver(place, inherited=listening).start()
     receiver.stop()
     assert receiver.path.exists(), "not ours to remove"
@@ -83,7 +83,7 @@ def test_inherited_socket_stays_open(place, listening):
 
 @pytest.mark.settings(PSAPI_THREADS="2")
 def test_backlog_is_answered(direct, place):
-    """Ten have knocked, two are served at a time, SIGTERM: all ten get their answer."""
+    """Ten connections in the listen backlog, two threads, SIGTERM: all ten get their answer."""
     webhooks = [signed() for _ in range(10)]
     clients = []
     for webhook in webhooks:
@@ -108,12 +108,12 @@ def has_taken_the_signal(receiver):
 
 @pytest.mark.settings(PSAPI_THREADS="1")
 def test_backlog_of_a_port_is_answered(place):
-    """As that of a unix socket; but shutdown(2) would reset it."""
+    """As for a unix socket; but here shutdown(2) would reset the connections."""
     receiver, address = start_on_a_port(place)
     half, webhook = signed(), signed()
     busy, *clients = [Connection(address, timeout=20 * SLOWER) for _ in range(40)]
     busy.send(begin() + params(pairs(half)) + record(STDIN, half.body[:10]))
-    for client in clients:      # they wait behind it for the only thread
+    for client in clients:      # they wait for the only thread
         client.send(request(pairs(webhook), webhook.body))
     receiver.signal()
     wait_for(lambda: has_taken_the_signal(receiver), "it begins to stop")
@@ -128,7 +128,7 @@ def test_backlog_of_a_port_is_answered(place):
 
 
 def test_answered_or_refused(direct, place):
-    """Under load each connection is answered in full or refused at the door."""
+    """Under load each connection is answered completely or refused."""
     refused = []
 
     def send():
@@ -152,7 +152,7 @@ def test_answered_or_refused(direct, place):
 
 
 def half_a_request(direct, webhook):
-    """A request of which the receiver waits for the rest, and knows the beginning."""
+    """A connection with half a request, which the receiver has read."""
     client = direct.connect()
     client.send(begin() + params(pairs(webhook)) + record(STDIN, webhook.body[:10]))
     return client
@@ -162,7 +162,7 @@ def half_a_request(direct, webhook):
 def test_in_flight_is_finished(direct, place, number):
     webhook = signed()
     client = half_a_request(direct, webhook)
-    assert_accepted(direct.send(signed()))      # accepted later: the half is in hand as well
+    assert_accepted(direct.send(signed()))      # accepted later: so the half is read as well
     direct.receiver.signal(number)
     wait_for(lambda: not connects(direct.receiver.path), "the door is closed")
     client.send(record(STDIN, webhook.body[10:]) + record(STDIN))
@@ -172,7 +172,7 @@ def test_in_flight_is_finished(direct, place, number):
     place.spool.assert_queued_once(webhook.header("webhook-id"), webhook.body)
 
 
-def test_unfinished_request_does_not_hold_it_up(direct, place):
+def test_unfinished_request_does_not_delay_the_end(direct, place):
     client = half_a_request(direct, signed())
     assert_accepted(direct.send(signed()))
     direct.receiver.stop()      # exit 0 within 5 s
@@ -184,7 +184,7 @@ def test_unfinished_request_does_not_hold_it_up(direct, place):
     assert len(place.spool.names("new")) == 1
 
 
-def test_idle_connections_do_not_hold_it_up(direct, place):
+def test_idle_connections_do_not_delay_the_end(direct, place):
     clients = [direct.connect() for _ in range(5)]
     for client in clients[:3]:
         webhook = signed()
@@ -193,11 +193,11 @@ def test_idle_connections_do_not_hold_it_up(direct, place):
     for client in clients:
         assert client.closed()
         client.close()
-    assert "unanswered" not in direct.receiver.log()    # it was hung up on, and not just left
+    assert "unanswered" not in direct.receiver.log()    # the receiver closed it before its end
 
 
 def keep_connection(direct):
-    """A connection that has had a request, and stays open."""
+    """An open connection whose request was answered."""
     client = direct.connect()
     webhook = signed()
     assert_accepted(parse_cgi(client.exchange(pairs(webhook), webhook.body, keep=True)))
@@ -205,12 +205,12 @@ def keep_connection(direct):
 
 
 @pytest.mark.settings(PSAPI_THREADS="1")
-def test_what_was_sent_on_kept_connections_is_answered(direct, place):
-    """Hanging up on an idle connection takes nothing from what it has brought."""
+def test_requests_on_kept_connections_are_answered(direct, place):
+    """Closing idle connections loses no request that was sent on them."""
     busy, *clients, last = [keep_connection(direct) for _ in range(7)]
     half, *webhooks = [signed() for _ in range(1 + len(clients))]
     busy.send(begin() + params(pairs(half)) + record(STDIN, half.body[:10]))
-    for client, webhook in zip(clients, webhooks):      # they wait behind it for the only thread
+    for client, webhook in zip(clients, webhooks):      # they wait for the only thread
         client.send(request(pairs(webhook), webhook.body, keep=True))
     wait_for(lambda: busy.unread() == 0, "it is in hand")
     direct.receiver.signal()
@@ -233,11 +233,11 @@ def test_what_was_sent_on_kept_connections_is_answered(direct, place):
 
 
 def test_no_further_request_on_a_busy_connection(direct, place):
-    """It is hung up on after the answer; else a busy web server would hold the end up."""
+    """The receiver closes it after the answer; otherwise a busy web server would delay the end."""
     webhook = signed()
     client = direct.connect()
     client.send(begin(keep=True) + params(pairs(webhook)) + record(STDIN, webhook.body[:10]))
-    assert_accepted(direct.send(signed()))      # accepted later: the half is in hand as well
+    assert_accepted(direct.send(signed()))      # accepted later: so the half is read as well
     direct.receiver.signal()
     wait_for(lambda: not connects(direct.receiver.path), "the door is closed")
     client.send(record(STDIN, webhook.body[10:]) + record(STDIN))
@@ -257,7 +257,7 @@ def test_no_further_request_on_a_busy_connection(direct, place):
 
 
 def test_idle_process_ends_by_itself(direct, place):
-    """No request is needed to wake it up."""
+    """It ends without another request."""
     assert_accepted(direct.send(signed()))
     direct.receiver.signal()
     assert direct.receiver.wait() == 0
@@ -271,7 +271,7 @@ def test_second_signal_ends_at_once(direct, place):
     wait_for(lambda: not connects(direct.receiver.path), "the door is closed")
     assert direct.receiver.process.poll() is None, "it still waits for the half request"
     direct.receiver.signal()
-    # The first signal alone would make it 0, when its time is up.
+    # After the first signal alone the status would be 0, when the time is over.
     assert direct.receiver.wait() == 128 + signal.SIGTERM
     direct.receiver.process = None
     client.close()
@@ -279,12 +279,12 @@ def test_second_signal_ends_at_once(direct, place):
 
 
 def test_other_signals_do_not_end_it(direct, place):
-    """A client that is gone (SIGPIPE) is no reason."""
+    """Nor does a client that goes away (SIGPIPE)."""
     direct.receiver.signal(signal.SIGPIPE)
     for _ in range(20):
         webhook = signed()
         with direct.connect() as client:
-            client.send(request(pairs(webhook), webhook.body))      # and not waiting for it
+            client.send(request(pairs(webhook), webhook.body))      # and not waiting for the rest of the request
     assert_accepted(direct.send(signed()))
 
 

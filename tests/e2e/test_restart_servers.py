@@ -1,6 +1,6 @@
-"""Restarts behind other servers than nginx: a socket that outlives the receivers.
+"""Restarts behind other servers than nginx, with a socket that stays open.
 
-Two receivers that are restarted in turn are test_restart.py's, for each server that can do it.
+test_restart.py restarts two receivers in turn, behind each server that supports two.
 """
 
 import shutil
@@ -20,7 +20,7 @@ ROUNDS = 6
 
 
 class Inherited:
-    """One receiver, on a listening socket that a supervisor would hold."""
+    """One receiver, on a listening socket as held by a supervisor."""
 
     def start_receivers(self):
         path = self.place.dir / "psapi.sock"
@@ -42,7 +42,7 @@ class InheritedApache(Inherited, ApacheProxy):
 
 
 class InheritedNginx(Inherited, NginxKeepalive):
-    """Kept connections, too; with one receiver, the second line is left out, as it says."""
+    """With kept connections. With one receiver the second line is left out, as its comment says."""
 
     def substitutions(self, port):
         return {"    server unix:/run/psapi/psapi-2.sock max_fails=0 backup;\n": "",
@@ -50,7 +50,7 @@ class InheritedNginx(Inherited, NginxKeepalive):
 
 
 def restart_under_load(server, rounds=ROUNDS):
-    """In turn: the next one when requests have gone through again."""
+    """In turn: the next one after further requests were answered."""
     with Load(lambda: server.send(signed()), clients=6) as load:
         for _ in range(rounds):
             for receiver in server.place.receivers:
@@ -66,7 +66,7 @@ def restart_under_load(server, rounds=ROUNDS):
 
 @pytest.mark.parametrize("cls", [InheritedApache, InheritedNginx], ids=lambda cls: cls.name)
 def test_successor_on_an_inherited_socket(place, cls):
-    """Stop, start, stop, start: meanwhile the kernel keeps who knocks in the backlog."""
+    """Stop, start, stop, start: meanwhile new connections wait in the listen backlog."""
     with cls(place) as server:
         count = restart_under_load(server)
     assert len(place.spool.names("new")) == count
@@ -83,8 +83,8 @@ def test_many_restarts(place, cls):
     assert len(place.spool.names("new")) == count
 
 
-def test_one_of_two_is_gone_for_good(place):
-    """Apache's balancer: no sender notices."""
+def test_one_of_two_does_not_come_back(place):
+    """Apache's balancer: every request is still accepted."""
     with ApacheBalancer(place) as apache:
         assert_accepted(apache.send(signed()))
         place.receivers[0].kill()

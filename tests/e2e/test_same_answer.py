@@ -1,4 +1,4 @@
-"""What servers are known to treat each in its own way: the answer is the same behind all of them.
+"""Requests that servers treat in different ways: the answer is the same behind all of them.
 
 Headers given twice are in test_headers.py; chunked bodies, Expect, half an upload, 350 kB in
 test_uploads.py and test_bodies.py.
@@ -61,13 +61,13 @@ def test_http2_refusals(server, place):
 
 @pytest.mark.needs("http")
 def test_alias_with_underscores(server, place):
-    """webhook_id and the like, in front and behind: never taken instead of the real ones."""
+    """webhook_id and similar headers, before and after the real ones, never take their place."""
     for alias in ("webhook_id", "Webhook_Timestamp", "webhook_signature", "WEBHOOK_ID"):
         for front in (True, False):
             request = signed()
             headers = [(alias, b"1")]
             request.headers = headers + request.headers if front else request.headers + headers
-            for _ in range(4):      # a server may take either at random
+            for _ in range(4):      # a server may take either
                 reply = server.send(request)
                 if reply.status != 200:
                     assert_refused(reply, "malformed_header")
@@ -82,11 +82,11 @@ def test_alias_with_underscores(server, place):
 
 @pytest.mark.needs("http")
 def test_far_too_large(server, place):
-    """Over the web server's own limit: refused, whoever does it, and the next one is served."""
+    """Over the web server's own limit: server or receiver refuses it, and the next request is accepted."""
     try:
         reply = server.send(signed(b"x" * (2 * 1024 * 1024 + 100_000)))
     except OSError:
-        pass        # closed while the body was still coming: lighttpd
+        pass        # lighttpd closes the connection during the upload
     else:
         assert reply.status in (413, 500), reply    # 500: mod_fcgid
     assert_accepted(server.send(signed()))

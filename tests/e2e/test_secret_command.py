@@ -1,4 +1,4 @@
-"""`psapi secret`: secrets as people paste them, into a file that the receiver then uses."""
+"""`psapi secret`: secrets as they are pasted, into a file that the receiver uses."""
 
 import base64
 import hashlib
@@ -51,7 +51,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", PASTED)
 def test_pasted(direct, place, what):
-    """Whatever clings to it is trimmed, and the receiver proves with it at its next request."""
+    """Surrounding characters are removed; the receiver verifies its next request with the secret."""
     place.write_secret(OTHER_SECRET)
     assert_refused(direct.send(signed()), "signature_mismatch")
     done = psapi(place, "secret", "add", stdin=PASTED[what])
@@ -73,7 +73,7 @@ def test_refused(place, what):
 
 
 def test_asked_on_a_terminal(place):
-    """Nothing of it shows on the screen."""
+    """The screen does not show it."""
     place.write_secret("")
     status, screen = psapi_on_a_terminal(place, "secret", "add", typed=SECRET.encode() + b"\n")
     assert status == 0, screen
@@ -101,7 +101,7 @@ def test_nothing_on_a_terminal(place):
 
 
 def test_stopped_on_a_terminal(place):
-    """^Z shows the echo again while it sleeps, and fg asks anew."""
+    """^Z restores the echo while it is stopped; fg asks again."""
     place.write_secret("")
     job = "set -m; {} secret add; stty | grep -c -- -echo; fg".format(PSAPI)
     environment = {"PATH": os.environ["PATH"], "TERM": "xterm"} | place.environment()
@@ -126,7 +126,7 @@ def test_interrupted_on_a_terminal(place):
 
 
 def test_never_as_an_argument(place):
-    """A command line can be seen by all users of the machine."""
+    """All users of the machine can see a command line."""
     done = psapi(place, "secret", "add", SECRET, expect=64)
     assert BARE not in done.stderr and "command line" in done.stderr
 
@@ -152,7 +152,7 @@ def test_owner_and_group_are_kept(place):
 
 
 def test_rotation(direct, place):
-    """add, see which one matches, drop the old one: `list` says when that is safe."""
+    """add, see which one matches, drop the old one: `list` shows when that is safe."""
     assert_accepted(direct.send(signed()))
     psapi(place, "secret", "add", stdin=OTHER_SECRET)
     old, new = (json.loads(line) for line in
@@ -173,8 +173,8 @@ def test_rotation(direct, place):
     assert SECRET not in place.secret_file.read_text()
 
 
-def test_own_tests_are_no_match(direct, place):
-    """`send` and `doctor` sign with every secret there is: that says not which the sender uses."""
+def test_own_deliveries_are_no_match(direct, place):
+    """`send` and `doctor` sign with every secret, which does not tell the secret of the sender."""
     assert_accepted(direct.send(signed(webhook_id="msg_psapi0123456789012345678901")))
     assert place.spool.attempts()[-1]["key"] == fingerprint(SECRET)
     assert "never" in psapi(place, "secret", "list").stdout
@@ -182,8 +182,8 @@ def test_own_tests_are_no_match(direct, place):
     assert "never" not in psapi(place, "secret", "list").stdout
 
 
-def test_list_is_not_taken_in(direct, place):
-    """An id that spells a log line's member names no key."""
+def test_list_is_not_deceived(direct, place):
+    """An id with the text of a member of a log line is not read as a fingerprint."""
     webhook_id = f'x","key":"{fingerprint(OTHER_SECRET)}","y":"'
     assert_refused(direct.send(signed(webhook_id=webhook_id, secrets=[OTHER_SECRET])),
                    "signature_mismatch")
@@ -210,7 +210,7 @@ def test_list_shows_what_is_wrong(place):
 
 
 def test_many_at_once(place):
-    """Changes take turns: none is lost."""
+    """Concurrent changes wait for each other: none is lost."""
     place.write_secret("")
     secrets = ["whsec_" + base64.b64encode(bytes([i]) * 24).decode() for i in range(12)]
     environment = place.environment()

@@ -1,4 +1,4 @@
-"""Secrets in the receiver's memory: securemem.h."""
+"""Secrets in the receiver's memory: base/securemem.h."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from apart import NOBODY, Apart, status_of
+from installed_layout import NOBODY, InstalledLayout, status_of
 from process_memory import found
 from receiver import HOOKED, SANITIZED, wait_for
 from replies import assert_accepted, assert_refused
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps what was fr
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="nobody but root may look into the process")
 def test_secrets_in_memory(place):
-    """Of a secret there is its key schedule alone, in memory that is locked and not dumped; of one
-    that was rotated out, and at the end of the process, nothing."""
-    server = Apart(place, binary=HOOKED, PSAPI_HOOK_STOP="1", PSAPI_THREADS="2").start()
+    """Only the key schedule of a secret is in memory, in locked pages that are not dumped. Nothing is left of a
+    rotated-out secret, or at the end of the process."""
+    server = InstalledLayout(place, binary=HOOKED, PSAPI_HOOK_STOP="1", PSAPI_THREADS="2").start()
     receiver = server.receiver
     for _ in range(4):
         assert_accepted(server.send(signed()))
@@ -40,10 +40,10 @@ def test_secrets_in_memory(place):
 
 
 def test_memory_that_may_not_be_locked(place):
-    """An ordinary user whose limit is too small: it is said, and all is well otherwise."""
+    """An ordinary user whose limit is too small: a message, and the receiver works."""
     if resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] == 0:
         pytest.skip("nothing may be locked here anyway")
-    apart = Apart(place, via=["prlimit", "--memlock=4096:4096"]).given_to(NOBODY)
-    server = apart.start()
+    layout = InstalledLayout(place, via=["prlimit", "--memlock=4096:4096"]).given_to(NOBODY)
+    server = layout.start()
     assert_accepted(server.send(signed()))
     assert len(re.findall("cannot be kept from swap", server.log())) == 1, server.log()

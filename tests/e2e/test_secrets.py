@@ -1,6 +1,6 @@
-"""The secret file: which ones are refused and how the log says so, re-reading, rotation.
+"""The secret file: refused files and the messages about them, re-reading, rotation.
 
-Secrets never show: neither in the log nor in a reply.
+Neither the log nor a reply contains a secret.
 """
 
 import base64
@@ -17,7 +17,7 @@ from sender import OTHER_SECRET, SECRET, signed
 
 BARE = SECRET.removeprefix("whsec_")
 
-# what -> (line of the file, what the log must mention)
+# case -> (line of the file, text of the log)
 BAD_LINES = {
     "empty": ("", "secret"),
     "a comment only": ("# nothing yet", "secret"),
@@ -32,21 +32,21 @@ BAD_LINES = {
     "base64 of another alphabet": ("whsec_" + "-_" * 20, "base64"),
     "a word": ("changeme", "base64|short|24"),
 }
-# what -> (mode, owner or None, what the log must mention)
+# case -> (mode, owner or None, text of the log)
 BAD_FILES = {
     "readable by others": (0o644, None, "mode|others|permission"),
     "writable by others": (0o642, None, "mode|others|permission"),
     "writable by the group": (0o660, None, "mode|group|permission"),
     "owner is somebody else": (0o640, 65534, "own|denied"),
 }
-# No line is meant to be a secret: while nothing was accepted, that is a hold (test_hold.py).
+# With no line that looks like a secret, and before the first accepted event, requests are held (test_hold.py).
 EMPTY = ("empty", "a comment only")
 SPELLINGS = [SECRET, BARE, SECRET.rstrip("="), f"  {SECRET}\t", SECRET + "\r",
              f"# a comment\n\n{OTHER_SECRET}\n  # another\n{SECRET}"]
 
 
 class Row:
-    """Says which row of a table it was that an assertion in a loop failed for."""
+    """Names the row of a table for which an assertion in a loop failed."""
 
     def __init__(self, what):
         self.what = what
@@ -73,7 +73,7 @@ def test_spellings(server, place):
 
 
 def test_unusable_line(server, place):
-    """No start is stopped: 503, the reason in the log, and all is well once it is mended."""
+    """The receiver starts: 503, and the reason in the log, until the line is corrected."""
     for what in sorted(BAD_LINES, key=lambda what: what in EMPTY):
         line, mentions = BAD_LINES[what]
         with Row(what):
@@ -81,8 +81,8 @@ def test_unusable_line(server, place):
             place.write_secret(line)
             server.renew()
             assert_refused(server.send(signed()), "no_secret")
-            said = log_line(server, mentions, before)
-            assert str(place.secret_file) in said or "secret" in said, said
+            line = log_line(server, mentions, before)
+            assert str(place.secret_file) in line or "secret" in line, line
             assert BARE not in server.log() and "*" * 40 not in server.log()
             place.write_secret(SECRET)
             assert_accepted(server.send(signed()))
@@ -130,7 +130,7 @@ def test_good_file_becomes_unusable(server, place):
 
 
 def becomes_unusable(server, place, what):
-    for _ in range(4):      # each of several receivers has seen the good file
+    for _ in range(4):      # each of several receivers has read the good file
         assert_accepted(server.send(signed()))
     before = len(server.log())
     if what in BAD_LINES:
@@ -145,13 +145,13 @@ def becomes_unusable(server, place, what):
     log_line(server, "last|previous|keep|still|stay|in force", before)
     for _ in range(12):
         assert_accepted(server.send(signed()))
-    assert len(server.log()[before:].splitlines()) < 10, "said again with every request"
+    assert len(server.log()[before:].splitlines()) < 10, "repeated at every request"
     place.write_secret(OTHER_SECRET)
     assert_accepted(server.send(signed(secrets=[OTHER_SECRET])))
     assert_refused(server.send(signed()), "signature_mismatch")
 
 
-def test_slip_in_one_line(server, place):
+def test_one_unusable_line(server, place):
     """The other lines stay in force."""
     place.write_secret("whpk_" + BARE, SECRET)
     assert_accepted(server.send(signed()))
@@ -159,7 +159,7 @@ def test_slip_in_one_line(server, place):
 
 
 def test_every_change_is_seen(server, place):
-    """Also changes within one tick of the clock, of the same size."""
+    """Also changes within one tick of the clock to a file of the same size."""
     for _ in range(10):
         for mine, other in ((SECRET, OTHER_SECRET), (OTHER_SECRET, SECRET)):
             place.write_secret(mine)
@@ -168,7 +168,7 @@ def test_every_change_is_seen(server, place):
 
 
 def test_change_in_place(server, place):
-    """An editor may write into the file itself."""
+    """An editor may write into the existing file."""
     assert_accepted(server.send(signed()))
     place.secret_file.write_text(f"{OTHER_SECRET}\n{SECRET}\n")
     for secret in (SECRET, OTHER_SECRET):
@@ -176,7 +176,7 @@ def test_change_in_place(server, place):
 
 
 def test_rotation_under_load(server, place):
-    """old -> old + new -> new, while the sender signs with what is valid: none is refused."""
+    """old -> old + new -> new, while the sender signs with valid secrets: no request is refused."""
     phase = {"secrets": [SECRET]}
     lock = threading.Lock()
 
@@ -188,7 +188,7 @@ def test_rotation_under_load(server, place):
     def sender_signs_with(*secrets):
         with lock:
             phase["secrets"] = secrets
-        load.turn(2)    # what was signed before has been answered
+        load.turn(2)    # requests signed before are answered
 
     with Load(send) as load:
         load.turn()

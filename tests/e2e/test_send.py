@@ -1,4 +1,4 @@
-"""`psapi send`: what arrives at a receiver, ours and one that listens; what the sender does then."""
+"""`psapi send`: requests as they arrive at the receiver, or at a recording endpoint; retries."""
 
 import base64
 import hmac
@@ -86,7 +86,7 @@ def test_file_byte_for_byte(place, body):
 
 
 def test_every_secret_signs(place):
-    """While a secret is rotated the sender signs with each that is valid."""
+    """During a rotation the sender signs with each valid secret."""
     place.write_secret(SECRET, OTHER_SECRET)
     with listening() as listener:
         psapi(place, "send", listener.url)
@@ -115,9 +115,9 @@ def test_no_secret(place):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_secret_of_another_user(place):
-    """It says as whom to run it."""
+    """The message names the user to use."""
     place.write_secret(SECRET, mode=0o600)
-    copy = shutil.copy(PSAPI, place.dir / "psapi")     # where nobody may run it
+    copy = shutil.copy(PSAPI, place.dir / "psapi")     # a directory in which the user "nobody" may run it
     done = subprocess.run([copy, "send", "http://127.0.0.1:1/"], env=place.environment(),
                           user=pwd.getpwnam("nobody").pw_uid, capture_output=True, text=True, timeout=60)
     assert done.returncode == 66 and "sudo -u" in done.stderr, done
@@ -132,7 +132,7 @@ def test_kinds_against_the_receiver(server, place):
     scheme = "https" if server.client.tls else "http"
     url = f"{scheme}://localhost:{server.client.address[1]}/webhooks/psapi"
     if server.client.tls:
-        psapi(place, "send", url, expect=1)     # a certificate that nobody vouches for
+        psapi(place, "send", url, expect=1)     # a self-signed certificate
         own = place.dir / "cert.pem"
         url = ("--cacert", own if own.exists() else certificate() / "cert.pem", url)
     else:
@@ -149,7 +149,7 @@ def test_kinds_against_the_receiver(server, place):
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_wrong_kinds_that_are_accepted(place, kind):
-    """A receiver that takes them is not as expected."""
+    """A receiver that accepts them is reported as not as expected."""
     with listening() as listener:
         done = psapi(place, "send", kind, listener.url, expect=1)
     assert "not as expected" in done.stdout
@@ -178,7 +178,7 @@ def test_not_as_expected(place, status, headers):
         assert headers["location"] in done.stdout
 
 
-def test_nobody_there(place):
+def test_no_server(place):
     done = psapi(place, "send", "http://127.0.0.1:1/", expect=1)
     assert "connect" in done.stdout.lower()
 
@@ -190,7 +190,7 @@ def test_reply_steers_no_terminal(place):
 
 
 def test_certificate_steers_no_terminal(place):
-    """A message of libcurl's may quote the name in it."""
+    """A message of libcurl may contain the name in the certificate."""
     cert, key = place.dir / "cert.pem", place.dir / "key.pem"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
                     "-nodes", "-subj", "/CN=a\x1b[2Jb", "-keyout", key, "-out", cert], check=True,
@@ -253,7 +253,7 @@ def test_count_and_parallel(place):
 
 
 def test_parallel_at_most(place):
-    """So many at a time, and no more. Nothing is answered before all of four are there."""
+    """Four at a time. No request is answered before all four have come."""
     lock, now, most = threading.Lock(), [0], [0]
     four = threading.Barrier(4)
 
@@ -262,7 +262,7 @@ def test_parallel_at_most(place):
             now[0] += 1
             most[0] = max(most[0], now[0])
         four.wait(timeout=25)
-        time.sleep(0.05)    # one more has time to come
+        time.sleep(0.05)    # enough time for a fifth
         with lock:
             now[0] -= 1
         return (200, {}, b"")
@@ -280,7 +280,7 @@ def test_rate(place):
 
 
 def test_rate_after_a_slow_answer(place):
-    """It is at most so many a second: no burst makes up for what was held up."""
+    """The rate is a maximum: after a delay there is no burst."""
     def answer(request, number):
         if number == 1:
             time.sleep(1)
@@ -308,7 +308,7 @@ def test_json(place):
 
 
 def test_json_of_what_is_no_utf8(place):
-    """An id, a reply: a row all the same, with it escaped."""
+    """An id or a reply that is not UTF-8 is escaped in its row."""
     with listening(lambda request, n: (200, {}, b"\xff\xfe")) as listener:
         done = psapi(place, "send", "--json", "--id", os.fsdecode(b"a\xff"), listener.url)
     row = json.loads(done.stdout)
@@ -339,7 +339,7 @@ def test_print_is_equivalent(place, body):
 
 
 def test_print_quotes_the_url(place):
-    """curl takes [1-3] and {x,y} for a list of URLs, a shell the rest."""
+    """curl would expand [1-3] and {x,y}, a shell other characters."""
     with listening() as listener:
         url = f"{listener.url}?a=[1-3]&b={{x,y}}&c='$HOME'"
         psapi(place, "send", url)
@@ -384,7 +384,7 @@ def test_nothing_to_send(place, arguments, says):
 
 
 def test_no_proxy_to_loopback(place):
-    """What the environment says of proxies is not for loopback."""
+    """Proxies of the environment are not used for loopback."""
     with listening() as listener, listening() as proxy:
         psapi(place, "send", listener.url, http_proxy=proxy.url)
         assert len(listener.requests) == 1 and proxy.requests == []

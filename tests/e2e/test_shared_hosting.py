@@ -1,7 +1,7 @@
-"""Shared hosting: .htaccess and wrapper as shipped, with the program of `make static`, under Apache's real suexec
-where we are root.
+"""Shared hosting: .htaccess and wrapper as shipped, with the program of `make static`, with Apache's suexec if the
+tests run as root.
 
-suexec insists on /var/www: the test's own directory is mounted there, for this Apache alone.
+suexec needs /var/www: the directory of the test is mounted there, for this Apache only.
 """
 
 import grp
@@ -23,7 +23,7 @@ CUSTOMER = ("nobody", 65534, 65534)
 
 
 class SharedHosting(ApacheCgid):
-    """A host's Apache that allows .htaccess; the customer's files are all that we ship."""
+    """An Apache that allows .htaccess, with the shipped files."""
 
     suexec = False
 
@@ -39,7 +39,7 @@ class SharedHosting(ApacheCgid):
             "/home/YOU/psapi/psapi-fcgi": BINARY if SANITIZED else STATIC / "psapi-fcgi",
             "/home/YOU/psapi/psapi.conf": self.place.conf})
         (site / "psapi.cgi").chmod(0o755)
-        # The site around it has a password, which the sender does not know.
+        # The site has a password, which the sender does not have.
         (self.place.dir / "nobody").write_text("")
         (site.parent / ".htaccess").write_text(
             f"AuthType Basic\nAuthName members\nAuthUserFile {self.place.dir}/nobody\n"
@@ -51,7 +51,7 @@ class SharedHosting(ApacheCgid):
         vhost.write_text(text)
 
     def hosts_lines(self):
-        # What SetEnv says must not matter.
+        # SetEnv must have no effect.
         return "    SetEnv PSAPI_SPOOL /nonexistent-of-the-host\n" if self.suexec else ""
 
 
@@ -109,7 +109,7 @@ def test_both_addresses(hosting, place, path, monkeypatch):
 
 @pytest.mark.skipif(SANITIZED or not STATIC.exists(), reason="make static has not been called")
 def test_what_the_host_must_have():
-    """What docs/shared-hosting.md says of make static."""
+    """The requirements of make static in docs/shared-hosting.md."""
     def needed(program):
         told = subprocess.run(["readelf", "--dynamic", STATIC / program], capture_output=True, text=True, check=True)
         return {line.split("[")[1].rstrip("]") for line in told.stdout.splitlines() if "(NEEDED)" in line}

@@ -72,7 +72,7 @@ def test_of_two_at_once_on_a_stale_socket_one_stays(place):
             process.stderr.close()
 
 
-def test_of_two_at_once_waits_for_nobody_who_merely_holds_the_lock(place):
+def test_of_two_at_once_does_not_wait_for_another_holder_of_the_lock(place):
     directory = os.open(place.dir, os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
@@ -90,8 +90,8 @@ def test_live_socket_is_left_alone(direct, place):
     assert_accepted(direct.send(signed()))
 
 
-def test_only_ones_own_socket_is_removed_at_exit(direct, place):
-    """Somebody has removed it and started another receiver there."""
+def test_only_the_own_socket_is_removed_at_exit(direct, place):
+    """It was removed, and another receiver has made a new one with this name."""
     direct.receiver.path.unlink()
     second = Receiver(place).start()
     assert second.path == direct.receiver.path
@@ -111,7 +111,7 @@ def test_file_that_is_no_socket_is_left_alone(place):
                                     "unix:", "127.0.0.1:0x50", "127.0.0.1:99999", "nonsense",
                                     "0.0.0.0:9000", "192.0.2.1:9000"])
 def test_impossible_sockets(place, listen):
-    """Nothing else than a unix socket or loopback, and never silently."""
+    """Only a unix socket or loopback; anything else is an error with a message."""
     result = place.run(PSAPI_LISTEN=listen)
     assert result.returncode != 0
     assert len(result.stderr.splitlines()) == 1, result.stderr
@@ -154,7 +154,7 @@ def test_connected_socket_on_descriptor_0_is_cgi(place):
 
 
 def test_started_by_hand(place):
-    """Neither a socket nor CGI: say so instead of waiting for a body."""
+    """Neither a socket nor CGI: a message, instead of waiting for a body."""
     result = subprocess.run([BINARY], env=place.environment(), stdin=subprocess.DEVNULL,
                             capture_output=True, text=True, timeout=20)
     assert result.returncode != 0 or "405" in result.stdout

@@ -1,4 +1,4 @@
-"""The body's way in: what CONTENT_LENGTH claims, slow and aborted uploads."""
+"""Uploads: CONTENT_LENGTH, slow and aborted ones."""
 
 import socket
 
@@ -49,14 +49,14 @@ def test_no_content_length(server, place):
 
 
 def test_truncated_and_correctly_signed(direct, place):
-    """The signature fits what has arrived; what was announced has not."""
+    """The signature matches the bytes that have arrived, which are fewer than announced."""
     assert_refused(direct.send(signed(length=b"1000")), "truncated_body")
     assert place.spool.files() == {}
 
 
 @pytest.mark.needs("http")
 def test_client_goes_away(server, place):
-    """Half a body, then nothing: no event, and the next one is served."""
+    """Half a body, then nothing: no event, and the next request is accepted."""
     for chunked in (False, True):
         request = signed(b"x" * 5000, chunked=chunked)
         for cut in (0, 1, 2500):
@@ -67,8 +67,8 @@ def test_client_goes_away(server, place):
 
 
 @pytest.mark.needs("http")
-def test_client_dribbles(server, place):
-    """A body in many small pieces is one body."""
+def test_body_in_small_pieces(server, place):
+    """Small pieces make one body."""
     request = signed()
     with server.client.connect() as client:
         client.sendall(head_of(request))
@@ -81,7 +81,7 @@ def test_client_dribbles(server, place):
 @pytest.mark.parametrize("cls", [Nginx, NginxKeepalive, Lighttpd, Caddy], ids=lambda cls: cls.name)
 @pytest.mark.settings(PSAPI_THREADS="1", PSAPI_READ_TIMEOUT="120")
 def test_slow_senders_cost_no_thread(place, cls):
-    """These pass on what is complete, as shipped: more of them than threads keep nobody waiting."""
+    """These servers, as shipped, pass on complete requests: more slow uploads than threads delay no other request."""
     with cls(place) as server:
         slow = [(signed(), server.client.connect()) for _ in range(4)]
         for request, client in slow:
@@ -106,7 +106,7 @@ def test_expect_100_continue(server, place):
 
 
 def test_aborted_stdin(direct, place):
-    """The connection breaks at any point of the request: nothing is stored, nothing hangs."""
+    """The connection breaks at each point of the request: nothing is stored, nothing hangs."""
     request = signed()
     whole = begin() + params(pairs(request)) + record(STDIN, request.body) + record(STDIN)
     for cut in [*range(0, 40), len(whole) // 2, len(whole) - 9, len(whole) - 8, len(whole) - 1]:
@@ -118,7 +118,7 @@ def test_aborted_stdin(direct, place):
 
 @pytest.fixture
 def open_stdin(place):
-    """A CGI program whose standard input stays open after what the test has sent."""
+    """A CGI program whose standard input stays open after the request."""
     cgi = Cgi(place)
     cgi.start()
 
@@ -147,7 +147,7 @@ def test_standard_input_stalls(open_stdin, place):
 
 @pytest.mark.settings(PSAPI_READ_TIMEOUT="1", PSAPI_THREADS="2")
 def test_slow_upload(direct, place):
-    """Whoever does not finish in time is cut off, and keeps nobody waiting for good."""
+    """An upload that is not complete in time is cut off, and others are served."""
     request = signed()
     slow = [direct.connect() for _ in range(4)]
     for client in slow:
@@ -163,8 +163,8 @@ def test_slow_upload(direct, place):
 
 
 @pytest.mark.settings(PSAPI_READ_TIMEOUT="1")
-def test_slow_everywhere(direct, place):
-    """Silent inside a record's head or inside the parameters: closed by us."""
+def test_stalled_anywhere(direct, place):
+    """Stalled within the header of a record, or within the parameters: the receiver closes the connection."""
     whole = begin() + params(pairs(signed()))
     clients = []
     for cut in (3, 8, 16, 20, len(whole) - 8):
@@ -181,8 +181,8 @@ def test_slow_everywhere(direct, place):
 
 
 @pytest.mark.settings(PSAPI_READ_TIMEOUT="1")
-def test_dribbling_does_not_extend_the_time(direct, place):
-    """The limit is for the whole request, not for the next byte."""
+def test_slow_upload_does_not_extend_the_time(direct, place):
+    """The limit is for the whole request, not for each byte."""
     request = signed(b"x" * 100_000)
     with direct.connect() as client:
         client.send(begin() + params(pairs(request)))
@@ -209,7 +209,7 @@ def test_dribbling_does_not_extend_the_time(direct, place):
 @pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
 @pytest.mark.settings(PSAPI_READ_TIMEOUT="1", PSAPI_THREADS="1", **strace.ENVIRONMENT)
 def test_time_on_a_slow_disk_does_not_count(direct, place):
-    """The time-out is for what arrives: a connection is kept however long storing takes."""
+    """The time-out is for the arrival of the request: the time for storing it does not count."""
     with direct.connect() as client:
         with strace.Attached(direct.receiver.pid, "fsync", "delay_enter=3000000", 1,
                              place.dir / "strace.txt"):

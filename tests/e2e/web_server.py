@@ -1,5 +1,5 @@
-"""What the web servers of the suite have in common: a free port, a certificate, the shipped file
-with its paths exchanged, start, stop, and settings in a file (where the server starts us).
+"""The common part of the web servers: a free port, a certificate, the shipped file with other paths, start, stop, and
+settings in a file (for servers that start the receiver).
 """
 
 import functools
@@ -43,7 +43,7 @@ def free_port():
 
 
 def as_user(name):
-    """For Popen: run as this user, with its group alone; None: as ourselves."""
+    """For Popen: run as this user, with its group only; None: no change."""
     return {"user": name, "group": name, "extra_groups": []} if name else {}
 
 
@@ -78,7 +78,7 @@ class WebServer(Server):
         self.start_web_server()
 
     def start_web_server(self):
-        for _ in range(5):      # a free port may be somebody else's a moment later
+        for _ in range(5):      # another process may take the free port meanwhile
             port = free_port()
             self.configure(port)
             with open(self.log_file, "ab") as log:
@@ -99,7 +99,7 @@ class WebServer(Server):
     def stop(self):
         self.process.terminate()
         self.process.wait(timeout=20)
-        try:    # mod_fcgid's manager may miss its end when that follows close on the start
+        try:    # mod_fcgid's manager can miss a SIGTERM that comes soon after the start
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
@@ -115,7 +115,7 @@ class WebServer(Server):
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def install(self, shipped, to, substitutions):
-        """The shipped file, verbatim but for this machine's paths and ports."""
+        """The shipped file; only paths and ports are replaced."""
         text = (ROOT / shipped).read_text()
         for old, new in substitutions.items():
             assert old in text, f"{shipped} has no {old!r}"
@@ -126,7 +126,7 @@ class WebServer(Server):
 
 
 class StartsUs:
-    """Mixed in where the web server starts the receiver: settings reach it through a file."""
+    """A mixin for web servers that start the receiver: it gets its settings from a file."""
 
     def write_settings(self):
         lines = [f"{key}={value}\n" for key, value in self.place.settings.items()
@@ -136,13 +136,13 @@ class StartsUs:
             self.written = lines
 
     def give_to_the_web_server(self):
-        """It runs as the web server's user: the spool is that user's, the secret its group's."""
+        """The receiver runs as the web server's user, who owns the spool; the secret has its group."""
         if WEB_USER:
             user, group = pwd.getpwnam(WEB_USER).pw_uid, grp.getgrnam(WEB_USER).gr_gid
             os.chown(self.place.spool.path, user, group)
             if self.place.secret_file.exists():
                 os.chown(self.place.secret_file, -1, group)
-            os.chown(self.place.dir, -1, group)     # and with that, what is put there later
+            os.chown(self.place.dir, -1, group)     # inherited by files that are made later
             self.place.dir.chmod(0o2755)
         self.write_settings()
 

@@ -13,8 +13,8 @@ import random
 import sys
 import time
 
-from bench import FULL, Bench
 from scenarios import LOST, SCENARIOS
+from testbed import FULL, Testbed
 
 SAMPLE = 400
 LIMIT = int(os.environ.get("LIMIT", "30"))
@@ -72,26 +72,26 @@ def faults_of(scenario, what, at, name):
         yield Case(scenario, what, at, "short")
 
 
-def run(bench, scenario, shim):
+def run(testbed, scenario, shim):
     event = scenario.event if scenario.sends else None
-    return bench.run(scenario.command(bench), event, shim=shim, typed=scenario.typed)
+    return testbed.run(scenario.command(testbed), event, shim=shim, typed=scenario.typed)
 
 
 def prepared(scenario):
-    bench = Bench()
-    scenario.prepare(bench)
-    return bench
+    testbed = Testbed()
+    scenario.prepare(testbed)
+    return testbed
 
 
 def calls_of(index, what, shim=None):
     """The names of the calls of a run with no fault, or with that one."""
-    bench = prepared(SCENARIOS[index])
+    testbed = prepared(SCENARIOS[index])
     try:
-        outcome = run(bench, SCENARIOS[index], shim or shim_of(Case(index, what, 0, "")))
+        outcome = run(testbed, SCENARIOS[index], shim or shim_of(Case(index, what, 0, "")))
         assert shim or (outcome.status == 200 if SCENARIOS[index].sends else outcome.code == 0)
         return outcome.calls
     finally:
-        bench.remove()
+        testbed.remove()
 
 
 def all_cases():
@@ -107,13 +107,13 @@ def all_cases():
         yield Case(index, what, len(calls) + 1, f"fail={errno.EIO}")
 
 
-def after_fault(bench, scenario, case, outcome):
+def after_fault(testbed, scenario, case, outcome):
     """What must hold at once."""
     event = scenario.event
     if not scenario.torn:
-        yield from bench.torn([event, *LOST])
+        yield from testbed.torn([event, *LOST])
     for there in scenario.there:
-        if bench.queued(there) != [there.queue]:
+        if testbed.queued(there) != [there.queue]:
             yield f"{there.name} is lost from {there.queue}/"
     if outcome.crashed:
         yield f"died of signal {-outcome.code}"
@@ -122,17 +122,17 @@ def after_fault(bench, scenario, case, outcome):
     if "/var/spool/psapi" in outcome.stderr or "/etc/psapi/secret" in outcome.stderr:
         yield f"went on without its configuration: {outcome.stderr}"
     if scenario.holds:
-        yield from scenario.holds(bench, False)
+        yield from scenario.holds(testbed, False)
     elif not outcome.killed:
         yield from (f"leak: {leak}" for leak in outcome.leaks)
     if outcome.status == 200:
-        yield from bench.kept(event, scenario.handled)
-    if scenario.sends and len(bench.queued(event)) > 1:
-        yield f"queued twice: {bench.queued(event)}"
+        yield from testbed.kept(event, scenario.handled)
+    if scenario.sends and len(testbed.queued(event)) > 1:
+        yield f"queued twice: {testbed.queued(event)}"
     failed = failed_calls(case, outcome)
     may_remain = outcome.killed or "unlinkat" in failed or case.kill_at
     # A journal is kept when a sync has failed: it may be all that there is.
-    left = [name for name in bench.names("tmp") if "sync" not in failed or name not in bench.journals()]
+    left = [name for name in testbed.names("tmp") if "sync" not in failed or name not in testbed.journals()]
     if scenario.sends and left and not may_remain:
         yield f"left in tmp/: {left}"
 
@@ -144,72 +144,72 @@ def failed_calls(case, outcome):
     return case.also + outcome.calls[case.at - 1]
 
 
-def withdrawn(bench, scenario, case, outcome):
+def withdrawn(testbed, scenario, case, outcome):
     """Refused with an answer: nothing is left, unless the way back was broken, too."""
     if not scenario.sends or outcome.killed or outcome.status in (0, 200) or scenario.handled:
         return
-    before = scenario.name.startswith(("twin", "duplicate"))
-    if before or bench.absent(scenario.event) or "unlinkat" in failed_calls(case, outcome) or \
+    before = scenario.name.startswith(("writer died", "duplicate"))
+    if before or testbed.absent(scenario.event) or "unlinkat" in failed_calls(case, outcome) or \
             "fstat" in failed_calls(case, outcome):
         return
-    yield f"answered {outcome.status}, and yet it is in {bench.queued(scenario.event)}"
+    yield f"answered {outcome.status}, and yet it is in {testbed.queued(scenario.event)}"
 
 
-def after_retry(bench, scenario):
+def after_retry(testbed, scenario):
     """The sender tries again, then a recovery runs: all is as if nothing had been."""
     events = [scenario.event, *LOST]
     for step in ["retry", "recovery", "second retry"]:
         if step == "recovery":
-            outcome = bench.recover()
-            fine = outcome.code == 0 and not bench.journals()
+            outcome = testbed.recover()
+            fine = outcome.code == 0 and not testbed.journals()
         else:
-            outcome = bench.send(scenario.event)
+            outcome = testbed.send(scenario.event)
             fine = outcome.status == 200
         if not fine:
             yield f"{step}: code {outcome.code}, status {outcome.status}: {outcome.stderr}"
-        yield from bench.torn(events)
-        yield from bench.kept(scenario.event, scenario.handled)
-        yield from bench.log_is_readable()
+        yield from testbed.torn(events)
+        yield from testbed.kept(scenario.event, scenario.handled)
+        yield from testbed.log_is_readable()
     for there in scenario.there:
-        yield from bench.kept(there)
+        yield from testbed.kept(there)
 
 
-def after_rerun(bench, scenario, killed):
+def after_rerun(testbed, scenario, killed):
     """The operator, or cron, runs the command again: its work gets done. At the third time at
     the latest: what a killed drain started may hold the lock for a moment. A name in tmp/ that was
     left (no O_TMPFILE; a file that a recovery made again) goes when it is an hour old."""
     for _ in range(3):
-        outcome = run(bench, scenario, {})
-        complaints = list(scenario.holds(bench, True))
+        outcome = run(testbed, scenario, {})
+        complaints = list(scenario.holds(testbed, True))
         if not complaints:
             break
         time.sleep(0.05)
     if outcome.code not in (0, 1, os.EX_DATAERR):  # EX_DATAERR: it was done before
         yield f"run again: code {outcome.code}: {outcome.stderr}"
-    yield from bench.torn(LOST)
+    yield from testbed.torn(LOST)
     yield from complaints
-    if (killed or scenario.torn) and bench.names("tmp"):
-        for name in bench.names("tmp"):
-            os.utime(os.path.join(bench.spool, "tmp", name), (0, 0))
-        bench.recover()
-    if bench.names("tmp"):
-        yield f"left in tmp/: {bench.names('tmp')}"
+    if (killed or scenario.torn) and testbed.names("tmp"):
+        for name in testbed.names("tmp"):
+            os.utime(os.path.join(testbed.spool, "tmp", name), (0, 0))
+        testbed.recover()
+    if testbed.names("tmp"):
+        yield f"left in tmp/: {testbed.names('tmp')}"
 
 
 def judge(case):
     """Complaints about one case."""
     scenario = SCENARIOS[case.scenario]
-    bench = prepared(scenario)
+    testbed = prepared(scenario)
     try:
-        outcome = run(bench, scenario, shim_of(case))
-        complaints = [*after_fault(bench, scenario, case, outcome),
-                      *withdrawn(bench, scenario, case, outcome),
-                      *(after_rerun(bench, scenario, outcome.killed) if scenario.holds else
-                        after_retry(bench, scenario))]
+        outcome = run(testbed, scenario, shim_of(case))
+        complaints = [*after_fault(testbed, scenario, case, outcome),
+                      *withdrawn(testbed, scenario, case, outcome),
+                      *(after_rerun(testbed, scenario, outcome.killed) if scenario.holds else
+                        after_retry(testbed, scenario))]
         called = outcome.calls[case.at - 1] if len(outcome.calls) >= case.at else "nothing"
         return case, called, complaints
     finally:
-        bench.remove()
+        testbed.remove()
 
 
 def missed_calls():
@@ -218,17 +218,17 @@ def missed_calls():
     for index, scenario in enumerate(SCENARIOS):
         if scenario.without:
             continue
-        bench = prepared(scenario)
-        seen = collections.Counter(run(bench, scenario, shim_of(Case(index, "calls", 0, ""))).calls)
-        bench.remove()
-        bench = prepared(scenario)
-        log = os.path.join(bench.path, "strace")
+        testbed = prepared(scenario)
+        seen = collections.Counter(run(testbed, scenario, shim_of(Case(index, "calls", 0, ""))).calls)
+        testbed.remove()
+        testbed = prepared(scenario)
+        log = os.path.join(testbed.path, "strace")
         strace = ["strace", "-f", "-qq", "-o", log, "-e", "trace=" + ",".join(wanted)]
-        bench.run(strace + scenario.command(bench), scenario.event if scenario.sends else None,
+        testbed.run(strace + scenario.command(testbed), scenario.event if scenario.sends else None,
                   typed=scenario.typed)
         lines = [line.split(None, 1)[1] for line in open(log, encoding="utf-8")]
         real = collections.Counter(line.partition("(")[0] for line in lines)
-        bench.remove()
+        testbed.remove()
         for name in wanted:
             if real[name] != seen[name]:
                 yield f"{scenario.name}: {name}: {real[name]} real, {seen[name]} interposed"

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import crashmodel
-from bench import CGI, CROWD, FULL, Bench, status_of
+from testbed import CGI, CROWD, FULL, Testbed, status_of
 
 WHEN = int(time.time())
 
@@ -22,30 +22,30 @@ class History:
     before: tuple  # what was on the disk: files, directories
     ops: list
     crowd: bool = False  # with a journal
-    duplicate: bool = False  # it was recorded and synced, then handled: no redelivery queues it
+    known: bool = False  # it was recorded and synced before it was handled: no redelivery queues it
 
 
 class Recorder:
-    """A bench whose programs are recorded."""
+    """A testbed whose programs are recorded."""
 
     def __init__(self, name, event, prepare, without="", crowd=""):
         """crowd: the receiver has a journal; how it ends, see crowd.c"""
         self.name, self.event, self.without, self.crowd = name, event, without, crowd
-        self.bench = Bench()
-        prepare(self.bench)
-        self.log = os.path.join(self.bench.path, "oplog")
+        self.testbed = Testbed()
+        prepare(self.testbed)
+        self.log = os.path.join(self.testbed.path, "oplog")
         self.before = self.snapshot()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.bench.remove()
+        self.testbed.remove()
 
     def snapshot(self):
         files, directories = {}, []
-        for directory, subdirectories, names in os.walk(self.bench.spool):
-            relative = os.path.relpath(directory, self.bench.path)
+        for directory, subdirectories, names in os.walk(self.testbed.spool):
+            relative = os.path.relpath(directory, self.testbed.path)
             directories.append(relative)
             for name in names:
                 path = os.path.join(directory, name)
@@ -59,16 +59,16 @@ class Recorder:
     def send(self, when=None, kill_before=0):
         more = {"FAULT_AT": str(kill_before), "FAULT_DO": "kill-before"} if kill_before else {}
         if self.crowd:
-            return self.bench.run([CROWD], self.event, when, self.shim(more | {"CROWD": self.crowd}))
-        return self.bench.send(self.event, when, self.shim(more))
+            return self.testbed.run([CROWD], self.event, when, self.shim(more | {"CROWD": self.crowd}))
+        return self.testbed.send(self.event, when, self.shim(more))
 
     def recover(self):
-        assert self.bench.recover(self.shim()).code == 0
+        assert self.testbed.recover(self.shim()).code == 0
 
     def handle(self):
         """A script of the user's own: done, rm."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.bench.at(self.event.queue, self.event.name))
+            os.unlink(self.testbed.at(self.event.queue, self.event.name))
             with open(self.log, "a", encoding="ascii") as log:
                 log.write(f"0 unlink spool/{self.event.queue}/{self.event.name}\n")
 
@@ -90,11 +90,11 @@ class Stepper:
         to_us, from_it = os.pipe()
         to_it, from_us = os.pipe()
         shim = recorder.shim({"FAULT_STEPS": f"{to_it},{from_it}"} | (fault or {}))
-        bench = recorder.bench
-        env = bench.environment(recorder.event, when, shim)
+        testbed = recorder.testbed
+        env = testbed.environment(recorder.event, when, shim)
         env["FAULT_TRACE"] = os.devnull
-        bench.settle()
-        with open(bench.body, "rb") as stdin:
+        testbed.settle()
+        with open(testbed.body, "rb") as stdin:
             self.process = subprocess.Popen([CGI], env=env, stdin=stdin, stdout=subprocess.PIPE,
                                             stderr=subprocess.DEVNULL, pass_fds=(to_it, from_it))
         os.close(to_it)
@@ -122,15 +122,15 @@ class Stepper:
 def interleave(recorder, order, faults=(None, None), script_at=None):
     """Two receivers with one event; order says whose step is next. script_at: the number of
     steps after which a quick script handles what it finds."""
-    twins = [Stepper(recorder, WHEN - i, fault) for i, fault in enumerate(faults)]
+    duplicates = [Stepper(recorder, WHEN - i, fault) for i, fault in enumerate(faults)]
     for number, who in enumerate(order):
         if number == script_at:
             recorder.handle()
-        if not twins[who].step():
-            twins[1 - who].step()
-    while any([twin.step() for twin in twins]):
+        if not duplicates[who].step():
+            duplicates[1 - who].step()
+    while any([duplicate.step() for duplicate in duplicates]):
         pass
-    return [twin.end() for twin in twins]
+    return [duplicate.end() for duplicate in duplicates]
 
 
 STEPS = 7  # at most, of a receiver on its way through an event

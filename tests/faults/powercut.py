@@ -12,11 +12,11 @@ import sys
 
 import crashmodel
 import scenarios
-from bench import DOCTOR, FULL, GOOD, ODD, Bench, Event, Torn, check_whole, status_of
 from histories import Recorder, interleave, orders
+from testbed import DOCTOR, FULL, GOOD, INVALID, Event, Testbed, Torn, check_whole, status_of
 
 EVENT = Event(GOOD, "new")
-STRANGE = Event(ODD, "failed")
+INVALID_EVENT = Event(INVALID, "failed")
 PROBE = Event(DOCTOR, "")
 VERBOSE = "-v" in sys.argv
 
@@ -53,15 +53,15 @@ def key_of(history, done, files, directories):
         shape.append((path, label, kind_of(data, history.event) if is_event else
                       hash(data) if is_journal else "other"))
     return (history.event, tuple(shape), frozenset(directories), answered(history.ops[:done]),
-            handled(history, done), history.duplicate)
+            handled(history, done), history.known)
 
 
-def build(bench, files, directories):
+def build(testbed, files, directories):
     for directory in sorted(directories - {"."}):
-        os.makedirs(os.path.join(bench.path, directory), exist_ok=True)
+        os.makedirs(os.path.join(testbed.path, directory), exist_ok=True)
     first = {}
     for path, (inode, data) in files.items():
-        full = os.path.join(bench.path, path)
+        full = os.path.join(testbed.path, path)
         if inode in first:
             os.link(first[inode], full)
         else:
@@ -70,51 +70,51 @@ def build(bench, files, directories):
             first[inode] = full
 
 
-def promised(bench, event):
+def promised(testbed, event):
     """Whether it is where it has to be after a 200, whatever events/ has lost."""
     if event.queue:
-        return bench.queued(event) == [event.queue]
-    return event.name in bench.names("events")
+        return testbed.queued(event) == [event.queue]
+    return event.name in testbed.names("events")
 
 
 def complaints_of(history, done, files, directories, recovery_first):
     """What is wrong after the crash, recovery and retry."""
-    bench, event = Bench(), history.event
+    testbed, event = Testbed(), history.event
     was_handled = handled(history, done)
     try:
-        build(bench, files, directories)
+        build(testbed, files, directories)
         # With a journal it is whole, and where it was promised, after recovery.
         if not history.crowd:
-            yield from (f"after the crash: {line}" for line in bench.torn([event]))
+            yield from (f"after the crash: {line}" for line in testbed.torn([event]))
         if answered(history.ops[:done]) and not was_handled and not history.crowd and \
-                not promised(bench, event):
-            yield f"answered 200, but after the crash it is in {bench.queued(event)}"
+                not promised(testbed, event):
+            yield f"answered 200, but after the crash it is in {testbed.queued(event)}"
         for step in ["recovery", "retry"] if recovery_first else ["retry", "recovery"]:
             if step == "recovery":
-                waited = bool(bench.queued(event))
-                if bench.recover(later=True).code != 0:
+                waited = bool(testbed.queued(event))
+                if testbed.recover(later=True).code != 0:
                     yield "recovery fails"
-                if bench.journals():
-                    yield f"not recovered: {bench.journals()}"
-                if history.duplicate and was_handled and not waited and bench.queued(event):
+                if testbed.journals():
+                    yield f"not recovered: {testbed.journals()}"
+                if history.known and was_handled and not waited and testbed.queued(event):
                     yield "handled and let go, and recovery queues it again"
                 if history.crowd and recovery_first and answered(history.ops[:done]) and \
-                        not was_handled and not promised(bench, event):
-                    yield f"answered 200, but after the recovery it is in {bench.queued(event)}"
+                        not was_handled and not promised(testbed, event):
+                    yield f"answered 200, but after the recovery it is in {testbed.queued(event)}"
                 continue
-            known = bench.queued(event)
-            reply = bench.send(event)
+            known = testbed.queued(event)
+            reply = testbed.send(event)
             if reply.status != 200:
                 yield f"the retry gets {reply.status}: {reply.stderr}"
-            if history.duplicate and was_handled and not known and reply.word == "accepted":
+            if history.known and was_handled and not known and reply.word == "accepted":
                 yield "handled, and the redelivery queues it again"
-        yield from bench.torn([event])
+        yield from testbed.torn([event])
         if not was_handled:
-            yield from bench.kept(event)
-        elif event.name not in bench.names("events"):
+            yield from testbed.kept(event)
+        elif event.name not in testbed.names("events"):
             yield "handled and redelivered, and not recorded"
     finally:
-        bench.remove()
+        testbed.remove()
 
 
 class Judge:
@@ -147,8 +147,8 @@ PLAIN = [
     ("event", EVENT, scenarios.empty, ""),
     ("first event ever", EVENT, scenarios.nothing, ""),
     ("event, no O_TMPFILE", EVENT, scenarios.empty, "tmpfile"),
-    ("odd event", STRANGE, scenarios.empty, ""),
-    ("odd event, no O_TMPFILE", STRANGE, scenarios.empty, "tmpfile"),
+    ("invalid event", INVALID_EVENT, scenarios.empty, ""),
+    ("invalid event, no O_TMPFILE", INVALID_EVENT, scenarios.empty, "tmpfile"),
     ("probe of doctor", PROBE, scenarios.empty, ""),
 ]
 
@@ -159,7 +159,7 @@ CROWDS = [
     ("crowd, closed", EVENT, scenarios.empty, "", "closes"),
 ]
 if FULL:
-    CROWDS += [("crowd, odd event", STRANGE, scenarios.empty, "", "dies"),
+    CROWDS += [("crowd, invalid event", INVALID_EVENT, scenarios.empty, "", "dies"),
                ("crowd, no O_TMPFILE", EVENT, scenarios.empty, "tmpfile", "turns")]
 
 
@@ -171,30 +171,30 @@ def plain_histories():
             if row[-1] in ("turns", "closes"):
                 # What the journal has let go is not queued again.
                 recorder.handle()
-                yield recorder.history(", handled", duplicate=True)
+                yield recorder.history(", handled", known=True)
 
 
 def killed_histories():
-    """A writer dies before each of its calls; then come its twin, recovery, or both."""
+    """A writer dies before each of its calls; then comes a duplicate, recovery, or both."""
     for row in PLAIN[:1] + PLAIN[2:4] + CROWDS[:2] + CROWDS[3:] if FULL else \
             PLAIN[:1] + PLAIN[3:4] + CROWDS[:1]:
         for at in itertools.count(1):
             finished = False
-            # Of a twin's way with a journal there are too many states for a sample.
-            for then in ["twin", "recovery", "recovery, handled"][0 if FULL or row not in CROWDS else 1:]:
+            # With a journal a duplicate has too many states for a sample.
+            for then in ["duplicate", "recovery", "recovery, handled"][0 if FULL or row not in CROWDS else 1:]:
                 with Recorder(*row) as recorder:
                     finished = recorder.send(kill_before=at).status == 200
-                    before = set(recorder.bench.names("events"))
-                    if then == "twin":
+                    before = set(recorder.testbed.names("events"))
+                    if then == "duplicate":
                         assert recorder.send().status == 200
                     else:
                         recorder.recover()
                     if then == "recovery, handled":
                         recorder.handle()
                     # What recovery recorded and synced is known for good.
-                    fresh = not before and bool(recorder.bench.names("events"))
+                    fresh = not before and bool(recorder.testbed.names("events"))
                     yield recorder.history(f", killed before call {at}, {then}",
-                                           duplicate=fresh and then == "recovery, handled")
+                                           known=fresh and then == "recovery, handled")
             if finished:
                 break
 
@@ -206,17 +206,17 @@ FAULTS = {
 }
 
 
-def twin_histories():
+def duplicate_histories():
     for seed, (suffix, faults) in enumerate(FAULTS.items()):
         for order in orders(seed):
-            with Recorder("twins " + "".join(map(str, order)), EVENT, scenarios.empty) as recorder:
+            with Recorder("duplicates " + "".join(map(str, order)), EVENT, scenarios.empty) as recorder:
                 interleave(recorder, order, faults)
                 yield recorder.history(suffix)
     for order in itertools.chain(*(orders(seed, False) for seed in range(9, 19 if FULL else 10))):
         for script_at in range(len(order)):
             if script_at % 4 != sum(order[:7]) % 4:
                 continue
-            with Recorder("twins, a script " + "".join(map(str, order)), EVENT,
+            with Recorder("duplicates, a script " + "".join(map(str, order)), EVENT,
                           scenarios.empty) as recorder:
                 interleave(recorder, order, script_at=script_at)
                 yield recorder.history(f" at {script_at}")
@@ -234,8 +234,8 @@ def label(history, op):
     who = "crowd" if history.crowd else "receiver"
     if "recovery" in history.name and op.pid == writers[-1]:
         who = "recovery"
-    elif "twin" in history.name and op.pid == writers[-1] and len(writers) > 1:
-        who = "twin"
+    elif "duplicate" in history.name and op.pid == writers[-1] and len(writers) > 1:
+        who = "duplicate"
     what = {"sync": "the file", "link": op.args[-1:], "syncdir": op.args[-1:],
             "mkdir": "directories", "write": "the file", "answer": "200",
             "unlink": op.args[-1:]}.get(op.kind, "")
@@ -273,32 +273,33 @@ HARMLESS = [
     (r"answered before .*: (unlink|rename|link tmp|write the file).*",
      "as above; for data, its fsync and not its writing is what counts: see the row for it"),
     (r"answered before .*: link events|swapped .*: link events \| .*: answer 200",
-     "what new/ has, recovery and a twin record: the link is there for those who come first"),
+     "what new/ has, recovery and a duplicate record: the link is there for those who come first"),
     (r"swapped .*: mkdir directories \| .*: (mkdir directories|syncfs)|"
      r"swapped .*: syncfs \| .*: mkdir directories",
      "the last directory before the sync is hold/ and the one after it tmp/: no event is there"),
     (r"answered before .*: mkdir directories", "its sync is what counts"),
     (r"swapped recovery: syncdir (new|failed) \| recovery: syncdir (failed|events)|"
      r"swapped recovery: link events \| recovery: syncdir failed", "they touch different queues"),
-    (r".*twin: sync the file( \| twin: syncdir .*)?|swapped twin: write .* \| twin: sync .*",
-     "a twin that meets a file throws its own away"),
-    (r"(swapped|answered before) (crowd|twin): link (new|failed)( \| \2: link events)?",
+    (r".*duplicate: sync the file( \| duplicate: syncdir .*)?|swapped duplicate: write .* \| duplicate: sync .*",
+     "a duplicate that meets a file throws its own away"),
+    (r"(swapped|answered before) (crowd|duplicate): link (new|failed)( \| \2: link events)?",
      "what the journal holds is made again, whatever has its names; a kill in between is faults.py's"),
-    (r"swapped (crowd|twin): (link tmp|write the file|sync the journal) \| \1: "
+    (r"swapped (crowd|duplicate): (link tmp|write the file|sync the journal) \| \1: "
      r"(write the journal|syncdir (tmp|new|failed))",
-     "all that is before the record, or a twin's, which it then does not need"),
-    (r"swapped twin: syncdir tmp \| twin: answer 200", "a twin that meets what is done has recorded nothing"),
+     "all that is before the record, or a duplicate's, which it then does not need"),
+    (r"swapped duplicate: syncdir tmp \| duplicate: answer 200",
+     "a duplicate that meets what is done has recorded nothing"),
     (r"swapped recovery: (write the file|link (new|failed)|sync the journal) \| "
      r"recovery: (link (new|failed|events)|syncfs)",
      "as long as the journal is there, it is all made again"),
     (r"swapped recovery: syncdir tmp \| recovery: syncdir new", "they touch different directories"),
-    (r"swapped (crowd|twin): answer 200 \| \1: syncfs", "the answer relies on the record alone"),
+    (r"swapped (crowd|duplicate): answer 200 \| \1: syncfs", "the answer relies on the record alone"),
 ]
 # What the recordings must have held: else the test is blind.
 MUST_BE_THERE = [
     "without receiver: sync the file", "without receiver: syncdir new",
     "without receiver: syncdir failed", "without receiver: syncdir events",
-    "without receiver: syncfs", "without twin: syncdir new", "without twin: syncdir failed",
+    "without receiver: syncfs", "without duplicate: syncdir new", "without duplicate: syncdir failed",
     "without recovery: syncdir new", "without recovery: syncdir failed",
     "without recovery: syncdir events",
     "swapped receiver: write the file | receiver: sync the file",
@@ -307,11 +308,11 @@ MUST_BE_THERE = [
     "swapped receiver: syncdir new | receiver: link events",
     "swapped receiver: link events | receiver: syncdir events",
     "swapped receiver: syncdir events | receiver: answer 200",
-    "swapped twin: syncdir new | twin: link events",
+    "swapped duplicate: syncdir new | duplicate: link events",
     "swapped recovery: syncdir new | recovery: link events",
     "answered before receiver: sync the file", "answered before receiver: link new",
     "answered before receiver: syncdir new", "answered before receiver: syncdir events",
-    "answered before twin: syncdir new",
+    "answered before duplicate: syncdir new",
     "without crowd: sync the journal", "without crowd: syncdir tmp", "without crowd: syncfs",
     "swapped crowd: write the journal | crowd: sync the journal",
     "swapped crowd: sync the journal | crowd: link new",
@@ -347,7 +348,7 @@ def main():
     judge, bad = Judge(), 0
     plain, killed = list(plain_histories()), list(killed_histories())
     count = 0
-    for history in itertools.chain(plain, killed, twin_histories()):
+    for history in itertools.chain(plain, killed, duplicate_histories()):
         count += 1
         for done, complaint in judge.history(history)[:1]:
             bad += 1

@@ -7,8 +7,8 @@ import dataclasses
 import os
 from collections.abc import Callable
 
-from bench import (BORROW, CGI, CROWD, DOCTOR, GOOD, NOT_JSON, ODD, PSAPI, RECOVER, SECRET, Event,
-                   record)
+from testbed import (BORROW, CGI, CROWD, DOCTOR, GOOD, INVALID, NOT_JSON, PSAPI, RECOVER, SECRET, Event,
+                     record)
 
 EVENT = Event(GOOD, "new")
 OLD = 7200
@@ -17,12 +17,12 @@ OLD = 7200
 @dataclasses.dataclass(frozen=True)
 class Scenario:
     name: str
-    prepare: Callable  # of the bench
+    prepare: Callable  # of the testbed
     event: Event = EVENT  # that is sent, and sent again after the fault
-    command: Callable = lambda bench: [CGI]
+    command: Callable = lambda testbed: [CGI]
     sends: bool = True  # the command is the receiver, with the event as its request
     handled: bool = False  # the event was done before: it must never be queued again
-    holds: Callable = None  # of a command: complaints about (bench, whether it ran again untouched)
+    holds: Callable = None  # of a command: complaints about (testbed, whether it ran again untouched)
     there: tuple = ()  # events that were queued before, and must be afterwards
     succeeds: bool = False  # the command mends by itself what failed once
     without: str = ""  # what the system does not have, see shim.h
@@ -30,78 +30,78 @@ class Scenario:
     typed: bytes = None  # standard input of a command
 
 
-def nothing(bench):
+def nothing(testbed):
     pass  # not even the directories
 
 
-def empty(bench):
-    bench.empty()
+def empty(testbed):
+    testbed.empty()
 
 
-def twin_died(bench):
-    bench.empty()
-    bench.put(record(EVENT), f"new/{EVENT.name}")
+def writer_died(testbed):
+    testbed.empty()
+    testbed.put(record(EVENT), f"new/{EVENT.name}")
 
 
-def stored(bench):
-    bench.empty()
-    bench.put(record(EVENT), f"new/{EVENT.name}", f"events/{EVENT.name}")
+def stored(testbed):
+    testbed.empty()
+    testbed.put(record(EVENT), f"new/{EVENT.name}", f"events/{EVENT.name}")
 
 
-def handled(bench):
-    bench.empty()
-    bench.put(record(EVENT), f"events/{EVENT.name}")
+def handled(testbed):
+    testbed.empty()
+    testbed.put(record(EVENT), f"events/{EVENT.name}")
 
 
-LOST = (Event(GOOD, "new", "msg_a"), Event(GOOD, "new", "msg_b"), Event(ODD, "failed", "msg_c"))
+LOST = (Event(GOOD, "new", "msg_a"), Event(GOOD, "new", "msg_b"), Event(INVALID, "failed", "msg_c"))
 
 
-def unrecorded(bench):
+def unrecorded(testbed):
     """What a power cut leaves: queued, but not recorded; a leftover in tmp/."""
-    bench.empty()
+    testbed.empty()
     for event in LOST:
-        bench.put(record(event), f"{event.queue}/{event.name}")
-    bench.put(b"half", "tmp/1.2.3", age=OLD)
+        testbed.put(record(event), f"{event.queue}/{event.name}")
+    testbed.put(b"half", "tmp/1.2.3", age=OLD)
 
 
-def recover(bench):
-    return [RECOVER, bench.spool]
+def recover(testbed):
+    return [RECOVER, testbed.spool]
 
 
-def journal_alone(bench):
+def journal_alone(testbed):
     """What a power cut leaves of a crowd: the journal has it, and its file is torn."""
-    bench.empty()
-    assert bench.run([CROWD], A, shim={"CROWD": "dies"}).status == 200
-    with open(bench.at("new", A.name), "r+b") as file:
+    testbed.empty()
+    assert testbed.run([CROWD], A, shim={"CROWD": "dies"}).status == 200
+    with open(testbed.at("new", A.name), "r+b") as file:
         file.truncate(100)
-    os.unlink(bench.at("events", A.name))
+    os.unlink(testbed.at("events", A.name))
 
 
-def recover_later(bench):
-    return [RECOVER, bench.spool, "later"]
+def recover_later(testbed):
+    return [RECOVER, testbed.spool, "later"]
 
 
-def after_recovery(bench, again):
+def after_recovery(testbed, again):
     """Until the recovery has gone through, the journal has what the files have not."""
-    if again or not bench.journals():
-        yield from bench.torn([A])
-        yield from bench.kept(A)
-    if again and bench.journals():
-        yield f"left: {bench.journals()}"
+    if again or not testbed.journals():
+        yield from testbed.torn([A])
+        yield from testbed.kept(A)
+    if again and testbed.journals():
+        yield f"left: {testbed.journals()}"
 
 
-def crowd(bench):
+def crowd(testbed):
     return [CROWD]
 
 
-def two_secrets(bench):
-    bench.empty()
-    with open(bench.secret, "a", encoding="ascii") as file:
+def two_secrets(testbed):
+    testbed.empty()
+    with open(testbed.secret, "a", encoding="ascii") as file:
         file.write("# rotating\n" + SECRET[:-4] + "AAAA\n")
 
 
-def borrow(bench):
-    return [BORROW, bench.secret]
+def borrow(testbed):
+    return [BORROW, testbed.secret]
 
 
 # ---- commands of the operator: the same run again, untouched, must finish their work ----
@@ -109,112 +109,112 @@ def borrow(bench):
 A, B, C = LOST
 
 
-def work(bench):
+def work(testbed):
     """Two events wait, one has failed; all are recorded."""
-    bench.empty()
+    testbed.empty()
     for event in LOST:
-        bench.put(record(event), f"{event.queue}/{event.name}", f"events/{event.name}")
+        testbed.put(record(event), f"{event.queue}/{event.name}", f"events/{event.name}")
 
 
-def archive(bench):
+def archive(testbed):
     """One is handled, one waits; both are old."""
-    bench.empty()
-    bench.put(record(A), f"events/{A.name}", age=200 * 86400)
-    bench.put(record(B), f"new/{B.name}", f"events/{B.name}", age=200 * 86400)
+    testbed.empty()
+    testbed.put(record(A), f"events/{A.name}", age=200 * 86400)
+    testbed.put(record(B), f"new/{B.name}", f"events/{B.name}", age=200 * 86400)
 
 
 def psapi(*arguments):
-    return lambda bench: [PSAPI, *arguments]
+    return lambda testbed: [PSAPI, *arguments]
 
 
-def drain(bench):
+def drain(testbed):
     return [PSAPI, "drain", "--", "/bin/sh", "-c",
-            f'echo "$PSAPI_WEBHOOK_ID" >> {bench.handled_log}']
+            f'echo "$PSAPI_WEBHOOK_ID" >> {testbed.handled_log}']
 
 
-def recorded(bench, *events):
+def recorded(testbed, *events):
     for event in events:
-        if event.name not in bench.names("events"):
+        if event.name not in testbed.names("events"):
             yield f"{event.name} is lost from events/"
 
 
-def after_drain(bench, again):
-    yield from recorded(bench, *LOST)
+def after_drain(testbed, again):
+    yield from recorded(testbed, *LOST)
     for event in A, B:
-        if not bench.queued(event) and event.webhook_id not in bench.handled():
+        if not testbed.queued(event) and event.webhook_id not in testbed.handled():
             yield f"{event.name} is in no queue, and was not handled"
         # What failed meanwhile waits for its next try: a minute.
-        if again and bench.queued(event) and event.name not in bench.names("state"):
+        if again and testbed.queued(event) and event.name not in testbed.names("state"):
             yield f"{event.name} still waits, and nothing says why"
-    if C.name not in bench.names("failed"):
+    if C.name not in testbed.names("failed"):
         yield f"{C.name} is lost from failed/"
 
 
-def after_retry(bench, again):
-    yield from recorded(bench, C)
-    if not bench.queued(C):
+def after_retry(testbed, again):
+    yield from recorded(testbed, C)
+    if not testbed.queued(C):
         yield f"{C.name} is in no queue"
-    if again and bench.queued(C) != ["new"]:
-        yield f"{C.name} is in {bench.queued(C)}"
+    if again and testbed.queued(C) != ["new"]:
+        yield f"{C.name} is in {testbed.queued(C)}"
 
 
-def after_done(bench, again):
-    yield from recorded(bench, A)
-    if again and bench.queued(A):
-        yield f"{A.name} is in {bench.queued(A)}"
+def after_done(testbed, again):
+    yield from recorded(testbed, A)
+    if again and testbed.queued(A):
+        yield f"{A.name} is in {testbed.queued(A)}"
 
 
-def after_replay(bench, again):
-    yield from recorded(bench, A, B)
-    if bench.queued(B) != ["new"] or (again and bench.queued(A) != ["new"]):
-        yield f"queued: {A.name} in {bench.queued(A)}, {B.name} in {bench.queued(B)}"
+def after_replay(testbed, again):
+    yield from recorded(testbed, A, B)
+    if testbed.queued(B) != ["new"] or (again and testbed.queued(A) != ["new"]):
+        yield f"queued: {A.name} in {testbed.queued(A)}, {B.name} in {testbed.queued(B)}"
 
 
-def after_prune(bench, again):
-    yield from recorded(bench, B)
-    if bench.queued(B) != ["new"] or (again and A.name in bench.names("events")):
-        yield f"{B.name} in {bench.queued(B)}, events/ has {bench.names('events')}"
+def after_prune(testbed, again):
+    yield from recorded(testbed, B)
+    if testbed.queued(B) != ["new"] or (again and A.name in testbed.names("events")):
+        yield f"{B.name} in {testbed.queued(B)}, events/ has {testbed.names('events')}"
 
 
 OTHER_SECRET = "whsec_" + "QUJD" * 10
 
 
-def write_secret(bench, text):
-    with open(bench.secret, "w", encoding="ascii") as file:
+def write_secret(testbed, text):
+    with open(testbed.secret, "w", encoding="ascii") as file:
         file.write(text)
 
 
-def held(bench):
+def held(testbed):
     """Two events came before their secret, as the receiver keeps them; then it came."""
-    bench.empty()
-    write_secret(bench, "")
+    testbed.empty()
+    write_secret(testbed, "")
     for event in A, B:
-        assert bench.send(event).word == "held"
-    write_secret(bench, SECRET + "\n")
+        assert testbed.send(event).word == "held"
+    write_secret(testbed, SECRET + "\n")
 
 
-def after_adopt(bench, again):
+def after_adopt(testbed, again):
     """Each is held, or stored, or both for a moment; in the end it is stored."""
-    held_still = len(bench.names("hold"))
-    stored = [event for event in (A, B) if bench.queued(event) == ["new"]]
+    held_still = len(testbed.names("hold"))
+    stored = [event for event in (A, B) if testbed.queued(event) == ["new"]]
     if held_still + len(stored) < 2:
         yield f"{held_still} are held, {len(stored)} stored"
     for event in stored if not again else (A, B):
-        if again or event.name in bench.names("events"):
-            yield from bench.kept(event)
+        if again or event.name in testbed.names("events"):
+            yield from testbed.kept(event)
     if again and held_still:
-        yield f"still held: {bench.names('hold')}"
+        yield f"still held: {testbed.names('hold')}"
 
 
-def after_secret_add(bench, again):
+def after_secret_add(testbed, again):
     """Whoever reads the file sees the old one or the new one, and nobody else may."""
-    with open(bench.secret, encoding="ascii") as file:
+    with open(testbed.secret, encoding="ascii") as file:
         secrets = [line.strip() for line in file if not line.startswith("#")]
     if secrets not in ([SECRET], [SECRET, OTHER_SECRET]) or (again and OTHER_SECRET not in secrets):
         yield f"the file has {secrets}"
-    if os.stat(bench.secret).st_mode & 0o777 != 0o640:
-        yield f"its mode is {os.stat(bench.secret).st_mode & 0o777:o}"
-    for name in os.listdir(bench.path) if again else ():
+    if os.stat(testbed.secret).st_mode & 0o777 != 0o640:
+        yield f"its mode is {os.stat(testbed.secret).st_mode & 0o777:o}"
+    for name in os.listdir(testbed.path) if again else ():
         if name.startswith("secret."):
             yield f"a draft is left: {name}"
 
@@ -227,14 +227,14 @@ SCENARIOS = [
     Scenario("event, no /proc", empty, without="proc,empty_path"),
     Scenario("event in a crowd", empty, command=crowd),
     Scenario("event in a crowd, no O_TMPFILE", empty, command=crowd, without="tmpfile"),
-    Scenario("odd event", empty, Event(ODD, "failed")),
-    Scenario("odd event in a crowd", empty, Event(ODD, "failed"), command=crowd),
-    Scenario("odd event, no O_TMPFILE", empty, Event(ODD, "failed"), without="tmpfile"),
+    Scenario("invalid event", empty, Event(INVALID, "failed")),
+    Scenario("invalid event in a crowd", empty, Event(INVALID, "failed"), command=crowd),
+    Scenario("invalid event, no O_TMPFILE", empty, Event(INVALID, "failed"), without="tmpfile"),
     Scenario("no JSON", empty, Event(NOT_JSON, "failed")),
     Scenario("probe of doctor", empty, Event(DOCTOR, "")),
-    Scenario("twin died", twin_died),
-    Scenario("twin died, in a crowd", twin_died, command=crowd),
-    Scenario("twin died, no O_TMPFILE", twin_died, without="tmpfile"),
+    Scenario("writer died", writer_died),
+    Scenario("writer died, in a crowd", writer_died, command=crowd),
+    Scenario("writer died, no O_TMPFILE", writer_died, without="tmpfile"),
     Scenario("duplicate", stored),
     Scenario("duplicate of what is done", handled, handled=True),
     Scenario("secrets", two_secrets, command=borrow, sends=False, succeeds=True),

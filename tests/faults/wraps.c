@@ -110,8 +110,8 @@ WRAP_STEP(rename, AT_FDCWD, (const char *old, const char *new), (old, new),
     oplog_renamed(AT_FDCWD, old, AT_FDCWD, new))
 WRAP_STEP(fstatat, dir, (int dir, const char *path, struct stat *st, int flags),
     (dir, path, st, flags), NOTHING)
-WRAP_STEP(faccessat, dir, (int dir, const char *path, int mode, int flags), (dir, path, mode, flags),
-    NOTHING)
+WRAP_STEP(faccessat, dir, (int dir, const char *path, int mode, int flags),
+    (dir, path, mode, flags), NOTHING)
 
 int
 access(const char *path, int mode)

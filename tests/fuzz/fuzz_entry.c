@@ -66,7 +66,8 @@ put_record(const struct entry *entry)
 	struct record record;
 	int fd = openat(spool.dir[SPOOL_NEW], name, O_WRONLY | O_TRUNC | O_CLOEXEC);
 
-	MUST(record_make(&record, &evidence, entry->body, entry->body_length, entry->decoded == NULL) == 0);
+	MUST(record_make(&record, &evidence, entry->body, entry->body_length,
+	         entry->decoded == NULL) == 0);
 	MUST(fd >= 0 && writev(fd, record.iov, record.count) > 0);
 	close(fd);
 	record_free(&record);

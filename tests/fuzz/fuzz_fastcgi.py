@@ -1,12 +1,12 @@
 #!/usr/bin/python3
 """Broken FastCGI records against the real binary: fuzz_fastcgi.py BINARY SECONDS [SEED].
 
-The receiver must not end, hang, lose a thread or keep a descriptor, and answers a good request
-at any time between. BINARY is best built with sanitizers: what they say fails the run.
+The receiver must not end, hang, lose a thread or keep a descriptor, and must answer a good request at any time. BINARY
+should be built with sanitizers: each of their reports fails the run.
 
-One way to end it is known, and libfcgi's (2.4.2): two lengths in PARAMS whose sum overflows an int
-make it assert that a malloc() of nearly 2^64 bytes succeeded. No HTTP client can send that, only who
-may connect to the socket. The run goes on with a new process, and says how often."""
+One way to end it is known, a fault of libfcgi (2.4.2): two lengths in PARAMS whose sum overflows an int make it assert
+that a malloc() of nearly 2^64 bytes succeeded. No HTTP client can send that, only a peer of the socket. The run goes on
+with a new process, and reports how often."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../faults"))
-from bench import GOOD, SECRET, signature  # pylint: disable=wrong-import-position
+from testbed import GOOD, SECRET, signature  # pylint: disable=wrong-import-position
 
 BEGIN, ABORT, END, PARAMS, STDIN, STDOUT = 1, 2, 3, 4, 5, 6
 SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../race.supp")
@@ -55,16 +55,16 @@ def parts(webhook_id, keep=False, body=GOOD):
             record(STDIN, body), record(STDIN)]
 
 
-# ---- what can be wrong ----
+# ---- kinds of faults ----
 
 def huge_pair(rng, records):
-    """Lengths that announce more than there is, up to 2 GB each, whose sum overflows."""
+    """Lengths of up to 2 GB each, more than is sent, whose sum overflows."""
     name, value = (rng.choice([0, 127, 1 << 16, 1 << 24, 0x7fffffff, 0x7ffffffe]) for _ in "ab")
     records[1] = record(PARAMS, size(name, True) + size(value, True) + rng.randbytes(40))
 
 
 def flip(rng, records):
-    """A bit somewhere."""
+    """One bit is wrong."""
     at = rng.randrange(len(records))
     data = bytearray(records[at])
     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
@@ -136,7 +136,7 @@ class Receiver:
                        f"PSAPI_LISTEN=unix:{self.path}\nPSAPI_MIN_FREE=0\n"
                        f"PSAPI_THREADS={threads}\nPSAPI_READ_TIMEOUT={READ_TIMEOUT}\n")
         self.stderr = os.path.join(directory, "stderr")
-        # A huge malloc() that fails is not the sanitizer's business but libfcgi's.
+        # A huge malloc() that fails is no report of the sanitizer: libfcgi has to handle it.
         env = {"ASAN_OPTIONS": "allocator_may_return_null=1:max_allocation_size_mb=8192",
                "TSAN_OPTIONS": "halt_on_error=0:exitcode=66:suppressions=" + SUPPRESSIONS}
         with open(self.stderr, "wb") as file:
@@ -150,7 +150,7 @@ class Receiver:
         return False
 
     def ended_as_known(self):
-        return self.process.wait() == -signal.SIGABRT and KNOWN in self.said()
+        return self.process.wait() == -signal.SIGABRT and KNOWN in self.messages()
 
     def connect(self, timeout=15):
         s = socket.socket(socket.AF_UNIX)
@@ -170,26 +170,26 @@ class Receiver:
         return len(os.listdir(f"/proc/{self.process.pid}/task"))
 
     def good(self, webhook_id, may_end=False):
-        """A good request must be answered 200; or a broken one before it has ended the process."""
+        """A good request must be answered 200, unless a broken one before it has ended the process."""
         answer = b""
         with contextlib.suppress(ConnectionError), self.connect() as s:
             s.sendall(b"".join(parts(webhook_id)))
             while data := s.recv(65536):
                 answer += data
-        if b"Status: 200" not in answer and not (may_end and KNOWN in self.said()):
-            sys.exit(f"a good request gets {answer!r}; {self.said()}")
+        if b"Status: 200" not in answer and not (may_end and KNOWN in self.messages()):
+            sys.exit(f"a good request gets {answer!r}; {self.messages()}")
 
-    def said(self):
+    def messages(self):
         with open(self.stderr, encoding="utf-8", errors="replace") as file:
             return file.read()[-4000:]
 
 
-def known_leaks(said):
-    """libfcgi loses the two parts of an empty table, 24 bytes each, for each GET_VALUES record that
-    is malformed. A request that we forgot to finish would be streams, and larger."""
-    leaks = re.findall(r"leak of (\d+) byte\(s\) in (\d+) object.*\n.*\n.*/(libfcgi)\.so", said)
-    return bool(leaks) and len(leaks) == said.count("leak of ") and "ERROR: AddressSanitizer" not in \
-        said and all(int(size) == 24 * int(count) for size, count, _ in leaks)
+def known_leaks(text):
+    """libfcgi leaks the two parts of an empty table, 24 bytes each, for each malformed GET_VALUES record. A leak of
+    ours, a request that is not finished, would be larger."""
+    leaks = re.findall(r"leak of (\d+) byte\(s\) in (\d+) object.*\n.*\n.*/(libfcgi)\.so", text)
+    return bool(leaks) and len(leaks) == text.count("leak of ") and "ERROR: AddressSanitizer" not in \
+        text and all(int(size) == 24 * int(count) for size, count, _ in leaks)
 
 
 def wait(condition, seconds, complaint):
@@ -201,7 +201,7 @@ def wait(condition, seconds, complaint):
 
 
 def broken(receiver, rng):
-    """One connection with a broken request, in pieces, closed or left open for a while."""
+    """One connection with a broken request, in pieces, closed at once or later."""
     records = parts(f"msg_{rng.randrange(20)}")
     names = []
     for breaker in rng.choices(BREAKERS, k=rng.choice([1, 1, 1, 2, 3])):
@@ -234,7 +234,7 @@ def main():
             try:
                 s, names = broken(receiver, rng)
             except OSError:
-                s, names = socket.socket(), ["the one before"]  # it is ending
+                s, names = socket.socket(), ["the one before"]  # it ends
                 wait(lambda: receiver.process.poll() is not None, 10, "it does not accept")
             left_open.append(s)
             if len(left_open) > 2 * THREADS:
@@ -242,7 +242,7 @@ def main():
             if receiver.process.poll() is not None:
                 if not receiver.ended_as_known():
                     sys.exit(f"ended with {receiver.process.returncode} at number {count}, seed "
-                             f"{seed}, {names}: {receiver.said()}")
+                             f"{seed}, {names}: {receiver.messages()}")
                 known, left_open = known + 1, []
                 receiver = Receiver(binary, directory)
             if count % 50 == 0:
@@ -255,7 +255,7 @@ def main():
         time.sleep(0.5)
         if receiver.process.poll() is not None and receiver.ended_as_known():
             known, receiver = known + 1, Receiver(binary, directory)
-        # As many at once as there are threads: none is lost.
+        # As many requests at once as threads: no thread is lost.
         clients = [threading.Thread(target=receiver.good, args=(f"msg_last_{i}",))
                    for i in range(THREADS)]
         for client in clients:
@@ -268,8 +268,8 @@ def main():
             sys.exit(f"{receiver.threads()} threads of {threads} are left")
         receiver.process.send_signal(signal.SIGTERM)
         code = receiver.process.wait(10)
-        if (code != 0 and not known_leaks(receiver.said())) or "runtime error" in receiver.said():
-            sys.exit(f"ended with {code}: {receiver.said()}")
+        if (code != 0 and not known_leaks(receiver.messages())) or "runtime error" in receiver.messages():
+            sys.exit(f"ended with {code}: {receiver.messages()}")
         print(f"fuzz fastcgi: {count} broken connections, {known} ended in libfcgi as known, "
               "no other failure")
 

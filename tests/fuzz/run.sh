@@ -1,7 +1,6 @@
 #!/bin/sh
-# run.sh BUILD SECONDS TARGET...: fuzz each target for so long, as many at once as there are
-# processors, from the vectors and from corpus/ (what once broke something). What breaks one is
-# kept in BUILD/crash-TARGET-* and named.
+# run.sh BUILD SECONDS TARGET...: fuzzes each target for SECONDS, one per processor at once, from the test vectors and
+# from corpus/ (inputs that once broke something). Keeps and names an input that breaks a target: BUILD/crash-TARGET-*.
 set -eu
 
 here=$(dirname "$0")
@@ -26,7 +25,7 @@ fuzz() {
 	echo "fuzz $1: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") runs, no failure"
 }
 
-# As xargs calls it, for one.
+# Called by xargs, for one target.
 if [ "$1" = --one ]; then
 	fuzz "$2"
 	exit

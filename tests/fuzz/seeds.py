@@ -34,7 +34,7 @@ def seeds():
         yield "config", number, text
 
 
-NOW = 1753397465  # of the targets; 300 s are tolerated
+NOW = 1753397465  # the clock of the targets; the tolerance is 300 s
 TIMES = [str(NOW + d) for d in (-301, -300, -299, 0, 299, 300, 301)]
 TIMES += [f"0{NOW}", f"+{NOW}", f" {NOW}", f"{NOW} ", f"{NOW}.0", f"{NOW}a", "999999999999",
           "1000000000000", f"{NOW}, {NOW}", f"{NOW}, 1", ""]
@@ -43,7 +43,7 @@ LISTS = ["GOOD", "v1,x GOOD", "GOOD v1,x", "  GOOD", "GOODx", "GOOD,x", "xGOOD",
 
 
 def boundaries():
-    """Right signatures over odd timestamps, and odd lists with a right one in them."""
+    """Right signatures of unusual timestamps, and unusual lists with a right signature in them."""
     pairs = [(time, "GOOD") for time in TIMES] + [(str(NOW), text) for text in LISTS]
     for number, (time, text) in enumerate(pairs):
         yield "signature", f"b{number}", f"{time}\n{text}{' ' * 47}\n{{}}".encode()

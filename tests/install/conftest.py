@@ -1,8 +1,8 @@
 """The installed program. Fixtures:
 
   installed   build/install of prepare.sh
-  machine     a Debian 12 of its own that has booted; the tests in test_machine.py are one story,
-              in the order of the file
+  machine     a booted Debian 12 in a container; the tests in test_machine.py depend on each other, in the
+            order of the file
 """
 
 import os

@@ -1,10 +1,9 @@
-# The installed program: in a DESTDIR, as systemd units, and as a Debian package in a Debian 12 of
-# its own. Included by the Makefile; part of check-long.
+# Tests of the installed program: in a DESTDIR, with systemd, and as a package in a fresh Debian 12. Included by the
+# Makefile; part of check-long.
 
 INSTALL_PACKAGES = debhelper dpkg-dev lintian systemd systemd-container mmdebstrap iproute2 libcmocka-dev
 
-# As root: the directory that the Debian is in, its network (loopback alone), its processes and its
-# mounts are the tests' own and end with them, however they end.
+# As root: network (loopback only), processes and mounts are in namespaces, which always end with the tests.
 OWN_NAMESPACES = $(if $(filter 0,$(shell id -u)),unshare --mount --net --pid --fork --kill-child --mount-proc \
 	sh -c 'ip link set lo up && exec "$$@"' sh)
 

@@ -1,10 +1,10 @@
-"""A plugin for pytest, with which the end-to-end suite meets the installed program:
+"""A plugin for pytest: it runs the end-to-end suite with the installed program.
 
-  --server installed-nginx, installed-apache     the web server in the machine, with the snippet as
-                                                 the package has installed it
+  --server installed-nginx, installed-apache     the web server in the machine, with the snippet of
+                                                 the package
 
-`place` is the installed spool and secret then. The settings are the package's: a test that needs
-others, or starts a receiver of its own, is skipped.
+`place` is then the installed spool and secret. The settings are those of the package: a test that needs others, or
+starts a receiver itself, is skipped.
 """
 
 import os

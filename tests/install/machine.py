@@ -1,7 +1,7 @@
-"""A Debian 12 that boots in a container: a copy of a pristine one, its own systemd as process 1.
+"""A Debian 12 that boots in a container: a copy of a fresh one, with systemd as process 1.
 
-Its network is the tests' own (install.mk), so its servers are at 127.0.0.1. Everything ends with
-close(), or with the process namespace of the tests.
+It uses the network namespace of the tests (install.mk), so its servers are at 127.0.0.1. It ends with close(), or with
+the process namespace of the tests.
 """
 
 import os
@@ -17,7 +17,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Machine:
     def __init__(self, pristine, root):
         self.root, self.log = Path(root), Path(f"{root}.log")
-        # In memory, where dpkg's many fsyncs cost nothing.
+        # In memory, where the many fsyncs of dpkg take no time.
         self.root.mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500m,mode=755", "psapi-tests", self.root], check=True)
         subprocess.run(["cp", "-a", f"{pristine}/.", self.root], check=True)
@@ -49,11 +49,11 @@ class Machine:
         return None
 
     def path(self, inside):
-        """A path inside as one out here, also of /run, which is the machine's own mount."""
+        """The path outside for a path of the machine, also in /run, which is a mount of the machine."""
         return Path(f"/proc/{self.leader}/root{inside}")
 
     def run(self, *command, expect=0, stdin="", environment=None):
-        """A command inside, as root, to its end; expect: its exit status, None for any."""
+        """Run a command in the machine, as root. expect: its exit status, None for any."""
         done = subprocess.run(
             ["nsenter", f"--target={self.leader}", "--mount", "--uts", "--ipc", "--pid", "--root", "--wd",
              "env", "-i", f"PATH={PATH}", "LANG=C.UTF-8",
@@ -68,7 +68,7 @@ class Machine:
                                self.root / "var/log/journal"], capture_output=True, text=True).stdout
 
     def install(self, *packages):
-        """As the administrator would; without a terminal, so nothing can be asked."""
+        """As an administrator, but without a terminal, so without questions."""
         return self.run("apt-get", "install", "-q", "-y", *packages)
 
     def property(self, unit, name):
@@ -79,7 +79,7 @@ class Machine:
 
     def close(self):
         if self.leader is not None:
-            # At once: an orderly end would take half a minute.
+            # At once: a shutdown would take half a minute.
             os.kill(self.leader, signal.SIGKILL)
             self.process.wait(timeout=60)
         subprocess.run(["umount", "--lazy", self.root], check=True)

@@ -1,10 +1,10 @@
 #!/bin/sh
-# What the tests of the installed program begin with, in build/install:
+# Prepares build/install for the tests of the installed program:
 #   destdir/   make install DESTDIR=
 #   *.deb      the package, of this version and of a later one
-#   debian/    a Debian 12, from the mirror that this machine's apt uses, with the packages that the
-#              tests install there in its cache, for they have no network
-# All but debian/ is made anew.
+#   debian/    a Debian 12, from the mirror of this machine's apt. Its cache has the packages that the tests install
+#              there without a network
+# Everything but debian/ is made anew.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -14,7 +14,7 @@ rm -rf "$out/destdir" "$out/build" "$out"/*.deb "$out"/*.changes
 
 make -s install DESTDIR="$out/destdir" >"$out/install.log"
 
-# build_package VERSION [OPTION...]: from a copy of what git knows of, for dpkg-buildpackage cleans up
+# build_package VERSION [OPTION...]: from a copy of the files in git, because dpkg-buildpackage cleans up
 build_package() {
 	rm -rf "$out/build" && mkdir "$out/build"
 	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$out/build"
@@ -38,8 +38,8 @@ build_package "$version+later1" nocheck
 
 [ "$(id -u)" -eq 0 ] || exit 0 # what needs a Debian of its own is for root
 
-# Where the packages come from, and what apt on this machine needs to get there: what is for the
-# network (a proxy, how long a list is valid), not what is for this machine's dpkg.
+# The sources of packages, and the network settings of apt on this machine (a proxy, the validity of lists), without
+# those for dpkg.
 apt_settings() {
 	apt-config dump | grep -E '^Acquire::(http|https|ftp|Check|Max|ForceIPv|Retries)' || :
 }
@@ -48,7 +48,7 @@ for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.sources; do
 	[ ! -s "$file" ] || ! grep -q bookworm "$file" || sources="$sources $file"
 done
 
-# In a mount namespace of its own, so that no mount outlives it.
+# In a mount namespace, which ends all mounts.
 make_debian() {
 	rm -rf "$out/debian" "$out/debian.new"
 	apt_settings >"$out/apt.conf"

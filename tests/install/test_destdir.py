@@ -1,4 +1,4 @@
-"""make install, uninstall and dist: in a DESTDIR, with the directories that somebody else would choose."""
+"""make install, uninstall and dist: in a DESTDIR, and with other directories."""
 
 import gzip
 import hashlib
@@ -13,7 +13,7 @@ import pytest
 
 from receiver import ROOT
 
-# -o all: what is built is not built again, with the directories of a test in it.
+# -o all: nothing is built again with the directories of a test.
 MAKE = ["make", "-s", "--no-print-directory", "-C", str(ROOT), "-o", "all"]
 
 
@@ -29,7 +29,7 @@ def files(directory):
 
 @pytest.mark.parametrize("server", ["nginx", "apache-fcgid", "cgi"])
 def test_e2e_from_there(installed, server):
-    """The suite, with the programs as they were installed. The shipped web server files say where those are."""
+    """The suite with the installed programs. The shipped files of web servers have their paths."""
     snippet = installed / "destdir/etc/nginx/snippets/psapi.conf"
     assert snippet.read_text() == (ROOT / "nginx/psapi.conf").read_text()
     done = subprocess.run(
@@ -47,7 +47,7 @@ def test_man_pages_and_completion(installed):
 
 
 def test_every_directory_can_be_chosen(tmp_path):
-    """What is installed names itself where it is, and nowhere else."""
+    """Installed files have the right paths of each other, and no others."""
     make("install", f"DESTDIR={tmp_path}", "prefix=/opt/p", "exec_prefix=/opt/e", "sysconfdir=/opt/etc",
          "localstatedir=/opt/var", "runstatedir=/opt/run", "mandir=/opt/man", "docdir=/opt/doc")
     there = files(tmp_path)
@@ -56,13 +56,13 @@ def test_every_directory_can_be_chosen(tmp_path):
             "opt/p/lib/systemd/system/psapi-fcgi.socket"} <= there
     for name in there - {"opt/e/bin/psapi", "opt/e/bin/psapi-fcgi"}:
         if name.startswith("opt/doc/") and not name.startswith("opt/doc/examples/"):
-            continue    # of the documents only the paths of programs and files, not the prose around them
+            continue    # of the documents only the paths of programs and files
         text = (tmp_path / name).read_text()
         assert not re.search(r"(?<!opt)/(usr/local/bin|etc|var/spool|var/lib|run)/psapi", text), name
 
 
 def test_the_programs_know_where_their_settings_are(tmp_path):
-    """In a build of its own: the defaults are compiled in."""
+    """In a separate build: the defaults are compiled in."""
     out = ["OUT=" + str(tmp_path / "o"), f"BIN={tmp_path}/o/", "sysconfdir=/opt/etc", "localstatedir=/opt/var"]
     make(*out, f"{tmp_path}/o/psapi-fcgi")
     shown = subprocess.run([tmp_path / "o/psapi-fcgi", "-h"], capture_output=True, text=True).stdout
@@ -73,7 +73,7 @@ def test_the_programs_know_where_their_settings_are(tmp_path):
 
 
 def test_again_and_away(tmp_path):
-    """What the administrator has changed survives a second install, and an uninstall."""
+    """Files that the administrator has changed survive a second install, and an uninstall."""
     make("install", f"DESTDIR={tmp_path}")
     conf = tmp_path / "etc/psapi/psapi.conf"
     conf.write_text("PSAPI_THREADS=4\n")
@@ -85,7 +85,7 @@ def test_again_and_away(tmp_path):
 
 
 def test_dist(tmp_path):
-    """The tarball is what git has, the same bytes each time, and builds."""
+    """The tarball has the files of git, always the same bytes, and builds."""
     if subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True).returncode != 0:
         pytest.skip("no git repository: a tarball is made from one")
     sums = set()

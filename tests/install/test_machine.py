@@ -1,5 +1,5 @@
-"""The package in a fresh Debian 12, with a systemd, nginx and Apache of its own: from `apt install` to
-`apt purge`. One story: each test goes on where the one before it ended.
+"""The package in a fresh Debian 12 with systemd, nginx and Apache: from `apt install` to `apt purge`. Each test continues
+where the one before it ended.
 """
 
 import json
@@ -22,7 +22,7 @@ from spool import Spool
 
 URL = "http://localhost/webhooks/psapi"
 SPOOL = "/var/spool/psapi"
-# Of the end-to-end suite: what a web server and the receiver behind it do with a request.
+# The files of the end-to-end suite about single requests through a web server.
 SUITE = ["test_accept.py", "test_bodies.py", "test_duplicate.py", "test_headers.py", "test_refusals.py",
          "test_same_answer.py", "test_uploads.py"]
 
@@ -45,7 +45,7 @@ def send(request):
 
 
 def send_to(machine, socket, request):
-    """FastCGI, straight into a receiver's socket."""
+    """FastCGI over the socket of a receiver."""
     with fcgi_client.Connection(machine.path(socket), timeout=30) as connection:
         return parse_cgi(connection.exchange(pairs(request), request.body))
 
@@ -60,7 +60,7 @@ def as_psapi(machine, *command, **more):
 
 
 def e2e_suite(machine, server):
-    """The suite's own words on how it went; fails with it."""
+    """Runs the suite, fails if it does, and returns its summary."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "installed", "--timeout", "120",
          "--server", server, *SUITE],
@@ -72,7 +72,7 @@ def e2e_suite(machine, server):
 
 
 def test_from_nothing_to_a_drained_event(machine, packages, spool):
-    """The package, a secret and a line: all that it takes."""
+    """The package, a secret and one line of configuration are enough."""
     machine.install(put_in(machine, packages[0]), "nginx")
     secret = machine.root / "etc/psapi/secret"
     assert (secret.stat().st_mode & 0o7777, secret.read_bytes()) == (0o640, b"")
@@ -81,11 +81,11 @@ def test_from_nothing_to_a_drained_event(machine, packages, spool):
     site = machine.root / "etc/nginx/sites-available/default"
     site.write_text(site.read_text().replace("server_name _;", "server_name _;\n\tinclude snippets/psapi.conf;"))
     machine.run("systemctl", "reload", "nginx")
-    # The portal asks before anybody can know the secret.
+    # The portal sends its first request before it shows the secret.
     early = signed(event(npn="1", activatedAt="2026-01-02T03:04:05Z"))
     look = signed()
     look.method = "GET"
-    # An old worker may take one more connection after a new one has answered.
+    # An old worker may accept one more connection after a new one has answered.
     wait_for(lambda: all(send(look).status == 405 for _ in range(20)), "nginx has the new line")
     assert send(early).word == "held"
     assert "psapi secret add" in machine.property("psapi-fcgi.service", "StatusText")
@@ -105,7 +105,7 @@ def test_all_is_well(machine):
     assert machine.property("psapi-fcgi.service", "StatusText") == ""
 
 
-def test_the_receiver_is_locked_in(machine):
+def test_the_receiver_is_sandboxed(machine):
     pid = machine.property("psapi-fcgi.service", "MainPID")
     status = dict(line.split(":\t", 1) for line in
                   machine.run("cat", f"/proc/{pid}/status").stdout.splitlines())
@@ -121,7 +121,7 @@ def test_e2e_suite_through_nginx(machine):
     e2e_suite(machine, "installed-nginx")
 
 
-def test_what_cannot_start_says_why(machine):
+def test_reason_of_a_failed_start(machine):
     """`systemctl status` has the reason."""
     drop_in = machine.root / "etc/systemd/system/psapi-fcgi.service.d/test.conf"
     drop_in.parent.mkdir()
@@ -132,11 +132,11 @@ def test_what_cannot_start_says_why(machine):
              "the reason is told")
     drop_in.unlink()
     machine.run("systemctl", "daemon-reload")
-    assert_accepted(send(signed()))     # it waits until that is mended; nobody has to start anything
+    assert_accepted(send(signed()))     # it tries again until the fault is corrected, by itself
 
 
 def test_secret_as_a_credential(machine):
-    """As psapi-fcgi.service shows it: a file that only root, and so systemd, can read."""
+    """As described in psapi-fcgi.service: a file that only root, and so systemd, can read."""
     comment = (machine.root / "lib/systemd/system/psapi-fcgi.service").read_text()
     lines = re.findall(r"^#   (LoadCredential=.*|Environment=PSAPI_SECRET_FILE=.*)$", comment, re.M)
     assert len(lines) == 2
@@ -161,7 +161,7 @@ def test_secret_as_a_credential(machine):
 
 
 def test_drain_units(machine, spool):
-    """A handler gets an event as soon as it is there."""
+    """A handler gets an event as soon as it is queued."""
     spool.empty()
     handler = machine.root / "etc/psapi/handlers.d/default"
     handler.write_text("#!/bin/sh\necho \"$PSAPI_NPN\" >>~/seen\n")
@@ -171,7 +171,7 @@ def test_drain_units(machine, spool):
     seen = machine.root / "var/lib/psapi/seen"
     wait_for(lambda: seen.exists() and seen.read_text() == "77\n", "the handler was there", 30)
     wait_for(lambda: spool.names("new") == [], "the event is done")
-    # The same with all that a handler of this kind can do without.
+    # The same with psapi-drain-strict.conf.
     machine.run("install", "-D", "-m", "644", "/usr/share/doc/psapi-fcgi/examples/systemd/psapi-drain-strict.conf",
                 "/etc/systemd/system/psapi-drain.service.d/strict.conf")
     machine.run("systemctl", "daemon-reload")
@@ -182,7 +182,7 @@ def test_drain_units(machine, spool):
 
 
 def test_another_endpoint(machine, spool):
-    """As psapi-fcgi@.service tells: its own configuration, secret, spool, socket and drain."""
+    """As described in psapi-fcgi@.service: its own configuration, secret, spool, socket and drain."""
     conf = machine.root / "etc/psapi/second.conf"
     steps = re.findall(r"^#       (PSAPI_.*)$",
                        (machine.root / "lib/systemd/system/psapi-fcgi@.service").read_text(), re.M)
@@ -204,7 +204,7 @@ def test_another_endpoint(machine, spool):
     machine.run("systemctl", "enable", "--now", *units[1:])
     machine.run("systemctl", "start", "psapi-drain@second.service")
     wait_for(lambda: own.names("new") == [], "the event is done", 30)
-    # One that forgets to name its spool does not get the first one's.
+    # An instance without PSAPI_SPOOL does not get the spool of psapi-fcgi.service.
     (machine.root / "etc/psapi/third.conf").write_text("")
     machine.run("systemctl", "start", "psapi-fcgi@third.service", expect=1)
     wait_for(lambda: "PSAPI_SPOOL" in machine.property("psapi-fcgi@third.service", "StatusText"),
@@ -213,7 +213,7 @@ def test_another_endpoint(machine, spool):
 
 
 def test_logrotate(machine, spool):
-    """Renamed; the next line makes a new log."""
+    """The log is renamed; the next line makes a new one."""
     assert_accepted(send(signed()))
     before = (spool.path / "attempts.jsonl").read_bytes()
     machine.run("logrotate", "--force", "/etc/logrotate.d/psapi-fcgi")
@@ -225,7 +225,7 @@ def test_logrotate(machine, spool):
 
 
 def test_upgrade_under_load(machine, packages, spool):
-    """A new version, while events come: none is refused, nothing of the administrator's is touched."""
+    """A new version while events come: no event is refused, no file of the administrator is changed."""
     spool.empty()
     conf = machine.root / "etc/psapi/psapi.conf"
     conf.write_text(conf.read_text() + "PSAPI_THREADS=8\n")
@@ -257,7 +257,7 @@ def test_e2e_suite_through_apache(machine):
     e2e_suite(machine, "installed-apache")
 
 
-def test_purge_leaves_what_was_accepted(machine, spool):
+def test_purge_leaves_accepted_events(machine, spool):
     assert_accepted(send(signed()))
     names = spool.names("new")
     done = machine.run("apt-get", "purge", "-q", "-y", "psapi-fcgi")

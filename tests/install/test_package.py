@@ -1,4 +1,4 @@
-"""The Debian package as a file: what lintian and Debian's policy say, and what is in it."""
+"""The Debian package file: lintian, Debian's policy, and its contents."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ def deb(*arguments):
 
 
 def test_lintian(package):
-    """No error and no warning; what is overridden says why in debian/."""
+    """No error and no warning. Each override has its reason in debian/."""
     changes = package.with_suffix(".changes")
     done = subprocess.run(["lintian", "--allow-root", "--fail-on", "error,warning", changes], text=True,
                           capture_output=True)
@@ -37,7 +37,7 @@ def test_configuration_is_the_administrators(package, tmp_path):
 
 
 def test_installed_paths_are_the_packages(package, tmp_path):
-    """/usr/local is the administrator's."""
+    """/usr/local belongs to the administrator."""
     deb("--extract", package, tmp_path)
     for path in ("lib/systemd/system", "usr/share/doc/psapi-fcgi/examples/nginx",
                  "usr/share/doc/psapi-fcgi/examples/apache"):
@@ -49,7 +49,7 @@ def test_installed_paths_are_the_packages(package, tmp_path):
 
 
 def test_one_version():
-    """The Makefile's is the package's, and NEWS.md knows of it or of one that is to come."""
+    """Makefile and package have the same version; NEWS.md has it or a later one."""
     make = re.search(r"^VERSION = (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1)
     changelog = re.match(r"psapi-fcgi \((.*?)\)", (ROOT / "debian/changelog").read_text()).group(1)
     assert make == changelog
@@ -57,7 +57,7 @@ def test_one_version():
 
 
 def test_builds_with_what_make_deps_installs():
-    """Whoever adds a library says so to both."""
+    """Both lists of libraries are the same."""
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     packages = re.search(r"^BUILD_PACKAGES = (.*)$", makefile, re.M).group(1).split()
     control = (ROOT / "debian/control").read_text().split("\nPackage:")[0]

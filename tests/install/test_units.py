@@ -1,4 +1,4 @@
-"""The systemd units, sysusers.d, tmpfiles.d and the shipped configuration: as systemd itself judges them."""
+"""The systemd units, sysusers.d, tmpfiles.d and the shipped configuration, checked with systemd's own tools."""
 
 import os
 import re
@@ -14,7 +14,7 @@ MOST_EXPOSED = 1.5      # systemd-analyze security: 0 is none, 10 all
 
 @pytest.fixture
 def units(installed, tmp_path):
-    """The installed units; instances of the templates, which cannot be loaded by themselves."""
+    """The installed units. For the templates, which cannot be loaded themselves, an instance of each."""
     for unit in (installed / "destdir/usr/local/lib/systemd/system").iterdir():
         shutil.copy(unit, tmp_path / unit.name.replace("@.", "@name."))
     return tmp_path
@@ -28,7 +28,7 @@ def exposure(*arguments):
 
 
 def test_verify(units, installed):
-    """systemd has nothing against them, with a user that there is and the programs where they are."""
+    """systemd-analyze verify reports nothing, with an existing user and the right paths of the programs."""
     for unit in units.iterdir():
         text = unit.read_text().replace("/usr/local/bin/", f"{installed}/destdir/usr/local/bin/")
         unit.write_text(re.sub(r"^(User|Group|SocketUser|SocketGroup)=.*$", r"\1=root", text, flags=re.M))
@@ -43,8 +43,8 @@ def test_the_receiver_is_hardly_exposed(units, name):
     assert exposure(units / name) <= MOST_EXPOSED
 
 
-def test_drain_can_be_made_so(units, installed):
-    """Handlers may need what is taken away in psapi-drain-strict.conf; without it, psapi-drain.service says why."""
+def test_strict_drain_is_hardly_exposed(units, installed):
+    """psapi-drain-strict.conf forbids what some handlers need; psapi-drain.service says why it does not."""
     strict = (installed / "destdir/usr/local/share/doc/psapi-fcgi/examples/systemd/psapi-drain-strict.conf")
     unit = units / "psapi-drain.service"
     assert exposure(unit) > MOST_EXPOSED and "psapi-drain-strict.conf" in unit.read_text()
@@ -53,7 +53,7 @@ def test_drain_can_be_made_so(units, installed):
 
 
 def test_templates_differ_in_nothing_but_the_name():
-    """What one unit of a pair gets, the other gets as well."""
+    """Both units of a pair have the same directives."""
     def settings(path):
         lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
         return [line.replace("psapi/%i.sock", "psapi/psapi.sock").replace(" (%i)", "").replace("@%i", "")
@@ -73,7 +73,7 @@ def test_the_receiver_tells_when_it_is_ready(installed):
 
 
 def test_users_and_directories(installed, tmp_path):
-    """What sysusers.d and tmpfiles.d make, in a root of their own."""
+    """The users and directories that sysusers.d and tmpfiles.d make, below another root."""
     if os.geteuid() != 0:
         pytest.skip("users and their directories can be made by root only")
     shutil.copytree(installed / "destdir", tmp_path, dirs_exist_ok=True)
@@ -91,7 +91,7 @@ def test_users_and_directories(installed, tmp_path):
 
 
 def test_shipped_settings_are_the_defaults():
-    """packaging/etc/psapi.conf has every setting, and as its default what is the default."""
+    """packaging/etc/psapi.conf has every setting with its default."""
     table = subprocess.run([BINARY, "-h"], capture_output=True, text=True).stdout
     defaults = dict(re.findall(r"^  (PSAPI_\w+) .*\(default (.*)\)$", table, re.M))
     shown = dict(re.findall(r"^#?(PSAPI_\w+)=(.*)$", (ROOT / "packaging/etc/psapi.conf").read_text(), re.M))

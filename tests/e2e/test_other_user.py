@@ -1,5 +1,5 @@
-"""Another user of the machine, who is in none of our groups: nothing of the spool, the secret or
-the socket is theirs to read, write, replace, link to or talk to."""
+"""Another user of the machine, in none of our groups, cannot read, write, replace or link files of the spool or the
+secret, or connect to the socket."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from replies import assert_accepted
 from sender import signed
 
-# Tries everything on the paths that it is given, and says what worked.
+# Tries every operation on its arguments, and prints those that succeed.
 NEIGHBOUR = """
 import os, socket, sys, tempfile
 
@@ -41,7 +41,7 @@ for number, path in enumerate(sys.argv[1:]):
 
 
 def paths_of(place, receiver):
-    """All that is ours, and in each directory a file that is not there yet."""
+    """All our paths, and in each directory a file that does not exist."""
     found = [str(place.secret_file), str(receiver.path), str(place.spool.path)]
     for folder, directories, files in os.walk(place.spool.path):
         found += [os.path.join(folder, name) for name in directories + files]
@@ -56,7 +56,7 @@ def what_works(paths, user):
     return done.stdout.splitlines()
 
 
-def test_neighbour(direct, place):
+def test_other_user(direct, place):
     if os.geteuid() != 0:
         pytest.skip("only root can be somebody else")
     request = signed()
@@ -64,7 +64,7 @@ def test_neighbour(direct, place):
     paths = paths_of(place, direct.receiver)
     assert what_works(paths, "nobody") == []
     assert place.spool.assert_queued_once(request.header("webhook-id"), request.body)
-    # The attempts are good ones: to us, all is open.
+    # The operations are valid: the owner succeeds.
     assert {line.split()[0] for line in what_works(paths, None)} == {
         "list", "read", "write", "connect", "chmod", "link", "symlink", "make", "rename"}
-    place.tidy = False      # that left its traces
+    place.tidy = False      # which left files behind

@@ -1,5 +1,5 @@
-"""The receiver as it is installed: spool, secret and socket in directories of their own, and a user
-of its own if the tests run as root. What the kernel has to lock it up with.
+"""The receiver as installed: spool, secret and socket in separate directories, and a user of its own if the tests run
+as root. Which parts of the sandbox the kernel supports.
 """
 
 import ctypes
@@ -31,8 +31,8 @@ def status_of(path):
     return dict(line.split(":", 1) for line in Path(path).read_text().splitlines())
 
 
-class Apart:
-    """A receiver whose spool, secret and socket are in directories of their own, as installed."""
+class InstalledLayout:
+    """A receiver whose spool, secret and socket are in separate directories."""
 
     def __init__(self, place, binary=BINARY, via=(), **settings):
         self.place = place
@@ -50,7 +50,7 @@ class Apart:
         return self.server
 
     def given_to(self, user):
-        """Everything belongs to that user, who runs the receiver."""
+        """That user owns everything and runs the receiver."""
         if os.geteuid() == 0:
             for path in (self.place.dir, *self.place.dir.rglob("*")):
                 shutil.chown(path, user, user)

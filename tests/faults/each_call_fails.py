@@ -23,11 +23,11 @@ def cases():
 
 def fail(case):
     scenario = SCENARIOS[case.scenario]
-    bench = prepared(scenario)
+    testbed = prepared(scenario)
     try:
-        run(bench, scenario, shim_of(case))
+        run(testbed, scenario, shim_of(case))
     finally:
-        bench.remove()
+        testbed.remove()
 
 
 def main():

@@ -1,7 +1,7 @@
-"""The rights that the process gives up after its start: server/sandbox.h.
+"""The sandbox of the receiver: server/sandbox.h.
 
-What is refused is tried from inside, by the test build (tests/hook/hook.c): the shipped objects,
-linked so that each part of the lockdown can be left out. The same attempts succeed without it.
+A test hook within the process (tests/hook/hook.c, linked with the shipped objects) tries the forbidden operations. It
+can leave out each part of the sandbox: without it the same operations succeed.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import strace
-from apart import NOBODY, Apart, landlock_abi, need, status_of
+from installed_layout import NOBODY, InstalledLayout, landlock_abi, need, status_of
 from receiver import BINARY, HOOKED, SANITIZED, wait_for
 from replies import assert_accepted, assert_duplicate, assert_refused, parse_cgi
 from sender import OTHER_SECRET, SECRET, event, signed
@@ -32,21 +32,21 @@ CALLS = {name: {"ENOSYS"} for name in (
     "exec", "fork", "ptrace", "socket", "unix socket", "connect", "bind", "listen", "kill",
     "mmap executable", "mprotect executable", "become dumpable")}
 
-pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer inspects its own process: server/sandbox.c")
+pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer looks into its own process: lockdown.c")
 traced = pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
 
 
 def probing(place, port, skip=""):
-    """A receiver that tries it all at its start; there is something to try it on."""
-    apart = Apart(place, binary=HOOKED, PSAPI_HOOK_SKIP=skip, PSAPI_HOOK_PROBE=place.dir / "other",
+    """A receiver whose hook tries the operations at the start, with files and sockets to try them on."""
+    layout = InstalledLayout(place, binary=HOOKED, PSAPI_HOOK_SKIP=skip, PSAPI_HOOK_PROBE=place.dir / "other",
                   PSAPI_HOOK_PORT=port)
     for name in ("file", "moved", "gone"):
         (place.dir / "other" / name).touch()
-    return apart
+    return layout
 
 
 def outcomes(server):
-    """What the hook tried: name -> errno, or "allowed"."""
+    """The result of each operation: name -> errno, or "allowed"."""
     return dict(re.findall(r"^hook: (.+): (\w+)$", server.log(), re.M))
 
 
@@ -66,11 +66,11 @@ def test_refused(place, skip):
     if calls:
         expected |= CALLS
     assert {name: outcome[name] for name in expected if outcome[name] not in expected[name]} == {}
-    further = [outcome[name] for name in outcome if name.startswith("system call ")]
+    doors = [outcome[name] for name in outcome if name.startswith("door ")]
     if calls:
-        assert set(further) == {"ENOSYS"} == {outcome["call of i386"]}
+        assert set(doors) == {"ENOSYS"} == {outcome["call of i386"]}
     else:
-        assert further.count("allowed") > 20, "without the sandbox they are allowed, or this tests nothing"
+        assert doors.count("allowed") > 20, "what is not there proves nothing"
 
 
 def test_the_shipped_program_has_no_hook():
@@ -80,9 +80,9 @@ def test_the_shipped_program_has_no_hook():
 
 
 def test_in_force(place):
-    """As the kernel sees it: every thread, limits, locked memory, and nobody may look inside."""
+    """From outside: every thread is confined, limits, locked memory, and the process is not dumpable."""
     need(calls=True)
-    server = Apart(place).given_to(NOBODY).start()
+    server = InstalledLayout(place).given_to(NOBODY).start()
     assert_accepted(server.send(signed()))
     proc = Path(f"/proc/{server.receiver.pid}")
     for thread in (proc / "task").iterdir():
@@ -93,16 +93,16 @@ def test_in_force(place):
     assert status["Uid"].split()[0] != "0" and proc.joinpath("mem").stat().st_uid == 0
 
 
-def test_nothing_to_say(place):
-    """With all that it needs it is silent."""
+def test_no_message(place):
+    """With a complete sandbox nothing is logged."""
     need(files=True, calls=True)
-    server = Apart(place).start()
+    server = InstalledLayout(place).start()
     assert_accepted(server.send(signed()))
     assert server.log() == ""
 
 
 def test_cgi(place):
-    """Classic CGI keeps to what costs next to nothing."""
+    """Classic CGI has only the parts that cost nearly no time."""
     request = signed()
     cgi = Cgi(place)
     cgi.start()
@@ -120,13 +120,13 @@ def test_cgi(place):
     assert_accepted(parse_cgi(output))
 
 
-# What glibc asks for and does without: clone3, whose flags cannot be seen (it takes clone); whether
-# memory is overcommitted, when an arena shrinks (it takes it that it is).
+# glibc tries these calls and has another way: clone instead of clone3, whose flags a filter cannot see; when an arena
+# shrinks, it assumes that memory is overcommitted.
 DONE_WITHOUT = ("clone3(", "/proc/sys/vm/overcommit_memory")
 
 
 def refused_calls(trace):
-    """The calls in strace's output that failed as the lockdown lets them fail."""
+    """The calls in strace's output that failed with the errno of the sandbox."""
     begun = {}
     for line in trace.splitlines():
         pid, call = line.split(maxsplit=1)
@@ -137,14 +137,14 @@ def refused_calls(trace):
 
 
 @traced
-def test_nothing_that_it_does_is_refused(place):
-    """From the lock-up to the exit no call fails for it, whatever requests there are."""
+def test_no_call_of_the_receiver_is_refused(place):
+    """From the start of the sandbox to the exit it refuses no call, for requests of all kinds."""
     need(files=True, calls=True)
     log = place.dir / "strace.txt"
     via = ["strace", "-D", "-f", "-qq", "-o", str(log)]
-    apart = Apart(place, binary=HOOKED, via=via, PSAPI_HOOK_OPEN="1")
+    layout = InstalledLayout(place, binary=HOOKED, via=via, PSAPI_HOOK_OPEN="1")
     place.write_secret("# not yet")
-    server = apart.start()
+    server = layout.start()
     assert server.send(signed()).word == "held"
     place.write_secret(SECRET)
     assert_accepted(server.send(signed()))
@@ -168,10 +168,10 @@ def test_nothing_that_it_does_is_refused(place):
     assert {call for call in refused_calls(serving) if not any(text in call for text in DONE_WITHOUT)} == set()
 
 
-# ---- what the kernel lacks ----
+# ---- kernels without a part of it ----
 
 @traced
-@pytest.mark.parametrize("call, fault, said", [
+@pytest.mark.parametrize("call, fault, message", [
     ("landlock_create_ruleset", "error=ENOSYS", "Landlock: Function not implemented"),
     ("landlock_create_ruleset", "error=EOPNOTSUPP", "Landlock: Operation not supported"),
     ("landlock_create_ruleset", "retval=1", "Landlock: this kernel's (ABI 1) cannot link"),
@@ -180,21 +180,21 @@ def test_nothing_that_it_does_is_refused(place):
     ("seccomp", "error=EINVAL", "seccomp: Invalid argument"),
     ("mlock2", "error=ENOMEM", "cannot be kept from swap: mlock: Cannot allocate memory"),
 ])
-def test_goes_on_without(place, call, fault, said):
+def test_goes_on_without(place, call, fault, message):
     need(files=True, calls=True)
     via = strace.command(call, fault, "1+", place.dir / "strace.txt")
-    server = Apart(place, via=[via[0], "-D", *via[1:]]).start()
+    server = InstalledLayout(place, via=[via[0], "-D", *via[1:]]).start()
     assert_accepted(server.send(signed()))
-    assert len([line for line in server.log().splitlines() if said in line]) == 1, server.log()
+    assert len([line for line in server.log().splitlines() if message in line]) == 1, server.log()
 
 
 @traced
 def test_links_without_the_capability(place):
-    """Linux before 6.10 wants a capability for AT_EMPTY_PATH; then a file is linked by way of
-    /proc/self/fd, which is root's for a process that nobody may look into."""
+    """Linux before 6.10 needs a capability for AT_EMPTY_PATH. Then a file is linked through /proc/self/fd, which
+    belongs to root if the process is not dumpable."""
     via = strace.command("linkat", "error=ENOENT", "1", place.dir / "strace.txt")
-    apart = Apart(place, via=[via[0], "-D", *via[1:]], PSAPI_THREADS="1")
-    server = apart.given_to(NOBODY).start()
+    layout = InstalledLayout(place, via=[via[0], "-D", *via[1:]], PSAPI_THREADS="1")
+    server = layout.given_to(NOBODY).start()
     for _ in range(3):
         assert_accepted(server.send(signed()))
     assert strace.was_injected(place.dir / "strace.txt")
@@ -204,7 +204,7 @@ def test_links_without_the_capability(place):
 # ---- where the secret may be ----
 
 def rotate(place, server, replace):
-    """The secret is replaced: the receiver sees it, at its real place."""
+    """Replaces the secret at its real path: the receiver must use the new one."""
     assert_accepted(server.send(signed()))
     replace(OTHER_SECRET + "\n")
     assert_accepted(server.send(signed(secrets=[OTHER_SECRET])))
@@ -225,30 +225,30 @@ def linked(link, target):
 
 
 def test_secret_is_a_link_elsewhere(place):
-    """As with systemd's credentials: /etc/psapi/secret -> /run/credentials/UNIT/secret."""
+    """As for systemd's credentials: /etc/psapi/secret -> /run/credentials/UNIT/secret."""
     need(files=True)
-    apart = Apart(place)
+    layout = InstalledLayout(place)
     real = place.dir / "credentials/secret"
     real.parent.mkdir()
     os.replace(place.secret_file, real)
     place.secret_file.symlink_to("../credentials/secret")
-    rotate(place, apart.start(), lambda text: replaced(real, text))
+    rotate(place, layout.start(), lambda text: replaced(real, text))
 
 
 def test_link_becomes_a_file(place):
     need(files=True)
-    apart = Apart(place)
+    layout = InstalledLayout(place)
     real = place.dir / "credentials/secret"
     real.parent.mkdir()
     os.replace(place.secret_file, real)
     place.secret_file.symlink_to(real)
-    rotate(place, apart.start(), lambda text: replaced(place.secret_file, text))
+    rotate(place, layout.start(), lambda text: replaced(place.secret_file, text))
 
 
-def test_links_that_are_flipped(place):
-    """As Kubernetes does it: secret -> ..data/secret, ..data -> ..1."""
+def test_links_that_are_switched(place):
+    """As in Kubernetes: secret -> ..data/secret, ..data -> ..1."""
     need(files=True)
-    apart = Apart(place)
+    layout = InstalledLayout(place)
     etc = place.secret_file.parent
     (etc / "..1").mkdir()
     os.replace(place.secret_file, etc / "..1/secret")
@@ -259,15 +259,16 @@ def test_links_that_are_flipped(place):
         (etc / "..2").mkdir()
         replaced(etc / "..2/secret", text)
         linked(etc / "..data", "..2")
-    rotate(place, apart.start(), flip)
+    rotate(place, layout.start(), flip)
 
 
 def test_directory_that_is_not_there_yet(place):
-    """The secret is looked for at every request: what cannot be known is not shut out, and said."""
+    """The receiver looks for the secret at every request. A directory that is not known at the start stays readable,
+    and a message says so."""
     need(files=True)
-    apart = probing(place, 1)
+    layout = probing(place, 1)
     shutil.rmtree(place.secret_file.parent)
-    server = apart.start()
+    server = layout.start()
     assert_refused(server.send(signed()), "no_secret")
     assert "reading files is not restricted" in server.log()
     assert "files are not restricted" not in server.log()
@@ -279,9 +280,9 @@ def test_directory_that_is_not_there_yet(place):
 
 
 def test_replaced_directory_is_explained(place):
-    """Landlock knows directories, not paths: the log says what to do."""
+    """Landlock allows directories, not paths: the log says what to do."""
     need(files=True)
-    server = Apart(place).start()
+    server = InstalledLayout(place).start()
     assert_accepted(server.send(signed()))
     etc = place.secret_file.parent
     etc.rename(place.dir / "etc.old")
@@ -292,15 +293,15 @@ def test_replaced_directory_is_explained(place):
 
 
 def test_spool_is_a_link(place):
-    """And so is a directory in it."""
+    """And a directory in it."""
     need(files=True)
-    apart = Apart(place)
+    layout = InstalledLayout(place)
     os.rename(place.spool.path, place.dir / "real")
     (place.dir / "real-new").mkdir(mode=0o770)
     (place.dir / "real/new").symlink_to("../real-new")
     place.spool.path.symlink_to("real")
     place.spool = Spool(place.dir / "real")
-    server = apart.start()
+    server = layout.start()
     request = signed()
     assert_accepted(server.send(request))
     place.spool.assert_queued_once(request.header("webhook-id"), request.body)

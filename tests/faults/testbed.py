@@ -31,7 +31,7 @@ DIRS = ["new", "events", "failed", "state", "hold", "tmp"]
 
 GOOD = (b'{"data":{"npn":"123456789","activatedAt":"2025-07-25T15:53:01.579Z"},"id":"whe_1",'
         b'"timestamp":"2025-07-25T15:53:01.579Z","type":"producersync.npn.activated"}')
-ODD = b'{"data":{"npn":"x"},"type":"producersync.npn.activated"}'
+INVALID = b'{"data":{"npn":"x"},"type":"producersync.npn.activated"}'
 NOT_JSON = b"\xff\x00 no JSON"
 DOCTOR = b'{"type":"psapi.doctor"}'
 
@@ -116,7 +116,7 @@ def word_of(answer):
     return json.loads(answer.rpartition(b"\r\n\r\n")[2])["status"] if status_of(answer) else ""
 
 
-class Bench:
+class Testbed:
     """A temporary directory with a spool, a secret and a configuration."""
 
     def __init__(self, parent=None):
