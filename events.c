@@ -8,7 +8,6 @@
 #define _GNU_SOURCE
 #include "events.h"
 
-#include <stdalign.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,42 +23,6 @@
 #include "base/log.h"
 
 /*
- * Where an event's JSON is while events_read() looks at it: some thirty pieces, all gone at
- * once. What does not fit is on the heap. NULL: nobody reads an event in this thread.
- */
-struct scratch {
-	size_t used;
-	bool outgrown; /* some of it is on the heap */
-	alignas(max_align_t) char bytes[4096];
-};
-
-static _Thread_local struct scratch *scratch;
-
-static void *
-from_scratch(size_t size)
-{
-	size_t whole = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
-
-	if (scratch == NULL)
-		return NULL;
-	if (size > sizeof(scratch->bytes) || whole > sizeof(scratch->bytes) - scratch->used) {
-		scratch->outgrown = true;
-		return NULL;
-	}
-	scratch->used += whole;
-	return scratch->bytes + scratch->used - whole;
-}
-
-static void
-free_or_leave(void *memory)
-{
-	uintptr_t at = (uintptr_t)memory, begin = scratch != NULL ? (uintptr_t)scratch->bytes : 0;
-
-	if (scratch == NULL || at < begin || at >= begin + sizeof(scratch->bytes))
-		free(memory);
-}
-
-/*
  * Jansson without memory goes on: its lexer writes past a buffer that did not grow
  * (2.14, lex_scan_string), a dump leaves a key out, a good event looks like no JSON.
  * So the process ends here, before it has answered: the sender tries again.
@@ -67,10 +30,7 @@ free_or_leave(void *memory)
 static void *
 allocate_or_end(size_t size)
 {
-	void *memory = from_scratch(size);
-
-	if (memory == NULL)
-		memory = malloc(size);
+	void *memory = malloc(size);
 
 	if (memory == NULL) {
 		log_line("out of memory for %zu bytes of JSON: ending", size);
@@ -79,18 +39,18 @@ allocate_or_end(size_t size)
 	return memory;
 }
 
-/* Before main(), in whatever program this is linked into: it is for all threads. */
+/* Before main(), in each program that this is linked into: it holds for all threads. */
 static void __attribute__((constructor))
 guard_jansson(void)
 {
-	json_set_alloc_funcs(allocate_or_end, free_or_leave);
+	json_set_alloc_funcs(allocate_or_end, free);
 }
 
 /* A member of a known type's data, and the check that it is as documented. */
 struct member {
 	const char *name;
 	bool (*check)(const char *text);
-	const char *odd;
+	const char *invalid;
 };
 
 struct known_type {
@@ -149,7 +109,7 @@ copy_member(const json_t *object, const char *name, char *to, size_t size)
 }
 
 static const char *
-odd_data(const char *type, const json_t *data)
+invalid_data(const char *type, const json_t *data)
 {
 	for (size_t i = 0; i < sizeof(known_types) / sizeof(known_types[0]); i++) {
 		if (strcmp(known_types[i].type, type) != 0)
@@ -159,7 +119,7 @@ odd_data(const char *type, const json_t *data)
 		for (const struct member *m = known_types[i].members; m->name != NULL; m++) {
 			const char *text = string_member(data, m->name);
 			if (text == NULL || !m->check(text))
-				return m->odd;
+				return m->invalid;
 		}
 	}
 	return NULL;
@@ -210,8 +170,9 @@ events_seed(void)
 	json_object_seed(0);
 }
 
+/* Fill in what a parsed event says, and where it goes. */
 static void
-look_at(const json_t *root, struct event *event)
+read_event(const json_t *root, struct event *event)
 {
 	const json_t *data = json_object_get(root, "data");
 	const char *type = string_member(root, "type");
@@ -221,33 +182,26 @@ look_at(const json_t *root, struct event *event)
 	copy_member(data, "npn", event->npn, sizeof(event->npn));
 	copy_member(data, "runDate", event->run_date, sizeof(event->run_date));
 	if (!json_is_object(root))
-		event->odd = "the body is no JSON object";
+		event->invalid = "the body is no JSON object";
 	else if (type == NULL || *type == '\0')
-		event->odd = "the event has no type";
+		event->invalid = "the event has no type";
 	else if (strcmp(type, EVENTS_DOCTOR_TYPE) == 0)
 		event->queue = QUEUE_NONE;
-	else if ((event->odd = odd_data(type, data)) == NULL)
+	else if ((event->invalid = invalid_data(type, data)) == NULL)
 		event->queue = QUEUE_NEW;
 }
 
 void
 events_read(const void *body, size_t length, struct event *event)
 {
-	struct scratch here;
-
-	here.used = 0;
-	here.outgrown = false;
-	scratch = &here;
 	json_t *root = parse(body, length);
+
 	memset(event, 0, sizeof(*event));
 	event->queue = QUEUE_FAILED;
 	event->parsed = root != NULL;
 	if (root != NULL)
-		look_at(root, event);
+		read_event(root, event);
 	else
-		event->odd = "the body is not JSON, or JSON beyond what can be parsed";
-	/* Else it goes with this function's stack. */
-	if (here.outgrown)
-		json_decref(root);
-	scratch = NULL;
+		event->invalid = "the body is not JSON, or JSON beyond what can be parsed";
+	json_decref(root);
 }

@@ -114,11 +114,10 @@ static int
 configure(struct command_line *line)
 {
 	struct finding f = {.name = "configuration"};
-	char error[sizeof(f.text)];
+	struct error error;
 
-	if (config_load(&line->config, line->file, line->overrides, line->count, error,
-	        sizeof(error)) != 0) {
-		doctor_failed(&f, "correct that setting; psapi-fcgi -h lists all", "%s", error);
+	if (config_load(&line->config, line->file, line->overrides, line->count, &error) != 0) {
+		doctor_failed(&f, "correct that setting; psapi-fcgi -h lists all", "%s", error.text);
 		report(&f, line);
 		return 1;
 	}

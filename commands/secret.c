@@ -162,13 +162,14 @@ static int
 add(struct command_line *line, const char *text, size_t length)
 {
 	const char *path = line->config.secret_file;
-	char fingerprint[FINGERPRINT_SIZE], why[512];
+	char fingerprint[FINGERPRINT_SIZE];
+	struct error error;
 	struct stat st;
 	gid_t group = stat(line->config.spool, &st) == 0 ? st.st_gid : (gid_t)-1;
 
 	text = secretfile_trim(text, &length);
-	switch (secretfile_add(path, text, length, (time_t)clock_unix(), group, fingerprint, why,
-	    sizeof(why))) {
+	switch (secretfile_add(path, text, length, (time_t)clock_unix(), group, fingerprint,
+	    &error)) {
 	case SECRETFILE_DONE:
 		printf(
 		    "%s: secret %s added; the receiver reads it at its next request\n", path, fingerprint);
@@ -178,12 +179,12 @@ add(struct command_line *line, const char *text, size_t length)
 		printf("%s: secret %s is there already\n", path, fingerprint);
 		return EX_OK;
 	case SECRETFILE_REFUSED:
-		log_line("%s", why);
+		error_log(&error);
 		return EX_DATAERR;
 	case SECRETFILE_ERROR:
 		break;
 	}
-	log_line("%s", why);
+	error_log(&error);
 	return EX_CANTCREAT;
 }
 
@@ -247,11 +248,11 @@ static int
 list_secrets(struct command_line *line)
 {
 	struct secretfile_entry *entries;
-	char why[512];
+	struct error error;
 	size_t count;
 
-	if (secretfile_list(line->config.secret_file, &entries, &count, why, sizeof(why)) != 0) {
-		log_line("%s", why);
+	if (secretfile_list(line->config.secret_file, &entries, &count, &error) != 0) {
+		error_log(&error);
 		return EX_NOINPUT;
 	}
 	int status = print_list(line, entries, count);
@@ -267,14 +268,14 @@ static int
 drop_main(struct command_line *line, const char *fingerprint)
 {
 	const char *path = line->config.secret_file;
-	char why[512];
+	struct error error;
 	size_t left;
 
 	if (strlen(fingerprint) != FINGERPRINT_SIZE - 1 ||
 	    strspn(fingerprint, "0123456789abcdef") != FINGERPRINT_SIZE - 1)
 		return command_misused(line, "a fingerprint is 8 hex digits, as psapi secret list shows",
 		    fingerprint);
-	switch (secretfile_drop(path, fingerprint, &left, why, sizeof(why))) {
+	switch (secretfile_drop(path, fingerprint, &left, &error)) {
 	case SECRETFILE_DONE:
 		printf("%s: secret %s dropped, %zu left\n", path, fingerprint, left);
 		if (left == 0)
@@ -287,7 +288,7 @@ drop_main(struct command_line *line, const char *fingerprint)
 		log_line("%s: no secret %s there; psapi secret list shows all", path, fingerprint);
 		return EX_DATAERR;
 	default:
-		log_line("%s", why);
+		error_log(&error);
 		return EX_CANTCREAT;
 	}
 }

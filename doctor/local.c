@@ -128,18 +128,18 @@ check_space(struct doctor *d, struct finding *f)
 static void
 check_secret(struct doctor *d, struct finding *f)
 {
-	char why[512];
+	struct error error;
 
-	d->keyring = secrets_read(d->config->secret_file, why, sizeof(why));
+	d->keyring = secrets_read(d->config->secret_file, &error);
 	if (d->keyring != NULL)
 		doctor_ok(f, "%s: %zu usable", d->config->secret_file, verify_keyring_size(d->keyring));
 	else if (access(d->config->secret_file, R_OK) == 0 || errno != EACCES)
-		doctor_failed(f, NULL, "%s", why);
+		doctor_failed(f, NULL, "%s", error.text);
 	else if (d->not_owner)
-		doctor_skipped(f, "%s", why);
+		doctor_skipped(f, "%s", error.text);
 	else
 		doctor_failed(
-		    f, "the receiver must be able to read it: chgrp to its group, chmod 0640", "%s", why);
+		    f, "the receiver must be able to read it: chgrp to its group, chmod 0640", "%s", error.text);
 }
 
 /* ---- the handlers ---- */

@@ -14,7 +14,7 @@ from spool import event_name, parse
 
 QUEUES = ("new", "failed")
 SPOOL = "/var/spool/psapi"
-WORK = "/usr/local/bin/your-work"
+WORK = "your-program"     # in README.md
 EXAMPLES = 5            # of what is wrong, printed for each configuration
 
 

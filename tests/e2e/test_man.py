@@ -85,7 +85,7 @@ class Sandbox:
             directory.mkdir(mode=0o755)
         for name in ("psapi", "psapi-fcgi"):
             (self.bin / name).symlink_to(BINARY.parent / name)
-        for name in ("your-work", "your-fetcher"):
+        for name in ("your-program", "your-fetcher"):
             (self.bin / name).symlink_to("/bin/true")
         (place.dir / "secret.txt").write_text(SECRET + "\n")
         self.own = {"PSAPI_SPOOL": place.spool.path, "PSAPI_SECRET_FILE": place.secret_file,
@@ -336,9 +336,9 @@ def test_environment():
     named = set()
     for page in ("psapi.1", "psapi-handlers.7", "psapi-fcgi.8"):
         named |= items(section(page_of(page), "ENVIRONMENT"), "Ev")
-    read = {name for source in ROOT.glob("**/*.c")
-            if not re.match("(tests|bench|build)/", str(source.relative_to(ROOT)))
-            for name in re.findall(r'getenv\("(\w+)"', source.read_text())}
+    ours = [source for source in ROOT.glob("**/*.c")
+            if source.relative_to(ROOT).parts[0] not in ("tests", "bench", "build")]
+    read = {name for source in ours for name in re.findall(r'getenv\("(\w+)"', source.read_text())}
     assert {"PSAPI_CONF", "PATH", "NO_COLOR"} <= read
     assert read - {"CONTENT_LENGTH"} <= named, "(that one is part of a CGI request)"
 

@@ -28,7 +28,7 @@ def desk(place):
 def install(desk, example, name):
     """As described in the first comment of the example."""
     text = (ROOT / "examples/handlers" / example).read_text()
-    assert f"install -m 755 handlers/{example} /etc/psapi/handlers.d/{name}\n" in text
+    assert f"install -m 755 examples/handlers/{example} /etc/psapi/handlers.d/{name}\n" in text
     subprocess.run(["install", "-m", "755", ROOT / "examples/handlers" / example, desk.handlers / name],
                    check=True)
 
