@@ -37,7 +37,7 @@
 #include "server/responder.h"
 #include "server/sandbox.h"
 #include "server/sd_notify.h"
-#include "store/spool/journal.h"
+#include "store/store.h"
 
 #ifndef PSAPI_VERSION
 #define PSAPI_VERSION "unknown"
@@ -159,9 +159,9 @@ refuse_setting(const struct config *config, const char *key, const char *value,
 
 /* Open what all requests share. Returns 0, or -1 (logged): then close_receiver() as well. */
 static int
-open_receiver(struct receiver *receiver, const struct config *config, struct spool *spool)
+open_receiver(struct receiver *receiver, const struct config *config)
 {
-	char why[512];
+	struct error error;
 
 	*receiver = (struct receiver){.config = config};
 	receiver->secrets = secrets_open(config->secret_file);
@@ -169,12 +169,11 @@ open_receiver(struct receiver *receiver, const struct config *config, struct spo
 		log_line("out of memory");
 		return -1;
 	}
-	if (spool_open(spool, config->spool, true, why, sizeof(why)) != 0) {
-		refuse("PSAPI_SPOOL=\"%s\" (%s): %s", config->spool,
-		    config_source(config, "PSAPI_SPOOL"), why);
+	receiver->store = store_open(config, true, &error);
+	if (receiver->store == NULL) {
+		refuse_setting(config, "PSAPI_SPOOL", config->spool, &error);
 		return -1;
 	}
-	receiver->spool = spool;
 	receiver->attempts = attempts_open(config->spool);
 	if (receiver->attempts == NULL) {
 		refuse("PSAPI_SPOOL=\"%s\": %s", config->spool, strerror(errno));
@@ -183,13 +182,29 @@ open_receiver(struct receiver *receiver, const struct config *config, struct spo
 	return 0;
 }
 
+/* Before a first request: the way of an event is tried, and what a crash left is committed. */
+static int
+prepare_store(struct store *store, const struct config *config)
+{
+	struct error error;
+	long committed;
+
+	if (store_probe(store, &error) != STORE_OK ||
+	    store_recover(store, &committed, &error) != STORE_OK) {
+		refuse_setting(config, "PSAPI_SPOOL", config->spool, &error);
+		return -1;
+	}
+	if (committed > 0)
+		log_line("%s: committed %ld event(s) of an earlier run", config->spool, committed);
+	return 0;
+}
+
 static void
 close_receiver(struct receiver *receiver)
 {
 	attempts_close(receiver->attempts);
 	secrets_close(receiver->secrets);
-	if (receiver->spool != NULL)
-		spool_close(receiver->spool);
+	store_close(receiver->store);
 }
 
 /* ---- the service: server/service.h ---- */
@@ -239,10 +254,9 @@ static int
 run_cgi(const struct config *config)
 {
 	struct receiver receiver;
-	struct spool spool;
 
-	/* Without a spool it still answers: 503 for every authentic request. */
-	open_receiver(&receiver, config, &spool);
+	/* Without a store it still answers: 503 for every authentic request. */
+	open_receiver(&receiver, config);
 	const struct service service = service_of(&receiver);
 	int result = receiver.secrets != NULL ? cgi_serve(&service) : serve_unconfigured();
 	if (result != 0)
@@ -299,20 +313,15 @@ run_fastcgi(const struct config *config, bool inherited)
 {
 	struct receiver receiver;
 	struct listener listener = {.fd = -1};
-	struct spool spool;
 	int status;
 
 	responder_own_signals();
 	/* Threads outnumber the cores; an arena for each would only cost memory. */
 	mallopt(M_ARENA_MAX, 2);
-	if (open_receiver(&receiver, config, &spool) != 0) {
+	if (open_receiver(&receiver, config) != 0 || prepare_store(receiver.store, config) != 0) {
 		close_receiver(&receiver);
 		return EX_CANTCREAT;
 	}
-	long recovered = spool_recover(&spool);
-	if (recovered > 0)
-		log_line("%s: recovered %ld event(s) of an earlier run", spool.path, recovered);
-	spool.journal = journal_open(&spool);
 	/* Read the secret now: an error is logged before the first request. */
 	const struct keyring *keyring = secrets_borrow(receiver.secrets);
 	bool usable = keyring != NULL;
@@ -324,8 +333,6 @@ run_fastcgi(const struct config *config, bool inherited)
 		status = serve(&receiver, &listener);
 	}
 	listener_close(&listener);
-	if (!journal_close(spool.journal))
-		_exit(status);
 	close_receiver(&receiver);
 	return status;
 }

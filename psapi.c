@@ -4,30 +4,18 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "commands/table.h"
+#include "base/io.h"
 #include "base/log.h"
 
 #ifndef PSAPI_VERSION
 #define PSAPI_VERSION "unknown"
 #endif
-
-/*
- * Cron and others may start us with 0 to 2 closed; a file of the spool must not take their place.
- */
-static int
-hold_standard_descriptors(void)
-{
-	for (int fd = 0; fd <= STDERR_FILENO; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
-			return -1;
-	return 0;
-}
 
 static int
 dispatch(struct command_line *line, int argc, char **argv)
@@ -48,7 +36,7 @@ dispatch(struct command_line *line, int argc, char **argv)
 	return command_misused(line, "no such subcommand", argv[0]);
 }
 
-/* What was printed has arrived, or the exit status says that it has not. */
+/* Write what is buffered. Returns status, or EX_IOERR if standard output failed. */
 static int
 flush(int status)
 {
@@ -64,7 +52,7 @@ main(int argc, char **argv)
 	static const struct option names[] = {{"version", no_argument, NULL, 'V'}, COMMON_OPTIONS};
 	struct command_line line = {.commands = table_commands};
 
-	if (hold_standard_descriptors() != 0)
+	if (!io_open_standard())
 		return EX_OSERR;
 	log_program("psapi");
 	for (int option; (option = command_option(&line, argc, argv, "+V", names)) != -1;) {

@@ -20,7 +20,7 @@
 
 #define LIST_SETTINGS "psapi-fcgi -h lists all settings"
 
-enum kind { NUMBER, PATH, LISTEN, OPTIONAL };
+enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL };
 
 struct setting {
 	const char *key;
@@ -43,6 +43,8 @@ static const struct setting settings[] = {
 	{"PSAPI_MAX_BODY", NUMBER, MEMBER(max_body), "1048576", 1, 1 << 30, "bytes of a body"},
 	{"PSAPI_MIN_FREE", NUMBER, MEMBER(min_free), "67108864", 0, 1LL << 60,
 	    "bytes free on the disk under which 503 is answered"},
+	{"PSAPI_SYNC", SYNC, MEMBER(sync), "auto", 0, 0,
+	    "how often an event waits for the disk: auto (once where that is safe), two"},
 	{"PSAPI_LISTEN", LISTEN, MEMBER(listen), "", 0, 0,
 	    "unix:/path or 127.0.0.1:port; none: descriptor 0, else classic CGI"},
 	{"PSAPI_LISTEN_GROUP", OPTIONAL, MEMBER(listen_group), "", 0, 0,
@@ -259,6 +261,8 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 			why = check_path(value);
 		else if (s->kind == LISTEN)
 			why = check_listen(value);
+		else if (s->kind == SYNC && strcmp(value, "auto") != 0 && strcmp(value, "two") != 0)
+			why = "must be auto or two";
 		/* cppcheck-suppress memleak ; the copy is the member's */
 	}
 	if (why == NULL)
@@ -320,6 +324,7 @@ config_free(struct config *config)
 		free(config->source[i]);
 	free(config->spool);
 	free(config->secret_file);
+	free(config->sync);
 	free(config->listen);
 	free(config->listen_group);
 	free(config->handlers);

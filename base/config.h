@@ -20,7 +20,7 @@
 #define CONFIG_DEFAULT_FILE PSAPI_SYSCONFDIR "/psapi/psapi.conf"
 
 /* As many settings as the table has. */
-#define CONFIG_SETTINGS 12
+#define CONFIG_SETTINGS 13
 
 /* Strings are owned by the struct; "" where a setting without default is not set. */
 struct config {
@@ -29,6 +29,7 @@ struct config {
 	long long tolerance;       /* PSAPI_TOLERANCE: seconds, either way */
 	long long max_body;        /* PSAPI_MAX_BODY: bytes */
 	long long min_free;        /* PSAPI_MIN_FREE: bytes */
+	char *sync;                /* PSAPI_SYNC: "auto" or "two" */
 	char *listen;              /* PSAPI_LISTEN: unix:/path or loopback:port */
 	char *listen_group;        /* PSAPI_LISTEN_GROUP: name of a group */
 	long long threads;         /* PSAPI_THREADS */

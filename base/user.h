@@ -13,4 +13,11 @@
  */
 const char *user_name(uid_t user, char name[USER_NAME_SIZE]);
 
+/*
+ * As root, become the owner of a path for good, with that user's groups: files that a command
+ * makes are then the owner's. Otherwise, or where root owns it, nothing happens. Returns
+ * 0, or -1 with errno.
+ */
+int user_become_owner(const char *path);
+
 #endif

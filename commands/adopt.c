@@ -10,29 +10,13 @@
 #include <unistd.h>
 
 #include "commands/command.h"
-#include "receiver/hold.h"
 #include "base/log.h"
 #include "base/user.h"
 #include "secrets/secrets.h"
 
 enum { OPTION_DISCARD = OPTION_OWN };
 
-static int
-failed(struct command_line *line)
-{
-	char owner[USER_NAME_SIZE];
-	int error = errno;
-	struct stat st;
-
-	if (error != EPERM || fstat(line->spool.root, &st) != 0) {
-		log_line("%s/hold: %s", line->config.spool, strerror(error));
-		return EX_IOERR;
-	}
-	log_line("run it as the spool's owner: sudo -u %s psapi adopt", user_name(st.st_uid, owner));
-	return EX_NOPERM;
-}
-
-/* Say why requests stay in hold/. */
+/* Why what stays does. */
 static int
 explain(struct command_line *line, const struct adoption *outcome)
 {
@@ -58,9 +42,10 @@ static int
 adopt(struct command_line *line, bool discarding)
 {
 	struct adoption outcome = {.discard = discarding};
+	struct error error;
 
-	if (adopt_now(&line->config, &line->spool, &outcome) != 0)
-		return failed(line);
+	if (adopt_now(&line->config, line->store, &outcome, &error) != 0)
+		return error_log(&error);
 	if (outcome.adopted + outcome.discarded + outcome.unproven + outcome.failed == 0)
 		printf("nothing is held\n");
 	if (outcome.adopted > 0)
@@ -87,6 +72,6 @@ adopt_main(struct command_line *line, int argc, char **argv)
 	umask(0027);
 	int status = command_open(line);
 	if (status == EX_OK)
-		status = command_lock(line);
+		status = command_begin(line);
 	return status == EX_OK ? adopt(line, discarding) : status;
 }

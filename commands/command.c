@@ -12,7 +12,6 @@
 #include "base/log.h"
 #include "base/user.h"
 #include "commands/usage.h"
-#include "store/spool/moves.h"
 
 static void
 override(struct command_line *line, const char *setting)
@@ -136,107 +135,88 @@ command_configure(struct command_line *line)
 	return EX_OK;
 }
 
-/* Log why the spool cannot be opened. Returns an exit status. */
-static int
-refuse_spool(struct command_line *line, const char *why, int error)
-{
-	char text[4200];
-	struct stat st;
-
-	if (error == EACCES && stat(line->config.spool, &st) == 0 && st.st_uid != geteuid()) {
-		moves_owner_explain(&st, line->config.spool, error, text, sizeof(text));
-		log_line("%s", text);
-		return EX_NOPERM;
-	}
-	log_line("%s%s", why,
-	    error == ENOENT ? "; the receiver makes it when it starts, and --spool names another" : "");
-	return error == EACCES ? EX_NOPERM : EX_NOINPUT;
-}
-
 int
 command_open(struct command_line *line)
 {
-	char why[512];
+	struct error error;
 	int status = command_configure(line);
 
 	if (status != EX_OK)
 		return status;
-	/* The receiver makes the spool: directories that root makes here could not be written by it. */
-	errno = 0;
-	if (spool_open(&line->spool, line->config.spool, false, why, sizeof(why)) != 0)
-		return refuse_spool(line, why, errno);
-	line->opened = true;
-	return EX_OK;
+	if (user_become_owner(line->config.spool) != 0) {
+		log_line("%s: cannot become its owner: %s", line->config.spool, strerror(errno));
+		return EX_OSERR;
+	}
+	/* Not made here: the receiver makes it, as its user. */
+	line->store = store_open(&line->config, false, &error);
+	return line->store != NULL ? EX_OK : error_log(&error);
 }
 
 void
 command_close(struct command_line *line)
 {
-	if (line->opened)
-		spool_close(&line->spool);
+	store_close(line->store);
 	if (line->configured)
 		config_free(&line->config);
-	line->opened = line->configured = false;
+	line->store = NULL;
+	line->configured = false;
 }
 
 int
-command_lock(struct command_line *line)
+command_status(enum store_result result, const struct error *error)
 {
-	int lock = moves_lock(&line->spool, false);
-
-	if (lock < 0 && errno == EWOULDBLOCK) {
-		/* For people alone: cron would mail this line each night in which prune has to wait. */
-		if (isatty(STDERR_FILENO))
-			log_line("%s: psapi drain or another is at work; waiting for it to finish",
-			    line->config.spool);
-		lock = moves_lock(&line->spool, true);
-	}
-	if (lock >= 0)
-		return EX_OK; /* the descriptor is kept */
-	return moves_lock_failed(&line->spool);
+	return result == STORE_OK ? EX_OK : error_log(error);
 }
 
-static bool
-exists(struct command_line *line, const char *name)
+int
+command_begin(struct command_line *line)
 {
-	return moves_has(&line->spool, SPOOL_NEW, name) ||
-	    moves_has(&line->spool, SPOOL_FAILED, name) || moves_has(&line->spool, SPOOL_EVENTS, name);
+	struct error error;
+	long committed;
+	enum store_result result = store_work_begin(line->store, false, &error);
+
+	if (result == STORE_BUSY) {
+		/* For a person who waits: cron mails what is printed, each night that prune has to wait. */
+		if (isatty(STDERR_FILENO))
+			log_line("%s: psapi drain or another command is at work; waiting for it to finish",
+			    line->config.spool);
+		result = store_work_begin(line->store, true, &error);
+	}
+	if (result == STORE_OK)
+		result = store_recover(line->store, &committed, &error);
+	return command_status(result, &error);
 }
 
 bool
-command_find(struct command_line *line, const char *id, char name[SPOOL_NAME_SIZE])
+command_find(struct command_line *line, const char *id, char name[STORE_NAME_SIZE])
 {
-	const char *slash = strrchr(id, '/');
+	struct error error;
 
-	if (*id != '\0' && spool_name(id, strlen(id), name) == 0 && exists(line, name))
-		return true;
-	slash = slash == NULL ? id : slash + 1;
-	if (strlen(slash) < SPOOL_NAME_SIZE && spool_name_valid(slash)) {
-		strcpy(name, slash);
-		if (exists(line, name))
-			return true;
-	}
-	log_line("%s: no such event in %s; psapi list --all shows all", id, line->config.spool);
-	return false;
+	return command_status(store_lookup(line->store, id, name, &error), &error) == EX_OK;
 }
 
 int
-command_recover(struct command_line *line)
+command_names_add(struct command_names *names, const char *name)
 {
-	if (spool_recover(&line->spool) < 0)
-		return errno == EPERM || errno == EACCES ? EX_NOPERM : EX_IOERR;
-	return spool_sync(&line->spool, SPOOL_EVENTS) == 0 ? EX_OK : EX_IOERR;
+	char **grown = names->count % 1024 != 0 ? names->name :
+	    reallocarray(names->name, names->count + 1024, sizeof(*grown));
+
+	if (grown == NULL)
+		return -1;
+	names->name = grown;
+	names->name[names->count] = strdup(name);
+	if (names->name[names->count] == NULL)
+		return -1;
+	names->count++;
+	return 0;
 }
 
-int
-command_failed(struct command_line *line, enum spool_dir dir, const char *name)
+void
+command_names_free(struct command_names *names)
 {
-	char why[1024];
-	int error = errno;
-
-	moves_explain(&line->spool, dir, name, why, sizeof(why));
-	log_line("%s", why);
-	return error == EPERM || error == EACCES ? EX_NOPERM : EX_IOERR;
+	for (size_t i = 0; i < names->count; i++)
+		free(names->name[i]);
+	free(names->name);
 }
 
 const char *

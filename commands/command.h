@@ -1,6 +1,6 @@
 /*
  * The parts that all subcommands of psapi share: their command line with the common options,
- * opening the spool, the lock, finding an event.
+ * opening the store, finding an event.
  */
 #ifndef PSAPI_COMMAND_H
 #define PSAPI_COMMAND_H
@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "base/config.h"
-#include "store/spool/spool.h"
+#include "store/store.h"
 
 #define OVERRIDES_MAX 64
 
@@ -25,8 +25,7 @@ struct command_line {
 	bool json;
 	struct config config; /* after command_open() or command_configure() */
 	bool configured;
-	struct spool spool;   /* after command_open() */
-	bool opened;
+	struct store *store;  /* after command_open() */
 };
 
 struct command {
@@ -50,6 +49,7 @@ int done_main(struct command_line *line, int argc, char **argv);
 int verify_main(struct command_line *line, int argc, char **argv);
 int prune_main(struct command_line *line, int argc, char **argv);
 int attempts_main(struct command_line *line, int argc, char **argv);
+int recover_main(struct command_line *line, int argc, char **argv);
 int help_main(struct command_line *line, int argc, char **argv);
 
 /* Options beside single letters. A command's own ones begin at OPTION_OWN. */
@@ -74,34 +74,35 @@ int command_misused(const struct command_line *line, const char *what, const cha
 
 /* Read the settings. Returns EX_OK, or another exit status (logged). */
 int command_configure(struct command_line *line);
-/* Read the settings and open the spool. Returns EX_OK, or another exit status (logged). */
+/*
+ * Read the settings and open the store; as root become the spool's owner first. Returns EX_OK,
+ * or another exit status (logged).
+ */
 int command_open(struct command_line *line);
 void command_close(struct command_line *line);
 
 /*
- * Take the lock until the process ends. Waits if another process has it (and says so on a
- * terminal). Returns EX_OK, or another exit status (logged).
+ * Be the one who moves events until the process ends, waiting for others if need be (and
+ * saying so on a terminal); then commit what a crash left. Returns EX_OK, or another exit
+ * status (logged).
  */
-int command_lock(struct command_line *line);
+int command_begin(struct command_line *line);
 
-/*
- * Find the file name of an event in new/, failed/ or events/: by its webhook-id, or by the file's
- * name or path. Returns false if there is none (logged).
- */
-bool command_find(struct command_line *line, const char *id, char name[SPOOL_NAME_SIZE]);
+/* The name of an event that there is, see store_lookup(). False if there is none (logged). */
+bool command_find(struct command_line *line, const char *id, char name[STORE_NAME_SIZE]);
 
-/*
- * Run recovery, then sync events/. An event that is in new/ or failed/ and not in events/ after
- * that is still being accepted. Call it under the lock. Returns EX_OK, or another exit status
- * (logged).
- */
-int command_recover(struct command_line *line);
+/* The exit status of what the store did (logged). */
+int command_status(enum store_result result, const struct error *error);
 
-/*
- * Log errno of an operation on a file of the spool (moves_explain()). Returns EX_NOPERM or
- * EX_IOERR.
- */
-int command_failed(struct command_line *line, enum spool_dir dir, const char *name);
+/* Names of events, for store_retry() and store_replay(). All zero: none. */
+struct command_names {
+	char **name;
+	size_t count;
+};
+
+/* Add a copy. Returns 0, or -1 without memory. */
+int command_names_add(struct command_names *names, const char *name);
+void command_names_free(struct command_names *names);
 
 /*
  * The name under which command_find() finds this event, and that a shell takes as one plain word:

@@ -41,11 +41,14 @@ static void
 print_row(const struct finding *f)
 {
 	static const enum colour colours[] = {
-		[CHECK_OK] = COLOUR_GOOD, [CHECK_FAILED] = COLOUR_BAD, [CHECK_SKIPPED] = COLOUR_DIM};
+		[CHECK_OK] = COLOUR_GOOD, [CHECK_FAILED] = COLOUR_BAD, [CHECK_SKIPPED] = COLOUR_DIM,
+		[CHECK_REMARK] = COLOUR_WARN};
 	static const char *const ticks[] = {
-		[CHECK_OK] = "\xe2\x9c\x93", [CHECK_FAILED] = "\xe2\x9c\x97", [CHECK_SKIPPED] = "-"};
+		[CHECK_OK] = "\xe2\x9c\x93", [CHECK_FAILED] = "\xe2\x9c\x97", [CHECK_SKIPPED] = "-",
+		[CHECK_REMARK] = "!"};
 	static const char *const letters[] = {
-		[CHECK_OK] = "ok ", [CHECK_FAILED] = "BAD", [CHECK_SKIPPED] = "-  "};
+		[CHECK_OK] = "ok ", [CHECK_FAILED] = "BAD", [CHECK_SKIPPED] = "-  ",
+		[CHECK_REMARK] = "!  "};
 	char text[TERMINAL_ESCAPED_SIZE(sizeof(f->text))];
 
 	terminal_escape(text, sizeof(text), f->text, strlen(f->text), false);
@@ -65,9 +68,10 @@ static void
 print_row_json(const struct finding *f)
 {
 	char text[TERMINAL_ESCAPED_SIZE(sizeof(f->text))];
-	json_t *mark = f->result == CHECK_SKIPPED ? json_null() : json_boolean(f->result == CHECK_OK);
+	json_t *mark = f->result == CHECK_SKIPPED ? json_null() : json_boolean(f->result != CHECK_FAILED);
 
-	terminal_print_json(json_pack("{s:s,s:o,s:s,s:s*}", "check", f->name, "ok", mark, "text",
+	terminal_print_json(json_pack("{s:s,s:o,s:o*,s:s,s:s*}", "check", f->name, "ok", mark, "remark",
+	    f->result == CHECK_REMARK ? json_true() : NULL, "text",
 	    terminal_escape(text, sizeof(text), f->text, strlen(f->text), false), "remedy",
 	    *f->remedy != '\0' ? f->remedy : NULL));
 }
@@ -91,22 +95,16 @@ static int
 become_owner(struct command_line *line)
 {
 	char name[USER_NAME_SIZE];
-	struct stat st;
+	uid_t before = geteuid();
 
-	if (geteuid() != 0 || stat(line->config.spool, &st) != 0 || st.st_uid == 0)
-		return EX_OK;
-	const struct passwd *owner = getpwuid(st.st_uid);
-	if (owner == NULL ? setgroups(0, NULL) != 0 : initgroups(owner->pw_name, owner->pw_gid) != 0)
-		goto failed;
-	if (setgid(owner == NULL ? st.st_gid : owner->pw_gid) != 0 || setuid(st.st_uid) != 0)
-		goto failed;
-	if (!line->json)
-		printf(
-		    "Checking as %s, the owner of %s.\n", user_name(st.st_uid, name), line->config.spool);
+	if (user_become_owner(line->config.spool) != 0) {
+		log_line("%s: cannot become its owner: %s", line->config.spool, strerror(errno));
+		return EX_OSERR;
+	}
+	if (geteuid() != before && !line->json)
+		printf("Checking as %s, the owner of %s.\n", user_name(geteuid(), name),
+		    line->config.spool);
 	return EX_OK;
-failed:
-	log_line("cannot become user %s: %s", user_name(st.st_uid, name), strerror(errno));
-	return EX_OSERR;
 }
 
 /* Read the settings, which is the first check. Without them there are no other checks. */
@@ -117,7 +115,8 @@ configure(struct command_line *line)
 	struct error error;
 
 	if (config_load(&line->config, line->file, line->overrides, line->count, &error) != 0) {
-		doctor_failed(&f, "correct that setting; psapi-fcgi -h lists all", "%s", error.text);
+		doctor_failed(&f, *error.remedy != '\0' ? error.remedy :
+		    "correct that setting; psapi-fcgi -h lists all", "%s", error.text);
 		report(&f, line);
 		return 1;
 	}

@@ -83,5 +83,5 @@ drain_main(struct command_line *line, int argc, char **argv)
 		argv[optind] = path;
 		options.command = argv + optind;
 	}
-	return drain_run(&line->config, &line->spool, &options, clock_unix);
+	return drain_run(&line->config, line->store, &options, clock_unix);
 }

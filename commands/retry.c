@@ -1,95 +1,46 @@
-/*
- * psapi retry: move failed events back to new/. The order is link, remove the state, sync, unlink,
- * with one sync for all. The state is not removed first: if the kernel refuses the link, the
- * reason of the failure must still be there. (In new/, a state that says "failed" counts as none.)
- */
+/* psapi retry: dead letters go back to the queue, as if they had never been tried. */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <stdio.h>
-#include <string.h>
 #include <sysexits.h>
 
-#include "commands/command.h"
-#include "store/spool/listing.h"
 #include "base/log.h"
-#include "store/spool/moves.h"
-#include "store/spool/handler_state.h"
+#include "commands/command.h"
 
-/* The first half of a move: the event is in new/ as well, and its state is removed. */
+/* store_each()'s visit. */
 static int
-link_back(struct command_line *line, const char *name)
+collect(const struct store_item *item, void *data)
 {
-	if (moves_link(&line->spool, SPOOL_FAILED, SPOOL_NEW, name) != 0)
-		return command_failed(line, SPOOL_FAILED, name);
-	if (handler_state_remove(&line->spool, name) != 0)
-		return command_failed(line, SPOOL_STATE, name);
-	return EX_OK;
+	return command_names_add(data, item->name);
 }
 
-static int
-retry_listed(struct command_line *line, const struct listing *failed)
-{
-	int status = EX_OK;
-	size_t linked = 0, moved = 0;
-
-	for (; linked < listing_size(failed); linked++) {
-		const char *name = listing_name(failed, linked);
-		/* An event that is still being accepted is left to the next retry. */
-		if (moves_has(&line->spool, SPOOL_EVENTS, name) &&
-		    (status = link_back(line, name)) != EX_OK)
-			break;
-	}
-	if (linked > 0 && spool_sync(&line->spool, SPOOL_NEW) != 0)
-		return EX_IOERR;
-	for (size_t i = 0; i < linked; i++) {
-		const char *name = listing_name(failed, i);
-		if (!moves_has(&line->spool, SPOOL_NEW, name))
-			continue;
-		if (moves_drop(&line->spool, SPOOL_FAILED, name) != 0)
-			return command_failed(line, SPOOL_FAILED, name);
-		moved++;
-	}
-	printf("%zu back to new\n", moved);
-	return status;
-}
-
+/* A dead letter that is still arriving is the next call's. */
 static int
 retry_all(struct command_line *line)
 {
-	struct listing *failed = listing_new();
-	int status;
+	const struct store_filter filter = {.statuses = 1U << STORE_DEAD};
+	struct command_names names = {0};
+	struct error error;
+	size_t moved = 0;
+	enum store_result result = store_each(line->store, &filter, collect, &names, &error);
 
-	if (failed == NULL || listing_add(failed, &line->spool, SPOOL_FAILED, SPOOL_FAILED, 0) != 0) {
-		log_line("%s/failed: %s", line->config.spool, strerror(errno));
-		status = EX_IOERR;
-	} else {
-		status = retry_listed(line, failed);
-	}
-	listing_free(failed);
-	return status;
+	if (result == STORE_OK)
+		result = store_retry(line->store, (const char *const *)names.name, names.count, &moved, &error);
+	command_names_free(&names);
+	printf("%zu back to new\n", moved);
+	return result == STORE_INVALID ? EX_OK : command_status(result, &error);
 }
 
 static int
 retry(struct command_line *line, const char *id)
 {
-	char name[SPOOL_NAME_SIZE];
+	char name[STORE_NAME_SIZE];
+	const char *const names[] = {name};
+	struct error error;
+	size_t moved;
 
 	if (!command_find(line, id, name))
 		return EX_NOINPUT;
-	if (!moves_has(&line->spool, SPOOL_FAILED, name)) {
-		log_line("%s: has not failed: %s", id, moves_has(&line->spool, SPOOL_NEW, name) ?
-		        "it waits in new/ already" :
-		        "it was handled; psapi replay handles it again");
-		return EX_DATAERR;
-	}
-	if (!moves_has(&line->spool, SPOOL_EVENTS, name)) {
-		log_line("%s: is still arriving; try again", id);
-		return EX_TEMPFAIL;
-	}
-	int status = link_back(line, name);
-	if (status == EX_OK && moves_whole(&line->spool, SPOOL_FAILED, SPOOL_NEW, name) != 0)
-		status = command_failed(line, SPOOL_FAILED, name);
-	return status;
+	return command_status(store_retry(line->store, names, 1, &moved, &error), &error);
 }
 
 int
@@ -107,12 +58,12 @@ retry_main(struct command_line *line, int argc, char **argv)
 		return command_misused(line, "either IDs or --all", all ? argv[optind] : "retry");
 	int status = command_open(line);
 	if (status == EX_OK)
-		status = command_lock(line);
-	if (status == EX_OK)
-		status = command_recover(line);
-	if (status == EX_OK && all)
+		status = command_begin(line);
+	if (status != EX_OK)
+		return status;
+	if (all)
 		return retry_all(line);
-	for (int i = optind, locked = status; i < argc && locked == EX_OK; i++) {
+	for (int i = optind; i < argc; i++) {
 		int result = retry(line, argv[i]);
 		status = result != EX_OK ? result : status;
 	}

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "commands/command.h"
-#include "receiver/hold.h"
 #include "receiver/last_match.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -143,14 +142,15 @@ read_input(char *text, size_t size)
 static void
 mention_hold(struct command_line *line)
 {
-	struct spool spool;
-	char why[512], **names;
+	struct error error;
+	char **names;
+	struct store *store = store_open(&line->config, false, &error);
 
-	if (spool_open(&spool, line->config.spool, false, why, sizeof(why)) != 0)
+	if (store == NULL)
 		return;
-	int count = hold_names(&spool, &names);
-	hold_names_free(names);
-	spool_close(&spool);
+	int count = store_held(store, &names, &error);
+	store_held_free(names);
+	store_close(store);
 	if (count > 0)
 		printf(
 		    "%d request(s) arrived before it and are held: the receiver adopts what it proves after"
@@ -179,8 +179,7 @@ add(struct command_line *line, const char *text, size_t length)
 		printf("%s: secret %s is there already\n", path, fingerprint);
 		return EX_OK;
 	case SECRETFILE_REFUSED:
-		error_log(&error);
-		return EX_DATAERR;
+		return error_log(&error);
 	case SECRETFILE_ERROR:
 		break;
 	}

@@ -7,17 +7,17 @@
 #include "base/datetime.h"
 
 int
-select_option(const struct command_line *line, int option, struct selection *selection)
+select_option(const struct command_line *line, int option, struct store_filter *filter)
 {
 	switch (option) {
 	case OPTION_TYPE:
-		selection->type = optarg;
+		filter->type = optarg;
 		return EX_OK;
 	case OPTION_NPN:
-		selection->npn = optarg;
+		filter->npn = optarg;
 		return EX_OK;
 	case OPTION_SINCE:
-		if (datetime_argument(optarg, clock_unix(), &selection->since))
+		if (datetime_argument(optarg, clock_unix(), &filter->since))
 			return EX_OK;
 		return command_misused(
 		    line, "--since takes 2025-07-24, 2025-07-24T22:51 or an age like 12h", optarg);

@@ -3,7 +3,6 @@
 #define PSAPI_SELECT_H
 
 #include "commands/command.h"
-#include "store/spool/listing.h"
 
 enum { OPTION_TYPE = 512, OPTION_NPN, OPTION_SINCE };
 
@@ -14,6 +13,6 @@ enum { OPTION_TYPE = 512, OPTION_NPN, OPTION_SINCE };
 	}
 
 /* Take one of these options. Returns EX_OK, or EX_USAGE for any other ('?' was logged). */
-int select_option(const struct command_line *line, int option, struct selection *selection);
+int select_option(const struct command_line *line, int option, struct store_filter *filter);
 
 #endif

@@ -1,6 +1,5 @@
 /* psapi show: all information about an event, or the signed bytes alone. */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +9,6 @@
 #include "base/crypto.h"
 #include "base/json_text.h"
 #include "commands/command.h"
-#include "store/spool/listing.h"
 #include "base/log.h"
 #include "base/terminal.h"
 #include "base/text.h"
@@ -26,17 +24,17 @@ print_field(const char *name, const char *value)
 }
 
 static void
-print_status(enum status status, const struct handler_state *state)
+print_status(enum store_status status, const struct handler_state *state)
 {
 	char text[512], at[DATETIME_TEXT_SIZE] = "";
 
-	if (status == STATUS_FAILED && state->failed_at != 0)
+	if (status == STORE_DEAD && state->failed_at != 0)
 		datetime_text(state->failed_at, at);
-	if (status == STATUS_WAITING && state->due_at != 0)
+	if (status == STORE_WAITING && state->due_at != 0)
 		datetime_text(state->due_at, at);
-	snprintf(text, sizeof(text), "%s%s%s%s%s", listing_status_text(status),
+	snprintf(text, sizeof(text), "%s%s%s%s%s", store_status_text(status),
 	    *at == '\0'               ? "" :
-	    status == STATUS_WAITING  ? ", due " :
+	    status == STORE_WAITING  ? ", due " :
 	                                " at ",
 	    at, *state->reason != '\0' ? ": " : "", state->reason);
 	print_field("status", text);
@@ -124,13 +122,13 @@ set_encoded_body(json_t *object, const struct entry *entry)
 }
 
 static void
-print_json_of(const struct entry *entry, enum status status, const struct handler_state *state,
+print_json_of(const struct entry *entry, enum store_status status, const struct handler_state *state,
     const char *path)
 {
 	json_t *object = json_object();
 
 	set_text(object, "webhook_id", entry->id);
-	set_text(object, "status", listing_status_text(status));
+	set_text(object, "status", store_status_text(status));
 	set_text(object, "file", path);
 	set_text(object, "received_at", entry->received_at);
 	set_text(object, "webhook_timestamp", entry->timestamp);
@@ -161,35 +159,29 @@ print_raw(const struct entry *entry)
 static int
 show(struct command_line *line, const char *id, bool raw)
 {
-	static const enum spool_dir dirs[] = {[STATUS_NEW] = SPOOL_NEW, [STATUS_WAITING] = SPOOL_NEW,
-		[STATUS_FAILED] = SPOOL_FAILED, [STATUS_HANDLED] = SPOOL_EVENTS};
-	char name[SPOOL_NAME_SIZE], path[4096 + SPOOL_NAME_SIZE];
-	struct entry entry;
-	struct handler_state state;
-	const char *why;
+	char name[STORE_NAME_SIZE];
+	struct store_item item;
+	struct error error;
 
 	if (!command_find(line, id, name))
 		return EX_NOINPUT;
-	enum status status = listing_status_of(&line->spool, name, &state);
-	snprintf(
-	    path, sizeof(path), "%s/%s/%s", line->config.spool, spool_dir_names[dirs[status]], name);
-	enum entry_result result = entry_read_named(&line->spool, dirs[status], name, &entry, &why);
-	if (result != ENTRY_OK) {
-		log_line("%s: %s", path, why);
-		return result == ENTRY_ODD ? EX_DATAERR : errno == EACCES ? EX_NOPERM : EX_NOINPUT;
-	}
+	enum store_result result = store_get(line->store, name, &item, &error);
+	if (result == STORE_ABSENT)
+		error_set(&error, EX_NOINPUT, NULL, "%s: was handled and forgotten at this moment", id);
+	if (result != STORE_OK)
+		return error_log(&error);
 	if (raw) {
-		print_raw(&entry);
+		print_raw(&item.entry);
 	} else if (line->json) {
-		print_json_of(&entry, status, &state, path);
+		print_json_of(&item.entry, item.status, &item.state, item.path);
 	} else {
-		print_field("webhook-id", entry.id);
-		print_status(status, &state);
-		print_evidence(&entry, path);
-		print_tries(&state);
-		print_body(&entry);
+		print_field("webhook-id", item.entry.id);
+		print_status(item.status, &item.state);
+		print_evidence(&item.entry, item.path);
+		print_tries(&item.state);
+		print_body(&item.entry);
 	}
-	entry_free(&entry);
+	entry_free(&item.entry);
 	return EX_OK;
 }
 

@@ -128,6 +128,11 @@ const struct command table_commands[] = {
 	    "\n"
 	    "Exit status 1 if an event fails.\n" ID_HELP,
 	    verify_main},
+	{"recover", "", "commit what a crash or a power cut left uncommitted",
+	    "An event of new/ or failed/ that events/ lacks is synced and committed. The receiver\n"
+	    "does that when it starts, psapi drain in each run, and psapi-recover.service at\n"
+	    "boot. Right at any moment. It repairs nothing, for what is in new/ is whole.\n",
+	    recover_main},
 	{"prune", "--older-than AGE [--dry-run] [--force]", "remove old events that were handled",
 	    "  --older-than AGE    events that were received longer ago than this: 90d\n"
 	    "  --dry-run           list them, remove nothing\n"

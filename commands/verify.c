@@ -9,11 +9,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "commands/command.h"
-#include "store/entry.h"
 #include "base/log.h"
-#include "store/spool/moves.h"
 #include "secrets/secrets.h"
 #include "base/terminal.h"
 #include "base/text.h"
@@ -87,94 +86,90 @@ report(struct verifier *v, const char *what, const char *key, const char *why)
 	    key != NULL ? "signed with secret " : "", key != NULL ? key : why);
 }
 
-static void
-check(struct verifier *v, const char *what, enum entry_result result, struct entry *entry,
-    const char *why)
-{
-	if (result != ENTRY_OK) {
-		report(v, what, NULL, why);
-		return;
-	}
-	report(v, what, find_key(v, entry),
-	    "no secret known here signed this: its contents were changed, or another secret signed it "
-	    "(--secret-file)");
-	entry_free(entry);
-}
+static const char unproven[] =
+    "no secret known here signed this: its contents were changed, or another secret signed "
+    "it (--secret-file)";
 
+/* store_each()'s visit. */
 static int
-check_name(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+check_item(const struct store_item *item, void *data)
 {
 	struct verifier *v = data;
-	enum entry_result result;
-	struct entry entry;
-	const char *why;
 
-	/* An event that is in events/ as well was checked there. */
-	if (!spool_name_valid(name) ||
-	    (dir != SPOOL_EVENTS && moves_has(spool, SPOOL_EVENTS, name)))
-		return 0;
-	result = entry_read_named(spool, dir, name, &entry, &why);
-	if (result != ENTRY_ABSENT)
-		check(v, name, result, &entry, why);
+	if (item->invalid != NULL)
+		report(v, item->name, NULL, item->invalid);
+	else
+		report(v, item->name, find_key(v, &item->entry), unproven);
 	return 0;
 }
 
 static int
-check_all(struct verifier *v)
+check_file(struct verifier *v, const char *path)
 {
-	static const enum spool_dir dirs[] = {SPOOL_EVENTS, SPOOL_NEW, SPOOL_FAILED};
+	struct entry entry;
+	const char *why;
+	int fd;
+	enum entry_result result = entry_open(AT_FDCWD, path, &fd, &why);
 
-	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
-		if (spool_each(&v->line->spool, dirs[i], check_name, v) == 0)
-			continue;
-		log_line("%s/%s: %s", v->line->config.spool, spool_dir_names[dirs[i]], strerror(errno));
-		return EX_IOERR;
+	if (result == ENTRY_OK) {
+		result = entry_read(fd, &entry, &why);
+		close(fd);
 	}
+	if (result != ENTRY_OK) {
+		report(v, path, NULL, why);
+		return EX_OK;
+	}
+	report(v, path, find_key(v, &entry), unproven);
+	entry_free(&entry);
 	return EX_OK;
 }
 
-/* Check a file if it exists, else an event of the spool. */
 static int
-check_argument(struct verifier *v, const char *what)
+check_event(struct verifier *v, const char *id)
 {
-	static const enum spool_dir dirs[] = {SPOOL_EVENTS, SPOOL_NEW, SPOOL_FAILED};
-	char name[SPOOL_NAME_SIZE];
-	enum entry_result result;
-	struct entry entry;
-	const char *why;
-	struct stat st;
+	char name[STORE_NAME_SIZE];
+	struct store_item item;
+	struct error error;
 
-	if (stat(what, &st) == 0 && S_ISREG(st.st_mode)) {
-		result = entry_read(AT_FDCWD, what, &entry, &why);
-		check(v, what, result, &entry, why);
-		return EX_OK;
-	}
-	if (!v->line->opened) {
+	if (v->line->store == NULL) {
 		int status = command_open(v->line);
 		if (status != EX_OK)
 			return status;
 	}
-	if (!command_find(v->line, what, name))
+	if (!command_find(v->line, id, name))
 		return EX_NOINPUT;
-	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
-		if (!moves_has(&v->line->spool, dirs[i], name))
-			continue;
-		result = entry_read_named(&v->line->spool, dirs[i], name, &entry, &why);
-		check(v, what, result, &entry, why);
-		break;
+	enum store_result result = store_get(v->line->store, name, &item, &error);
+	if (result == STORE_OK) {
+		report(v, id, find_key(v, &item.entry), unproven);
+		entry_free(&item.entry);
+		return EX_OK;
 	}
+	report(v, id, NULL, result == STORE_ABSENT ? "it is gone" : error.text);
 	return EX_OK;
+}
+
+/* A file that there is, else an event of the store. */
+static int
+check_argument(struct verifier *v, const char *what)
+{
+	struct stat st;
+
+	if (stat(what, &st) == 0 && S_ISREG(st.st_mode))
+		return check_file(v, what);
+	return check_event(v, what);
 }
 
 static int
 run(struct verifier *v, bool all, int argc, char **argv)
 {
+	const struct store_filter everything = {0};
+	struct error error;
 	int status = EX_OK;
 
 	if (all) {
 		status = command_open(v->line);
 		if (status == EX_OK)
-			status = check_all(v);
+			status = command_status(store_each(v->line->store, &everything, check_item, v, &error), &error);
 	}
 	for (int i = optind; i < argc; i++) {
 		int result = check_argument(v, argv[i]);

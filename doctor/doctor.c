@@ -44,6 +44,18 @@ doctor_failed(struct finding *f, const char *remedy, const char *format, ...)
 }
 
 void
+doctor_remark(struct finding *f, const char *remedy, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(f->text, sizeof(f->text), format, ap);
+	va_end(ap);
+	f->result = CHECK_REMARK;
+	snprintf(f->remedy, sizeof(f->remedy), "%s", remedy);
+}
+
+void
 doctor_skipped(struct finding *f, const char *format, ...)
 {
 	va_list ap;
@@ -113,7 +125,7 @@ doctor_probe_body(const char *id, time_t now, size_t size)
 static void
 report(struct doctor *d, struct finding *f)
 {
-	if (f->result != CHECK_FAILED)
+	if (f->result != CHECK_FAILED && f->result != CHECK_REMARK)
 		f->remedy[0] = '\0';
 	d->failed += f->result == CHECK_FAILED ? 1 : 0;
 	d->report(f, d->user);
@@ -157,7 +169,6 @@ doctor_run(struct doctor *d)
 	if (d->url != NULL)
 		check_from_outside(d);
 	verify_keyring_free(d->keyring);
-	if (d->spool_opened)
-		spool_close(&d->spool);
+	store_close(d->store);
 	return d->failed;
 }

@@ -14,13 +14,14 @@
 #include "base/error.h"
 #include "send/delivery.h"
 #include "send/http.h"
-#include "store/spool/spool.h"
+#include "store/store.h"
 #include "verify.h"
 
 enum check_result {
 	CHECK_OK,
 	CHECK_FAILED,
-	CHECK_SKIPPED /* it does not apply here, or an earlier check has named the fault */
+	CHECK_SKIPPED, /* it does not apply here, or an earlier check has named the fault */
+	CHECK_REMARK   /* it works, with a reservation that the remedy removes */
 };
 
 /* The result of one check. */
@@ -28,7 +29,7 @@ struct finding {
 	const char *name;
 	enum check_result result;
 	char text[512];
-	char remedy[1024]; /* of a CHECK_FAILED one; lines */
+	char remedy[1024]; /* of a CHECK_FAILED or CHECK_REMARK one; lines */
 };
 
 /* An answer of the receiver, or of another program in its place. */
@@ -54,8 +55,7 @@ struct doctor {
 
 	int failed;               /* checks */
 	bool not_owner;           /* of the spool: then a file that we cannot read is no fault */
-	bool spool_opened;
-	struct spool spool;
+	struct store *store;      /* NULL: it cannot be opened */
 	struct keyring *keyring;  /* NULL: no usable secret */
 	bool receiver_answers;    /* at its socket */
 	bool accepted_directly;   /* the receiver accepted a probe that no web server was involved in */
@@ -95,6 +95,8 @@ void doctor_ok(struct finding *finding, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* remedy NULL: the one in the table. */
 void doctor_failed(struct finding *finding, const char *remedy, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void doctor_remark(struct finding *finding, const char *remedy, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void doctor_skipped(struct finding *finding, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

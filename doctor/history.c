@@ -12,27 +12,21 @@
 #include <sys/stat.h>
 
 #include "receiver/attempts_reader.h"
-#include "receiver/hold.h"
-#include "store/spool/journal.h"
-#include "store/spool/moves.h"
-#include "store/spool/handler_state.h"
 #include "base/datetime.h"
 
 enum {
 	LINES_MAX = 10000,       /* of the attempts log: older ones tell nothing of the clock now */
 	SKEWS_MAX = 5,           /* so three wrong ones decide: a day may have one event alone */
 	SKEW_LIMIT = 60,         /* seconds */
-	LEFTOVER_SECONDS = 3600, /* then recovery removes them */
-	BACKLOG_SECONDS = 3600,
 	UPDATES_SECONDS = 26 * 3600 /* a day, and two hours more */
 };
 
 static bool
-has_spool(struct doctor *d, struct finding *f)
+has_store(struct doctor *d, struct finding *f)
 {
-	if (!d->spool_opened)
+	if (d->store == NULL)
 		doctor_skipped(f, "the spool cannot be opened");
-	return d->spool_opened;
+	return d->store != NULL;
 }
 
 /* ---- the clock ---- */
@@ -73,7 +67,7 @@ check_clock(struct doctor *d, struct finding *f)
 {
 	int64_t skews[SKEWS_MAX];
 
-	if (!has_spool(d, f))
+	if (!has_store(d, f))
 		return;
 	int count = read_skews(d, skews);
 	if (count == 0) {
@@ -91,51 +85,32 @@ check_clock(struct doctor *d, struct finding *f)
 		doctor_ok(f, "%lld s off the sender's, in the median of %d attempts", median, count);
 }
 
-/* ---- files ---- */
+/* ---- events, by their status ---- */
 
-/* Files of a directory, by age. */
-struct file_count {
-	time_t now;
-	time_t older_than; /* seconds; older ones are counted in old as well */
-	bool queue;        /* ages count from the queueing; events that wait for a retry are not old */
-	long count, old;
-	time_t oldest;     /* age of the oldest of the old ones, seconds */
-};
-
-static int
-count_file(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+/* False: it is not known, and the finding says why. */
+static bool
+count(struct doctor *d, struct finding *f, struct store_counts *counts)
 {
-	struct file_count *c = data;
-	struct handler_state state;
-	struct stat st;
+	struct error error;
 
-	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
-	    (dir == SPOOL_TMP && journal_is_name(name))) /* in use, or recovery removes it */
-		return 0;
-	/* psapi replay gives an old file a new name: that changes its ctime alone. */
-	time_t age = c->now - (c->queue ? st.st_ctime : st.st_mtime);
-	c->count++;
-	if (age <= c->older_than ||
-	    (c->queue && handler_state_read(spool, name, &state) && state.due_at > c->now))
-		return 0;
-	c->old++;
-	if (age > c->oldest)
-		c->oldest = age;
-	return 0;
+	if (!has_store(d, f))
+		return false;
+	if (store_count(d->store, d->now, counts, &error) == STORE_OK)
+		return true;
+	doctor_failed_for(f, &error);
+	return false;
 }
 
 static void
 check_leftovers(struct doctor *d, struct finding *f)
 {
-	struct file_count c = {.now = d->now, .older_than = LEFTOVER_SECONDS};
+	struct store_counts c;
 
-	if (!has_spool(d, f))
+	if (!count(d, f, &c))
 		return;
-	if (spool_each(&d->spool, SPOOL_TMP, count_file, &c) != 0)
-		doctor_failed(f, NULL, "tmp/: %s", strerror(errno));
-	else if (c.old > 0)
-		doctor_failed(
-		    f, NULL, "%ld file(s) in tmp/ that were not written to for over an hour", c.old);
+	if (c.leftovers > 0)
+		doctor_failed(f, NULL,
+		    "%ld file(s) in tmp/ that were not written to for over an hour", c.leftovers);
 	else
 		doctor_ok(f, "none");
 }
@@ -143,31 +118,27 @@ check_leftovers(struct doctor *d, struct finding *f)
 static void
 check_backlog(struct doctor *d, struct finding *f)
 {
-	struct file_count c = {.now = d->now, .older_than = BACKLOG_SECONDS, .queue = true};
+	struct store_counts c;
 
-	if (!has_spool(d, f))
+	if (!count(d, f, &c))
 		return;
-	if (spool_each(&d->spool, SPOOL_NEW, count_file, &c) != 0)
-		doctor_failed(f, NULL, "new/: %s", strerror(errno));
-	else if (c.old > 0)
+	if (c.overdue > 0)
 		doctor_failed(f, NULL,
-		    "%ld of %ld event(s) in new/ wait for over an hour, the oldest for %.1f h", c.old,
-		    c.count, (double)c.oldest / 3600);
+		    "%ld of %ld event(s) in new/ wait for over an hour, the oldest for %.1f h", c.overdue,
+		    c.waiting, (double)(d->now - c.oldest) / 3600);
 	else
-		doctor_ok(f, "%ld event(s) in new/", c.count);
+		doctor_ok(f, "%ld event(s) in new/", c.waiting);
 }
 
 static void
 check_failed(struct doctor *d, struct finding *f)
 {
-	struct file_count c = {.now = d->now, .older_than = -1};
+	struct store_counts c;
 
-	if (!has_spool(d, f))
+	if (!count(d, f, &c))
 		return;
-	if (spool_each(&d->spool, SPOOL_FAILED, count_file, &c) != 0)
-		doctor_failed(f, NULL, "failed/: %s", strerror(errno));
-	else if (c.count > 0)
-		doctor_failed(f, NULL, "%ld event(s) in failed/", c.count);
+	if (c.failed > 0)
+		doctor_failed(f, NULL, "%ld event(s) in failed/", c.failed);
 	else
 		doctor_ok(f, "none");
 }
@@ -175,17 +146,13 @@ check_failed(struct doctor *d, struct finding *f)
 static void
 check_hold(struct doctor *d, struct finding *f)
 {
-	char **names;
+	struct store_counts c;
 
-	if (!has_spool(d, f))
+	if (!count(d, f, &c))
 		return;
-	int count = hold_names(&d->spool, &names);
-	hold_names_free(names);
-	if (count < 0)
-		doctor_failed(f, NULL, "hold/: %s", strerror(errno));
-	else if (count > 0)
-		doctor_failed(
-		    f, NULL, "%d request(s) that arrived before the secret was added wait in hold/", count);
+	if (c.held > 0)
+		doctor_failed(f, NULL,
+		    "%ld request(s) that arrived before the secret was added wait in hold/", c.held);
 	else
 		doctor_ok(f, "nothing is held");
 }
@@ -223,7 +190,7 @@ check_daily(struct doctor *d, struct finding *f)
 	struct daily daily = {0};
 	int64_t limit = ((int64_t)d->now - UPDATES_SECONDS) * NANOSECONDS;
 
-	if (!has_spool(d, f))
+	if (!has_store(d, f))
 		return;
 	read_log(d, &daily);
 	int64_t seconds = d->now - (daily.last != 0 ? daily.last : daily.first) / NANOSECONDS;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "base/user.h"
@@ -19,52 +20,47 @@ enum { INODES_MIN = 1000 };
 
 /* ---- the spool ---- */
 
-/* Each directory must belong to the spool's owner, or be writable for its group. */
-static bool
-check_owners(struct doctor *d, struct finding *f)
+/* store_warnings()'s warn, for the check of the spool: the first fault is the finding. */
+static void
+find_fault(const struct error *warning, void *data)
 {
-	char user[USER_NAME_SIZE];
-	struct stat root, st;
+	struct finding *f = data;
 
-	if (fstat(d->spool.root, &root) != 0)
-		return true;
-	for (int i = 0; i < SPOOL_DIRS; i++) {
-		if (fstat(d->spool.dir[i], &st) != 0)
-			continue;
-		bool by_group = st.st_gid == root.st_gid && (st.st_mode & 0070) == 0070;
-		if (st.st_uid == root.st_uid || by_group)
-			continue;
-		doctor_failed(f, NULL, "%s/%s belongs to %s, the spool itself to another user",
-		    d->config->spool, spool_dir_names[i], user_name(st.st_uid, user));
-		return false;
-	}
-	return true;
+	if (warning->status != 0 && f->result != CHECK_FAILED)
+		doctor_failed_for(f, warning);
 }
 
-/* The spool cannot be opened, with errno. */
+/* The same for the check of storing: a promise that no program can keep there is a remark. */
 static void
-explain_closed_spool(struct doctor *d, struct finding *f, const char *owner, const char *why)
+find_reservation(const struct error *warning, void *data)
 {
-	if (errno == EACCES && d->not_owner)
+	if (warning->status == 0)
+		doctor_remark(data, warning->remedy, "%s", warning->text);
+}
+
+static void
+explain_closed_spool(
+    struct doctor *d, struct finding *f, const char *owner, const struct error *error)
+{
+	if (error->status == EX_NOPERM && d->not_owner)
 		doctor_failed(f,
 		    "run doctor as root, or as that user: this one has no access to spool, secret and "
 		    "socket",
 		    "%s: closed to all but %s and the group", d->config->spool, owner);
-	else if (errno == EPROTONOSUPPORT)
-		doctor_failed(f,
-		    "a later version has made it: install that one, or name another spool with PSAPI_SPOOL",
-		    "%s", why);
+	else if (error->status == EX_CONFIG)
+		doctor_failed_for(f, error);
 	else
 		doctor_failed(f,
 		    "the receiver makes the directories when it starts: does it run as their owner?", "%s",
-		    why);
+		    error->text);
 }
 
 static void
 check_spool(struct doctor *d, struct finding *f)
 {
 	const char *path = d->config->spool;
-	char why[512], user[USER_NAME_SIZE];
+	char user[USER_NAME_SIZE];
+	struct error error;
 	struct stat st;
 
 	if (stat(path, &st) != 0) {
@@ -81,25 +77,30 @@ check_spool(struct doctor *d, struct finding *f)
 	}
 	d->not_owner = st.st_uid != geteuid();
 	user_name(st.st_uid, user);
-	errno = 0;
-	d->spool_opened = spool_open(&d->spool, path, false, why, sizeof(why)) == 0;
-	if (!d->spool_opened)
-		explain_closed_spool(d, f, user, why);
-	else if (check_owners(d, f))
-		doctor_ok(f, "%s, of user %s, mode %04o", path, user, (unsigned)st.st_mode & 07777);
+	d->store = store_open(d->config, false, &error);
+	if (d->store == NULL) {
+		explain_closed_spool(d, f, user, &error);
+		return;
+	}
+	doctor_ok(f, "%s, of user %s, mode %04o", path, user, (unsigned)st.st_mode & 07777);
+	store_warnings(d->store, find_fault, f);
 }
 
 static void
 check_storing(struct doctor *d, struct finding *f)
 {
-	const char *step;
+	struct error error;
+	char text[256];
 
-	if (!d->spool_opened)
+	if (d->store == NULL) {
 		doctor_skipped(f, "the spool cannot be opened");
-	else if (spool_probe(&d->spool, &step) != 0)
-		doctor_failed(f, NULL, "cannot %s: %s", step, strerror(errno));
-	else
-		doctor_ok(f, "files, hard links and fsync work");
+	} else if (store_probe(d->store, &error) != STORE_OK) {
+		doctor_failed_for(f, &error);
+	} else {
+		store_describe(d->store, text, sizeof(text));
+		doctor_ok(f, "the way of an event works: %s", text);
+		store_warnings(d->store, find_reservation, f);
+	}
 }
 
 static void
@@ -107,7 +108,7 @@ check_space(struct doctor *d, struct finding *f)
 {
 	struct statvfs st;
 
-	if (!d->spool_opened || fstatvfs(d->spool.root, &st) != 0) {
+	if (d->store == NULL || statvfs(d->config->spool, &st) != 0) {
 		doctor_skipped(f, "the spool cannot be opened");
 		return;
 	}
@@ -134,12 +135,12 @@ check_secret(struct doctor *d, struct finding *f)
 	if (d->keyring != NULL)
 		doctor_ok(f, "%s: %zu usable", d->config->secret_file, verify_keyring_size(d->keyring));
 	else if (access(d->config->secret_file, R_OK) == 0 || errno != EACCES)
-		doctor_failed(f, NULL, "%s", error.text);
+		doctor_failed_for(f, &error);
 	else if (d->not_owner)
 		doctor_skipped(f, "%s", error.text);
 	else
-		doctor_failed(
-		    f, "the receiver must be able to read it: chgrp to its group, chmod 0640", "%s", error.text);
+		doctor_failed(f, "the receiver must be able to read it: chgrp to its group, chmod 0640",
+		    "%s", error.text);
 }
 
 /* ---- the handlers ---- */

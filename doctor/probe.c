@@ -147,7 +147,7 @@ bytes_arrived(struct doctor *d)
 	struct http_answer answer;
 	struct doctor_reply reply;
 
-	if (bytes >= 0 || !d->spool_opened)
+	if (bytes >= 0 || d->store == NULL)
 		return bytes;
 	nanosleep(&pause, NULL);
 	probe(d, DELIVERY_SIGNED, d->probe_id, 0, &answer, &reply);

@@ -15,6 +15,7 @@
 
 #include "base/user.h"
 #include "send/fastcgi_client.h"
+#include "server/listener.h"
 
 enum { FCGI_TIMEOUT_MS = 5000 };
 
@@ -23,8 +24,8 @@ enum { FCGI_TIMEOUT_MS = 5000 };
 static void
 check_mode_and_group(struct doctor *d, struct finding *f, const char *path, const struct stat *st)
 {
-	const struct group *wanted =
-	    *d->config->listen_group != '\0' ? getgrnam(d->config->listen_group) : NULL;
+	struct error error;
+	gid_t wanted;
 
 	if ((st->st_mode & S_IWOTH) != 0) {
 		doctor_failed(f,
@@ -33,7 +34,8 @@ check_mode_and_group(struct doctor *d, struct finding *f, const char *path, cons
 		    "send the receiver anything, past the web server",
 		    "%s: mode %04o lets every user connect to the receiver", path,
 		    (unsigned)st->st_mode & 07777);
-	} else if (wanted != NULL && wanted->gr_gid != st->st_gid) {
+	} else if (listener_group(d->config->listen_group, &wanted, &error) == 0 &&
+	           wanted != (gid_t)-1 && wanted != st->st_gid) {
 		doctor_failed(f, "restart the receiver; its user must be a member of PSAPI_LISTEN_GROUP",
 		    "%s: its group is not PSAPI_LISTEN_GROUP=%s", path, d->config->listen_group);
 	} else {
@@ -172,10 +174,11 @@ explain_refusal(struct finding *f, const struct doctor_reply *reply)
 static void
 check_stored(struct doctor *d, struct finding *f, const char *id)
 {
-	char name[SPOOL_NAME_SIZE];
+	char name[STORE_NAME_SIZE];
+	struct error error;
 
-	if (!d->spool_opened || spool_name(id, strlen(id), name) != 0 ||
-	    spool_find(&d->spool, name) == SPOOL_DUPLICATE)
+	if (d->store == NULL || store_name(id, strlen(id), name) != 0 ||
+	    store_find(d->store, name, &error) == STORE_DUPLICATE)
 		doctor_ok(f, "a signed probe is accepted and stored");
 	else
 		doctor_failed(f,

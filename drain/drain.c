@@ -21,7 +21,6 @@
 #include "drain/handler_run.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "store/spool/moves.h"
 
 enum {
 	PROGRESS_EVERY_MS = 100,
@@ -31,7 +30,6 @@ enum {
 
 struct drain {
 	struct handler_run_context context;
-	struct spool *spool;
 	const struct drain_options *options;
 	struct backlog backlog;
 	struct handler_run *runs;
@@ -328,39 +326,39 @@ run_passes(struct drain *d)
 }
 
 int
-drain_run(const struct config *config, struct spool *spool, const struct drain_options *options,
+drain_run(const struct config *config, struct store *store, const struct drain_options *options,
     int64_t (*clock)(void))
 {
-	struct drain d = {
-		.spool = spool, .options = options, .progress = isatty(STDERR_FILENO) && !options->verbose};
-	int lock = moves_lock(spool, false);
+	struct drain d = {.options = options,
+		.progress = isatty(STDERR_FILENO) && !options->verbose,
+		.backlog = {.store = store, .clock = clock, .is_interrupted = is_interrupted},
+		.context = {config, store, options->command, clock, options->verbose}};
+	struct adoption adoption = {0}; /* doctor reports the requests that stay held */
+	struct error error;
 
-	if (lock < 0 && errno == EWOULDBLOCK) {
+	switch (store_work_begin(store, false, &error)) {
+	case STORE_OK:
+		break;
+	case STORE_BUSY:
 		if (isatty(STDERR_FILENO))
 			log_line("%s: another drain is at work, or a command that moves events; this one ends",
-			    spool->path);
+			    config->spool);
 		return EX_OK;
+	default:
+		return error_log(&error);
 	}
-	if (lock < 0)
-		return moves_lock_failed(spool);
-	char *path = realpath(spool->path, NULL);
-	d.context = (struct handler_run_context){
-	    config, spool, path, options->command, clock, options->verbose};
 	d.runs = calloc((size_t)options->jobs, sizeof(*d.runs));
-	if (path != NULL && d.runs != NULL &&
-	    backlog_open(&d.backlog, spool, clock, is_interrupted) == 0) {
-		struct adoption adoption = {0}; /* doctor reports the requests that stay in hold/ */
-		adopt_now(config, spool, &adoption);
+	if (d.runs != NULL) {
+		adopt_now(config, store, &adoption, &error);
 		run_passes(&d);
 		show_end(&d);
 	} else {
-		log_line("%s: %s", spool->path, strerror(errno));
+		log_line("out of memory for %d handlers", options->jobs);
 		d.status = EX_OSERR;
 	}
-	backlog_close(&d.backlog);
+	backlog_free(&d.backlog);
 	forget_refusals(&d);
 	free(d.runs);
-	free(path);
-	close(lock);
+	store_work_end(store);
 	return d.status;
 }

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "base/config.h"
-#include "store/spool/spool.h"
+#include "store/store.h"
 
 #define DRAIN_JOBS_MAX 256
 
@@ -25,9 +25,9 @@ struct drain_options {
  * running handlers and starts no other; a second signal ends them like a time-out. clock gives
  * Unix seconds. Returns an exit status: EX_OK, also if another drain has the lock; 1 if an event
  * newly failed; EX_CONFIG if events wait for a handler to be fixed; another of sysexits(3) if
- * the spool fails (logged).
+ * the store fails (logged).
  */
-int drain_run(const struct config *config, struct spool *spool,
+int drain_run(const struct config *config, struct store *store,
     const struct drain_options *options, int64_t (*clock)(void));
 
 #endif

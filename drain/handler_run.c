@@ -19,7 +19,6 @@
 #include "base/terminal.h"
 #include "base/text.h"
 #include "drain/handler.h"
-#include "store/spool/moves.h"
 
 extern char **environ;
 
@@ -65,7 +64,7 @@ free_environment(char **environment)
 static char **
 make_environment(const struct handler_run *run)
 {
-	const struct event *event = &run->entry.event;
+	const struct event *event = &run->work.entry.event;
 	int count = 0, n = 0;
 
 	while (environ[count] != NULL)
@@ -73,12 +72,12 @@ make_environment(const struct handler_run *run)
 	char **variables = calloc((size_t)count + EVENT_VARIABLES + 1, sizeof(*variables));
 	if (variables == NULL)
 		return NULL;
-	int failed = asprintf(&variables[n++], "PSAPI_WEBHOOK_ID=%s", run->entry.id) < 0;
+	int failed = asprintf(&variables[n++], "PSAPI_WEBHOOK_ID=%s", run->work.entry.id) < 0;
 	failed |= asprintf(&variables[n++], "PSAPI_EVENT_TYPE=%s", event->type) < 0;
 	failed |= asprintf(&variables[n++], "PSAPI_EVENT_TIMESTAMP=%s", event->timestamp) < 0;
 	failed |= asprintf(&variables[n++], "PSAPI_NPN=%s", event->npn) < 0;
 	failed |= asprintf(&variables[n++], "PSAPI_RUN_DATE=%s", event->run_date) < 0;
-	failed |= asprintf(&variables[n++], "PSAPI_TRY=%d", run->state.tries + 1) < 0;
+	failed |= asprintf(&variables[n++], "PSAPI_TRY=%d", run->work.state.tries + 1) < 0;
 	if (failed) {
 		/* asprintf(3) leaves what it could not make undefined: nothing of it is freed. */
 		free(variables);
@@ -125,8 +124,8 @@ report_failure(const struct handler_run *run, const struct handler_state *state)
 	const char *newline = memrchr(last, '\n', (size_t)(end - last));
 	if (newline != NULL)
 		last = newline + 1;
-	log_line("failed: %s (%s): %s%s%.*s; psapi show and psapi retry take its id", run->entry.id,
-	    *run->entry.event.type != '\0' ? run->entry.event.type : "no type", state->reason,
+	log_line("failed: %s (%s): %s%s%.*s; psapi show and psapi retry take its id", run->work.entry.id,
+	    *run->work.entry.event.type != '\0' ? run->work.entry.event.type : "no type", state->reason,
 	    end > last ? ": " : "", end - last > 200 ? 200 : (int)(end - last), last);
 }
 
@@ -153,70 +152,59 @@ report_verbosely(
 {
 	if (!context->verbose)
 		return;
-	log_line("%s: %s (%s), try %d, %s, %.3f s", result, run->entry.id, run->entry.event.type,
-	    run->state.tries + 1, run->handler, (double)(clock_milliseconds() - run->started) / 1e3);
-}
-
-/* An operation of the spool failed, with errno: log it. */
-static enum handler_run_result
-stop_drain(const struct handler_run_context *context, enum spool_dir dir, const char *name)
-{
-	char why[1024];
-
-	moves_explain(context->spool, dir, name, why, sizeof(why));
-	log_line("%s", why);
-	return RUN_STOP;
+	log_line("%s: %s (%s), try %d, %s, %.3f s", result, run->work.entry.id, run->work.entry.event.type,
+	    run->work.state.tries + 1, run->handler, (double)(clock_milliseconds() - run->started) / 1e3);
 }
 
 /* ---- outcomes ---- */
 
+/* The store recorded the outcome, or did not. ABSENT: another program has handled the event meanwhile. */
+static enum handler_run_result
+recorded(enum store_result stored, enum handler_run_result wanted, const struct error *error)
+{
+	if (stored == STORE_OK)
+		return wanted;
+	if (stored == STORE_ABSENT)
+		return RUN_GONE;
+	error_log(error);
+	return RUN_STOP;
+}
+
 static enum handler_run_result
 finish_done(struct handler_run *run, const struct handler_run_context *context)
 {
-	if (moves_done(context->spool, run->name) != 0)
-		return stop_drain(context, SPOOL_NEW, run->name);
-	report_verbosely(run, context, "done");
-	return RUN_DONE;
+	struct error error;
+	enum store_result stored = store_done(context->store, &run->work, &error);
+
+	if (stored == STORE_OK)
+		report_verbosely(run, context, "done");
+	return recorded(stored, RUN_DONE, &error);
 }
 
 static enum handler_run_result
 finish_later(
     struct handler_run *run, const struct handler_run_context *context, struct handler_state *state)
 {
+	struct error error;
+
 	state->due_at = context->clock() + schedule_backoff(state->tries);
-	if (handler_state_write(context->spool, run->name, state) != 0)
-		return stop_drain(context, SPOOL_STATE, run->name);
-	report_verbosely(run, context, "later");
-	return RUN_LATER;
-}
-
-/*
- * The event could not be moved to failed/: the spool fails, or another program has removed the
- * event.
- */
-static enum handler_run_result
-finish_unmoved(struct handler_run *run, const struct handler_run_context *context)
-{
-	int error = errno;
-	bool gone = !moves_has(context->spool, SPOOL_NEW, run->name);
-
-	errno = error;
-	if (!gone || moves_done(context->spool, run->name) != 0)
-		return stop_drain(context, SPOOL_NEW, run->name);
-	return RUN_GONE;
+	enum store_result stored = store_later(context->store, &run->work, state, &error);
+	if (stored == STORE_OK)
+		report_verbosely(run, context, "later");
+	return recorded(stored, RUN_LATER, &error);
 }
 
 static enum handler_run_result
 finish_failed(
     struct handler_run *run, const struct handler_run_context *context, struct handler_state *state)
 {
+	struct error error;
+
 	state->failed_at = context->clock();
-	if (handler_state_write(context->spool, run->name, state) != 0)
-		return stop_drain(context, SPOOL_STATE, run->name);
-	if (moves_whole(context->spool, SPOOL_NEW, SPOOL_FAILED, run->name) != 0)
-		return finish_unmoved(run, context);
-	report_failure(run, state);
-	return RUN_FAILED;
+	enum store_result stored = store_fail(context->store, &run->work, state, &error);
+	if (stored == STORE_OK)
+		report_failure(run, state);
+	return recorded(stored, RUN_FAILED, &error);
 }
 
 /* Why the handler did not succeed, in words. */
@@ -260,14 +248,13 @@ copy_stderr(const struct handler_run *run, struct handler_state *state)
 static enum handler_run_result
 record_outcome(struct handler_run *run, const struct handler_run_context *context, int status)
 {
-	struct handler_state state = {.tries = run->state.tries + 1, .tried_at = context->clock()};
+	struct handler_state state = {.tries = run->work.state.tries + 1, .tried_at = context->clock()};
 	enum schedule_verdict verdict = schedule_judge(status, run->child.timed_out, state.tries,
 	    context->config->max_tries);
 
 	if (context->verbose)
 		show_stderr(run);
-	/* An event that another program has removed while its handler ran counts as handled, too. */
-	if (verdict == SCHEDULE_DONE || !moves_has(context->spool, SPOOL_NEW, run->name))
+	if (verdict == SCHEDULE_DONE)
 		return finish_done(run, context);
 	text_copy(state.handler, sizeof(state.handler), run->handler, strlen(run->handler));
 	copy_stderr(run, &state);
@@ -281,7 +268,7 @@ handler_run_finish(struct handler_run *run, const struct handler_run_context *co
 {
 	enum handler_run_result result = record_outcome(run, context, status);
 
-	entry_free(&run->entry);
+	store_unload(context->store, &run->work);
 	return result;
 }
 
@@ -290,10 +277,10 @@ handler_run_finish(struct handler_run *run, const struct handler_run_context *co
 static enum handler_run_result
 fail_without_handler(struct handler_run *run, const struct handler_run_context *context)
 {
-	struct handler_state state = {.tries = run->state.tries};
+	struct handler_state state = {.tries = run->work.state.tries};
 
 	snprintf(state.reason, sizeof(state.reason),
-	    "no handler for type \"%.80s\", and no default, in %s", run->entry.event.type,
+	    "no handler for type \"%.80s\", and no default, in %s", run->work.entry.event.type,
 	    context->config->handlers);
 	return finish_failed(run, context, &state);
 }
@@ -306,7 +293,7 @@ choose_handler(struct handler_run *run, const struct handler_run_context *contex
 		snprintf(run->handler, sizeof(run->handler), "%s", context->command[0]);
 		return RUN_STARTED;
 	}
-	switch (handler_find(context->config->handlers, run->entry.event.type, run->handler,
+	switch (handler_find(context->config->handlers, run->work.entry.event.type, run->handler,
 	    sizeof(run->handler), &run->refusal)) {
 	case HANDLER_FOUND:
 		return RUN_STARTED;
@@ -335,12 +322,10 @@ static enum handler_run_result
 start_handler(struct handler_run *run, const struct handler_run_context *context,
     char *const envp[], int input)
 {
-	char path[PATH_MAX + SPOOL_NAME_SIZE];
 	bool executed = false;
 	int result = -1;
 
-	snprintf(path, sizeof(path), "%s/new/%s", context->spool_path, run->name);
-	char **argv = make_arguments(run, context, path);
+	char **argv = make_arguments(run, context, run->work.path);
 	run->started = clock_milliseconds();
 	if (argv != NULL)
 		result = child_start(&run->child, argv, envp, input,
@@ -362,7 +347,7 @@ choose_and_start(struct handler_run *run, const struct handler_run_context *cont
 	if (result != RUN_STARTED)
 		return result;
 	char **environment = make_environment(run);
-	int input = environment == NULL ? -1 : child_input(run->entry.body, run->entry.body_length);
+	int input = environment == NULL ? -1 : child_input(run->work.entry.body, run->work.entry.body_length);
 	if (input >= 0) {
 		result = start_handler(run, context, environment, input);
 		close(input);
@@ -378,27 +363,14 @@ enum handler_run_result
 handler_run_start(
     struct handler_run *run, const struct handler_run_context *context, const char *name)
 {
-	const char *why;
+	struct error error;
 
-	snprintf(run->name, sizeof(run->name), "%s", name);
 	run->aborted = false;
-	switch (entry_read_named(context->spool, SPOOL_NEW, name, &run->entry, &why)) {
-	case ENTRY_OK:
-		break;
-	case ENTRY_ABSENT:
-	case ENTRY_ODD: /* replaced since it was listed: the next drain reports it */
-		return RUN_GONE;
-	case ENTRY_ERROR:
-		return stop_drain(context, SPOOL_NEW, name);
-	}
-	/*
-	 * An event that failed and is in new/ again was moved back, to be handled as if for the first
-	 * time.
-	 */
-	if (handler_state_read(context->spool, name, &run->state) && run->state.failed_at != 0)
-		memset(&run->state, 0, sizeof(run->state));
+	enum store_result loaded = store_load(context->store, name, &run->work, &error);
+	if (loaded != STORE_OK)
+		return recorded(loaded, RUN_STARTED, &error);
 	enum handler_run_result result = choose_and_start(run, context);
 	if (result != RUN_STARTED)
-		entry_free(&run->entry);
+		store_unload(context->store, &run->work);
 	return result;
 }

@@ -1,6 +1,6 @@
 /*
  * The handling of one event: its handler is chosen and started, and the outcome is written
- * into the spool.
+ * into the store.
  */
 #ifndef PSAPI_HANDLER_RUN_H
 #define PSAPI_HANDLER_RUN_H
@@ -14,15 +14,12 @@
 #include "base/error.h"
 #include "drain/child.h"
 #include "drain/schedule.h"
-#include "store/entry.h"
-#include "store/spool/handler_state.h"
-#include "store/spool/spool.h"
+#include "store/store.h"
 
 /* What all handler runs of a drain share. Borrowed. */
 struct handler_run_context {
 	const struct config *config;
-	struct spool *spool;
-	const char *spool_path; /* absolute, for the handler's argument */
+	struct store *store;
 	char *const *command;   /* for all events: NULL-terminated, [0] a path; NULL: handlers */
 	int64_t (*clock)(void); /* Unix seconds */
 	bool verbose;
@@ -30,9 +27,7 @@ struct handler_run_context {
 
 struct handler_run {
 	const struct task *task; /* NULL: this place is free */
-	char name[SPOOL_NAME_SIZE];
-	struct entry entry;
-	struct handler_state state; /* as it was before this run */
+	struct store_work work;
 	char handler[PATH_MAX];
 	struct error refusal; /* of RUN_WAITS */
 	struct child child;
@@ -47,7 +42,7 @@ enum handler_run_result {
 	RUN_FAILED, /* the event went to failed/ (logged) */
 	RUN_GONE,   /* another process has handled the event meanwhile; nothing was written */
 	RUN_WAITS,  /* the handler must not or cannot run: run->refusal; nothing was written */
-	RUN_STOP    /* the spool or the system fails (logged): the drain must end */
+	RUN_STOP    /* the store or the system fails (logged): the drain must end */
 };
 
 /*
@@ -58,7 +53,7 @@ enum handler_run_result {
 enum handler_run_result handler_run_start(
     struct handler_run *run, const struct handler_run_context *context, const char *name);
 
-/* The handler ended with wait(2)'s status: write the outcome into the spool, and free the run. */
+/* The handler ended with wait(2)'s status: write the outcome into the store, and free the run. */
 enum handler_run_result handler_run_finish(
     struct handler_run *run, const struct handler_run_context *context, int status);
 

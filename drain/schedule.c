@@ -14,8 +14,6 @@
 
 #define NONE UINT32_MAX
 
-enum { SETTLED_SECONDS = 60 };
-
 struct schedule {
 	struct task *tasks;
 	uint32_t count, room;
@@ -34,12 +32,6 @@ schedule_backoff(int tries)
 	int last = sizeof(seconds) / sizeof(seconds[0]);
 
 	return seconds[(tries < 1 ? 1 : tries > last ? last : tries) - 1];
-}
-
-bool
-schedule_accepted(bool committed, int64_t written, int64_t now)
-{
-	return committed || now - written >= SETTLED_SECONDS;
 }
 
 int64_t

@@ -14,13 +14,6 @@
 int64_t schedule_backoff(int tries);
 
 /*
- * Whether an entry of new/ may be handled: it is committed in events/ as the same file, or was
- * last written 60 s ago or earlier (Unix seconds). Otherwise it is still being accepted, and its
- * sender has no answer yet.
- */
-bool schedule_accepted(bool committed, int64_t written, int64_t now);
-
-/*
  * When a retry is due, all in Unix seconds: tried and due were written down after the last try.
  * If tried is in the future, the clock was set back since, and due may be years away: 0, at once.
  */

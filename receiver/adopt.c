@@ -10,11 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <sysexits.h>
 
-#include "store/entry.h"
-#include "receiver/hold.h"
 #include "base/log.h"
 #include "base/datetime.h"
 #include "verify.h"
@@ -90,30 +87,39 @@ replay(struct receiver *receiver, const struct entry *held)
 	return reply.status;
 }
 
+static bool
+remove_held(struct store *store, const char *name)
+{
+	struct error error;
+
+	if (store_held_remove(store, name, &error) == STORE_OK)
+		return true;
+	error_log(&error);
+	return false;
+}
+
 static void
 adopt_one(struct receiver *receiver, const char *name, struct adoption *outcome)
 {
-	struct spool *spool = receiver->spool;
 	struct entry held;
-	const char *why;
+	struct error error;
 
-	switch (entry_read(spool->dir[SPOOL_HOLD], name, &held, &why)) {
-	case ENTRY_OK:
+	switch (store_held_read(receiver->store, name, &held, &error)) {
+	case STORE_OK:
 		break;
-	case ENTRY_ABSENT: /* another process has adopted it */
+	case STORE_ABSENT: /* another process has adopted it */
 		return;
-	case ENTRY_ODD:
-	case ENTRY_ERROR:
-		log_line("%s/hold/%s: %s", spool->path, name, why);
+	default:
+		error_log(&error);
 		outcome->failed++;
 		return;
 	}
 	if (!is_proven(receiver, &held)) {
-		if (outcome->discard && hold_remove(spool, name) == 0)
+		if (outcome->discard && remove_held(receiver->store, name))
 			outcome->discarded++;
 		else
 			outcome->unproven++;
-	} else if (replay(receiver, &held) == 200 && hold_remove(spool, name) == 0) {
+	} else if (replay(receiver, &held) == 200 && remove_held(receiver->store, name)) {
 		outcome->adopted++;
 	} else {
 		outcome->failed++;
@@ -122,15 +128,15 @@ adopt_one(struct receiver *receiver, const char *name, struct adoption *outcome)
 }
 
 int
-adopt_held(struct receiver *receiver, struct adoption *outcome)
+adopt_held(struct receiver *receiver, struct adoption *outcome, struct error *error)
 {
 	char **names;
-	int count = hold_names(receiver->spool, &names);
+	int count = store_held(receiver->store, &names, error);
 
 	*outcome = (struct adoption){.discard = outcome->discard};
 	for (int i = 0; i < count && names[i] != NULL; i++)
 		adopt_one(receiver, names[i], outcome);
-	hold_names_free(names);
+	store_held_free(names);
 	return count < 0 ? -1 : 0;
 }
 
@@ -151,12 +157,15 @@ adopt_once(struct receiver *receiver)
 {
 	unsigned long generation = secrets_generation(receiver->secrets);
 	struct adoption outcome = {0};
+	struct error error;
 
-	if (receiver->spool == NULL || generation == atomic_load(&receiver->adopted) ||
+	if (receiver->store == NULL || generation == atomic_load(&receiver->adopted) ||
 	    atomic_exchange(&receiver->adopted, generation) == generation)
 		return;
-	if (adopt_held(receiver, &outcome) == 0)
+	if (adopt_held(receiver, &outcome, &error) == 0)
 		log_outcome(&outcome);
+	else
+		error_log(&error);
 }
 
 /* Whether the file has a usable secret; the caller reports what is wrong with it. */
@@ -172,22 +181,17 @@ has_secret(const struct config *config)
 }
 
 int
-adopt_now(const struct config *config, struct spool *spool, struct adoption *outcome)
+adopt_now(const struct config *config, struct store *store, struct adoption *outcome,
+    struct error *error)
 {
-	struct receiver receiver = {.config = config, .spool = spool};
-	struct stat st;
+	struct receiver receiver = {.config = config, .store = store};
 	char **names;
-	int count = hold_names(spool, &names), result = -1;
+	int count = store_held(store, &names, error), result = -1;
 
-	hold_names_free(names);
+	store_held_free(names);
 	*outcome = (struct adoption){.discard = outcome->discard};
 	if (count <= 0)
 		return count;
-	/* The owner of the spool could not move a file that root makes in it. */
-	if (geteuid() == 0 && fstat(spool->root, &st) == 0 && st.st_uid != 0) {
-		errno = EPERM;
-		return -1;
-	}
 	if (!has_secret(config)) {
 		outcome->unproven = count;
 		return 0;
@@ -195,7 +199,9 @@ adopt_now(const struct config *config, struct spool *spool, struct adoption *out
 	receiver.secrets = secrets_open(config->secret_file);
 	receiver.attempts = attempts_open(config->spool);
 	if (receiver.secrets != NULL && receiver.attempts != NULL)
-		result = adopt_held(&receiver, outcome);
+		result = adopt_held(&receiver, outcome, error);
+	else
+		error_set(error, EX_IOERR, NULL, "%s: %s", config->spool, strerror(errno));
 	attempts_close(receiver.attempts);
 	secrets_close(receiver.secrets);
 	return result;

@@ -21,9 +21,9 @@ struct adoption {
  * Pass the requests in hold/ to receive(), each at its time of arrival. Without a secret in
  * force all stay. outcome->discard is the caller's, the rest is filled in. Needs no lock: a
  * request that two processes adopt at once is a duplicate for one of them. Returns 0, or -1
- * with errno if hold/ cannot be read.
+ * with *error if they cannot be listed.
  */
-int adopt_held(struct receiver *receiver, struct adoption *outcome);
+int adopt_held(struct receiver *receiver, struct adoption *outcome, struct error *error);
 
 /*
  * For the receiver: adopt if other secrets are in force than at the last call, and log the
@@ -33,9 +33,9 @@ void adopt_once(struct receiver *receiver);
 
 /*
  * For commands (adopt, drain): adopt once, with a receiver of its own. Logs nothing while
- * no request is held. Returns 0, or -1 with errno; EPERM: root must run the command as the
- * spool's owner.
+ * no request is held. Returns 0, or -1 with *error.
  */
-int adopt_now(const struct config *config, struct spool *spool, struct adoption *outcome);
+int adopt_now(const struct config *config, struct store *store, struct adoption *outcome,
+    struct error *error);
 
 #endif

@@ -10,22 +10,17 @@
 #define _GNU_SOURCE
 #include "receiver/receive.h"
 
-#include <errno.h>
 #include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/json_line.h"
 #include "base/log.h"
 #include "events.h"
-#include "receiver/hold.h"
-#include "store/record.h"
-#include "store/spool/handler_state.h"
 #include "verify.h"
 
 enum verdict {
@@ -162,11 +157,21 @@ read_variables(struct transaction *t)
 
 /* ---- verdicts ---- */
 
-/* The signing secret can be added only after the sender's first request: see hold.h. */
+/*
+ * Whether the secret file is there and can be trusted, but holds no secret, no secret is in
+ * force, and nothing was ever accepted: the portal sends a first request the moment an
+ * endpoint is saved, when nobody can know its secret yet.
+ */
 static bool
 awaits_first_secret(const struct transaction *t)
 {
-	return t->receiver->spool != NULL && hold_applies(t->receiver->spool, t->receiver->secrets);
+	struct receiver *receiver = t->receiver;
+	const struct keyring *keyring = secrets_borrow(receiver->secrets);
+	bool in_force = keyring != NULL;
+
+	secrets_return(receiver->secrets, keyring);
+	return !in_force && receiver->store != NULL && secrets_awaited(receiver->secrets) &&
+	    store_is_empty(receiver->store);
 }
 
 /*
@@ -202,20 +207,21 @@ conclude(struct transaction *t, enum verdict verdict, const char *format, ...)
 }
 
 static enum verdict
-conclude_stored(struct transaction *t, enum spool_result result)
+conclude_stored(struct transaction *t, enum store_result result, const struct error *error)
 {
 	switch (result) {
-	case SPOOL_STORED:
+	case STORE_OK:
 		return ACCEPTED;
-	case SPOOL_DUPLICATE:
+	case STORE_DUPLICATE:
 		return conclude(t, DUPLICATE,
 		    "this webhook-id was stored before; to process it again: psapi replay ID");
-	case SPOOL_FULL:
+	case STORE_FULL:
 		return conclude(t, FULL, "the disk is full; send it again later");
-	case SPOOL_ABSENT:
-	case SPOOL_ERROR:
+	default:
 		break;
 	}
+	if (error != NULL)
+		error_log(error);
 	return conclude(t, NOT_STORED, "the event could not be stored; this receiver's log says why");
 }
 
@@ -236,24 +242,29 @@ evidence_of(const struct transaction *t, const char *signature, size_t length)
 	};
 }
 
-/* Store the request unverified, in hold/. */
+/* Hold the request, unverified. Its body is kept as base64: nothing unproven is parsed. */
 static enum verdict
 hold(struct transaction *t)
 {
 	struct evidence evidence = evidence_of(t, t->signatures, t->signatures_length);
-	struct spool *spool = t->receiver->spool;
-	enum spool_result result = SPOOL_FULL;
+	struct store *store = t->receiver->store;
+	enum store_result result = STORE_FULL;
+	struct record record;
+	struct error error;
 
-	if (!spool_is_full(spool, t->receiver->config->min_free))
-		result = hold_store(spool, &evidence, t->message.body, t->message.body_length);
-	if (result == SPOOL_FULL)
+	if (record_make(&record, &evidence, t->message.body, t->message.body_length, false) != 0)
+		return conclude_stored(t, STORE_FAILED, NULL);
+	if (!store_is_full(store, t->receiver->config->min_free))
+		result = store_hold(store, &record, t->now, &error);
+	record_free(&record);
+	if (result == STORE_FULL)
 		return conclude(t, FULL,
 		    "no more requests can wait for the signing secret: configure it, psapi secret add");
-	if (result != SPOOL_STORED)
-		return conclude_stored(t, SPOOL_ERROR);
-	log_line("HOLD: there is no signing secret yet: %.100s is kept unverified in %s/hold and "
-	         "answered 200; add the endpoint's secret now: psapi secret add", t->message.id,
-	    spool->path);
+	if (result != STORE_OK)
+		return conclude_stored(t, result, &error);
+	log_line("HOLD: there is no signing secret yet: %.100s is held unverified in %s/hold and answered "
+	         "200; add the endpoint's secret now: psapi secret add", t->message.id,
+	    t->receiver->config->spool);
 	return conclude(t, HELD,
 	    "kept until the signing secret is configured, which proves it: psapi secret add");
 }
@@ -467,58 +478,43 @@ check_signature(struct transaction *t)
 
 /* ---- storing an authentic event ---- */
 
-/* Say why an invalid event waits in failed/. Returns 0, or -1 with errno (logged). */
-static int
-write_reason(struct transaction *t, const char *name)
-{
-	struct handler_state state = {.failed_at = t->now.tv_sec};
-
-	snprintf(state.reason, sizeof(state.reason), "%s", t->event.invalid);
-	if (handler_state_write(t->receiver->spool, name, &state) == 0)
-		return 0;
-	log_line("state/%s: %s", name, strerror(errno));
-	return -1;
-}
-
 static enum verdict
 store_as(struct transaction *t, const char *name)
 {
-	static const enum spool_dir queues[] = {
-		[QUEUE_NEW] = SPOOL_NEW, [QUEUE_FAILED] = SPOOL_FAILED, [QUEUE_NONE] = SPOOL_EVENTS};
+	static const enum store_destination destinations[] = {[QUEUE_NEW] = STORE_QUEUE,
+		[QUEUE_FAILED] = STORE_DEAD_LETTER, [QUEUE_NONE] = STORE_ARCHIVE};
 	struct evidence evidence = evidence_of(t, t->verification.signature, SIGNATURE_SIZE);
 	struct record record;
+	struct store_intake intake = {.name = name, .destination = destinations[t->event.queue],
+		.reason = t->event.invalid, .now = t->now, .event = &t->event, .record = &record};
+	struct error error;
 
 	if (record_make(&record, &evidence, t->message.body, t->message.body_length,
 	        t->event.parsed) != 0)
-		return conclude_stored(t, SPOOL_ERROR);
-	enum spool_result result = spool_store(t->receiver->spool, name,
-	    queues[t->event.queue], record.iov, record.count);
+		return conclude_stored(t, STORE_FAILED, NULL);
+	enum store_result result = store_put(t->receiver->store, &intake, &error);
 	record_free(&record);
-	return conclude_stored(t, result);
+	return conclude_stored(t, result, &error);
 }
 
 /* The last check: the event is stored, or has been before. Never PASSED. */
 static enum verdict
 store(struct transaction *t)
 {
-	char name[SPOOL_NAME_SIZE];
-	struct spool *spool = t->receiver->spool;
+	struct store *store = t->receiver->store;
+	char name[STORE_NAME_SIZE];
+	struct error error;
 
 	events_read(t->message.body, t->message.body_length, &t->event);
-	if (spool == NULL || spool_name(t->message.id, t->message.id_length, name) != 0)
-		return conclude_stored(t, SPOOL_ERROR);
-	enum spool_result found = spool_find(spool, name);
-	if (found != SPOOL_ABSENT)
-		return conclude_stored(t, found);
-	if (spool_is_full(spool, t->receiver->config->min_free))
-		return conclude_stored(t, SPOOL_FULL);
-	bool invalid = t->event.queue == QUEUE_FAILED;
-	if (invalid && write_reason(t, name) != 0)
-		return conclude_stored(t, errno == ENOSPC || errno == EDQUOT ? SPOOL_FULL : SPOOL_ERROR);
+	if (store == NULL || store_name(t->message.id, t->message.id_length, name) != 0)
+		return conclude_stored(t, STORE_FAILED, NULL);
+	enum store_result found = store_find(store, name, &error);
+	if (found != STORE_ABSENT)
+		return conclude_stored(t, found, &error);
+	if (store_is_full(store, t->receiver->config->min_free))
+		return conclude_stored(t, STORE_FULL, NULL);
 	enum verdict verdict = store_as(t, name);
-	if (invalid && verdict != ACCEPTED && verdict != DUPLICATE)
-		handler_state_remove(spool, name);
-	if (invalid && verdict == ACCEPTED)
+	if (verdict == ACCEPTED && t->event.queue == QUEUE_FAILED)
 		return conclude(t, ACCEPTED, "authentic, but it needs a look and waits in failed: %s",
 		    t->event.invalid);
 	return verdict;

@@ -13,14 +13,14 @@
 #include "base/request.h"
 #include "receiver/attempts.h"
 #include "secrets/secrets.h"
-#include "store/spool/spool.h"
+#include "store/store.h"
 
 /* Shared by all requests. Borrowed; may be used by several threads. */
 struct receiver {
 	const struct config *config;
-	struct spool *spool; /* NULL: could not be opened, which a CGI program finds out too late */
+	struct store *store; /* NULL: it could not be opened, which a CGI program finds out too late */
 	struct secrets *secrets;
-	struct attempts *attempts; /* NULL without a spool */
+	struct attempts *attempts; /* NULL without a store */
 	atomic_ulong adopted; /* secrets_generation() at the last adoption, see adopt.h */
 };
 

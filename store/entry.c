@@ -1,7 +1,7 @@
 /*
- * Owns reading a file of the spool back. Two forms (record_make()): the evidence
- * line ends with "event": and the body follows, or one line holds the body as
- * base64. Whatever is not exactly one of them was not written by the receiver.
+ * Owns reading a record back. It has two forms (record.h): the evidence line ends with
+ * "event": and the body follows, or one line holds the body as base64. A text that is not
+ * exactly one of them was not written by a receiver.
  */
 #define _GNU_SOURCE
 #include "store/entry.h"
@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -36,46 +37,48 @@ error(const char **why)
 	return errno == ENOENT ? ENTRY_ABSENT : ENTRY_ERROR;
 }
 
-static int
-read_exactly(int fd, char *text, size_t size)
+/* The size of an open file that may hold an event. */
+static enum entry_result
+measure(int fd, size_t *size, const char **why)
 {
-	ssize_t n = io_read_all(fd, text, size);
+	struct stat st;
 
-	if (n == (ssize_t)size) {
-		text[size] = '\0';
-		return 0;
-	}
-	if (n >= 0)
-		errno = EIO; /* it shrank: no file of ours does */
-	return -1;
+	if (fstat(fd, &st) != 0)
+		return error(why);
+	*why = S_ISREG(st.st_mode) ? "it is larger than any event" : "it is no regular file";
+	*size = (size_t)st.st_size;
+	return S_ISREG(st.st_mode) && st.st_size <= FILE_SIZE_MAX ? ENTRY_OK : ENTRY_INVALID;
 }
 
-/* The whole file into entry->text, its stat into entry->st. */
-static enum entry_result
-read_file(int dir, const char *name, struct entry *entry, const char **why)
+enum entry_result
+entry_read(int fd, struct entry *entry, const char **why)
+{
+	size_t size;
+	enum entry_result result = measure(fd, &size, why);
+
+	if (result != ENTRY_OK)
+		return result;
+	char *text = malloc(size + 1);
+	ssize_t n = text == NULL ? -1 : io_read_all(fd, text, size);
+	if (n != (ssize_t)size) {
+		errno = n >= 0 ? EIO : errno; /* it shrank: no file of ours does */
+		result = error(why);
+		free(text);
+		return result;
+	}
+	*why = entry_parse(entry, text, size);
+	return *why == NULL ? ENTRY_OK : ENTRY_INVALID;
+}
+
+enum entry_result
+entry_open(int dir, const char *name, int *fd, const char **why)
 {
 	/* O_NONBLOCK: a FIFO must not stop us before it is seen to be one. */
-	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	enum entry_result result = ENTRY_OK;
-
-	if (fd < 0) {
-		*why = "it is a symbolic link";
-		return errno == ELOOP ? ENTRY_ODD : error(why);
-	}
-	if (fstat(fd, &entry->st) != 0) {
-		result = error(why);
-	} else if (!S_ISREG(entry->st.st_mode)) {
-		*why = "it is no regular file";
-		result = ENTRY_ODD;
-	} else if (entry->st.st_size > FILE_SIZE_MAX) {
-		*why = "it is larger than any event";
-		result = ENTRY_ODD;
-	} else if ((entry->text = malloc((size_t)entry->st.st_size + 1)) == NULL ||
-	    read_exactly(fd, entry->text, (size_t)entry->st.st_size) != 0) {
-		result = error(why);
-	}
-	close(fd);
-	return result;
+	*fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (*fd >= 0)
+		return ENTRY_OK;
+	*why = errno == ELOOP ? "it is a symbolic link" : "it is no regular file";
+	return errno == ELOOP || errno == ENXIO ? ENTRY_INVALID : error(why);
 }
 
 /* ---- its contents ---- */
@@ -147,7 +150,7 @@ take_evidence(const json_t *object, size_t others, struct entry *entry)
 static bool
 parse_plain(struct entry *entry, size_t head)
 {
-	size_t size = (size_t)entry->st.st_size, mark = strlen(head_end), tail = strlen(file_end);
+	size_t size = entry->size, mark = strlen(head_end), tail = strlen(file_end);
 
 	if (size < head + tail || memcmp(entry->text + size - tail, file_end, tail) != 0)
 		return false;
@@ -167,7 +170,7 @@ static bool
 parse_encoded(struct entry *entry)
 {
 	json_t *object =
-	    json_loadb(entry->text, (size_t)entry->st.st_size, JSON_REJECT_DUPLICATES, NULL);
+	    json_loadb(entry->text, entry->size, JSON_REJECT_DUPLICATES, NULL);
 	const json_t *event = json_object_get(object, "event");
 
 	bool good = event != NULL && json_is_null(event) && take_evidence(object, 2, entry);
@@ -182,7 +185,7 @@ parse_encoded(struct entry *entry)
 static const char *
 parse(struct entry *entry)
 {
-	size_t size = (size_t)entry->st.st_size, mark = strlen(head_end);
+	size_t size = entry->size, mark = strlen(head_end);
 	char *newline = memchr(entry->text, '\n', size);
 
 	if (size == 0)
@@ -199,39 +202,17 @@ parse(struct entry *entry)
 	return NULL;
 }
 
-enum entry_result
-entry_read(int dir, const char *name, struct entry *entry, const char **why)
+const char *
+entry_parse(struct entry *entry, char *text, size_t size)
 {
 	memset(entry, 0, sizeof(*entry));
-	enum entry_result result = read_file(dir, name, entry, why);
-	if (result == ENTRY_OK && (*why = parse(entry)) != NULL)
-		result = ENTRY_ODD;
-	if (result != ENTRY_OK) {
-		int saved = errno;
+	text[size] = '\0';
+	entry->text = text;
+	entry->size = size;
+	const char *invalid = parse(entry);
+	if (invalid != NULL)
 		entry_free(entry);
-		errno = saved;
-	}
-	return result;
-}
-
-enum entry_result
-entry_read_named(struct spool *spool, enum spool_dir dir, const char *name, struct entry *entry,
-    const char **why)
-{
-	char expected[SPOOL_NAME_SIZE];
-	enum entry_result result;
-
-	*why = "it is not named as events are";
-	if (!spool_name_valid(name))
-		return ENTRY_ODD;
-	result = entry_read(spool->dir[dir], name, entry, why);
-	if (result != ENTRY_OK)
-		return result;
-	if (spool_name(entry->id, strlen(entry->id), expected) == 0 && strcmp(expected, name) == 0)
-		return ENTRY_OK;
-	entry_free(entry);
-	*why = "it holds an event with another webhook-id than its name says";
-	return ENTRY_ODD;
+	return invalid;
 }
 
 void

@@ -1,16 +1,14 @@
 /*
- * A file of the spool read back, as strictly as record_make() (events.h) wrote it:
- * the evidence line, the body as it was signed, what the event says of itself.
+ * A record read back, as strictly as record_make() wrote it: the evidence line, the body
+ * as it was signed, what the event says of itself.
  */
 #ifndef PSAPI_ENTRY_H
 #define PSAPI_ENTRY_H
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/stat.h>
 
 #include "events.h"
-#include "store/spool/spool.h"
 
 struct entry {
 	char *id; /* webhook-id; NUL-terminated, and holds none */
@@ -21,30 +19,36 @@ struct entry {
 	const char *body;
 	size_t body_length;
 	struct event event; /* what the body says */
-	struct stat st;
-	char *text;    /* of the whole file; body points into it, or into decoded */
+	char *text;    /* of the whole record; body points into it, or into decoded */
+	size_t size;   /* of it */
 	char *decoded;
 };
 
 enum entry_result {
 	ENTRY_OK,
 	ENTRY_ABSENT, /* there is no such file (any more) */
-	ENTRY_ODD,    /* no file of a spool; *why says what is wrong, static memory */
+	ENTRY_INVALID, /* no record; *why says what is wrong, static memory */
 	ENTRY_ERROR   /* it cannot be read: errno, and *why as a text */
 };
 
 /*
- * Read file name in directory dir (a descriptor, or AT_FDCWD for any path).
- * ENTRY_OK: the caller frees the entry. Anything else: nothing to free.
+ * Parse a record in memory: text of size bytes, with room for a NUL behind them, which
+ * malloc(3) made and the entry owns from now on. Returns NULL, and the caller frees the
+ * entry; or what is wrong, static memory, and the text is freed.
  */
-enum entry_result entry_read(int dir, const char *name, struct entry *entry, const char **why);
+const char *entry_parse(struct entry *entry, char *text, size_t size);
 
 /*
- * The same for a name of the spool, which must also be the name of the webhook-id
- * that the file holds.
+ * Read and parse an open file, from where it stands to its end. ENTRY_OK: the caller
+ * frees the entry. Anything else: there is nothing to free.
  */
-enum entry_result entry_read_named(struct spool *spool, enum spool_dir dir, const char *name,
-    struct entry *entry, const char **why);
+enum entry_result entry_read(int fd, struct entry *entry, const char **why);
+
+/*
+ * Open a file that may hold a record: name in directory dir, or AT_FDCWD and any path. It does
+ * not follow a symbolic link, and does not wait for a FIFO. ENTRY_OK: *fd is the caller's.
+ */
+enum entry_result entry_open(int dir, const char *name, int *fd, const char **why);
 
 void entry_free(struct entry *entry);
 
@@ -52,9 +56,9 @@ void entry_free(struct entry *entry);
 int64_t entry_when(const struct entry *entry);
 
 /*
- * Its lane: within one, events are handled one after the other. Events of one NPN
- * are one, events without an NPN one per type. A hash: lanes that share a value
- * would only wait for each other.
+ * Its lane, the ordering key: events of one lane are handled one after the other. The events
+ * of one NPN are a lane; of those without an NPN, the events of one type are. It is a hash:
+ * lanes that share a value would only wait for each other.
  */
 uint64_t entry_lane(const struct event *event);
 

@@ -1,9 +1,11 @@
 /*
- * The spool directory: names, the accept protocol, recovery. Only its layout and
- * its promises; what is in a file is events.h.
+ * The spool directory, the store that is files: what its modules share. Others see store.h.
  *
- * The order of the protocol is what makes the promises: a name in events/ proves
- * that the event was queued, and is on the disk.
+ * Invariants (psapi-spool(5) has them as the contract):
+ *   I1  a name in new/, failed/ or events/ is a whole file whose data is on the disk
+ *   I2  what was put has its file and its name in new/ (or failed/) on the disk
+ *   I3  a name in events/ means that the event was queued, durably, before
+ *   I4  a name leaves new/ only because somebody handled it, or moved it to failed/
  */
 #ifndef PSAPI_SPOOL_H
 #define PSAPI_SPOOL_H
@@ -11,26 +13,15 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/uio.h>
+#include <sys/stat.h>
+
+#include "store/spool/filesystem.h"
+#include "store/store.h"
 
 enum spool_dir { SPOOL_NEW, SPOOL_EVENTS, SPOOL_FAILED, SPOOL_STATE, SPOOL_HOLD, SPOOL_TMP, SPOOL_DIRS };
 
 /* The directories' names, by enum spool_dir. */
 extern const char *const spool_dir_names[SPOOL_DIRS];
-
-/* An open spool. Descriptors are all close-on-exec. May be used by several threads. */
-struct spool {
-	const char *path; /* borrowed from the caller, for messages */
-	int root;
-	int dir[SPOOL_DIRS];
-	atomic_bool distrusted; /* an fsync of a directory failed: nothing more is accepted */
-	atomic_llong looked; /* second (CLOCK_MONOTONIC) in which spool_is_full() looked, and */
-	atomic_llong available; /* bytes that it saw */
-	atomic_int link_way;    /* how an unnamed file is given a name here, see spool.c */
-	atomic_uint serial;     /* of names in tmp/ */
-	struct journal *journal; /* journal.h, the opener's to close; NULL: each event is synced by itself */
-	atomic_int storing;      /* events on their way into the spool, by this process */
-};
 
 /*
  * The format of the spool (psapi-spool(5), "FORMAT", says what would change the number).
@@ -38,101 +29,172 @@ struct spool {
  */
 #define SPOOL_FORMAT "1"
 
-/*
- * Open the spool at path; create makes what is missing, mode 2770. Returns 0, or
- * -1 with errno, one line in why (size bytes) and nothing to close; EPROTONOSUPPORT
- * is a spool of another format.
- */
-int spool_open(struct spool *spool, const char *path, bool create, char *why, size_t size);
-void spool_close(struct spool *spool);
-
-/* Room for a name: 200 bytes encoded, or "%sha256-" and 64 digits; ".json" and a NUL. */
-#define SPOOL_NAME_SIZE (200 + 5 + 1)
-
-/*
- * The file name of a webhook-id: every byte outside [A-Za-z0-9_-] as %XX, and
- * ".json"; "%sha256-HEX.json" if that were over 200 bytes. Distinct ids have
- * distinct names, none of which leaves or hides in a directory. Returns 0, or -1
- * if the hash cannot be computed.
- */
-int spool_name(const void *id, size_t length, char name[SPOOL_NAME_SIZE]);
-
-/* Whether name is one that spool_name() can make: names read back are checked as strictly. */
-bool spool_name_valid(const char *name);
-
-enum spool_result {
-	SPOOL_STORED,
-	SPOOL_DUPLICATE, /* it was stored before, or is being stored by a twin */
-	SPOOL_ABSENT,    /* spool_find() alone */
-	SPOOL_FULL,      /* ENOSPC, EDQUOT */
-	SPOOL_ERROR      /* anything else; logged */
+/* An open spool. Descriptors are all close-on-exec. */
+struct spool {
+	const char *path; /* absolute; borrowed from the configuration */
+	int root;
+	int dir[SPOOL_DIRS];
+	struct filesystem filesystem;
+	bool one_wait;          /* of the file system, unless PSAPI_SYNC says two */
+	bool forced;            /* PSAPI_SYNC said it */
+	int lock;               /* of who moves events; -1: not held */
+	uid_t owner;            /* of the spool */
+	bool gives;             /* files that we make must be given to the owner: we are root */
+	bool masked;            /* our umask would take from a file's mode */
+	bool by_name;           /* there is no /proc: files are linked by name, not by descriptor */
+	atomic_bool distrusted; /* a sync failed: nothing more is accepted */
+	atomic_llong looked;    /* second (CLOCK_MONOTONIC) of the last look at the free bytes, and */
+	atomic_llong available; /* how many there were */
+	atomic_int link_way;    /* how a file is given a name by its descriptor, file.c */
+	atomic_uint serial;     /* of names in tmp/ */
 };
 
-/* Step 0 of the protocol: SPOOL_DUPLICATE if events/ has the name, else SPOOL_ABSENT. */
-enum spool_result spool_find(struct spool *spool, const char *name);
+/* ---- spool.c: the directories ---- */
+
+/* Open the spool at path. Returns STORE_OK, or STORE_FAILED with nothing to close. */
+enum store_result spool_open(struct spool *spool, const char *path, bool two_waits, bool create,
+    struct error *error);
+void spool_close(struct spool *spool);
+
+/* See store_warnings(). */
+void spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), void *data);
+
+/* Whether the spool, or a directory of it, is yet to be made. */
+bool spool_is_missing(const char *path);
+
+/* Remove a spool that is empty. */
+void spool_remove(const char *path);
+
+/* A descriptor of its own for a directory, with its own offset; or -1 with errno. */
+int spool_open_directory(const struct spool *spool, enum spool_dir dir);
 
 /*
- * Whether fewer than min_free bytes are free for the running user. Looks at most once a
- * second while twice as much is free.
- */
-bool spool_is_full(struct spool *spool, long long min_free);
-
-/*
- * Steps 1 to 5: store the pieces as one file of the given name, queued in queue
- * (SPOOL_NEW, SPOOL_FAILED) and recorded in events/; SPOOL_EVENTS records it
- * without queueing; SPOOL_HOLD puts it there alone. SPOOL_STORED means that it is on the disk. After SPOOL_FULL
- * and SPOOL_ERROR nothing of this call is left, but in a journal that a restart of the machine reads; or, if another
- * holds the lock on the file, or it cannot be seen whose it is, under its name: the next delivery finishes it.
- */
-enum spool_result spool_store(struct spool *spool, const char *name, enum spool_dir queue,
-    const struct iovec *pieces, int count);
-
-/*
- * Go through what storing an event needs, without a trace: write a file, sync it,
- * give it two names, sync a directory. Returns 0, or -1 with errno and the step
- * that failed in *step.
- */
-int spool_probe(struct spool *spool, const char **step);
-
-/*
- * Give a file that this process has just made the mode 0640, whatever the umask is, and if root
- * made it in another user's spool, that owner and group. Returns 0, or -1 with errno.
- */
-int spool_own(const struct spool *spool, int fd);
-
-/*
- * Replace state/NAME by text, atomically but not synced: what it says can be
- * found out again. Returns 0, or -1 with errno.
- */
-int spool_write_state(struct spool *spool, const char *name, const char *text);
-
-/*
- * Call visit for each name in dir but "." and "..", in the directory's order, until
- * it returns other than 0, which is returned. visit may remove the name it is given.
- * -1 with errno if the directory cannot be read.
+ * Call visit for each name in dir but those that begin with a dot, in the directory's
+ * order, until it returns other than 0, which is returned. visit may remove the name. -1
+ * with errno if the directory cannot be read.
  */
 int spool_each(struct spool *spool, enum spool_dir dir,
-    int (*visit)(struct spool *, enum spool_dir, const char *name, void *data), void *data);
+    int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data), void *data);
+
+/* Whether dir has the name; true as well if that cannot be found out. */
+bool spool_has(struct spool *spool, enum spool_dir dir, const char *name);
 
 /*
- * What a journal recorded is made whole again where it is missing or torn: in events/, and in queue if it waits
- * nowhere. Whole in events/ alone: it was handled; but if the machine has started again since (forgotten), its
- * other name may just as well be lost, and it is queued. Left alone is what another event of that id has put
- * there. Nothing is synced. Returns 1 if anything was made again, 0, or -1 with
- * errno.
+ * Sync a directory (SPOOL_DIRS: none), and with file >= 0 that file, whose name in it then is
+ * on the disk. The way with one wait syncs only the file. Returns 0, or -1 with errno: then
+ * this process trusts no later sync, for the kernel may have dropped the change.
  */
-int spool_restore(struct spool *spool, const char *name, enum spool_dir queue, const char *text,
-    size_t length, bool forgotten);
-
-/* Sync a directory. Returns 0, or -1 with errno (logged): this process trusts no later sync. */
-int spool_sync(struct spool *spool, enum spool_dir dir);
+int spool_sync(struct spool *spool, enum spool_dir dir, int file);
 
 /*
- * Recovery: make good what a journal holds; record in events/ each name of new/ and failed/ that it lacks, synced before;
- * remove what is older than an hour from tmp/. Right at any moment, also beside a
- * live receiver, without the lock of what moves events about. Returns the number of names recorded, or -1 with
- * errno (logged).
+ * Explain errno of a step with dir/NAME, with the remedy. Returns STORE_FULL if there is
+ * no room, else STORE_FAILED.
  */
-long spool_recover(struct spool *spool);
+enum store_result spool_failed(struct spool *spool, const char *step, enum spool_dir dir,
+    const char *name, struct error *error);
+
+/* ---- file.c: a file that gets names ---- */
+
+struct spool_file {
+	int fd;             /* -1: none */
+	enum spool_dir dir; /* a name that it has already, */
+	char name[STORE_NAME_SIZE]; /* or "" */
+	bool temporary;     /* that name is ours to remove, in tmp/ */
+};
+
+/*
+ * A new file with these contents and no name; its data is on the disk, or with durable
+ * false on its way there. Returns 0, or -1 with errno and nothing left.
+ */
+int spool_file_write(struct spool *spool, struct spool_file *file, const struct iovec *pieces,
+    int count, bool durable);
+
+/* Give the file a name, by its descriptor. Returns 0, or -1 with errno (ENOENT: it has lost all its names). */
+int spool_file_link(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
+    const char *name);
+
+/* Give the file a name that another file may have. Returns 0, or -1 with errno. */
+int spool_file_replace(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
+    const char *name);
+
+/* Whether dir/NAME is this file: 1, 0, or -1 with errno if that cannot be found out. */
+int spool_file_is(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
+    const char *name);
+
+/* Remove dir/NAME, but only while it is this file. That it is gone is fine. Returns 0, or -1 with errno. */
+int spool_file_unlink(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
+    const char *name);
+
+/*
+ * Open dir/NAME and read it as the event of that name. ENTRY_OK: the caller closes the file and frees
+ * the entry. Else there is nothing to close, and *why says what is wrong.
+ */
+enum entry_result spool_file_open(struct spool *spool, struct spool_file *file, enum spool_dir dir,
+    const char *name, struct entry *entry, const char **why);
+
+/* Close it, and remove its name in tmp/. errno stays. */
+void spool_file_close(struct spool *spool, struct spool_file *file);
+
+/* Give a file that we made owner and mode by rule, whoever runs and whatever the umask. */
+int spool_file_settle(const struct spool *spool, int fd, mode_t mode);
+
+/* ---- state/ ---- */
+
+/* Replace state/NAME by text, whole at any moment but not synced. Returns 0, or -1 with errno. */
+int spool_state_write(struct spool *spool, const char *name, const char *text);
+bool spool_state_read(struct spool *spool, const char *name, struct handler_state *state);
+int spool_state_put(struct spool *spool, const char *name, const struct handler_state *state);
+/* That there is none, or a directory, is fine. Returns 0, or -1 with errno. */
+int spool_state_remove(struct spool *spool, const char *name);
+
+/* ---- the seam's functions, by the module that has them ---- */
+
+/* publish.c */
+enum store_result spool_find(struct spool *spool, const char *name, struct error *error);
+enum store_result spool_put(struct spool *spool, const struct store_intake *intake, struct error *error);
+bool spool_is_full(struct spool *spool, long long min_free);
+bool spool_is_empty(struct spool *spool);
+enum store_result spool_probe(struct spool *spool, struct error *error);
+
+/* recovery.c */
+enum store_result spool_recover(struct spool *spool, long *committed, struct error *error);
+
+/* held.c */
+enum store_result spool_hold(struct spool *spool, const struct record *record,
+    struct timespec arrival, struct error *error);
+int spool_held(struct spool *spool, char ***names, struct error *error);
+enum store_result spool_held_read(struct spool *spool, const char *name, struct entry *entry,
+    struct error *error);
+enum store_result spool_held_remove(struct spool *spool, const char *name, struct error *error);
+
+/* queue.c */
+enum store_result spool_work_begin(struct spool *spool, bool wait, struct error *error);
+void spool_work_end(struct spool *spool);
+enum store_result spool_pending(struct spool *spool, struct store_pending *pending, struct error *error);
+enum store_result spool_load(struct spool *spool, const char *name, struct store_work *work,
+    struct error *error);
+void spool_unload(struct spool *spool, struct store_work *work);
+enum store_result spool_done(struct spool *spool, struct store_work *work, struct error *error);
+enum store_result spool_later(struct spool *spool, struct store_work *work,
+    const struct handler_state *state, struct error *error);
+enum store_result spool_fail(struct spool *spool, struct store_work *work,
+    const struct handler_state *state, struct error *error);
+
+/* operator.c */
+enum store_result spool_items(struct spool *spool, const struct store_filter *filter,
+    int (*visit)(const struct store_item *item, void *data), void *data, struct error *error);
+enum store_result spool_lookup(struct spool *spool, const char *id, char name[STORE_NAME_SIZE],
+    struct error *error);
+enum store_result spool_get(struct spool *spool, const char *name, struct store_item *item,
+    struct error *error);
+enum store_result spool_retry(struct spool *spool, const char *const *names, size_t count,
+    size_t *moved, struct error *error);
+enum store_result spool_replay(struct spool *spool, const char *const *names, size_t count,
+    size_t *moved, struct error *error);
+enum store_result spool_finish(struct spool *spool, const char *name, struct error *error);
+enum store_result spool_forget(struct spool *spool, struct store_forgetting *forgetting,
+    struct error *error);
+enum store_result spool_count(struct spool *spool, int64_t now, struct store_counts *counts,
+    struct error *error);
 
 #endif

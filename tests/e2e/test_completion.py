@@ -51,8 +51,8 @@ def test_subcommands(desk):
     known = re.findall(r"^  ([a-z]+) +\S", overview, re.M)
     assert len(known) > 10
     assert complete(desk, "psapi ") == known
-    assert complete(desk, "psapi re") == ["retry", "replay"]
-    assert complete(desk, "psapi --spool /x re") == ["retry", "replay"]
+    assert complete(desk, "psapi re") == ["retry", "replay", "recover"]
+    assert complete(desk, "psapi --spool /x re") == ["retry", "replay", "recover"]
     assert complete(desk, "psapi help sh") == ["show"]
     assert complete(desk, "psapi help show ") == []
 

@@ -425,12 +425,17 @@ def test_drain_is_silent_about_held_requests(place):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be told not to be root")
 def test_adopt_as_whom(place):
+    """Root becomes the spool's owner: what it accepts is the owner's to move."""
     hold_one(place)
     place.write_secret(SECRET)
-    os.chown(place.spool.path, pwd.getpwnam("nobody").pw_uid, -1)
-    done = psapi(place, "adopt", expect=77)
-    assert "sudo -u nobody psapi adopt" in done.stderr
-    assert len(held(place)) == 1
+    nobody = pwd.getpwnam("nobody")
+    place.dir.chmod(0o755)
+    for path in [place.spool.path, *place.spool.path.rglob("*"), place.secret_file]:
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    assert "1 adopted" in psapi(place, "adopt").stdout
+    assert held(place) == []
+    [accepted] = (place.spool.path / "new").iterdir()
+    assert accepted.stat().st_uid == nobody.pw_uid
 
 
 def test_a_file_of_somebody_else_in_hold(place):

@@ -97,7 +97,7 @@ def test_no_line_is_forged_in_the_log(direct, place):
     for text in (EVIL, b"a\x1b[31mb", b"\xff\xfe", b"a" * 3000):
         assert direct.send(signed(webhook_id=text.decode("latin-1").encode("latin-1"))).status == 200
     log = (place.dir / "psapi.log").read_bytes()
-    assert log.count(b"is kept unverified") == 4
+    assert log.count(b"is held unverified") == 4
     assert re.fullmatch(rb"(psapi-fcgi: [\x20-\x7e]{1,1012}\n)+", log)
 
 

@@ -2,11 +2,15 @@
 
 import json
 import os
+import pwd
+import shutil
+import subprocess
 import time
 
 import pytest
 
 from psapi_command import NOTE, PSAPI, Desk, body, seconds, updates
+from receiver import SLOWER
 from sender import event, signed
 
 
@@ -307,8 +311,43 @@ def test_unrecognised_files(desk):
     assert desk.drain().stderr.count("\n") == 1
 
 
+def test_modes_do_not_depend_on_the_umask(desk):
+    """What a careful administrator's shell makes is readable for the spool's group all the same."""
+    desk.handler("default", "exit 75\n")
+    (webhook_id,) = desk.deliver(signed())
+    (desk.spool.path / "new" / "README").write_text("mine")     # has state/ written at the end
+    desk.drain(under=["sh", "-c", 'umask 077; exec "$@"', "sh"], expect=None)
+    for path in (desk.spool.path / "lock", *(desk.spool.path / "state").iterdir()):
+        assert path.stat().st_mode & 0o7777 == 0o640, path
+    assert desk.state(webhook_id)["tries"] == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_root_leaves_nothing_of_its_own_in_anothers_spool(desk):
+    """umask 077; sudo psapi retry --all: drain is not locked out, and no state is lost."""
+    desk.handler("default", 'test "$PSAPI_TRY" = 2 || exit 75\n')
+    (webhook_id,) = desk.deliver(signed())
+    nobody = pwd.getpwnam("nobody")
+    for folder, _, files in os.walk(desk.spool.path):
+        for path in (folder, *(f"{folder}/{name}" for name in files)):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    umask = ["sh", "-c", 'umask 077; exec "$@"', "sh"]
+    desk.run("retry", "--all", under=umask)
+    desk.drain(under=umask)
+    state = desk.spool.file("state", webhook_id)
+    for path in (desk.spool.path / "lock", state):
+        st = path.stat()
+        assert (st.st_uid, st.st_gid, st.st_mode & 0o7777) == (nobody.pw_uid, nobody.pw_gid, 0o640), path
+    state.write_text(state.read_text().replace("due_at", "was_due_at"))    # now
+    copy = shutil.copy(PSAPI, desk.place.dir / "psapi")     # where nobody may run it
+    done = subprocess.run([copy, "drain"], env=desk.environment(), user=nobody.pw_uid, group=nobody.pw_gid,
+                          extra_groups=[], capture_output=True, text=True, timeout=60 * SLOWER)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert desk.where(webhook_id) == ["events"]
+
+
 def test_event_put_there_by_hand(desk):
-    """As from a backup: not the same file as in events/. It is due when it is a minute old."""
+    """A restored backup: another file than events/ has. It is never taken, and named once it is a minute old."""
     desk.handler("default", NOTE)
     (webhook_id,) = desk.deliver(signed())
     desk.drain_silently()
@@ -316,8 +355,13 @@ def test_event_put_there_by_hand(desk):
     restored = desk.spool.file("new", webhook_id)
     restored.write_bytes(data)
     desk.drain_silently()
-    assert desk.lines() == [webhook_id]
     os.utime(restored, times=(time.time() - 61,) * 2)
+    said = desk.drain().stderr
+    assert f"new/{restored.name}: is not the file of this name in events/" in said and "psapi replay" in said
+    desk.drain_silently()
+    assert desk.lines() == [webhook_id]
+    restored.unlink()
+    desk.run("replay", webhook_id)
     desk.drain_silently()
     assert desk.lines() == [webhook_id] * 2
     assert desk.where(webhook_id) == ["events"]

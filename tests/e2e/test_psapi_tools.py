@@ -1,7 +1,6 @@
 """list, show, retry, replay, done, verify, prune, help."""
 
 import base64
-import fcntl
 import json
 import os
 import pty
@@ -426,19 +425,18 @@ def test_done_records_first(desk):
 
 
 @pytest.mark.parametrize("command", ["retry", "done"])
-def test_what_is_still_arriving(desk, command):
-    """An event that the receiver has not recorded yet is left alone."""
-    desk.deliver(signed(b"no JSON", "invalid"), signed(None, "good"))
-    directory, webhook_id = ("failed", "invalid") if command == "retry" else ("new", "good")
-    desk.spool.file("events", webhook_id).unlink()
-    with open(desk.spool.file(directory, webhook_id)) as writer:
-        fcntl.flock(writer, fcntl.LOCK_EX)
-        assert "arriving" in desk.run(command, webhook_id, expect=75).stderr
-        assert desk.run("retry", "--all").stdout == ("0" if command == "retry" else "1") + \
-            " back to new\n"
-    assert directory in desk.where(webhook_id) and "events" not in desk.where(webhook_id)
-    desk.run(command, webhook_id)
-    assert desk.where(webhook_id) == (["new", "events"] if command == "retry" else ["events"])
+def test_uncommitted(desk, command):
+    """A writer died before it committed: what is whole is committed first, what is not is left alone."""
+    desk.deliver(signed(b"odd", "odd"), signed(b"odd", "torn"))
+    for webhook_id in ("odd", "torn"):
+        desk.spool.file("events", webhook_id).unlink()
+    torn = desk.spool.file("failed", "torn")
+    torn.write_bytes(torn.read_bytes()[:40])
+    desk.run(command, "odd")
+    assert desk.where("odd") == (["new", "events"] if command == "retry" else ["events"])
+    assert "not in events/" in desk.run(command, "torn", expect=75).stderr
+    assert desk.run("retry", "--all").stdout == "0 back to new\n"
+    assert desk.where("torn") == ["failed", "state"]
 
 
 @pytest.mark.parametrize("command", [["retry", "failed"], ["replay", "handled"], ["done", "failed"],

@@ -125,4 +125,4 @@ def test_groups_without_a_name_service(place, group, status):
         [STATIC / "psapi-fcgi", "-t"], capture_output=True, text=True,
         env=place.environment(PSAPI_LISTEN=f"unix:{place.dir}/x.sock", PSAPI_LISTEN_GROUP=group))
     assert checked.returncode == status, checked
-    assert ("give its number" in checked.stdout) == (status != 0)
+    assert ("give the number" in checked.stdout) == (status != 0)

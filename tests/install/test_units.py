@@ -62,7 +62,7 @@ def test_templates_differ_in_nothing_but_the_name():
                                                           "InaccessiblePaths="))]
 
     templates = sorted((ROOT / "packaging/systemd").glob("*@.*"))
-    assert len(templates) == 5
+    assert len(templates) == 6
     for template in templates:
         assert settings(template) == settings(template.with_name(template.name.replace("@", ""))), template
 

@@ -9,7 +9,7 @@
 #include "base/config.h"
 
 static const char *const keys[] = {"PSAPI_SPOOL", "PSAPI_SECRET_FILE", "PSAPI_TOLERANCE",
-	"PSAPI_MAX_BODY", "PSAPI_MIN_FREE", "PSAPI_LISTEN", "PSAPI_LISTEN_GROUP", "PSAPI_THREADS",
+	"PSAPI_MAX_BODY", "PSAPI_MIN_FREE", "PSAPI_SYNC", "PSAPI_LISTEN", "PSAPI_LISTEN_GROUP", "PSAPI_THREADS",
 	"PSAPI_READ_TIMEOUT", "PSAPI_HANDLERS", "PSAPI_HANDLER_TIMEOUT", "PSAPI_MAX_TRIES"};
 _Static_assert(ROWS(keys) == CONFIG_SETTINGS, "a setting that is not tested");
 
@@ -73,6 +73,7 @@ TEST(without_any_setting_the_defaults_are_those_of_the_documentation)
 	assert_int_equal(c.tolerance, 300);
 	assert_int_equal(c.max_body, 1048576);
 	assert_int_equal(c.min_free, 67108864);
+	assert_string_equal(c.sync, "auto");
 	assert_string_equal(c.listen, "");
 	assert_string_equal(c.listen_group, "");
 	assert_int_equal(c.threads, 32);
@@ -86,7 +87,7 @@ TEST(without_any_setting_the_defaults_are_those_of_the_documentation)
 TEST(every_setting_can_come_from_every_source)
 {
 	static const char text[] = "PSAPI_SPOOL=/s\nPSAPI_SECRET_FILE=/f\nPSAPI_TOLERANCE=1\n"
-				   "PSAPI_MAX_BODY=2\nPSAPI_MIN_FREE=3\nPSAPI_LISTEN=unix:/l\n"
+				   "PSAPI_MAX_BODY=2\nPSAPI_MIN_FREE=3\nPSAPI_SYNC=two\nPSAPI_LISTEN=unix:/l\n"
 				   "PSAPI_LISTEN_GROUP=g\nPSAPI_THREADS=4\nPSAPI_READ_TIMEOUT=5\n"
 				   "PSAPI_HANDLERS=/h\nPSAPI_HANDLER_TIMEOUT=6\nPSAPI_MAX_TRIES=7";
 	char copy[sizeof(text)], *overrides[ROWS(keys)];
@@ -110,6 +111,7 @@ TEST(every_setting_can_come_from_every_source)
 		assert_int_equal(c.tolerance, 1);
 		assert_int_equal(c.max_body, 2);
 		assert_int_equal(c.min_free, 3);
+		assert_string_equal(c.sync, "two");
 		assert_string_equal(c.listen, "unix:/l");
 		assert_string_equal(c.listen_group, "g");
 		assert_int_equal(c.threads, 4);

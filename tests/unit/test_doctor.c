@@ -5,12 +5,12 @@
 #include "helpers.h"
 
 #include "doctor/doctor.h"
-#include "store/spool/handler_state.h"
+#include "store/store.h"
 
 struct fixture {
 	void *dir;
 	struct config config;
-	struct spool spool;
+	struct store *store;
 	struct finding found[64];
 	int count;
 };
@@ -27,16 +27,17 @@ static int
 setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	char why[256];
+	struct error error;
 
 	if (f == NULL || sandbox_make(&f->dir) != 0)
 		return -1;
 	f->config = (struct config){.spool = strdup(in(f->dir, "spool")),
 		.secret_file = strdup(in(f->dir, "secret")), .handlers = strdup(in(f->dir, "none")),
-		.listen = strdup(""), .listen_group = strdup(""), .tolerance = 300};
+		.listen = strdup(""), .listen_group = strdup(""), .sync = strdup("two"), .tolerance = 300};
 	file_write(f->config.secret_file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n", 0600);
 	*state = f;
-	return spool_open(&f->spool, f->config.spool, true, why, sizeof(why));
+	f->store = store_open(&f->config, true, &error);
+	return f->store != NULL ? 0 : -1;
 }
 
 static int
@@ -44,7 +45,7 @@ teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	spool_close(&f->spool);
+	store_close(f->store);
 	config_free(&f->config);
 	int result = sandbox_remove(&f->dir);
 	free(f);
@@ -75,12 +76,34 @@ finding_of(const struct fixture *f, const char *name)
 }
 
 static void
-put(struct fixture *f, enum spool_dir queue, const char *name)
+put(struct fixture *f, const char *id)
 {
-	char text[] = "{}";
-	struct iovec piece = {text, 2};
+	struct evidence evidence = {.id = id, .id_length = strlen(id), .timestamp = "1",
+		.timestamp_length = 1, .signature = "v1,x", .signature_length = 4, .received_at = {1, 0}};
+	static const char body[] = "{\"type\":\"x\",\"data\":{}}";
+	char name[STORE_NAME_SIZE];
+	struct record record;
+	struct event event;
+	struct store_intake intake = {.name = name, .event = &event, .record = &record};
+	struct error error;
 
-	assert_int_equal(spool_store(&f->spool, name, queue, &piece, 1), SPOOL_STORED);
+	events_read(body, strlen(body), &event);
+	assert_int_equal(store_name(id, strlen(id), name), 0);
+	assert_int_equal(record_make(&record, &evidence, body, strlen(body), true), 0);
+	assert_int_equal(store_put(f->store, &intake, &error), STORE_OK);
+	record_free(&record);
+}
+
+/* A handler was run and said "later". */
+static void
+try(struct fixture *f, const char *name, const struct handler_state *state)
+{
+	struct store_work work;
+	struct error error;
+
+	assert_int_equal(store_load(f->store, name, &work, &error), STORE_OK);
+	assert_int_equal(store_later(f->store, &work, state, &error), STORE_OK);
+	store_unload(f->store, &work);
 }
 
 TEST(nothing_is_wrong)
@@ -90,7 +113,9 @@ TEST(nothing_is_wrong)
 	assert_int_equal(examine(f, 0), 0);
 	for (int i = 0; i < f->count; i++) {
 		assert_true(*f->found[i].text != '\0');
-		assert_string_equal(f->found[i].remedy, "");
+		/* The file system of the tests may be one that no program can keep promises on. */
+		if (f->found[i].mark != MARK_REMARK)
+			assert_string_equal(f->found[i].remedy, "");
 	}
 }
 
@@ -98,8 +123,8 @@ TEST(a_backlog_that_nobody_works_off)
 {
 	struct fixture *f = *state;
 
-	put(f, SPOOL_NEW, "one.json");
-	put(f, SPOOL_NEW, "two.json");
+	put(f, "one");
+	put(f, "two");
 	assert_int_equal(examine(f, 3500), 0);
 	assert_int_equal(examine(f, 3 * 3600), 1);
 	const struct finding *found = finding_of(f, "backlog");
@@ -114,8 +139,8 @@ TEST(what_waits_for_its_retry_is_no_backlog)
 	struct fixture *f = *state;
 	struct handler_state waiting = {.tries = 3, .due_at = time(NULL) + 6 * 3600};
 
-	put(f, SPOOL_NEW, "one.json");
-	assert_int_equal(handler_state_write(&f->spool, "one.json", &waiting), 0);
+	put(f, "one");
+	try(f, "one.json", &waiting);
 	assert_int_equal(examine(f, 3 * 3600), 0);
 	assert_int_equal(examine(f, 7 * 3600), 1);
 }
@@ -125,8 +150,8 @@ TEST(a_replay_of_old_events_is_no_backlog)
 	struct fixture *f = *state;
 	struct timespec old[2] = {{.tv_sec = 1600000000}, {.tv_sec = 1600000000}};
 
-	put(f, SPOOL_NEW, "one.json");
-	assert_int_equal(utimensat(f->spool.dir[SPOOL_NEW], "one.json", old, 0), 0);
+	put(f, "one");
+	assert_int_equal(utimensat(AT_FDCWD, in(f->config.spool, "new/one.json"), old, 0), 0);
 	assert_int_equal(examine(f, 0), 0);
 }
 

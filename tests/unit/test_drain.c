@@ -10,8 +10,7 @@
 #include "drain/drain.h"
 #include "events.h"
 #include "base/log.h"
-#include "store/record.h"
-#include "store/spool/handler_state.h"
+#include "store/store.h"
 
 static int64_t now;
 
@@ -22,7 +21,7 @@ test_clock(void)
 }
 
 struct place {
-	struct spool spool;
+	struct store *store;
 	struct config config;
 	const char *path;
 };
@@ -30,14 +29,24 @@ struct place {
 static void
 place_open(struct place *place, const char *sandbox)
 {
-	char why[512];
+	struct error error;
 
 	memset(place, 0, sizeof(*place));
 	place->path = in(sandbox, "spool");
 	place->config.handler_timeout = 60;
 	place->config.max_tries = 10;
-	assert_int_equal(spool_open(&place->spool, place->path, true, why, sizeof(why)), 0);
+	place->config.spool = strdup(place->path);
+	place->config.sync = strdup("auto");
+	place->store = store_open(&place->config, true, &error);
+	assert_non_null(place->store);
 	now = time(NULL);
+}
+
+static void
+place_close(struct place *place)
+{
+	store_close(place->store);
+	config_free(&place->config);
 }
 
 /* Store an event as the receiver does. */
@@ -47,12 +56,15 @@ deliver(struct place *place, const char *id, const char *body)
 	struct evidence evidence = {.id = id, .id_length = strlen(id), .timestamp = "1",
 		.timestamp_length = 1, .signature = "v1,x", .signature_length = 4, .received_at = {1, 0}};
 	struct record record;
-	char name[SPOOL_NAME_SIZE];
+	struct event event;
+	char name[STORE_NAME_SIZE];
+	struct store_intake intake = {.name = name, .event = &event, .record = &record};
+	struct error error;
 
-	assert_int_equal(spool_name(id, strlen(id), name), 0);
+	events_read(body, strlen(body), &event);
+	assert_int_equal(store_name(id, strlen(id), name), 0);
 	assert_int_equal(record_make(&record, &evidence, body, strlen(body), true), 0);
-	assert_int_equal(spool_store(&place->spool, name, SPOOL_NEW, record.iov, record.count),
-	    SPOOL_STORED);
+	assert_int_equal(store_put(place->store, &intake, &error), STORE_OK);
 	record_free(&record);
 }
 
@@ -65,7 +77,7 @@ drain(struct place *place, const char *script)
 	struct drain_options options = {.jobs = 1, .command = command};
 
 	assert_int_equal(setenv("PSAPI_PLACE", place->path, 1), 0);
-	int status = drain_run(&place->config, &place->spool, &options, test_clock);
+	int status = drain_run(&place->config, place->store, &options, test_clock);
 	free(text);
 	return status;
 }
@@ -110,7 +122,7 @@ TEST(each_retry_comes_when_it_is_due_and_not_before)
 	assert_int_equal(runs(&place), 10);
 	assert_false(exists(in(place.path, "new/a.json")));
 	assert_true(exists(in(place.path, "failed/a.json")));
-	spool_close(&place.spool);
+	place_close(&place);
 }
 
 TEST(the_lane_waits_for_all_of_that_time)
@@ -131,7 +143,7 @@ TEST(the_lane_waits_for_all_of_that_time)
 	assert_int_equal(runs(&place), 3);
 	assert_int_equal(names_in(in(place.path, "new")), 0);
 	assert_int_equal(names_in(in(place.path, "state")), 0);
-	spool_close(&place.spool);
+	place_close(&place);
 }
 
 TEST(a_clock_that_is_set_back_stops_nobody)
@@ -152,7 +164,7 @@ TEST(a_clock_that_is_set_back_stops_nobody)
 	assert_int_equal(drain(&place, COUNT), EX_OK);
 	assert_int_equal(runs(&place), 3);
 	assert_int_equal(names_in(in(place.path, "new")), 0);
-	spool_close(&place.spool);
+	place_close(&place);
 }
 
 TEST(nothing_is_left_open)
@@ -167,7 +179,7 @@ TEST(nothing_is_left_open)
 	now += 60;
 	assert_int_equal(drain(&place, ":"), EX_OK);
 	assert_int_equal(descriptors(), before);
-	spool_close(&place.spool);
+	place_close(&place);
 }
 
 int

@@ -9,6 +9,7 @@
 
 #include "base/crypto.h"
 #include "receiver/receive.h"
+#include "store/spool/spool.h"
 
 #define SECRET "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 #define NOW 1753397465
@@ -21,7 +22,7 @@ struct fixture {
 	void *dir;
 	const char *secret_file;
 	struct config config;
-	struct spool spool;
+	struct spool *spool; /* of the receiver's store */
 	struct receiver receiver;
 	struct keyring *keyring; /* the sender's */
 };
@@ -30,19 +31,22 @@ static int
 setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	char why[256];
+	struct error error;
 
 	if (f == NULL || sandbox_make(&f->dir) != 0)
 		return -1;
 	f->secret_file = in(f->dir, "secret");
 	file_write(f->secret_file, "whsec_" SECRET "\n", 0600);
-	f->config = (struct config){.tolerance = 300, .max_body = MAX_BODY, .min_free = 1};
-	if (spool_open(&f->spool, in(f->dir, "spool"), true, why, sizeof(why)) != 0)
+	f->config = (struct config){.tolerance = 300, .max_body = MAX_BODY, .min_free = 1,
+		.spool = strdup(in(f->dir, "spool")), .sync = strdup("two")};
+	struct store *store = store_open(&f->config, true, &error);
+	if (store == NULL)
 		return -1;
+	f->spool = (struct spool *)(void *)store; /* the first member of struct store */
 	f->receiver = (struct receiver){.config = &f->config,
-		.spool = &f->spool,
+		.store = store,
 		.secrets = secrets_open(f->secret_file),
-		.attempts = attempts_open(f->spool.path)};
+		.attempts = attempts_open(f->spool->path)};
 	f->keyring = verify_keyring_new();
 	verify_keyring_add(f->keyring, SECRET, strlen(SECRET));
 	*state = f;
@@ -56,7 +60,8 @@ teardown(void **state)
 
 	attempts_close(f->receiver.attempts);
 	secrets_close(f->receiver.secrets);
-	spool_close(&f->spool);
+	store_close((struct store *)(void *)f->spool);
+	config_free(&f->config);
 	verify_keyring_free(f->keyring);
 	int result = sandbox_remove(&f->dir);
 	free(f);
@@ -168,10 +173,10 @@ age_log(struct fixture *f)
 {
 	static const struct timespec long_ago[2] = {{0, 0}, {0, 0}};
 
-	utimensat(f->spool.root, ATTEMPTS_FILE, long_ago, 0);
+	utimensat(f->spool->root, ATTEMPTS_FILE, long_ago, 0);
 	if (f->receiver.attempts != NULL) {
 		attempts_close(f->receiver.attempts); /* which remembers */
-		f->receiver.attempts = attempts_open(f->spool.path);
+		f->receiver.attempts = attempts_open(f->spool->path);
 	}
 }
 
@@ -402,36 +407,36 @@ TEST(what_is_refused_has_its_reason_and_leaves_nothing)
 TEST(what_this_side_fails_at_is_503_and_leaves_nothing)
 {
 	struct fixture *f = *state;
-	struct spool *spool = f->receiver.spool;
+	struct store *store = f->receiver.store;
 
 	f->config.min_free = 1LL << 60;
 	expect(f, "floor", &good, 503, "spool_full");
 	f->config.min_free = 1;
 	expect_spool(f, 0, 0, 0);
 
-	f->spool.distrusted = true;
+	f->spool->distrusted = true;
 	expect(f, "fsync failed before", &good, 503, "spool_error");
-	f->spool.distrusted = false;
+	f->spool->distrusted = false;
 	expect_spool(f, 0, 0, 0);
 
-	f->receiver.spool = NULL;
+	f->receiver.store = NULL;
 	expect(f, "no spool", &good, 503, "spool_error");
-	f->receiver.spool = spool;
+	f->receiver.store = store;
 
 	/* Where no file can be made, neither without a name nor with one. */
-	int events = f->spool.dir[SPOOL_EVENTS], tmp = f->spool.dir[SPOOL_TMP];
-	f->spool.dir[SPOOL_EVENTS] = f->spool.dir[SPOOL_TMP] = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int events = f->spool->dir[SPOOL_EVENTS], tmp = f->spool->dir[SPOOL_TMP];
+	f->spool->dir[SPOOL_EVENTS] = f->spool->dir[SPOOL_TMP] = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	char *logged = expect_quietly(f, "no file", &good, 503, "spool_error");
-	assert_non_null(strstr(logged, "write msg_1.json"));
+	assert_non_null(strstr(logged, "msg_1.json: cannot write"));
 	free(logged);
 	/* An odd event has a state file as well; whatever fails, the log says what. */
 	logged = expect_quietly(f, "no file, odd", &(struct post){.body = "{}", .body_length = 2}, 503,
 	    "spool_error");
 	bool said = strstr(logged, "msg_1.json") != NULL;
 	free(logged);
-	close(f->spool.dir[SPOOL_TMP]);
-	f->spool.dir[SPOOL_EVENTS] = events;
-	f->spool.dir[SPOOL_TMP] = tmp;
+	close(f->spool->dir[SPOOL_TMP]);
+	f->spool->dir[SPOOL_EVENTS] = events;
+	f->spool->dir[SPOOL_TMP] = tmp;
 	expect_spool(f, 0, 0, 0);
 	assert_true(said);
 	expect(f, "after all", &good, 200, "accepted");
@@ -496,7 +501,7 @@ static void
 spoil_tmp(struct fixture *f, struct post *post)
 {
 	(void)post;
-	f->spool.distrusted = true;
+	f->spool->distrusted = true;
 }
 
 static void
@@ -509,9 +514,9 @@ spoil_free(struct fixture *f, struct post *post)
 static void
 spoil_event(struct fixture *f, struct post *post)
 {
-	char name[SPOOL_NAME_SIZE], path[300] = "spool/events/";
+	char name[STORE_NAME_SIZE], path[300] = "spool/events/";
 
-	assert_int_equal(spool_name(or_else(post->id, "msg_1"), strlen(or_else(post->id, "msg_1")), name), 0);
+	assert_int_equal(store_name(or_else(post->id, "msg_1"), strlen(or_else(post->id, "msg_1")), name), 0);
 	file_write(in(f->dir, strcat(path, name)), "", 0640);
 }
 

@@ -19,16 +19,6 @@ TEST(retries_come_later_and_later)
 	assert_int_equal(schedule_backoff(0), 60);
 }
 
-TEST(an_entry_is_work_when_it_is_recorded_or_settled)
-{
-	assert_true(schedule_accepted(true, 1000, 1000));
-	assert_true(schedule_accepted(true, 2000, 1000));
-	assert_false(schedule_accepted(false, 1000, 1000));
-	assert_false(schedule_accepted(false, 1000, 1059));
-	assert_true(schedule_accepted(false, 1000, 1060));
-	assert_false(schedule_accepted(false, 2000, 1000)); /* a clock that was set back */
-}
-
 TEST(a_retry_is_due_when_it_was_written_down)
 {
 	assert_int_equal(schedule_due(1000, 1060, 1000), 1060);
@@ -205,7 +195,6 @@ main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(retries_come_later_and_later),
-		cmocka_unit_test(an_entry_is_work_when_it_is_recorded_or_settled),
 		cmocka_unit_test(a_retry_is_due_when_it_was_written_down),
 		cmocka_unit_test(an_exit_status_decides),
 		cmocka_unit_test(the_order_is_time_then_name),

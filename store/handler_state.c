@@ -1,35 +1,14 @@
-/* Owns the JSON of state/NAME. A key that is not there is zero or "". */
+/* Owns the JSON of a state. A key that is not there is zero or "". */
 #define _GNU_SOURCE
-#include "store/spool/handler_state.h"
+#include "store/handler_state.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <jansson.h>
 
 #include "base/text.h"
 #include "base/datetime.h"
-
-/* A state is a few hundred bytes and 4 KiB of standard error, each byte at most \u00XX. */
-enum { FILE_SIZE_MAX = 64 * 1024 };
-
-static json_t *
-load(struct spool *spool, const char *name)
-{
-	char *text = malloc(FILE_SIZE_MAX);
-	int fd = openat(spool->dir[SPOOL_STATE], name,
-	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	ssize_t n = fd < 0 || text == NULL ? -1 : read(fd, text, FILE_SIZE_MAX);
-	json_t *object = n <= 0 ? NULL : json_loadb(text, (size_t)n, 0, NULL);
-
-	if (fd >= 0)
-		close(fd);
-	free(text);
-	return object;
-}
 
 static void
 get_text(const json_t *object, const char *key, char *to, size_t size)
@@ -50,13 +29,11 @@ get_time(const json_t *object, const char *key)
 }
 
 bool
-handler_state_read(struct spool *spool, const char *name, struct handler_state *state)
+handler_state_parse(const char *text, size_t length, struct handler_state *state)
 {
+	json_t *object = json_loadb(text, length, 0, NULL);
+
 	memset(state, 0, sizeof(*state));
-	/* Almost no event has one: ask before memory is taken for it. */
-	if (faccessat(spool->dir[SPOOL_STATE], name, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
-		return false;
-	json_t *object = load(spool, name);
 	if (!json_is_object(object)) {
 		json_decref(object);
 		return false;
@@ -90,8 +67,8 @@ set_time(json_t *object, const char *key, int64_t seconds)
 		set_text(object, key, text);
 }
 
-int
-handler_state_write(struct spool *spool, const char *name, const struct handler_state *state)
+char *
+handler_state_format(const struct handler_state *state)
 {
 	json_t *object = json_object();
 
@@ -104,19 +81,5 @@ handler_state_write(struct spool *spool, const char *name, const struct handler_
 	set_text(object, "stderr", state->said);
 	char *text = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
 	json_decref(object);
-	if (text == NULL) {
-		errno = ENOMEM;
-		return -1;
-	}
-	int result = spool_write_state(spool, name, text);
-	free(text);
-	return result;
-}
-
-int
-handler_state_remove(struct spool *spool, const char *name)
-{
-	if (unlinkat(spool->dir[SPOOL_STATE], name, 0) == 0)
-		return 0;
-	return errno == ENOENT || errno == EISDIR ? 0 : -1; /* a directory is none of ours */
+	return text;
 }

@@ -1,0 +1,145 @@
+/*
+ * Owns how a file system is recognised. One wait is right on ext4 with an internal journal
+ * and barriers, and on XFS without realtime files, since Linux 5.2: there a link and its
+ * inode are in one journal transaction, and its commit flushes the disk's cache first.
+ */
+#define _GNU_SOURCE
+#include "store/spool/filesystem.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+enum { XFS_MAGIC = 0x58465342, EXT_MAGIC = 0xEF53 }; /* statfs(2) */
+
+/* The text of /proc/fs/ext4/DEVICE/options: one option a line. */
+struct ext4_options {
+	char device[256];
+	char text[4096];
+};
+
+static bool
+has_option(const struct ext4_options *options, const char *option)
+{
+	size_t length = strlen(option);
+
+	for (const char *at = options->text; (at = strstr(at, option)) != NULL; at += length)
+		if ((at == options->text || at[-1] == '\n') && (at[length] == '\n' || at[length] == '\0'))
+			return true;
+	return false;
+}
+
+/* Options and device of a mounted ext4. False if the kernel does not tell. */
+static bool
+read_options(int directory, struct ext4_options *options)
+{
+	char path[512], target[256];
+	struct stat st;
+
+	if (fstat(directory, &st) != 0)
+		return false;
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(st.st_dev), minor(st.st_dev));
+	ssize_t n = readlink(path, target, sizeof(target) - 1);
+	if (n <= 0)
+		return false;
+	target[n] = '\0';
+	const char *slash = strrchr(target, '/');
+	snprintf(options->device, sizeof(options->device), "%s", slash == NULL ? target : slash + 1);
+	snprintf(path, sizeof(path), "/proc/fs/ext4/%s/options", options->device);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, options->text, sizeof(options->text) - 1);
+	if (fd >= 0)
+		close(fd);
+	options->text[n < 0 ? 0 : n] = '\0';
+	return n > 0;
+}
+
+static void
+careful(struct filesystem *found, const char *why, const char *warning, const char *remedy)
+{
+	found->why_two = why;
+	found->warning = warning;
+	found->remedy = remedy;
+}
+
+static void
+look_at_ext4(int directory, struct filesystem *found)
+{
+	struct ext4_options options;
+	char journal[512];
+
+	found->type = "ext4";
+	if (!read_options(directory, &options)) {
+		careful(found, "the kernel does not show its options", NULL, NULL);
+		return;
+	}
+	snprintf(journal, sizeof(journal), "/proc/fs/jbd2/%s-8", options.device); /* 8: the inode */
+	bool internal = access(journal, F_OK) == 0;
+	/* Without a journal there is no data mode. */
+	bool none = !internal && strstr(options.text, "data=") == NULL;
+	if (none)
+		careful(found, "it has no journal", "ext4 without a journal loses events in a power cut",
+		    "unmount it, then: tune2fs -O has_journal DEVICE");
+	else if (has_option(&options, "fc_debug_force"))
+		careful(found, "it has fast_commit",
+		    "ext4 with fast_commit loses events in a power cut (a fault of the kernel)",
+		    "unmount it, then: tune2fs -O ^fast_commit DEVICE");
+	else if (!has_option(&options, "barrier"))
+		careful(found, "it is mounted with nobarrier",
+		    "ext4 mounted with nobarrier loses events in a power cut, unless the disk's cache has a battery",
+		    "mount it with barrier=1");
+	else if (!internal)
+		careful(found, "its journal is on another device", NULL, NULL);
+	else if (has_option(&options, "journal_async_commit"))
+		careful(found, "it has journal_async_commit", NULL, NULL);
+	else
+		found->one_wait = true;
+	found->named_files = !none && has_option(&options, "fc_debug_force");
+}
+
+/* Realtime files have a device that the log does not flush. */
+static void
+look_at_xfs(int directory, struct filesystem *found)
+{
+	struct fsxattr attributes;
+
+	found->type = "XFS";
+	found->one_wait = ioctl(directory, FS_IOC_FSGETXATTR, &attributes) == 0 &&
+	    (attributes.fsx_xflags & (FS_XFLAG_REALTIME | FS_XFLAG_RTINHERIT)) == 0;
+	found->why_two = "its files are realtime files";
+}
+
+static bool
+is_old_kernel(void)
+{
+	struct utsname name;
+	int major = 0, minor = 0;
+
+	return uname(&name) != 0 || sscanf(name.release, "%d.%d", &major, &minor) != 2 || major < 5 ||
+	    (major == 5 && minor < 2);
+}
+
+void
+filesystem_look(int directory, struct filesystem *found)
+{
+	struct statfs st;
+
+	*found = (struct filesystem){.type = "another file system", .why_two = "one is not proved there"};
+	if (fstatfs(directory, &st) != 0)
+		return;
+	if ((unsigned long)st.f_type == EXT_MAGIC)
+		look_at_ext4(directory, found);
+	else if ((unsigned long)st.f_type == XFS_MAGIC)
+		look_at_xfs(directory, found);
+	if (found->one_wait && is_old_kernel()) {
+		found->one_wait = false;
+		found->why_two = "Linux is older than 5.2";
+	}
+}

@@ -1,0 +1,169 @@
+/*
+ * Owns hold/: what a file there is called, and how much may be held. A file is a record
+ * (record.h) with the whole webhook-signature header in it and the body as base64: nothing
+ * unproven is parsed on its way in.
+ *
+ * A name is the nanoseconds of the arrival, the process and a serial number, so that the
+ * order of the names is the order of arrival. It is not the id's, which a forger could occupy.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "store/spool/spool.h"
+
+enum {
+	NAME_SIZE = 64,
+	ARRIVAL_DIGITS = 19 /* of the arrival in nanoseconds, until the year 2286 */
+};
+
+/* ---- holding ---- */
+
+struct census {
+	long requests;
+	long long bytes;
+};
+
+static int
+take_into_account(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+{
+	struct census *census = data;
+	struct stat st;
+
+	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return 0;
+	census->requests++;
+	census->bytes += st.st_size;
+	return 0;
+}
+
+static bool
+has_room(struct spool *spool, const struct record *record)
+{
+	struct census census = {.requests = 1};
+
+	for (int i = 0; i < record->count; i++)
+		census.bytes += (long long)record->iov[i].iov_len;
+	return spool_each(spool, SPOOL_HOLD, take_into_account, &census) == 0 &&
+	    census.requests <= STORE_HELD_MAX && census.bytes <= STORE_HELD_BYTES_MAX;
+}
+
+static enum store_result
+hold(struct spool *spool, const struct record *record, struct timespec arrival, struct error *error)
+{
+	enum store_result result = STORE_OK;
+	struct spool_file file;
+	char name[NAME_SIZE];
+
+	if (!has_room(spool, record)) {
+		error_set(error, EX_IOERR, "psapi secret add", "%s/hold is full", spool->path);
+		return STORE_FULL;
+	}
+	snprintf(name, sizeof(name), "%0*lld-%ld-%u.json", ARRIVAL_DIGITS,
+	    (long long)arrival.tv_sec * 1000000000 + arrival.tv_nsec, (long)getpid(),
+	    atomic_fetch_add(&spool->serial, 1));
+	if (spool_file_write(spool, &file, record->iov, record->count, true) != 0)
+		return spool_failed(spool, "write a file", SPOOL_HOLD, "", error);
+	if (spool_file_link(spool, &file, SPOOL_HOLD, name) != 0 ||
+	    spool_sync(spool, SPOOL_HOLD, file.fd) != 0) {
+		result = spool_failed(spool, "store the request", SPOOL_HOLD, name, error);
+		/* The sender sends it again, and then it has another name. */
+		unlinkat(spool->dir[SPOOL_HOLD], name, 0);
+	}
+	spool_file_close(spool, &file);
+	return result;
+}
+
+enum store_result
+spool_hold(struct spool *spool, const struct record *record, struct timespec arrival,
+    struct error *error)
+{
+	/* flock(2) belongs to the open file: a descriptor of our own excludes threads, too. */
+	int locked = -1, fd = spool_open_directory(spool, SPOOL_HOLD);
+
+	while (fd >= 0 && (locked = flock(fd, LOCK_EX)) != 0 && errno == EINTR)
+		continue;
+	enum store_result result = locked == 0 ? hold(spool, record, arrival, error) :
+	                                         spool_failed(spool, "lock it", SPOOL_HOLD, "", error);
+	if (fd >= 0)
+		close(fd);
+	return result;
+}
+
+/* ---- what is held ---- */
+
+static bool
+is_name(const char *name)
+{
+	static const char digits[] = "0123456789";
+
+	if (strspn(name, digits) != ARRIVAL_DIGITS)
+		return false;
+	for (int i = 0; i < 2; i++) {
+		name += strspn(name, digits);
+		if (*name != '-' || strspn(name + 1, digits) == 0)
+			return false;
+		name++;
+	}
+	return strcmp(name + strspn(name, digits), ".json") == 0;
+}
+
+static int
+is_name_of(const struct dirent *entry)
+{
+	return is_name(entry->d_name) ? 1 : 0;
+}
+
+int
+spool_held(struct spool *spool, char ***names, struct error *error)
+{
+	struct dirent **entries;
+	int count = scandirat(spool->dir[SPOOL_HOLD], ".", &entries, is_name_of, alphasort);
+
+	*names = count < 0 ? NULL : calloc((size_t)count + 1, sizeof(**names));
+	for (int i = 0; i < count; i++) {
+		if (*names != NULL)
+			(*names)[i] = strdup(entries[i]->d_name);
+		free(entries[i]);
+	}
+	if (count >= 0)
+		free(entries);
+	if (*names != NULL)
+		return count;
+	spool_failed(spool, "list the names", SPOOL_HOLD, "", error);
+	return -1;
+}
+
+enum store_result
+spool_held_read(struct spool *spool, const char *name, struct entry *entry, struct error *error)
+{
+	const char *why;
+	int fd = -1;
+	enum entry_result result = entry_open(spool->dir[SPOOL_HOLD], name, &fd, &why);
+
+	if (result == ENTRY_OK) {
+		result = entry_read(fd, entry, &why);
+		close(fd);
+	}
+	if (result == ENTRY_OK)
+		return STORE_OK;
+	if (result == ENTRY_ABSENT)
+		return STORE_ABSENT;
+	error_set(error, EX_IOERR, NULL, "%s/hold/%s: %s", spool->path, name, why);
+	return STORE_FAILED;
+}
+
+enum store_result
+spool_held_remove(struct spool *spool, const char *name, struct error *error)
+{
+	if (unlinkat(spool->dir[SPOOL_HOLD], name, 0) == 0 || errno == ENOENT)
+		return STORE_OK;
+	return spool_failed(spool, "remove the name", SPOOL_HOLD, name, error);
+}

@@ -1,0 +1,481 @@
+/*
+ * Owns what an administrator sees of the spool and does in it: listings in the order of
+ * arrival, where an event stands, retry, replay, finish, forget. Fit for millions: a
+ * listing keeps names and times, about 50 bytes each, and reads one file at a time.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "base/datetime.h"
+#include "store/spool/spool.h"
+
+enum { OLD_SECONDS = 3600 };
+
+static const char *const places[] = {[STORE_NEW] = "new", [STORE_WAITING] = "new",
+	[STORE_DEAD] = "failed", [STORE_HANDLED] = "events"};
+
+/* ---- where an event stands ---- */
+
+static enum spool_dir
+directory_of(enum store_status status)
+{
+	return status == STORE_HANDLED ? SPOOL_EVENTS : status == STORE_DEAD ? SPOOL_FAILED : SPOOL_NEW;
+}
+
+static enum store_status
+status_of(struct spool *spool, const char *name, struct handler_state *state)
+{
+	bool known = spool_state_read(spool, name, state);
+
+	if (spool_has(spool, SPOOL_NEW, name)) {
+		if (known && state->failed_at == 0)
+			return STORE_WAITING;
+		memset(state, 0, sizeof(*state)); /* it was moved back by hand */
+		return STORE_NEW;
+	}
+	if (spool_has(spool, SPOOL_FAILED, name))
+		return STORE_DEAD;
+	memset(state, 0, sizeof(*state)); /* left over */
+	return STORE_HANDLED;
+}
+
+/* Read an event from a directory, SPOOL_DIRS: from where it stands. */
+static enum entry_result
+read_item(struct spool *spool, const char *name, enum spool_dir dir, struct store_item *item)
+{
+	struct spool_file file;
+
+	*item = (struct store_item){.name = name};
+	item->status = status_of(spool, name, &item->state);
+	snprintf(item->path, sizeof(item->path), "%s/%s/%s", spool->path, places[item->status], name);
+	if (dir == SPOOL_DIRS)
+		dir = directory_of(item->status);
+	enum entry_result result =
+	    spool_file_open(spool, &file, dir, name, &item->entry, &item->invalid);
+	if (result != ENTRY_OK)
+		return result;
+	item->invalid = NULL;
+	spool_file_close(spool, &file);
+	return ENTRY_OK;
+}
+
+enum store_result
+spool_get(struct spool *spool, const char *name, struct store_item *item, struct error *error)
+{
+	switch (read_item(spool, name, SPOOL_DIRS, item)) {
+	case ENTRY_OK:
+		return STORE_OK;
+	case ENTRY_ABSENT:
+		return STORE_ABSENT;
+	case ENTRY_INVALID:
+		error_set(error, EX_DATAERR, NULL, "%s: %s", item->path, item->invalid);
+		return STORE_INVALID;
+	case ENTRY_ERROR:
+		break;
+	}
+	spool_failed(spool, "read the file", directory_of(item->status), name, error);
+	return STORE_FAILED;
+}
+
+static bool
+is_known(struct spool *spool, const char *name)
+{
+	return spool_has(spool, SPOOL_NEW, name) || spool_has(spool, SPOOL_FAILED, name) ||
+	    spool_has(spool, SPOOL_EVENTS, name);
+}
+
+enum store_result
+spool_lookup(struct spool *spool, const char *id, char name[STORE_NAME_SIZE], struct error *error)
+{
+	const char *slash = strrchr(id, '/');
+
+	if (*id != '\0' && store_name(id, strlen(id), name) == 0 && is_known(spool, name))
+		return STORE_OK;
+	slash = slash == NULL ? id : slash + 1;
+	if (strlen(slash) < STORE_NAME_SIZE && store_name_valid(slash)) {
+		strcpy(name, slash);
+		if (is_known(spool, name))
+			return STORE_OK;
+	}
+	error_set(error, EX_NOINPUT, "psapi list --all shows all", "%s: no such event in %s", id, spool->path);
+	return STORE_ABSENT;
+}
+
+/* ---- listings ---- */
+
+struct listed {
+	int64_t time;
+	size_t name;
+	enum spool_dir dir;
+};
+
+struct listing {
+	struct listed *items;
+	size_t count, room;
+	char *names;
+	size_t length, names_room;
+	enum spool_dir unless; /* names that this directory has are left out */
+	int64_t since;
+};
+
+static int
+make_room(struct listing *l, size_t size)
+{
+	if (l->count == l->room) {
+		size_t room = l->room + l->room / 2 + 64;
+		struct listed *items = reallocarray(l->items, room, sizeof(*items));
+		if (items == NULL)
+			return -1;
+		l->items = items;
+		l->room = room;
+	}
+	if (l->length + size > l->names_room) {
+		size_t room = l->names_room + l->names_room / 2 + 4096;
+		char *names = realloc(l->names, room);
+		if (names == NULL)
+			return -1;
+		l->names = names;
+		l->names_room = room;
+	}
+	return 0;
+}
+
+static int
+list_name(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+{
+	struct listing *l = data;
+	size_t size = strlen(name) + 1;
+	struct stat st;
+
+	if (!store_name_valid(name) || (l->unless != dir && spool_has(spool, l->unless, name)) ||
+	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
+		return 0;
+	int64_t time = st.st_mtim.tv_sec * NANOSECONDS + st.st_mtim.tv_nsec;
+	/* The kernel stamps files with a clock that lags by some milliseconds. */
+	if (time < l->since - NANOSECONDS)
+		return 0;
+	if (make_room(l, size) != 0)
+		return -1;
+	l->items[l->count++] = (struct listed){time, l->length, dir};
+	memcpy(l->names + l->length, name, size);
+	l->length += size;
+	return 0;
+}
+
+static int
+compare(const void *a, const void *b, void *names)
+{
+	const struct listed *x = a, *y = b;
+
+	if (x->time != y->time)
+		return x->time < y->time ? -1 : 1;
+	return strcmp((char *)names + x->name, (char *)names + y->name);
+}
+
+/* The names that may be meant, in the order of arrival. Returns 0, or -1 with errno. */
+static int
+list(struct spool *spool, const struct store_filter *filter, struct listing *l)
+{
+	unsigned wanted = filter->statuses != 0 ? filter->statuses : ~0U;
+	bool all = (wanted & 1U << STORE_HANDLED) != 0;
+	int result = 0;
+
+	*l = (struct listing){.unless = SPOOL_EVENTS, .since = filter->since};
+	if (all)
+		result = spool_each(spool, SPOOL_EVENTS, list_name, l);
+	/* An event that events/ lacks is on its way in, or was put there by hand. */
+	l->unless = all ? SPOOL_EVENTS : SPOOL_NEW;
+	if (result == 0 && (wanted & (1U << STORE_NEW | 1U << STORE_WAITING)) != 0)
+		result = spool_each(spool, SPOOL_NEW, list_name, l);
+	if (result == 0 && (wanted & 1U << STORE_DEAD) != 0)
+		result = spool_each(spool, SPOOL_FAILED, list_name, l);
+	if (l->count > 0)
+		qsort_r(l->items, l->count, sizeof(*l->items), compare, l->names);
+	return result;
+}
+
+static bool
+is_type(const char *type, const char *prefix)
+{
+	size_t length = strlen(prefix);
+
+	return strncmp(type, prefix, length) == 0 && (type[length] == '\0' || type[length] == '.');
+}
+
+static bool
+is_meant(const struct store_filter *filter, const struct store_item *item)
+{
+	const struct entry *entry = &item->entry;
+
+	if (filter->statuses != 0 && (filter->statuses & 1U << item->status) == 0)
+		return false;
+	if (item->invalid != NULL)
+		return filter->statuses == 0 && filter->type == NULL && filter->npn == NULL &&
+		    filter->since == 0;
+	return (filter->type == NULL || is_type(entry->event.type, filter->type)) &&
+	    (filter->npn == NULL || strcmp(entry->event.npn, filter->npn) == 0) &&
+	    entry->received >= filter->since;
+}
+
+enum store_result
+spool_items(struct spool *spool, const struct store_filter *filter,
+    int (*visit)(const struct store_item *item, void *data), void *data, struct error *error)
+{
+	enum store_result result = STORE_OK;
+	struct store_item item;
+	struct listing l;
+	int stop = 0;
+
+	if (list(spool, filter, &l) != 0) {
+		spool_failed(spool, "list the names", SPOOL_EVENTS, "", error);
+		result = STORE_FAILED;
+	}
+	for (size_t i = 0; i < l.count && stop == 0; i++) {
+		/* Of all events it is the archive that is read. */
+		enum entry_result read =
+		    read_item(spool, l.names + l.items[i].name, l.items[i].dir, &item);
+		if (read == ENTRY_ERROR) {
+			spool_failed(spool, "read the file", directory_of(item.status), item.name, error);
+			result = STORE_FAILED;
+		}
+		if (read != ENTRY_ABSENT && is_meant(filter, &item))
+			stop = visit(&item, data);
+		if (read == ENTRY_OK)
+			entry_free(&item.entry);
+	}
+	free(l.items);
+	free(l.names);
+	return result;
+}
+
+/* ---- moves ---- */
+
+static enum store_result
+unfit(struct error *error, int status, const char *name, const char *why)
+{
+	error_set(error, status, NULL, "%.*s: %s", (int)strlen(name) - 5, name, why);
+	return STORE_INVALID;
+}
+
+static enum store_result
+check_retry(struct spool *spool, const char *name, struct error *error)
+{
+	if (!spool_has(spool, SPOOL_FAILED, name))
+		return unfit(error, EX_DATAERR, name, spool_has(spool, SPOOL_NEW, name) ?
+		        "has not failed: it waits in new/ already" :
+		        "has not failed: it was handled; psapi replay handles it again");
+	if (!spool_has(spool, SPOOL_EVENTS, name))
+		return unfit(error, EX_TEMPFAIL, name, "is not in events/: it is still arriving, or no event");
+	return STORE_OK;
+}
+
+static enum store_result
+check_replay(struct spool *spool, const char *name, struct error *error)
+{
+	struct store_item item;
+	enum store_result result = spool_get(spool, name, &item, error);
+
+	if (result != STORE_OK)
+		return result;
+	if (item.status == STORE_DEAD)
+		result = unfit(error, EX_DATAERR, name,
+		    "was not handled yet: it waits in failed/; psapi retry takes it");
+	else if (item.status != STORE_HANDLED)
+		result = unfit(error, EX_DATAERR, name, "was not handled yet: it waits in new/");
+	else if (item.entry.event.queue == QUEUE_NONE)
+		result = unfit(error, EX_DATAERR, name, "is a probe of psapi doctor, which nobody handles");
+	entry_free(&item.entry);
+	return result;
+}
+
+/* Into new/ from another directory, without the state of an earlier life; not synced. */
+static enum store_result
+link_again(struct spool *spool, const char *name, enum spool_dir from, struct error *error)
+{
+	struct spool_file file;
+	struct entry entry;
+	const char *why;
+
+	if (spool_file_open(spool, &file, from, name, &entry, &why) != ENTRY_OK)
+		return spool_failed(spool, "read the file", from, name, error);
+	entry_free(&entry);
+	enum store_result result = STORE_OK;
+	if (spool_file_link(spool, &file, SPOOL_NEW, name) != 0 && errno != EEXIST)
+		result = spool_failed(spool, "make a hard link", SPOOL_NEW, name, error);
+	else if (spool_state_remove(spool, name) != 0)
+		result = spool_failed(spool, "remove the name", SPOOL_STATE, name, error);
+	spool_file_close(spool, &file);
+	return result;
+}
+
+/* What retry and replay have in common: many are linked, then synced once. */
+static enum store_result
+requeue(struct spool *spool, const char *const *names, size_t count, size_t *moved,
+    enum spool_dir from, struct error *error)
+{
+	enum store_result result = STORE_OK;
+
+	*moved = 0;
+	for (size_t i = 0; i < count && (result == STORE_OK || result == STORE_INVALID); i++) {
+		enum store_result one = from == SPOOL_FAILED ? check_retry(spool, names[i], error) :
+		                                               check_replay(spool, names[i], error);
+		if (one == STORE_OK)
+			one = link_again(spool, names[i], from, error);
+		*moved += one == STORE_OK;
+		result = one != STORE_OK ? one : result;
+	}
+	if (*moved > 0 && spool_sync(spool, SPOOL_NEW, -1) != 0) {
+		*moved = 0;
+		spool_failed(spool, "sync it", SPOOL_NEW, "", error);
+		result = STORE_FAILED;
+	}
+	return result;
+}
+
+enum store_result
+spool_replay(struct spool *spool, const char *const *names, size_t count, size_t *moved,
+    struct error *error)
+{
+	return requeue(spool, names, count, moved, SPOOL_EVENTS, error);
+}
+
+enum store_result
+spool_retry(struct spool *spool, const char *const *names, size_t count, size_t *moved,
+    struct error *error)
+{
+	enum store_result result = requeue(spool, names, count, moved, SPOOL_FAILED, error);
+
+	for (size_t i = 0; *moved > 0 && i < count; i++)
+		if (spool_has(spool, SPOOL_NEW, names[i]) &&
+		    unlinkat(spool->dir[SPOOL_FAILED], names[i], 0) != 0 && errno != ENOENT)
+			result = spool_failed(spool, "remove the name", SPOOL_FAILED, names[i], error);
+	return result;
+}
+
+enum store_result
+spool_finish(struct spool *spool, const char *name, struct error *error)
+{
+	static const enum spool_dir dirs[] = {SPOOL_FAILED, SPOOL_NEW};
+
+	if (!spool_has(spool, SPOOL_NEW, name) && !spool_has(spool, SPOOL_FAILED, name))
+		return unfit(error, EX_DATAERR, name, "is neither in new/ nor in failed/: it was handled");
+	/* It leaves only what remembers it: else it would be taken for new when it comes again. */
+	if (!spool_has(spool, SPOOL_EVENTS, name))
+		return unfit(error, EX_TEMPFAIL, name, "is not in events/: it is still arriving, or no event");
+	if (spool_sync(spool, SPOOL_EVENTS, -1) != 0)
+		return spool_failed(spool, "sync it", SPOOL_EVENTS, "", error);
+	if (spool_state_remove(spool, name) != 0)
+		return spool_failed(spool, "remove the name", SPOOL_STATE, name, error);
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
+		if (unlinkat(spool->dir[dirs[i]], name, 0) != 0 && errno != ENOENT)
+			return spool_failed(spool, "remove the name", dirs[i], name, error);
+	return STORE_OK;
+}
+
+/* ---- forgetting ---- */
+
+static bool
+is_queued(struct spool *spool, const char *name)
+{
+	return spool_has(spool, SPOOL_NEW, name) || spool_has(spool, SPOOL_FAILED, name);
+}
+
+static int
+forget_event(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+{
+	struct store_forgetting *f = data;
+	struct stat st;
+
+	if (!store_name_valid(name) ||
+	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
+		return 0;
+	/* Written when it was received, and never since. */
+	if (st.st_mtime > f->before || is_queued(spool, name)) {
+		f->kept++;
+		return 0;
+	}
+	if (f->visit != NULL)
+		f->visit(name, st.st_mtime, f->data);
+	f->forgotten++;
+	return f->dry_run || unlinkat(spool->dir[dir], name, 0) == 0 || errno == ENOENT ? 0 : -1;
+}
+
+/*
+ * A state whose event waits nowhere is left over from a crash. Not a young one: a receiver
+ * writes it just before the dead letter that it explains.
+ */
+static int
+forget_state(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+{
+	const struct store_forgetting *f = data;
+	struct stat st;
+
+	if (store_name_valid(name) && !is_queued(spool, name) &&
+	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    st.st_mtime < f->now - OLD_SECONDS)
+		unlinkat(spool->dir[dir], name, 0);
+	return 0;
+}
+
+enum store_result
+spool_forget(struct spool *spool, struct store_forgetting *f, struct error *error)
+{
+	if (spool_each(spool, SPOOL_EVENTS, forget_event, f) != 0)
+		return spool_failed(spool, "remove the name", SPOOL_EVENTS, "", error);
+	if (!f->dry_run)
+		spool_each(spool, SPOOL_STATE, forget_state, f);
+	return STORE_OK;
+}
+
+/* ---- counting ---- */
+
+struct counting {
+	struct store_counts *counts;
+	int64_t now;
+};
+
+static int
+count_name(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+{
+	const struct counting *c = data;
+	struct store_counts *counts = c->counts;
+	struct handler_state state;
+	struct stat st;
+
+	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return 0;
+	counts->failed += dir == SPOOL_FAILED;
+	counts->held += dir == SPOOL_HOLD;
+	counts->leftovers += dir == SPOOL_TMP && c->now - st.st_mtime > OLD_SECONDS;
+	if (dir != SPOOL_NEW)
+		return 0;
+	counts->waiting++;
+	bool retried = spool_state_read(spool, name, &state) && state.failed_at == 0;
+	counts->retrying += retried;
+	/* A replay gives an old file a new name, which is a change of its status. */
+	if (c->now - st.st_ctime <= OLD_SECONDS || (retried && state.due_at > c->now))
+		return 0;
+	counts->overdue++;
+	if (counts->oldest == 0 || st.st_ctime < counts->oldest)
+		counts->oldest = st.st_ctime;
+	return 0;
+}
+
+enum store_result
+spool_count(struct spool *spool, int64_t now, struct store_counts *counts, struct error *error)
+{
+	static const enum spool_dir dirs[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_HOLD, SPOOL_TMP};
+	struct counting counting = {.counts = counts, .now = now};
+
+	memset(counts, 0, sizeof(*counts));
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
+		if (spool_each(spool, dirs[i], count_name, &counting) != 0)
+			return spool_failed(spool, "list the names", dirs[i], "", error);
+	return STORE_OK;
+}

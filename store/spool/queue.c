@@ -1,0 +1,319 @@
+/*
+ * Owns the work queue: the lock of those who move events, what waits in new/, and where
+ * an outcome takes it. A move is link, sync, unlink: without the sync a power cut could keep
+ * the unlink and forget the link. rename(2) would not do: between two links of one file it
+ * does nothing. A crash leaves an event where it was, where it goes to, or in both; new/ wins.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "store/spool/spool.h"
+#include "store/spool/unrecognised.h"
+
+#define LOCK_FILE "lock"
+
+enum { LOCK_MODE = 0640, SETTLED_SECONDS = 60 };
+
+/* ---- the lock ---- */
+
+static enum store_result
+lock_failed(struct spool *spool, struct error *error)
+{
+	enum store_result result = spool_failed(spool, "lock it", SPOOL_NEW, "", error);
+
+	snprintf(error->text, sizeof(error->text), "%s/" LOCK_FILE ": %s", spool->path, strerror(errno));
+	return result == STORE_FULL ? STORE_FAILED : result;
+}
+
+enum store_result
+spool_work_begin(struct spool *spool, bool wait, struct error *error)
+{
+	/* To read alone: a user of the spool's group may take a lock file of the owner's, mode 0640. */
+	int fd = openat(spool->root, LOCK_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int result;
+
+	if (fd < 0 && errno == ENOENT) {
+		fd = openat(spool->root, LOCK_FILE, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, LOCK_MODE);
+		if (fd >= 0 && spool_file_settle(spool, fd, LOCK_MODE) != 0 && errno != EPERM) {
+			close(fd);
+			fd = -1;
+		}
+	}
+	if (fd < 0)
+		return lock_failed(spool, error);
+	do
+		result = flock(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
+	while (result != 0 && errno == EINTR && wait);
+	if (result == 0) {
+		spool->lock = fd;
+		return STORE_OK;
+	}
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return errno == EWOULDBLOCK ? STORE_BUSY : lock_failed(spool, error);
+}
+
+void
+spool_work_end(struct spool *spool)
+{
+	if (spool->lock >= 0)
+		close(spool->lock);
+	spool->lock = -1;
+}
+
+/* ---- what waits ---- */
+
+struct scan {
+	struct store_pending *pending;
+	struct unrecognised *unrecognised;
+	struct error *error;
+	bool probed, failed;
+};
+
+/* Where an outcome cannot be noted, no handler runs: it would run again and again. */
+static enum store_result
+check_writable(struct spool *spool, struct error *error)
+{
+	static const enum spool_dir dirs[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_STATE, SPOOL_TMP};
+
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
+		if (faccessat(spool->dir[dirs[i]], ".", W_OK | X_OK, AT_EACCESS) != 0)
+			return spool_failed(spool, "write a file", dirs[i], "", error);
+	return STORE_OK;
+}
+
+/* A move that the kernel refuses for another user's file is found out before a handler runs. */
+static bool
+can_be_moved(struct spool *spool, const struct spool_file *file, struct scan *scan)
+{
+	char probe[64];
+	struct stat st;
+
+	if (scan->probed || (fstat(file->fd, &st) == 0 && st.st_uid == geteuid()))
+		return true;
+	scan->probed = true;
+	snprintf(probe, sizeof(probe), "link.%ld", (long)getpid());
+	if (linkat(spool->dir[SPOOL_NEW], file->name, spool->dir[SPOOL_TMP], probe, 0) == 0) {
+		unlinkat(spool->dir[SPOOL_TMP], probe, 0);
+		return true;
+	}
+	if (errno == ENOENT)
+		return true;
+	spool_failed(spool, "make a hard link", SPOOL_NEW, file->name, scan->error);
+	return false;
+}
+
+static bool
+is_settled(const struct spool_file *file, int64_t now)
+{
+	struct stat st;
+
+	return fstat(file->fd, &st) == 0 && now - st.st_mtime >= SETTLED_SECONDS;
+}
+
+/* Whether it is work: the same file as in events/. Another file is on its way in, or was put there by hand. */
+static bool
+is_work(struct spool *spool, const struct spool_file *file, struct scan *scan)
+{
+	if (spool_file_is(spool, file, SPOOL_EVENTS, file->name) == 1)
+		return true;
+	if (!is_settled(file, scan->pending->now))
+		scan->pending->arriving = true;
+	else if (unrecognised_report(scan->unrecognised, file->name))
+		log_line("new/%s: is not the file of this name in events/: left alone; psapi replay queues "
+		         "the one in events/ again", file->name);
+	return false;
+}
+
+static int
+visit_event(struct spool *spool, const struct spool_file *file, const struct entry *entry,
+    struct scan *scan)
+{
+	struct store_waiting waiting = {.name = file->name, .when = entry_when(entry),
+	    .due = INT64_MAX, .lane = entry_lane(&entry->event)};
+	struct handler_state state;
+
+	if (!can_be_moved(spool, file, scan)) {
+		scan->failed = true;
+		return 1;
+	}
+	if (is_work(spool, file, scan)) {
+		spool_state_read(spool, file->name, &state);
+		waiting.tried = state.tried_at;
+		waiting.due = state.due_at;
+	}
+	scan->pending->stopped = scan->pending->visit(&waiting, scan->pending->data);
+	return scan->pending->stopped;
+}
+
+static int
+visit_name(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+{
+	struct scan *scan = data;
+	struct spool_file file;
+	struct entry entry;
+	const char *why;
+	int result = 0;
+
+	switch (spool_file_open(spool, &file, dir, name, &entry, &why)) {
+	case ENTRY_OK:
+		result = visit_event(spool, &file, &entry, scan);
+		entry_free(&entry);
+		spool_file_close(spool, &file);
+		break;
+	case ENTRY_ABSENT:
+		break;
+	case ENTRY_INVALID:
+		if (unrecognised_report(scan->unrecognised, name))
+			log_line("new/%s: no event: %s; left alone", name, why);
+		break;
+	case ENTRY_ERROR:
+		/* Its lane is not known: any event that is handled now might overtake it. */
+		spool_failed(spool, "read the file", dir, name, scan->error);
+		scan->failed = true;
+		result = 1;
+		break;
+	}
+	return result;
+}
+
+enum store_result
+spool_pending(struct spool *spool, struct store_pending *pending, struct error *error)
+{
+	struct scan scan = {.pending = pending, .error = error};
+	long committed;
+	enum store_result result = check_writable(spool, error);
+
+	pending->stopped = 0;
+	pending->arriving = false;
+	if (result == STORE_OK)
+		result = spool_recover(spool, &committed, error);
+	if (result != STORE_OK)
+		return STORE_FAILED;
+	scan.unrecognised = unrecognised_open(spool);
+	int visited = scan.unrecognised == NULL ? -1 : spool_each(spool, SPOOL_NEW, visit_name, &scan);
+	int saved = errno;
+	unrecognised_close(scan.unrecognised);
+	errno = saved;
+	if (scan.failed)
+		return STORE_FAILED;
+	if (visited < 0 || spool_sync(spool, SPOOL_EVENTS, -1) != 0) {
+		spool_failed(spool, visited < 0 ? "list the names" : "sync it", visited < 0 ? SPOOL_NEW : SPOOL_EVENTS, "",
+		    error);
+		return STORE_FAILED;
+	}
+	return STORE_OK;
+}
+
+/* ---- an event in work ---- */
+
+static struct spool_file
+file_of(const struct store_work *work)
+{
+	struct spool_file file = {.fd = work->file, .dir = SPOOL_NEW};
+
+	memcpy(file.name, work->name, sizeof(file.name));
+	return file;
+}
+
+enum store_result
+spool_load(struct spool *spool, const char *name, struct store_work *work, struct error *error)
+{
+	struct spool_file file;
+	const char *why;
+
+	work->file = -1;
+	snprintf(work->name, sizeof(work->name), "%s", name);
+	snprintf(work->path, sizeof(work->path), "%s/new/%s", spool->path, name);
+	switch (spool_file_open(spool, &file, SPOOL_NEW, name, &work->entry, &why)) {
+	case ENTRY_OK:
+		break;
+	case ENTRY_ABSENT:
+	case ENTRY_INVALID: /* replaced since it was listed: the next run reports it */
+		return STORE_ABSENT;
+	case ENTRY_ERROR:
+		spool_failed(spool, "read the file", SPOOL_NEW, name, error);
+		return STORE_FAILED;
+	}
+	work->file = file.fd;
+	/* What failed and is in new/ again was put there to be tried afresh. */
+	if (spool_state_read(spool, name, &work->state) && work->state.failed_at != 0)
+		memset(&work->state, 0, sizeof(work->state));
+	return STORE_OK;
+}
+
+void
+spool_unload(struct spool *spool, struct store_work *work)
+{
+	(void)spool;
+	entry_free(&work->entry);
+	if (work->file >= 0)
+		close(work->file);
+	work->file = -1;
+}
+
+/* The state, a retry's leftover in failed/, and then the name in new/. */
+enum store_result
+spool_done(struct spool *spool, struct store_work *work, struct error *error)
+{
+	struct spool_file file = file_of(work);
+
+	if (spool_state_remove(spool, work->name) == 0 &&
+	    spool_file_unlink(spool, &file, SPOOL_FAILED, work->name) == 0 &&
+	    spool_file_unlink(spool, &file, SPOOL_NEW, work->name) == 0)
+		return STORE_OK;
+	spool_failed(spool, "remove the name", SPOOL_NEW, work->name, error);
+	return STORE_FAILED;
+}
+
+/* Whether a script of the user's own has removed it while its handler ran. */
+static bool
+is_gone(struct spool *spool, const struct spool_file *file)
+{
+	return spool_file_is(spool, file, SPOOL_NEW, file->name) == 0;
+}
+
+enum store_result
+spool_later(struct spool *spool, struct store_work *work, const struct handler_state *state,
+    struct error *error)
+{
+	struct spool_file file = file_of(work);
+
+	if (is_gone(spool, &file))
+		return spool_done(spool, work, error) == STORE_OK ? STORE_ABSENT : STORE_FAILED;
+	if (spool_state_put(spool, work->name, state) == 0)
+		return STORE_OK;
+	spool_failed(spool, "write a file", SPOOL_STATE, work->name, error);
+	return STORE_FAILED;
+}
+
+enum store_result
+spool_fail(struct spool *spool, struct store_work *work, const struct handler_state *state,
+    struct error *error)
+{
+	struct spool_file file = file_of(work);
+	enum store_result result = spool_later(spool, work, state, error);
+
+	if (result != STORE_OK)
+		return result;
+	if (spool_file_link(spool, &file, SPOOL_FAILED, work->name) != 0 && errno != EEXIST) {
+		spool_failed(spool, "make a hard link", SPOOL_FAILED, work->name, error);
+		return STORE_FAILED;
+	}
+	/* Its name in events/ is enough for the link. In new/ it may have none any more. */
+	if (is_gone(spool, &file))
+		return spool_done(spool, work, error) == STORE_OK ? STORE_ABSENT : STORE_FAILED;
+	if (spool_sync(spool, SPOOL_FAILED, work->file) == 0 &&
+	    spool_file_unlink(spool, &file, SPOOL_NEW, work->name) == 0)
+		return STORE_OK;
+	spool_failed(spool, "move the event", SPOOL_NEW, work->name, error);
+	return STORE_FAILED;
+}

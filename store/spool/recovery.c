@@ -1,0 +1,124 @@
+/*
+ * Owns recovery: what a crash left in a queue and not in events/ is synced and committed.
+ * It repairs nothing, for by I1 what has a name is whole. Beside live writers it does what
+ * a concurrent duplicate does.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "store/spool/spool.h"
+
+enum {
+	BATCH = 64,             /* descriptors that are open at once, so that they share a sync */
+	LEFTOVER_SECONDS = 3600 /* a writer's name in tmp/ that is older is of a dead one */
+};
+
+struct recovery {
+	struct error *error;
+	long committed;
+	int count;
+	struct spool_file file[BATCH];
+};
+
+/* Sync the files' names, then commit each. Returns 0, or 1 with *error. */
+static int
+commit_batch(struct spool *spool, enum spool_dir queue, struct recovery *r)
+{
+	int failed = spool_sync(spool, queue, -1) != 0;
+
+	if (failed)
+		spool_failed(spool, "sync it", queue, "", r->error);
+	for (int i = 0; i < r->count; i++) {
+		struct spool_file *file = &r->file[i];
+		if (!failed && (spool_sync(spool, SPOOL_DIRS, file->fd) != 0 ||
+		        spool_file_link(spool, file, SPOOL_EVENTS, file->name) != 0)) {
+			/* Another has committed it, or handled it; or it is another user's, see collect(). */
+			failed = errno != EEXIST && errno != ENOENT && errno != EPERM;
+			if (failed)
+				spool_failed(spool, "commit the event", queue, file->name, r->error);
+		} else if (!failed) {
+			r->committed++;
+		}
+		spool_file_close(spool, file);
+	}
+	r->count = 0;
+	return failed;
+}
+
+/* What is no event is left alone: committed, it would keep the event of its name out. */
+static int
+collect(struct spool *spool, enum spool_dir queue, const char *name, void *data)
+{
+	struct recovery *r = data;
+	struct entry entry;
+	const char *why;
+
+	if (!store_name_valid(name) || spool_has(spool, SPOOL_EVENTS, name))
+		return 0;
+	switch (spool_file_open(spool, &r->file[r->count], queue, name, &entry, &why)) {
+	case ENTRY_OK:
+		break;
+	case ENTRY_ABSENT:
+	case ENTRY_INVALID:
+		return 0;
+	case ENTRY_ERROR:
+		if (errno == EACCES)
+			return 0; /* another user's: drain and doctor name it */
+		spool_failed(spool, "read the file", queue, name, r->error);
+		return 1;
+	}
+	entry_free(&entry);
+	r->count++;
+	return r->count == BATCH ? commit_batch(spool, queue, r) : 0;
+}
+
+/* Returns 0, or 1 with *error. */
+static int
+recover_queue(struct spool *spool, enum spool_dir queue, struct recovery *r)
+{
+	int result = spool_each(spool, queue, collect, r);
+
+	if (result < 0)
+		spool_failed(spool, "list the names", queue, "", r->error);
+	/* Once at least: what is committed may be here by the link of a move that was not synced. */
+	if (result == 0)
+		return commit_batch(spool, queue, r);
+	while (r->count > 0)
+		spool_file_close(spool, &r->file[--r->count]);
+	return 1;
+}
+
+static int
+remove_if_old(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+{
+	const time_t *now = data;
+	struct stat st;
+
+	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+	    *now - st.st_mtime > LEFTOVER_SECONDS)
+		unlinkat(spool->dir[dir], name, 0);
+	return 0;
+}
+
+enum store_result
+spool_recover(struct spool *spool, long *committed, struct error *error)
+{
+	struct recovery r = {.error = error};
+	time_t now = time(NULL);
+
+	*committed = 0;
+	if (recover_queue(spool, SPOOL_NEW, &r) != 0 || recover_queue(spool, SPOOL_FAILED, &r) != 0)
+		return STORE_FAILED;
+	if (spool_sync(spool, SPOOL_EVENTS, -1) != 0) {
+		spool_failed(spool, "sync it", SPOOL_EVENTS, "", error);
+		return STORE_FAILED;
+	}
+	spool_each(spool, SPOOL_TMP, remove_if_old, &now);
+	*committed = r.committed;
+	return STORE_OK;
+}

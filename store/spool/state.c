@@ -1,0 +1,71 @@
+/*
+ * Owns state/: files that say what became of an event. One is written before what
+ * depends on it and is not synced: what it says can be found out again, and one that
+ * cannot be read counts as absent.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store/spool/spool.h"
+
+/* A state is a few hundred bytes and 4 KiB of standard error, each byte at most \u00XX. */
+enum { FILE_SIZE_MAX = 64 * 1024 };
+
+int
+spool_state_write(struct spool *spool, const char *name, const char *text)
+{
+	struct iovec piece = {(char *)(uintptr_t)text, strlen(text)};
+	struct spool_file file;
+
+	if (spool_file_write(spool, &file, &piece, 1, false) != 0)
+		return -1;
+	int result = spool_file_replace(spool, &file, SPOOL_STATE, name);
+	spool_file_close(spool, &file);
+	return result;
+}
+
+int
+spool_state_put(struct spool *spool, const char *name, const struct handler_state *state)
+{
+	char *text = handler_state_format(state);
+
+	if (text == NULL) {
+		errno = ENOMEM;
+		return -1;
+	}
+	int result = spool_state_write(spool, name, text);
+	int saved = errno;
+	free(text);
+	errno = saved;
+	return result;
+}
+
+bool
+spool_state_read(struct spool *spool, const char *name, struct handler_state *state)
+{
+	memset(state, 0, sizeof(*state));
+	/* Almost no event has one: ask before memory is taken for it. */
+	if (faccessat(spool->dir[SPOOL_STATE], name, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+		return false;
+	char *text = malloc(FILE_SIZE_MAX);
+	int fd = openat(spool->dir[SPOOL_STATE], name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	ssize_t n = fd < 0 || text == NULL ? -1 : read(fd, text, FILE_SIZE_MAX);
+	bool known = n > 0 && handler_state_parse(text, (size_t)n, state);
+	if (fd >= 0)
+		close(fd);
+	free(text);
+	return known;
+}
+
+int
+spool_state_remove(struct spool *spool, const char *name)
+{
+	if (unlinkat(spool->dir[SPOOL_STATE], name, 0) == 0)
+		return 0;
+	return errno == ENOENT || errno == EISDIR ? 0 : -1; /* a directory is none of ours */
+}

@@ -1,0 +1,71 @@
+/*
+ * Owns state/unrecognised (a name that no event has): a line for each of them that was
+ * reported, inode and time of its last change.
+ */
+#define _GNU_SOURCE
+#include "store/spool/unrecognised.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define UNRECOGNISED_FILE "unrecognised"
+
+enum { UNRECOGNISED_MAX = 1000, LINE_SIZE = 64, TEXT_SIZE = UNRECOGNISED_MAX * LINE_SIZE };
+
+struct unrecognised {
+	struct spool *spool;
+	int count; /* of lines in seen */
+	size_t length;
+	char known[TEXT_SIZE + 1]; /* as it was read */
+	char seen[TEXT_SIZE + 1];  /* as it will be written */
+};
+
+struct unrecognised *
+unrecognised_open(struct spool *spool)
+{
+	struct unrecognised *u = calloc(1, sizeof(*u));
+
+	if (u == NULL)
+		return NULL;
+	u->spool = spool;
+	int fd = openat(spool->dir[SPOOL_STATE], UNRECOGNISED_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd >= 0) {
+		ssize_t n = read(fd, u->known, TEXT_SIZE);
+		u->known[n > 0 ? n : 0] = '\0';
+		close(fd);
+	}
+	return u;
+}
+
+bool
+unrecognised_report(struct unrecognised *u, const char *name)
+{
+	char line[LINE_SIZE];
+	struct stat st;
+
+	if (fstatat(u->spool->dir[SPOOL_NEW], name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return false;
+	snprintf(line, sizeof(line), "%llu %lld.%09ld\n", (unsigned long long)st.st_ino,
+	    (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
+	if (u->count == UNRECOGNISED_MAX || strstr(u->seen, line) != NULL)
+		return false;
+	memcpy(u->seen + u->length, line, strlen(line) + 1);
+	u->length += strlen(line);
+	u->count++;
+	return strstr(u->known, line) == NULL;
+}
+
+void
+unrecognised_close(struct unrecognised *u)
+{
+	if (u == NULL)
+		return;
+	/* Not written: they are reported once more, no harm done. */
+	if (strcmp(u->known, u->seen) != 0)
+		spool_state_write(u->spool, UNRECOGNISED_FILE, u->seen);
+	free(u);
+}

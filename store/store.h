@@ -1,0 +1,293 @@
+/*
+ * Where events are kept: the only door to it. What is behind the door (a spool
+ * directory, PostgreSQL) is not seen here; its verbs are those of the domain.
+ *
+ *   intake       a receiver puts events in, each once
+ *   held         requests from before the first secret
+ *   work queue   a drain takes them out, in order
+ *   operator     an administrator looks, and moves them
+ *
+ * An event's name is its key everywhere: store_name() makes it of the webhook-id. A call
+ * that returns STORE_FAILED has filled in *error, with an exit status of sysexits(3).
+ */
+#ifndef PSAPI_STORE_H
+#define PSAPI_STORE_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "base/config.h"
+#include "base/error.h"
+#include "events.h"
+#include "store/entry.h"
+#include "store/handler_state.h"
+#include "store/record.h"
+
+struct store;
+
+enum store_result {
+	STORE_OK,
+	STORE_DUPLICATE, /* the event was put before */
+	STORE_ABSENT,    /* there is none of that name (any more) */
+	STORE_BUSY,      /* another process works on the store */
+	STORE_FULL,      /* no room */
+	STORE_INVALID,   /* the call does not fit the event: *error says why */
+	STORE_FAILED     /* the store did not do it: *error says why */
+};
+
+/* ---- names ---- */
+
+/* Room for a name: 200 bytes encoded, or "%sha256-" and 64 digits; ".json" and a NUL. */
+#define STORE_NAME_SIZE (200 + 5 + 1)
+
+/*
+ * The name of a webhook-id: every byte outside [A-Za-z0-9_-] as %XX, and ".json";
+ * "%sha256-HEX.json" if that were over 200 bytes. Distinct ids have distinct names, and
+ * none leaves a directory or is hidden in it. Returns 0, or -1 if the hash cannot be
+ * computed.
+ */
+int store_name(const void *id, size_t length, char name[STORE_NAME_SIZE]);
+
+/* Whether name is one that store_name() makes: names that are read back are checked as strictly. */
+bool store_name_valid(const char *name);
+
+/* ---- open ---- */
+
+/*
+ * Open the store that the configuration names. create: make what is missing. Returns NULL
+ * with *error if it cannot be used. May be used by several threads.
+ */
+struct store *store_open(const struct config *config, bool create, struct error *error);
+void store_close(struct store *store);
+
+/*
+ * What `psapi-fcgi -t` does: open the store, go the way of an event, and leave nothing
+ * behind; where it is missing, as it would be made at the start. Returns NULL with *error, or
+ * the store, to be closed, and one line about it in text (size bytes).
+ */
+struct store *store_try(const struct config *config, char *text, size_t size, struct error *error);
+
+/* One line about it for people: what it is, and how data reaches the disk. */
+void store_describe(struct store *store, char *text, size_t size);
+
+/*
+ * Calls warn, with the remedy, for each promise that no program can keep where the store is
+ * (a file system without a journal, ...; warning->status is 0), and for each fault that does
+ * not keep it from working now (directories of different owners).
+ */
+void store_warnings(struct store *store, void (*warn)(const struct error *warning, void *data),
+    void *data);
+
+/*
+ * Go exactly the way that an event, a dead letter, a state and a held request take, and
+ * leave nothing behind. STORE_OK or STORE_FAILED.
+ */
+enum store_result store_probe(struct store *store, struct error *error);
+
+/* ---- intake ---- */
+
+enum store_destination {
+	STORE_QUEUE,       /* to be handled */
+	STORE_DEAD_LETTER, /* authentic, but an administrator must look at it */
+	STORE_ARCHIVE      /* known from now on, and nobody's work: the probe of doctor */
+};
+
+struct store_intake {
+	const char *name;
+	enum store_destination destination;
+	const char *reason; /* of a dead letter */
+	struct timespec now;
+	const struct event *event;
+	const struct record *record;
+};
+
+/* Whether the event was put before: STORE_DUPLICATE, STORE_ABSENT, STORE_FAILED. */
+enum store_result store_find(struct store *store, const char *name, struct error *error);
+
+/*
+ * Put an event. STORE_OK: it is durable and queued; STORE_DUPLICATE: it was before, or
+ * another process puts it at this moment. STORE_FULL, STORE_FAILED: the sender must
+ * send it again, and nothing that is there by then is in its way.
+ */
+enum store_result store_put(struct store *store, const struct store_intake *intake,
+    struct error *error);
+
+/* Whether fewer than min_free bytes are free. Looks at most once a second while twice as much is free. */
+bool store_is_full(struct store *store, long long min_free);
+
+/* Whether nothing was ever put. In doubt false: 503 makes the sender try again, a 200 does not. */
+bool store_is_empty(struct store *store);
+
+/* ---- held requests: unproven, of this host ---- */
+
+/* How much may be held, all processes together: anyone can send it. */
+#define STORE_HELD_MAX 64
+#define STORE_HELD_BYTES_MAX (1024 * 1024)
+
+/* Hold a request that arrived at that time. STORE_FULL also if no more may be held. */
+enum store_result store_hold(struct store *store, const struct record *record,
+    struct timespec arrival, struct error *error);
+
+/*
+ * Names of held requests in the order of arrival, an array that ends with NULL and is freed
+ * with store_held_free(). Returns how many, or -1 with *error.
+ */
+int store_held(struct store *store, char ***names, struct error *error);
+void store_held_free(char **names);
+
+/* Read one. STORE_OK: the caller frees the entry; STORE_ABSENT: it is gone; else *error. */
+enum store_result store_held_read(struct store *store, const char *name, struct entry *entry,
+    struct error *error);
+
+/* Remove one; that it is gone already is fine. */
+enum store_result store_held_remove(struct store *store, const char *name, struct error *error);
+
+/* ---- work queue ---- */
+
+/*
+ * Begin to move events. STORE_BUSY: another process does, and wait was false. Lasts until
+ * store_work_end() or the end of the process.
+ */
+enum store_result store_work_begin(struct store *store, bool wait, struct error *error);
+void store_work_end(struct store *store);
+
+/*
+ * Commit what a crash or a power cut left uncommitted. It repairs nothing, for what is
+ * there is whole. Right at any moment, beside receivers. *committed: how many events.
+ */
+enum store_result store_recover(struct store *store, long *committed, struct error *error);
+
+/* An event that waits. */
+struct store_waiting {
+	const char *name;
+	int64_t when;  /* when it was generated, nanoseconds since 1970: the order */
+	int64_t tried; /* when it was last tried, Unix seconds; 0: never */
+	int64_t due;   /* not before, Unix seconds; 0: now; INT64_MAX: it is no work yet */
+	uint64_t lane; /* ordering key: events of one lane are handled in order */
+};
+
+struct store_pending {
+	int64_t now; /* Unix seconds */
+	/* Called for each event that waits, in no order. Anything but 0 ends it, and is in *stopped. */
+	int (*visit)(const struct store_waiting *waiting, void *data);
+	void *data;
+	int stopped;
+	bool arriving; /* out: an event is on its way in, and is no work yet */
+};
+
+/*
+ * Commit, then visit all that waits; afterwards each event visited may be finished.
+ * Called between store_work_begin() and store_work_end(). STORE_OK, STORE_FAILED.
+ */
+enum store_result store_pending(struct store *store, struct store_pending *pending,
+    struct error *error);
+
+/* An event in work. */
+struct store_work {
+	char name[STORE_NAME_SIZE];
+	struct entry entry;
+	struct handler_state state;           /* of the tries before this one */
+	char path[PATH_MAX + STORE_NAME_SIZE]; /* a file with its record, for a handler */
+	int file;                             /* the store's own */
+};
+
+/* Take an event into work. STORE_ABSENT: somebody else has handled it. After STORE_OK: store_unload(). */
+enum store_result store_load(struct store *store, const char *name, struct store_work *work,
+    struct error *error);
+void store_unload(struct store *store, struct store_work *work);
+
+/* It is handled. */
+enum store_result store_done(struct store *store, struct store_work *work, struct error *error);
+
+/* It waits for its retry at state->due_at. STORE_ABSENT: somebody else has handled it. */
+enum store_result store_later(struct store *store, struct store_work *work,
+    const struct handler_state *state, struct error *error);
+
+/* It becomes a dead letter; the state says why. STORE_ABSENT: somebody else has handled it. */
+enum store_result store_fail(struct store *store, struct store_work *work,
+    const struct handler_state *state, struct error *error);
+
+/* ---- operator ---- */
+
+enum store_status { STORE_NEW, STORE_WAITING, STORE_DEAD, STORE_HANDLED };
+/* "new", "waiting" (for a retry), "failed", "handled" */
+const char *store_status_text(enum store_status status);
+
+/* Which events are meant. */
+struct store_filter {
+	unsigned statuses; /* bits 1 << enum store_status; 0: all */
+	const char *type;  /* or the beginning of one, up to a dot; NULL: any */
+	const char *npn;   /* NULL: any */
+	int64_t since;     /* received at or after, nanoseconds since 1970; 0: ever */
+};
+
+/* An event as an administrator sees it. */
+struct store_item {
+	const char *name;
+	enum store_status status;
+	struct handler_state state; /* all zero where there is none */
+	struct entry entry;
+	char path[PATH_MAX + STORE_NAME_SIZE]; /* of its record; "" if it is in no file */
+	const char *invalid; /* why it is no event after all, and entry is empty; else NULL */
+};
+
+/*
+ * Visit the events that the filter means, in the order of their arrival. Anything but 0
+ * ends it. Of what is no event, only a filter that is all zero has an item. STORE_OK; or
+ * STORE_FAILED, also if single events could not be read: the others were visited.
+ */
+enum store_result store_each(struct store *store, const struct store_filter *filter,
+    int (*visit)(const struct store_item *item, void *data), void *data, struct error *error);
+
+/* The name of an event that there is: by its webhook-id, its name, or a path. STORE_ABSENT, STORE_FAILED. */
+enum store_result store_lookup(struct store *store, const char *id, char name[STORE_NAME_SIZE],
+    struct error *error);
+
+/* One event. After STORE_OK the caller frees item->entry; item->name is name. STORE_INVALID: it is no event. */
+enum store_result store_get(struct store *store, const char *name, struct store_item *item,
+    struct error *error);
+
+/*
+ * The administrator's moves, between store_work_begin() and store_work_end(), durable when they
+ * return: a dead letter back to the queue; a handled event back to the queue; an event that
+ * waits or failed is called handled. Names whose event has another status, or is still
+ * arriving, are left out: then it is STORE_INVALID, and *error tells of the last one.
+ * *moved: how many were moved.
+ */
+enum store_result store_retry(struct store *store, const char *const *names, size_t count,
+    size_t *moved, struct error *error);
+enum store_result store_replay(struct store *store, const char *const *names, size_t count,
+    size_t *moved, struct error *error);
+enum store_result store_finish(struct store *store, const char *name, struct error *error);
+
+struct store_forgetting {
+	int64_t before; /* received before, Unix seconds */
+	int64_t now;
+	bool dry_run;
+	void (*visit)(const char *name, int64_t received, void *data); /* each that goes; or NULL */
+	void *data;
+	size_t forgotten, kept; /* out */
+};
+
+/* Forget handled events that are old. */
+enum store_result store_forget(struct store *store, struct store_forgetting *forgetting,
+    struct error *error);
+
+/* How much of what there is. */
+struct store_counts {
+	long waiting;        /* of these */
+	long overdue;        /* due, and came over an hour ago */
+	long retrying;
+	int64_t oldest;      /* Unix seconds when the oldest overdue one came; 0: none */
+	long failed, held;
+	long leftovers;      /* files of writers that died over an hour ago */
+};
+
+/* Never looks at each event that was handled. */
+enum store_result store_count(struct store *store, int64_t now, struct store_counts *counts,
+    struct error *error);
+
+#endif
