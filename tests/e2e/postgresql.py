@@ -270,7 +270,8 @@ class Cluster:
         (primary.data / "pg_ident.conf").write_text("".join(
             f"tests {name} {role}\n" for name in sorted(names) for role in ("psapi", "postgres")))
         primary.start()
-        primary.sql("CREATE ROLE psapi LOGIN", "CREATE ROLE guarded LOGIN PASSWORD 'right'")
+        primary.sql("CREATE ROLE psapi LOGIN", "CREATE ROLE guarded LOGIN PASSWORD 'right'",
+                    "GRANT pg_read_all_stats TO psapi, guarded")
 
     def synchronous(self):
         """Each commit waits for any one of the others, whichever node is the primary."""
