@@ -1,14 +1,15 @@
 """The set-up of docs/hosts.md on hosts of this machine: its command blocks as they are written."""
 
+import os
 import re
-import subprocess
 
 from hosts import World
-from receiver import BINARY, ROOT, wait_for
+from http_client import HttpClient, body_of, head_of
+from receiver import ROOT, wait_for
 from sender import SECRET
 
 ADDRESSES = {"lb": "10.0.0.10", "web1": "10.0.0.11", "web2": "10.0.0.12",
-             "db1": "10.0.0.21", "db2": "10.0.0.22", "db3": "10.0.0.23"}
+             "db1": "10.0.0.21", "db2": "10.0.0.22", "db3": "10.0.0.23", "sender": "10.0.0.99"}
 NODES, HEADS = ("db1", "db2", "db3"), ("web1", "web2")
 LIST = "timeout 10 patronictl -c /etc/patroni/config.yml list --format tsv"
 
@@ -28,6 +29,7 @@ class SetUp(World):
     def __init__(self):
         super().__init__(ADDRESSES)
         self.blocks = list(blocks())
+        self.authority = ROOT / "build" / f"authority-{os.getpid()}.crt"
         self.certificates()
 
     def run_on(self, name, script):
@@ -47,16 +49,23 @@ class SetUp(World):
             for node in {' '.join(NODES)} lb; do
                 openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=$node \\
                     -keyout $node.key -out $node.csr 2>/dev/null
-                printf 'subjectAltName=DNS:%s,DNS:webhooks.example.com\\n' $node >$node.ext
+                printf 'subjectAltName=DNS:%s,DNS:localhost\\n' $node >$node.ext
                 openssl x509 -req -in $node.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 \\
                     -extfile $node.ext -out $node.crt 2>/dev/null
             done""")
+        self.authority.parent.mkdir(exist_ok=True)
+        self.authority.write_text(self.run(f"cat {self.dir}/ca.crt"))
         for name, host in self.hosts.items():
             host.run(f"install -D -m 0644 {self.dir}/ca.crt /etc/ssl/psapi/ca.crt")
             if name in NODES:
                 host.run(f"""
                     install -o postgres -m 0600 {self.dir}/{name}.key /etc/ssl/psapi/node.key
                     install -o postgres -m 0644 {self.dir}/{name}.crt /etc/ssl/psapi/node.crt""")
+
+    def close(self):
+        if hasattr(self, "authority"):
+            self.authority.unlink(missing_ok=True)
+        super().close()
 
     # ---- database nodes ----
 
@@ -124,8 +133,12 @@ END
     def stop_balancer(self, kind):
         self["lb"].run(f"systemctl disable --now {kind}")
 
+    def send(self, request):
+        """From the sender's host, through the balancer, as AgentSync: it waits 5 s."""
+        client = HttpClient(ADDRESSES["lb"], 443, cafile=self.authority, timeout=5)
+        with self["sender"].network():
+            connection = client.connect()
+        with connection:
+            connection.sendall(head_of(request) + body_of(request))
+            return client.answer(connection)
 
-def installed():
-    """Whether the store's module was built."""
-    return bool(list(BINARY.parent.glob("**/*postgresql*.so"))) and subprocess.run(
-        [BINARY.parent / "psapi", "help", "store"], capture_output=True, check=False).returncode == 0

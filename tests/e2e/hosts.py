@@ -7,6 +7,7 @@ processes end with the World. It needs root, and a kernel that allows namespaces
 """
 
 import contextlib
+import ctypes
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from pathlib import Path
 from receiver import wait_for
 from servers import PATH
 
+CLONE_NEWNET = 0x40000000
 LAYERS = ("etc", "var", "run", "usr/local", "root")
 
 # What systemd would start: unit -> a script that stays in the foreground.
@@ -144,6 +146,17 @@ class Host:
         assert expect is None or done.returncode == expect, \
             (self.name, script, done.returncode, done.stdout[-2000:], done.stderr[-4000:])
         return done.stdout
+
+    @contextlib.contextmanager
+    def network(self):
+        """Sockets that this thread makes meanwhile are the host's."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open("/proc/thread-self/ns/net", "rb") as own, open(f"/proc/{self.pid}/ns/net", "rb") as hosts:
+            assert libc.setns(hosts.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+            try:
+                yield
+            finally:
+                assert libc.setns(own.fileno(), CLONE_NEWNET) == 0
 
     def pids(self):
         """All its processes but the two that keep the namespaces."""
