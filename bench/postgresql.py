@@ -107,7 +107,8 @@ class Bench:
         self.psapi("store", "init")
 
     def environment(self):
-        return {"PATH": os.environ["PATH"], "PSAPI_CONF": str(self.dir / "conf")}
+        return {"PATH": os.environ["PATH"], "PSAPI_CONF": str(self.dir / "conf"),
+                "PSAPI_MODULE_DIR": str(BINARY.parent)}
 
     def psapi(self, *arguments):
         return subprocess.run([PSAPI, *arguments], env=self.environment(), check=True, capture_output=True, text=True)

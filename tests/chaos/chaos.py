@@ -17,6 +17,7 @@ from deaths import Databases, Drain, Head, Repeating, repeating
 from lanes import Checks, Lane, Record, Run, stop
 from receiver import Place, wait_for
 from setup_command import psapi
+from shared_store import settings
 
 LANES = 12
 
@@ -26,7 +27,7 @@ class World:
         self.record = Record()
         self.databases = Databases(self.record)
         uri = self.databases.cluster.database("psapi")
-        self.places = [Place({"PSAPI_STORE": uri}) for _ in range(2)]
+        self.places = [Place(settings(uri)) for _ in range(2)]
         psapi(self.places[0], "store", "init")
         self.drains = [Drain(place, self.record) for place in self.places]
         self.heads = [Head(place, self.record) for place in self.places]

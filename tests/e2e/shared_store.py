@@ -22,6 +22,11 @@ STATUSES = {"new": ("new", "waiting"), "failed": ("failed",), "events": ("new", 
 TABLES = "psapi_event, psapi_queue, psapi_lane, psapi_attempt"
 
 
+def settings(uri):
+    """The settings of a place that uses the shared store, with the module of this build."""
+    return {"PSAPI_STORE": uri, "PSAPI_MODULE_DIR": BINARY.parent}
+
+
 class Shared(Spool):
     def __init__(self, path, place, cluster):
         super().__init__(path)
@@ -138,7 +143,7 @@ class Store:
         if self.cluster is None:
             self.cluster = postgresql.Cluster(2)
             self.cluster.database("psapi")
-        place.settings["PSAPI_STORE"] = self.cluster.uri()
+        place.settings |= settings(self.cluster.uri())
         place.spool = Shared(place.spool.path, place, self.cluster)
         if self.tables:
             place.spool.sql(f"TRUNCATE {TABLES}")

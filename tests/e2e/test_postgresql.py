@@ -24,7 +24,7 @@ from receiver import SLOWER, Place, wait_for
 from replies import assert_accepted, assert_refused
 from sender import event, signed
 from servers import Socket
-from shared_store import Shared
+from shared_store import Shared, settings
 
 pytestmark = pytest.mark.skipif(postgresql.why_not() is not None, reason=str(postgresql.why_not()))
 ENOUGH = 5 * SLOWER     # seconds that the sender waits
@@ -63,7 +63,7 @@ class Head(Desk):
     """A web head: receiver, handlers, psapi."""
 
     def __init__(self, cluster, uri):
-        place = Place({"PSAPI_STORE": uri})
+        place = Place(settings(uri))
         place.spool = Shared(place.spool.path, place, cluster)
         super().__init__(place)
         self.server = Socket(place)
@@ -198,7 +198,7 @@ def test_same_id_at_both_heads_at_once(cluster, heads):
     for _ in range(20):
         request = signed()
         replies = at_once(lambda head=head: head.send(request) for head in heads * 16)
-        assert sorted(reply.word for reply in replies) == ["accepted"] + ["duplicate"] * 31
+        assert sorted(reply.word for reply in replies) == ["accepted"] + ["duplicate"] * 31, heads[0].server.log()
     assert count(cluster) == count(cluster, "psapi_queue") == 20
 
 
