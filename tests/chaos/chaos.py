@@ -52,7 +52,7 @@ class World:
         for lane in self.lanes:
             lane.settle()
         # What waits for a retry would wait for a minute or more.
-        self.sql("UPDATE psapi_queue SET due_at = '-infinity'")
+        self.sql("UPDATE psapi_queue SET due_at = NULL")
         wait_for(lambda: self.sql("SELECT count(*) FROM psapi_lane WHERE until > now()") == "0",
                  "the leases of killed drains end", 90)
         for drain in self.drains:
