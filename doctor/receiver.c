@@ -177,8 +177,7 @@ check_stored(struct doctor *d, struct finding *f, const char *id)
 	char name[STORE_NAME_SIZE];
 	struct error error;
 
-	if (d->store == NULL || store_name(id, strlen(id), name) != 0 ||
-	    store_find(d->store, name, &error) == STORE_DUPLICATE)
+	if (d->store == NULL || store_lookup(d->store, id, name, &error) == STORE_OK)
 		doctor_ok(f, "a signed probe is accepted and stored");
 	else
 		doctor_failed(f,

@@ -254,7 +254,7 @@ hold(struct transaction *t)
 
 	if (record_make(&record, &evidence, t->message.body, t->message.body_length, false) != 0)
 		return conclude_stored(t, STORE_FAILED, NULL);
-	if (!store_is_full(store, t->receiver->config->min_free))
+	if (!store_held_is_full(store, t->receiver->config->min_free))
 		result = store_hold(store, &record, t->now, &error);
 	record_free(&record);
 	if (result == STORE_FULL)

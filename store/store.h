@@ -1,6 +1,7 @@
 /*
  * Where events are kept: the only door to it. What is behind the door (a spool
- * directory, PostgreSQL) is not seen here; its verbs are those of the domain.
+ * directory; PostgreSQL, which several hosts share) is not seen here; its verbs are those
+ * of the domain.
  *
  *   intake       a receiver puts events in, each once
  *   held         requests from before the first secret
@@ -57,16 +58,21 @@ bool store_name_valid(const char *name);
 /* ---- open ---- */
 
 /*
- * Open the store that the configuration names. create: make what is missing. Returns NULL
- * with *error if it cannot be used. May be used by several threads.
+ * Open the store that the configuration names. create: make what is missing in the spool;
+ * it is the receiver that opens it. Returns NULL with *error if it cannot be used. May be
+ * used by several threads. A shared store connects at its first operation; where it cannot
+ * be reached, that operation fails with EX_TEMPFAIL.
  */
 struct store *store_open(const struct config *config, bool create, struct error *error);
 void store_close(struct store *store);
 
+/* Whether PSAPI_STORE names it: then several hosts may use it, and the local spool keeps what is held. */
+bool store_is_shared(const struct store *store);
+
 /*
- * What `psapi-fcgi -t` does: open the store, go the way of an event, and leave nothing
- * behind; where it is missing, as it would be made at the start. Returns NULL with *error, or
- * the store, to be closed, and one line about it in text (size bytes).
+ * What `psapi-fcgi -t` does with the local spool: open it, go the way of an event, and leave
+ * nothing behind; where it is missing, as it would be made at the start. Returns NULL with
+ * *error, or the spool as a store, to be closed, and one line about it in text (size bytes).
  */
 struct store *store_try(const struct config *config, char *text, size_t size, struct error *error);
 
@@ -74,7 +80,7 @@ struct store *store_try(const struct config *config, char *text, size_t size, st
 void store_describe(struct store *store, char *text, size_t size);
 
 /*
- * Calls warn, with the remedy, for each promise that no program can keep where the store is
+ * Calls warn, with the remedy, for each promise that no program can keep where the spool is
  * (a file system without a journal, ...; warning->status is 0), and for each fault that does
  * not keep it from working now (directories of different owners).
  */
@@ -104,7 +110,10 @@ struct store_intake {
 	const struct record *record;
 };
 
-/* Whether the event was put before: STORE_DUPLICATE, STORE_ABSENT, STORE_FAILED. */
+/*
+ * Whether the event was put before: STORE_DUPLICATE, STORE_ABSENT, STORE_FAILED. A hint:
+ * STORE_ABSENT also where store_put() finds it out just as well.
+ */
 enum store_result store_find(struct store *store, const char *name, struct error *error);
 
 /*
@@ -115,7 +124,10 @@ enum store_result store_find(struct store *store, const char *name, struct error
 enum store_result store_put(struct store *store, const struct store_intake *intake,
     struct error *error);
 
-/* Whether fewer than min_free bytes are free. Looks at most once a second while twice as much is free. */
+/*
+ * Whether fewer than min_free bytes are free where events go. Looks at most once a second while
+ * twice as much is free. The disk of a shared store is not seen: false.
+ */
 bool store_is_full(struct store *store, long long min_free);
 
 /* Whether nothing was ever put. In doubt false: 503 makes the sender try again, a 200 does not. */
@@ -126,6 +138,9 @@ bool store_is_empty(struct store *store);
 /* How much may be held, all processes together: anyone can send it. */
 #define STORE_HELD_MAX 64
 #define STORE_HELD_BYTES_MAX (1024 * 1024)
+
+/* store_is_full(), of the place that held requests go to. */
+bool store_held_is_full(struct store *store, long long min_free);
 
 /* Hold a request that arrived at that time. STORE_FULL also if no more may be held. */
 enum store_result store_hold(struct store *store, const struct record *record,
@@ -149,7 +164,8 @@ enum store_result store_held_remove(struct store *store, const char *name, struc
 
 /*
  * Begin to move events. STORE_BUSY: another process does, and wait was false. Lasts until
- * store_work_end() or the end of the process.
+ * store_work_end() or the end of the process. A shared store is never busy: drains on
+ * several hosts share the work by lanes.
  */
 enum store_result store_work_begin(struct store *store, bool wait, struct error *error);
 void store_work_end(struct store *store);
@@ -185,6 +201,17 @@ struct store_pending {
 enum store_result store_pending(struct store *store, struct store_pending *pending,
     struct error *error);
 
+/*
+ * A lane is worked on by one drain at a time: claim it before an event of it is loaded, renew
+ * it each STORE_RENEW_SECONDS while a handler runs, release it after the outcome is recorded.
+ * The spool, which has one drain, does nothing. Claim: STORE_BUSY: another drain has it. Renew:
+ * STORE_ABSENT: another drain has taken it over; the handler's result counts no more.
+ */
+#define STORE_RENEW_SECONDS 10
+enum store_result store_claim(struct store *store, uint64_t lane, struct error *error);
+enum store_result store_renew(struct store *store, uint64_t lane, struct error *error);
+void store_release(struct store *store, uint64_t lane);
+
 /* An event in work. */
 struct store_work {
 	char name[STORE_NAME_SIZE];
@@ -194,12 +221,16 @@ struct store_work {
 	int file;                             /* the store's own */
 };
 
-/* Take an event into work. STORE_ABSENT: somebody else has handled it. After STORE_OK: store_unload(). */
+/*
+ * Take an event of a claimed lane into work. STORE_ABSENT: somebody else has handled it.
+ * STORE_BUSY: it is not its turn, for another drain has changed the lane since store_pending().
+ * After STORE_OK: store_unload().
+ */
 enum store_result store_load(struct store *store, const char *name, struct store_work *work,
     struct error *error);
 void store_unload(struct store *store, struct store_work *work);
 
-/* It is handled. */
+/* It is handled. STORE_ABSENT: the lane was lost, and it is the other drain's. */
 enum store_result store_done(struct store *store, struct store_work *work, struct error *error);
 
 /* It waits for its retry at state->due_at. STORE_ABSENT: somebody else has handled it. */
@@ -289,5 +320,57 @@ struct store_counts {
 /* Never looks at each event that was handled. */
 enum store_result store_count(struct store *store, int64_t now, struct store_counts *counts,
     struct error *error);
+
+/* ---- a shared store alone: on the spool these are STORE_INVALID, or do nothing ---- */
+
+/* Make its tables; that they are there is fine. *made: they were not. */
+enum store_result store_init(struct store *store, bool *made, struct error *error);
+
+/* Its nodes, sizes and backlog: a JSON object as text, which the caller frees; NULL with *error. */
+char *store_status(struct store *store, struct error *error);
+
+/* What doctor and `psapi-fcgi -t` look at: one visit for each thing. */
+struct store_check {
+	const char *name;
+	enum { STORE_CHECK_OK, STORE_CHECK_FAILED, STORE_CHECK_REMARK } result;
+	char text[400];
+	char remedy[400]; /* lines; "" of STORE_CHECK_OK */
+};
+void store_check(struct store *store, void (*visit)(const struct store_check *check, void *data),
+    void *data);
+
+/*
+ * Import an event of another store, with its status and state; one that is there already stays
+ * as it is. Handled events are committed in batches, the others by store_import_end() all
+ * at once: no drain sees a lane without its earlier events. *imported: how many were new.
+ */
+enum store_result store_import(struct store *store, const struct store_item *item, struct error *error);
+enum store_result store_import_end(struct store *store, size_t *imported, struct error *error);
+
+/* Keep a copy of a line of the attempts log (at: nanoseconds). Never waits: it may be lost. */
+void store_attempt(struct store *store, int64_t at, const char *line, size_t length);
+/* Send the copies, where that delays no answer. */
+void store_attempts_send(struct store *store);
+
+struct store_attempts {
+	int64_t since; /* nanoseconds; 0: ever */
+	long last;     /* the last so many; negative: all */
+	const char *outcome; /* NULL: any */
+	int64_t after; /* in, out: only what was copied after this serial number */
+	/* In the order of time. Anything but 0 ends it. */
+	int (*visit)(const char *host, const char *line, void *data);
+	void *data;
+};
+enum store_result store_attempts(struct store *store, struct store_attempts *query,
+    struct error *error);
+
+/* What the sandbox must leave to it. */
+struct store_network {
+	bool wanted;              /* sockets */
+	bool names;               /* the resolver: its files, and DNS */
+	unsigned short ports[16]; /* TCP; 0: no more */
+	char files[8][PATH_MAX];  /* to be read, with their directories; "": no more */
+};
+void store_network(struct store *store, struct store_network *network);
 
 #endif
