@@ -15,6 +15,8 @@ from replies import assert_accepted, assert_refused
 from sender import OTHER_SECRET, signed
 from servers import Cgi, pairs
 
+pytestmark = pytest.mark.each_store
+
 
 def log(place):
     return place.spool.path / "attempts.jsonl"

@@ -19,6 +19,8 @@ from sender import OTHER_SECRET, SECRET, Request, event, new_id, signed
 from servers import Socket, cgi_variables
 from setup_command import psapi
 
+pytestmark = pytest.mark.each_store
+
 HELD_AT_MOST = 64
 BYTES_AT_MOST = 1024 * 1024
 WAITS = "psapi: %s: psapi drain or another is at work; waiting for it to finish\n"

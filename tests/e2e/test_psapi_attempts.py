@@ -10,6 +10,8 @@ from receiver import wait_for
 from sender import signed
 from servers import Socket
 
+pytestmark = pytest.mark.each_store
+
 
 @pytest.fixture
 def desk(place):

@@ -13,6 +13,8 @@ from psapi_command import NOTE, PSAPI, Desk, body, seconds, updates
 from receiver import SLOWER
 from sender import event, signed
 
+pytestmark = pytest.mark.each_store
+
 
 @pytest.fixture
 def desk(place):

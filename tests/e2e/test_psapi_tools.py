@@ -14,6 +14,8 @@ from psapi_command import NOTE, PSAPI, Desk, body, updates
 from receiver import wait_for
 from sender import OTHER_SECRET, SECRET, event, signed
 
+pytestmark = pytest.mark.each_store
+
 SUBCOMMANDS = ["drain", "list", "show", "retry", "replay", "done", "verify", "prune", "attempts",
                "help"]
 DAY = 86400
