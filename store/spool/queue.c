@@ -244,6 +244,11 @@ spool_load(struct spool *spool, const char *name, struct store_work *work, struc
 		return STORE_FAILED;
 	}
 	work->file = file.fd;
+	/* A concurrent duplicate's file, which its writer is about to remove. */
+	if (spool_file_is(spool, &file, SPOOL_EVENTS, name) != 1) {
+		spool_unload(spool, work);
+		return STORE_ABSENT;
+	}
 	/* What failed and is in new/ again was put there to be tried afresh. */
 	if (spool_state_read(spool, name, &work->state) && work->state.failed_at != 0)
 		memset(&work->state, 0, sizeof(work->state));
