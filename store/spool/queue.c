@@ -26,9 +26,10 @@ enum { LOCK_MODE = 0640, SETTLED_SECONDS = 60 };
 static enum store_result
 lock_failed(struct spool *spool, struct error *error)
 {
+	int number = errno;
 	enum store_result result = spool_failed(spool, "lock it", SPOOL_NEW, "", error);
 
-	snprintf(error->text, sizeof(error->text), "%s/" LOCK_FILE ": %s", spool->path, strerror(errno));
+	snprintf(error->text, sizeof(error->text), "%s/" LOCK_FILE ": %s", spool->path, strerror(number));
 	return result == STORE_FULL ? STORE_FAILED : result;
 }
 
