@@ -225,6 +225,16 @@ file_of(const struct store_work *work)
 	return file;
 }
 
+void
+spool_unload(struct spool *spool, struct store_work *work)
+{
+	(void)spool;
+	entry_free(&work->entry);
+	if (work->file >= 0)
+		close(work->file);
+	work->file = -1;
+}
+
 enum store_result
 spool_load(struct spool *spool, const char *name, struct store_work *work, struct error *error)
 {
@@ -245,25 +255,18 @@ spool_load(struct spool *spool, const char *name, struct store_work *work, struc
 		return STORE_FAILED;
 	}
 	work->file = file.fd;
-	/* A concurrent duplicate's file, which its writer is about to remove. */
-	if (spool_file_is(spool, &file, SPOOL_EVENTS, name) != 1) {
+	/* Another file than in events/ is of a writer that met a duplicate, and about to go. */
+	int same = spool_file_is(spool, &file, SPOOL_EVENTS, name);
+	if (same != 1) {
+		enum store_result result = same == 0 ? STORE_ABSENT :
+		    spool_failed(spool, "look up the name", SPOOL_EVENTS, name, error);
 		spool_unload(spool, work);
-		return STORE_ABSENT;
+		return result;
 	}
 	/* What failed and is in new/ again was put there to be tried afresh. */
 	if (spool_state_read(spool, name, &work->state) && work->state.failed_at != 0)
 		memset(&work->state, 0, sizeof(work->state));
 	return STORE_OK;
-}
-
-void
-spool_unload(struct spool *spool, struct store_work *work)
-{
-	(void)spool;
-	entry_free(&work->entry);
-	if (work->file >= 0)
-		close(work->file);
-	work->file = -1;
 }
 
 /* The state, a retry's leftover in failed/, and then the name in new/. */
