@@ -304,6 +304,20 @@ spool_later(struct spool *spool, struct store_work *work, const struct handler_s
 	return STORE_FAILED;
 }
 
+/* Another file in failed/, put there by hand, gives way: else the event would be in no queue. */
+static int
+link_into_failed(struct spool *spool, const struct spool_file *file)
+{
+	if (spool_file_link(spool, file, SPOOL_FAILED, file->name) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -1;
+	int same = spool_file_is(spool, file, SPOOL_FAILED, file->name);
+	if (same == 0)
+		return spool_file_replace(spool, file, SPOOL_FAILED, file->name);
+	return same == 1 ? 0 : -1;
+}
+
 enum store_result
 spool_fail(struct spool *spool, struct store_work *work, const struct handler_state *state,
     struct error *error)
@@ -313,7 +327,7 @@ spool_fail(struct spool *spool, struct store_work *work, const struct handler_st
 
 	if (result != STORE_OK)
 		return result;
-	if (spool_file_link(spool, &file, SPOOL_FAILED, work->name) != 0 && errno != EEXIST) {
+	if (link_into_failed(spool, &file) != 0) {
 		spool_failed(spool, "make a hard link", SPOOL_FAILED, work->name, error);
 		return STORE_FAILED;
 	}
