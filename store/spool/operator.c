@@ -372,9 +372,13 @@ spool_finish(struct spool *spool, const char *name, struct error *error)
 		return spool_failed(spool, "sync it", SPOOL_EVENTS, "", error);
 	if (spool_state_remove(spool, name) != 0)
 		return spool_failed(spool, "remove the name", SPOOL_STATE, name, error);
-	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
-		if (unlinkat(spool->dir[dirs[i]], name, 0) != 0 && errno != ENOENT)
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		bool there = unlinkat(spool->dir[dirs[i]], name, 0) == 0;
+		if (!there && errno != ENOENT)
 			return spool_failed(spool, "remove the name", dirs[i], name, error);
+		if (there && spool_sync(spool, dirs[i], -1) != 0)
+			return spool_failed(spool, "sync it", dirs[i], "", error);
+	}
 	return STORE_OK;
 }
 
