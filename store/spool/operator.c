@@ -314,10 +314,10 @@ link_again(struct spool *spool, const char *name, enum spool_dir from, struct er
 	return result;
 }
 
-/* What retry and replay have in common: many are linked, then synced once. */
+/* What retry and replay have in common: many are linked, then synced once. linked: which; or NULL. */
 static enum store_result
 requeue(struct spool *spool, const char *const *names, size_t count, size_t *moved,
-    enum spool_dir from, struct error *error)
+    enum spool_dir from, bool *linked, struct error *error)
 {
 	enum store_result result = STORE_OK;
 
@@ -328,6 +328,8 @@ requeue(struct spool *spool, const char *const *names, size_t count, size_t *mov
 		if (one == STORE_OK)
 			one = link_again(spool, names[i], from, error);
 		*moved += one == STORE_OK;
+		if (linked != NULL)
+			linked[i] = one == STORE_OK;
 		result = one != STORE_OK ? one : result;
 	}
 	if (*moved > 0 && spool_sync(spool, SPOOL_NEW, -1) != 0) {
@@ -342,19 +344,24 @@ enum store_result
 spool_replay(struct spool *spool, const char *const *names, size_t count, size_t *moved,
     struct error *error)
 {
-	return requeue(spool, names, count, moved, SPOOL_EVENTS, error);
+	return requeue(spool, names, count, moved, SPOOL_EVENTS, NULL, error);
 }
 
 enum store_result
 spool_retry(struct spool *spool, const char *const *names, size_t count, size_t *moved,
     struct error *error)
 {
-	enum store_result result = requeue(spool, names, count, moved, SPOOL_FAILED, error);
+	bool *linked = calloc(count + 1, sizeof(*linked));
 
+	*moved = 0;
+	if (linked == NULL)
+		return spool_failed(spool, "list the names", SPOOL_FAILED, "", error);
+	enum store_result result = requeue(spool, names, count, moved, SPOOL_FAILED, linked, error);
+	/* A look into new/ would not do: a consumer may have handled it by now. */
 	for (size_t i = 0; *moved > 0 && i < count; i++)
-		if (spool_has(spool, SPOOL_NEW, names[i]) &&
-		    unlinkat(spool->dir[SPOOL_FAILED], names[i], 0) != 0 && errno != ENOENT)
+		if (linked[i] && unlinkat(spool->dir[SPOOL_FAILED], names[i], 0) != 0 && errno != ENOENT)
 			result = spool_failed(spool, "remove the name", SPOOL_FAILED, names[i], error);
+	free(linked);
 	return result;
 }
 
