@@ -275,12 +275,24 @@ check_retry(struct spool *spool, const char *name, struct error *error)
 	return STORE_OK;
 }
 
+/* Whether new/ has another file than events/: no drain takes it, and says that replay mends that. */
+static bool
+is_apart(struct spool *spool, const char *name)
+{
+	struct stat a, b;
+
+	return fstatat(spool->dir[SPOOL_NEW], name, &a, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    fstatat(spool->dir[SPOOL_EVENTS], name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_ino != b.st_ino;
+}
+
 static enum store_result
 check_replay(struct spool *spool, const char *name, struct error *error)
 {
 	struct store_item item;
-	enum store_result result = spool_get(spool, name, &item, error);
 
+	if (is_apart(spool, name))
+		return STORE_OK;
+	enum store_result result = spool_get(spool, name, &item, error);
 	if (result != STORE_OK)
 		return result;
 	if (item.status == STORE_DEAD)
@@ -294,19 +306,31 @@ check_replay(struct spool *spool, const char *name, struct error *error)
 	return result;
 }
 
-/* Into new/ from another directory, without the state of an earlier life; not synced. */
+/*
+ * The file in events/ into new/, without the state of an earlier life; not synced. No other file
+ * would be taken for work: not the one in failed/ if somebody has copied it, nor one in new/.
+ */
 static enum store_result
-link_again(struct spool *spool, const char *name, enum spool_dir from, struct error *error)
+link_again(struct spool *spool, const char *name, struct error *error)
 {
+	enum store_result result = STORE_OK;
 	struct spool_file file;
 	struct entry entry;
 	const char *why;
 
-	if (spool_file_open(spool, &file, from, name, &entry, &why) != ENTRY_OK)
-		return spool_failed(spool, "read the file", from, name, error);
+	switch (spool_file_open(spool, &file, SPOOL_EVENTS, name, &entry, &why)) {
+	case ENTRY_OK:
+		break;
+	case ENTRY_INVALID:
+		return unfit(error, EX_DATAERR, name, why);
+	case ENTRY_ABSENT:
+	case ENTRY_ERROR:
+		return spool_failed(spool, "read the file", SPOOL_EVENTS, name, error);
+	}
 	entry_free(&entry);
-	enum store_result result = STORE_OK;
-	if (spool_file_link(spool, &file, SPOOL_NEW, name) != 0 && errno != EEXIST)
+	if (spool_file_link(spool, &file, SPOOL_NEW, name) != 0 &&
+	    (errno != EEXIST || (spool_file_is(spool, &file, SPOOL_NEW, name) != 1 &&
+	                            spool_file_replace(spool, &file, SPOOL_NEW, name) != 0)))
 		result = spool_failed(spool, "make a hard link", SPOOL_NEW, name, error);
 	else if (spool_state_remove(spool, name) != 0)
 		result = spool_failed(spool, "remove the name", SPOOL_STATE, name, error);
@@ -326,7 +350,7 @@ requeue(struct spool *spool, const char *const *names, size_t count, size_t *mov
 		enum store_result one = from == SPOOL_FAILED ? check_retry(spool, names[i], error) :
 		                                               check_replay(spool, names[i], error);
 		if (one == STORE_OK)
-			one = link_again(spool, names[i], from, error);
+			one = link_again(spool, names[i], error);
 		*moved += one == STORE_OK;
 		if (linked != NULL)
 			linked[i] = one == STORE_OK;
