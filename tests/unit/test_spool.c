@@ -1518,7 +1518,7 @@ probe_a_mount(void *data)
 	struct spool spool;
 	struct error error = {0};
 
-	if (mount(m->bind ? path : "psapi-test", path, m->bind ? NULL : "tmpfs", m->bind ? MS_BIND : 0, NULL) != 0)
+	if (mount(m->bind ? path : "psapi-test", path, m->bind ? "none" : "tmpfs", m->bind ? MS_BIND : 0, NULL) != 0)
 		return SKIPPED "nothing can be mounted here";
 	if (spool_open(&spool, m->path, false, false, &error) != STORE_OK)
 		return "open";
