@@ -7,7 +7,8 @@ import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
 
-from filesystems import KEPT, MOUNTS, RECOVERED, WHOLE, mounted, run
+from filesystems import KEPT, MOUNTS, RECOVERED, TORN_MOUNTS, WHOLE, mounted, run
+from history import TORN
 from psapi_command import PSAPI
 from receiver import ROOT
 from spool import event_name, parse
@@ -49,7 +50,7 @@ class Checker:
             try:
                 stack.enter_context(mounted(system, image, target))
             except OSError as error:
-                self.findings.wrong(MOUNTS, cut, [error.strerror])
+                self.findings.wrong(TORN_MOUNTS if cut.choice == TORN else MOUNTS, cut, [error.strerror])
                 return
             self.before_recovery(target, cut)
             if self.has_recover:
@@ -82,17 +83,14 @@ class Checker:
 
     def whole(self, spool, cut, kind):
         """The names in each directory that are whole files; what is not is counted as `kind`."""
-        found, wrong = {}, []
+        found, wrong, judged = {}, [], {}
         for directory in (*QUEUES, "events"):
             found[directory] = set()
-            try:
-                names = os.listdir(spool / directory)
-            except OSError as error:
-                wrong.append(f"{directory}/: {error.strerror}")
-                continue
-            self.findings.counts["names"] += len(names)
-            for name in names:
-                fault = self.judge(spool / directory / name, name)
+            for name, inode in entries(spool / directory, wrong):
+                self.findings.counts["names"] += 1
+                if (name, inode) not in judged:     # two links to one file: one look
+                    judged[name, inode] = self.judge(spool / directory / name, name)
+                fault = judged[name, inode]
                 if fault is None:
                     found[directory].add(name.removesuffix(".json"))
                 else:
@@ -127,6 +125,16 @@ class Checker:
             handled |= consume(script, spool) | found["failed"]
             self.findings.wrong(RECOVERED, cut, [f"{name}: nobody handled it"
                                                  for name in sorted(answered - handled)])
+
+
+def entries(directory, wrong):
+    """(name, inode) of each; what cannot be listed is added to `wrong`."""
+    try:
+        with os.scandir(directory) as listing:
+            return [(entry.name, entry.inode()) for entry in listing]
+    except OSError as error:
+        wrong.append(f"{directory.name}/: {error.strerror}")
+        return []
 
 
 def has_recover():

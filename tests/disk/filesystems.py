@@ -16,6 +16,7 @@ WHOLE = "I1"                # each name in new/, failed/ and events/ is a whole 
 KEPT = "P1"                 # each event that was answered 200 is there, or was handled
 RECOVERED = "recovered"     # both after psapi recover, and all that was answered is in events/
 MOUNTS = "mount"            # the kernel can mount it
+TORN_MOUNTS = "mount torn"  # the same of images in which blocks of the file system's own are torn: no promise
 ALL = frozenset((WHOLE, KEPT, RECOVERED, MOUNTS))
 
 
@@ -42,8 +43,7 @@ FILE_SYSTEMS = {each.name: each for each in (
                promised=frozenset({WHOLE}),
                why="fast_commit replays links of unnamed files wrongly"),
     FileSystem("ext4-no-journal", "ext4", EXT4 + ("-O", "^has_journal"), fsck=("e2fsck", "-fy"),
-               promised=frozenset({WHOLE}),
-               why="without a journal a name can be lost after its fsync"),
+               promised=frozenset(), why="without a journal nothing orders names and what they name"),
 )}
 
 

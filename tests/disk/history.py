@@ -11,6 +11,7 @@ from dataclasses import dataclass
 WRITE_BEGINS, WRITE_ENDS, FLUSH_BEGINS, FLUSH_ENDS = 1, 2, 3, 4
 ENTRY = struct.Struct("@IIQQQ")
 NEVER = 1 << 63
+TORN = "pieces of 512"      # tears the file system's own blocks, too: ext4 and XFS may then refuse to mount
 
 
 @dataclass
@@ -115,7 +116,7 @@ CHOICES = {
     "all": lambda writes, dice: chosen(writes, lambda _: True),
     "some": some,
     "pieces of 4096": lambda writes, dice: torn(writes, dice, 4096),
-    "pieces of 512": lambda writes, dice: torn(writes, dice, 512),
+    TORN: lambda writes, dice: torn(writes, dice, 512),
     "latest": latest,
     "all but a few": all_but_a_few,
     "all but events": lambda writes, dice: chosen(writes, lambda write: not write.is_event),

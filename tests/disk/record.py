@@ -19,7 +19,7 @@ from sender import event, signed
 from servers import pairs
 from spool import event_name
 
-CLIENTS = 16
+DELIVERIES = 640        # at least, of a load
 ODD_EVERY = 31          # an event for failed/
 TWICE = 0.2             # of the events are delivered by two clients at once
 PADDING = [0] * 12 + [2000, 3700, 5000, 9000, 20000]
@@ -81,21 +81,20 @@ def consume(spool, handled, stop):
                     waiting.unlink()
 
 
-def load(place, receiver, turns, consumer, dice):
-    """At least `turns` deliveries of each client."""
+def load(place, receiver, clients, consumer, dice):
     traffic, handled, stop = Traffic(dice), {}, threading.Event()
     thread = threading.Thread(target=consume, args=(place.spool.path, handled, stop))
     begin = time.monotonic_ns()
     if consumer:
         thread.start()
     try:
-        with Load(lambda: traffic.deliver(receiver.path), CLIENTS) as clients:
-            clients.turn(turns)
+        with Load(lambda: traffic.deliver(receiver.path), clients) as running:
+            running.turn(DELIVERIES // clients)
     finally:
         stop.set()
         if consumer:
             thread.join()
-    failed = [result for result in clients.results if result is not None] + traffic.refused
+    failed = [result for result in running.results if result is not None] + traffic.refused
     assert not failed, f"{len(failed)} deliveries failed: {failed[0]!r}\n{receiver.log()}"
     handled = {name: t for name, t in handled.items() if name in map(event_name, traffic.sent)}
     return Recording(bytearray(), b"", begin, traffic.sent, traffic.answered, handled)
@@ -139,8 +138,10 @@ def logged(programs, image, log, target):
     assert process.returncode == 0, f"logdisk: exit status {process.returncode}"
 
 
-def record(programs, system, turns, dice, consumer=False, without=None, **settings):
-    """A Recording. without: a call that waits for the disk and is left out, without.c."""
+def record(programs, system, clients, consumer, dice, without=None, **settings):
+    """A Recording of a load by that many clients, with a consumer beside the receiver or not.
+
+    without: a call that waits for the disk and is left out, without.c."""
     place = Place({"PSAPI_MIN_FREE": "0"} | settings)
     place.tidy = False
     image, log = place.dir / "disk.img", place.dir / "log"
@@ -151,7 +152,7 @@ def record(programs, system, turns, dice, consumer=False, without=None, **settin
         with logged(programs, image, log, place.dir / "fuse") as file, \
                 mounted(system, file, place.spool.path, direct=True):
             receiver = Receiver(place, **preload).start()
-            recording = load(place, receiver, turns, consumer, dice)
+            recording = load(place, receiver, clients, consumer, dice)
             receiver.end()
         recording.base, recording.log = base, log.read_bytes()
         return recording
