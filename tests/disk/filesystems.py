@@ -1,10 +1,11 @@
 """The file systems: how each is made, mounted and checked, and what is promised on it."""
 
 import contextlib
+import errno
 import subprocess
 from dataclasses import dataclass
 
-from machine import loop, mount, unmount
+from machine import NotRun, loop, mount, unmount
 from servers import PATH
 
 EXT4 = ("mkfs.ext4", "-q", "-F", "-N", "4096",
@@ -62,7 +63,12 @@ def run(*command, good=(0,)):
 def mounted(system, file, target, direct=False):
     """The file system in the file. OSError if the kernel refuses to mount it."""
     with loop(file, direct) as device:
-        mount(device, target, system.kind, system.options)
+        try:
+            mount(device, target, system.kind, system.options)
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                raise NotRun(f"the kernel has no {system.kind}") from error
+            raise
         try:
             yield
         finally:

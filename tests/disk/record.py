@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fcgi_client import Connection
 from filesystems import mounted, run
 from load import Load
-from machine import needs, unmount
+from machine import unmount
 from receiver import Place, Receiver, wait_for
 from replies import parse_cgi
 from sender import event, signed
@@ -111,7 +111,7 @@ def make_disk(place, system, image):
     with open(image, "wb") as file:
         file.truncate(system.size)
     run(*system.make, image)
-    with needs(f"{system.kind} in the kernel"), mounted(system, image, place.spool.path):
+    with mounted(system, image, place.spool.path):
         fill(place.spool.path / "stale", system.stale)
         place.spool.path.chmod(0o2770)
         Receiver(place).start().stop()

@@ -3,8 +3,8 @@
  * disk.py can see whether it would notice. WITHOUT in the environment says which:
  *
  *   sync_file_range   the wait for the data, on the way with one wait
- *   O_DSYNC           the wait for the data, on the way with two: the flag of open(2), RWF_DSYNC, and
- *                     fsync of a file that has no name yet
+ *   O_DSYNC           the wait for the data, on the way with two: the flag of open(2), RWF_DSYNC,
+ *                     and fsync of a file that has no name yet
  *   fsync             the wait for the name, and each flush of the disk: fsync, fdatasync, syncfs
  */
 #define _GNU_SOURCE
