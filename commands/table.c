@@ -1,8 +1,6 @@
 /* Owns the table of subcommands: names, functions and help texts. */
 #include "commands/table.h"
 
-#include <stddef.h>
-
 #define ID_HELP                                                                          \
 	"An ID is a webhook-id, or the name or path of an event's file in the spool.\n"
 

@@ -79,11 +79,11 @@ read_lines(struct keyring *keyring, char *text, const char *path, struct error *
 		if (*line == '\0' || *line == '#')
 			continue;
 		empty = false;
-		enum secret_look look = verify_keyring_add(keyring, line, strlen(line));
-		if (look == SECRET_GOOD)
+		enum secret_kind kind = verify_keyring_add(keyring, line, strlen(line));
+		if (kind == SECRET_GOOD)
 			continue;
 		error_set(error, EX_DATAERR, NULL, "%s:%d: %s", path, number,
-		    verify_secret_look_text(look));
+		    verify_secret_kind_text(kind));
 		error_log(error);
 	}
 	return empty;

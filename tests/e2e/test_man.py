@@ -336,15 +336,9 @@ def test_environment():
     named = set()
     for page in ("psapi.1", "psapi-handlers.7", "psapi-fcgi.8"):
         named |= items(section(page_of(page), "ENVIRONMENT"), "Ev")
-<<<<<<< ours
     ours = [source for source in ROOT.glob("**/*.c")
             if source.relative_to(ROOT).parts[0] not in ("tests", "bench", "build")]
     read = {name for source in ours for name in re.findall(r'getenv\("(\w+)"', source.read_text())}
-=======
-    read = {name for source in ROOT.glob("**/*.c")
-            if not re.match("(tests|bench|build)/", str(source.relative_to(ROOT)))
-            for name in re.findall(r'getenv\("(\w+)"', source.read_text())}
->>>>>>> theirs
     assert {"PSAPI_CONF", "PATH", "NO_COLOR"} <= read
     assert read - {"CONTENT_LENGTH"} <= named, "(that one is part of a CGI request)"
 

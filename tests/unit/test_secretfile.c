@@ -280,7 +280,7 @@ TEST(listed)
 	assert_int_equal(count, 4);
 	assert_int_equal(entries[0].line, 2);
 	assert_string_equal(entries[0].added, "");
-	assert_int_equal(entries[1].look, SECRET_QUOTED);
+	assert_int_equal(entries[1].kind, SECRET_QUOTED);
 	assert_int_equal(entries[1].line, 4);
 	assert_string_equal(entries[2].added, ""); /* the comment is not its own */
 	assert_string_equal(entries[3].added, "2026-01-31T12:00:00Z");
