@@ -93,8 +93,8 @@ detect_ext4(int directory, struct filesystem *found)
 		    "unmount it, then: tune2fs -O ^fast_commit DEVICE");
 	else if (!has_option(&options, "barrier"))
 		set_two(found, "it is mounted with nobarrier",
-		    "ext4 mounted with nobarrier loses events in a power cut, unless the disk's cache has a "
-		    "battery",
+		    "ext4 mounted with nobarrier loses events in a power cut, unless the disk's cache has "
+		    "a battery",
 		    "mount it with barrier=1");
 	else if (!internal)
 		set_two(found, "its journal is on another device", NULL, NULL);

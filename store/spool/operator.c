@@ -277,12 +277,25 @@ check_retry(struct spool *spool, const char *name, struct error *error)
 	return STORE_OK;
 }
 
+/* Whether new/ has another file than events/, which drain leaves alone; replay is the remedy. */
+static bool
+has_other_file(struct spool *spool, const char *name)
+{
+	struct stat a, b;
+
+	return fstatat(spool->dir[SPOOL_NEW], name, &a, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    fstatat(spool->dir[SPOOL_EVENTS], name, &b, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    a.st_ino != b.st_ino;
+}
+
 static enum store_result
 check_replay(struct spool *spool, const char *name, struct error *error)
 {
 	struct store_item item;
-	enum store_result result = spool_get(spool, name, &item, error);
 
+	if (has_other_file(spool, name))
+		return STORE_OK;
+	enum store_result result = spool_get(spool, name, &item, error);
 	if (result != STORE_OK)
 		return result;
 	if (item.status == STORE_DEAD)
@@ -296,19 +309,31 @@ check_replay(struct spool *spool, const char *name, struct error *error)
 	return result;
 }
 
-/* Link an event into new/ again, and remove its old state. Not synced. */
+/*
+ * Link the file in events/ into new/ again, and remove its old state. Not synced. A drain would
+ * not take any other file: not a copy that somebody made of it in failed/ or new/.
+ */
 static enum store_result
-link_again(struct spool *spool, const char *name, enum spool_dir from, struct error *error)
+link_again(struct spool *spool, const char *name, struct error *error)
 {
+	enum store_result result = STORE_OK;
 	struct spool_file file;
 	struct entry entry;
 	const char *why;
 
-	if (spool_file_open(spool, &file, from, name, &entry, &why) != ENTRY_OK)
-		return spool_failed(spool, "read the file", from, name, error);
+	switch (spool_file_open(spool, &file, SPOOL_EVENTS, name, &entry, &why)) {
+	case ENTRY_OK:
+		break;
+	case ENTRY_INVALID:
+		return unfit(error, EX_DATAERR, name, why);
+	case ENTRY_ABSENT:
+	case ENTRY_ERROR:
+		return spool_failed(spool, "read the file", SPOOL_EVENTS, name, error);
+	}
 	entry_free(&entry);
-	enum store_result result = STORE_OK;
-	if (spool_file_link(spool, &file, SPOOL_NEW, name) != 0 && errno != EEXIST)
+	if (spool_file_link(spool, &file, SPOOL_NEW, name) != 0 &&
+	    (errno != EEXIST || (spool_file_is(spool, &file, SPOOL_NEW, name) != 1 &&
+	                            spool_file_replace(spool, &file, SPOOL_NEW, name) != 0)))
 		result = spool_failed(spool, "make a hard link", SPOOL_NEW, name, error);
 	else if (spool_state_remove(spool, name) != 0)
 		result = spool_failed(spool, "remove the name", SPOOL_STATE, name, error);
@@ -316,10 +341,10 @@ link_again(struct spool *spool, const char *name, enum spool_dir from, struct er
 	return result;
 }
 
-/* For retry and replay: link all, then sync once. */
+/* For retry and replay: link all, then sync once. linked: which of them were; or NULL. */
 static enum store_result
 requeue(struct spool *spool, const char *const *names, size_t count, size_t *moved,
-    enum spool_dir from, struct error *error)
+    enum spool_dir from, bool *linked, struct error *error)
 {
 	enum store_result result = STORE_OK;
 
@@ -328,8 +353,10 @@ requeue(struct spool *spool, const char *const *names, size_t count, size_t *mov
 		enum store_result one = from == SPOOL_FAILED ? check_retry(spool, names[i], error) :
 		                                               check_replay(spool, names[i], error);
 		if (one == STORE_OK)
-			one = link_again(spool, names[i], from, error);
+			one = link_again(spool, names[i], error);
 		*moved += one == STORE_OK;
+		if (linked != NULL)
+			linked[i] = one == STORE_OK;
 		result = one != STORE_OK ? one : result;
 	}
 	if (*moved > 0 && spool_sync(spool, SPOOL_NEW, -1) != 0) {
@@ -344,19 +371,24 @@ enum store_result
 spool_replay(struct spool *spool, const char *const *names, size_t count, size_t *moved,
     struct error *error)
 {
-	return requeue(spool, names, count, moved, SPOOL_EVENTS, error);
+	return requeue(spool, names, count, moved, SPOOL_EVENTS, NULL, error);
 }
 
 enum store_result
 spool_retry(struct spool *spool, const char *const *names, size_t count, size_t *moved,
     struct error *error)
 {
-	enum store_result result = requeue(spool, names, count, moved, SPOOL_FAILED, error);
+	bool *linked = calloc(count + 1, sizeof(*linked));
 
+	*moved = 0;
+	if (linked == NULL)
+		return spool_failed(spool, "list the names", SPOOL_FAILED, "", error);
+	enum store_result result = requeue(spool, names, count, moved, SPOOL_FAILED, linked, error);
+	/* By what was linked, not by what new/ has now: a consumer may have handled it already. */
 	for (size_t i = 0; *moved > 0 && i < count; i++)
-		if (spool_has(spool, SPOOL_NEW, names[i]) &&
-		    unlinkat(spool->dir[SPOOL_FAILED], names[i], 0) != 0 && errno != ENOENT)
+		if (linked[i] && unlinkat(spool->dir[SPOOL_FAILED], names[i], 0) != 0 && errno != ENOENT)
 			result = spool_failed(spool, "remove the name", SPOOL_FAILED, names[i], error);
+	free(linked);
 	return result;
 }
 
@@ -375,9 +407,13 @@ spool_finish(struct spool *spool, const char *name, struct error *error)
 		return spool_failed(spool, "sync it", SPOOL_EVENTS, "", error);
 	if (spool_state_remove(spool, name) != 0)
 		return spool_failed(spool, "remove the name", SPOOL_STATE, name, error);
-	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
-		if (unlinkat(spool->dir[dirs[i]], name, 0) != 0 && errno != ENOENT)
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		bool there = unlinkat(spool->dir[dirs[i]], name, 0) == 0;
+		if (!there && errno != ENOENT)
 			return spool_failed(spool, "remove the name", dirs[i], name, error);
+		if (there && spool_sync(spool, dirs[i], -1) != 0)
+			return spool_failed(spool, "sync it", dirs[i], "", error);
+	}
 	return STORE_OK;
 }
 

@@ -275,28 +275,21 @@ probe_failed(struct spool *spool, enum spool_dir dir, struct error *error)
 	return spool_failed(spool, "make a hard link", apart ? SPOOL_EVENTS : dir, "", error);
 }
 
-/* Names that begin with a dot are nobody's event: spool_each() and *.json leave them out. */
+/* Link the file into every directory, and have the names reach the disk as an event's does. */
 static enum store_result
 probe_directories(struct spool *spool, const struct spool_file *file, const char *name,
     struct error *error)
 {
-	enum store_result result = STORE_OK;
-	int linked = 0;
-
-	/* All names stay until the end: a file that has lost its last one gets no other. */
-	for (; linked < SPOOL_DIRS && result == STORE_OK; linked++) {
-		enum spool_dir dir = (enum spool_dir)linked;
-		if (spool_file_link(spool, file, dir, name) != 0) {
-			result = probe_failed(spool, dir, error);
-			break;
-		}
-		if (spool_sync(spool, dir, file->fd) != 0)
-			result = spool_failed(spool, "sync it", dir, "", error);
-	}
-	for (int i = 0; i < linked; i++)
-		if (unlinkat(spool->dir[i], name, 0) != 0 && result == STORE_OK)
-			result = spool_failed(spool, "remove a name", (enum spool_dir)i, "", error);
-	return result;
+	for (int i = 0; i < SPOOL_DIRS; i++)
+		if (spool_file_link(spool, file, (enum spool_dir)i, name) != 0)
+			return probe_failed(spool, (enum spool_dir)i, error);
+	/* With one wait only the file is synced, once for all its names. */
+	for (int i = 0; i < (spool->one_wait ? 1 : SPOOL_DIRS); i++)
+		if (spool_sync(spool, (enum spool_dir)i, file->fd) != 0)
+			return spool_failed(spool, "sync it", (enum spool_dir)i, "", error);
+	if (spool_state_write(spool, name, "probe\n") != 0)
+		return spool_failed(spool, "write a file", SPOOL_STATE, "", error);
+	return STORE_OK;
 }
 
 enum store_result
@@ -304,18 +297,13 @@ spool_probe(struct spool *spool, struct error *error)
 {
 	struct iovec piece = {(char *)(uintptr_t)"probe\n", 6};
 	struct spool_file file;
-	struct timespec now;
 	char name[64];
 
-	/* With the time: one that was killed may have had our process id, and left its names. */
-	clock_gettime(CLOCK_REALTIME, &now);
-	snprintf(name, sizeof(name), ".probe.%lld.%09ld.%ld", (long long)now.tv_sec, now.tv_nsec,
-	    (long)getpid());
+	/* A name that begins with a dot is no event's: spool_each() and *.json leave it out. */
+	snprintf(name, sizeof(name), ".probe.%ld", (long)getpid());
 	if (spool_file_write(spool, &file, &piece, 1, true) != 0)
 		return spool_failed(spool, "write a file", SPOOL_EVENTS, "", error);
 	enum store_result result = probe_directories(spool, &file, name, error);
-	if (result == STORE_OK && spool_state_write(spool, name, "probe\n") != 0)
-		result = spool_failed(spool, "write a file", SPOOL_STATE, "", error);
 	for (int i = 0; i < SPOOL_DIRS; i++)
 		if (unlinkat(spool->dir[i], name, 0) != 0 && errno != ENOENT && result == STORE_OK)
 			result = spool_failed(spool, "remove the name", (enum spool_dir)i, "", error);

@@ -25,10 +25,11 @@ enum { LOCK_MODE = 0640, SETTLED_SECONDS = 60 };
 static enum store_result
 lock_failed(struct spool *spool, struct error *error)
 {
+	int number = errno;
 	enum store_result result = spool_failed(spool, "lock it", SPOOL_NEW, "", error);
 
 	snprintf(error->text, sizeof(error->text), "%s/" LOCK_FILE ": %s", spool->path,
-	    strerror(errno));
+	    strerror(number));
 	return result == STORE_FULL ? STORE_FAILED : result;
 }
 
@@ -232,6 +233,16 @@ file_of(const struct store_work *work)
 	return file;
 }
 
+void
+spool_unload(struct spool *spool, struct store_work *work)
+{
+	(void)spool;
+	entry_free(&work->entry);
+	if (work->file >= 0)
+		close(work->file);
+	work->file = -1;
+}
+
 enum store_result
 spool_load(struct spool *spool, const char *name, struct store_work *work, struct error *error)
 {
@@ -252,20 +263,18 @@ spool_load(struct spool *spool, const char *name, struct store_work *work, struc
 		return STORE_FAILED;
 	}
 	work->file = file.fd;
+	/* A file that is not the one in events/: its writer met a duplicate, and will remove it. */
+	int same = spool_file_is(spool, &file, SPOOL_EVENTS, name);
+	if (same != 1) {
+		enum store_result result = same == 0 ? STORE_ABSENT :
+		    spool_failed(spool, "look up the name", SPOOL_EVENTS, name, error);
+		spool_unload(spool, work);
+		return result;
+	}
 	/* An event that failed and is in new/ again starts anew. */
 	if (spool_state_read(spool, name, &work->state) && work->state.failed_at != 0)
 		memset(&work->state, 0, sizeof(work->state));
 	return STORE_OK;
-}
-
-void
-spool_unload(struct spool *spool, struct store_work *work)
-{
-	(void)spool;
-	entry_free(&work->entry);
-	if (work->file >= 0)
-		close(work->file);
-	work->file = -1;
 }
 
 /* Remove the state, a name in failed/ that a retry left, and last the name in new/. */
@@ -303,6 +312,20 @@ spool_later(struct spool *spool, struct store_work *work, const struct handler_s
 	return STORE_FAILED;
 }
 
+/* Replaces a file that was put into failed/ by hand: else the event would be in no queue. */
+static int
+link_into_failed(struct spool *spool, const struct spool_file *file)
+{
+	if (spool_file_link(spool, file, SPOOL_FAILED, file->name) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -1;
+	int same = spool_file_is(spool, file, SPOOL_FAILED, file->name);
+	if (same == 0)
+		return spool_file_replace(spool, file, SPOOL_FAILED, file->name);
+	return same == 1 ? 0 : -1;
+}
+
 enum store_result
 spool_fail(struct spool *spool, struct store_work *work, const struct handler_state *state,
     struct error *error)
@@ -312,7 +335,7 @@ spool_fail(struct spool *spool, struct store_work *work, const struct handler_st
 
 	if (result != STORE_OK)
 		return result;
-	if (spool_file_link(spool, &file, SPOOL_FAILED, work->name) != 0 && errno != EEXIST) {
+	if (link_into_failed(spool, &file) != 0) {
 		spool_failed(spool, "make a hard link", SPOOL_FAILED, work->name, error);
 		return STORE_FAILED;
 	}

@@ -1,11 +1,12 @@
 /*
- * Preloaded into a receiver: turns one way to wait for the disk into nothing, so that disk.py can see that
- * it would notice. WITHOUT in the environment names it:
+ * Preloaded into a receiver: turns one way to wait for the disk into nothing, so that disk.py can
+ * see that it would notice. WITHOUT in the environment names it:
  *
  *   sync_file_range   the data's wait, where one wait is for all
- *   O_DSYNC           the data's wait, where the data has its own: the flag of open(2), RWF_DSYNC, and an
- *                     fsync of a file that has no name yet
- *   fsync             the name's wait, and all that flushes the disk's cache: fsync, fdatasync, syncfs
+ *   O_DSYNC           the data's wait, where the data has its own: the flag of open(2),
+ *                     RWF_DSYNC, and an fsync of a file that has no name yet
+ *   fsync             the name's wait, and all that flushes the disk's cache: fsync, fdatasync,
+ *                     syncfs
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -467,9 +467,11 @@ TEST(every_spelling_of_a_secret_is_the_same_key)
 	struct keyring *keyring = verify_keyring_new();
 
 	for (size_t i = 0; i < ROWS(spellings); i++)
-		assert_int_equal(verify_keyring_add(keyring, spellings[i], strlen(spellings[i])), SECRET_GOOD);
+		assert_int_equal(
+		    verify_keyring_add(keyring, spellings[i], strlen(spellings[i])), SECRET_GOOD);
 	for (size_t i = 1; i < ROWS(spellings); i++)
-		assert_string_equal(verify_keyring_fingerprint(keyring, i), verify_keyring_fingerprint(keyring, 0));
+		assert_string_equal(
+		    verify_keyring_fingerprint(keyring, i), verify_keyring_fingerprint(keyring, 0));
 	verify_keyring_free(keyring);
 }
 
