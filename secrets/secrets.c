@@ -52,13 +52,13 @@ static bool
 check_trust(const struct stat *st, const char *path, struct error *error)
 {
 	if (!S_ISREG(st->st_mode))
-		error_set(error, EX_NOPERM, NULL, "%s: no regular file", path);
+		error_set(error, EX_NOPERM, NULL, "%s: is not a regular file", path);
 	else if (st->st_uid != 0 && st->st_uid != geteuid())
-		error_set(error, EX_NOPERM, "mend with chown root",
+		error_set(error, EX_NOPERM, "chown root",
 		    "%s: owned by user %u, neither root nor the running user %u", path,
 		    (unsigned)st->st_uid, (unsigned)geteuid());
 	else if ((st->st_mode & 07777 & ~0640U) != 0)
-		error_set(error, EX_NOPERM, "mend with chmod 0640",
+		error_set(error, EX_NOPERM, "chmod 0640",
 		    "%s: mode %04o lets other users read or write the secrets", path,
 		    (unsigned)st->st_mode & 07777);
 	else

@@ -235,7 +235,7 @@ enum store_result
 spool_put(struct spool *spool, const struct store_intake *intake, struct error *error)
 {
 	if (atomic_load(&spool->distrusted)) {
-		error_set(error, EX_IOERR, "restart the receiver when the disk is well again",
+		error_set(error, EX_IOERR, "restart the receiver when the disk works again",
 		    "%s: a sync has failed: nothing is accepted", spool->path);
 		return STORE_FAILED;
 	}

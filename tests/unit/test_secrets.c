@@ -155,9 +155,9 @@ TEST(what_is_no_regular_file_is_refused)
 	char why[512], *logged;
 
 	expect_refusal(in(*state, "absent"), "No such file");
-	expect_refusal(*state, "no regular file");
+	expect_refusal(*state, "is not a regular file");
 	assert_int_equal(mkfifo(fifo, 0600), 0);
-	expect_refusal(fifo, "no regular file"); /* and without waiting for a writer */
+	expect_refusal(fifo, "is not a regular file"); /* and without waiting for a writer */
 
 	/* A link is how some keep their secrets: what it leads to is judged. */
 	file_write(in(*state, "secret"), GOOD "\n", 0600);
