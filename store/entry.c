@@ -19,7 +19,6 @@
 #include "base/crypto.h"
 #include "base/io.h"
 #include "base/datetime.h"
-#include "verify.h"
 
 /* PSAPI_MAX_BODY is at most 1 GiB; base64 and the evidence come on top. */
 #define FILE_SIZE_MAX (3LL << 29)

@@ -1,6 +1,6 @@
 /*
- * Owns state/unrecognised (a name that no event has): a line for each of them that was
- * reported, inode and time of its last change.
+ * Owns state/unrecognised (no event has this name): a line for each unrecognised file that was
+ * reported, with its inode and the time of its last change.
  */
 #define _GNU_SOURCE
 #include "store/spool/unrecognised.h"
@@ -66,7 +66,7 @@ unrecognised_close(struct unrecognised *u)
 {
 	if (u == NULL)
 		return;
-	/* Not written: they are reported once more, no harm done. */
+	/* If it cannot be written, they are reported once more: that does no harm. */
 	if (strcmp(u->known, u->seen) != 0)
 		spool_state_write(u->spool, UNRECOGNISED_FILE, u->seen);
 	free(u);
