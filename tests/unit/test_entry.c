@@ -312,7 +312,7 @@ TEST(a_state_is_parsed_as_it_was_formatted)
 
 	strcpy(written.handler, "/etc/psapi/handlers.d/default");
 	strcpy(written.reason, "exit status 75 \"quoted\"");
-	memset(written.said, '\x1b', HANDLER_STATE_STDERR_MAX); /* the longest there is: \u001b each */
+	memset(written.stderr_end, '\x1b', HANDLER_STATE_STDERR_MAX); /* the longest there is: \u001b each */
 	char *text = handler_state_format(&written);
 	assert_null(strchr(text, '\n'));
 	assert_true(handler_state_parse(text, strlen(text), &parsed));

@@ -73,7 +73,7 @@ look(const char *path)
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	memset(&found, 0x55, sizeof(found));
-	filesystem_look(fd, &found);
+	filesystem_detect(fd, &found);
 	close(fd);
 	return found;
 }
