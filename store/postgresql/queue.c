@@ -332,7 +332,7 @@ add_state(struct postgresql_parameters *p, const struct handler_state *state)
 	postgresql_number(p, state->tries);
 	postgresql_text(p, state->handler);
 	postgresql_text(p, state->reason);
-	postgresql_text(p, state->said);
+	postgresql_text(p, state->stderr_end);
 }
 
 #define SET_STATE "UPDATE psapi_queue SET tries = $4, handler = $5, reason = $6, said = $7, "
