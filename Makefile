@@ -121,7 +121,10 @@ DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
 	util-linux e2fsprogs jq mandoc bash-completion $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
-	lighttpd-mod-openssl caddy
+	lighttpd-mod-openssl caddy haproxy $(POSTGRESQL_PACKAGES)
+POSTGRESQL_PACKAGES = postgresql
+# For docs/hosts.md, with automatic failover.
+HOSTS_PACKAGES = patroni python3-etcd etcd-server haproxy nginx openssl iproute2
 # npm may be installed from another source, which conflicts with the package of Debian.
 LONG_PACKAGES = patch valgrind clang-tidy cppcheck shellcheck $(if $(shell command -v npm),,nodejs npm)
 
@@ -158,10 +161,10 @@ check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
 	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
-		check-trust soak FULL=1 SECONDS=30
+		check-trust check-chaos check-hosts soak FULL=1 SECONDS=30
 	$(MAKE) check-install
 
-include packaging/install.mk tests/trust.mk tests/install/install.mk bench/bench.mk
+include packaging/install.mk tests/trust.mk tests/install/install.mk tests/chaos/chaos.mk bench/bench.mk
 
 clean:
 	rm -rf build psapi-fcgi psapi libpsapi.a $(MODULE)

@@ -53,3 +53,17 @@ check-bench:
 	@grep -c '^| [12] |' $(BENCH)/MEMORY.md
 
 .PHONY: bench bench-memory check-bench
+
+# ---- the PostgreSQL store: bench/postgresql.py. Some minutes; QUICK=1 only shows that it works ----
+
+$(BENCH)/postgresql: bench/postgresql.c bench/bench.mk
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 $$(pkg-config --cflags libpq) -o $@ $< $$(pkg-config --libs libpq) -pthread
+
+bench-postgresql:
+	@tools/deps.sh $(BUILD_PACKAGES) postgresql wrk nginx
+	@$(MAKE) -s all $(BENCH)/postgresql $(BENCH)/store $(BENCH)/sign
+	@$(PYTHON) bench/postgresql.py --tools $(BENCH) $(if $(QUICK),--quick,--rounds $(ROUNDS) --seconds $(BENCH_SECONDS)) \
+		--out $(BENCH)/POSTGRESQL.md
+
+.PHONY: bench-postgresql

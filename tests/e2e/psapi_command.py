@@ -11,8 +11,7 @@ import os
 import pty
 import signal
 import subprocess
-import time
-from datetime import datetime, timezone
+from datetime import datetime
 
 from receiver import BINARY, SLOWER, wait_for
 from replies import assert_accepted
@@ -21,11 +20,6 @@ from servers import Socket
 
 PSAPI = BINARY.parent / "psapi"
 NOTE = 'echo "$PSAPI_WEBHOOK_ID" >>"$PSAPI_TOLD/seen"\n'     # the handler of most tests
-
-
-def iso(seconds):
-    """Unix seconds as the spool writes them."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def seconds(text):
@@ -200,21 +194,13 @@ class Desk:
         wait_for(lambda: not self.is_locked(), "nobody has the lock")
 
     def state(self, webhook_id):
-        try:
-            return json.loads(self.spool.file("state", webhook_id).read_text())
-        except FileNotFoundError:
-            return None
+        return self.spool.state(webhook_id)
 
     def write_state(self, webhook_id, **state):
-        """A state as drain writes it. due_in: seconds from now; negative: ago."""
-        if "due_in" in state:
-            state["due_at"] = iso(time.time() + state.pop("due_in"))
-        self.spool.file("state", webhook_id).write_text(json.dumps(state))
+        self.spool.write_state(webhook_id, **state)
 
     def where(self, webhook_id):
-        """The directories that have the event."""
-        return [d for d in ("new", "events", "failed", "state")
-                if self.spool.file(d, webhook_id).exists()]
+        return self.spool.where(webhook_id)
 
     def close(self):
         for child in self.children:

@@ -9,7 +9,9 @@ import hashlib
 import json
 import os
 import re
+import time
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 EVIDENCE_KEYS = ["webhook_id", "webhook_timestamp", "webhook_signature", "received_at"]
@@ -20,6 +22,11 @@ def event_name(webhook_id):
     raw = webhook_id if isinstance(webhook_id, bytes) else webhook_id.encode()
     safe = "".join(chr(b) if re.match(rb"[A-Za-z0-9_-]", bytes([b])) else f"%{b:02X}" for b in raw)
     return safe if len(safe) <= 200 else "%sha256-" + hashlib.sha256(raw).hexdigest()
+
+
+def iso(seconds):
+    """Unix seconds as the spool writes them."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass
@@ -82,6 +89,23 @@ class Spool:
                 found[str(path.relative_to(self.path))] = path.stat().st_ino
         return {k: v for k, v in found.items()
                 if k not in ("attempts.jsonl", "lock") and not k.startswith("tmp/journal.")}
+
+    def state(self, webhook_id):
+        """What is known of an event's tries, or None."""
+        try:
+            return json.loads(self.file("state", webhook_id).read_text())
+        except FileNotFoundError:
+            return None
+
+    def write_state(self, webhook_id, **state):
+        """A state as drain writes it. due_in: seconds from now; negative: ago."""
+        if "due_in" in state:
+            state["due_at"] = iso(time.time() + state.pop("due_in"))
+        self.file("state", webhook_id).write_text(json.dumps(state))
+
+    def where(self, webhook_id):
+        """The directories that have the event."""
+        return [d for d in ("new", "events", "failed", "state") if self.file(d, webhook_id).exists()]
 
     def left_in_tmp(self):
         tmp = self.path / "tmp"

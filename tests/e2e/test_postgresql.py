@@ -1,0 +1,519 @@
+"""The PostgreSQL store on a real cluster, a primary and a standby: deaths under load, and what is configured wrong.
+
+  deaths            primary, standby, receiver or drain is killed under load, with concurrent duplicates at two receivers
+  no confirmation   the last standby is gone, a node is frozen: 503 in time, no false 200, and it goes on afterwards
+  one machine       the primary runs without synchronous standbys: -t, doctor and the receiver's log say so
+  misconfiguration  each has one clear line with a remedy, and afterwards the event is stored once
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+import postgresql
+from lanes import Lane, Record, stop
+from load import at_once
+from psapi_command import NOTE, Desk, body
+from receiver import SLOWER, Place, wait_for
+from replies import assert_accepted, assert_refused
+from sender import event, signed
+from servers import Socket
+from shared_store import Shared, settings
+
+pytestmark = pytest.mark.skipif(postgresql.why_not() is not None, reason=str(postgresql.why_not()))
+ENOUGH = 5 * SLOWER     # seconds that the sender waits
+
+
+@pytest.fixture(scope="module")
+def running():
+    with postgresql.Cluster(2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(running):
+    """As it was at the beginning: both nodes run, a standby confirms, nothing is set, no database of a test is left."""
+    yield running
+    restore(running)
+
+
+def restore(cluster):
+    for node in cluster.nodes:
+        if node.process is not None:
+            node.thaw()
+    if all(node.process is None for node in cluster.nodes):
+        cluster.nodes[0].start()
+    primary = cluster.primary
+    for node in cluster.nodes:
+        if node.process is None:
+            node.copy_of(primary)
+            node.start()
+    cluster.synchronous()
+    for name in primary.sql("SELECT datname FROM pg_database WHERE datname LIKE 'psapi%'").split():
+        cluster.drop(name)
+
+
+class Head(Desk):
+    """A web head: receiver, handlers, psapi."""
+
+    def __init__(self, cluster, uri):
+        place = Place(settings(uri))
+        place.spool = Shared(place.spool.path, place, cluster)
+        super().__init__(place)
+        self.server = Socket(place)
+
+    def start_receiver(self):
+        self.server.start()
+        return self.server.receiver
+
+    def send(self, request):
+        return self.server.send(request)
+
+    def accept(self, *bodies):
+        """As deliver_bodies(), through the receiver that runs already. Returns the webhook-ids."""
+        requests = [signed(one) for one in bodies]
+        for request in requests:
+            assert_accepted(self.send(request))
+        return [request.header("webhook-id").decode() for request in requests]
+
+    def close(self):
+        super().close()
+        self.place.close()
+
+
+@pytest.fixture
+def heads(cluster):
+    """Two heads over one database with its tables."""
+    uri = cluster.database("psapi")
+    heads = [Head(cluster, uri) for _ in range(2)]
+    try:
+        heads[0].run("store", "init")
+        for head in heads:
+            head.start_receiver()
+        yield heads
+    finally:
+        for head in heads:
+            head.close()
+
+
+@pytest.fixture
+def head(heads):
+    return heads[0]
+
+
+def count(cluster, table="psapi_event", where="true"):
+    return int(cluster.primary.sql(f"SELECT count(*) FROM {table} WHERE {where}", database="psapi"))
+
+
+def timed(job):
+    begun = time.monotonic()
+    result = job()
+    return result, time.monotonic() - begun
+
+
+# ---- deaths under load ----
+
+class Death:
+    """One death while the load runs, and how it is overcome."""
+
+    def __init__(self, cluster, heads):
+        self.cluster, self.heads = cluster, heads
+
+    def primary(self):
+        """The standby is promoted; without a standby of its own it confirms nothing until the old primary is back."""
+        old = self.cluster.primary
+        old.kill()
+        new = self.cluster.fail_over(old)
+        old.rewind(new)
+        old.start()
+
+    def standby(self):
+        (standby,) = self.cluster.standbys
+        standby.kill()
+        standby.start()
+
+    def receiver(self):
+        receiver = self.heads[0].server.receiver
+        receiver.kill()
+        receiver.start()
+
+
+@pytest.mark.parametrize("who", ["primary", "standby", "receiver"])
+def test_dies_under_load(cluster, heads, who):
+    """Every event with a 200 is there once, and is handled in the order of its lane."""
+    record = Record()
+    lanes = [Lane(n, [head.send for head in heads], record, who, pause=(0, 0.02)) for n in range(8)]
+    for lane in lanes:
+        lane.thread.start()
+    try:
+        wait_for(lambda: len(record.acknowledgements) > 50, "the load runs", 30)
+        getattr(Death(cluster, heads), who)()
+        cluster.wait_until_healthy()
+        acknowledged = len(record.acknowledgements)
+        wait_for(lambda: len(record.acknowledgements) > acknowledged + 100, "it goes on", 60)
+    finally:
+        stop(lanes)
+    for lane in lanes:
+        lane.settle()
+    assert record.complaints == []
+    assert [one.webhook_id for one in record.events.values() if one.accepted > 1] == []
+    assert count(cluster) == count(cluster, "psapi_queue") == len(record.events) == len(record.acknowledged())
+    cluster.primary.sql("UPDATE psapi_queue SET due_at = NULL", database="psapi")
+    for head in heads:
+        head.handler("default", NOTE)
+    at_once(lambda head=head: head.drain_silently("-j", "4") for head in heads)
+    handled = [line for head in heads for line in head.lines()]
+    assert sorted(handled) == sorted(record.events)
+
+
+def test_drain_dies_under_load(cluster, heads):
+    """The other drain takes its lanes over when the leases end; the order within each lane stays."""
+    ids = heads[0].accept(*(body(n, str(n % 5)) for n in range(40)))
+    for head in heads:
+        head.handler("default", f'echo "$PSAPI_NPN $PSAPI_WEBHOOK_ID" >>{heads[0].told}/both; sleep 0.02\n')
+    victim = heads[0].start("drain", "-j", "3")
+    wait_for(lambda: len(heads[0].lines("both")) >= 5, "the first drain works")
+    other = heads[1].start("drain", "-j", "3")
+    victim.kill()
+    victim.wait()
+    assert other.wait(60) == 0
+    cluster.primary.sql("UPDATE psapi_lane SET until = now()", database="psapi")    # 30 s later
+    heads[1].drain_silently()
+    assert count(cluster, "psapi_queue") == 0
+    runs = [line.split() for line in heads[0].lines("both")]
+    for npn in map(str, range(5)):
+        first = list(dict.fromkeys(webhook_id for lane, webhook_id in runs if lane == npn))
+        assert first == [one for n, one in enumerate(ids) if n % 5 == int(npn)]
+    assert len(runs) <= len(ids) + 3, "only what the victim had in work ran twice"
+
+
+def test_same_id_at_both_heads_at_once(cluster, heads):
+    """32 deliveries of each of 20 ids at the same moment: queued once, accepted once."""
+    for _ in range(20):
+        request = signed()
+        replies = at_once(lambda head=head: head.send(request) for head in heads * 16)
+        assert sorted(reply.word for reply in replies) == ["accepted"] + ["duplicate"] * 31, heads[0].server.log()
+    assert count(cluster) == count(cluster, "psapi_queue") == 20
+
+
+def test_two_drains_share(heads):
+    ids = heads[0].accept(*(body(n, str(n)) for n in range(30)))
+    for head in heads:
+        head.handler("default", NOTE + "sleep 0.05\n")
+    for child in [head.start("drain") for head in heads]:
+        assert child.wait(60) == 0
+    assert sorted(heads[0].lines() + heads[1].lines()) == sorted(ids)
+    assert heads[0].lines() and heads[1].lines(), "each had its part"
+
+
+def test_lost_lease(cluster, heads):
+    """A drain is frozen until its lease has ended, and the other has handled the event: its result does not count."""
+    heads[0].gate("gate")
+    heads[0].handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"; exit 1\n')
+    heads[1].handler("default", NOTE)
+    (webhook_id,) = heads[0].accept(body(1))
+    late = heads[0].start("drain")
+    heads[0].wait_for_lines(1)
+    late.send_signal(signal.SIGSTOP)
+    heads[1].drain_silently()
+    assert heads[1].lines() == [], "the lane is the other's"
+    cluster.primary.sql("UPDATE psapi_lane SET until = now()", database="psapi")
+    heads[1].drain_silently()
+    assert heads[1].lines() == [webhook_id]
+    heads[0].open_gate("gate")
+    late.send_signal(signal.SIGCONT)
+    _, told = late.communicate(timeout=30)
+    assert late.returncode == 0 and "does not count" in told, told
+    assert heads[0].where(webhook_id) == ["events"]
+
+
+# ---- nobody confirms ----
+
+@contextlib.contextmanager
+def gone(cluster, how):
+    (standby,) = cluster.standbys
+    if how == "standby gone":
+        standby.kill()
+        yield
+        standby.start()
+    else:
+        node = standby if how == "standby frozen" else cluster.primary
+        node.freeze()
+        try:
+            yield
+        finally:
+            node.thaw()
+    cluster.wait_until_healthy()
+
+
+@pytest.mark.parametrize("how", ["standby gone", "standby frozen", "primary frozen"])
+def test_nobody_confirms(cluster, heads, how):
+    """503 before the sender gives up, also for a retry; a duplicate of what was confirmed may get its 200."""
+    before, request, other = signed(), signed(), signed()
+    assert_accepted(heads[0].send(before))
+    with gone(cluster, how):
+        answers = at_once(lambda head=head, one=one: timed(lambda: head.send(one))
+                          for head, one in ((heads[0], request), (heads[1], request), (heads[1], other)))
+        for reply, seconds in answers + [timed(lambda: heads[0].send(request))]:
+            assert_refused(reply, "spool_error")
+            assert seconds < ENOUGH, seconds
+    for one in (request, other):
+        wait_for(lambda one=one: heads[0].send(one).status == 200, "it goes on", 20)
+        assert heads[1].send(one).word == "duplicate"
+        heads[0].spool.assert_queued_once(one.header("webhook-id"), one.body)
+    assert count(cluster) == 3
+
+
+def test_a_former_primary_that_comes_back(cluster, head):
+    """It runs as a primary again, first in the list and without a standby: it is left after the deadline."""
+    old, new = cluster.primary, cluster.standbys[0]
+    assert_accepted(head.send(signed()))
+    old.kill()
+    new.promote()
+    new.set(synchronous_standby_names="")
+    head.server.receiver.stop()
+    old.start()
+    uri = cluster.uri(nodes=[old, new])
+    head.place.settings["PSAPI_STORE"] = uri
+    head.start_receiver()
+    request = signed()
+    wait_for(lambda: head.send(request).status == 200, "the right one is found", 20)
+    assert int(new.sql("SELECT count(*) FROM psapi_event", database="psapi")) == 2
+
+
+# ---- one machine ----
+
+def test_without_synchronous_standbys(cluster, head):
+    """After a restart the primary waits for nobody. The event is accepted; that it is on one machine is said."""
+    primary = cluster.primary
+    primary.set(synchronous_standby_names="")
+    primary.stop()
+    primary.start()
+    request = signed()
+    wait_for(lambda: head.send(request).status == 200, "it goes on", 20)
+    head.server.receiver.stop()
+    head.start_receiver()
+    assert_accepted(head.send(signed()))
+    wait_for(lambda: "on that one machine only" in head.server.log(), "the receiver says so")
+    checked = head.place.run("-t")
+    assert checked.returncode == 0 and "synchronous_standby_names" in checked.stdout + checked.stderr, checked
+    rows = {row["check"]: row for row in
+            map(json.loads, head.run("doctor", "--json", expect=None).stdout.splitlines())}
+    assert rows["replication"]["ok"] is False and "ALTER SYSTEM SET" in rows["replication"]["remedy"], rows
+
+
+# ---- what is configured wrong ----
+
+class Wrong:
+    """One thing that is wrong, the words that say so, and how it is mended."""
+
+    def __init__(self, cluster, head):
+        self.cluster, self.head, self.place = cluster, head, head.place
+        self.primary = cluster.primary
+
+    def use(self, uri):
+        self.place.settings["PSAPI_STORE"] = uri
+
+    def mend(self):
+        self.use(self.cluster.uri())
+
+    def password(self, text):
+        path = self.place.dir / "pgpass"
+        path.write_text(f"*:*:*:guarded:{text}\n")
+        path.chmod(0o600)
+        return path
+
+
+class WrongPassword(Wrong):
+    says, remedy = "password authentication failed", "password file"
+
+    def spoil(self):
+        self.use(self.cluster.uri(user="guarded", passfile=self.password("wrong-secret")))
+
+    def mend(self):
+        self.password("right")
+        self.primary.sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO guarded", database="psapi")
+
+
+class NoPassword(WrongPassword):
+    says, remedy = "no password supplied", "passfile="
+
+    def spoil(self):
+        self.use(self.cluster.uri(user="guarded", passfile=self.place.dir / "pgpass"))
+
+
+class NoDatabase(Wrong):
+    says, remedy = "does not exist", "createdb"
+
+    def spoil(self):
+        self.use(self.cluster.uri("psapi_nowhere"))
+
+
+class NoTables(Wrong):
+    says, remedy = "psapi_event", "psapi store init"
+
+    def spoil(self):
+        self.cluster.database("psapi_empty")
+        self.use(self.cluster.uri("psapi_empty"))
+
+    def mend(self):
+        self.head.run("store", "init")
+
+
+class OtherVersion(Wrong):
+    says, remedy = "have format 99", "install that one on each host"
+
+    def spoil(self):
+        self.primary.sql("UPDATE psapi_meta SET format = 99", database="psapi")
+
+    def mend(self):
+        self.primary.sql("UPDATE psapi_meta SET format = 1", database="psapi")
+
+
+class OnlyAStandby(Wrong):
+    says, remedy = "read-only|hot standby", "name all nodes"
+
+    def spoil(self):
+        self.use(self.cluster.uri(nodes=self.cluster.standbys))
+
+
+class ReadOnly(Wrong):
+    """As after a full disk in a managed service."""
+
+    says, remedy = "read-only", "read-only"
+
+    def spoil(self):
+        self.primary.sql("ALTER DATABASE psapi SET default_transaction_read_only = on")
+
+    def mend(self):
+        self.primary.sql("ALTER DATABASE psapi RESET default_transaction_read_only")
+
+
+class NobodyListens(Wrong):
+    says, remedy = "No such file", "is PostgreSQL running"
+
+    def spoil(self):
+        self.use(self.cluster.uri().replace("/n1", "/n8").replace("/n2", "/n9"))
+
+
+class TooManyClients(Wrong):
+    says, remedy = "too many|remaining connection slots", "max_connections|CONNECTION LIMIT"
+
+    def spoil(self):
+        self.primary.sql("ALTER DATABASE psapi CONNECTION LIMIT 0")
+
+    def mend(self):
+        self.primary.sql("ALTER DATABASE psapi CONNECTION LIMIT -1")
+
+
+class NoRights(Wrong):
+    says, remedy = "permission denied", "own the tables"
+
+    def spoil(self):
+        self.primary.sql("REVOKE INSERT ON psapi_event FROM psapi", "ALTER TABLE psapi_event OWNER TO postgres",
+                         database="psapi")
+
+    def mend(self):
+        self.primary.sql("ALTER TABLE psapi_event OWNER TO psapi", "GRANT ALL ON psapi_event TO psapi", database="psapi")
+
+
+def assert_clear(text, wrong):
+    """One line, with the host, the cause and a remedy, and nothing of a password."""
+    lines = [line for line in text.splitlines() if re.search(wrong.says, line)]
+    assert lines, text
+    assert any("PostgreSQL" in line for line in lines), text
+    assert re.search(wrong.remedy, text), text
+    assert "wrong-secret" not in text and "right" not in re.sub(r"rights?\b", "", text), text
+
+
+@pytest.mark.parametrize("kind", [WrongPassword, NoPassword, NoDatabase, NoTables, OtherVersion, OnlyAStandby, ReadOnly,
+                                  NobodyListens, TooManyClients, NoRights], ids=lambda kind: kind.__name__)
+def test_configured_wrong(cluster, head, kind):
+    wrong = kind(cluster, head)
+    head.server.receiver.stop()
+    wrong.spoil()
+    cluster.primary.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('psapi', 'guarded')")
+    checked = head.place.run("-t")
+    assert checked.returncode != 0, checked
+    assert_clear(checked.stdout + checked.stderr, wrong)
+    head.start_receiver()
+    request = signed()
+    reply, seconds = timed(lambda: head.send(request))
+    assert_refused(reply, "spool_error")
+    assert seconds < ENOUGH
+    assert_clear(head.server.log(), wrong)
+    if kind not in (ReadOnly, NoRights):    # reading goes on
+        listed = head.run("list", expect=None)
+        assert listed.returncode != 0 and len(listed.stderr.splitlines()) == 1, listed
+        assert_clear(listed.stderr, wrong)
+    wrong.mend()
+    if "PSAPI_STORE" in head.place.settings:
+        head.server.receiver.stop()
+        head.start_receiver()
+    assert_accepted(head.send(request))
+    assert head.send(request).word == "duplicate"
+    head.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+def test_max_connections(cluster, head):
+    """The server has no place left. What waits is refused in time, and stored once there is a place."""
+    head.server.receiver.stop()
+    sessions, request = [], signed()
+    try:
+        with contextlib.suppress(AssertionError, BrokenPipeError):
+            for _ in range(70):
+                session = cluster.primary.session()
+                sessions.append(session)
+                if session.poll() is not None:
+                    break
+        head.start_receiver()
+        reply, seconds = timed(lambda: head.send(request))
+        assert_refused(reply, "spool_error")
+        assert seconds < ENOUGH
+        assert re.search("too many clients|remaining connection slots", head.server.log()), head.server.log()
+        assert "max_connections" in head.server.log()
+    finally:
+        for session in sessions:
+            session.kill()
+            session.communicate()
+    wait_for(lambda: head.send(request).status == 200, "there is a place", 20)
+    head.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk can be mounted by root only")
+def test_disk_of_the_database_is_full(place):
+    """A tablespace of 24 MiB: spool_full, and the event is stored once there is room."""
+    disk = place.dir / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "psapi-test", disk], check=True)
+    try:
+        with postgresql.Cluster(1) as cluster:
+            cluster.give(disk)
+            cluster.primary.sql(f"CREATE TABLESPACE small LOCATION '{disk}'",
+                                "CREATE DATABASE psapi OWNER psapi TABLESPACE small")
+            head = Head(cluster, cluster.uri())
+            try:
+                head.run("store", "init")
+                head.start_receiver()
+                assert_accepted(head.send(signed()))
+                cluster.primary.sql("CREATE TABLE filler (x text)", database="psapi")
+                cluster.primary.sql("INSERT INTO filler SELECT repeat(md5(n::text), 200) FROM generate_series(1, 100000) n",
+                                    database="psapi", check=False)
+                cluster.primary.sql(*["INSERT INTO filler SELECT 'x' FROM generate_series(1, 200)"] * 40,
+                                    database="psapi", check=False)
+                large = signed(event("x.large", filler="a" * 300_000))
+                assert_refused(head.send(large), "spool_full")
+                assert "53100" in head.server.log() and "make room" in head.server.log()
+                cluster.primary.sql("DROP TABLE filler", "CHECKPOINT", database="psapi")
+                assert_accepted(head.send(large))
+                head.spool.assert_queued_once(large.header("webhook-id"), large.body)
+            finally:
+                head.close()
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
