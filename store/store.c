@@ -259,6 +259,15 @@ store_warnings(struct store *store, void (*warn)(const struct error *, void *), 
 	spool_warnings(&store->local, warn, data);
 }
 
+enum store_result
+store_probe(struct store *store, struct error *error)
+{
+	enum store_result result = spool_probe(&store->local, error);
+
+	return result == STORE_OK && store_is_shared(store) ? store->backend->probe(store->engine, error) :
+	                                                      result;
+}
+
 /* psapi-drain.path watches new/: so it also starts a drain for an event that is in PostgreSQL. */
 static void
 wake_drain(struct store *store)
@@ -298,12 +307,6 @@ void
 store_describe(struct store *store, char *text, size_t size)
 {
 	store->backend->describe(store->engine, text, size);
-}
-
-enum store_result
-store_probe(struct store *store, struct error *error)
-{
-	return store->backend->probe(store->engine, error);
 }
 
 enum store_result
