@@ -117,8 +117,8 @@ is_cgi(void)
 }
 
 /*
- * The socket listens. Without a usable secret nothing can be verified. systemd is not told
- * when one comes: so the status says that it is of the start.
+ * Tell the service manager that the socket listens, and whether a secret is usable. It is not
+ * told when a secret is added later, so the text says that it is about the start.
  */
 static void
 tell_ready(const struct receiver *receiver, bool usable)
@@ -131,7 +131,7 @@ tell_ready(const struct receiver *receiver, bool usable)
 	sd_notify_ready(usable ? NULL : status);
 }
 
-/* Why it does not start: for the log, and for `systemctl status`. */
+/* Say why the program does not start, in the log and in `systemctl status`. */
 static void __attribute__((format(printf, 1, 2)))
 refuse(const char *format, ...)
 {
@@ -157,6 +157,18 @@ refuse_setting(const struct config *config, const char *key, const char *value,
 	return error->status;
 }
 
+/* An error of the store. The value of PSAPI_STORE is in no message. */
+static void
+refuse_store(const struct config *config, const struct error *error)
+{
+	char line[1600];
+
+	if (strncmp(error->text, "PSAPI_STORE", 11) == 0)
+		refuse("%s", error_line(error, line, sizeof(line)));
+	else
+		refuse_setting(config, "PSAPI_SPOOL", config->spool, error);
+}
+
 /* Open what all requests share. Returns 0, or -1 (logged): then close_receiver() as well. */
 static int
 open_receiver(struct receiver *receiver, const struct config *config)
@@ -171,7 +183,7 @@ open_receiver(struct receiver *receiver, const struct config *config)
 	}
 	receiver->store = store_open(config, true, &error);
 	if (receiver->store == NULL) {
-		refuse_setting(config, "PSAPI_SPOOL", config->spool, &error);
+		refuse_store(config, &error);
 		return -1;
 	}
 	receiver->attempts = attempts_open(config->spool);
@@ -182,7 +194,10 @@ open_receiver(struct receiver *receiver, const struct config *config)
 	return 0;
 }
 
-/* Before a first request: the way of an event is tried, and what a crash left is committed. */
+/*
+ * Before the first request: try the way of an event, and commit what a crash left. A database that
+ * does not answer may come back while we run: until then each event is answered 503.
+ */
 static int
 prepare_store(struct store *store, const struct config *config)
 {
@@ -191,6 +206,10 @@ prepare_store(struct store *store, const struct config *config)
 
 	if (store_probe(store, &error) != STORE_OK ||
 	    store_recover(store, &committed, &error) != STORE_OK) {
+		if (store_is_shared(store) && strncmp(error.text, "PostgreSQL", 10) == 0) {
+			error_log(&error);
+			return 0;
+		}
 		refuse_setting(config, "PSAPI_SPOOL", config->spool, &error);
 		return -1;
 	}
@@ -227,9 +246,13 @@ answer_unconfigured(void *context, const struct request *request, struct reply *
 }
 
 static void
-after_answer(void *receiver)
+after_answer(void *context)
 {
+	struct receiver *receiver = context;
+
 	adopt_once(receiver);
+	if (receiver->store != NULL)
+		store_attempts_send(receiver->store);
 }
 
 static struct service
@@ -271,12 +294,16 @@ run_cgi(const struct config *config)
 static void
 enter_sandbox(const struct receiver *receiver, const struct listener *listener)
 {
+	static struct store_network network; /* some pages: not on the stack */
+
 	/* The libraries would open files when they first need them. */
 	events_seed();
 	tzset();
 	if (securemem_error() != 0)
 		log_line("secrets in memory cannot be kept from swap: mlock: %s: raise the limit of locked "
 		         "memory (LimitMEMLOCK=, ulimit -l)", strerror(securemem_error()));
+	store_network(receiver->store, &network);
+	sandbox_network(&network);
 	sandbox_files(receiver->config->spool, receiver->config->secret_file, listener->path);
 	sandbox_calls();
 }

@@ -8,7 +8,6 @@
 #include <getopt.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "base/config.h"
 #include "store/store.h"
@@ -49,6 +48,7 @@ int done_main(struct command_line *line, int argc, char **argv);
 int verify_main(struct command_line *line, int argc, char **argv);
 int prune_main(struct command_line *line, int argc, char **argv);
 int attempts_main(struct command_line *line, int argc, char **argv);
+int store_main(struct command_line *line, int argc, char **argv);
 int recover_main(struct command_line *line, int argc, char **argv);
 int help_main(struct command_line *line, int argc, char **argv);
 
@@ -80,6 +80,9 @@ int command_configure(struct command_line *line);
  */
 int command_open(struct command_line *line);
 void command_close(struct command_line *line);
+
+/* As root become the spool's owner for good. Returns EX_OK, or another exit status (logged). */
+int command_become_owner(const struct command_line *line);
 
 /*
  * Be the one who moves events until the process ends, waiting for others if need be (and

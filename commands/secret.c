@@ -14,9 +14,9 @@
 #include "commands/command.h"
 #include "receiver/last_match.h"
 #include "base/clock.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "secrets/secretfile.h"
-#include "secrets/secrets.h"
 #include "base/terminal.h"
 
 /* ---- reading a secret ---- */
@@ -119,23 +119,6 @@ ask(char *text, size_t size)
 	return n;
 }
 
-/* Read all of standard input: two lines must be refused, not cut to the first one. */
-static ssize_t
-read_input(char *text, size_t size)
-{
-	size_t n = 0;
-
-	while (n < size) {
-		ssize_t more = read(STDIN_FILENO, text + n, size - n);
-		if (more < 0)
-			return -1;
-		if (more == 0)
-			break;
-		n += (size_t)more;
-	}
-	return (ssize_t)n;
-}
-
 /* ---- add ---- */
 
 /* Mention the held requests, which wait for this secret. */
@@ -191,7 +174,9 @@ static int
 add_main(struct command_line *line)
 {
 	char text[SECRET_TEXT_MAX];
-	ssize_t n = isatty(STDIN_FILENO) ? ask(text, sizeof(text)) : read_input(text, sizeof(text));
+	/* All of standard input: two lines must be refused, not cut to the first one. */
+	ssize_t n = isatty(STDIN_FILENO) ? ask(text, sizeof(text)) :
+	                                   io_read_all(STDIN_FILENO, text, sizeof(text));
 	int status = EX_IOERR;
 
 	if (n < 0)
@@ -207,19 +192,19 @@ add_main(struct command_line *line)
 static void
 print_entry(bool json, const struct secretfile_entry *entry, const char *matched)
 {
-	if (json && entry->look == SECRET_GOOD)
+	if (json && entry->kind == SECRET_GOOD)
 		terminal_print_json(json_pack("{s:s,s:s*,s:s*}", "fingerprint", entry->fingerprint, "added",
 		    *entry->added != '\0' ? entry->added : NULL, "matched",
 		    *matched != '\0' ? matched : NULL));
 	else if (json)
 		terminal_print_json(json_pack("{s:i,s:s}", "line", entry->line, "unusable",
-		    verify_secret_look_text(entry->look)));
-	else if (entry->look == SECRET_GOOD)
+		    verify_secret_kind_text(entry->kind)));
+	else if (entry->kind == SECRET_GOOD)
 		printf("%-12s %-21s %s\n", entry->fingerprint, terminal_column(entry->added),
 		    *matched != '\0' ? matched : "never, as far as the attempts log goes back");
 	else
 		printf("%sline %d %s%s\n", terminal_colour(COLOUR_BAD), entry->line,
-		    verify_secret_look_text(entry->look), terminal_colour(COLOUR_NONE));
+		    verify_secret_kind_text(entry->kind), terminal_colour(COLOUR_NONE));
 }
 
 static int

@@ -5,11 +5,7 @@
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 #include "receiver/attempts_reader.h"
 #include "base/datetime.h"

@@ -1,7 +1,7 @@
 /*
- * Owns which engine is behind store.h: the spool directory, or what the module for PSAPI_STORE
- * has. The module is loaded here, and only for that. The local spool is there in any case: held
- * requests are of this host.
+ * Owns the choice of the engine behind store.h: the spool directory, or the one in the module
+ * for PSAPI_STORE. The module is loaded here, and only for that. The local spool is open in any
+ * case: held requests belong to this host.
  */
 #define _GNU_SOURCE
 #include "store/store.h"
@@ -155,15 +155,15 @@ store_close(struct store *store)
 	free(store);
 }
 
-/* A whole spool beside the one that is missing, for the time of the trial. */
+/* Try a spool of its own, which is removed again, in the place where one is missing. */
 static struct store *
 try_beside(const struct config *config, char *text, size_t size, struct error *error)
 {
 	struct config trial = *config;
 	char path[PATH_MAX], *copy = strdup(config->spool);
 
-	snprintf(path, sizeof(path), "%s/.psapi-probe.XXXXXX", copy == NULL ? "" : access(copy, F_OK) == 0 ?
-	        copy : dirname(copy));
+	snprintf(path, sizeof(path), "%s/.psapi-probe.XXXXXX",
+	    copy == NULL ? "" : access(copy, F_OK) == 0 ? copy : dirname(copy));
 	free(copy);
 	trial.store = (char *)(uintptr_t)"";
 	trial.spool = mkdtemp(path);
@@ -259,6 +259,15 @@ store_warnings(struct store *store, void (*warn)(const struct error *, void *), 
 	spool_warnings(&store->local, warn, data);
 }
 
+enum store_result
+store_probe(struct store *store, struct error *error)
+{
+	enum store_result result = spool_probe(&store->local, error);
+
+	return result == STORE_OK && store_is_shared(store) ? store->backend->probe(store->engine, error) :
+	                                                      result;
+}
+
 /* psapi-drain.path watches new/: so it also starts a drain for an event that is in PostgreSQL. */
 static void
 wake_drain(struct store *store)
@@ -298,12 +307,6 @@ void
 store_describe(struct store *store, char *text, size_t size)
 {
 	store->backend->describe(store->engine, text, size);
-}
-
-enum store_result
-store_probe(struct store *store, struct error *error)
-{
-	return store->backend->probe(store->engine, error);
 }
 
 enum store_result

@@ -53,7 +53,7 @@ send_item(struct postgresql_connection *connection, const struct store_item *ite
 	postgresql_number(&p, item->status == STORE_DEAD ? failed : 0);
 	postgresql_text(&p, state->handler);
 	postgresql_text(&p, state->reason);
-	postgresql_text(&p, state->said);
+	postgresql_text(&p, state->stderr_end);
 	return PQsendQueryPrepared(connection->pg, STATEMENT, p.count, p.value, p.length, p.format, 1) == 1;
 }
 

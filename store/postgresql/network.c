@@ -1,9 +1,11 @@
 /* Owns what the sandbox must leave open for libpq: sockets, ports, files that it reads to connect. */
 #define _GNU_SOURCE
 #include <netdb.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "store/postgresql/postgresql.h"
 
@@ -50,10 +52,20 @@ static const struct {
 	{"sslcrl", ".postgresql/root.crl", true},
 };
 
+/* As libpq finds it. NULL: there is none. */
+static const char *
+home_directory(void)
+{
+	const char *home = getenv("HOME");
+	const struct passwd *user = home == NULL || *home == '\0' ? getpwuid(geteuid()) : NULL;
+
+	return user != NULL ? user->pw_dir : home;
+}
+
 static void
 add_files(const struct postgresql *pg, struct store_network *network, bool tcp)
 {
-	const char *home = getenv("HOME");
+	const char *home = home_directory();
 	char path[PATH_MAX];
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {

@@ -44,7 +44,7 @@ postgresql_state(const PGresult *result, int row, int column, struct handler_sta
 	state->failed_at = postgresql_integer(result, row, column + 3);
 	copy(state->handler, sizeof(state->handler), result, row, column + 4);
 	copy(state->reason, sizeof(state->reason), result, row, column + 5);
-	copy(state->said, sizeof(state->said), result, row, column + 6);
+	copy(state->stderr_end, sizeof(state->stderr_end), result, row, column + 6);
 }
 
 /* Name, status (enum store_status), state, record. */

@@ -71,7 +71,7 @@ struct postgresql {
 
 	struct postgresql_copies *copies; /* attempts.c */
 	char *directory;                  /* queue.c: files for handlers; NULL: not made yet */
-	unsigned serial;
+	int directory_lock;
 	struct postgresql_connection *importing; /* import.c */
 	size_t batch, imported;
 };

@@ -8,12 +8,14 @@
  * again.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -25,12 +27,53 @@
 
 enum { PAUSE_MS = 200, DIRECTORY_MODE = 0750, FILE_MODE = 0640 };
 
+/* ---- files for handlers ---- */
+
+/*
+ * Each process has a directory in the local spool's tmp/: so a file in it has the event's own
+ * name. It holds a lock on its directory; one without a lock is of a drain that was killed.
+ */
+#define DIRECTORY "drain."
+
+/* Remove the directory and what is in it, if nobody holds its lock. */
+static void
+remove_abandoned(int tmp, const char *name)
+{
+	int fd = openat(tmp, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	DIR *stream = fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0 ? NULL : fdopendir(fd);
+
+	if (stream == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	for (struct dirent *entry; (entry = readdir(stream)) != NULL;)
+		unlinkat(fd, entry->d_name, 0);
+	unlinkat(tmp, name, AT_REMOVEDIR);
+	closedir(stream);
+}
+
+static void
+tidy(const struct postgresql *pg)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/tmp", pg->config->spool);
+	DIR *stream = opendir(path);
+	for (struct dirent *entry; stream != NULL && (entry = readdir(stream)) != NULL;)
+		if (strncmp(entry->d_name, DIRECTORY, strlen(DIRECTORY)) == 0)
+			remove_abandoned(dirfd(stream), entry->d_name);
+	if (stream != NULL)
+		closedir(stream);
+}
+
+/* Never busy: lanes are shared one by one. */
 enum store_result
 postgresql_work_begin(void *engine, bool wait, struct error *error)
 {
-	(void)engine;
 	(void)wait;
 	(void)error;
+	tidy(engine);
 	return STORE_OK;
 }
 
@@ -59,7 +102,7 @@ static const char pending_sql[] =
     " (CASE WHEN due_at > clock_timestamp() THEN ceil(extract(epoch FROM due_at - clock_timestamp())) + 1 END)"
     "::bigint::text FROM psapi_queue WHERE failed_at IS NULL";
 
-struct listing {
+struct waiting_list {
 	struct store_pending *pending;
 	size_t rows;
 };
@@ -67,12 +110,12 @@ struct listing {
 static void
 visit_row(const PGresult *row, void *data)
 {
-	struct listing *listing = data;
-	struct store_pending *pending = listing->pending;
+	struct waiting_list *list = data;
+	struct store_pending *pending = list->pending;
 	struct store_waiting waiting = {.name = PQgetvalue(row, 0, 0), .when = postgresql_integer(row, 0, 1),
 		.lane = (uint64_t)postgresql_integer(row, 0, 2)};
 
-	listing->rows++;
+	list->rows++;
 	if (!PQgetisnull(row, 0, 3))
 		waiting.tried = pending->now - postgresql_integer(row, 0, 3);
 	if (!PQgetisnull(row, 0, 4))
@@ -86,7 +129,7 @@ postgresql_pending(void *engine, struct store_pending *pending, struct error *er
 {
 	int64_t deadline = postgresql_deadline(POSTGRESQL_PATIENCE_MS);
 	static const struct postgresql_parameters none = {0};
-	struct listing listing = {.pending = pending};
+	struct waiting_list list = {.pending = pending};
 	struct postgresql *pg = engine;
 
 	pending->stopped = 0;
@@ -95,13 +138,13 @@ postgresql_pending(void *engine, struct store_pending *pending, struct error *er
 		struct postgresql_connection *connection = postgresql_take(pg, deadline, error);
 		enum postgresql_outcome outcome = POSTGRESQL_BROKEN;
 		if (connection != NULL) {
-			outcome = postgresql_stream(pg, connection, pending_sql, &none, visit_row, &listing, error);
+			outcome = postgresql_stream(pg, connection, pending_sql, &none, visit_row, &list, error);
 			postgresql_give(pg, connection, outcome == POSTGRESQL_BROKEN);
 		}
 		if (outcome == POSTGRESQL_DONE)
 			return STORE_OK;
 		/* What was visited cannot be visited again. */
-		if (outcome == POSTGRESQL_REFUSED || listing.rows > 0 || error->status != EX_TEMPFAIL ||
+		if (outcome == POSTGRESQL_REFUSED || list.rows > 0 || error->status != EX_TEMPFAIL ||
 		    clock_milliseconds() + PAUSE_MS >= deadline)
 			return STORE_FAILED;
 		poll(NULL, 0, PAUSE_MS);
@@ -171,7 +214,7 @@ postgresql_release(void *engine, uint64_t lane)
 
 /* ---- an event in work ---- */
 
-/* A directory of this process in the local spool's tmp/: a file in it has the event's own name. */
+/* Returns 0, or -1 with *error. */
 static int
 make_directory(struct postgresql *pg, struct error *error)
 {
@@ -179,8 +222,10 @@ make_directory(struct postgresql *pg, struct error *error)
 
 	if (pg->directory != NULL)
 		return 0;
-	if (asprintf(&path, "%s/tmp/drain.XXXXXX", pg->config->spool) >= 0 && mkdtemp(path) != NULL &&
-	    chmod(path, DIRECTORY_MODE) == 0) {
+	if (asprintf(&path, "%s/tmp/" DIRECTORY "XXXXXX", pg->config->spool) >= 0 && mkdtemp(path) != NULL &&
+	    chmod(path, DIRECTORY_MODE) == 0 &&
+	    (pg->directory_lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0 &&
+	    flock(pg->directory_lock, LOCK_EX | LOCK_NB) == 0) {
 		pg->directory = path;
 		return 0;
 	}
@@ -193,8 +238,10 @@ make_directory(struct postgresql *pg, struct error *error)
 void
 postgresql_queue_close(struct postgresql *pg)
 {
-	if (pg->directory != NULL)
-		rmdir(pg->directory);
+	if (pg->directory == NULL)
+		return;
+	rmdir(pg->directory);
+	close(pg->directory_lock);
 	free(pg->directory);
 	pg->directory = NULL;
 }
@@ -332,7 +379,7 @@ add_state(struct postgresql_parameters *p, const struct handler_state *state)
 	postgresql_number(p, state->tries);
 	postgresql_text(p, state->handler);
 	postgresql_text(p, state->reason);
-	postgresql_text(p, state->said);
+	postgresql_text(p, state->stderr_end);
 }
 
 #define SET_STATE "UPDATE psapi_queue SET tries = $4, handler = $5, reason = $6, said = $7, "
