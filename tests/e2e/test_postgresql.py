@@ -509,7 +509,7 @@ def test_disk_of_the_database_is_full(place):
                                     database="psapi", check=False)
                 cluster.primary.sql(*["INSERT INTO filler SELECT 'x' FROM generate_series(1, 200)"] * 40,
                                     database="psapi", check=False)
-                large = signed(event("x.large", filler="a" * 300_000))
+                large = signed(event("x.large", filler=os.urandom(150_000).hex()))
                 assert_refused(head.send(large), "spool_full")
                 assert "53100" in head.server.log() and "make room" in head.server.log()
                 cluster.primary.sql("DROP TABLE filler", "CHECKPOINT", database="psapi")
