@@ -191,6 +191,7 @@ open_receiver(struct receiver *receiver, const struct config *config)
 		refuse("PSAPI_SPOOL=\"%s\": %s", config->spool, strerror(errno));
 		return -1;
 	}
+	attempts_copy_to(receiver->attempts, receiver->store);
 	return 0;
 }
 

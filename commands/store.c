@@ -222,11 +222,15 @@ store_main(struct command_line *line, int argc, char **argv)
 		verb++;
 	if (verb == sizeof(verbs) / sizeof(verbs[0]))
 		return command_misused(line, "init, status or import", argv[optind]);
-	int result = command_open(line);
+	int result = command_configure(line);
 	if (result != EX_OK)
 		return result;
-	if (store_is_shared(line->store))
-		return verbs[verb].run(line);
+	if (*line->config.store != '\0') {
+		config_free(&line->config); /* command_open() reads it again */
+		line->configured = false;
+		result = command_open(line);
+		return result != EX_OK ? result : verbs[verb].run(line);
+	}
 	log_line("store %s: there is no shared store: set PSAPI_STORE=postgresql://...; "
 	         "docs/hosts.md says how", argv[optind]);
 	return EX_USAGE;

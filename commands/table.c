@@ -153,15 +153,17 @@ const struct command table_commands[] = {
 	    "payloads for up to 90 days, and an event that is sent again from the portal after it\n"
 	    "was pruned is accepted, and handled, once more.\n",
 	    prune_main},
-	{"attempts", "[-f] [-n N] [--outcome OUTCOME] [--since TIME]",
+	{"attempts", "[-f] [-n N] [--outcome OUTCOME] [--since TIME] [--local]",
 	    "show the requests that arrived, and their answers",
 	    "  -f, --follow     go on with new requests, also when the log is rotated\n"
 	    "  -n, --lines N    the last N (default 20; with --since, all)\n"
 	    "  --outcome X      accepted, duplicate, held, ignored, rejected or error\n"
 	    "  --since TIME     at that time or later\n"
+	    "  --local          with PSAPI_STORE: only those of this host\n"
 	    "\n"
-	    "Reads the attempts log and the one that was rotated last (attempts.jsonl.1). --json\n"
-	    "prints its lines as they are.\n" TIME_HELP,
+	    "Reads the attempts log and the one that was rotated last (attempts.jsonl.1); with\n"
+	    "PSAPI_STORE, the copies of all hosts in the database. --json prints the lines as they\n"
+	    "are, with \"host\" before those of all hosts.\n" TIME_HELP,
 	    attempts_main},
 	{"help", "[SUBCOMMAND]", "explain a subcommand", "", help_main},
 	{0},

@@ -14,6 +14,7 @@ enum {
 	LINES_MAX = 10000,       /* of the attempts log: older ones tell nothing of the clock now */
 	SKEWS_MAX = 5,           /* so three wrong ones decide: a day may have one event alone */
 	SKEW_LIMIT = 60,         /* seconds */
+	DAILY_LOOK_SECONDS = 7 * 86400, /* how far back the other hosts' attempts are read */
 	UPDATES_SECONDS = 26 * 3600 /* a day, and two hours more */
 };
 
@@ -161,23 +162,47 @@ struct daily {
 };
 
 static void
+take_line(struct daily *daily, const struct attempts_line *line)
+{
+	/* The type is logged of authentic requests alone, so it cannot be forged. */
+	bool wanted = attempts_reader_is(line, ATTEMPTS_TYPE, "producersync.updates_available") &&
+	    !attempts_reader_is_test(line);
+	int64_t at;
+
+	if ((daily->first != 0 && !wanted) || !attempts_reader_time(line, &at))
+		return;
+	daily->first = daily->first == 0 ? at : daily->first;
+	daily->last = wanted && at > daily->last ? at : daily->last;
+}
+
+/* store_attempts()'s visit. */
+static int
+take_copy(const char *host, const char *text, void *data)
+{
+	struct attempts_line line;
+
+	(void)host;
+	attempts_reader_parse(&line, text);
+	take_line(data, &line);
+	return 0;
+}
+
+static void
 read_log(struct doctor *d, struct daily *daily)
 {
 	struct attempts_reader *reader =
 	    attempts_reader_open(d->config->spool, ATTEMPTS_OLDEST_FIRST, true);
+	struct store_attempts copies = {.since = (d->now - DAILY_LOOK_SECONDS) * NANOSECONDS,
+	    .last = -1, .visit = take_copy, .data = daily};
 	struct attempts_line line;
-	int64_t at;
+	struct error error;
 
-	while (reader != NULL && attempts_reader_next(reader, &line)) {
-		/* The type is logged of authentic requests alone, so it cannot be forged. */
-		bool wanted = attempts_reader_is(&line, ATTEMPTS_TYPE, "producersync.updates_available") &&
-		    !attempts_reader_is_test(&line);
-		if ((daily->first != 0 && !wanted) || !attempts_reader_time(&line, &at))
-			continue;
-		daily->first = daily->first == 0 ? at : daily->first;
-		daily->last = wanted && at > daily->last ? at : daily->last;
-	}
+	while (reader != NULL && attempts_reader_next(reader, &line))
+		take_line(daily, &line);
 	attempts_reader_close(reader);
+	/* It may have come to another host. */
+	if (store_is_shared(d->store))
+		store_attempts(d->store, &copies, &error);
 }
 
 static void

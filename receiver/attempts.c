@@ -19,6 +19,7 @@
 #include "base/datetime.h"
 #include "base/json_line.h"
 #include "base/log.h"
+#include "store/store.h"
 
 enum {
 	TEXT_MAX_BYTES = 256,    /* of one text from outside, before escaping */
@@ -39,6 +40,7 @@ struct attempts {
 	bool failing; /* it could not be written, and that was logged */
 	int64_t written_ms; /* clock_milliseconds() when we last wrote */
 	unsigned long suppressed;
+	struct store *store; /* that is given copies; or NULL */
 };
 
 struct attempts *
@@ -57,6 +59,12 @@ attempts_open(const char *directory)
 	attempts->written_ms = clock_milliseconds() - REJECTED_EVERY_MS;
 	pthread_mutex_init(&attempts->lock, NULL);
 	return attempts;
+}
+
+void
+attempts_copy_to(struct attempts *attempts, struct store *store)
+{
+	attempts->store = store;
 }
 
 void
@@ -241,6 +249,9 @@ append(struct attempts *attempts, const struct attempt *attempt)
 		return;
 	attempts->suppressed = 0;
 	attempts->written_ms = clock_milliseconds();
+	if (attempts->store != NULL) /* between the newlines */
+		store_attempt(attempts->store, attempt->at.tv_sec * NANOSECONDS + attempt->at.tv_nsec,
+		    buffer + 1, strlen(buffer + 1) - 1);
 }
 
 void

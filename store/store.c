@@ -96,6 +96,15 @@ is_shared(const struct config *config)
 	return config->store != NULL && *config->store != '\0';
 }
 
+/* A host that only drains a shared store has no receiver that would make its spool. */
+static bool
+may_make_directories(const struct config *config)
+{
+	struct stat st;
+
+	return is_shared(config) && stat(config->spool, &st) == 0 && st.st_uid == geteuid();
+}
+
 /* Returns 0, or -1 with *error. */
 static int
 open_engine(struct store *store, const struct config *config, bool receiver, struct error *error)
@@ -122,9 +131,8 @@ store_open(const struct config *config, bool create, struct error *error)
 		error_set(error, EX_OSERR, NULL, "out of memory");
 		return NULL;
 	}
-	/* A host that only drains a shared store has no receiver that would make its spool. */
 	if (spool_open(&store->local, config->spool, strcmp(config->sync, "two") == 0,
-	        create || is_shared(config), error) != STORE_OK) {
+	        create || may_make_directories(config), error) != STORE_OK) {
 		free(store);
 		return NULL;
 	}

@@ -452,7 +452,7 @@ check_privileges(struct postgresql *pg, struct error *error)
 	int missing = PQntuples(result);
 	if (missing > 0)
 		error_set(error, EX_NOPERM, "the user must own the tables, or have all privileges on them",
-		    "PostgreSQL: the user may not read and change the table %s", PQgetvalue(result, 0, 0));
+		    "PostgreSQL: permission denied: the user may not read and change the table %s", PQgetvalue(result, 0, 0));
 	PQclear(result);
 	return missing > 0 ? -1 : 0;
 }

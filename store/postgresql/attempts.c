@@ -129,6 +129,24 @@ visit_line(const PGresult *row, void *data)
 	query->visit(PQgetvalue(row, 0, 1), PQgetvalue(row, 0, 2), query->data);
 }
 
+/* The first time: what comes after the newest line of now, also if none is printed. */
+static enum postgresql_outcome
+begin_after(struct postgresql *pg, struct postgresql_connection *connection,
+    struct store_attempts *query, struct error *error)
+{
+	PGresult *result;
+
+	if (query->after != 0)
+		return POSTGRESQL_DONE;
+	enum postgresql_outcome outcome = postgresql_execute(pg, connection,
+	    "SELECT coalesce(max(serial), 0)::text FROM psapi_attempt", NULL,
+	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), &result, error);
+	if (outcome == POSTGRESQL_DONE)
+		query->after = postgresql_integer(result, 0, 0);
+	PQclear(result);
+	return outcome;
+}
+
 enum store_result
 postgresql_attempts(void *engine, struct store_attempts *query, struct error *error)
 {
@@ -138,16 +156,22 @@ postgresql_attempts(void *engine, struct store_attempts *query, struct error *er
 	    " ORDER BY at_ns, serial";
 	struct postgresql *pg = engine;
 	struct postgresql_parameters p = {0};
+	int64_t after = query->after;
 	struct postgresql_connection *connection =
 	    postgresql_take(pg, postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 
 	if (connection == NULL)
 		return STORE_FAILED;
+	enum postgresql_outcome outcome = begin_after(pg, connection, query, error);
+	if (outcome != POSTGRESQL_DONE) {
+		postgresql_give(pg, connection, outcome == POSTGRESQL_BROKEN);
+		return STORE_FAILED;
+	}
 	postgresql_number(&p, query->since);
-	postgresql_number(&p, query->after);
+	postgresql_number(&p, after);
 	postgresql_text(&p, query->outcome != NULL ? query->outcome : "");
 	postgresql_number(&p, query->last >= 0 ? query->last : INT64_MAX);
-	enum postgresql_outcome outcome = postgresql_stream(pg, connection, sql, &p, visit_line, query, error);
+	outcome = postgresql_stream(pg, connection, sql, &p, visit_line, query, error);
 	postgresql_give(pg, connection, outcome == POSTGRESQL_BROKEN);
 	return outcome == POSTGRESQL_DONE ? STORE_OK : STORE_FAILED;
 }

@@ -21,7 +21,7 @@
 #include "base/log.h"
 #include "store/postgresql/postgresql.h"
 
-enum { PAUSE_MS = 100, OPTIONS_MAX = 80 };
+enum { PAUSE_MS = 100, LEAST_MS = 1000, RETRY_MS = 3000, OPTIONS_MAX = 80 };
 
 /* Set unless PSAPI_STORE, or the environment, sets it. */
 static const struct {
@@ -230,36 +230,60 @@ one_line(char *to, size_t size, const char *text)
 	to[n] = '\0';
 }
 
-/* Why no connection was made: libpq tells no code, so the remedy is found by the words. */
+#define MANY_TAKE "each receiver and drain takes up to 4"
+#define NO_STANDBY "name all nodes in PSAPI_STORE: this one is a standby"
+
+/*
+ * Why no connection was made: libpq tells no code, so the remedy is found by the words. final:
+ * another try, or another minute, changes nothing.
+ */
 static const struct {
 	const char *words, *remedy;
+	bool final;
 } refusals[] = {
-	{"password authentication failed", "the password file (passfile=, ~/.pgpass) must have this user's password, mode 0600"},
-	{"no password supplied", "name a password file with passfile=, mode 0600, of the receiver's user"},
-	{"no pg_hba.conf entry", "allow this host, user and database in the server's pg_hba.conf"},
-	{"Peer authentication failed", "pg_hba.conf: peer takes the user of the same name alone; map it, or use a password file"},
-	{"too many clients", "raise max_connections: each receiver and drain takes up to 4"},
-	{"remaining connection slots", "raise max_connections: each receiver and drain takes up to 4"},
-	{"too many connections", "raise the CONNECTION LIMIT of the role or database: each receiver and drain takes up to 4"},
-	{"does not exist", "create it: createuser psapi, createdb --owner psapi --encoding UTF8 psapi; then psapi store init"},
-	{"read-only", "name all nodes in PSAPI_STORE: this one is a standby"},
-	{"hot standby", "name all nodes in PSAPI_STORE: this one is a standby"},
-	{"starting up", "it is starting: wait"},
-	{"shutting down", "it is stopping"},
-	{"certificate", "sslrootcert= must name the certificate of the authority that signed the server's"},
-	{"could not translate host name", "correct the host in PSAPI_STORE, or the resolver: /etc/hosts needs none"},
-	{"Connection refused", "is PostgreSQL running there, and does it listen (listen_addresses)?"},
-	{"No such file", "is PostgreSQL running there, with its socket in this directory?"},
-	{"no answer", "is it frozen, or is a firewall in the way?"},
+	{"password authentication failed",
+	    "the password file (passfile=, ~/.pgpass) must have this user's password, mode 0600", true},
+	{"no password supplied",
+	    "name a password file with passfile=, mode 0600, of the receiver's user", true},
+	{"no pg_hba.conf entry", "allow this host, user and database in the server's pg_hba.conf", true},
+	{"Peer authentication failed",
+	    "peer takes the user of the same name alone: map it in pg_ident.conf, or use a password file",
+	    true},
+	{"too many clients", "raise max_connections: " MANY_TAKE, false},
+	{"remaining connection slots", "raise max_connections: " MANY_TAKE, false},
+	{"too many connections", "raise the CONNECTION LIMIT of the role or database: " MANY_TAKE, false},
+	{"does not exist", "create it: createuser psapi, createdb --owner psapi --encoding UTF8 "
+	    "--template template0 psapi; then psapi store init", true},
+	{"read-only", NO_STANDBY ", or set read-only", false},
+	{"hot standby", NO_STANDBY, false},
+	{"starting up", "it is starting: wait", false},
+	{"shutting down", "it is stopping", false},
+	{"certificate",
+	    "sslrootcert= must name the certificate of the authority that signed the server's", true},
+	{"could not translate host name", "correct the host in PSAPI_STORE, or the resolver; "
+	    "with the names in /etc/hosts no resolver is needed", false},
+	{"Connection refused", "is PostgreSQL running there, and does it listen (listen_addresses)?",
+	    false},
+	{"No such file", "is PostgreSQL running there, with its socket in this directory?", false},
+	{"no answer", "is it frozen, or is a firewall in the way?", false},
 };
 
-static const char *
-remedy_of(const char *text)
+/* The error of a connection that was not made. */
+static void
+explain_refusal(const struct postgresql *pg, int host, const char *text, struct error *error)
 {
-	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
-		if (strstr(text, refusals[i].words) != NULL)
-			return refusals[i].remedy;
-	return "psql with the same connection string must work";
+	const char *remedy = "psql with the same connection string must work";
+	bool final = false;
+
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+		if (strstr(text, refusals[i].words) == NULL)
+			continue;
+		remedy = refusals[i].remedy;
+		final = refusals[i].final;
+		break;
+	}
+	error_set(error, final ? EX_CONFIG : EX_TEMPFAIL, remedy, "PostgreSQL at %s: %s",
+	    postgresql_host_text(pg, host), text);
 }
 
 /* A code of SQLSTATE, or the beginning of one. */
@@ -275,7 +299,7 @@ static const struct {
 	{"42501", POSTGRESQL_REFUSED, EX_NOPERM, "the user must own the tables, or have all privileges on them; to make them: GRANT CREATE ON SCHEMA public TO psapi"},
 	{"53100", POSTGRESQL_REFUSED, EX_IOERR, "make room on the database's disk"},
 	{"23503", POSTGRESQL_BROKEN, EX_TEMPFAIL, NULL}, /* psapi prune met a replay */
-	{"25006", POSTGRESQL_BROKEN, EX_TEMPFAIL, "name all nodes in PSAPI_STORE: this one is a standby, or is set read-only"},
+	{"25006", POSTGRESQL_BROKEN, EX_TEMPFAIL, NO_STANDBY ", or is set read-only"},
 	{"08", POSTGRESQL_BROKEN, EX_TEMPFAIL, NULL},
 	{"40", POSTGRESQL_BROKEN, EX_TEMPFAIL, NULL},
 	{"53", POSTGRESQL_BROKEN, EX_TEMPFAIL, "give the database more memory and connections"},
@@ -478,15 +502,13 @@ finish_connecting(struct postgresql *pg, struct postgresql_connection *connectio
 			break;
 		int ready = wait_socket(connection->pg, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline);
 		if (ready <= 0) {
-			error_set(error, EX_TEMPFAIL, remedy_of("no answer"), "PostgreSQL at %s: no answer in time",
-			    postgresql_host_text(pg, connection->host));
+			explain_refusal(pg, connection->host, "no answer in time", error);
 			return -1;
 		}
 		status = PQconnectPoll(connection->pg);
 	}
 	one_line(text, sizeof(text), PQerrorMessage(connection->pg));
-	error_set(error, EX_TEMPFAIL, remedy_of(text), "PostgreSQL at %s: %s",
-	    postgresql_host_text(pg, connection->host), text);
+	explain_refusal(pg, connection->host, text, error);
 	return -1;
 }
 
@@ -599,7 +621,8 @@ postgresql_connect(struct postgresql *pg, struct postgresql_connection *connecti
 			return 0;
 		}
 		/* That a host is a standby tells less than why the primary cannot be used. */
-		if (i == 0 || each.status != EX_TEMPFAIL || strstr(first.remedy, "a standby") != NULL)
+		if (i == 0 || (each.status != EX_TEMPFAIL && first.status == EX_TEMPFAIL) ||
+		    (strstr(first.remedy, NO_STANDBY) != NULL && strstr(each.remedy, NO_STANDBY) == NULL))
 			first = each;
 	}
 	*error = first;
@@ -673,6 +696,7 @@ PGresult *
 postgresql_run(struct postgresql *pg, const char *sql, const struct postgresql_parameters *parameters,
     int64_t deadline, struct error *error)
 {
+	int64_t enough = clock_milliseconds() + (pg->patient ? POSTGRESQL_PATIENCE_MS : RETRY_MS);
 	PGresult *result = NULL;
 
 	for (;;) {
@@ -684,7 +708,9 @@ postgresql_run(struct postgresql *pg, const char *sql, const struct postgresql_p
 		} else if (error->status != EX_TEMPFAIL) {
 			return NULL;
 		}
-		if (outcome != POSTGRESQL_BROKEN || clock_milliseconds() + PAUSE_MS >= deadline)
+		/* Another try needs its time: with less, it would only replace the reason. */
+		int64_t next = clock_milliseconds() + LEAST_MS;
+		if (outcome != POSTGRESQL_BROKEN || next >= deadline || next >= enough)
 			return result;
 		poll(NULL, 0, PAUSE_MS);
 	}

@@ -28,7 +28,7 @@ enum {
 	POSTGRESQL_CONNECTIONS = 4, /* of a process at most */
 	POSTGRESQL_HOSTS = 16,
 	POSTGRESQL_ACCEPT_MS = 4000,   /* the sender waits 5 s for the answer */
-	POSTGRESQL_PATIENCE_MS = 30000, /* of a drain and of commands: a failover is over by then */
+	POSTGRESQL_PATIENCE_MS = 30000, /* of drains and commands, for an answer */
 	POSTGRESQL_LEASE_SECONDS = 30,
 	POSTGRESQL_BATCH = 1000 /* rows that one statement of a command changes */
 };
@@ -54,6 +54,7 @@ struct postgresql_copies;
 struct postgresql {
 	const struct config *config; /* borrowed */
 	bool receiver;
+	bool patient; /* it is a drain: what it does is tried again until a failover is over */
 	char owner[128]; /* of leases: host, process, start */
 	char computer[65]; /* this host's name */
 
@@ -145,8 +146,8 @@ enum postgresql_outcome postgresql_stream(struct postgresql *pg,
     void *data, struct error *error);
 
 /*
- * The same on any connection, tried again until the deadline if it broke: for statements that
- * may be done twice. Returns the result, which the caller clears, or NULL with *error.
+ * The same on any connection, tried again for some seconds if it broke, by a drain until the
+ * deadline: for statements that may be done twice. Returns the result, which the caller clears, or NULL with *error.
  */
 PGresult *postgresql_run(struct postgresql *pg, const char *sql,
     const struct postgresql_parameters *parameters, int64_t deadline, struct error *error);

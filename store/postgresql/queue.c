@@ -179,8 +179,8 @@ postgresql_claim(void *engine, uint64_t lane, struct error *error)
 	    "INSERT INTO psapi_lane AS l (lane, owner, until) SELECT $1::bigint, $2, " LEASE " FROM s"
 	    " ON CONFLICT (lane) DO UPDATE SET owner = EXCLUDED.owner, until = EXCLUDED.until"
 	    " WHERE l.until <= clock_timestamp() OR l.owner = EXCLUDED.owner RETURNING lane";
+	((struct postgresql *)engine)->patient = true;
 	int rows = run_on_lane(engine, sql, lane, error);
-
 	return rows < 0 ? STORE_FAILED : rows > 0 ? STORE_OK : STORE_BUSY;
 }
 
