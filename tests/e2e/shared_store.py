@@ -69,8 +69,11 @@ class Shared(Spool):
 
     def where(self, webhook_id):
         row = self.row(webhook_id)
-        if row is None:
-            return []
+        return self.directories(row) if row is not None else []
+
+    @staticmethod
+    def directories(row):
+        """Those that the spool would have it in."""
         found = [d for d in ("new", "events", "failed") if row["status"] in STATUSES[d]]
         return found + (["state"] if row["tries"] or row["status"] == "failed" else [])
 
@@ -95,8 +98,16 @@ class Shared(Spool):
         return Stored(evidence, body, shown["event"], None)
 
     def files(self):
-        """Whatever could change: local files, and the events with what is known of them."""
-        return super().files() | {f"events/{row['file']}": json.dumps(row) for row in self.rows()}
+        """What the spool would have, and what is known of each event: if it does not change, nothing has changed."""
+        return super().files() | {f"{directory}/{row['file']}": json.dumps(row) for row in self.rows()
+                                  for directory in self.directories(row)}
+
+    def is_locked(self):
+        return int(self.sql("SELECT count(*) FROM psapi_lane WHERE until > now()")) > 0
+
+    def wait_for_unlock(self):
+        """The leases of a killed drain end after 30 s; here at once."""
+        self.sql("UPDATE psapi_lane SET until = now()")
 
     def empty(self):
         super().empty()
