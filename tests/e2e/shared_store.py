@@ -7,13 +7,12 @@ held requests and the attempts log, which stay local.
 
 import json
 import subprocess
-from datetime import datetime
 
 import pytest
 
 import postgresql
 from receiver import BINARY, SLOWER
-from spool import EVIDENCE_KEYS, Spool, Stored, event_name
+from spool import Spool, Stored, event_name, parse
 
 PSAPI = BINARY.parent / "psapi"
 LOCAL = ("hold", "tmp")
@@ -90,12 +89,15 @@ class Shared(Spool):
                  f"WHERE name = '{event_name(webhook_id)}.json'")
 
     def read(self, directory, webhook_id):
-        shown = self.show(webhook_id)
-        assert shown["status"] in STATUSES[directory], shown
-        body = self.psapi("show", "--raw", event_name(webhook_id) + ".json")
-        evidence = {key: shown.get(key) for key in EVIDENCE_KEYS}
-        assert datetime.fromisoformat(evidence["received_at"])
-        return Stored(evidence, body, shown["event"], None)
+        """One event; its record has the layout of a file of the spool."""
+        assert self.show(webhook_id)["status"] in STATUSES[directory]
+        evidence, body, event = parse(self.record(webhook_id))
+        assert body == self.psapi("show", "--raw", event_name(webhook_id) + ".json")
+        return Stored(evidence, body, event, None)
+
+    def record(self, webhook_id):
+        return bytes.fromhex(self.sql(
+            f"SELECT encode(record, 'hex') FROM psapi_event WHERE name = '{event_name(webhook_id)}.json'").strip())
 
     def files(self):
         """What the spool would have, and what is known of each event: if it does not change, nothing has changed."""

@@ -91,6 +91,10 @@ class Spool:
         return {k: v for k, v in found.items()
                 if k not in ("attempts.jsonl", "lock")}
 
+    def record(self, webhook_id):
+        """The event's file, or what would be in it."""
+        return self.file("events", webhook_id).read_bytes()
+
     def state(self, webhook_id):
         """What is known of an event's tries, or None."""
         try:
