@@ -215,7 +215,9 @@ conclude_stored(struct transaction *t, enum store_result result, const struct er
 	case STORE_DUPLICATE:
 		return conclude(t, DUPLICATE,
 		    "this webhook-id was stored before; to process it again: psapi replay ID");
-	case STORE_FULL:
+	case STORE_FULL: /* the store tells what is full: it may be another host's disk */
+		if (error != NULL)
+			error_log(error);
 		return conclude(t, FULL, "the disk is full; send it again later");
 	default:
 		break;

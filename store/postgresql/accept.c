@@ -189,6 +189,8 @@ run_batch(struct postgresql *pg, struct postgresql_connection *connection, struc
 		    "PostgreSQL at %s: %s", postgresql_host_text(pg, connection->host), connection->warning);
 		return POSTGRESQL_BROKEN;
 	}
+	/* The first result is that of the PREPARE, which stays also when the transaction does not. */
+	connection->prepared |= results > batch->count + 2 && rows[0] == 0;
 	if (outcome == POSTGRESQL_REFUSED) {
 		roll_back(pg, connection, batch->deadline);
 		return outcome;
@@ -196,7 +198,6 @@ run_batch(struct postgresql *pg, struct postgresql_connection *connection, struc
 	const int *first = rows + results - batch->count - 1;
 	for (int i = 0; i < batch->count; i++)
 		batch->put[i]->result = first[i] > 0 ? STORE_OK : STORE_DUPLICATE;
-	connection->prepared = true;
 	return POSTGRESQL_DONE;
 }
 

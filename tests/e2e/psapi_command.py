@@ -5,7 +5,6 @@ Handlers are real scripts. They write what they got into files in `desk.told`, a
 """
 
 import errno
-import fcntl
 import json
 import os
 import pty
@@ -177,12 +176,7 @@ class Desk:
     # ---- the spool ----
 
     def is_locked(self):
-        with open(self.spool.path / "lock") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return False
-            except BlockingIOError:
-                return True
+        return self.spool.is_locked()
 
     def waits_for_lock(self, child):
         """Whether the process is blocked in flock(2), according to the kernel."""
@@ -190,8 +184,8 @@ class Desk:
             return any("-> FLOCK" in line and f" {child.pid} " in line for line in locks)
 
     def wait_for_unlock(self):
-        """A child of a killed drain holds the lock for a moment, between its fork and its exec."""
-        wait_for(lambda: not self.is_locked(), "nobody has the lock")
+        """After a drain was killed: until another can work on its events."""
+        self.spool.wait_for_unlock()
 
     def state(self, webhook_id):
         return self.spool.state(webhook_id)

@@ -7,13 +7,12 @@ held requests and the attempts log, which stay local.
 
 import json
 import subprocess
-from datetime import datetime
 
 import pytest
 
 import postgresql
 from receiver import BINARY, SLOWER
-from spool import EVIDENCE_KEYS, Spool, Stored, event_name
+from spool import Spool, Stored, event_name, parse
 
 PSAPI = BINARY.parent / "psapi"
 LOCAL = ("hold", "tmp")
@@ -69,8 +68,11 @@ class Shared(Spool):
 
     def where(self, webhook_id):
         row = self.row(webhook_id)
-        if row is None:
-            return []
+        return self.directories(row) if row is not None else []
+
+    @staticmethod
+    def directories(row):
+        """Those that the spool would have it in."""
         found = [d for d in ("new", "events", "failed") if row["status"] in STATUSES[d]]
         return found + (["state"] if row["tries"] or row["status"] == "failed" else [])
 
@@ -87,16 +89,27 @@ class Shared(Spool):
                  f"WHERE name = '{event_name(webhook_id)}.json'")
 
     def read(self, directory, webhook_id):
-        shown = self.show(webhook_id)
-        assert shown["status"] in STATUSES[directory], shown
-        body = self.psapi("show", "--raw", event_name(webhook_id) + ".json")
-        evidence = {key: shown.get(key) for key in EVIDENCE_KEYS}
-        assert datetime.fromisoformat(evidence["received_at"])
-        return Stored(evidence, body, shown["event"], None)
+        """One event; its record has the layout of a file of the spool."""
+        assert self.show(webhook_id)["status"] in STATUSES[directory]
+        evidence, body, event = parse(self.record(webhook_id))
+        assert body == self.psapi("show", "--raw", event_name(webhook_id) + ".json")
+        return Stored(evidence, body, event, None)
+
+    def record(self, webhook_id):
+        return bytes.fromhex(self.sql(
+            f"SELECT encode(record, 'hex') FROM psapi_event WHERE name = '{event_name(webhook_id)}.json'").strip())
 
     def files(self):
-        """Whatever could change: local files, and the events with what is known of them."""
-        return super().files() | {f"events/{row['file']}": json.dumps(row) for row in self.rows()}
+        """What the spool would have, and what is known of each event: if it does not change, nothing has changed."""
+        return super().files() | {f"{directory}/{row['file']}": json.dumps(row) for row in self.rows()
+                                  for directory in self.directories(row)}
+
+    def is_locked(self):
+        return int(self.sql("SELECT count(*) FROM psapi_lane WHERE until > now()")) > 0
+
+    def wait_for_unlock(self):
+        """The leases of a killed drain end after 30 s; here at once."""
+        self.sql("UPDATE psapi_lane SET until = now()")
 
     def empty(self):
         super().empty()

@@ -5,6 +5,7 @@ receiver's code is never used to check itself.
 """
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -81,14 +82,18 @@ class Spool:
         return Stored(evidence, body, event, stat)
 
     def files(self):
-        """Every file of the spool but the log, the lock and journals: relative path -> inode."""
+        """Every file of the spool but the log and the lock: relative path -> inode."""
         found = {}
         for folder, _, files in os.walk(self.path):
             for file in files:
                 path = Path(folder, file)
                 found[str(path.relative_to(self.path))] = path.stat().st_ino
         return {k: v for k, v in found.items()
-                if k not in ("attempts.jsonl", "lock") and not k.startswith("tmp/journal.")}
+                if k not in ("attempts.jsonl", "lock")}
+
+    def record(self, webhook_id):
+        """The event's file, or what would be in it."""
+        return self.file("events", webhook_id).read_bytes()
 
     def state(self, webhook_id):
         """What is known of an event's tries, or None."""
@@ -107,13 +112,29 @@ class Spool:
         """The directories that have the event."""
         return [d for d in ("new", "events", "failed", "state") if self.file(d, webhook_id).exists()]
 
+    def is_locked(self):
+        """Whether a process moves events."""
+        with open(self.path / "lock") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return False
+            except BlockingIOError:
+                return True
+
+    def wait_for_unlock(self):
+        """A child of a killed drain holds the lock for a moment, between its fork and its exec."""
+        end = time.monotonic() + 15
+        while self.is_locked():
+            assert time.monotonic() < end, "somebody has the lock"
+            time.sleep(0.005)
+
     def left_in_tmp(self):
         tmp = self.path / "tmp"
         return sorted(os.listdir(tmp)) if tmp.is_dir() else []
 
     def empty(self):
         """Forget every event, as if the spool were new."""
-        for file in self.files():
+        for file in Spool.files(self):
             os.unlink(self.path / file)
 
     def attempts(self):

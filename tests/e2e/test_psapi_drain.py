@@ -63,7 +63,7 @@ def test_one_command_for_all(desk):
     ids = desk.deliver_bodies(body(1), updates(2))
     desk.drain_silently("--", "sh", "-c",
                         'echo "$1 $PSAPI_WEBHOOK_ID $2" >>"$PSAPI_TOLD/seen"', "sh", "arg")
-    assert desk.lines() == [f"arg {i} {desk.spool.path.resolve()}/new/{i}.json" for i in ids]
+    assert [line.split() for line in desk.lines()] == [["arg", i, desk.path_for_a_handler(i)] for i in ids]
 
 
 def test_command_is_missing(desk):
