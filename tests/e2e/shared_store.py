@@ -27,9 +27,10 @@ def settings(uri):
 
 
 class Shared(Spool):
+    rounded_up = 1      # the times are the database's, with fractions of a second
     def __init__(self, path, place, cluster):
         super().__init__(path)
-        self.place, self.cluster = place, cluster
+        self.place, self.cluster, self.database = place, cluster, "psapi"
 
     # ---- psapi ----
 
@@ -51,7 +52,7 @@ class Shared(Spool):
         return json.loads(line)
 
     def sql(self, *statements):
-        return self.cluster.primary.sql(*statements, database="psapi")
+        return self.cluster.primary.sql(*statements, database=self.database)
 
     # ---- what the spool is asked ----
 
@@ -94,6 +95,10 @@ class Shared(Spool):
         evidence, body, event = parse(self.record(webhook_id))
         assert body == self.psapi("show", "--raw", event_name(webhook_id) + ".json")
         return Stored(evidence, body, event, None)
+
+    def path_for_a_handler(self, path, webhook_id):
+        """Whether this is the file that a handler gets: a temporary one, with the event's name."""
+        return path.startswith(f"{self.path.resolve()}/tmp/drain.") and path.endswith(f"/{event_name(webhook_id)}.json")
 
     def record(self, webhook_id):
         return bytes.fromhex(self.sql(
@@ -156,6 +161,7 @@ class Store:
         if self.cluster is None:
             self.cluster = postgresql.Cluster(2)
             self.cluster.database("psapi")
+        place.store = "postgresql"
         place.settings |= settings(self.cluster.uri())
         place.spool = Shared(place.spool.path, place, self.cluster)
         if self.tables:

@@ -57,6 +57,7 @@ def parse(data):
 
 
 class Spool:
+    rounded_up = 0      # seconds that a due_at may be later than it must
     def __init__(self, path):
         self.path = Path(path)
 
@@ -90,6 +91,10 @@ class Spool:
                 found[str(path.relative_to(self.path))] = path.stat().st_ino
         return {k: v for k, v in found.items()
                 if k not in ("attempts.jsonl", "lock")}
+
+    def path_for_a_handler(self, path, webhook_id):
+        """Whether this is the file that a handler gets."""
+        return path == str(self.file("new", webhook_id).resolve())
 
     def record(self, webhook_id):
         """The event's file, or what would be in it."""

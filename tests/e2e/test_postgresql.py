@@ -366,6 +366,7 @@ class NoTables(Wrong):
     def spoil(self):
         self.cluster.database("psapi_empty")
         self.use(self.cluster.uri("psapi_empty"))
+        self.head.spool.database = "psapi_empty"
 
     def mend(self):
         self.head.run("store", "init")
