@@ -97,6 +97,10 @@ $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -I. -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(BIN)libpsapi.a -lcmocka $(LIBRARIES) $(CLIENT_LIBRARIES)
 
+# Its own functions are found before libpq's.
+$(OUT)/tests/test_postgresql: ALL_LDFLAGS += -Wl,--export-dynamic-symbol=PQ*
+$(OUT)/tests/test_postgresql: $(MODULES)
+
 # ---- static programs: a host may lack the shared libraries, and a CGI process loads them for each request ----
 
 # psapi-fcgi needs nothing then, psapi libc and libcurl. The linker warns of gethostbyname(3): it is in libfcgi, and
@@ -144,7 +148,8 @@ check: deps
 	$(if $(SANITIZE),,$(MAKE) WERROR=-Werror check-static check-trust)
 
 check-unit: $(UNIT_TESTS)
-	@for test in $(UNIT_TESTS); do echo "== $$test" && timeout 300 $$test || exit 1; done
+	@for test in $(UNIT_TESTS); do echo "== $$test" && \
+		PSAPI_MODULE_DIR=$(CURDIR)/$(OUT_BIN) timeout 300 $$test || exit 1; done
 
 check-e2e: all $(if $(SANITIZE),,build/hook/psapi-fcgi)
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \

@@ -231,7 +231,6 @@ store_main(struct command_line *line, int argc, char **argv)
 		result = command_open(line);
 		return result != EX_OK ? result : verbs[verb].run(line);
 	}
-	log_line("store %s: there is no shared store: set PSAPI_STORE=postgresql://...; "
-	         "docs/hosts.md says how", argv[optind]);
+	log_line("store %s: there is no shared store: set PSAPI_STORE", argv[optind]);
 	return EX_USAGE;
 }

@@ -38,7 +38,7 @@ static const struct backend *
 load_module(struct store *store, struct error *error)
 {
 	(void)store;
-	error_set(error, EX_CONFIG, "use the programs that `make` or the package installs",
+	error_set(error, EX_CONFIG, "use the dynamic programs",
 	    "PSAPI_STORE: a static program can load no module");
 	return NULL;
 }
@@ -459,8 +459,7 @@ store_forget(struct store *store, struct store_forgetting *forgetting, struct er
 static enum store_result
 not_shared(struct error *error)
 {
-	error_set(error, EX_CONFIG, "set PSAPI_STORE=postgresql://...: docs/hosts.md",
-	    "there is no shared store: PSAPI_STORE is not set");
+	error_set(error, EX_USAGE, "set PSAPI_STORE", "there is no shared store");
 	return STORE_INVALID;
 }
 

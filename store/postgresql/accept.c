@@ -206,6 +206,8 @@ fail_batch(struct batch *batch, const struct error *error)
 {
 	bool full = strstr(error->text, "(53100)") != NULL;
 
+	if (full) /* nobody else logs it, and it is not this host's disk */
+		error_log(error);
 	for (int i = 0; i < batch->count; i++) {
 		batch->put[i]->result = full ? STORE_FULL : STORE_FAILED;
 		*batch->put[i]->error = *error;

@@ -147,10 +147,10 @@ check_clock(const struct visitor *v, int64_t before, int64_t after, const PGresu
 	int64_t off = theirs < before ? before - theirs : theirs > after ? theirs - after : 0;
 
 	if (off > CLOCK_LIMIT_S * 1000)
-		tell(v, "database clock", "synchronise the clocks of all hosts by NTP: apt install chrony",
+		tell(v, "database-clock", "synchronise the clocks of all hosts by NTP: apt install chrony",
 		    "%.1f s off this host's", (double)off / 1000);
 	else
-		tell(v, "database clock", NULL, "%.1f s off this host's", (double)off / 1000);
+		tell(v, "database-clock", NULL, "%.1f s off this host's", (double)off / 1000);
 }
 
 static void
