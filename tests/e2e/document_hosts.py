@@ -1,12 +1,14 @@
 """The set-up of docs/hosts.md on hosts of this machine: its command blocks as they are written."""
 
+import contextlib
+import http.client
 import os
 import re
 
 from hosts import World
 from http_client import HttpClient, body_of, head_of
 from receiver import ROOT, wait_for
-from sender import SECRET
+from sender import SECRET, signed
 
 ADDRESSES = {"lb": "10.0.0.10", "web1": "10.0.0.11", "web2": "10.0.0.12",
              "db1": "10.0.0.21", "db2": "10.0.0.22", "db3": "10.0.0.23", "sender": "10.0.0.99"}
@@ -101,6 +103,7 @@ class SetUp(World):
             usermod -a -G www-data psapi
             make -s -C {ROOT} install >/dev/null
             install -d -o psapi -g psapi -m 2770 /var/spool/psapi
+            install -d -o psapi -g www-data -m 0750 /run/psapi
             install -o root -g psapi -m 0640 /dev/stdin /etc/psapi/secret <<'END'\n{SECRET}\nEND
             install -m 0755 /dev/stdin /etc/psapi/handlers.d/default <<'END'
 #!/bin/sh
@@ -129,6 +132,12 @@ END
                 cp {ROOT}/examples/haproxy.cfg /etc/haproxy/haproxy.cfg
                 haproxy -c -f /etc/haproxy/haproxy.cfg""")
         lb.run(f"systemctl enable --now {kind}")
+        wait_for(self.answers, f"an event is accepted through {kind}", 30)
+
+    def answers(self):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return self.send(signed()).status == 200
+        return False
 
     def stop_balancer(self, kind):
         self["lb"].run(f"systemctl disable --now {kind}")
