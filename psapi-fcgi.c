@@ -237,7 +237,8 @@ service_of(struct receiver *receiver)
 {
 	return (struct service){.handle = answer, .after = after_answer, .context = receiver,
 		.threads = (int)receiver->config->threads,
-		.read_timeout = (int)receiver->config->read_timeout};
+		.read_timeout = (int)receiver->config->read_timeout,
+		.body_max = (size_t)receiver->config->max_body};
 }
 
 /* ---- classic CGI ---- */

@@ -38,6 +38,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -332,6 +333,9 @@ add_in_part(scmp_filter_ctx filter)
 	/* abort(3) */
 	if (result == 0)
 		result = add_if(filter, "tgkill", self);
+	/* A thread's own pair of sockets, between it and libfcgi (fastcgi.c). */
+	if (result == 0)
+		result = add_if(filter, "socketpair", SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
 	/* Limits of one's own. */
 	if (result == 0)
 		result = add_if(filter, "prlimit64", SCMP_A0(SCMP_CMP_EQ, 0));
