@@ -328,7 +328,9 @@ keep_member(struct attempts_line *line, const char *name, size_t name_length, co
 	    [ATTEMPTS_TYPE] = NAME("type"),
 	    [ATTEMPTS_BYTES] = NAME("bytes"),
 	    [ATTEMPTS_SKEW] = NAME("skew_s"),
-	    [ATTEMPTS_KEY] = NAME("key")};
+	    [ATTEMPTS_KEY] = NAME("key"),
+	    [ATTEMPTS_REASON] = NAME("reason"),
+	    [ATTEMPTS_MS] = NAME("ms")};
 #undef NAME
 
 	for (int i = 0; i < ATTEMPTS_MEMBERS; i++) {
@@ -439,6 +441,8 @@ attempts_reader_number(
 		return false;
 	errno = 0;
 	*number = strtoll(text, &end, 10);
+	if (*end == '.' && end > text)
+		end += 1 + strspn(end + 1, "0123456789");
 	return *end == '\0' && errno == 0;
 }
 

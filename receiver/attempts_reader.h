@@ -22,6 +22,8 @@ enum attempts_member {
 	ATTEMPTS_BYTES,
 	ATTEMPTS_SKEW,
 	ATTEMPTS_KEY,
+	ATTEMPTS_REASON,
+	ATTEMPTS_MS,
 	ATTEMPTS_MEMBERS
 };
 
@@ -69,7 +71,10 @@ void attempts_reader_follow(struct attempts_reader *reader);
 bool attempts_reader_is(
     const struct attempts_line *line, enum attempts_member member, const char *value);
 
-/* Read a member that is a whole number. Returns false if it is absent or no such number. */
+/*
+ * Read a member that is a number, without its fraction. Returns false if it is absent or no
+ * such number.
+ */
 bool attempts_reader_number(
     const struct attempts_line *line, enum attempts_member member, int64_t *number);
 
