@@ -22,8 +22,8 @@ const struct command table_commands[] = {
 	    "                   a text that cannot be a signing secret is refused, with the reason\n"
 	    "  list             fingerprints (the first 8 hex digits of SHA-256 of the key), when\n"
 	    "                   each was added, and when it last matched a request, from the\n"
-	    "                   attempts log and the one before it (attempts.jsonl.1); requests\n"
-	    "                   of psapi send and doctor (msg_psapi...) do not count\n"
+	    "                   attempts log and the rotated ones; requests of psapi send and\n"
+	    "                   doctor (msg_psapi...) do not count\n"
 	    "  drop FINGERPRINT remove a secret that was rotated out\n"
 	    "\n"
 	    "The file PSAPI_SECRET_FILE is replaced atomically. It keeps its owner and group; its\n"
@@ -149,8 +149,8 @@ const struct command table_commands[] = {
 	    "  --outcome X      accepted, duplicate, held, ignored, rejected or error\n"
 	    "  --since TIME     at that time or later\n"
 	    "\n"
-	    "Reads the attempts log and the one that was rotated last (attempts.jsonl.1). --json\n"
-	    "prints its lines as they are.\n" TIME_HELP,
+	    "Reads the attempts log and those that were rotated (attempts.jsonl.1, -20260131), but no\n"
+	    "compressed ones, and says where they begin. --json prints the lines as they are.\n" TIME_HELP,
 	    attempts_main},
 	{"help", "[SUBCOMMAND]", "explain a subcommand", "", help_main},
 	{0},

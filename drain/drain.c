@@ -348,6 +348,7 @@ drain_run(const struct config *config, struct store *store, const struct drain_o
 		return error_log(&error);
 	}
 	d.runs = calloc((size_t)options->jobs, sizeof(*d.runs));
+	store_note_run(store, clock());
 	if (d.runs != NULL) {
 		adopt_now(config, store, &adoption, &error);
 		run_passes(&d);

@@ -488,6 +488,7 @@ responder_own_signals(void)
 
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is an error of write(2), no end */
 }
 
 /* Serve until a signal, and until all is answered. Returns 0, or -1 with an error. */

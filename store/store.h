@@ -155,6 +155,12 @@ enum store_result store_work_begin(struct store *store, bool wait, struct error 
 void store_work_end(struct store *store);
 
 /*
+ * Note that handlers are run at the time now, Unix seconds, for store_count(). That it cannot
+ * be noted is fine.
+ */
+void store_note_run(struct store *store, int64_t now);
+
+/*
  * Commit what a crash or a power cut left uncommitted. It repairs nothing, for what is
  * there is whole. Right at any moment, beside receivers. *committed: how many events.
  */
@@ -284,6 +290,7 @@ struct store_counts {
 	int64_t oldest;      /* Unix seconds when the oldest overdue one came; 0: none */
 	long failed, held;
 	long leftovers;      /* files of writers that died over an hour ago */
+	int64_t drained;     /* Unix seconds when handlers were last run; 0: never */
 };
 
 /* Never looks at each event that was handled. */

@@ -477,5 +477,6 @@ spool_count(struct spool *spool, int64_t now, struct store_counts *counts, struc
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
 		if (spool_each(spool, dirs[i], count_name, &counting) != 0)
 			return spool_failed(spool, "list the names", dirs[i], "", error);
+	counts->drained = spool_last_run(spool);
 	return STORE_OK;
 }

@@ -144,6 +144,8 @@ int spool_file_settle(const struct spool *spool, int fd, mode_t mode);
 int spool_state_write(struct spool *spool, const char *name, const char *text);
 bool spool_state_read(struct spool *spool, const char *name, struct handler_state *state);
 int spool_state_put(struct spool *spool, const char *name, const struct handler_state *state);
+/* When drain last ran, Unix seconds; 0: never. */
+int64_t spool_last_run(struct spool *spool);
 /* That there is none, or a directory, is fine. Returns 0, or -1 with errno. */
 int spool_state_remove(struct spool *spool, const char *name);
 
@@ -170,6 +172,7 @@ enum store_result spool_held_remove(struct spool *spool, const char *name, struc
 /* queue.c */
 enum store_result spool_work_begin(struct spool *spool, bool wait, struct error *error);
 void spool_work_end(struct spool *spool);
+void spool_note_run(struct spool *spool, int64_t now);
 enum store_result spool_pending(struct spool *spool, struct store_pending *pending, struct error *error);
 enum store_result spool_load(struct spool *spool, const char *name, struct store_work *work,
     struct error *error);
