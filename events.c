@@ -1,9 +1,7 @@
 /*
- * Owns the event's JSON: which types are known and what their data must be, and
- * the format of a spool file. Knows no directory.
+ * Owns the event's JSON: which types are known, and what their data must be.
  *
- * The body is never re-serialised: what Jansson makes of it only decides where
- * the file goes.
+ * The body is never written anew from the parsed JSON. Parsing only decides where the event goes.
  */
 #define _GNU_SOURCE
 #include "events.h"
@@ -19,13 +17,12 @@
 #include <jansson.h>
 
 #include "base/datetime.h"
-#include "base/json_line.h"
 #include "base/log.h"
 
 /*
- * Jansson without memory goes on: its lexer writes past a buffer that did not grow
- * (2.14, lex_scan_string), a dump leaves a key out, a good event looks like no JSON.
- * So the process ends here, before it has answered: the sender tries again.
+ * Without memory Jansson goes on with wrong results: its lexer writes past a buffer that did not
+ * grow (2.14, lex_scan_string), a dump leaves a key out, a good event looks like no JSON. So the
+ * process ends here, before it has answered: the sender tries again.
  */
 static void *
 allocate_or_end(size_t size)
@@ -39,7 +36,7 @@ allocate_or_end(size_t size)
 	return memory;
 }
 
-/* Before main(), in each program that this is linked into: it holds for all threads. */
+/* Runs before main() in each program that links this file, so it holds for all threads. */
 static void __attribute__((constructor))
 guard_jansson(void)
 {
@@ -146,8 +143,8 @@ depth_of(const json_t *value)
 }
 
 /*
- * Parse a body that can be parsed again inside the object of a spool file, one
- * level down. Jansson stops at JSON_PARSER_MAX_DEPTH; shorter ones cannot reach it.
+ * Parse a body, and refuse one that could not be parsed again inside a record (record.h), one
+ * level deeper: Jansson stops at JSON_PARSER_MAX_DEPTH. A short body cannot nest so deep.
  */
 static json_t *
 parse(const void *body, size_t length)

@@ -1,6 +1,6 @@
 /*
- * The event: its envelope, the table of known types, and how it is written into
- * a file of the spool together with the evidence that AgentSync signed it.
+ * The event: its envelope, the known types and their data, and where it goes. record.h has the
+ * form in which it is stored.
  */
 #ifndef PSAPI_EVENTS_H
 #define PSAPI_EVENTS_H
@@ -30,8 +30,8 @@ enum event_queue {
 /* The fields of an event. Longer texts are cut. */
 struct event {
 	enum event_queue queue;
-	bool parsed;        /* Jansson understands the body: it is kept as it is, else as base64 */
-	const char *invalid;    /* why it goes to failed/, a sentence in static memory; else NULL */
+	bool parsed;         /* Jansson can parse the body: it is stored as it is, else as base64 */
+	const char *invalid; /* why it goes to failed/, a sentence in static memory; else NULL */
 	char type[128];     /* "type", "" if there is none */
 	char id[128];       /* "id": not the idempotency key, that is webhook-id */
 	char timestamp[48]; /* "timestamp": ISO 8601, when the event was generated */

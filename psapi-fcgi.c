@@ -117,8 +117,8 @@ is_cgi(void)
 }
 
 /*
- * The socket listens. Without a usable secret nothing can be verified. systemd is not told
- * when one comes: so the status says that it is of the start.
+ * Tell the service manager that the socket listens, and whether a secret is usable. It is not
+ * told when a secret is added later, so the text says that it is about the start.
  */
 static void
 tell_ready(const struct receiver *receiver, bool usable)
@@ -131,7 +131,7 @@ tell_ready(const struct receiver *receiver, bool usable)
 	sd_notify_ready(usable ? NULL : status);
 }
 
-/* Why it does not start: for the log, and for `systemctl status`. */
+/* Say why the program does not start, in the log and in `systemctl status`. */
 static void __attribute__((format(printf, 1, 2)))
 refuse(const char *format, ...)
 {
@@ -182,7 +182,7 @@ open_receiver(struct receiver *receiver, const struct config *config)
 	return 0;
 }
 
-/* Before a first request: the way of an event is tried, and what a crash left is committed. */
+/* Before the first request: try the way of an event, and commit what a crash left. */
 static int
 prepare_store(struct store *store, const struct config *config)
 {

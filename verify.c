@@ -32,9 +32,9 @@ struct keyring {
 };
 
 const char *
-verify_secret_look_text(enum secret_look look)
+verify_secret_kind_text(enum secret_kind kind)
 {
-	switch (look) {
+	switch (kind) {
 	case SECRET_GOOD:
 		return "is a signing secret";
 	case SECRET_EMPTY:
@@ -138,8 +138,8 @@ key_set(struct key *key, const unsigned char *bytes, size_t length)
 }
 
 /* Reasons that show without decoding: what people paste instead of a secret. */
-static enum secret_look
-look_of(const char *secret, size_t length)
+static enum secret_kind
+kind_of(const char *secret, size_t length)
 {
 	if (length == 0)
 		return SECRET_EMPTY;
@@ -154,7 +154,7 @@ look_of(const char *secret, size_t length)
 	return SECRET_GOOD;
 }
 
-static enum secret_look
+static enum secret_kind
 decode(const char *secret, size_t length, unsigned char *bytes, size_t size, size_t *decoded)
 {
 	char padded[2 * KEY_MAX + 8];
@@ -165,9 +165,9 @@ decode(const char *secret, size_t length, unsigned char *bytes, size_t size, siz
 	}
 	while (length > 0 && isspace((unsigned char)secret[length - 1]))
 		length--;
-	enum secret_look look = look_of(secret, length);
-	if (look != SECRET_GOOD)
-		return look;
+	enum secret_kind kind = kind_of(secret, length);
+	if (kind != SECRET_GOOD)
+		return kind;
 	if (length >= 6 && memcmp(secret, "whsec_", 6) == 0) {
 		secret += 6;
 		length -= 6;
@@ -193,21 +193,21 @@ decode(const char *secret, size_t length, unsigned char *bytes, size_t size, siz
 	                  SECRET_GOOD;
 }
 
-enum secret_look
+enum secret_kind
 verify_keyring_add(struct keyring *keyring, const char *secret, size_t length)
 {
 	unsigned char bytes[2 * KEY_MAX];
 	size_t decoded = 0;
-	enum secret_look look = decode(secret, length, bytes, sizeof(bytes), &decoded);
+	enum secret_kind kind = decode(secret, length, bytes, sizeof(bytes), &decoded);
 
-	if (look == SECRET_GOOD && keyring->count == KEYRING_MAX)
-		look = SECRET_TOO_MANY;
-	if (look == SECRET_GOOD && key_set(&keyring->keys[keyring->count], bytes, decoded) != 0)
-		look = SECRET_NO_MEMORY;
-	if (look == SECRET_GOOD)
+	if (kind == SECRET_GOOD && keyring->count == KEYRING_MAX)
+		kind = SECRET_TOO_MANY;
+	if (kind == SECRET_GOOD && key_set(&keyring->keys[keyring->count], bytes, decoded) != 0)
+		kind = SECRET_NO_MEMORY;
+	if (kind == SECRET_GOOD)
 		keyring->count++;
 	mbedtls_platform_zeroize(bytes, sizeof(bytes));
-	return look;
+	return kind;
 }
 
 /* RFC 2104: H(outer, H(inner, content)). */

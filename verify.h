@@ -20,7 +20,7 @@
 #define FINGERPRINT_SIZE 9
 
 /* Whether a text can be a secret; else, what it seems to be. */
-enum secret_look {
+enum secret_kind {
 	SECRET_GOOD,
 	SECRET_EMPTY,
 	SECRET_QUOTED,
@@ -35,7 +35,7 @@ enum secret_look {
 };
 
 /* The fault of the secret and the remedy, one sentence without the secret itself. */
-const char *verify_secret_look_text(enum secret_look look);
+const char *verify_secret_kind_text(enum secret_kind kind);
 
 /* The decoded keys, each with its HMAC key schedule done. Immutable once filled. */
 struct keyring;
@@ -52,7 +52,7 @@ const char *verify_keyring_fingerprint(const struct keyring *keyring, size_t i);
  * Add one secret: base64 with or without "whsec_" and padding, white space
  * around it allowed. Anything but SECRET_GOOD leaves the keyring as it was.
  */
-enum secret_look verify_keyring_add(struct keyring *keyring, const char *secret, size_t length);
+enum secret_kind verify_keyring_add(struct keyring *keyring, const char *secret, size_t length);
 
 /* The signed text is id "." timestamp "." body, with the headers' own text. Borrowed. */
 struct message {
@@ -72,9 +72,9 @@ int verify_keyring_sign(const struct keyring *keyring, size_t i, const struct me
     char signature[SIGNATURE_SIZE + 1]);
 
 /*
- * Read webhook-timestamp, [1-9][0-9]{0,11} Unix seconds and nothing else: the reference
+ * Read webhook-timestamp: Unix seconds, [1-9][0-9]{0,11} and nothing else. The reference
  * libraries do not agree about "+1", "01" or "1.0", and the MAC is over the text. Returns
- * false if malformed.
+ * false if it is malformed.
  */
 bool verify_timestamp_parse(const char *text, size_t length, int64_t *seconds);
 
@@ -94,7 +94,7 @@ enum verify_result verify_timestamp_in_tolerance(int64_t skew, int64_t tolerance
 
 struct verification {
 	bool matched;
-	int64_t skew;          /* seconds: our clock minus theirs */
+	int64_t skew;          /* seconds: our clock minus the message's timestamp */
 	const char *key;       /* fingerprint of the key that matched; owned by the keyring */
 	const char *signature; /* SIGNATURE_SIZE bytes in the header, the part that matched */
 };

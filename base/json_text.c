@@ -65,8 +65,8 @@ print_string(const char *text, size_t length, bool ascii)
 		else if (c < 0x10000)
 			printf("\\u%04x", (unsigned)c);
 		else
-			printf(
-			    "\\u%04x\\u%04x", (unsigned)(0xd7c0 + (c >> 10)), (unsigned)(0xdc00 + (c & 0x3ff)));
+			printf("\\u%04x\\u%04x", (unsigned)(0xd7c0 + (c >> 10)),
+			    (unsigned)(0xdc00 + (c & 0x3ff)));
 	}
 }
 

@@ -2,16 +2,13 @@
 #define _GNU_SOURCE
 #include "receiver/adopt.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "commands/command.h"
 #include "base/log.h"
-#include "base/user.h"
 #include "secrets/secrets.h"
 
 enum { OPTION_DISCARD = OPTION_OWN };

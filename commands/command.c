@@ -136,17 +136,24 @@ command_configure(struct command_line *line)
 }
 
 int
+command_become_owner(const struct command_line *line)
+{
+	if (user_become_owner(line->config.spool) == 0)
+		return EX_OK;
+	log_line("%s: cannot become its owner: %s", line->config.spool, strerror(errno));
+	return EX_OSERR;
+}
+
+int
 command_open(struct command_line *line)
 {
 	struct error error;
 	int status = command_configure(line);
 
+	if (status == EX_OK)
+		status = command_become_owner(line);
 	if (status != EX_OK)
 		return status;
-	if (user_become_owner(line->config.spool) != 0) {
-		log_line("%s: cannot become its owner: %s", line->config.spool, strerror(errno));
-		return EX_OSERR;
-	}
 	/* Not made here: the receiver makes it, as its user. */
 	line->store = store_open(&line->config, false, &error);
 	return line->store != NULL ? EX_OK : error_log(&error);

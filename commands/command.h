@@ -8,7 +8,6 @@
 #include <getopt.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "base/config.h"
 #include "store/store.h"
@@ -80,6 +79,9 @@ int command_configure(struct command_line *line);
  */
 int command_open(struct command_line *line);
 void command_close(struct command_line *line);
+
+/* As root become the spool's owner for good. Returns EX_OK, or another exit status (logged). */
+int command_become_owner(const struct command_line *line);
 
 /*
  * Be the one who moves events until the process ends, waiting for others if need be (and

@@ -5,19 +5,14 @@
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
 
-#include <errno.h>
-#include <grp.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "commands/command.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/user.h"
 #include "base/terminal.h"
 
@@ -68,9 +63,10 @@ static void
 print_row_json(const struct finding *f)
 {
 	char text[TERMINAL_ESCAPED_SIZE(sizeof(f->text))];
-	json_t *mark = f->result == CHECK_SKIPPED ? json_null() : json_boolean(f->result != CHECK_FAILED);
+	json_t *ok =
+	    f->result == CHECK_SKIPPED ? json_null() : json_boolean(f->result != CHECK_FAILED);
 
-	terminal_print_json(json_pack("{s:s,s:o,s:o*,s:s,s:s*}", "check", f->name, "ok", mark, "remark",
+	terminal_print_json(json_pack("{s:s,s:o,s:o*,s:s,s:s*}", "check", f->name, "ok", ok, "remark",
 	    f->result == CHECK_REMARK ? json_true() : NULL, "text",
 	    terminal_escape(text, sizeof(text), f->text, strlen(f->text), false), "remedy",
 	    *f->remedy != '\0' ? f->remedy : NULL));
@@ -96,15 +92,12 @@ become_owner(struct command_line *line)
 {
 	char name[USER_NAME_SIZE];
 	uid_t before = geteuid();
+	int status = command_become_owner(line);
 
-	if (user_become_owner(line->config.spool) != 0) {
-		log_line("%s: cannot become its owner: %s", line->config.spool, strerror(errno));
-		return EX_OSERR;
-	}
-	if (geteuid() != before && !line->json)
+	if (status == EX_OK && geteuid() != before && !line->json)
 		printf("Checking as %s, the owner of %s.\n", user_name(geteuid(), name),
 		    line->config.spool);
-	return EX_OK;
+	return status;
 }
 
 /* Read the settings, which is the first check. Without them there are no other checks. */

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include <sysexits.h>
 
-#include "base/log.h"
 #include "commands/command.h"
 
 static int

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "drain/drain.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>

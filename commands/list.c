@@ -1,12 +1,10 @@
 /* psapi list: events as a table, or one JSON object a line. */
 #define _GNU_SOURCE
 #include <stdio.h>
-#include <string.h>
 #include <sysexits.h>
 
 #include "commands/command.h"
 #include "commands/select.h"
-#include "base/log.h"
 #include "base/terminal.h"
 #include "base/text.h"
 #include "base/datetime.h"
@@ -69,9 +67,9 @@ print_row(const struct store_item *row)
 		print_head();
 	begun = true;
 	printf("%-24s  %s%-7s%s  %-32s  %-10s  %-24s  %s", terminal_column(row->entry.received_at),
-	    terminal_colour(colours[row->status]), store_status_text(row->status), terminal_colour(COLOUR_NONE),
-	    terminal_column(event->type), terminal_column(event->npn), terminal_column(event->timestamp),
-	    command_id(row->entry.id, row->name));
+	    terminal_colour(colours[row->status]), store_status_text(row->status),
+	    terminal_colour(COLOUR_NONE), terminal_column(event->type), terminal_column(event->npn),
+	    terminal_column(event->timestamp), command_id(row->entry.id, row->name));
 	if (row->status == STORE_WAITING && row->state.due_at != 0) {
 		datetime_text(row->state.due_at, due);
 		printf("  due %s", due);

@@ -4,7 +4,6 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "commands/command.h"
 
 int

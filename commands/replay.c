@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <sysexits.h>
 
-#include "base/log.h"
 #include "commands/command.h"
 #include "commands/select.h"
 

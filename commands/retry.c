@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <sysexits.h>
 
-#include "base/log.h"
 #include "commands/command.h"
 
 /* store_each()'s visit. */
@@ -24,7 +23,8 @@ retry_all(struct command_line *line)
 	enum store_result result = store_each(line->store, &filter, collect, &names, &error);
 
 	if (result == STORE_OK)
-		result = store_retry(line->store, (const char *const *)names.name, names.count, &moved, &error);
+		result = store_retry(line->store, (const char *const *)names.name, names.count, &moved,
+		    &error);
 	command_names_free(&names);
 	printf("%zu back to new\n", moved);
 	return result == STORE_INVALID ? EX_OK : command_status(result, &error);

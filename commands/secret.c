@@ -16,9 +16,9 @@
 #include "receiver/last_match.h"
 #include "base/clock.h"
 #include "base/datetime.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "secrets/secretfile.h"
-#include "secrets/secrets.h"
 #include "base/terminal.h"
 
 /* ---- reading a secret ---- */
@@ -121,23 +121,6 @@ ask(char *text, size_t size)
 	return n;
 }
 
-/* Read all of standard input: two lines must be refused, not cut to the first one. */
-static ssize_t
-read_input(char *text, size_t size)
-{
-	size_t n = 0;
-
-	while (n < size) {
-		ssize_t more = read(STDIN_FILENO, text + n, size - n);
-		if (more < 0)
-			return -1;
-		if (more == 0)
-			break;
-		n += (size_t)more;
-	}
-	return (ssize_t)n;
-}
-
 /* ---- add ---- */
 
 /* Mention the held requests, which wait for this secret. */
@@ -193,7 +176,9 @@ static int
 add_main(struct command_line *line)
 {
 	char text[SECRET_TEXT_MAX];
-	ssize_t n = isatty(STDIN_FILENO) ? ask(text, sizeof(text)) : read_input(text, sizeof(text));
+	/* All of standard input: two lines must be refused, not cut to the first one. */
+	ssize_t n = isatty(STDIN_FILENO) ? ask(text, sizeof(text)) :
+	                                   io_read_all(STDIN_FILENO, text, sizeof(text));
 	int status = EX_IOERR;
 
 	if (n < 0)
@@ -209,19 +194,19 @@ add_main(struct command_line *line)
 static void
 print_entry(bool json, const struct secretfile_entry *entry, const char *matched)
 {
-	if (json && entry->look == SECRET_GOOD)
+	if (json && entry->kind == SECRET_GOOD)
 		terminal_print_json(json_pack("{s:s,s:s*,s:s*}", "fingerprint", entry->fingerprint, "added",
 		    *entry->added != '\0' ? entry->added : NULL, "matched",
 		    *matched != '\0' ? matched : NULL));
 	else if (json)
 		terminal_print_json(json_pack("{s:i,s:s}", "line", entry->line, "unusable",
-		    verify_secret_look_text(entry->look)));
-	else if (entry->look == SECRET_GOOD)
+		    verify_secret_kind_text(entry->kind)));
+	else if (entry->kind == SECRET_GOOD)
 		printf("%-12s %-21s %s\n", entry->fingerprint, terminal_column(entry->added),
 		    *matched != '\0' ? matched : "never, as far as the attempts log goes back");
 	else
 		printf("%sline %d %s%s\n", terminal_colour(COLOUR_BAD), entry->line,
-		    verify_secret_look_text(entry->look), terminal_colour(COLOUR_NONE));
+		    verify_secret_kind_text(entry->kind), terminal_colour(COLOUR_NONE));
 }
 
 /* "never" is as far as the log goes back. */
@@ -258,7 +243,7 @@ print_list(struct command_line *line, const struct secretfile_entry *entries, si
 	for (size_t i = 0; i < count; i++)
 		print_entry(line->json, &entries[i], matches[i].at);
 	for (size_t i = 0; !line->json && i < count; i++) {
-		if (entries[i].look != SECRET_GOOD || matches[i].at[0] != '\0')
+		if (entries[i].kind != SECRET_GOOD || matches[i].at[0] != '\0')
 			continue;
 		print_beginning(line->config.spool);
 		break;

@@ -5,7 +5,6 @@
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,7 +237,8 @@ read_secrets(struct send_options *o, struct keyring **keyring)
 	*keyring = secrets_read(path, &error);
 	if (*keyring != NULL)
 		return EX_OK;
-	log_line("%s; %s", error_line(&error, why, sizeof(why)), access(path, R_OK) != 0 && errno == EACCES ?
+	bool denied = access(path, R_OK) != 0 && errno == EACCES;
+	log_line("%s; %s", error_line(&error, why, sizeof(why)), denied ?
 	    "run it as root, or as the receiver's user: sudo -u psapi psapi send" :
 	    "--secret-file names another, --unsigned and --wrong-secret need none");
 	return EX_NOINPUT;

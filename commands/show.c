@@ -9,11 +9,9 @@
 #include "base/crypto.h"
 #include "base/json_text.h"
 #include "commands/command.h"
-#include "base/log.h"
 #include "base/terminal.h"
 #include "base/text.h"
 #include "base/datetime.h"
-#include "verify.h"
 
 static void
 print_field(const char *name, const char *value)
@@ -52,12 +50,12 @@ print_tries(const struct handler_state *state)
 	snprintf(text, sizeof(text), "%d, the last at %s", state->tries, at);
 	print_field("tries", text);
 	print_field("handler", state->handler);
-	if (*state->said == '\0')
+	if (*state->stderr_end == '\0')
 		return;
 	printf("%sstandard error, its end:%s\n", terminal_colour(COLOUR_BOLD),
 	    terminal_colour(COLOUR_NONE));
-	terminal_print_escaped(state->said, strlen(state->said));
-	if (state->said[strlen(state->said) - 1] != '\n')
+	terminal_print_escaped(state->stderr_end, strlen(state->stderr_end));
+	if (state->stderr_end[strlen(state->stderr_end) - 1] != '\n')
 		putchar('\n');
 }
 
@@ -122,14 +120,15 @@ set_encoded_body(json_t *object, const struct entry *entry)
 }
 
 static void
-print_json_of(const struct entry *entry, enum store_status status, const struct handler_state *state,
-    const char *path)
+print_json_of(const struct store_item *item)
 {
+	const struct entry *entry = &item->entry;
+	const struct handler_state *state = &item->state;
 	json_t *object = json_object();
 
 	set_text(object, "webhook_id", entry->id);
-	set_text(object, "status", store_status_text(status));
-	set_text(object, "file", path);
+	set_text(object, "status", store_status_text(item->status));
+	set_text(object, "file", item->path);
 	set_text(object, "received_at", entry->received_at);
 	set_text(object, "webhook_timestamp", entry->timestamp);
 	set_text(object, "webhook_signature", entry->signature);
@@ -139,7 +138,7 @@ print_json_of(const struct entry *entry, enum store_status status, const struct 
 	set_time(object, "failed_at", state->failed_at);
 	set_text(object, "handler", state->handler);
 	set_text(object, "reason", state->reason);
-	set_text(object, "stderr", state->said);
+	set_text(object, "stderr", state->stderr_end);
 	if (!entry->event.parsed)
 		set_encoded_body(object, entry);
 	/* Never parsed and written anew: what is printed is what was signed. */
@@ -173,7 +172,7 @@ show(struct command_line *line, const char *id, bool raw)
 	if (raw) {
 		print_raw(&item.entry);
 	} else if (line->json) {
-		print_json_of(&item.entry, item.status, &item.state, item.path);
+		print_json_of(&item);
 	} else {
 		print_field("webhook-id", item.entry.id);
 		print_status(item.status, &item.state);

@@ -1,8 +1,6 @@
 /* Owns the table of subcommands: names, functions and help texts. */
 #include "commands/table.h"
 
-#include <stddef.h>
-
 #define ID_HELP                                                                          \
 	"An ID is a webhook-id, or the name or path of an event's file in the spool.\n"
 
@@ -45,11 +43,12 @@ const struct command table_commands[] = {
 	    "                   (default PSAPI_LISTEN)\n"
 	    "  --cacert FILE    trust these certificates instead of the system's\n"
 	    "\n"
-	    "Prints a line for each check: ok, BAD with the remedy below it, or \"-\" if the check\n"
-	    "does not apply (in a UTF-8 locale, ticks and crosses). With --json, \"ok\" is true,\n"
-	    "false or null. Exit status 1 if a check failed. Root becomes the spool's owner first,\n"
-	    "to see what the receiver sees. The probes have the type psapi.doctor: the receiver\n"
-	    "verifies them and stores them in events/, and never queues them.\n",
+	    "Prints a line for each check: ok; BAD, with the remedy below it; \"!\", a remark: it\n"
+	    "works, but a promise cannot be kept here; or \"-\" if the check does not apply (in a\n"
+	    "UTF-8 locale, ticks and crosses). With --json, \"ok\" is true, false or null, and a\n"
+	    "remark has \"remark\":true. Exit status 1 if a check failed. Root becomes the spool's\n"
+	    "owner first, to see what the receiver sees. The probes have the type psapi.doctor: the\n"
+	    "receiver verifies them and stores them in events/, and never queues them.\n",
 	    doctor_main},
 	{"send", "[OPTIONS] URL", "send signed test events as the portal does, or wrong ones",
 	    "  --type TYPE      producersync.updates_available (default), producersync.npn.activated,\n"
@@ -123,15 +122,16 @@ const struct command table_commands[] = {
 	    "verify again that AgentSync signed the stored events",
 	    "  --secret-file FILE  more secrets than the configured ones: of another endpoint, or\n"
 	    "                      retired ones (repeatable)\n"
-	    "  --all               verify all events, list those that fail\n"
+	    "  --all               verify all events of the archive, events/; list those that fail\n"
 	    "  -v, --verbose       with --all: list the good ones as well\n"
 	    "\n"
 	    "Exit status 1 if an event fails.\n" ID_HELP,
 	    verify_main},
 	{"recover", "", "commit what a crash or a power cut left uncommitted",
-	    "An event of new/ or failed/ that events/ lacks is synced and committed. The receiver\n"
-	    "does that when it starts, psapi drain in each run, and psapi-recover.service at\n"
-	    "boot. Right at any moment. It repairs nothing, for what is in new/ is whole.\n",
+	    "Each event of new/ or failed/ that events/ lacks is synced and linked there. The\n"
+	    "receiver does the same when it starts, psapi drain in each run, and\n"
+	    "psapi-recover.service at boot. It may run at any moment. It repairs no file: every\n"
+	    "file in new/ is whole.\n",
 	    recover_main},
 	{"prune", "--older-than AGE [--dry-run] [--force]", "remove old events that were handled",
 	    "  --older-than AGE    events that were received longer ago than this: 90d\n"
@@ -150,7 +150,8 @@ const struct command table_commands[] = {
 	    "  --since TIME     at that time or later\n"
 	    "\n"
 	    "Reads the attempts log and those that were rotated (attempts.jsonl.1, -20260131), but no\n"
-	    "compressed ones, and says where they begin. --json prints the lines as they are.\n" TIME_HELP,
+	    "compressed ones, and says where they begin. --json prints the lines as they are.\n"
+	    TIME_HELP,
 	    attempts_main},
 	{"help", "[SUBCOMMAND]", "explain a subcommand", "", help_main},
 	{0},

@@ -3,7 +3,6 @@
  * is not compared with the clock: the receiver did that when the event arrived.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +11,6 @@
 #include <unistd.h>
 
 #include "commands/command.h"
-#include "base/log.h"
 #include "secrets/secrets.h"
 #include "base/terminal.h"
 #include "base/text.h"
@@ -103,7 +101,7 @@ check_item(const struct store_item *item, void *data)
 	return 0;
 }
 
-static int
+static void
 check_file(struct verifier *v, const char *path)
 {
 	struct entry entry;
@@ -117,11 +115,10 @@ check_file(struct verifier *v, const char *path)
 	}
 	if (result != ENTRY_OK) {
 		report(v, path, NULL, why);
-		return EX_OK;
+		return;
 	}
 	report(v, path, find_key(v, &entry), unproven);
 	entry_free(&entry);
-	return EX_OK;
 }
 
 static int
@@ -154,9 +151,10 @@ check_argument(struct verifier *v, const char *what)
 {
 	struct stat st;
 
-	if (stat(what, &st) == 0 && S_ISREG(st.st_mode))
-		return check_file(v, what);
-	return check_event(v, what);
+	if (stat(what, &st) != 0 || !S_ISREG(st.st_mode))
+		return check_event(v, what);
+	check_file(v, what);
+	return EX_OK;
 }
 
 static int
@@ -168,8 +166,11 @@ run(struct verifier *v, bool all, int argc, char **argv)
 
 	if (all) {
 		status = command_open(v->line);
-		if (status == EX_OK)
-			status = command_status(store_each(v->line->store, &everything, check_item, v, &error), &error);
+		if (status == EX_OK) {
+			enum store_result result =
+			    store_each(v->line->store, &everything, check_item, v, &error);
+			status = command_status(result, &error);
+		}
 	}
 	for (int i = optind; i < argc; i++) {
 		int result = check_argument(v, argv[i]);

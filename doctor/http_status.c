@@ -6,7 +6,6 @@
 #include "doctor/doctor.h"
 
 #include <stdio.h>
-#include <string.h>
 
 static const struct explanation {
 	int status;

@@ -26,13 +26,6 @@ doctor_exchange(struct doctor *d, const char *method, const struct delivery *del
 	http_exchange(d->http, &request, answer);
 }
 
-static bool
-is_loopback(const char *host)
-{
-	return strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
-	    strcmp(host, "[::1]") == 0;
-}
-
 static void
 check_url(struct doctor *d, struct finding *f)
 {
@@ -41,7 +34,7 @@ check_url(struct doctor *d, struct finding *f)
 	http_host(d->url, host, sizeof(host));
 	if (*host == '\0')
 		doctor_failed(f, NULL, "%.200s is no URL of https", d->url);
-	else if (strncmp(d->url, "https:", 6) != 0 && !is_loopback(host))
+	else if (strncmp(d->url, "https:", 6) != 0 && !http_host_is_loopback(host))
 		doctor_failed(f, NULL, "%.200s is not https: the sender delivers to https alone", d->url);
 	else
 		doctor_ok(f, "%.300s", d->url);

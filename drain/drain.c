@@ -7,7 +7,6 @@
 #define _GNU_SOURCE
 #include "drain/drain.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>

@@ -1,7 +1,6 @@
 /*
  * Owns what happens to one event: the choice of its handler, the handler's environment and
- * arguments, and what each outcome changes in the spool. state/ is written before the change
- * that it explains.
+ * arguments, and the outcome that is written into the store.
  */
 #define _GNU_SOURCE
 #include "drain/handler_run.h"
@@ -116,7 +115,8 @@ make_arguments(struct handler_run *run, const struct handler_run_context *contex
 static void
 report_failure(const struct handler_run *run, const struct handler_state *state)
 {
-	const char *last = state->said, *end = last + strlen(last);
+	const struct entry *entry = &run->work.entry;
+	const char *last = state->stderr_end, *end = last + strlen(last);
 
 	/* Of standard error its last line: that one usually names the cause. */
 	while (end > last && end[-1] == '\n')
@@ -124,8 +124,8 @@ report_failure(const struct handler_run *run, const struct handler_state *state)
 	const char *newline = memrchr(last, '\n', (size_t)(end - last));
 	if (newline != NULL)
 		last = newline + 1;
-	log_line("failed: %s (%s): %s%s%.*s; psapi show and psapi retry take its id", run->work.entry.id,
-	    *run->work.entry.event.type != '\0' ? run->work.entry.event.type : "no type", state->reason,
+	log_line("failed: %s (%s): %s%s%.*s; psapi show and psapi retry take its id", entry->id,
+	    *entry->event.type != '\0' ? entry->event.type : "no type", state->reason,
 	    end > last ? ": " : "", end - last > 200 ? 200 : (int)(end - last), last);
 }
 
@@ -152,13 +152,17 @@ report_verbosely(
 {
 	if (!context->verbose)
 		return;
-	log_line("%s: %s (%s), try %d, %s, %.3f s", result, run->work.entry.id, run->work.entry.event.type,
-	    run->work.state.tries + 1, run->handler, (double)(clock_milliseconds() - run->started) / 1e3);
+	log_line("%s: %s (%s), try %d, %s, %.3f s", result, run->work.entry.id,
+	    run->work.entry.event.type, run->work.state.tries + 1, run->handler,
+	    (double)(clock_milliseconds() - run->started) / 1e3);
 }
 
 /* ---- outcomes ---- */
 
-/* The store recorded the outcome, or did not. ABSENT: another program has handled the event meanwhile. */
+/*
+ * The result of a run whose outcome the store was to record. STORE_ABSENT: another program has
+ * handled the event meanwhile.
+ */
 static enum handler_run_result
 recorded(enum store_result stored, enum handler_run_result wanted, const struct error *error)
 {
@@ -242,7 +246,7 @@ copy_stderr(const struct handler_run *run, struct handler_state *state)
 		tail++;
 		length--;
 	}
-	text_copy(state->said, sizeof(state->said), tail, length);
+	text_copy(state->stderr_end, sizeof(state->stderr_end), tail, length);
 }
 
 static enum handler_run_result
@@ -347,7 +351,8 @@ choose_and_start(struct handler_run *run, const struct handler_run_context *cont
 	if (result != RUN_STARTED)
 		return result;
 	char **environment = make_environment(run);
-	int input = environment == NULL ? -1 : child_input(run->work.entry.body, run->work.entry.body_length);
+	int input = environment == NULL ? -1 :
+	    child_input(run->work.entry.body, run->work.entry.body_length);
 	if (input >= 0) {
 		result = start_handler(run, context, environment, input);
 		close(input);

@@ -36,8 +36,8 @@ read_body(void *stream, void *buffer, size_t size)
 }
 
 /*
- * Checked before receive() is called, which would log a request that no secret proves as
- * one more attempt at every run of drain; it was logged when it arrived.
+ * Whether a secret in force proves the request. Checked before receive() is called: receive()
+ * would log an unproven one as a new attempt at every run of drain.
  */
 static bool
 is_proven(struct receiver *receiver, const struct entry *held)
@@ -127,7 +127,12 @@ adopt_one(struct receiver *receiver, const char *name, struct adoption *outcome)
 	entry_free(&held);
 }
 
-int
+/*
+ * Pass the held requests to receive(), each at its time of arrival. Without a secret in force all
+ * stay. Needs no lock: a request that two processes adopt at once is a duplicate for one of them.
+ * Returns 0, or -1 with *error if they cannot be listed.
+ */
+static int
 adopt_held(struct receiver *receiver, struct adoption *outcome, struct error *error)
 {
 	char **names;

@@ -27,7 +27,7 @@ struct attempt {
 	const char *remote_addr;
 	size_t bytes; /* of the body that were read */
 	bool skew_known;
-	int64_t skew; /* seconds: our clock minus theirs */
+	int64_t skew; /* seconds: our clock minus webhook-timestamp */
 	const char *key; /* fingerprint of the secret that matched */
 	long long us;    /* microseconds from the headers to the answer; logged as "ms" */
 };

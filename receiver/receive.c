@@ -262,8 +262,8 @@ hold(struct transaction *t)
 		    "no more requests can wait for the signing secret: configure it, psapi secret add");
 	if (result != STORE_OK)
 		return conclude_stored(t, result, &error);
-	log_line("HOLD: there is no signing secret yet: %.100s is held unverified in %s/hold and answered "
-	         "200; add the endpoint's secret now: psapi secret add", t->message.id,
+	log_line("HOLD: there is no signing secret yet: %.100s is held unverified in %s/hold and "
+	         "answered 200; add the endpoint's secret now: psapi secret add", t->message.id,
 	    t->receiver->config->spool);
 	return conclude(t, HELD,
 	    "kept until the signing secret is configured, which proves it: psapi secret add");

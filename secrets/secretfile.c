@@ -97,7 +97,7 @@ find_place(struct edit *d, const char *path, struct error *error)
 
 	if (realpath(path, d->path) == NULL) {
 		if (errno != ENOENT)
-			return failed(path, "look", error);
+			return failed(path, "find", error);
 		snprintf(copy, sizeof(copy), "%s", path);
 		if (realpath(dirname(copy), parent) == NULL)
 			return failed(path, "its directory", error);
@@ -105,7 +105,7 @@ find_place(struct edit *d, const char *path, struct error *error)
 		if ((size_t)snprintf(d->path, sizeof(d->path), "%s/%s", parent, basename(copy)) >=
 		    sizeof(d->path)) {
 			errno = ENAMETOOLONG;
-			return failed(path, "look", error);
+			return failed(path, "find", error);
 		}
 	}
 	snprintf(d->directory, sizeof(d->directory), "%s", d->path);
@@ -162,7 +162,7 @@ open_edit(struct edit *d, const char *path, struct error *error)
 
 /* ---- writing it ---- */
 
-/* Write, mode, owner, sync: then the file may take its name. */
+/* Write the text, set owner, group and mode, sync: then the file may take its name. */
 static int
 fill(int fd, const struct edit *d, gid_t group)
 {
@@ -177,12 +177,8 @@ fill(int fd, const struct edit *d, gid_t group)
 	if ((owner != (uid_t)-1 && owner != st.st_uid && fchown(fd, owner, (gid_t)-1) != 0) ||
 	    (owners != (gid_t)-1 && owners != st.st_gid && fchown(fd, (uid_t)-1, owners) != 0))
 		return -1;
-	for (size_t written = 0; written < d->length;) {
-		ssize_t n = write(fd, d->text + written, d->length - written);
-		if (n < 0)
-			return -1;
-		written += (size_t)n;
-	}
+	if (io_write_all(fd, d->text, d->length) != 0)
+		return -1;
 	return fchmod(fd, mode | S_IRUSR) == 0 && fsync(fd) == 0 ? 0 : -1;
 }
 
@@ -235,17 +231,17 @@ note_comment(struct walk *w)
 	    w->begin + mark);
 }
 
-static enum secret_look
+static enum secret_kind
 check_secret(const char *text, size_t length, char fingerprint[FINGERPRINT_SIZE])
 {
 	struct keyring *keyring = verify_keyring_new();
-	enum secret_look look =
+	enum secret_kind kind =
 	    keyring == NULL ? SECRET_NO_MEMORY : verify_keyring_add(keyring, text, length);
 
 	snprintf(fingerprint, FINGERPRINT_SIZE, "%s",
-	    look == SECRET_GOOD ? verify_keyring_fingerprint(keyring, 0) : "");
+	    kind == SECRET_GOOD ? verify_keyring_fingerprint(keyring, 0) : "");
 	verify_keyring_free(keyring);
-	return look;
+	return kind;
 }
 
 /* To the next line that is meant to be a secret. Returns false at the end. */
@@ -270,7 +266,7 @@ next_entry(struct walk *w)
 			continue;
 		}
 		w->entry.line = w->number;
-		w->entry.look = check_secret(text, (size_t)(w->end - text), w->entry.fingerprint);
+		w->entry.kind = check_secret(text, (size_t)(w->end - text), w->entry.fingerprint);
 		return true;
 	}
 	return false;
@@ -286,12 +282,12 @@ may_add(const struct edit *d, const char *fingerprint, struct error *error)
 	while (next_entry(&walk)) {
 		if (strcmp(walk.entry.fingerprint, fingerprint) == 0)
 			return SECRETFILE_ALREADY;
-		good += walk.entry.look == SECRET_GOOD ? 1 : 0;
+		good += walk.entry.kind == SECRET_GOOD ? 1 : 0;
 	}
 	if (good < KEYRING_MAX)
 		return SECRETFILE_DONE;
 	error_set(error, EX_DATAERR, NULL, "the text given %s",
-	    verify_secret_look_text(SECRET_TOO_MANY));
+	    verify_secret_kind_text(SECRET_TOO_MANY));
 	return SECRETFILE_REFUSED;
 }
 
@@ -299,13 +295,13 @@ enum secretfile_result
 secretfile_add(const char *path, const char *secret, size_t length, time_t now, gid_t group,
     char fingerprint[FINGERPRINT_SIZE], struct error *error)
 {
-	enum secret_look look = check_secret(secret, length, fingerprint);
+	enum secret_kind kind = check_secret(secret, length, fingerprint);
 	struct edit d;
 	char at[32];
 	struct tm tm;
 
-	if (look != SECRET_GOOD) {
-		error_set(error, EX_DATAERR, NULL, "the text given %s", verify_secret_look_text(look));
+	if (kind != SECRET_GOOD) {
+		error_set(error, EX_DATAERR, NULL, "the text given %s", verify_secret_kind_text(kind));
 		return SECRETFILE_REFUSED;
 	}
 	enum secretfile_result result = open_edit(&d, path, error);
@@ -337,7 +333,7 @@ secretfile_drop(const char *path, const char *fingerprint, size_t *left, struct 
 	struct walk walk = {.next = d.text};
 	while (result == SECRETFILE_DONE && next_entry(&walk)) {
 		if (strcmp(walk.entry.fingerprint, fingerprint) != 0) {
-			*left += walk.entry.look == SECRET_GOOD ? 1 : 0;
+			*left += walk.entry.kind == SECRET_GOOD ? 1 : 0;
 			continue;
 		}
 		char *from = walk.comment != NULL ? walk.comment : walk.begin;

@@ -48,7 +48,7 @@ enum secretfile_result secretfile_drop(const char *path, const char *fingerprint
 /* One line of the file that is meant to be a secret. */
 struct secretfile_entry {
 	int line;
-	enum secret_look look;
+	enum secret_kind kind;
 	char fingerprint[FINGERPRINT_SIZE]; /* of a SECRET_GOOD one */
 	char added[32];                     /* when, as add wrote it; "" if it did not */
 };

@@ -52,13 +52,13 @@ static bool
 check_trust(const struct stat *st, const char *path, struct error *error)
 {
 	if (!S_ISREG(st->st_mode))
-		error_set(error, EX_NOPERM, NULL, "%s: no regular file", path);
+		error_set(error, EX_NOPERM, NULL, "%s: is not a regular file", path);
 	else if (st->st_uid != 0 && st->st_uid != geteuid())
-		error_set(error, EX_NOPERM, "mend with chown root",
+		error_set(error, EX_NOPERM, "chown root",
 		    "%s: owned by user %u, neither root nor the running user %u", path,
 		    (unsigned)st->st_uid, (unsigned)geteuid());
 	else if ((st->st_mode & 07777 & ~0640U) != 0)
-		error_set(error, EX_NOPERM, "mend with chmod 0640",
+		error_set(error, EX_NOPERM, "chmod 0640",
 		    "%s: mode %04o lets other users read or write the secrets", path,
 		    (unsigned)st->st_mode & 07777);
 	else
@@ -79,11 +79,11 @@ read_lines(struct keyring *keyring, char *text, const char *path, struct error *
 		if (*line == '\0' || *line == '#')
 			continue;
 		empty = false;
-		enum secret_look look = verify_keyring_add(keyring, line, strlen(line));
-		if (look == SECRET_GOOD)
+		enum secret_kind kind = verify_keyring_add(keyring, line, strlen(line));
+		if (kind == SECRET_GOOD)
 			continue;
 		error_set(error, EX_DATAERR, NULL, "%s:%d: %s", path, number,
-		    verify_secret_look_text(look));
+		    verify_secret_kind_text(kind));
 		error_log(error);
 	}
 	return empty;

@@ -149,12 +149,9 @@ http_host(const char *url, char *host, size_t size)
 	curl_url_cleanup(parsed);
 }
 
-static bool
-is_loopback(const char *url)
+bool
+http_host_is_loopback(const char *host)
 {
-	char host[256];
-
-	http_host(url, host, sizeof(host));
 	return strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
 	    strcmp(host, "[::1]") == 0;
 }
@@ -163,6 +160,7 @@ static void
 set_request(struct exchange *x, const struct http_request *request)
 {
 	CURL *easy = x->easy;
+	char host[256];
 
 	curl_easy_setopt(easy, CURLOPT_URL, request->url);
 	if (strcmp(request->method, "POST") == 0) {
@@ -178,7 +176,8 @@ set_request(struct exchange *x, const struct http_request *request)
 	/* No "Expect: 100-continue": the sender has none, and it may cost a second. */
 	x->headers = curl_slist_append(x->headers, "Expect:");
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, x->headers);
-	if (is_loopback(request->url))
+	http_host(request->url, host, sizeof(host));
+	if (http_host_is_loopback(host))
 		curl_easy_setopt(easy, CURLOPT_PROXY, "");
 }
 

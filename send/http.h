@@ -84,4 +84,7 @@ void http_exchange(struct http *http, const struct http_request *request,
 /* The host of a URL, "" if it is none with http or https. */
 void http_host(const char *url, char *host, size_t size);
 
+/* Whether such a host is this machine: localhost, 127.*, [::1]. */
+bool http_host_is_loopback(const char *host);
+
 #endif

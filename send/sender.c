@@ -8,7 +8,6 @@
 #define _GNU_SOURCE
 #include "send/sender.h"
 
-#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

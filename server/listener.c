@@ -107,7 +107,7 @@ check_place(const char *path, struct error *error)
 		return 0;
 	if (!S_ISSOCK(st.st_mode)) {
 		error_set(error, EX_UNAVAILABLE, "remove it or choose another path",
-		    "%s: is there, and no socket", path);
+		    "%s: exists, but is not a socket", path);
 		return -1;
 	}
 	if (is_live(path)) {

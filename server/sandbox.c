@@ -264,11 +264,11 @@ sandbox_files(const char *spool, const char *secret_file, const char *socket_pat
 static const char *const allowed[] = {
 	/* descriptors and files, within Landlock's rules */
 	"openat", "close", "read", "readv", "pread64", "write", "writev", "lseek",
-	"_llseek", "flock", "fsync", "fchown", "sync_file_range", "sync_file_range2", "stat",
-	"stat64", "lstat", "lstat64", "fstat", "fstat64", "newfstatat", "fstatat64", "statx",
-	"statfs", "statfs64",
-	"fstatfs", "fstatfs64", "access", "faccessat", "faccessat2", "readlink", "readlinkat",
-	"getdents64", "linkat", "unlink", "unlinkat", "rename", "renameat", "renameat2",
+	"_llseek", "flock", "fsync", "sync_file_range", "sync_file_range2",
+	"fchown", "stat", "stat64", "lstat", "lstat64", "fstat", "fstat64", "newfstatat", "fstatat64",
+	"statx", "statfs", "statfs64", "fstatfs", "fstatfs64", "access", "faccessat", "faccessat2",
+	"readlink", "readlinkat", "getdents64", "linkat", "unlink", "unlinkat", "rename", "renameat",
+	"renameat2",
 	/* connections of the socket that exists */
 	"accept", "accept4", "shutdown", "getsockopt", "getsockname", "getpeername",
 	"recvfrom", "sendto",

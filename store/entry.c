@@ -19,7 +19,6 @@
 #include "base/crypto.h"
 #include "base/io.h"
 #include "base/datetime.h"
-#include "verify.h"
 
 /* PSAPI_MAX_BODY is at most 1 GiB; base64 and the evidence come on top. */
 #define FILE_SIZE_MAX (3LL << 29)
@@ -53,7 +52,7 @@ measure(int fd, size_t *size, const char **why)
 enum entry_result
 entry_read(int fd, struct entry *entry, const char **why)
 {
-	size_t size;
+	size_t size = 0;
 	enum entry_result result = measure(fd, &size, why);
 
 	if (result != ENTRY_OK)

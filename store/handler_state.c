@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "store/handler_state.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
@@ -45,7 +44,7 @@ handler_state_parse(const char *text, size_t length, struct handler_state *state
 	state->failed_at = get_time(object, "failed_at");
 	get_text(object, "handler", state->handler, sizeof(state->handler));
 	get_text(object, "reason", state->reason, sizeof(state->reason));
-	get_text(object, "stderr", state->said, sizeof(state->said));
+	get_text(object, "stderr", state->stderr_end, sizeof(state->stderr_end));
 	json_decref(object);
 	return true;
 }
@@ -78,7 +77,7 @@ handler_state_format(const struct handler_state *state)
 	set_time(object, "failed_at", state->failed_at);
 	set_text(object, "handler", state->handler);
 	set_text(object, "reason", state->reason);
-	set_text(object, "stderr", state->said);
+	set_text(object, "stderr", state->stderr_end);
 	char *text = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
 	json_decref(object);
 	return text;

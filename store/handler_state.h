@@ -1,6 +1,6 @@
 /*
- * What is known of an event that was tried, waits for its retry, or failed. The store keeps
- * it beside the event.
+ * The state of an event that was tried, waits for its retry, or failed. The store keeps it beside
+ * the event.
  */
 #ifndef PSAPI_HANDLER_STATE_H
 #define PSAPI_HANDLER_STATE_H
@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Of what a handler wrote to standard error, the end is kept: bytes. */
+/* Bytes at the end of a handler's standard error that are kept. */
 #define HANDLER_STATE_STDERR_MAX 4096
 
 struct handler_state {
@@ -19,7 +19,7 @@ struct handler_state {
 	int64_t failed_at; /* when it became a dead letter; 0: it did not */
 	char handler[256]; /* which one ran; "" if none did */
 	char reason[256];  /* why the last run was no success, or why it failed */
-	char said[HANDLER_STATE_STDERR_MAX + 1]; /* the end of standard error; text, made UTF-8 */
+	char stderr_end[HANDLER_STATE_STDERR_MAX + 1]; /* the end of standard error; text, made UTF-8 */
 };
 
 /* Read the JSON of a state. False if it is not readable: then all is zero. */

@@ -1,4 +1,4 @@
-/* Owns how an event and its evidence become the contents of a file, psapi-spool(5). */
+/* Owns how an event and its evidence become a record, psapi-spool(5). */
 #include "store/record.h"
 
 #include <stdlib.h>
@@ -37,7 +37,7 @@ add_evidence(struct json_line *line, const struct evidence *e, char *encoded)
 	json_line_put(line, "\",\"event\":");
 }
 
-/* Bytes that a head can take at most: every byte escaped as \uXXXX, twice that for pairs. */
+/* Bytes that an evidence line takes at most: every byte of a text may be escaped as \uXXXX. */
 static size_t
 head_size(const struct evidence *e)
 {

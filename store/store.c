@@ -1,4 +1,4 @@
-/* Owns which engine is behind store.h. There is one: the spool directory. */
+/* Owns the choice of the engine behind store.h. There is one: the spool directory. */
 #define _GNU_SOURCE
 #include "store/store.h"
 
@@ -41,15 +41,15 @@ store_close(struct store *store)
 	free(store);
 }
 
-/* A whole spool beside the one that is missing, for the time of the trial. */
+/* Try a spool of its own, which is removed again, in the place where one is missing. */
 static struct store *
 try_beside(const struct config *config, char *text, size_t size, struct error *error)
 {
 	struct config trial = *config;
 	char path[PATH_MAX], *copy = strdup(config->spool);
 
-	snprintf(path, sizeof(path), "%s/.psapi-probe.XXXXXX", copy == NULL ? "" : access(copy, F_OK) == 0 ?
-	        copy : dirname(copy));
+	snprintf(path, sizeof(path), "%s/.psapi-probe.XXXXXX",
+	    copy == NULL ? "" : access(copy, F_OK) == 0 ? copy : dirname(copy));
 	free(copy);
 	trial.spool = mkdtemp(path);
 	if (trial.spool == NULL) {
@@ -118,7 +118,7 @@ store_held_free(char **names)
 	free(names);
 }
 
-/* ---- the rest is the engine's ---- */
+/* ---- calls that the engine serves ---- */
 
 enum store_result
 store_find(struct store *store, const char *name, struct error *error)

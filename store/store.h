@@ -1,9 +1,9 @@
 /*
- * Where events are kept: the only door to it. What is behind the door (a spool
- * directory, PostgreSQL) is not seen here; its verbs are those of the domain.
+ * The store: where events are kept. Code outside store/ includes only this header. Its functions
+ * are verbs of the domain; whether a spool directory or a database is behind them does not show.
  *
  *   intake       a receiver puts events in, each once
- *   held         requests from before the first secret
+ *   held         requests that arrived before the first secret
  *   work queue   a drain takes them out, in order
  *   operator     an administrator looks, and moves them
  *
@@ -92,7 +92,7 @@ enum store_result store_probe(struct store *store, struct error *error);
 enum store_destination {
 	STORE_QUEUE,       /* to be handled */
 	STORE_DEAD_LETTER, /* authentic, but an administrator must look at it */
-	STORE_ARCHIVE      /* known from now on, and nobody's work: the probe of doctor */
+	STORE_ARCHIVE      /* stored and known from now on, never queued: the probe of doctor */
 };
 
 struct store_intake {
@@ -115,13 +115,16 @@ enum store_result store_find(struct store *store, const char *name, struct error
 enum store_result store_put(struct store *store, const struct store_intake *intake,
     struct error *error);
 
-/* Whether fewer than min_free bytes are free. Looks at most once a second while twice as much is free. */
+/*
+ * Whether fewer than min_free bytes are free. While twice as much is free, it is checked at most
+ * once a second.
+ */
 bool store_is_full(struct store *store, long long min_free);
 
 /* Whether nothing was ever put. In doubt false: 503 makes the sender try again, a 200 does not. */
 bool store_is_empty(struct store *store);
 
-/* ---- held requests: unproven, of this host ---- */
+/* ---- held requests: not verified yet, kept on this host ---- */
 
 /* How much may be held, all processes together: anyone can send it. */
 #define STORE_HELD_MAX 64
@@ -161,8 +164,8 @@ void store_work_end(struct store *store);
 void store_note_run(struct store *store, int64_t now);
 
 /*
- * Commit what a crash or a power cut left uncommitted. It repairs nothing, for what is
- * there is whole. Right at any moment, beside receivers. *committed: how many events.
+ * Commit what a crash or a power cut left uncommitted. It repairs nothing: what is there is
+ * whole. It may run at any moment, beside receivers. *committed: how many events.
  */
 enum store_result store_recover(struct store *store, long *committed, struct error *error);
 
@@ -177,11 +180,11 @@ struct store_waiting {
 
 struct store_pending {
 	int64_t now; /* Unix seconds */
-	/* Called for each event that waits, in no order. Anything but 0 ends it, and is in *stopped. */
+	/* Called for each event that waits, in no order. What is not 0 ends it, and is in stopped. */
 	int (*visit)(const struct store_waiting *waiting, void *data);
 	void *data;
 	int stopped;
-	bool arriving; /* out: an event is on its way in, and is no work yet */
+	bool arriving; /* out: an event is being accepted, and is no work yet */
 };
 
 /*
@@ -200,19 +203,22 @@ struct store_work {
 	int file;                             /* the store's own */
 };
 
-/* Take an event into work. STORE_ABSENT: somebody else has handled it. After STORE_OK: store_unload(). */
+/*
+ * Take an event into work. After STORE_OK the caller calls store_unload(). STORE_ABSENT: another
+ * program has handled it.
+ */
 enum store_result store_load(struct store *store, const char *name, struct store_work *work,
     struct error *error);
 void store_unload(struct store *store, struct store_work *work);
 
-/* It is handled. */
+/* Its handler succeeded: it leaves the queue. */
 enum store_result store_done(struct store *store, struct store_work *work, struct error *error);
 
-/* It waits for its retry at state->due_at. STORE_ABSENT: somebody else has handled it. */
+/* It waits for its retry at state->due_at. STORE_ABSENT: another program has handled it. */
 enum store_result store_later(struct store *store, struct store_work *work,
     const struct handler_state *state, struct error *error);
 
-/* It becomes a dead letter; the state says why. STORE_ABSENT: somebody else has handled it. */
+/* It becomes a dead letter; the state says why. STORE_ABSENT: another program has handled it. */
 enum store_result store_fail(struct store *store, struct store_work *work,
     const struct handler_state *state, struct error *error);
 
@@ -222,7 +228,7 @@ enum store_status { STORE_NEW, STORE_WAITING, STORE_DEAD, STORE_HANDLED };
 /* "new", "waiting" (for a retry), "failed", "handled" */
 const char *store_status_text(enum store_status status);
 
-/* Which events are meant. */
+/* Which events to visit. */
 struct store_filter {
 	unsigned statuses; /* bits 1 << enum store_status; 0: all */
 	const char *type;  /* or the beginning of one, up to a dot; NULL: any */
@@ -241,27 +247,33 @@ struct store_item {
 };
 
 /*
- * Visit the events that the filter means, in the order of their arrival. Anything but 0
- * ends it. Of what is no event, only a filter that is all zero has an item. STORE_OK; or
- * STORE_FAILED, also if single events could not be read: the others were visited.
+ * Visit the events that match the filter, in the order of their arrival. A visit that returns
+ * other than 0 ends it. Files that are no events are visited only if the filter is all zero.
+ * STORE_OK; or STORE_FAILED, also if single events could not be read: the others were visited.
  */
 enum store_result store_each(struct store *store, const struct store_filter *filter,
     int (*visit)(const struct store_item *item, void *data), void *data, struct error *error);
 
-/* The name of an event that there is: by its webhook-id, its name, or a path. STORE_ABSENT, STORE_FAILED. */
+/*
+ * Find an event by its webhook-id, its name, or a path that ends with its name. STORE_OK with its
+ * name, STORE_ABSENT or STORE_FAILED.
+ */
 enum store_result store_lookup(struct store *store, const char *id, char name[STORE_NAME_SIZE],
     struct error *error);
 
-/* One event. After STORE_OK the caller frees item->entry; item->name is name. STORE_INVALID: it is no event. */
+/*
+ * Read one event. After STORE_OK the caller frees item->entry; item->name is name. STORE_INVALID:
+ * it is no event.
+ */
 enum store_result store_get(struct store *store, const char *name, struct store_item *item,
     struct error *error);
 
 /*
  * The administrator's moves, between store_work_begin() and store_work_end(), durable when they
- * return: a dead letter back to the queue; a handled event back to the queue; an event that
- * waits or failed is called handled. Names whose event has another status, or is still
- * arriving, are left out: then it is STORE_INVALID, and *error tells of the last one.
- * *moved: how many were moved.
+ * return. retry: a dead letter goes back to the queue. replay: a handled event goes back to the
+ * queue. finish: an event that waits or failed counts as handled. Names whose event has another
+ * status, or is still arriving, are left out: then the result is STORE_INVALID, and *error is
+ * about the last one. *moved: how many were moved.
  */
 enum store_result store_retry(struct store *store, const char *const *names, size_t count,
     size_t *moved, struct error *error);
@@ -282,18 +294,18 @@ struct store_forgetting {
 enum store_result store_forget(struct store *store, struct store_forgetting *forgetting,
     struct error *error);
 
-/* How much of what there is. */
+/* How many events, requests and files there are. */
 struct store_counts {
-	long waiting;        /* of these */
-	long overdue;        /* due, and came over an hour ago */
-	long retrying;
-	int64_t oldest;      /* Unix seconds when the oldest overdue one came; 0: none */
+	long waiting;        /* events that are not handled yet */
+	long overdue;        /* of these: due, and arrived over an hour ago */
+	long retrying;       /* of these: wait for a retry */
+	int64_t oldest;      /* Unix seconds when the oldest overdue one arrived; 0: none */
 	long failed, held;
 	long leftovers;      /* files of writers that died over an hour ago */
 	int64_t drained;     /* Unix seconds when handlers were last run; 0: never */
 };
 
-/* Never looks at each event that was handled. */
+/* Count. It takes no longer for many handled events. */
 enum store_result store_count(struct store *store, int64_t now, struct store_counts *counts,
     struct error *error);
 

@@ -1,6 +1,6 @@
 /*
- * Owns files on their way to a name: how they are written, reach the disk, and are given
- * names by their descriptor, so that what was looked at is what is linked.
+ * Owns how files are written, reach the disk and get names. A name is given by descriptor, so
+ * that exactly the file that was checked is linked.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,7 +15,7 @@
 
 enum { FILE_MODE = 0640, PIECES_MAX = 4 };
 
-/* How a descriptor is given a name here: found out with the first one, then kept. */
+/* How this kernel links a descriptor: found out with the first one, then kept. */
 enum link_way {
 	LINK_UNKNOWN,
 	LINK_EMPTY_PATH, /* linkat(AT_EMPTY_PATH): CAP_DAC_READ_SEARCH, or Linux 6.10 */
@@ -27,7 +27,7 @@ spool_file_settle(const struct spool *spool, int fd, mode_t mode)
 {
 	if (spool->masked && fchmod(fd, mode) != 0)
 		return -1;
-	return spool->gives ? fchown(fd, spool->owner, (gid_t)-1) : 0;
+	return spool->must_give ? fchown(fd, spool->owner, (gid_t)-1) : 0;
 }
 
 static int
@@ -53,7 +53,7 @@ write_pieces(int fd, const struct iovec *pieces, int count)
 	return 0;
 }
 
-/* Its data is written back, and its blocks are allocated: no flush, which the fsync of its name brings. */
+/* Write the data back and allocate its blocks. The fsync of the name flushes the disk's cache. */
 static int
 write_back(int fd)
 {
@@ -76,7 +76,10 @@ make_temporary_name(struct spool *spool, char *name, size_t size)
 	    atomic_fetch_add(&spool->serial, 1));
 }
 
-/* Unnamed in events/: a watcher of new/ is not woken by it. Where that is not possible, a name in tmp/. */
+/*
+ * Open an unnamed file in events/, so that it wakes no watcher of new/. Where that is not
+ * possible, make one with a name in tmp/.
+ */
 static int
 open_new(struct spool *spool, struct spool_file *file, int flags)
 {
@@ -173,7 +176,8 @@ spool_file_replace(struct spool *spool, const struct spool_file *file, enum spoo
 }
 
 int
-spool_file_is(struct spool *spool, const struct spool_file *file, enum spool_dir dir, const char *name)
+spool_file_is(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
+    const char *name)
 {
 	struct stat ours, there;
 

@@ -1,7 +1,7 @@
 /*
- * Owns how a file system is recognised. One wait is right on ext4 with an internal journal
- * and barriers, and on XFS without realtime files, since Linux 5.2: there a link and its
- * inode are in one journal transaction, and its commit flushes the disk's cache first.
+ * Owns how a file system is recognised. One wait is enough on ext4 with an internal journal and
+ * barriers, and on XFS without realtime files, since Linux 5.2: there a link and its inode are in
+ * one journal transaction, and the commit flushes the disk's cache first.
  */
 #define _GNU_SOURCE
 #include "store/spool/filesystem.h"
@@ -36,7 +36,7 @@ has_option(const struct ext4_options *options, const char *option)
 	return false;
 }
 
-/* Options and device of a mounted ext4. False if the kernel does not tell. */
+/* Read options and device of a mounted ext4. False if the kernel does not show them. */
 static bool
 read_options(int directory, struct ext4_options *options)
 {
@@ -62,7 +62,7 @@ read_options(int directory, struct ext4_options *options)
 }
 
 static void
-careful(struct filesystem *found, const char *why, const char *warning, const char *remedy)
+set_two(struct filesystem *found, const char *why, const char *warning, const char *remedy)
 {
 	found->why_two = why;
 	found->warning = warning;
@@ -70,14 +70,14 @@ careful(struct filesystem *found, const char *why, const char *warning, const ch
 }
 
 static void
-look_at_ext4(int directory, struct filesystem *found)
+detect_ext4(int directory, struct filesystem *found)
 {
 	struct ext4_options options;
 	char journal[512];
 
 	found->type = "ext4";
 	if (!read_options(directory, &options)) {
-		careful(found, "the kernel does not show its options", NULL, NULL);
+		set_two(found, "the kernel does not show its options", NULL, NULL);
 		return;
 	}
 	snprintf(journal, sizeof(journal), "/proc/fs/jbd2/%s-8", options.device); /* 8: the inode */
@@ -85,20 +85,21 @@ look_at_ext4(int directory, struct filesystem *found)
 	/* Without a journal there is no data mode. */
 	bool none = !internal && strstr(options.text, "data=") == NULL;
 	if (none)
-		careful(found, "it has no journal", "ext4 without a journal loses events in a power cut",
+		set_two(found, "it has no journal", "ext4 without a journal loses events in a power cut",
 		    "unmount it, then: tune2fs -O has_journal DEVICE");
 	else if (has_option(&options, "fc_debug_force"))
-		careful(found, "it has fast_commit",
+		set_two(found, "it has fast_commit",
 		    "ext4 with fast_commit loses events in a power cut (a fault of the kernel)",
 		    "unmount it, then: tune2fs -O ^fast_commit DEVICE");
 	else if (!has_option(&options, "barrier"))
-		careful(found, "it is mounted with nobarrier",
-		    "ext4 mounted with nobarrier loses events in a power cut, unless the disk's cache has a battery",
+		set_two(found, "it is mounted with nobarrier",
+		    "ext4 mounted with nobarrier loses events in a power cut, unless the disk's cache has "
+		    "a battery",
 		    "mount it with barrier=1");
 	else if (!internal)
-		careful(found, "its journal is on another device", NULL, NULL);
+		set_two(found, "its journal is on another device", NULL, NULL);
 	else if (has_option(&options, "journal_async_commit"))
-		careful(found, "it has journal_async_commit", NULL, NULL);
+		set_two(found, "it has journal_async_commit", NULL, NULL);
 	else
 		found->one_wait = true;
 	found->named_files = !none && has_option(&options, "fc_debug_force");
@@ -106,7 +107,7 @@ look_at_ext4(int directory, struct filesystem *found)
 
 /* Realtime files have a device that the log does not flush. */
 static void
-look_at_xfs(int directory, struct filesystem *found)
+detect_xfs(int directory, struct filesystem *found)
 {
 	struct fsxattr attributes;
 
@@ -127,17 +128,18 @@ is_old_kernel(void)
 }
 
 void
-filesystem_look(int directory, struct filesystem *found)
+filesystem_detect(int directory, struct filesystem *found)
 {
 	struct statfs st;
 
-	*found = (struct filesystem){.type = "another file system", .why_two = "one is not proved there"};
+	*found = (struct filesystem){
+		.type = "another file system", .why_two = "one is not proved there"};
 	if (fstatfs(directory, &st) != 0)
 		return;
 	if ((unsigned long)st.f_type == EXT_MAGIC)
-		look_at_ext4(directory, found);
+		detect_ext4(directory, found);
 	else if ((unsigned long)st.f_type == XFS_MAGIC)
-		look_at_xfs(directory, found);
+		detect_xfs(directory, found);
 	if (found->one_wait && is_old_kernel()) {
 		found->one_wait = false;
 		found->why_two = "Linux is older than 5.2";

@@ -1,6 +1,6 @@
 /*
- * What the file system below a spool keeps in order, recognised and never guessed: in
- * any doubt it is the careful way. docs/design.md tells how each was proved.
+ * Which promises the file system of a spool keeps. It is recognised and never guessed: in any
+ * doubt an event waits twice for the disk. docs/design.md says how each way was proved.
  */
 #ifndef PSAPI_FILESYSTEM_H
 #define PSAPI_FILESYSTEM_H
@@ -16,7 +16,7 @@ struct filesystem {
 	const char *remedy;  /* of the warning */
 };
 
-/* Look at the file system of an open directory. Reads /sys and /proc: to be called before the sandbox. */
-void filesystem_look(int directory, struct filesystem *found);
+/* Detect the file system of an open directory. Reads /sys and /proc: call it before the sandbox. */
+void filesystem_detect(int directory, struct filesystem *found);
 
 #endif

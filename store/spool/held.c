@@ -1,10 +1,10 @@
 /*
- * Owns hold/: what a file there is called, and how much may be held. A file is a record
- * (record.h) with the whole webhook-signature header in it and the body as base64: nothing
- * unproven is parsed on its way in.
+ * Owns hold/: the names of its files, and how much may be held. A file is a record (record.h)
+ * with the whole webhook-signature header in it and the body as base64: nothing unproven is
+ * parsed on its way in.
  *
- * A name is the nanoseconds of the arrival, the process and a serial number, so that the
- * order of the names is the order of arrival. It is not the id's, which a forger could occupy.
+ * A name consists of the arrival in nanoseconds, the process id and a serial number, so that the
+ * names sort by arrival. It does not contain the webhook-id: a forger could occupy that.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -26,33 +26,33 @@ enum {
 
 /* ---- holding ---- */
 
-struct census {
+struct sum {
 	long requests;
 	long long bytes;
 };
 
 static int
-take_into_account(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+add_up(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 {
-	struct census *census = data;
+	struct sum *sum = data;
 	struct stat st;
 
 	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return 0;
-	census->requests++;
-	census->bytes += st.st_size;
+	sum->requests++;
+	sum->bytes += st.st_size;
 	return 0;
 }
 
 static bool
 has_room(struct spool *spool, const struct record *record)
 {
-	struct census census = {.requests = 1};
+	struct sum sum = {.requests = 1};
 
 	for (int i = 0; i < record->count; i++)
-		census.bytes += (long long)record->iov[i].iov_len;
-	return spool_each(spool, SPOOL_HOLD, take_into_account, &census) == 0 &&
-	    census.requests <= STORE_HELD_MAX && census.bytes <= STORE_HELD_BYTES_MAX;
+		sum.bytes += (long long)record->iov[i].iov_len;
+	return spool_each(spool, SPOOL_HOLD, add_up, &sum) == 0 && sum.requests <= STORE_HELD_MAX &&
+	    sum.bytes <= STORE_HELD_BYTES_MAX;
 }
 
 static enum store_result
@@ -71,11 +71,12 @@ hold(struct spool *spool, const struct record *record, struct timespec arrival, 
 	    atomic_fetch_add(&spool->serial, 1));
 	if (spool_file_write(spool, &file, record->iov, record->count, true) != 0)
 		return spool_failed(spool, "write a file", SPOOL_HOLD, "", error);
-	if (spool_file_link(spool, &file, SPOOL_HOLD, name) != 0 ||
-	    spool_sync(spool, SPOOL_HOLD, file.fd) != 0) {
+	bool linked = spool_file_link(spool, &file, SPOOL_HOLD, name) == 0;
+	if (!linked || spool_sync(spool, SPOOL_HOLD, file.fd) != 0) {
 		result = spool_failed(spool, "store the request", SPOOL_HOLD, name, error);
 		/* The sender sends it again, and then it has another name. */
-		unlinkat(spool->dir[SPOOL_HOLD], name, 0);
+		if (linked)
+			unlinkat(spool->dir[SPOOL_HOLD], name, 0);
 	}
 	spool_file_close(spool, &file);
 	return result;

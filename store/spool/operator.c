@@ -1,6 +1,6 @@
 /*
- * Owns what an administrator sees of the spool and does in it: listings in the order of
- * arrival, where an event stands, retry, replay, finish, forget. Fit for millions: a
+ * Owns an administrator's view of the spool and moves in it: listings in the order of arrival,
+ * the status of an event, retry, replay, finish, forget. It works for millions of events: a
  * listing keeps names and times, about 50 bytes each, and reads one file at a time.
  */
 #define _GNU_SOURCE
@@ -20,7 +20,7 @@ enum { OLD_SECONDS = 3600 };
 static const char *const places[] = {[STORE_NEW] = "new", [STORE_WAITING] = "new",
 	[STORE_DEAD] = "failed", [STORE_HANDLED] = "events"};
 
-/* ---- where an event stands ---- */
+/* ---- status ---- */
 
 static enum spool_dir
 directory_of(enum store_status status)
@@ -36,16 +36,16 @@ status_of(struct spool *spool, const char *name, struct handler_state *state)
 	if (spool_has(spool, SPOOL_NEW, name)) {
 		if (known && state->failed_at == 0)
 			return STORE_WAITING;
-		memset(state, 0, sizeof(*state)); /* it was moved back by hand */
+		memset(state, 0, sizeof(*state)); /* of a dead letter that was moved back by hand */
 		return STORE_NEW;
 	}
 	if (spool_has(spool, SPOOL_FAILED, name))
 		return STORE_DEAD;
-	memset(state, 0, sizeof(*state)); /* left over */
+	memset(state, 0, sizeof(*state)); /* a crash left it */
 	return STORE_HANDLED;
 }
 
-/* Read an event from a directory, SPOOL_DIRS: from where it stands. */
+/* Read an event from a directory; SPOOL_DIRS: from the one of its status. */
 static enum entry_result
 read_item(struct spool *spool, const char *name, enum spool_dir dir, struct store_item *item)
 {
@@ -103,7 +103,8 @@ spool_lookup(struct spool *spool, const char *id, char name[STORE_NAME_SIZE], st
 		if (is_known(spool, name))
 			return STORE_OK;
 	}
-	error_set(error, EX_NOINPUT, "psapi list --all shows all", "%s: no such event in %s", id, spool->path);
+	error_set(error, EX_NOINPUT, "psapi list --all shows all", "%s: no such event in %s", id,
+	    spool->path);
 	return STORE_ABSENT;
 }
 
@@ -178,7 +179,7 @@ compare(const void *a, const void *b, void *names)
 	return strcmp((char *)names + x->name, (char *)names + y->name);
 }
 
-/* The names that may be meant, in the order of arrival. Returns 0, or -1 with errno. */
+/* List the names that may match, in the order of arrival. Returns 0, or -1 with errno. */
 static int
 list(struct spool *spool, const struct store_filter *filter, struct listing *l)
 {
@@ -189,7 +190,7 @@ list(struct spool *spool, const struct store_filter *filter, struct listing *l)
 	*l = (struct listing){.unless = SPOOL_EVENTS, .since = filter->since};
 	if (all)
 		result = spool_each(spool, SPOOL_EVENTS, list_name, l);
-	/* An event that events/ lacks is on its way in, or was put there by hand. */
+	/* An event that events/ lacks is being accepted, or was put there by hand. */
 	l->unless = all ? SPOOL_EVENTS : SPOOL_NEW;
 	if (result == 0 && (wanted & (1U << STORE_NEW | 1U << STORE_WAITING)) != 0)
 		result = spool_each(spool, SPOOL_NEW, list_name, l);
@@ -237,7 +238,7 @@ spool_items(struct spool *spool, const struct store_filter *filter,
 		result = STORE_FAILED;
 	}
 	for (size_t i = 0; i < l.count && stop == 0; i++) {
-		/* Of all events it is the archive that is read. */
+		/* From the directory that was listed: of all events, that is the archive. */
 		enum entry_result read =
 		    read_item(spool, l.names + l.items[i].name, l.items[i].dir, &item);
 		if (read == ENTRY_ERROR) {
@@ -271,16 +272,30 @@ check_retry(struct spool *spool, const char *name, struct error *error)
 		        "has not failed: it waits in new/ already" :
 		        "has not failed: it was handled; psapi replay handles it again");
 	if (!spool_has(spool, SPOOL_EVENTS, name))
-		return unfit(error, EX_TEMPFAIL, name, "is not in events/: it is still arriving, or no event");
+		return unfit(error, EX_TEMPFAIL, name,
+		    "is not in events/: it is still arriving, or no event");
 	return STORE_OK;
+}
+
+/* Whether new/ has another file than events/, which drain leaves alone; replay is the remedy. */
+static bool
+has_other_file(struct spool *spool, const char *name)
+{
+	struct stat a, b;
+
+	return fstatat(spool->dir[SPOOL_NEW], name, &a, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    fstatat(spool->dir[SPOOL_EVENTS], name, &b, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    a.st_ino != b.st_ino;
 }
 
 static enum store_result
 check_replay(struct spool *spool, const char *name, struct error *error)
 {
 	struct store_item item;
-	enum store_result result = spool_get(spool, name, &item, error);
 
+	if (has_other_file(spool, name))
+		return STORE_OK;
+	enum store_result result = spool_get(spool, name, &item, error);
 	if (result != STORE_OK)
 		return result;
 	if (item.status == STORE_DEAD)
@@ -294,19 +309,31 @@ check_replay(struct spool *spool, const char *name, struct error *error)
 	return result;
 }
 
-/* Into new/ from another directory, without the state of an earlier life; not synced. */
+/*
+ * Link the file in events/ into new/ again, and remove its old state. Not synced. A drain would
+ * not take any other file: not a copy that somebody made of it in failed/ or new/.
+ */
 static enum store_result
-link_again(struct spool *spool, const char *name, enum spool_dir from, struct error *error)
+link_again(struct spool *spool, const char *name, struct error *error)
 {
+	enum store_result result = STORE_OK;
 	struct spool_file file;
 	struct entry entry;
 	const char *why;
 
-	if (spool_file_open(spool, &file, from, name, &entry, &why) != ENTRY_OK)
-		return spool_failed(spool, "read the file", from, name, error);
+	switch (spool_file_open(spool, &file, SPOOL_EVENTS, name, &entry, &why)) {
+	case ENTRY_OK:
+		break;
+	case ENTRY_INVALID:
+		return unfit(error, EX_DATAERR, name, why);
+	case ENTRY_ABSENT:
+	case ENTRY_ERROR:
+		return spool_failed(spool, "read the file", SPOOL_EVENTS, name, error);
+	}
 	entry_free(&entry);
-	enum store_result result = STORE_OK;
-	if (spool_file_link(spool, &file, SPOOL_NEW, name) != 0 && errno != EEXIST)
+	if (spool_file_link(spool, &file, SPOOL_NEW, name) != 0 &&
+	    (errno != EEXIST || (spool_file_is(spool, &file, SPOOL_NEW, name) != 1 &&
+	                            spool_file_replace(spool, &file, SPOOL_NEW, name) != 0)))
 		result = spool_failed(spool, "make a hard link", SPOOL_NEW, name, error);
 	else if (spool_state_remove(spool, name) != 0)
 		result = spool_failed(spool, "remove the name", SPOOL_STATE, name, error);
@@ -314,10 +341,10 @@ link_again(struct spool *spool, const char *name, enum spool_dir from, struct er
 	return result;
 }
 
-/* What retry and replay have in common: many are linked, then synced once. */
+/* For retry and replay: link all, then sync once. linked: which of them were; or NULL. */
 static enum store_result
 requeue(struct spool *spool, const char *const *names, size_t count, size_t *moved,
-    enum spool_dir from, struct error *error)
+    enum spool_dir from, bool *linked, struct error *error)
 {
 	enum store_result result = STORE_OK;
 
@@ -326,8 +353,10 @@ requeue(struct spool *spool, const char *const *names, size_t count, size_t *mov
 		enum store_result one = from == SPOOL_FAILED ? check_retry(spool, names[i], error) :
 		                                               check_replay(spool, names[i], error);
 		if (one == STORE_OK)
-			one = link_again(spool, names[i], from, error);
+			one = link_again(spool, names[i], error);
 		*moved += one == STORE_OK;
+		if (linked != NULL)
+			linked[i] = one == STORE_OK;
 		result = one != STORE_OK ? one : result;
 	}
 	if (*moved > 0 && spool_sync(spool, SPOOL_NEW, -1) != 0) {
@@ -342,19 +371,24 @@ enum store_result
 spool_replay(struct spool *spool, const char *const *names, size_t count, size_t *moved,
     struct error *error)
 {
-	return requeue(spool, names, count, moved, SPOOL_EVENTS, error);
+	return requeue(spool, names, count, moved, SPOOL_EVENTS, NULL, error);
 }
 
 enum store_result
 spool_retry(struct spool *spool, const char *const *names, size_t count, size_t *moved,
     struct error *error)
 {
-	enum store_result result = requeue(spool, names, count, moved, SPOOL_FAILED, error);
+	bool *linked = calloc(count + 1, sizeof(*linked));
 
+	*moved = 0;
+	if (linked == NULL)
+		return spool_failed(spool, "list the names", SPOOL_FAILED, "", error);
+	enum store_result result = requeue(spool, names, count, moved, SPOOL_FAILED, linked, error);
+	/* By what was linked, not by what new/ has now: a consumer may have handled it already. */
 	for (size_t i = 0; *moved > 0 && i < count; i++)
-		if (spool_has(spool, SPOOL_NEW, names[i]) &&
-		    unlinkat(spool->dir[SPOOL_FAILED], names[i], 0) != 0 && errno != ENOENT)
+		if (linked[i] && unlinkat(spool->dir[SPOOL_FAILED], names[i], 0) != 0 && errno != ENOENT)
 			result = spool_failed(spool, "remove the name", SPOOL_FAILED, names[i], error);
+	free(linked);
 	return result;
 }
 
@@ -365,16 +399,21 @@ spool_finish(struct spool *spool, const char *name, struct error *error)
 
 	if (!spool_has(spool, SPOOL_NEW, name) && !spool_has(spool, SPOOL_FAILED, name))
 		return unfit(error, EX_DATAERR, name, "is neither in new/ nor in failed/: it was handled");
-	/* It leaves only what remembers it: else it would be taken for new when it comes again. */
+	/* Only with a name in events/: without it the event would be new when it is sent again. */
 	if (!spool_has(spool, SPOOL_EVENTS, name))
-		return unfit(error, EX_TEMPFAIL, name, "is not in events/: it is still arriving, or no event");
+		return unfit(error, EX_TEMPFAIL, name,
+		    "is not in events/: it is still arriving, or no event");
 	if (spool_sync(spool, SPOOL_EVENTS, -1) != 0)
 		return spool_failed(spool, "sync it", SPOOL_EVENTS, "", error);
 	if (spool_state_remove(spool, name) != 0)
 		return spool_failed(spool, "remove the name", SPOOL_STATE, name, error);
-	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
-		if (unlinkat(spool->dir[dirs[i]], name, 0) != 0 && errno != ENOENT)
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		bool there = unlinkat(spool->dir[dirs[i]], name, 0) == 0;
+		if (!there && errno != ENOENT)
 			return spool_failed(spool, "remove the name", dirs[i], name, error);
+		if (there && spool_sync(spool, dirs[i], -1) != 0)
+			return spool_failed(spool, "sync it", dirs[i], "", error);
+	}
 	return STORE_OK;
 }
 
@@ -407,8 +446,8 @@ forget_event(struct spool *spool, enum spool_dir dir, const char *name, void *da
 }
 
 /*
- * A state whose event waits nowhere is left over from a crash. Not a young one: a receiver
- * writes it just before the dead letter that it explains.
+ * Remove a state that a crash left: its event is neither in new/ nor in failed/. Not a young one:
+ * a receiver writes it just before the dead letter that it explains.
  */
 static int
 forget_state(struct spool *spool, enum spool_dir dir, const char *name, void *data)

@@ -4,17 +4,14 @@
  *   2  it is linked into new/ (or failed/)
  *   3  that name reaches the disk
  *   4  it is linked into events/: it is committed
- * A crash before 3 leaves nothing, or a whole file that the sender has no answer for: its
- * retry meets the name in step 2 and goes on with that file. A crash after 3 leaves what
- * recovery commits. Nothing is ever taken back from new/.
+ * A crash before 3 leaves nothing, or a whole file whose sender has no answer: the sender's retry
+ * finds the name in step 2 and goes on with that file. A crash after 3 leaves an event that
+ * recovery commits. A writer that fails removes no name from new/ again.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/file.h>
 #include <sys/statvfs.h>
 #include <sysexits.h>
@@ -24,14 +21,15 @@
 #include "base/log.h"
 #include "store/spool/spool.h"
 
-enum { ATTEMPTS_MAX = 5 }; /* at a name that others give and remove meanwhile */
+enum { ATTEMPTS_MAX = 5 }; /* at a name that other processes make and remove meanwhile */
 
 enum store_result
 spool_find(struct spool *spool, const char *name, struct error *error)
 {
 	if (faccessat(spool->dir[SPOOL_EVENTS], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return STORE_DUPLICATE;
-	return errno == ENOENT ? STORE_ABSENT : spool_failed(spool, "look up the name", SPOOL_EVENTS, name, error);
+	return errno == ENOENT ? STORE_ABSENT :
+	                         spool_failed(spool, "look up the name", SPOOL_EVENTS, name, error);
 }
 
 bool
@@ -41,14 +39,14 @@ spool_is_full(struct spool *spool, long long min_free)
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	if (atomic_load(&spool->looked) == now.tv_sec &&
+	if (atomic_load(&spool->checked) == now.tv_sec &&
 	    atomic_load(&spool->available) / 2 >= min_free)
 		return false;
 	if (fstatvfs(spool->root, &st) != 0)
 		return false;
 	long long available = (long long)(st.f_bavail * st.f_frsize);
 	atomic_store(&spool->available, available);
-	atomic_store(&spool->looked, now.tv_sec);
+	atomic_store(&spool->checked, now.tv_sec);
 	return available < min_free;
 }
 
@@ -68,25 +66,29 @@ spool_is_empty(struct spool *spool)
 	return spool_each(spool, SPOOL_EVENTS, stop_at_once, NULL) == 0;
 }
 
-/* An event that nobody is to handle (any more): a file of its own in events/. */
+/*
+ * Store an event in events/ alone: a probe of doctor, or (known) an event that a consumer has
+ * handled before it was committed. Then its name in the queue was synced, and that is enough.
+ */
 static enum store_result
 archive(struct spool *spool, const struct store_intake *intake, bool known, struct error *error)
 {
+	const char *name = intake->name;
 	struct spool_file file;
 	enum store_result result = STORE_OK;
 
 	if (spool_file_write(spool, &file, intake->record->iov, intake->record->count, true) != 0)
-		return spool_failed(spool, "write a file", SPOOL_EVENTS, intake->name, error);
-	if (spool_file_link(spool, &file, SPOOL_EVENTS, intake->name) != 0)
-		result = errno == EEXIST ? STORE_DUPLICATE :
-		                           spool_failed(spool, "make a hard link", SPOOL_EVENTS, intake->name, error);
+		return spool_failed(spool, "write a file", SPOOL_EVENTS, name, error);
+	if (spool_file_link(spool, &file, SPOOL_EVENTS, name) != 0)
+		result = errno == EEXIST ?
+		    STORE_DUPLICATE : spool_failed(spool, "make a hard link", SPOOL_EVENTS, name, error);
 	else if (!known && spool_sync(spool, SPOOL_EVENTS, file.fd) != 0)
-		result = spool_failed(spool, "sync it", SPOOL_EVENTS, intake->name, error);
+		result = spool_failed(spool, "sync it", SPOOL_EVENTS, name, error);
 	spool_file_close(spool, &file);
 	return result;
 }
 
-/* Steps 3 and 4 with a file that has its name in the queue: ours, or one that we met there. */
+/* Steps 3 and 4 with a file that has its name in the queue: ours, or the one that was there. */
 static enum store_result
 commit(struct spool *spool, const struct spool_file *file, enum spool_dir queue, bool ours,
     const struct store_intake *intake, struct error *error)
@@ -100,7 +102,7 @@ commit(struct spool *spool, const struct spool_file *file, enum spool_dir queue,
 	if (errno == ENOENT) {
 		/* A consumer has handled it, and removed its only name. */
 		enum store_result result = archive(spool, intake, true, error);
-		return result == STORE_DUPLICATE || (result == STORE_OK && !ours) ? STORE_DUPLICATE : result;
+		return result == STORE_OK && !ours ? STORE_DUPLICATE : result;
 	}
 	if (errno != EEXIST)
 		return spool_failed(spool, "make a hard link", SPOOL_EVENTS, name, error);
@@ -115,7 +117,7 @@ commit(struct spool *spool, const struct spool_file *file, enum spool_dir queue,
 	return STORE_DUPLICATE;
 }
 
-/* Deliveries that replace exclude each other. The lock goes with its descriptor; -1 with errno. */
+/* Only one delivery at a time replaces a file. Returns a descriptor, the lock; -1 with errno. */
 static int
 lock_queue(struct spool *spool, enum spool_dir queue)
 {
@@ -133,8 +135,8 @@ lock_queue(struct spool *spool, enum spool_dir queue)
 }
 
 /*
- * What is there is no event. By our invariants it cannot be so; but a person, or a file system,
- * may have put it there. STORE_ABSENT: another delivery has replaced it, and may be accepted.
+ * Replace a file in the queue that is no event. No program of ours leaves one (I1); a person or a
+ * broken file system may. STORE_ABSENT: another delivery has replaced it: start again.
  */
 static enum store_result
 replace(struct spool *spool, const struct spool_file *ours, enum spool_dir queue, const char *name,
@@ -162,9 +164,9 @@ replace(struct spool *spool, const struct spool_file *ours, enum spool_dir queue
 	return result;
 }
 
-/* Step 2 met a file. STORE_ABSENT: it is gone again. */
+/* Step 2 found a file of this name: commit that one. STORE_ABSENT: it is gone again. */
 static enum store_result
-go_on_with(struct spool *spool, const struct spool_file *ours, enum spool_dir queue,
+commit_existing(struct spool *spool, const struct spool_file *ours, enum spool_dir queue,
     const struct store_intake *intake, struct error *error)
 {
 	struct spool_file there;
@@ -205,7 +207,7 @@ publish(struct spool *spool, enum spool_dir queue, const struct store_intake *in
 		if (spool_file_link(spool, &file, queue, intake->name) == 0)
 			result = commit(spool, &file, queue, true, intake, error);
 		else if (errno == EEXIST)
-			result = go_on_with(spool, &file, queue, intake, error);
+			result = commit_existing(spool, &file, queue, intake, error);
 		else
 			result = spool_failed(spool, "make a hard link", queue, intake->name, error);
 	}
@@ -233,7 +235,7 @@ enum store_result
 spool_put(struct spool *spool, const struct store_intake *intake, struct error *error)
 {
 	if (atomic_load(&spool->distrusted)) {
-		error_set(error, EX_IOERR, "restart the receiver when the disk is well again",
+		error_set(error, EX_IOERR, "restart the receiver when the disk works again",
 		    "%s: a sync has failed: nothing is accepted", spool->path);
 		return STORE_FAILED;
 	}
@@ -259,7 +261,10 @@ mount_of(int directory)
 	return statx(directory, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 ? st.stx_mnt_id : 0;
 }
 
-/* A link joins two directories. events/, where the file was made, may be the one that stands apart. */
+/*
+ * A link joins two directories: the one that is on another mount may be events/, where the file
+ * was made.
+ */
 static enum store_result
 probe_failed(struct spool *spool, enum spool_dir dir, struct error *error)
 {
@@ -270,28 +275,21 @@ probe_failed(struct spool *spool, enum spool_dir dir, struct error *error)
 	return spool_failed(spool, "make a hard link", apart ? SPOOL_EVENTS : dir, "", error);
 }
 
-/* Names that begin with a dot are nobody's event: spool_each() and *.json leave them out. */
+/* Link the file into every directory, and have the names reach the disk as an event's does. */
 static enum store_result
 probe_directories(struct spool *spool, const struct spool_file *file, const char *name,
     struct error *error)
 {
-	enum store_result result = STORE_OK;
-	int linked = 0;
-
-	/* All names stay until the end: a file that has lost its last one gets no other. */
-	for (; linked < SPOOL_DIRS && result == STORE_OK; linked++) {
-		enum spool_dir dir = (enum spool_dir)linked;
-		if (spool_file_link(spool, file, dir, name) != 0) {
-			result = probe_failed(spool, dir, error);
-			break;
-		}
-		if (spool_sync(spool, dir, file->fd) != 0)
-			result = spool_failed(spool, "sync it", dir, "", error);
-	}
-	for (int i = 0; i < linked; i++)
-		if (unlinkat(spool->dir[i], name, 0) != 0 && result == STORE_OK)
-			result = spool_failed(spool, "remove a name", (enum spool_dir)i, "", error);
-	return result;
+	for (int i = 0; i < SPOOL_DIRS; i++)
+		if (spool_file_link(spool, file, (enum spool_dir)i, name) != 0)
+			return probe_failed(spool, (enum spool_dir)i, error);
+	/* With one wait only the file is synced, once for all its names. */
+	for (int i = 0; i < (spool->one_wait ? 1 : SPOOL_DIRS); i++)
+		if (spool_sync(spool, (enum spool_dir)i, file->fd) != 0)
+			return spool_failed(spool, "sync it", (enum spool_dir)i, "", error);
+	if (spool_state_write(spool, name, "probe\n") != 0)
+		return spool_failed(spool, "write a file", SPOOL_STATE, "", error);
+	return STORE_OK;
 }
 
 enum store_result
@@ -299,18 +297,13 @@ spool_probe(struct spool *spool, struct error *error)
 {
 	struct iovec piece = {(char *)(uintptr_t)"probe\n", 6};
 	struct spool_file file;
-	struct timespec now;
 	char name[64];
 
-	/* With the time: one that was killed may have had our process id, and left its names. */
-	clock_gettime(CLOCK_REALTIME, &now);
-	snprintf(name, sizeof(name), ".probe.%lld.%09ld.%ld", (long long)now.tv_sec, now.tv_nsec,
-	    (long)getpid());
+	/* A name that begins with a dot is no event's: spool_each() and *.json leave it out. */
+	snprintf(name, sizeof(name), ".probe.%ld", (long)getpid());
 	if (spool_file_write(spool, &file, &piece, 1, true) != 0)
 		return spool_failed(spool, "write a file", SPOOL_EVENTS, "", error);
 	enum store_result result = probe_directories(spool, &file, name, error);
-	if (result == STORE_OK && spool_state_write(spool, name, "probe\n") != 0)
-		result = spool_failed(spool, "write a file", SPOOL_STATE, "", error);
 	for (int i = 0; i < SPOOL_DIRS; i++)
 		if (unlinkat(spool->dir[i], name, 0) != 0 && errno != ENOENT && result == STORE_OK)
 			result = spool_failed(spool, "remove the name", (enum spool_dir)i, "", error);

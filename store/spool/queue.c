@@ -1,14 +1,13 @@
 /*
- * Owns the work queue: the lock of those who move events, what waits in new/, and where
- * an outcome takes it. A move is link, sync, unlink: without the sync a power cut could keep
- * the unlink and forget the link. rename(2) would not do: between two links of one file it
- * does nothing. A crash leaves an event where it was, where it goes to, or in both; new/ wins.
+ * Owns the work queue: the lock of the process that moves events, the list of what waits in new/,
+ * and the moves after an outcome. A move is link, sync, unlink: without the sync a power cut could
+ * keep the unlink and lose the link. rename(2) would not do: between two links of one file it does
+ * nothing. A crash leaves an event where it was, where it goes to, or in both; new/ counts then.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -26,16 +25,18 @@ enum { LOCK_MODE = 0640, SETTLED_SECONDS = 60 };
 static enum store_result
 lock_failed(struct spool *spool, struct error *error)
 {
+	int number = errno;
 	enum store_result result = spool_failed(spool, "lock it", SPOOL_NEW, "", error);
 
-	snprintf(error->text, sizeof(error->text), "%s/" LOCK_FILE ": %s", spool->path, strerror(errno));
+	snprintf(error->text, sizeof(error->text), "%s/" LOCK_FILE ": %s", spool->path,
+	    strerror(number));
 	return result == STORE_FULL ? STORE_FAILED : result;
 }
 
 enum store_result
 spool_work_begin(struct spool *spool, bool wait, struct error *error)
 {
-	/* To read alone: a user of the spool's group may take a lock file of the owner's, mode 0640. */
+	/* For reading only, so that a member of the spool's group can lock it, too (mode 0640). */
 	int fd = openat(spool->root, LOCK_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	int result;
 
@@ -78,7 +79,7 @@ struct scan {
 	bool probed, failed;
 };
 
-/* Where an outcome cannot be noted, no handler runs: it would run again and again. */
+/* Whether an outcome can be recorded. If not, no handler runs: it would run again and again. */
 static enum store_result
 check_writable(struct spool *spool, struct error *error)
 {
@@ -90,7 +91,10 @@ check_writable(struct spool *spool, struct error *error)
 	return STORE_OK;
 }
 
-/* A move that the kernel refuses for another user's file is found out before a handler runs. */
+/*
+ * Whether the kernel lets us link this file, which may be another user's (proc(5),
+ * protected_hardlinks). Found out before a handler runs.
+ */
 static bool
 can_be_moved(struct spool *spool, const struct spool_file *file, struct scan *scan)
 {
@@ -119,7 +123,10 @@ is_settled(const struct spool_file *file, int64_t now)
 	return fstat(file->fd, &st) == 0 && now - st.st_mtime >= SETTLED_SECONDS;
 }
 
-/* Whether it is work: the same file as in events/. Another file is on its way in, or was put there by hand. */
+/*
+ * Whether it is work: the same file as in events/. Another file is on its way in, or was put there
+ * by hand.
+ */
 static bool
 is_work(struct spool *spool, const struct spool_file *file, struct scan *scan)
 {
@@ -176,7 +183,7 @@ visit_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 			log_line("new/%s: no event: %s; left alone", name, why);
 		break;
 	case ENTRY_ERROR:
-		/* Its lane is not known: any event that is handled now might overtake it. */
+		/* Its lane is not known, so an event that is handled now might overtake it. */
 		spool_failed(spool, "read the file", dir, name, scan->error);
 		scan->failed = true;
 		result = 1;
@@ -205,12 +212,14 @@ spool_pending(struct spool *spool, struct store_pending *pending, struct error *
 	errno = saved;
 	if (scan.failed)
 		return STORE_FAILED;
-	if (visited < 0 || spool_sync(spool, SPOOL_EVENTS, -1) != 0) {
-		spool_failed(spool, visited < 0 ? "list the names" : "sync it", visited < 0 ? SPOOL_NEW : SPOOL_EVENTS, "",
-		    error);
+	if (visited < 0) {
+		spool_failed(spool, "list the names", SPOOL_NEW, "", error);
 		return STORE_FAILED;
 	}
-	return STORE_OK;
+	if (spool_sync(spool, SPOOL_EVENTS, -1) == 0)
+		return STORE_OK;
+	spool_failed(spool, "sync it", SPOOL_EVENTS, "", error);
+	return STORE_FAILED;
 }
 
 /* ---- an event in work ---- */
@@ -222,6 +231,16 @@ file_of(const struct store_work *work)
 
 	memcpy(file.name, work->name, sizeof(file.name));
 	return file;
+}
+
+void
+spool_unload(struct spool *spool, struct store_work *work)
+{
+	(void)spool;
+	entry_free(&work->entry);
+	if (work->file >= 0)
+		close(work->file);
+	work->file = -1;
 }
 
 enum store_result
@@ -244,23 +263,21 @@ spool_load(struct spool *spool, const char *name, struct store_work *work, struc
 		return STORE_FAILED;
 	}
 	work->file = file.fd;
-	/* What failed and is in new/ again was put there to be tried afresh. */
+	/* A file that is not the one in events/: its writer met a duplicate, and will remove it. */
+	int same = spool_file_is(spool, &file, SPOOL_EVENTS, name);
+	if (same != 1) {
+		enum store_result result = same == 0 ? STORE_ABSENT :
+		    spool_failed(spool, "look up the name", SPOOL_EVENTS, name, error);
+		spool_unload(spool, work);
+		return result;
+	}
+	/* An event that failed and is in new/ again starts anew. */
 	if (spool_state_read(spool, name, &work->state) && work->state.failed_at != 0)
 		memset(&work->state, 0, sizeof(work->state));
 	return STORE_OK;
 }
 
-void
-spool_unload(struct spool *spool, struct store_work *work)
-{
-	(void)spool;
-	entry_free(&work->entry);
-	if (work->file >= 0)
-		close(work->file);
-	work->file = -1;
-}
-
-/* The state, a retry's leftover in failed/, and then the name in new/. */
+/* Remove the state, a name in failed/ that a retry left, and last the name in new/. */
 enum store_result
 spool_done(struct spool *spool, struct store_work *work, struct error *error)
 {
@@ -274,7 +291,7 @@ spool_done(struct spool *spool, struct store_work *work, struct error *error)
 	return STORE_FAILED;
 }
 
-/* Whether a script of the user's own has removed it while its handler ran. */
+/* Whether another program (a script of the user) has removed it while its handler ran. */
 static bool
 is_gone(struct spool *spool, const struct spool_file *file)
 {
@@ -295,6 +312,20 @@ spool_later(struct spool *spool, struct store_work *work, const struct handler_s
 	return STORE_FAILED;
 }
 
+/* Replaces a file that was put into failed/ by hand: else the event would be in no queue. */
+static int
+link_into_failed(struct spool *spool, const struct spool_file *file)
+{
+	if (spool_file_link(spool, file, SPOOL_FAILED, file->name) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -1;
+	int same = spool_file_is(spool, file, SPOOL_FAILED, file->name);
+	if (same == 0)
+		return spool_file_replace(spool, file, SPOOL_FAILED, file->name);
+	return same == 1 ? 0 : -1;
+}
+
 enum store_result
 spool_fail(struct spool *spool, struct store_work *work, const struct handler_state *state,
     struct error *error)
@@ -304,11 +335,11 @@ spool_fail(struct spool *spool, struct store_work *work, const struct handler_st
 
 	if (result != STORE_OK)
 		return result;
-	if (spool_file_link(spool, &file, SPOOL_FAILED, work->name) != 0 && errno != EEXIST) {
+	if (link_into_failed(spool, &file) != 0) {
 		spool_failed(spool, "make a hard link", SPOOL_FAILED, work->name, error);
 		return STORE_FAILED;
 	}
-	/* Its name in events/ is enough for the link. In new/ it may have none any more. */
+	/* The link works while the file has any name, one in events/ for example. */
 	if (is_gone(spool, &file))
 		return spool_done(spool, work, error) == STORE_OK ? STORE_ABSENT : STORE_FAILED;
 	if (spool_sync(spool, SPOOL_FAILED, work->file) == 0 &&

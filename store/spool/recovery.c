@@ -1,21 +1,19 @@
 /*
- * Owns recovery: what a crash left in a queue and not in events/ is synced and committed.
- * It repairs nothing, for by I1 what has a name is whole. Beside live writers it does what
- * a concurrent duplicate does.
+ * Owns recovery: it syncs and commits events that a crash left in a queue, but not in events/.
+ * It repairs nothing: by I1 a file that has a name is whole. Beside receivers at work it does
+ * what a concurrent duplicate does.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "store/spool/spool.h"
 
 enum {
-	BATCH = 64,             /* descriptors that are open at once, so that they share a sync */
-	LEFTOVER_SECONDS = 3600 /* a writer's name in tmp/ that is older is of a dead one */
+	BATCH = 64,             /* files that are open at once, and share a sync of the directory */
+	LEFTOVER_SECONDS = 3600 /* age from which a name in tmp/ belongs to a dead writer */
 };
 
 struct recovery {
@@ -37,7 +35,7 @@ commit_batch(struct spool *spool, enum spool_dir queue, struct recovery *r)
 		struct spool_file *file = &r->file[i];
 		if (!failed && (spool_sync(spool, SPOOL_DIRS, file->fd) != 0 ||
 		        spool_file_link(spool, file, SPOOL_EVENTS, file->name) != 0)) {
-			/* Another has committed it, or handled it; or it is another user's, see collect(). */
+			/* Another process committed or handled it; or it is another user's, see collect(). */
 			failed = errno != EEXIST && errno != ENOENT && errno != EPERM;
 			if (failed)
 				spool_failed(spool, "commit the event", queue, file->name, r->error);
@@ -50,7 +48,7 @@ commit_batch(struct spool *spool, enum spool_dir queue, struct recovery *r)
 	return failed;
 }
 
-/* What is no event is left alone: committed, it would keep the event of its name out. */
+/* A file that is no event is left alone: committed, it would keep out the event of its name. */
 static int
 collect(struct spool *spool, enum spool_dir queue, const char *name, void *data)
 {
@@ -85,7 +83,7 @@ recover_queue(struct spool *spool, enum spool_dir queue, struct recovery *r)
 
 	if (result < 0)
 		spool_failed(spool, "list the names", queue, "", r->error);
-	/* Once at least: what is committed may be here by the link of a move that was not synced. */
+	/* Also without files: a committed event may be here by a link of a move that was not synced. */
 	if (result == 0)
 		return commit_batch(spool, queue, r);
 	while (r->count > 0)

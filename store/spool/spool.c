@@ -20,7 +20,7 @@
 const char *const spool_dir_names[SPOOL_DIRS] = {
 	"new", "events", "failed", "state", "hold", "tmp"};
 
-#define FORMAT_FILE "format" /* no version of format 1 makes it */
+#define FORMAT_FILE "format" /* no program of format 1 makes it */
 
 enum { DIR_MODE = 02770, FILE_MODE = 0640 };
 
@@ -53,7 +53,7 @@ open_directory(int parent, const char *name, bool create)
 	return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-/* A spool that says that its format is another must not be read, or written, as if it were ours. */
+/* A spool of another format must not be read, or written, as if it were of ours. */
 static int
 check_format(const struct spool *spool, struct error *error)
 {
@@ -79,9 +79,9 @@ check_format(const struct spool *spool, struct error *error)
 	return -1;
 }
 
-/* What is known once of the place and the process. */
+/* Find out what holds for the spool and this process as long as it runs. */
 static int
-look_around(struct spool *spool)
+detect(struct spool *spool)
 {
 	mode_t mask = umask(0);
 	struct stat st;
@@ -90,16 +90,16 @@ look_around(struct spool *spool)
 	if (fstat(spool->root, &st) != 0)
 		return -1;
 	spool->owner = st.st_uid;
-	spool->gives = geteuid() == 0 && st.st_uid != 0;
+	spool->must_give = geteuid() == 0 && st.st_uid != 0;
 	spool->masked = (mask & FILE_MODE) != 0;
 	spool->by_name = access("/proc/self/fd", F_OK) != 0;
-	filesystem_look(spool->dir[SPOOL_EVENTS], &spool->filesystem);
+	filesystem_detect(spool->dir[SPOOL_EVENTS], &spool->filesystem);
 	spool->filesystem.named_files |= spool->by_name;
 	spool->one_wait = spool->filesystem.one_wait && !spool->forced;
 	return 0;
 }
 
-/* As whom to run a command on what another user owns. False if it is ours, or not known whose. */
+/* The remedy for a file of another user: to run as that user. False if it is our own. */
 static bool
 explain_owner(const struct stat *st, char *remedy, size_t size)
 {
@@ -147,7 +147,7 @@ spool_open(struct spool *spool, const char *path, bool two_waits, bool create, s
 		if (spool->dir[i] < 0)
 			result = refuse(spool, spool_dir_names[i], error);
 	}
-	if (result == STORE_OK && look_around(spool) != 0)
+	if (result == STORE_OK && detect(spool) != 0)
 		result = refuse(spool, "", error);
 	if (result != STORE_OK)
 		spool_close(spool);
@@ -164,7 +164,7 @@ spool_close(struct spool *spool)
 	close(spool->root);
 }
 
-/* Each directory is its owner's, or its group's, like the spool itself. */
+/* Each directory must have the spool's owner, or its group with write permission. */
 static void
 warn_of_owners(struct spool *spool, void (*warn)(const struct error *, void *), void *data)
 {
@@ -178,7 +178,8 @@ warn_of_owners(struct spool *spool, void (*warn)(const struct error *, void *), 
 		if (fstat(spool->dir[i], &st) != 0 || st.st_uid == root.st_uid ||
 		    (st.st_gid == root.st_gid && (st.st_mode & 0070) == 0070))
 			continue;
-		snprintf(remedy, sizeof(remedy), "chown -R %s %s", user_name(root.st_uid, owner), spool->path);
+		snprintf(remedy, sizeof(remedy), "chown -R %s %s", user_name(root.st_uid, owner),
+		    spool->path);
 		error_set(&warning, EX_CONFIG, remedy, "%s/%s belongs to %s, the spool itself to %s",
 		    spool->path, spool_dir_names[i], user_name(st.st_uid, other), owner);
 		warn(&warning, data);
@@ -288,7 +289,7 @@ spool_sync(struct spool *spool, enum spool_dir dir, int file)
 	if (result == 0 && file >= 0)
 		result = sync_fd(file);
 	if (result == 0) {
-		/* The kernel tells one thread of an error alone: it may have been about our name. */
+		/* The kernel reports an error to one thread only: it may have been about our name. */
 		if (!atomic_load(&spool->distrusted))
 			return 0;
 		errno = EIO;
@@ -296,7 +297,8 @@ spool_sync(struct spool *spool, enum spool_dir dir, int file)
 	}
 	int saved = errno;
 	if (!atomic_exchange(&spool->distrusted, true))
-		log_line("%s: fsync: %s: nothing is accepted until a restart", spool->path, strerror(errno));
+		log_line("%s: fsync: %s: nothing is accepted until a restart", spool->path,
+		    strerror(errno));
 	errno = saved;
 	return -1;
 }
@@ -333,7 +335,7 @@ spool_failed(struct spool *spool, const char *step, enum spool_dir dir, const ch
 		status = causes[i].status;
 		remedy = causes[i].remedy;
 	}
-	/* The file's owner, or of one that cannot be looked at, the directory's. */
+	/* The file's owner; where stat(2) is refused, the directory's. */
 	if (status == EX_NOPERM &&
 	    (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
 	        fstat(spool->dir[dir], &st) == 0) &&

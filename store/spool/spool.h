@@ -18,7 +18,15 @@
 #include "store/spool/filesystem.h"
 #include "store/store.h"
 
-enum spool_dir { SPOOL_NEW, SPOOL_EVENTS, SPOOL_FAILED, SPOOL_STATE, SPOOL_HOLD, SPOOL_TMP, SPOOL_DIRS };
+enum spool_dir {
+	SPOOL_NEW,
+	SPOOL_EVENTS,
+	SPOOL_FAILED,
+	SPOOL_STATE,
+	SPOOL_HOLD,
+	SPOOL_TMP,
+	SPOOL_DIRS /* how many; as an argument: none */
+};
 
 /* The directories' names, by enum spool_dir. */
 extern const char *const spool_dir_names[SPOOL_DIRS];
@@ -36,14 +44,14 @@ struct spool {
 	int dir[SPOOL_DIRS];
 	struct filesystem filesystem;
 	bool one_wait;          /* of the file system, unless PSAPI_SYNC says two */
-	bool forced;            /* PSAPI_SYNC said it */
-	int lock;               /* of who moves events; -1: not held */
+	bool forced;            /* PSAPI_SYNC says two */
+	int lock;               /* held by the process that moves events; -1: not held */
 	uid_t owner;            /* of the spool */
-	bool gives;             /* files that we make must be given to the owner: we are root */
-	bool masked;            /* our umask would take from a file's mode */
+	bool must_give;         /* we are root: files that we make are given to the owner */
+	bool masked;            /* our umask takes bits from a file's mode */
 	bool by_name;           /* there is no /proc: files are linked by name, not by descriptor */
 	atomic_bool distrusted; /* a sync failed: nothing more is accepted */
-	atomic_llong looked;    /* second (CLOCK_MONOTONIC) of the last look at the free bytes, and */
+	atomic_llong checked;   /* when the free bytes were last read, seconds of CLOCK_MONOTONIC; */
 	atomic_llong available; /* how many there were */
 	atomic_int link_way;    /* how a file is given a name by its descriptor, file.c */
 	atomic_uint serial;     /* of names in tmp/ */
@@ -74,7 +82,8 @@ int spool_open_directory(const struct spool *spool, enum spool_dir dir);
  * with errno if the directory cannot be read.
  */
 int spool_each(struct spool *spool, enum spool_dir dir,
-    int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data), void *data);
+    int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data),
+    void *data);
 
 /* Whether dir has the name; true as well if that cannot be found out. */
 bool spool_has(struct spool *spool, enum spool_dir dir, const char *name);
@@ -109,7 +118,10 @@ struct spool_file {
 int spool_file_write(struct spool *spool, struct spool_file *file, const struct iovec *pieces,
     int count, bool durable);
 
-/* Give the file a name, by its descriptor. Returns 0, or -1 with errno (ENOENT: it has lost all its names). */
+/*
+ * Give the file a name, by its descriptor. Returns 0, or -1 with errno (ENOENT: it has lost all
+ * its names).
+ */
 int spool_file_link(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
     const char *name);
 
@@ -121,13 +133,16 @@ int spool_file_replace(struct spool *spool, const struct spool_file *file, enum 
 int spool_file_is(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
     const char *name);
 
-/* Remove dir/NAME, but only while it is this file. That it is gone is fine. Returns 0, or -1 with errno. */
+/*
+ * Remove dir/NAME, but only while it is this file. That it is gone is fine. Returns 0, or -1 with
+ * errno.
+ */
 int spool_file_unlink(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
     const char *name);
 
 /*
- * Open dir/NAME and read it as the event of that name. ENTRY_OK: the caller closes the file and frees
- * the entry. Else there is nothing to close, and *why says what is wrong.
+ * Open dir/NAME and read it as the event of that name. ENTRY_OK: the caller closes the file and
+ * frees the entry. Else there is nothing to close, and *why says what is wrong.
  */
 enum entry_result spool_file_open(struct spool *spool, struct spool_file *file, enum spool_dir dir,
     const char *name, struct entry *entry, const char **why);
@@ -153,7 +168,8 @@ int spool_state_remove(struct spool *spool, const char *name);
 
 /* publish.c */
 enum store_result spool_find(struct spool *spool, const char *name, struct error *error);
-enum store_result spool_put(struct spool *spool, const struct store_intake *intake, struct error *error);
+enum store_result spool_put(struct spool *spool, const struct store_intake *intake,
+    struct error *error);
 bool spool_is_full(struct spool *spool, long long min_free);
 bool spool_is_empty(struct spool *spool);
 enum store_result spool_probe(struct spool *spool, struct error *error);
@@ -173,7 +189,8 @@ enum store_result spool_held_remove(struct spool *spool, const char *name, struc
 enum store_result spool_work_begin(struct spool *spool, bool wait, struct error *error);
 void spool_work_end(struct spool *spool);
 void spool_note_run(struct spool *spool, int64_t now);
-enum store_result spool_pending(struct spool *spool, struct store_pending *pending, struct error *error);
+enum store_result spool_pending(struct spool *spool, struct store_pending *pending,
+    struct error *error);
 enum store_result spool_load(struct spool *spool, const char *name, struct store_work *work,
     struct error *error);
 void spool_unload(struct spool *spool, struct store_work *work);

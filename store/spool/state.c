@@ -1,7 +1,7 @@
 /*
- * Owns state/: files that say what became of an event. One is written before what
- * depends on it and is not synced: what it says can be found out again, and one that
- * cannot be read counts as absent.
+ * Owns state/: files with the tries of an event, its next retry, its failure. A state is written
+ * before the move that it explains. It is not synced: without it the event is only tried again.
+ * A state that cannot be read counts as absent.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -99,5 +99,5 @@ spool_state_remove(struct spool *spool, const char *name)
 {
 	if (unlinkat(spool->dir[SPOOL_STATE], name, 0) == 0)
 		return 0;
-	return errno == ENOENT || errno == EISDIR ? 0 : -1; /* a directory is none of ours */
+	return errno == ENOENT || errno == EISDIR ? 0 : -1; /* no state is a directory */
 }

@@ -1,6 +1,6 @@
 /*
- * Owns state/unrecognised (a name that no event has): a line for each of them that was
- * reported, inode and time of its last change.
+ * Owns state/unrecognised (no event has this name): a line for each unrecognised file that was
+ * reported, with its inode and the time of its last change.
  */
 #define _GNU_SOURCE
 #include "store/spool/unrecognised.h"
@@ -32,7 +32,9 @@ unrecognised_open(struct spool *spool)
 	if (u == NULL)
 		return NULL;
 	u->spool = spool;
-	int fd = openat(spool->dir[SPOOL_STATE], UNRECOGNISED_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	/* O_NONBLOCK: a FIFO must not stop us. */
+	int fd = openat(spool->dir[SPOOL_STATE], UNRECOGNISED_FILE,
+	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd >= 0) {
 		ssize_t n = read(fd, u->known, TEXT_SIZE);
 		u->known[n > 0 ? n : 0] = '\0';
@@ -64,7 +66,7 @@ unrecognised_close(struct unrecognised *u)
 {
 	if (u == NULL)
 		return;
-	/* Not written: they are reported once more, no harm done. */
+	/* If it cannot be written, they are reported once more: that does no harm. */
 	if (strcmp(u->known, u->seen) != 0)
 		spool_state_write(u->spool, UNRECOGNISED_FILE, u->seen);
 	free(u);

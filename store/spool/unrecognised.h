@@ -1,6 +1,6 @@
 /*
- * Files in new/ that are no events: left alone, and reported once, which is
- * remembered in state/unrecognised.
+ * Unrecognised files: files in new/ that are no events. They are left alone and reported once;
+ * state/unrecognised remembers which were.
  */
 #ifndef PSAPI_UNRECOGNISED_H
 #define PSAPI_UNRECOGNISED_H
@@ -15,8 +15,8 @@ struct unrecognised;
 struct unrecognised *unrecognised_open(struct spool *spool);
 
 /*
- * Whether name in new/ is to be reported: it was not, since it was last changed. At
- * most a thousand are remembered, and reported.
+ * Whether name in new/ is to be reported: it was not reported since its last change. At most a
+ * thousand files are remembered and reported.
  */
 bool unrecognised_report(struct unrecognised *u, const char *name);
 

@@ -25,10 +25,9 @@ LITERAL = r'(?:"(?:[^"\\]|\\.)*"\s*)+'
 SOURCES = sorted(path for path in ROOT.glob("**/*.c")
                  if not re.match("(tests|bench|build)/", str(path.relative_to(ROOT))))
 OWN_WORDS = {"doctor/http_status.c", "doctor/local.c", "doctor/probe.c", "doctor/history.c", "doctor/url.c",
-             "doctor/receiver.c",
-             "send/delivery.c", "send/http.c", "send/fastcgi_client.c"}
+             "doctor/receiver.c", "send/delivery.c", "send/http.c", "send/fastcgi_client.c"}
 
-GOOD = {("verify.c", "is a signing secret")}        # said to nobody
+GOOD = {("verify.c", "is a signing secret")}        # printed nowhere
 
 
 def source_text(path):
@@ -58,8 +57,9 @@ def formats():
         for call in calls:
             for literals in re.findall(call + f"({LITERAL})", text):
                 yield source.name, join(literals)
-        for call in re.findall(r"error_set\((.*?)\);", text, re.S):       # the text and the remedy
-            for literals in re.findall(LITERAL, call):
+        # The text and the remedy; what a file system is; what does not fit an event; remedies by errno.
+        for call in re.findall(r"\b(?:error_set|set_two|unfit)\((.*?)\);|\bcauses\[\] = (.*?)\n};", text, re.S):
+            for literals in re.findall(LITERAL, "".join(call)):
                 yield source.name, join(literals)
 
 
@@ -156,7 +156,10 @@ def test_every_message_explained_exists():
     # An error is logged as TEXT: REMEDY (base/error.h).
     said += " ".join(join(text) + ": " + join(remedy) for source in SOURCES for remedy, text in re.findall(
         rf"error_set\(\s*[^,;]+, \w+,\s*({LITERAL}),\s*({LITERAL})", source_text(source)))
-    said += " ".join(os.strerror(number) for number in range(1, 100))
+    # A step that failed is named as "cannot STEP" (store/spool/spool.c).
+    said += " ".join(f"cannot {step} " for source in SOURCES
+                     for step in re.findall(r'spool_failed\(\w+, "([^"]+)"', source_text(source)))
+    said += " ".join(os.strerror(number) for number in range(1, 134))
     tables = ODD.split("## The receiver does not start\n")[1].split("\n## Doctor's failed checks")[0]
     for row in re.findall(r"^\| (`[^|]*) \|", tables, re.M):
         for message in re.findall(r"`([^`]+)`", row):

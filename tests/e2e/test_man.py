@@ -9,7 +9,8 @@ A comment above each literal display says what it is:
   .\\" figure                        nothing to run
 
 In what is printed "..." stands for anything, and alone on a line for any lines. The pages' paths are
-exchanged for the test's own, and sudo is left out.
+exchanged for the test's own, and sudo is left out. What psapi-fcgi -t says of the file system depends
+on the machine: of the line for the spool the end is not compared, and a warning is left out.
 """
 
 import grp
@@ -65,9 +66,11 @@ def commands(lines):
 
 
 def matches(promised, printed):
-    """Whether it printed that, white space aside."""
+    """Whether it printed that, white space and the file system aside."""
     def squeeze(lines):
         return "".join(re.sub(r"\s+", " ", line).strip() + "\n" for line in lines)
+    promised = [line.replace("ext4, one wait for the disk", "...") for line in promised]
+    printed = re.sub(r"^warning: spool .*\n", "", printed, flags=re.M)
     pattern = re.escape(squeeze(promised)).replace(re.escape("...\n"), "\0\n")
     pattern = re.sub(r"^\0\n", r"(?:.*\n)*?", pattern.replace("\\\n", "\n"), flags=re.M)
     pattern = pattern.replace("\0", ".*").replace(re.escape("..."), ".*")
@@ -326,7 +329,7 @@ def test_spool_keys():
     page = page_of("psapi-spool.5")
     assert set(EVIDENCE_KEYS) | {"event", "body_base64", "webhook_id_base64"} <= items(page, "Li")
     state = set(re.findall(r'(?:set_time|set_text|json_object_set_new)\(object, "(\w+)"',
-                           (ROOT / "store/spool/handler_state.c").read_text()))
+                           (ROOT / "store/handler_state.c").read_text()))
     for key in state:
         assert re.search(rf"\b{key}\b", section(page, "States")), key
 
@@ -336,15 +339,9 @@ def test_environment():
     named = set()
     for page in ("psapi.1", "psapi-handlers.7", "psapi-fcgi.8"):
         named |= items(section(page_of(page), "ENVIRONMENT"), "Ev")
-<<<<<<< ours
     ours = [source for source in ROOT.glob("**/*.c")
             if source.relative_to(ROOT).parts[0] not in ("tests", "bench", "build")]
     read = {name for source in ours for name in re.findall(r'getenv\("(\w+)"', source.read_text())}
-=======
-    read = {name for source in ROOT.glob("**/*.c")
-            if not re.match("(tests|bench|build)/", str(source.relative_to(ROOT)))
-            for name in re.findall(r'getenv\("(\w+)"', source.read_text())}
->>>>>>> theirs
     assert {"PSAPI_CONF", "PATH", "NO_COLOR"} <= read
     assert read - {"CONTENT_LENGTH"} <= named, "(that one is part of a CGI request)"
 

@@ -115,6 +115,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		MUST(false);
 	}
 	if (handler_state_read(&spool, name, &state))
-		MUST(strlen(state.said) <= HANDLER_STATE_STDERR_MAX && state.tries >= 0);
+		MUST(strlen(state.stderr_end) <= HANDLER_STATE_STDERR_MAX && state.tries >= 0);
 	return 0;
 }

@@ -238,7 +238,10 @@ call_of_i386(void)
 
 	sigaction(SIGSEGV, &action, &before);
 	if (sigsetjmp(without_i386, 1) == 0)
-		__asm__ volatile("int $0x80" : "=a"(result) : "a"(20L) : "r8", "r9", "r10", "r11", "memory");
+		__asm__ volatile("int $0x80"
+		                 : "=a"(result)
+		                 : "a"(20L)
+		                 : "r8", "r9", "r10", "r11", "memory");
 	else
 		result = -ENOSYS;
 	sigaction(SIGSEGV, &before, NULL);

@@ -153,7 +153,7 @@ struct capture {
 	int saved, memory;
 };
 
-/* Keep what goes to standard error; make no assertion before capture_end(), it would not be seen. */
+/* Keep standard error. Make no assertion before capture_end(): its text would not be seen. */
 static inline void
 capture_begin(struct capture *capture)
 {

@@ -556,7 +556,7 @@ TEST(lines_of_several_threads_and_processes_do_not_mix)
 	char *text = read_log(f), *rest = text;
 	int lines = 0;
 	for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
-		/* Who looks at one that is held up for long in the middle of a line takes it for a torn one: no harm. */
+		/* A writer that is stopped within a line for long has it taken for a torn one: no harm. */
 		if (*line == '\0')
 			continue;
 		json_t *json = json_loads(line, 0, NULL);

@@ -16,7 +16,8 @@ request_of(const char *const *variables)
 
 TEST(a_variable_is_found_by_its_whole_name)
 {
-	static const char *const variables[] = {"", "=", "A", "AB=1", "B=2", "EMPTY=", "C=3=4", "B=5", NULL};
+	static const char *const variables[] = {
+		"", "=", "A", "AB=1", "B=2", "EMPTY=", "C=3=4", "B=5", NULL};
 	struct request request = request_of(variables);
 
 	assert_string_equal(request_variable(&request, "B"), "2");
@@ -31,7 +32,8 @@ TEST(a_variable_is_found_by_its_whole_name)
 
 TEST(a_length_is_decimal_digits_and_nothing_else)
 {
-	static const char *const wrong[] = {"", "-1", "+1", " 1", "1 ", "0x10", "1e3", "1.0", "5,5", "many"};
+	static const char *const wrong[] = {
+		"", "-1", "+1", " 1", "1 ", "0x10", "1e3", "1.0", "5,5", "many"};
 	long long length;
 
 	for (size_t i = 0; i < ROWS(wrong); i++)

@@ -307,9 +307,10 @@ TEST(deep_nesting_is_survived)
 
 TEST(what_is_known_of_an_event_is_told)
 {
-	struct event event = read_event(B("{\"id\":\"whe_1\",\"timestamp\":\"2025-07-25T15:53:01.579Z\","
-	                                  "\"type\":\"producersync.npn.activated\",\"data\":{"
-	                                  "\"npn\":\"123\",\"activatedAt\":\"2025-07-25T15:53:01Z\"}}"));
+	struct event event =
+	    read_event(B("{\"id\":\"whe_1\",\"timestamp\":\"2025-07-25T15:53:01.579Z\","
+	                 "\"type\":\"producersync.npn.activated\",\"data\":{"
+	                 "\"npn\":\"123\",\"activatedAt\":\"2025-07-25T15:53:01Z\"}}"));
 
 	assert_true(event.parsed);
 	assert_string_equal(event.type, "producersync.npn.activated");
@@ -409,7 +410,8 @@ TEST(a_body_that_is_no_json_is_kept_as_base64_on_one_line)
 	for (size_t i = 0; i < ROWS(rows); i++) {
 		size_t size;
 		char *file = file_of(&evidence, rows[i].body, rows[i].length, false, &size), *end;
-		assert_true(asprintf(&end, "\"event\":null,\"body_base64\":\"%s\"}\n", rows[i].encoded) > 0);
+		assert_true(
+		    asprintf(&end, "\"event\":null,\"body_base64\":\"%s\"}\n", rows[i].encoded) > 0);
 		assert_int_equal(lines_of(file), 1);
 		assert_string_equal(file + size - strlen(end), end);
 		json_t *json = json_loadb(file, size, JSON_REJECT_DUPLICATES, NULL);
@@ -426,8 +428,8 @@ TEST(a_file_is_valid_json_whatever_the_body)
 	static const struct {
 		const char *body;
 		size_t length;
-	} rows[] = {{B("{}")}, {B("42")}, {B("null")}, {B("\"\\u0000\"")}, {B("\n{\"type\":\"x\"}\n\n")},
-	    {B("{\"a\":1,\"a\":2}")}, {B("[18446744073709551616]")}};
+	} rows[] = {{B("{}")}, {B("42")}, {B("null")}, {B("\"\\u0000\"")},
+	    {B("\n{\"type\":\"x\"}\n\n")}, {B("{\"a\":1,\"a\":2}")}, {B("[18446744073709551616]")}};
 	struct evidence evidence = evidence_of("msg_1", 5);
 
 	for (size_t i = 0; i < ROWS(rows); i++) {

@@ -26,7 +26,9 @@ add(struct wire *w, unsigned type, unsigned id, const void *content, size_t leng
 static void
 add_begin(struct wire *w, unsigned id, int role, int flags)
 {
-	add(w, 1, id, (unsigned char[]){0, (unsigned char)role, (unsigned char)flags, 0, 0, 0, 0, 0}, 8);
+	const unsigned char body[8] = {0, (unsigned char)role, (unsigned char)flags};
+
+	add(w, 1, id, body, sizeof(body));
 }
 
 /* BEGIN, the variables A=bc and REMOTE_ADDR=192.0.2.1, a body. */
@@ -69,9 +71,11 @@ assert_request(struct fastcgi_reader *reader, unsigned id, const char *body)
 	const unsigned char *got = fastcgi_reader_head(reader, &length);
 
 	assert_int_equal(length, 24 + sizeof(variables) - 1 + 8);
-	assert_memory_equal(got, ((unsigned char[]){1, 1, 0, (unsigned char)id, 0, 8, 0, 0, 0, 1, 1}), 11);
+	const unsigned char begin[] = {1, 1, 0, (unsigned char)id, 0, 8, 0, 0, 0, 1, 1};
+	const unsigned char end[] = {1, 4, 0, (unsigned char)id, 0, 0, 0, 0};
+	assert_memory_equal(got, begin, sizeof(begin));
 	assert_memory_equal(got + 24, variables, sizeof(variables) - 1);
-	assert_memory_equal(got + length - 8, ((unsigned char[]){1, 4, 0, (unsigned char)id, 0, 0, 0, 0}), 8);
+	assert_memory_equal(got + length - 8, end, sizeof(end));
 	got = fastcgi_reader_body(reader, &length);
 	assert_int_equal(length, strlen(body));
 	assert_memory_equal(got, body, length);
@@ -202,7 +206,8 @@ assert_answer(struct fastcgi_reader *reader, const void *wanted, size_t wanted_l
 
 TEST(values)
 {
-	static const char asked[] = "\17\0FCGI_MPXS_CONNS\5\1OTHERx\16\0FCGI_MAX_CONNS\15\0FCGI_MAX_REQS";
+	static const char asked[] = "\17\0FCGI_MPXS_CONNS\5\1OTHERx\16\0FCGI_MAX_CONNS"
+	    "\15\0FCGI_MAX_REQS";
 	static const char told[] = "\1\12\0\0\0\65\3\0\17\1FCGI_MPXS_CONNS0\16\2FCGI_MAX_CONNS77"
 	    "\15\2FCGI_MAX_REQS77\0\0\0";
 	struct fastcgi_reader *reader = new_reader();
@@ -222,7 +227,7 @@ TEST(values)
 	fastcgi_reader_free(reader);
 }
 
-/* The same variable a thousand times: one answer of bounded size. A record that is too long ends it. */
+/* The same variable often: one answer of bounded size. A record that is too long ends it. */
 TEST(many_values)
 {
 	struct fastcgi_reader *reader = new_reader();
@@ -292,7 +297,8 @@ TEST(aborted)
 		w.length = 0;
 		add_begin(&w, 5, 1, keep);
 		add(&w, 2, 5, "", 0);
-		assert_int_equal(take(reader, &w, &left), keep ? FASTCGI_READER_ANSWER : FASTCGI_READER_END);
+		assert_int_equal(take(reader, &w, &left),
+		    keep ? FASTCGI_READER_ANSWER : FASTCGI_READER_END);
 		assert_answer(reader, "\1\3\0\5\0\10\0\0\0\0\0\0\0\0\0\0", 16);
 		assert_false(fastcgi_reader_has_begun(reader));
 		fastcgi_reader_free(reader);

@@ -73,7 +73,7 @@ TEST(recovery_costs_these_calls_in_this_order)
 		/* By the link of a move that was not synced a committed event may be there: a sync each. */
 		trace_begin(&f->spool);
 		assert_int_equal(recover(f), 0);
-		assert_string_equal(trace_end(), "list(new) fsync(new) list(failed) fsync(failed) list(tmp)");
+		assert_string_equal(trace_end(), "list(new) fsync(new) list(failed) fsync(failed) fsync(events) list(tmp)");
 		drop(f, SPOOL_EVENTS, "a.json");
 		drop(f, SPOOL_EVENTS, "b.json");
 	}

@@ -52,9 +52,9 @@ mode_of(const char *path)
 TEST(what_clings_is_trimmed)
 {
 	static const char *const pasted[] = {ONE, " " ONE "\n", "\t\"" ONE "\"\r\n", "'" ONE "'",
-	    "`" ONE "`", "\"" ONE, "\xe2\x80\x9c" ONE "\xe2\x80\x9d", "\xe2\x80\x98" ONE "\xe2\x80\x99 ",
-	    "\xef\xbb\xbf" ONE, "\xc2\xa0" ONE "\xc2\xa0", ONE "\xe2\x80\x8b", " \" ' " ONE " ' \" ",
-	    "\xc2\xab" ONE "\xc2\xbb"};
+	    "`" ONE "`", "\"" ONE, "\xe2\x80\x9c" ONE "\xe2\x80\x9d",
+	    "\xe2\x80\x98" ONE "\xe2\x80\x99 ", "\xef\xbb\xbf" ONE, "\xc2\xa0" ONE "\xc2\xa0",
+	    ONE "\xe2\x80\x8b", " \" ' " ONE " ' \" ", "\xc2\xab" ONE "\xc2\xbb"};
 
 	for (size_t i = 0; i < ROWS(pasted); i++) {
 		size_t length = strlen(pasted[i]);
@@ -66,7 +66,8 @@ TEST(what_clings_is_trimmed)
 
 TEST(nothing_may_remain)
 {
-	static const char *const pasted[] = {"", " ", "\"\"", "\n\n", "\xc2\xa0\xc2\xa0", "\xe2\x80\x9c"};
+	static const char *const pasted[] = {
+		"", " ", "\"\"", "\n\n", "\xc2\xa0\xc2\xa0", "\xe2\x80\x9c"};
 
 	for (size_t i = 0; i < ROWS(pasted); i++) {
 		size_t length = strlen(pasted[i]);
@@ -120,7 +121,8 @@ TEST(added_with_its_date)
 	/* The same key in another spelling. */
 	assert_int_equal(add(path, "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), SECRETFILE_ALREADY);
 	assert_int_equal(add(path, TWO), SECRETFILE_DONE);
-	assert_file(path, "# added 2026-01-31T12:00:00Z\n" ONE "\n# added 2026-01-31T12:00:00Z\n" TWO "\n");
+	assert_file(path,
+	    "# added 2026-01-31T12:00:00Z\n" ONE "\n# added 2026-01-31T12:00:00Z\n" TWO "\n");
 	struct keyring *keyring = secrets_read(path, &error);
 	assert_non_null(keyring);
 	assert_int_equal(verify_keyring_size(keyring), 2);
@@ -280,7 +282,7 @@ TEST(listed)
 	assert_int_equal(count, 4);
 	assert_int_equal(entries[0].line, 2);
 	assert_string_equal(entries[0].added, "");
-	assert_int_equal(entries[1].look, SECRET_QUOTED);
+	assert_int_equal(entries[1].kind, SECRET_QUOTED);
 	assert_int_equal(entries[1].line, 4);
 	assert_string_equal(entries[2].added, ""); /* the comment is not its own */
 	assert_string_equal(entries[3].added, "2026-01-31T12:00:00Z");

@@ -88,7 +88,8 @@ TEST(a_mode_that_lets_nobody_else_at_the_file_is_fine)
 
 TEST(any_other_mode_is_refused_with_the_remedy)
 {
-	static const mode_t modes[] = {0644, 0604, 0602, 0601, 0660, 0620, 0610, 0666, 0700, 0777, 04600};
+	static const mode_t modes[] = {
+		0644, 0604, 0602, 0601, 0660, 0620, 0610, 0666, 0700, 0777, 04600};
 	const char *path = in(*state, "secret");
 	char mode[16];
 
@@ -154,9 +155,9 @@ TEST(what_is_no_regular_file_is_refused)
 	char why[512], *logged;
 
 	expect_refusal(in(*state, "absent"), "No such file");
-	expect_refusal(*state, "no regular file");
+	expect_refusal(*state, "is not a regular file");
 	assert_int_equal(mkfifo(fifo, 0600), 0);
-	expect_refusal(fifo, "no regular file"); /* and without waiting for a writer */
+	expect_refusal(fifo, "is not a regular file"); /* and without waiting for a writer */
 
 	/* A link is how some keep their secrets: what it leads to is judged. */
 	file_write(in(*state, "secret"), GOOD "\n", 0600);
@@ -261,7 +262,7 @@ TEST(more_secrets_than_a_keyring_holds_are_logged_and_the_first_kept)
 
 /* ---- reading it again ---- */
 
-/* What is in force: the fingerprint of the first key, or "". Logged lines are counted into *lines. */
+/* The fingerprint of the first key in force, or "". Logged lines are counted into *lines. */
 static const char *
 in_force(struct secrets *secrets, int *lines)
 {

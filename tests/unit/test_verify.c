@@ -409,7 +409,7 @@ TEST(a_secret_is_taken_as_the_libraries_take_it_and_what_else_is_pasted_is_named
 {
 	static const struct {
 		const char *text;
-		enum secret_look look;
+		enum secret_kind kind;
 	} rows[] = {
 		{"whsec_" SECRET, SECRET_GOOD},
 		{SECRET, SECRET_GOOD},
@@ -452,10 +452,10 @@ TEST(a_secret_is_taken_as_the_libraries_take_it_and_what_else_is_pasted_is_named
 
 	for (size_t i = 0; i < ROWS(rows); i++) {
 		struct keyring *keyring = verify_keyring_new();
-		enum secret_look look = verify_keyring_add(keyring, rows[i].text, strlen(rows[i].text));
-		if (look != rows[i].look)
-			fail_msg("\"%s\": %d instead of %d", rows[i].text, (int)look, (int)rows[i].look);
-		assert_int_equal(verify_keyring_size(keyring), look == SECRET_GOOD ? 1 : 0);
+		enum secret_kind kind = verify_keyring_add(keyring, rows[i].text, strlen(rows[i].text));
+		if (kind != rows[i].kind)
+			fail_msg("\"%s\": %d instead of %d", rows[i].text, (int)kind, (int)rows[i].kind);
+		assert_int_equal(verify_keyring_size(keyring), kind == SECRET_GOOD ? 1 : 0);
 		verify_keyring_free(keyring);
 	}
 }
@@ -467,16 +467,18 @@ TEST(every_spelling_of_a_secret_is_the_same_key)
 	struct keyring *keyring = verify_keyring_new();
 
 	for (size_t i = 0; i < ROWS(spellings); i++)
-		assert_int_equal(verify_keyring_add(keyring, spellings[i], strlen(spellings[i])), SECRET_GOOD);
+		assert_int_equal(
+		    verify_keyring_add(keyring, spellings[i], strlen(spellings[i])), SECRET_GOOD);
 	for (size_t i = 1; i < ROWS(spellings); i++)
-		assert_string_equal(verify_keyring_fingerprint(keyring, i), verify_keyring_fingerprint(keyring, 0));
+		assert_string_equal(
+		    verify_keyring_fingerprint(keyring, i), verify_keyring_fingerprint(keyring, 0));
 	verify_keyring_free(keyring);
 }
 
 TEST(each_fault_of_a_secret_comes_with_its_remedy_and_without_the_secret)
 {
 	static const struct {
-		enum secret_look look;
+		enum secret_kind kind;
 		const char *remedy;
 	} rows[] = {
 		{SECRET_GOOD, "is a signing secret"},
@@ -493,11 +495,11 @@ TEST(each_fault_of_a_secret_comes_with_its_remedy_and_without_the_secret)
 	};
 
 	assert_int_equal(ROWS(rows), SECRET_NO_MEMORY + 1);
-	assert_string_equal(verify_secret_look_text((enum secret_look)ROWS(rows)), "cannot be used");
+	assert_string_equal(verify_secret_kind_text((enum secret_kind)ROWS(rows)), "cannot be used");
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		const char *text = verify_secret_look_text(rows[i].look);
+		const char *text = verify_secret_kind_text(rows[i].kind);
 		if (strstr(text, rows[i].remedy) == NULL || strchr(text, '\n') != NULL)
-			fail_msg("%d: \"%s\"", (int)rows[i].look, text);
+			fail_msg("%d: \"%s\"", (int)rows[i].kind, text);
 		/* Fixed texts: no run of base64 long enough to be from a secret. */
 		for (size_t run = 0; *text != '\0'; text++) {
 			run = *text == ' ' ? 0 : run + 1;
@@ -596,10 +598,10 @@ static void *
 add_secret(void *secret)
 {
 	struct keyring *keyring = verify_keyring_new();
-	enum secret_look look = verify_keyring_add(keyring, secret, strlen(secret));
+	enum secret_kind kind = verify_keyring_add(keyring, secret, strlen(secret));
 
 	verify_keyring_free(keyring);
-	return (void *)(uintptr_t)look;
+	return (void *)(uintptr_t)kind;
 }
 
 /* Whether WINDOW bytes of what must not be left are there. */
@@ -620,7 +622,7 @@ TEST(of_a_secret_that_was_added_nothing_is_left_on_the_stack)
 	char text[CRYPTO_BASE64_SIZE(sizeof(key))], hex[65];
 	pthread_attr_t attributes;
 	pthread_t thread;
-	void *look;
+	void *kind;
 
 	if (getenv("UNDER_VALGRIND") != NULL)
 		skip(); /* what a thread has left on its stack counts as uninitialised */
@@ -634,8 +636,8 @@ TEST(of_a_secret_that_was_added_nothing_is_left_on_the_stack)
 		crypto_base64_encode(key, length, text);
 		memset(stack, 0, STACK);
 		assert_int_equal(pthread_create(&thread, &attributes, add_secret, text), 0);
-		pthread_join(thread, &look);
-		assert_int_equal((uintptr_t)look, SECRET_GOOD);
+		pthread_join(thread, &kind);
+		assert_int_equal((uintptr_t)kind, SECRET_GOOD);
 		assert_false(is_left(stack, (unsigned char *)text, strlen(text)));
 		assert_false(is_left(stack, key, length));
 		for (size_t n = 0; n < sizeof(block); n++)
