@@ -201,7 +201,8 @@ tell_beginning(const struct query *q)
 	int64_t begins;
 	int compressed;
 
-	if (!attempts_reader_begins(q->line->config.spool, &begins, &compressed) || begins <= q->since)
+	if (!attempts_reader_begins(q->line->config.spool, &begins, &compressed) ||
+	    begins <= q->since || (q->line->json && compressed == 0))
 		return;
 	datetime_text(begins / NANOSECONDS, at);
 	if (compressed > 0)

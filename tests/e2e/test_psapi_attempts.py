@@ -105,7 +105,9 @@ def test_attempts_of_many_rotations(desk):
     done = desk.run("attempts", "--since", "2025-12-01")
     assert "attempts.jsonl: begins at 2026-01-02T03:04:05Z; 1 older one(s) are compressed: zcat" in done.stderr
     assert len(done.stdout.splitlines()) == 5
+    assert "compressed" in desk.run("attempts", "--json", "--since", "2025-12-01").stderr
     (desk.spool.path / "attempts.jsonl-20260101.gz").unlink()
+    assert desk.run("attempts", "--json", "--since", "2025-12-01").stderr == ""
     assert desk.run("attempts", "--since", "2025-12-01").stderr.endswith("begins at 2026-01-02T03:04:05Z\n")
 
 
