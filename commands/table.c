@@ -91,7 +91,8 @@ const struct command table_commands[] = {
 	    "a retry later. Another exit status, or no handler: failed.\n"
 	    "\n"
 	    "Prints only the handlers' output and failures. Exit status of drain: 0; 1 if an event\n"
-	    "newly failed; 78 if events wait for a handler to be fixed; others of sysexits(3).\n",
+	    "newly failed; 78 if events wait for a handler to be fixed; 77 if a file in new/ cannot\n"
+	    "be used, for it belongs to another user; others of sysexits(3).\n",
 	    drain_main},
 	{"list", "[--new|--failed|--waiting|--all] [--type PREFIX] [--npn NPN] [--since TIME]",
 	    "list events, in the order in which they arrived",

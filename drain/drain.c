@@ -310,6 +310,8 @@ run_passes(struct drain *d)
 		d->started = false;
 		d->earlier = d->done + d->later + d->failed;
 		int status = backlog_read(&d->backlog);
+		if (status == EX_OK && d->backlog.refused != EX_OK)
+			set_status(d, d->backlog.refused);
 		if (status == EX_OK)
 			run_pass(d, &waiting);
 		else if (status != EX_TEMPFAIL)

@@ -171,6 +171,21 @@ check_torn(struct attempts *attempts, struct stat *st)
 }
 
 /*
+ * A new log has mode and owner by rule, whoever makes it: a command under another umask, or root
+ * for the spool's owner. Where that is not possible it is written all the same.
+ */
+static void
+settle(const struct attempts *attempts, const struct stat *st)
+{
+	struct stat spool;
+
+	if ((st->st_mode & 07777) != FILE_MODE)
+		(void)!fchmod(attempts->fd, FILE_MODE);
+	if (geteuid() == 0 && fstat(attempts->dir, &spool) == 0 && spool.st_uid != st->st_uid)
+		(void)!fchown(attempts->fd, spool.st_uid, (gid_t)-1);
+}
+
+/*
  * Open the file again if its name belongs to another one now, and find out whether its last
  * line is torn. there: the file exists, and st is its status. Returns 0, or -1 with errno.
  */
@@ -187,6 +202,8 @@ reopen(struct attempts *attempts, bool there, struct stat *st)
 		    O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, FILE_MODE);
 		if (attempts->fd < 0 || fstat(attempts->fd, st) != 0)
 			return -1;
+		if (!there)
+			settle(attempts, st);
 		attempts->device = st->st_dev;
 		attempts->inode = st->st_ino;
 	}

@@ -151,8 +151,8 @@ enum store_result store_held_remove(struct store *store, const char *name, struc
 /* ---- work queue ---- */
 
 /*
- * Begin to move events. STORE_BUSY: another process does, and wait was false. Lasts until
- * store_work_end() or the end of the process.
+ * Begin to move events. STORE_BUSY: another process does, with wait after 10 minutes still;
+ * *error says so. Lasts until store_work_end() or the end of the process.
  */
 enum store_result store_work_begin(struct store *store, bool wait, struct error *error);
 void store_work_end(struct store *store);
@@ -184,11 +184,14 @@ struct store_pending {
 	int (*visit)(const struct store_waiting *waiting, void *data);
 	void *data;
 	int stopped;
+	int refused;   /* out: EX_OK, or the exit status of files that cannot be read or moved */
 	bool arriving; /* out: an event is being accepted, and is no work yet */
 };
 
 /*
- * Commit, then visit all that waits; afterwards each event visited may be finished.
+ * Commit, then visit all that waits; afterwards each event visited may be finished. A file
+ * that cannot be read or moved is logged once, and keeps only its lane waiting (one that cannot
+ * be read: nothing else).
  * Called between store_work_begin() and store_work_end(). STORE_OK, STORE_FAILED.
  */
 enum store_result store_pending(struct store *store, struct store_pending *pending,

@@ -45,6 +45,7 @@ struct spool {
 	struct filesystem filesystem;
 	bool one_wait;          /* of the file system, unless PSAPI_SYNC says two */
 	bool forced;            /* PSAPI_SYNC says two */
+	int64_t wait_ms;        /* for the lock, at most */
 	int lock;               /* held by the process that moves events; -1: not held */
 	uid_t owner;            /* of the spool */
 	bool must_give;         /* we are root: files that we make are given to the owner */
@@ -101,6 +102,9 @@ int spool_sync(struct spool *spool, enum spool_dir dir, int file);
  */
 enum store_result spool_failed(struct spool *spool, const char *step, enum spool_dir dir,
     const char *name, struct error *error);
+
+/* Whether an errno is about one file, so that others can still be worked with. */
+bool spool_is_one_file(int number);
 
 /* ---- file.c: a file that gets names ---- */
 

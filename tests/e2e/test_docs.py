@@ -34,7 +34,7 @@ def source_text(path):
     """Without comments and character constants, whose quotes are no strings; macros in place."""
     text = re.sub(r"/\*.*?\*/|'(?:\\.|[^'\\])'", " ", path.read_text(), flags=re.S)
     return text.replace("FORMAT_FILE", '"format"').replace("SPOOL_FORMAT", '"1"').replace(
-        "ATTEMPTS_FILE", '"attempts.jsonl"')
+        "ATTEMPTS_FILE", '"attempts.jsonl"').replace("LOCK_FILE", '"lock"')
 
 
 def join(literals):
