@@ -203,13 +203,8 @@ class Setup:
         secret = self.dir / "secret"
         secret.write_text(SECRET + "\n")
         secret.chmod(0o640)
-        spool = place / "spool"
-        spool.mkdir(exist_ok=True)
-        if WEB_USER:
-            harness.shutil.chown(secret, group=WEB_USER)
-            harness.shutil.chown(spool, WEB_USER, WEB_USER)
         (self.dir / "psapi.conf").write_text(
-            f"PSAPI_SPOOL={spool}\nPSAPI_SECRET_FILE={secret}\n"
+            f"PSAPI_SPOOL={place}/spool\nPSAPI_SECRET_FILE={secret}\n"
             + (f"PSAPI_LISTEN_GROUP={WEB_USER}\n" if WEB_USER else ""))
 
     def open(self):

@@ -17,17 +17,15 @@
 static struct store *
 put_open(const char *directory)
 {
-	char setting[512], why[1024];
+	char setting[512];
 	const char *settings[] = {setting};
 	static struct config config; /* the store borrows its strings */
+	struct store *store = NULL;
 	struct error error;
 
 	snprintf(setting, sizeof(setting), "PSAPI_SPOOL=%s", directory);
-	if (config_load(&config, "/dev/null", settings, 1, why, sizeof(why)) != 0) {
-		fprintf(stderr, "%s\n", why);
-		exit(1);
-	}
-	struct store *store = store_open(&config, true, &error);
+	if (config_load(&config, "/dev/null", settings, 1, &error) == 0)
+		store = store_open(&config, true, &error);
 	if (store == NULL) {
 		fprintf(stderr, "%s: %s\n", error.text, error.remedy);
 		exit(1);
