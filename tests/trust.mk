@@ -69,7 +69,7 @@ $(HOOK): tests/hook/hook.c $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a tests/trust.mk
 	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) $(HOOKED) -o $@ tests/hook/hook.c $(OUT)/psapi-fcgi.o \
 		$(BIN)libpsapi.a $(LIBRARIES) $(RECEIVER_LIBRARIES)
 
-# ---- the cost of an accepted event, with the bounds in tests/cost/cost.py: half a minute ----
+# ---- the cost of an accepted event, with the bounds in tests/cost/cost.py: a minute; needs root for one wait ----
 
 check-cost: all $(HOOK)
 	@$(PYTHON) tests/cost/cost.py $(BIN)psapi-fcgi $(HOOK) build
