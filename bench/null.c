@@ -1,10 +1,11 @@
 /*
- * A FastCGI responder that decides nothing: null THREADS [DIRECTORY], its socket on descriptor 0. Threads in libfcgi's
- * own accept, the request read to its end, the answer of the same size as the receiver's. What is left is the price of
- * the protocol.
+ * A FastCGI responder that decides nothing: null THREADS [DIRECTORY], its socket on descriptor 0.
+ * Its threads wait in libfcgi's own accept, read the request to its end, and send an answer as
+ * long as the receiver's. It costs as much as the protocol does.
  *
- * With a DIRECTORY it does what an accepted event cannot do without, by the receiver's own code: one HMAC, the event's
- * JSON parsed, the event put into the store, a line written to a log; and it is sandboxed.
+ * With a DIRECTORY it does what an accepted event cannot do without, by the receiver's own code:
+ * it computes an HMAC, parses the event, puts it into the store and writes a line to a log; and
+ * it is sandboxed.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -31,7 +32,8 @@ work(const char *body, size_t length)
 		.body = body, .body_length = length};
 	struct event event;
 
-	message.id_length = (size_t)snprintf(id, sizeof(id), "msg_null%023ld", atomic_fetch_add(&serial, 1));
+	message.id_length = (size_t)snprintf(id, sizeof(id), "msg_null%023ld",
+	    atomic_fetch_add(&serial, 1));
 	if (verify_keyring_sign(keyring, 0, &message, signature) != 0)
 		abort();
 	events_read(body, length, &event);

@@ -1,5 +1,6 @@
 /*
- * An event put into the store with all that the receiver asks of it, and nothing else: what null.c and store.c share.
+ * What null.c and store.c share: an event is put into the store with all the calls that the
+ * receiver makes, and no others.
  */
 #ifndef PSAPI_BENCH_PUT_H
 #define PSAPI_BENCH_PUT_H
@@ -35,7 +36,8 @@ put_open(const char *directory)
 
 /* Put an event of this webhook-id, which must be new. Ends the process if that fails. */
 static void
-put_event(struct store *store, const char *id, const void *body, size_t length, const struct event *event)
+put_event(struct store *store, const char *id, const void *body, size_t length,
+    const struct event *event)
 {
 	static const char signature[] = "v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 	struct evidence evidence = {.id = id, .id_length = strlen(id), .timestamp = "1753397465",
@@ -43,7 +45,8 @@ put_event(struct store *store, const char *id, const void *body, size_t length, 
 	char name[STORE_NAME_SIZE];
 	struct record record;
 	struct error error = {.text = "not put"};
-	struct store_intake intake = {.name = name, .destination = STORE_QUEUE, .event = event, .record = &record};
+	struct store_intake intake = {.name = name, .destination = STORE_QUEUE, .event = event,
+		.record = &record};
 
 	clock_gettime(CLOCK_REALTIME, &intake.now);
 	evidence.received_at = intake.now;

@@ -1,8 +1,8 @@
 /*
  * What the disk alone allows, without HTTP: store THREADS SECONDS DIRECTORY [fdatasync].
  *
- * Threads put events into the store as fast as they can, with all of its system calls; or "fdatasync": each appends
- * to a file of its own and syncs it. Prints one line of JSON.
+ * Threads put events into the store as fast as they can, with all of its system calls; with
+ * "fdatasync" each appends to a file of its own and syncs it. Prints one line of JSON.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -13,7 +13,8 @@
 enum { MOST = 400000 }; /* latencies that one thread notes */
 
 static const char body[] =
-    "{\"data\":{\"activatedAt\":\"2025-07-25T15:53:01.579Z\",\"npn\":\"123456789\"},\"id\":\"whe_123454321\","
+    "{\"data\":{\"activatedAt\":\"2025-07-25T15:53:01.579Z\",\"npn\":\"123456789\"},"
+    "\"id\":\"whe_123454321\","
     "\"timestamp\":\"2025-07-25T15:53:01.579Z\",\"type\":\"producersync.npn.activated\"}";
 
 struct worker {
