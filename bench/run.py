@@ -225,7 +225,8 @@ def main():
         {key: (row[0], harness.name_of(row[2])) for key, row in ALONE.items()}
     about = f"{time.strftime('%Y-%m-%d')}, {machine()}. ext4: {harness.describe_ext4()}. Median of " \
             f"{arguments.rounds} rounds of {arguments.seconds} s, 16 connections over loopback unless the row says " \
-            f"otherwise; {(time.time() - began) / 60:.0f} minutes, load average before it {before:.1f}."
+            f"otherwise; {(time.time() - began) / 60:.0f} minutes, load average {before:.1f} before it, " \
+            f"{os.getloadavg()[0]:.1f} after it."
     if arguments.quick:
         about += "\n\n**A quick run: it shows that the benchmark works. The figures mean nothing.**"
     text = report.write(about, rounds, million, [(*titles[key], found) for key, found in medians(rounds).items()])
