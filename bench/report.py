@@ -76,7 +76,7 @@ def write(about, rounds, million, medians):
         rows = [(what, bound, value, words[good]) for what, bound, value, good in reach(rounds, million)]
         parts += ["", "## Reach", "", table(["", "at least / most", "found", "reached"], rows)]
     parts += ["", "## Figures", "",
-              "CPU: seconds per 1,000 requests, of the program and of the web server before it; of CGI it is not known, "
-              "because fcgiwrap starts its processes.", "",
+              "CPU: seconds per 1,000 requests, of the program and of the web server before it; of CGI it is not "
+              "known, because fcgiwrap starts its processes.", "",
               table(["", "on", *(head for head, _, _ in COLUMNS)], figures(medians)), ""]
     return "\n".join(parts)

@@ -161,8 +161,9 @@ def figures(binary, hook, directory, sync):
 
 def has_one_wait(binary, directory):
     """Whether one wait is known to be safe there; psapi-fcgi -t says it."""
-    done = subprocess.run([binary, "-t"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env={
-        "PSAPI_SPOOL": os.path.join(directory, "spool"), "PSAPI_CONF": "/dev/null"})
+    environment = {"PSAPI_SPOOL": os.path.join(directory, "spool"), "PSAPI_CONF": "/dev/null"}
+    done = subprocess.run([binary, "-t"], env=environment, check=False, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     return ", one wait for the disk" in done.stdout
 
 
