@@ -395,6 +395,7 @@ TEST(what_has_another_status_is_left_where_it_is)
 		{retry, "waiting.json", "waiting: has not failed: it waits in new/ already", STORE_INVALID, EX_DATAERR},
 		{retry, "handled.json", "has not failed: it was handled; psapi replay", STORE_INVALID, EX_DATAERR},
 		{retry, "odd%20id%2F.json", "is not in events/", STORE_INVALID, EX_TEMPFAIL},
+		{retry, "empty.json", "empty: it is empty", STORE_INVALID, EX_DATAERR},
 		{replay, "new.json", "new: was not handled yet: it waits in new/", STORE_INVALID, EX_DATAERR},
 		{replay, "waiting.json", "was not handled yet: it waits in new/", STORE_INVALID, EX_DATAERR},
 		{replay, "dead.json", "was not handled yet: it waits in failed/; psapi retry", STORE_INVALID, EX_DATAERR},
@@ -406,6 +407,8 @@ TEST(what_has_another_status_is_left_where_it_is)
 	add_one_of_each(f);
 	add(f, "probe", IN_EVENTS, "{\"type\":\"psapi.doctor\"}", 1000);
 	put(f, SPOOL_EVENTS, "torn.json", "");
+	put(f, SPOOL_EVENTS, "empty.json", "");
+	put(f, SPOOL_FAILED, "empty.json", "");
 	char *before = strdup(list(f, (struct store_filter){0}));
 	for (size_t i = 0; i < ROWS(rows); i++) {
 		memset(&f->error, 0, sizeof(f->error));

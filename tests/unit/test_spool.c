@@ -678,6 +678,22 @@ TEST(what_is_no_event_in_the_place_is_replaced_and_logged)
 	assert_int_equal(unlink(in(f->path, "elsewhere")), 0);
 }
 
+TEST(a_signal_is_no_reason_not_to_replace)
+{
+	struct fixture *f = *state;
+	int before = descriptors();
+
+	intrude(f, SPOOL_NEW, TORN);
+	interference = (struct interference){.of = FLOCK, .nth = 1, .error = ENOLCK};
+	assert_int_equal(store_quietly(f, "a", STORE_QUEUE), STORE_FAILED);
+	assert_true(tells(f, &f->error, "new", ENOLCK));
+	assert_int_equal(descriptors(), before);
+	interference = (struct interference){.of = FLOCK, .nth = 1, .error = EINTR};
+	assert_int_equal(store_quietly(f, "a", STORE_QUEUE), STORE_OK);
+	interference.nth = 0;
+	expect_stored(f, SPOOL_NEW, "a.json", ours("a"));
+}
+
 /* rename(2) puts no file in a directory's place, and what is in there is a person's. */
 TEST(a_directory_in_the_place_is_an_error_and_stays)
 {
@@ -1657,6 +1673,7 @@ main(void)
 		SPOOL_TEST(the_next_delivery_goes_on_with_the_file_not_with_the_name),
 		SPOOL_TEST(a_file_has_the_name_of_its_id),
 		SPOOL_TEST(what_is_no_event_in_the_place_is_replaced_and_logged),
+		SPOOL_TEST(a_signal_is_no_reason_not_to_replace),
 		SPOOL_TEST(a_directory_in_the_place_is_an_error_and_stays),
 		SPOOL_TEST(whatever_happens_between_the_steps_it_is_queued_once_and_committed),
 		SPOOL_TEST(of_two_copies_of_what_was_handled_one_stays),
