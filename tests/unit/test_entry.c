@@ -144,7 +144,7 @@ TEST(ids_of_any_bytes)
 	}
 }
 
-/* Each prefix of a record, alone or with zeros behind it, and the record with each byte lost, is none. */
+/* No prefix of a record is one, neither alone nor with zeros behind it. */
 TEST(no_part_of_a_record_is_one)
 {
 	static const char *const bodies[] = {"{\"type\":\"x\",\"data\":{\"npn\":\"7\"}}", "no JSON"};
@@ -178,7 +178,8 @@ TEST(what_is_no_record_is_not_taken_for_one)
 	static const char *const texts[] = {
 		"", "\n", "{}\n", "null\n", "[]\n", "not at all\n",
 		"{\"webhook_id\":\"a\",\"event\":\n{}\n}\n",
-		HEAD AT ",\"event\":\n{}\n}", HEAD AT ",\"event\":\n{}}\n", HEAD AT ",\"event\":\n{}\n}\n\n",
+		HEAD AT ",\"event\":\n{}\n}", HEAD AT ",\"event\":\n{}}\n",
+		    HEAD AT ",\"event\":\n{}\n}\n\n",
 		HEAD AT ",\"event\":\n{\n}\n", HEAD AT ",\"event\":\n}\n", HEAD AT ",\"event\": \n{}\n}\n",
 		" " HEAD AT ",\"event\":\n{}\n}\n", HEAD AT ",\"more\":1,\"event\":\n{}\n}\n",
 		HEAD AT "," AT ",\"event\":\n{}\n}\n", HEAD "\"received_at\":\"now\",\"event\":\n{}\n}\n",
@@ -218,7 +219,8 @@ TEST(what_is_wrong_with_a_record_is_said)
 		{"", "it is empty"},
 		{"{}", "it does not begin with an evidence line"},
 		{"{}\n", "it does not begin with an evidence line"},
-		{HEAD AT ",\"event\":\n{}\n", "it is not laid out as an event: evidence line, event, closing brace"},
+		{HEAD AT ",\"event\":\n{}\n",
+		    "it is not laid out as an event: evidence line, event, closing brace"},
 		{HEAD AT ",\"event\":\n{]\n}\n", "what follows the evidence line is not JSON"},
 	};
 	struct entry entry;
@@ -307,7 +309,8 @@ TEST(lanes_are_npns_or_types)
 
 TEST(a_state_is_parsed_as_it_was_formatted)
 {
-	struct handler_state written = {.tries = 3, .tried_at = 1000, .due_at = 2000, .failed_at = 3000},
+	struct handler_state written = {.tries = 3, .tried_at = 1000, .due_at = 2000,
+	    .failed_at = 3000},
 		empty = {0}, parsed;
 
 	strcpy(written.handler, "/etc/psapi/handlers.d/default");

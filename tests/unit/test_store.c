@@ -102,7 +102,8 @@ TEST(an_event_comes_fails_is_retried_handled_replayed_and_forgotten)
 	assert_int_equal(store_count(store, time(NULL), &counts, &error), STORE_OK);
 	assert_int_equal(counts.waiting, 1);
 	assert_int_equal(store_finish(store, name, &error), STORE_OK);
-	assert_int_equal(store_each(store, &(struct store_filter){0}, count_item, &items, &error), STORE_OK);
+	assert_int_equal(store_each(store, &(struct store_filter){0}, count_item, &items, &error),
+	    STORE_OK);
 	assert_int_equal(items, 1);
 	assert_int_equal(store_forget(store, &forgetting, &error), STORE_OK);
 	assert_int_equal(forgetting.forgotten, 1);
@@ -187,7 +188,8 @@ TEST(a_trial_that_fails_says_why_and_leaves_nothing)
 	char text[256];
 
 	assert_null(try(in(*state, "a/b"), text, sizeof(text)));
-	assert_non_null(strstr(error.text, "/a/b: is missing, and cannot be made: No such file or directory"));
+	assert_non_null(strstr(error.text,
+	    "/a/b: is missing, and cannot be made: No such file or directory"));
 	assert_string_equal(error.remedy, "make it, owned by the running user");
 	assert_int_equal(error.status, EX_CANTCREAT);
 	file_write(path, "", 0640);
