@@ -79,7 +79,8 @@ TEST(what_was_written_is_read)
 		const char *body;
 		size_t length;
 	} bodies[] = {
-		{B("{\"type\":\"x.y\",\"id\":\"i\",\"timestamp\":\"2025-07-24T22:51:05Z\",\"data\":{\"npn\":\"7\"}}")},
+		{B("{\"type\":\"x.y\",\"id\":\"i\",\"timestamp\":\"2025-07-24T22:51:05Z\","
+		    "\"data\":{\"npn\":\"7\"}}")},
 		{B("{ \"type\" :\n\"x\" }\n\n}\n")}, /* not JSON */
 		{B("{\n\"a\": [1,\n2]\n}\n")},
 		{B("")},
@@ -184,11 +185,16 @@ TEST(what_is_no_record_is_not_taken_for_one)
 		" " HEAD AT ",\"event\":\n{}\n}\n", HEAD AT ",\"more\":1,\"event\":\n{}\n}\n",
 		HEAD AT "," AT ",\"event\":\n{}\n}\n", HEAD "\"received_at\":\"now\",\"event\":\n{}\n}\n",
 		HEAD "\"received_at\":17,\"event\":\n{}\n}\n",
-		"{\"webhook_id\":\"\",\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT ",\"event\":\n{}\n}\n",
-		"{\"webhook_id\":\"a\\u0000b\",\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT ",\"event\":\n{}\n}\n",
-		"{\"webhook_id\":null,\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT ",\"event\":\n{}\n}\n",
-		"{\"webhook_id\":null,\"webhook_id_base64\":\"AA==\",\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT ",\"event\":\n{}\n}\n",
-		"{\"webhook_id\":\"a\",\"webhook_id_base64\":\"/w==\",\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT ",\"event\":null,\"body_base64\":\"!\"}\n",
+		"{\"webhook_id\":\"\",\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT
+		    ",\"event\":\n{}\n}\n",
+		"{\"webhook_id\":\"a\\u0000b\",\"webhook_timestamp\":\"1\","
+		    "\"webhook_signature\":\"v1,x\"," AT ",\"event\":\n{}\n}\n",
+		"{\"webhook_id\":null,\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT
+		    ",\"event\":\n{}\n}\n",
+		"{\"webhook_id\":null,\"webhook_id_base64\":\"AA==\",\"webhook_timestamp\":\"1\","
+		    "\"webhook_signature\":\"v1,x\"," AT ",\"event\":\n{}\n}\n",
+		"{\"webhook_id\":\"a\",\"webhook_id_base64\":\"/w==\",\"webhook_timestamp\":\"1\","
+		    "\"webhook_signature\":\"v1,x\"," AT ",\"event\":null,\"body_base64\":\"!\"}\n",
 		HEAD AT ",\"event\":null}\n", HEAD AT ",\"event\":{},\"body_base64\":\"\"}\n",
 		HEAD AT ",\"event\":null,\"body_base64\":\"YQ\"}\n",
 		HEAD AT ",\"event\":null,\"body_base64\":\"YR==\"}\n", /* stray bits */
@@ -315,7 +321,8 @@ TEST(a_state_is_parsed_as_it_was_formatted)
 
 	strcpy(written.handler, "/etc/psapi/handlers.d/default");
 	strcpy(written.reason, "exit status 75 \"quoted\"");
-	memset(written.stderr_end, '\x1b', HANDLER_STATE_STDERR_MAX); /* the longest there is: \u001b each */
+	memset(written.stderr_end, '\x1b',
+	    HANDLER_STATE_STDERR_MAX); /* the longest there is: \u001b each */
 	char *text = handler_state_format(&written);
 	assert_null(strchr(text, '\n'));
 	assert_true(handler_state_parse(text, strlen(text), &parsed));
@@ -340,7 +347,8 @@ TEST(what_is_no_state_is_not_taken_for_one)
 	}
 	/* Of a key that is nonsense the others stay. */
 	assert_true(handler_state_parse(
-	    B("{\"tries\":-1,\"due_at\":\"soon\",\"reason\":1,\"failed_at\":\"2025-07-24T22:51:05.391Z\"}"),
+	    B("{\"tries\":-1,\"due_at\":\"soon\",\"reason\":1,"
+	      "\"failed_at\":\"2025-07-24T22:51:05.391Z\"}"),
 	    &state_read));
 	assert_int_equal(state_read.tries, 0);
 	assert_int_equal(state_read.due_at, 0);

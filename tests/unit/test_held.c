@@ -115,7 +115,8 @@ TEST(a_held_request_costs_these_calls)
 		assert_int_equal(hold(f, "a", 1000, one_wait), STORE_OK);
 		assert_string_equal(trace_end(), one_wait == 1 ?
 			"list(hold) flock list(hold) create(events) write write-back link(hold) fsync(file)" :
-			"list(hold) flock list(hold) create-dsync(events) write link(hold) fsync(hold) fsync(file)");
+			"list(hold) flock list(hold) create-dsync(events) write "
+			    "link(hold) fsync(hold) fsync(file)");
 	}
 }
 

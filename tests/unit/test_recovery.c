@@ -70,7 +70,8 @@ TEST(recovery_costs_these_calls_in_this_order)
 		trace_begin(&f->spool);
 		assert_int_equal(recover(f), 2);
 		assert_string_equal(trace_end(), "list(new) open(new) fsync(new) fsync(file) link(events) "
-			"list(failed) open(failed) fsync(failed) fsync(file) link(events) fsync(events) list(tmp)");
+			"list(failed) open(failed) fsync(failed) fsync(file) "
+			    "link(events) fsync(events) list(tmp)");
 		/* By the link of a move that was not synced a committed event may be there: a sync each. */
 		trace_begin(&f->spool);
 		assert_int_equal(recover(f), 0);

@@ -1638,7 +1638,8 @@ TEST(a_state_is_read_as_it_was_written)
 
 	strcpy(written.handler, "/etc/psapi/handlers.d/default");
 	strcpy(written.reason, "exit status 75 \"quoted\"");
-	memset(written.stderr_end, '\x1b', HANDLER_STATE_STDERR_MAX); /* the longest there is: \u001b each */
+	memset(written.stderr_end, '\x1b',
+	    HANDLER_STATE_STDERR_MAX); /* the longest there is: \u001b each */
 	assert_int_equal(spool_state_put(&f->spool, "a.json", &written), 0);
 	assert_true(spool_state_read(&f->spool, "a.json", &read));
 	assert_memory_equal(&written, &read, sizeof(read));
