@@ -427,13 +427,13 @@ def test_done_records_first(desk):
 @pytest.mark.parametrize("command", ["retry", "done"])
 def test_uncommitted(desk, command):
     """A writer died before it committed: what is whole is committed first, what is not is left alone."""
-    desk.deliver(signed(b"odd", "odd"), signed(b"odd", "torn"))
-    for webhook_id in ("odd", "torn"):
+    desk.deliver(signed(b"no JSON", "invalid"), signed(b"no JSON", "torn"))
+    for webhook_id in ("invalid", "torn"):
         desk.spool.file("events", webhook_id).unlink()
     torn = desk.spool.file("failed", "torn")
     torn.write_bytes(torn.read_bytes()[:40])
-    desk.run(command, "odd")
-    assert desk.where("odd") == (["new", "events"] if command == "retry" else ["events"])
+    desk.run(command, "invalid")
+    assert desk.where("invalid") == (["new", "events"] if command == "retry" else ["events"])
     assert "not in events/" in desk.run(command, "torn", expect=75).stderr
     assert desk.run("retry", "--all").stdout == "0 back to new\n"
     assert desk.where("torn") == ["failed", "state"]
