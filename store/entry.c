@@ -52,7 +52,7 @@ measure(int fd, size_t *size, const char **why)
 enum entry_result
 entry_read(int fd, struct entry *entry, const char **why)
 {
-	size_t size;
+	size_t size = 0;
 	enum entry_result result = measure(fd, &size, why);
 
 	if (result != ENTRY_OK)

@@ -71,11 +71,12 @@ hold(struct spool *spool, const struct record *record, struct timespec arrival, 
 	    atomic_fetch_add(&spool->serial, 1));
 	if (spool_file_write(spool, &file, record->iov, record->count, true) != 0)
 		return spool_failed(spool, "write a file", SPOOL_HOLD, "", error);
-	if (spool_file_link(spool, &file, SPOOL_HOLD, name) != 0 ||
-	    spool_sync(spool, SPOOL_HOLD, file.fd) != 0) {
+	bool linked = spool_file_link(spool, &file, SPOOL_HOLD, name) == 0;
+	if (!linked || spool_sync(spool, SPOOL_HOLD, file.fd) != 0) {
 		result = spool_failed(spool, "store the request", SPOOL_HOLD, name, error);
 		/* The sender sends it again, and then it has another name. */
-		unlinkat(spool->dir[SPOOL_HOLD], name, 0);
+		if (linked)
+			unlinkat(spool->dir[SPOOL_HOLD], name, 0);
 	}
 	spool_file_close(spool, &file);
 	return result;

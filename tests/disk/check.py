@@ -1,4 +1,5 @@
-"""A disk as a power cut left it, mounted: what is whole, what is lost, before and after recovery."""
+"""A disk as a power cut left it, mounted: which files are whole and which events are lost, before
+and after recovery. README.md's loop for a plain script is run here as it stands there."""
 
 import contextlib
 import os
@@ -7,41 +8,42 @@ import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
 
-from filesystems import KEPT, MOUNTS, RECOVERED, WHOLE, mounted, run
+from filesystems import KEPT, MOUNTS, RECOVERED, TORN_MOUNTS, WHOLE, mounted, run
+from history import TORN
 from psapi_command import PSAPI
 from receiver import ROOT
 from spool import event_name, parse
 
-QUEUES = ("new", "failed")
-SPOOL = "/var/spool/psapi"
-WORK = "your-program"     # in README.md
-EXAMPLES = 5            # of what is wrong, printed for each configuration
+DIRECTORIES = ("new", "failed", "events")
+SPOOL, PROGRAM = "/var/spool/psapi", "your-program"     # in README.md's loop
+EXAMPLES = 5
 
 
 @dataclass
 class Findings:
     counts: Counter = field(default_factory=Counter)
-    examples: list = field(default_factory=list)    # the first ones that are wrong: what, and where
+    examples: list = field(default_factory=list)    # what was wrong in the first images
 
-    def wrong(self, kind, cut, names):
-        """names: a text for each that is wrong."""
-        if names:
-            self.counts[kind] += len(names)
+    def wrong(self, kind, cut, texts):
+        """texts: one for each thing that is wrong in this image."""
+        if texts:
+            self.counts[kind] += len(texts)
             self.counts[f"{kind} images"] += 1
             if len(self.examples) < EXAMPLES:
-                self.examples.append(f"{kind}, {cut.choice}: {names[0]}")
+                self.examples.append(f"{kind}, {cut.choice}: {texts[0]}")
 
 
 class Checker:
-    """Knows what was sent, and so what every file must be."""
+    """Knows what was sent, and therefore what each file must be. Names are without `.json` here."""
 
     def __init__(self, recording, findings):
-        self.recording, self.findings, self.known = recording, findings, {}
-        self.has_recover = has_recover()
-        self.ids = {event_name(webhook_id): webhook_id for webhook_id in recording.sent}
+        self.recording, self.findings = recording, findings
+        self.requests = {event_name(i): request for i, request in recording.sent.items()}
+        self.judged = {}        # (name, content): what judge() said
+        self.script = readme_script()
 
     def check(self, system, image, target, cut, with_script):
-        """One image. with_script: README.md's loop runs on it as well."""
+        """Check one image. with_script: the loop of README.md handles events on it as well."""
         self.findings.counts["images"] += 1
         if system.fsck:
             run(*system.fsck, image, good=range(256))
@@ -49,61 +51,32 @@ class Checker:
             try:
                 stack.enter_context(mounted(system, image, target))
             except OSError as error:
-                self.findings.wrong(MOUNTS, cut, [error.strerror])
+                kind = TORN_MOUNTS if cut.choice == TORN else MOUNTS
+                self.findings.wrong(kind, cut, [str(error)])
                 return
             self.before_recovery(target, cut)
-            if self.has_recover:
-                self.after_recovery(target, cut, with_script)
-
-    def judge(self, path, name):
-        """None for a whole file, else what is wrong with it."""
-        try:
-            with open(path, "rb", buffering=0) as file:
-                data = file.readall()
-        except OSError as error:
-            return f"unreadable: {error.strerror}"
-        key = (name, data)
-        if key not in self.known:
-            self.known[key] = self.compare(data, name)
-        return self.known[key]
-
-    def compare(self, data, name):
-        if not data:
-            return "empty"
-        try:
-            evidence, body, _ = parse(data)
-            request = self.recording.sent[self.ids[name.removesuffix(".json")]]
-        except (AssertionError, ValueError, KeyError, TypeError):
-            return f"{len(data)} bytes, {'zeroes' if not data.strip(bytes(1)) else 'torn'}"
-        same = body == request.body and \
-            evidence["webhook_id"].encode() == request.header("webhook-id") and \
-            evidence["webhook_signature"].encode() in request.header("webhook-signature").split()
-        return None if same else "of another event"
-
-    def whole(self, spool, cut, kind):
-        """The names in each directory that are whole files; what is not is counted as `kind`."""
-        found, wrong = {}, []
-        for directory in (*QUEUES, "events"):
-            found[directory] = set()
-            try:
-                names = os.listdir(spool / directory)
-            except OSError as error:
-                wrong.append(f"{directory}/: {error.strerror}")
-                continue
-            self.findings.counts["names"] += len(names)
-            for name in names:
-                fault = self.judge(spool / directory / name, name)
-                if fault is None:
-                    found[directory].add(name.removesuffix(".json"))
-                else:
-                    wrong.append(f"{directory}/{name}: {fault}")
-        self.findings.wrong(kind, cut, wrong)
-        return found
+            self.after_recovery(target, cut, self.script if with_script else "")
 
     def before_recovery(self, spool, cut):
-        found = self.whole(spool, cut, WHOLE)
-        waiting = found["new"] | found["failed"]
-        self.findings.wrong(KEPT, cut, sorted(self.answered(cut) - self.handled(cut) - waiting))
+        found, wrong = self.whole(spool)
+        self.findings.wrong(WHOLE, cut, wrong)
+        missing = self.answered(cut) - self.handled(cut) - found["new"] - found["failed"]
+        self.findings.wrong(KEPT, cut, sorted(missing))
+
+    def after_recovery(self, spool, cut, script):
+        """An event that somebody handled before the cut may be forgotten: it may come again."""
+        answered, handled = self.answered(cut), self.handled(cut)
+        by_script = consume(script, spool)
+        wrong = recover(spool)
+        found, torn = self.whole(spool)
+        missing = answered - found["events"]
+        self.findings.counts["may come again"] += len(missing & handled)
+        wrong += torn + [f"{name}: not in events/" for name in sorted(missing - handled)]
+        if script:
+            handled |= by_script | consume(script, spool)
+        waiting = found["failed"] if script else found["new"] | found["failed"]
+        wrong += [f"{name}: not handled" for name in sorted(answered - handled - waiting)]
+        self.findings.wrong(RECOVERED, cut, wrong)
 
     def answered(self, cut):
         return {event_name(i) for i, t in self.recording.answered.items() if t <= cut.t}
@@ -111,47 +84,81 @@ class Checker:
     def handled(self, cut):
         return {name for name, t in self.recording.handled.items() if t <= cut.t}
 
-    # ---- recovery, and the script of README.md before and after it ----
+    # ---- files ----
 
-    def after_recovery(self, spool, cut, with_script):
-        script = readme_script() if with_script else None
-        handled = self.handled(cut) | consume(script, spool)
-        recover(spool)
-        found = self.whole(spool, cut, RECOVERED)
-        answered, waiting = self.answered(cut), found["new"] | found["failed"]
-        forgotten = answered & self.handled(cut) - found["events"]
-        self.findings.counts["may come again"] += len(forgotten)
-        lost = answered - found["events"] - forgotten | answered - handled - waiting
-        self.findings.wrong(RECOVERED, cut, sorted(lost))
-        if script:
-            handled |= consume(script, spool) | found["failed"]
-            self.findings.wrong(RECOVERED, cut, [f"{name}: nobody handled it"
-                                                 for name in sorted(answered - handled)])
+    def whole(self, spool):
+        """The names of whole files in each directory, and a text for each other name."""
+        found, wrong, seen = {}, [], {}
+        for directory in DIRECTORIES:
+            found[directory] = set()
+            for file, inode in entries(spool / directory, wrong):
+                self.findings.counts["names"] += 1
+                name = file.removesuffix(".json")
+                if (name, inode) not in seen:   # of two links to a file, one is read
+                    seen[name, inode] = self.judge(spool / directory / file, name)
+                if seen[name, inode]:
+                    wrong.append(f"{directory}/{file}: {seen[name, inode]}")
+                else:
+                    found[directory].add(name)
+        return found, wrong
+
+    def judge(self, path, name):
+        """What is wrong with the file: a text, or None."""
+        try:
+            with open(path, "rb", buffering=0) as file:
+                data = file.readall()
+        except OSError as error:
+            return f"unreadable: {error.strerror}"
+        if (name, data) not in self.judged:
+            self.judged[name, data] = self.compare(name, data)
+        return self.judged[name, data]
+
+    def compare(self, name, data):
+        if not data.strip(b"\0"):
+            return f"{len(data)} bytes, all zero"
+        try:
+            evidence, body, _ = parse(data)
+            request = self.requests[name]
+        except (AssertionError, ValueError, KeyError, TypeError):
+            return f"{len(data)} bytes, torn"
+        same = (body == request.body
+                and evidence["webhook_id"].encode() == request.header("webhook-id")
+                and evidence["webhook_signature"].encode() == request.header("webhook-signature"))
+        return None if same else "of another event"
 
 
-def has_recover():
-    return re.search(r"^  recover ", subprocess.run([PSAPI, "help"], capture_output=True, text=True,
-                                                    check=True).stdout, re.MULTILINE) is not None
+def entries(directory, wrong):
+    """(name, inode) of each entry; a failure is added to `wrong`."""
+    try:
+        with os.scandir(directory) as listing:
+            return [(entry.name, entry.inode()) for entry in listing]
+    except OSError as error:
+        wrong.append(f"{directory.name}/: {error.strerror}")
+        return []
 
+
+# ---- recovery and README.md's loop ----
 
 def recover(spool):
-    subprocess.run([PSAPI, "recover"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                   env={"PATH": os.defpath, "PSAPI_CONF": "/dev/null", "PSAPI_SPOOL": str(spool)})
+    """psapi recover. A text if it fails, in a list."""
+    done = subprocess.run([PSAPI, "recover"], stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, check=False, env={
+                              "PATH": os.defpath, "PSAPI_CONF": "/dev/null",
+                              "PSAPI_SPOOL": str(spool)})
+    return [f"psapi recover: {done.returncode}: {done.stderr}"] if done.returncode else []
 
 
 def readme_script():
-    """The loop that README.md gives to people who need no psapi drain."""
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     script, = (block for block in blocks if f"{SPOOL}/new/*.json" in block)
-    assert WORK in script, script
+    assert PROGRAM in script, script
     return script
 
 
 def consume(script, spool):
     """The names that the script handles."""
-    if not script:
-        return set()
-    script = "work() { echo \"$1\"; }\n" + script.replace(WORK, "work").replace(SPOOL, str(spool))
-    done = subprocess.run(["sh", "-c", script], check=False, capture_output=True, text=True)
+    script = script.replace(PROGRAM, "handle").replace(SPOOL, str(spool))
+    done = subprocess.run(["sh", "-c", "handle() { echo \"$1\"; }\n" + script], check=False,
+                          capture_output=True, text=True, cwd="/")
     assert not done.stderr, done.stderr
     return {os.path.basename(line).removesuffix(".json") for line in done.stdout.splitlines()}

@@ -1,7 +1,7 @@
 """What a disk was told (the log of logdisk.c), and the images that a power cut may leave of it.
 
-The model: a write is on the disk at time t if it ended before the begin of a flush that ended by t.
-Each other write that had begun may be there or not, whole, in pieces or not at all.
+The model: a write is on the disk at time t if it ended before the begin of a flush that had ended
+by t. Each other write that had begun by t may be there or not, whole or in pieces.
 """
 
 import bisect
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 WRITE_BEGINS, WRITE_ENDS, FLUSH_BEGINS, FLUSH_ENDS = 1, 2, 3, 4
 ENTRY = struct.Struct("@IIQQQ")
 NEVER = 1 << 63
+TORN = "pieces of 512"
 
 
 @dataclass
@@ -22,12 +23,12 @@ class Write:
 
     @property
     def is_event(self):
-        """Of the content of an event's file."""
+        """Whether it writes an event's file."""
         return b'"webhook_id"' in self.data.tobytes()
 
 
 class History:
-    """writes: in the order of their ends; flushes: (begin, end), in the order of their ends."""
+    """writes, and flushes as (begin, end): in the order of their ends. times: of all entries."""
 
     def __init__(self, log):
         begun, flushing, self.flushes, self.times = {}, {}, [], []
@@ -42,15 +43,16 @@ class History:
             else:
                 self.flushes.append((flushing[number], ns))
         self.writes = sorted(begun.values(), key=lambda write: write.end)
+        self.write_ends = [write.end for write in self.writes]
         self.flush_ends = [end for _, end in self.flushes]
         self.flushed_to = running_maximum(begin for begin, _ in self.flushes)
 
     def durable(self, t):
         """How many of `writes` are on the disk for certain when the power goes at t."""
-        done = bisect.bisect_right(self.flush_ends, t)
-        if done == 0:
+        flushes = bisect.bisect_right(self.flush_ends, t)
+        if flushes == 0:
             return 0
-        return bisect.bisect_left(self.writes, self.flushed_to[done - 1], key=lambda write: write.end)
+        return bisect.bisect_left(self.write_ends, self.flushed_to[flushes - 1])
 
     def pending(self, t):
         """The writes that may be on the disk or not."""
@@ -75,19 +77,17 @@ def running_maximum(values):
     return result
 
 
-# ---- which of the pending writes are there: name -> (offset, data) of each ----
+# ---- what is there of the pending writes: (offset, data) of each piece ----
 
 def chosen(writes, condition):
     return [(write.offset, write.data) for write in writes if condition(write)]
 
 
 def torn(writes, dice, size):
-    """Each piece of that size by itself."""
+    """Each piece of that size is there or not."""
     share = dice.choice([0.5, 0.5, 0.9, 0.98])
-    for write in writes:
-        for at in range(0, len(write.data), size):
-            if dice.random() < share:
-                yield write.offset + at, write.data[at:at + size]
+    return [(write.offset + at, write.data[at:at + size]) for write in writes
+            for at in range(0, len(write.data), size) if dice.random() < share]
 
 
 def some(writes, dice):
@@ -96,12 +96,12 @@ def some(writes, dice):
 
 
 def latest(writes, dice):
-    """Later ones overtook earlier ones."""
+    """The later writes overtook the earlier ones."""
     return chosen(writes[-dice.randint(1, max(1, len(writes))):], lambda _: True)
 
 
 def all_but_a_few(writes, dice):
-    left_out = set(dice.sample(range(len(writes)), min(len(writes), dice.randint(1, 3))))
+    left_out = dice.sample(range(len(writes)), min(len(writes), dice.randint(1, 3)))
     return [(write.offset, write.data) for i, write in enumerate(writes) if i not in left_out]
 
 
@@ -115,7 +115,7 @@ CHOICES = {
     "all": lambda writes, dice: chosen(writes, lambda _: True),
     "some": some,
     "pieces of 4096": lambda writes, dice: torn(writes, dice, 4096),
-    "pieces of 512": lambda writes, dice: torn(writes, dice, 512),
+    TORN: lambda writes, dice: torn(writes, dice, 512),
     "latest": latest,
     "all but a few": all_but_a_few,
     "all but events": lambda writes, dice: chosen(writes, lambda write: not write.is_event),
@@ -132,24 +132,24 @@ class Cut:
 
 
 def cuts(history, recording, count, dice):
-    """Power cuts during the load, in the order of their times. A third is right after an answer, a third
-    right before a flush is done, when the most is pending, a third at any entry of the log."""
+    """Power cuts during the load, in the order of their times. A third is right after an answer, a
+    third right before the end of a flush, when the most is pending, a third at any entry."""
     answers = list(recording.answered.values())
     times = [t for t in history.times if t >= recording.begin]
     ends = [end - 1 for begin, end in history.flushes if begin >= recording.begin]
     choices = list(CHOICES)
-    made = [Cut(dice.choice(dice.choice([answers, ends or times, times])), choices[i % len(choices)])
-            for i in range(count)]
+    made = [Cut(dice.choice(dice.choice([answers, ends or times, times])),
+                choices[i % len(choices)]) for i in range(count)]
     return sorted(made, key=lambda cut: cut.t)
 
 
 def images(history, recording, count, dice):
-    """For each cut: the cut, the content of the disk that is durable by then (a bytearray that is
-    brought forward), and what else is there, (offset, data) of each piece."""
+    """For each cut: the cut; the content of the disk that is durable by then, a bytearray that is
+    brought forward; and the pieces that are there of the pending writes, in their order."""
     content, done = recording.base, 0
     for cut in cuts(history, recording, count, dice):
         durable = history.durable(cut.t)
         for write in history.writes[done:durable]:
             content[write.offset:write.offset + len(write.data)] = write.data
         done = durable
-        yield cut, content, list(CHOICES[cut.choice](history.pending(cut.t), dice))
+        yield cut, content, CHOICES[cut.choice](history.pending(cut.t), dice)

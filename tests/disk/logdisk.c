@@ -1,17 +1,15 @@
 /*
  * logdisk IMAGE LOG WRITE_US FLUSH_US MOUNTPOINT [FUSE OPTIONS]
  *
- * A FUSE file system with one file, "disk", which is IMAGE. It is put below a loop device: then
- * its writes are the writes that reach a disk, and its fsyncs are what the loop driver makes of a
- * flush.
+ * A FUSE file system with one file, "disk", whose content is IMAGE. Put a loop device over it: then
+ * its writes are those that reach a disk, and its fsyncs are what the loop driver makes of a flush.
  *
  * Owns LOG: the begin and the end of each write (with its data) and of each flush, in the order in
  * which they happened, as struct entry in the byte order of the machine; history.py reads it. A
- * write is durable once a flush that began after the write's end has ended. Until then a disk may
- * have it in its cache alone.
+ * write is durable once a flush has ended that began after the end of the write. Before, a disk
+ * may have it in its cache only.
  *
- * WRITE_US and FLUSH_US: microseconds that a write and a flush take, at random from a quarter to
- * 7/4 of it.
+ * WRITE_US, FLUSH_US: microseconds that a write and a flush take on average, from 1/4 to 7/4 of it.
  */
 #define FUSE_USE_VERSION 31
 #define _GNU_SOURCE
@@ -56,10 +54,7 @@ now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-/*
- * Add an entry, under the lock: entries have the order of their times. A log with a gap would prove
- * nothing.
- */
+/* Under the lock: entries are in the order of their times. A log with a gap would prove nothing. */
 static void
 add(enum kind kind, uint32_t id, size_t offset, size_t length, const char *data)
 {
@@ -89,7 +84,7 @@ end(enum kind kind, uint32_t id)
 	pthread_mutex_unlock(&disk.lock);
 }
 
-/* What a disk takes: without it nothing would ever be under way at the same time. */
+/* The time of a disk. Without it, no two requests would be under way at the same time. */
 static void
 take(long us)
 {
@@ -128,7 +123,8 @@ disk_open(const char *path, struct fuse_file_info *file)
 }
 
 static int
-disk_read(const char *path, char *buffer, size_t size, off_t offset, struct fuse_file_info *file)
+disk_read(const char *path, char *buffer, size_t size, off_t offset,
+    struct fuse_file_info *file)
 {
 	(void)path;
 	(void)file;
@@ -174,9 +170,7 @@ disk_destroy(void *data)
 		abort();
 }
 
-/*
- * No fallocate: the block layer writes zeroes instead, so that each change of the disk is a write.
- */
+/* No fallocate: the block layer writes zeroes instead, so each change of the disk is a write. */
 static const struct fuse_operations operations = {
 	.getattr = disk_getattr,
 	.open = disk_open,
@@ -204,7 +198,7 @@ int
 main(int argc, char **argv)
 {
 	if (argc < 6) {
-		fprintf(stderr, "usage: logdisk IMAGE LOG WRITE_US FLUSH_US MOUNTPOINT [FUSE OPTIONS]\n");
+		fputs("usage: logdisk IMAGE LOG WRITE_US FLUSH_US MOUNTPOINT [FUSE OPTIONS]\n", stderr);
 		return 64;
 	}
 	if (open_disk(argv[1], argv[2]) != 0) {

@@ -1,5 +1,5 @@
-"""A load of the receiver on a file system whose disk is logged: what was sent, answered and handled, and
-when, and what the disk was told meanwhile."""
+"""A load of the receiver on a file system whose disk is logged: what was sent, answered and
+handled, at what time, and what the disk was told meanwhile."""
 
 import contextlib
 import itertools
@@ -7,55 +7,56 @@ import os
 import subprocess
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fcgi_client import Connection
 from filesystems import mounted, run
 from load import Load
-from machine import needs, unmount
+from machine import unmount
 from receiver import Place, Receiver, wait_for
 from replies import parse_cgi
 from sender import event, signed
 from servers import pairs
-from spool import event_name
 
-CLIENTS = 16
-ODD_EVERY = 31          # an event for failed/
+DELIVERIES = 640        # of a load, at least
+INVALID_EVERY = 31      # one event of so many goes to failed/
 TWICE = 0.2             # of the events are delivered by two clients at once
 PADDING = [0] * 12 + [2000, 3700, 5000, 9000, 20000]
-WRITE_US, FLUSH_US = 100, 1000      # what the disk takes, on average
+WRITE_US, FLUSH_US = 100, 1000      # duration of a write and of a flush of the disk, on average
 STALE = b'{"webhook_id":"stale","event":\n{"data":{"npn":"1"},"type":"stale"}\n}\n' * 1000
 
 
 @dataclass
 class Recording:
-    base: bytearray                                 # the disk before
-    log: bytes                                      # of logdisk
-    begin: int                                      # of the load, CLOCK_MONOTONIC, ns, as all times here
-    sent: dict                                      # webhook-id: Request
-    answered: dict = field(default_factory=dict)    # webhook-id: when its first 200 had arrived
-    handled: dict = field(default_factory=dict)     # webhook-id: when the consumer had done its work
+    """All times are CLOCK_MONOTONIC, in ns."""
+    begin: int              # of the load
+    sent: dict              # webhook-id: Request
+    answered: dict          # webhook-id: when its first 200 had arrived
+    handled: dict           # name in the spool, without .json: when the consumer had handled it
+    base: bytearray = None  # the content of the disk before
+    log: bytes = None       # of logdisk
 
 
 class Traffic:
-    """What the clients send, and what they are told."""
+    """What the clients send, and the answers."""
 
     def __init__(self, dice):
-        self.dice, self.lock, self.sent, self.answered, self.refused = dice, threading.Lock(), {}, {}, []
+        self.dice, self.lock = dice, threading.Lock()
+        self.sent, self.answered, self.refused = {}, {}, []
         self.requests = self._requests()
 
     def _requests(self):
         for number in itertools.count(1):
             data = {"npn": str(number), "activatedAt": "2025-07-25T15:53:01.579Z",
                     "padding": "x" * self.dice.choice(PADDING)}
-            if number % ODD_EVERY == 0:
+            if number % INVALID_EVERY == 0:
                 del data["npn"]
             request = signed(event(**data), webhook_id=f"msg_{number:06}")
             self.sent[f"msg_{number:06}"] = request
             yield from [request] * (2 if self.dice.random() < TWICE else 1)
 
     def deliver(self, socket):
-        """The next request: one job of a client."""
+        """One job of a client."""
         with self.lock:
             request = next(self.requests)
         with Connection(socket) as connection:
@@ -69,9 +70,7 @@ class Traffic:
 
 
 def consume(spool, handled, stop):
-    """The README's loop: the work is done when it is written down, and then the name goes.
-
-    In Python and not in sh, because the time of the work must be known exactly."""
+    """README.md's loop, again and again. In Python: the time of the work must be known exactly."""
     while not stop.wait(0.005):
         for name in os.listdir(spool / "new"):
             waiting = spool / "new" / name
@@ -81,34 +80,38 @@ def consume(spool, handled, stop):
                     waiting.unlink()
 
 
-def load(place, receiver, turns, consumer, dice):
-    """At least `turns` deliveries of each client."""
-    traffic, handled, stop = Traffic(dice), {}, threading.Event()
-    thread = threading.Thread(target=consume, args=(place.spool.path, handled, stop))
-    begin = time.monotonic_ns()
-    if consumer:
-        thread.start()
+@contextlib.contextmanager
+def consumer(spool, handled):
+    stop = threading.Event()
+    thread = threading.Thread(target=consume, args=(spool, handled, stop))
+    thread.start()
     try:
-        with Load(lambda: traffic.deliver(receiver.path), CLIENTS) as clients:
-            clients.turn(turns)
+        yield
     finally:
         stop.set()
-        if consumer:
-            thread.join()
-    failed = [result for result in clients.results if result is not None] + traffic.refused
+        thread.join()
+
+
+def load(place, receiver, clients, with_consumer, dice):
+    traffic, handled, begin = Traffic(dice), {}, time.monotonic_ns()
+    with contextlib.ExitStack() as stack:
+        if with_consumer:
+            stack.enter_context(consumer(place.spool.path, handled))
+        with Load(lambda: traffic.deliver(receiver.path), clients) as running:
+            running.turn(DELIVERIES // clients)
+    failed = [result for result in running.results if result is not None] + traffic.refused
     assert not failed, f"{len(failed)} deliveries failed: {failed[0]!r}\n{receiver.log()}"
-    handled = {name: t for name, t in handled.items() if name in map(event_name, traffic.sent)}
-    return Recording(bytearray(), b"", begin, traffic.sent, traffic.answered, handled)
+    return Recording(begin, traffic.sent, traffic.answered, handled)
 
 
 # ---- the disk ----
 
 def make_disk(place, system, image):
-    """A file system with old content in its free blocks, and an empty spool that a receiver has made."""
+    """A file system with old content in its free blocks, and an empty spool on it."""
     with open(image, "wb") as file:
         file.truncate(system.size)
     run(*system.make, image)
-    with needs(f"{system.kind} in the kernel"), mounted(system, image, place.spool.path):
+    with mounted(system, image, place.spool.path):
         fill(place.spool.path / "stale", system.stale)
         place.spool.path.chmod(0o2770)
         Receiver(place).start().stop()
@@ -124,13 +127,13 @@ def fill(path, most):
 
 @contextlib.contextmanager
 def logged(programs, image, log, target):
-    """The image as a file whose writes and flushes go to the log: its path."""
+    """The image as a file (its path) whose writes and flushes are logged."""
     target.mkdir()
     with subprocess.Popen([programs / "logdisk", image, log, str(WRITE_US), str(FLUSH_US), target,
                            "-f", "-o", "max_idle_threads=16"]) as process:
         try:
-            wait_for(lambda: os.path.ismount(target) or process.poll() is not None, "a FUSE file system")
-            assert process.poll() is None, "logdisk ended"
+            wait_for(lambda: os.path.ismount(target) or process.poll() is not None, "logdisk")
+            assert process.poll() is None, f"logdisk: exit status {process.returncode}"
             yield target / "disk"
             unmount(target)
         except BaseException:
@@ -139,23 +142,32 @@ def logged(programs, image, log, target):
     assert process.returncode == 0, f"logdisk: exit status {process.returncode}"
 
 
-def record(programs, system, turns, dice, consumer=False, without=None, **settings):
-    """A Recording. without: a call that waits for the disk and is left out, without.c."""
-    place = Place({"PSAPI_MIN_FREE": "0"} | settings)
+@contextlib.contextmanager
+def running_receiver(place, **settings):
+    """Ends by SIGKILL: the file system can be unmounted, whatever happened."""
+    receiver = Receiver(place, **settings).start()
+    try:
+        yield receiver
+    finally:
+        receiver.end()
+
+
+def record(programs, system, clients, with_consumer, dice, sync, without=None):
+    """A Recording of a load by so many clients.
+
+    sync: PSAPI_SYNC. without: the call that waits for the disk and is left out, see without.c."""
+    place = Place({"PSAPI_MIN_FREE": "0", "PSAPI_SYNC": sync})
     place.tidy = False
     image, log = place.dir / "disk.img", place.dir / "log"
+    preload = {"LD_PRELOAD": programs / "without.so", "WITHOUT": without} if without else {}
     try:
         make_disk(place, system, image)
         base = bytearray(image.read_bytes())
-        preload = {"LD_PRELOAD": programs / "without.so", "WITHOUT": without} if without else {}
         with logged(programs, image, log, place.dir / "fuse") as file, \
-                mounted(system, file, place.spool.path, direct=True):
-            receiver = Receiver(place, **preload).start()
-            recording = load(place, receiver, turns, consumer, dice)
-            receiver.end()
+                mounted(system, file, place.spool.path, direct=True), \
+                running_receiver(place, **preload) as receiver:
+            recording = load(place, receiver, clients, with_consumer, dice)
         recording.base, recording.log = base, log.read_bytes()
         return recording
     finally:
-        for receiver in place.receivers:
-            receiver.end()
         place.close()

@@ -1,12 +1,11 @@
 /*
- * Preloaded into a receiver: turns one way to wait for the disk into nothing, so that disk.py can
- * see that it would notice. WITHOUT in the environment names it:
+ * Preloaded into a receiver: a call that waits for the disk succeeds without waiting, so that
+ * disk.py can see whether it would notice. WITHOUT in the environment says which:
  *
- *   sync_file_range   the data's wait, where one wait is for all
- *   O_DSYNC           the data's wait, where the data has its own: the flag of open(2),
- *                     RWF_DSYNC, and an fsync of a file that has no name yet
- *   fsync             the name's wait, and all that flushes the disk's cache: fsync, fdatasync,
- *                     syncfs
+ *   sync_file_range   the wait for the data, on the way with one wait
+ *   O_DSYNC           the wait for the data, on the way with two: the flag of open(2), RWF_DSYNC,
+ *                     and fsync of a file that has no name yet
+ *   fsync             the wait for the name, and each flush of the disk: fsync, fdatasync, syncfs
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -1,18 +1,17 @@
 /*
- * Owns what entry.h and state.h promise: what the receiver wrote is read back byte for
- * byte, and nothing else is taken for it.
+ * Owns what entry.h and handler_state.h promise: what the receiver wrote is read back byte
+ * for byte, and nothing else is taken for it.
  */
 #include "helpers.h"
 
 #include <errno.h>
-#include <time.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
-#include "store/entry.h"
-#include "store/record.h"
-#include "store/spool/spool.h"
-#include "store/spool/handler_state.h"
 #include "base/text.h"
-#include "base/datetime.h"
+#include "store/entry.h"
+#include "store/handler_state.h"
+#include "store/record.h"
 
 #define B(text) text, sizeof(text) - 1
 
@@ -48,6 +47,32 @@ write_event(const char *path, const struct evidence *e, const void *body, size_t
 	return size;
 }
 
+/* Open and read a file. ENTRY_OK: the caller frees the entry. */
+static enum entry_result
+read_file(const char *path, struct entry *entry, const char **why)
+{
+	int fd = -1;
+	enum entry_result result = entry_open(AT_FDCWD, path, &fd, why);
+
+	if (result == ENTRY_OK) {
+		assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+		result = entry_read(fd, entry, why);
+		close(fd);
+	}
+	return result;
+}
+
+/* Parse a text that is exactly as long, so that a sanitizer sees what reads on. */
+static const char *
+parse(struct entry *entry, const char *text, size_t length)
+{
+	char *copy = malloc(length + 1);
+
+	assert_non_null(copy);
+	memcpy(copy, text, length);
+	return entry_parse(entry, copy, length);
+}
+
 TEST(what_was_written_is_read)
 {
 	static const struct {
@@ -68,7 +93,7 @@ TEST(what_was_written_is_read)
 
 	for (size_t i = 0; i < ROWS(bodies); i++) {
 		write_event(path, &evidence, bodies[i].body, bodies[i].length);
-		assert_int_equal(entry_read(AT_FDCWD, path, &entry, &why), ENTRY_OK);
+		assert_int_equal(read_file(path, &entry, &why), ENTRY_OK);
 		assert_int_equal(entry.body_length, bodies[i].length);
 		assert_memory_equal(entry.body, bodies[i].body, bodies[i].length);
 		assert_string_equal(entry.id, "msg_1");
@@ -87,13 +112,13 @@ TEST(the_event_is_known)
 
 	write_event(path, &evidence,
 	    B("{\"type\":\"x.y\",\"timestamp\":\"2025-07-24T00:00:00.5Z\",\"data\":{\"npn\":\"7\"}}"));
-	assert_int_equal(entry_read(AT_FDCWD, path, &entry, &why), ENTRY_OK);
+	assert_int_equal(read_file(path, &entry, &why), ENTRY_OK);
 	assert_string_equal(entry.event.type, "x.y");
 	assert_string_equal(entry.event.npn, "7");
 	assert_int_equal(entry_when(&entry), 1753315200500000000);
 	entry_free(&entry);
 	write_event(path, &evidence, B("{\"type\":\"x.y\",\"timestamp\":\"today\"}"));
-	assert_int_equal(entry_read(AT_FDCWD, path, &entry, &why), ENTRY_OK);
+	assert_int_equal(read_file(path, &entry, &why), ENTRY_OK);
 	assert_int_equal(entry_when(&entry), entry.received); /* the next best */
 	entry_free(&entry);
 }
@@ -112,40 +137,41 @@ TEST(ids_of_any_bytes)
 		e.id = ids[i].id;
 		e.id_length = ids[i].length;
 		write_event(path, &e, B("{}"));
-		assert_int_equal(entry_read(AT_FDCWD, path, &entry, &why), ENTRY_OK);
+		assert_int_equal(read_file(path, &entry, &why), ENTRY_OK);
 		assert_int_equal(strlen(entry.id), ids[i].length);
 		assert_memory_equal(entry.id, ids[i].id, ids[i].length);
 		entry_free(&entry);
 	}
 }
 
-/* Each prefix of a file, and the file with each byte lost, is no event, or the same event. */
-TEST(no_half_of_a_file_is_an_event)
+/* Each prefix of a record, alone or with zeros behind it, and the record with each byte lost, is none. */
+TEST(no_part_of_a_record_is_one)
 {
 	static const char *const bodies[] = {"{\"type\":\"x\",\"data\":{\"npn\":\"7\"}}", "no JSON"};
-	const char *path = in(*state, "event.json"), *cut = in(*state, "cut.json"), *why;
+	const char *path = in(*state, "event.json");
 	struct entry entry;
 	size_t length;
 
 	for (size_t b = 0; b < ROWS(bodies); b++) {
 		size_t size = write_event(path, &evidence, bodies[b], strlen(bodies[b]));
-		char *text = file_read(path, &length);
+		char *text = file_read(path, &length), *zeros = calloc(1, size);
 		assert_int_equal(size, length);
 		for (size_t n = 0; n < size; n++) {
-			char saved = text[n];
-			text[n] = '\0';
-			file_write(cut, text, 0640);
-			text[n] = saved;
-			/* Torn: the length is there, the data is not. */
-			assert_int_equal(entry_read(AT_FDCWD, cut, &entry, &why), ENTRY_ODD);
-			assert_int_equal(truncate(cut, (off_t)size), 0);
-			assert_int_equal(entry_read(AT_FDCWD, cut, &entry, &why), ENTRY_ODD);
+			assert_non_null(parse(&entry, text, n));
+			assert_null(entry.id);
+			memcpy(zeros, text, n);
+			assert_non_null(parse(&entry, zeros, size));
+			memset(zeros, 0, size);
 		}
+		assert_null(parse(&entry, text, size));
+		entry_free(&entry);
+		entry_free(&entry); /* twice is fine */
+		free(zeros);
 		free(text);
 	}
 }
 
-TEST(what_is_no_event_is_odd)
+TEST(what_is_no_record_is_not_taken_for_one)
 {
 #define HEAD "{\"webhook_id\":\"a\",\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\","
 #define AT "\"received_at\":\"2025-07-24T22:51:05.391Z\""
@@ -168,56 +194,100 @@ TEST(what_is_no_event_is_odd)
 		HEAD AT ",\"event\":null,\"body_base64\":\"Y Q==\"}\n",
 		HEAD AT ",\"event\":null,\"body_base64\":\"YQ==\",\"x\":1}\n",
 	};
-	const char *path = in(*state, "odd.json"), *why;
+	static const char whole[] = HEAD AT ",\"event\":\n{}\n}\n",
+		encoded[] = HEAD AT ",\"event\":null,\"body_base64\":\"YQ==\"}\n";
 	struct entry entry;
 
-	for (size_t i = 0; i < ROWS(texts); i++) {
-		file_write(path, texts[i], 0640);
-		why = NULL;
-		assert_int_equal(entry_read(AT_FDCWD, path, &entry, &why), ENTRY_ODD);
-		assert_non_null(why);
-	}
-	file_write(path, HEAD AT ",\"event\":\n{}\n}\n", 0640); /* what they were made from is one */
-	assert_int_equal(entry_read(AT_FDCWD, path, &entry, &why), ENTRY_OK);
+	for (size_t i = 0; i < ROWS(texts); i++)
+		if (parse(&entry, texts[i], strlen(texts[i])) == NULL)
+			fail_msg("taken for a record: %s", texts[i]);
+	/* What they were made from is one. */
+	assert_null(parse(&entry, whole, sizeof(whole) - 1));
 	entry_free(&entry);
-	file_write(path, HEAD AT ",\"event\":null,\"body_base64\":\"YQ==\"}\n", 0640);
-	assert_int_equal(entry_read(AT_FDCWD, path, &entry, &why), ENTRY_OK);
+	assert_null(parse(&entry, encoded, sizeof(encoded) - 1));
+	assert_int_equal(entry.body_length, 1);
 	assert_memory_equal(entry.body, "a", 1);
 	entry_free(&entry);
 }
 
-TEST(what_is_no_file_is_odd)
+TEST(what_is_wrong_with_a_record_is_said)
 {
-	const char *why;
+	static const struct {
+		const char *text, *why;
+	} rows[] = {
+		{"", "it is empty"},
+		{"{}", "it does not begin with an evidence line"},
+		{"{}\n", "it does not begin with an evidence line"},
+		{HEAD AT ",\"event\":\n{}\n", "it is not laid out as an event: evidence line, event, closing brace"},
+		{HEAD AT ",\"event\":\n{]\n}\n", "what follows the evidence line is not JSON"},
+	};
 	struct entry entry;
 
-	assert_int_equal(entry_read(AT_FDCWD, in(*state, "nothing"), &entry, &why), ENTRY_ABSENT);
-	assert_int_equal(mkdir(in(*state, "dir"), 0755), 0);
-	assert_int_equal(entry_read(AT_FDCWD, in(*state, "dir"), &entry, &why), ENTRY_ODD);
-	assert_int_equal(mkfifo(in(*state, "fifo"), 0644), 0);
-	assert_int_equal(entry_read(AT_FDCWD, in(*state, "fifo"), &entry, &why), ENTRY_ODD);
-	write_event(in(*state, "event.json"), &evidence, B("{}"));
-	assert_int_equal(symlink("event.json", in(*state, "link")), 0);
-	assert_int_equal(entry_read(AT_FDCWD, in(*state, "link"), &entry, &why), ENTRY_ODD);
+	for (size_t i = 0; i < ROWS(rows); i++)
+		assert_string_equal(parse(&entry, rows[i].text, strlen(rows[i].text)), rows[i].why);
 }
 
-TEST(a_file_has_the_name_of_its_id)
+static void
+make_socket(const char *path)
 {
-	struct spool spool;
-	struct entry entry;
-	char why_not[512];
-	const char *why, *path = in(*state, "spool");
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	assert_int_equal(spool_open(&spool, path, true, why_not, sizeof(why_not)), 0);
-	write_event(in(path, "new/msg_1.json"), &evidence, B("{}"));
-	write_event(in(path, "new/msg_2.json"), &evidence, B("{}"));
-	write_event(in(path, "new/msg_1"), &evidence, B("{}"));
-	assert_int_equal(entry_read_named(&spool, SPOOL_NEW, "msg_1.json", &entry, &why), ENTRY_OK);
-	entry_free(&entry);
-	assert_int_equal(entry_read_named(&spool, SPOOL_NEW, "msg_2.json", &entry, &why), ENTRY_ODD);
-	assert_int_equal(entry_read_named(&spool, SPOOL_NEW, "msg_1", &entry, &why), ENTRY_ODD);
-	assert_int_equal(entry_read_named(&spool, SPOOL_NEW, "msg_3.json", &entry, &why), ENTRY_ABSENT);
-	spool_close(&spool);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	close(fd);
+}
+
+TEST(what_is_no_regular_file_is_no_record)
+{
+	static const char *const names[] = {"dir", "fifo", "socket", "link", "dangling"};
+	int before = descriptors();
+	struct entry entry;
+	const char *why;
+
+	assert_int_equal(mkdir(in(*state, "dir"), 0755), 0);
+	assert_int_equal(mkfifo(in(*state, "fifo"), 0644), 0); /* nobody writes: it must not wait */
+	make_socket(in(*state, "socket"));
+	write_event(in(*state, "event.json"), &evidence, B("{}"));
+	assert_int_equal(symlink("event.json", in(*state, "link")), 0);
+	assert_int_equal(symlink("nothing", in(*state, "dangling")), 0);
+	for (size_t i = 0; i < ROWS(names); i++) {
+		assert_int_equal(read_file(in(*state, names[i]), &entry, &why), ENTRY_INVALID);
+		assert_string_equal(why, i < 3 ? "it is no regular file" : "it is a symbolic link");
+	}
+	assert_int_equal(descriptors(), before);
+}
+
+TEST(what_cannot_be_read_is_an_error_and_what_is_not_there_is_absent)
+{
+	const char *path = in(*state, "event.json"), *why;
+	struct entry entry;
+
+	assert_int_equal(read_file(in(*state, "nothing"), &entry, &why), ENTRY_ABSENT);
+	write_event(path, &evidence, B("{}"));
+	assert_int_equal(read_file(in(path, "x"), &entry, &why), ENTRY_ERROR);
+	assert_int_equal(errno, ENOTDIR);
+	assert_string_equal(why, strerror(ENOTDIR));
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	assert_int_equal(entry_read(fd, &entry, &why), ENTRY_ERROR);
+	assert_int_equal(errno, EBADF);
+	close(fd);
+	assert_int_equal(entry_read(fd, &entry, &why), ENTRY_ERROR);
+}
+
+/* PSAPI_MAX_BODY is at most 1 GiB: memory for more is not asked for. */
+TEST(what_is_larger_than_any_event_is_none)
+{
+	const char *path = in(*state, "event.json"), *why;
+	struct entry entry;
+
+	file_write(path, "", 0640);
+	if (truncate(path, (3LL << 29) + 1) != 0) {
+		print_message("no large file here\n");
+		skip();
+	}
+	assert_int_equal(read_file(path, &entry, &why), ENTRY_INVALID);
+	assert_string_equal(why, "it is larger than any event");
 }
 
 TEST(lanes_are_npns_or_types)
@@ -235,48 +305,44 @@ TEST(lanes_are_npns_or_types)
 
 /* ---- state ---- */
 
-TEST(a_state_is_read_as_it_was_written)
+TEST(a_state_is_parsed_as_it_was_formatted)
 {
-	struct handler_state written = {.tries = 3, .tried_at = 1000, .due_at = 2000, .failed_at = 3000}, read;
-	struct spool spool;
-	char why[512];
+	struct handler_state written = {.tries = 3, .tried_at = 1000, .due_at = 2000, .failed_at = 3000},
+		empty = {0}, parsed;
 
-	assert_int_equal(spool_open(&spool, in(*state, "spool"), true, why, sizeof(why)), 0);
 	strcpy(written.handler, "/etc/psapi/handlers.d/default");
 	strcpy(written.reason, "exit status 75 \"quoted\"");
-	memset(written.said, '\x1b', HANDLER_STATE_STDERR_MAX); /* the longest there is: \u001b each */
-	assert_int_equal(handler_state_write(&spool, "a.json", &written), 0);
-	assert_true(handler_state_read(&spool, "a.json", &read));
-	assert_memory_equal(&written, &read, sizeof(read));
-	assert_int_equal(handler_state_remove(&spool, "a.json"), 0);
-	assert_int_equal(handler_state_remove(&spool, "a.json"), 0);
-	assert_false(handler_state_read(&spool, "a.json", &read));
-	memset(&written, 0, sizeof(written));
-	assert_memory_equal(&written, &read, sizeof(read));
-	spool_close(&spool);
+	memset(written.stderr_end, '\x1b', HANDLER_STATE_STDERR_MAX); /* the longest there is: \u001b each */
+	char *text = handler_state_format(&written);
+	assert_null(strchr(text, '\n'));
+	assert_true(handler_state_parse(text, strlen(text), &parsed));
+	assert_memory_equal(&written, &parsed, sizeof(parsed));
+	free(text);
+	text = handler_state_format(&empty);
+	assert_true(handler_state_parse(text, strlen(text), &parsed));
+	assert_memory_equal(&empty, &parsed, sizeof(parsed));
+	free(text);
 }
 
-TEST(what_is_unreadable_counts_as_absent)
+TEST(what_is_no_state_is_not_taken_for_one)
 {
 	static const char *const texts[] = {"", "{", "[]", "null", "{\"tries\":", "\xff"};
-	const char *path = in(*state, "spool");
-	struct spool spool;
-	struct handler_state read;
-	char why[512];
+	struct handler_state state_read;
 
-	assert_int_equal(spool_open(&spool, path, true, why, sizeof(why)), 0);
 	for (size_t i = 0; i < ROWS(texts); i++) {
-		file_write(in(path, "state/a.json"), texts[i], 0640);
-		assert_false(handler_state_read(&spool, "a.json", &read));
-		assert_int_equal(read.tries, 0);
+		memset(&state_read, 1, sizeof(state_read));
+		assert_false(handler_state_parse(texts[i], strlen(texts[i]), &state_read));
+		assert_int_equal(state_read.tries, 0);
+		assert_int_equal(state_read.due_at, 0);
 	}
-	file_write(in(path, "state/a.json"),
-	    "{\"tries\":-1,\"due_at\":\"soon\",\"reason\":1,\"failed_at\":\"2025-07-24T22:51:05.391Z\"}", 0640);
-	assert_true(handler_state_read(&spool, "a.json", &read));
-	assert_int_equal(read.tries, 0);
-	assert_int_equal(read.due_at, 0);
-	assert_int_equal(read.failed_at, 1753397465);
-	spool_close(&spool);
+	/* Of a key that is nonsense the others stay. */
+	assert_true(handler_state_parse(
+	    B("{\"tries\":-1,\"due_at\":\"soon\",\"reason\":1,\"failed_at\":\"2025-07-24T22:51:05.391Z\"}"),
+	    &state_read));
+	assert_int_equal(state_read.tries, 0);
+	assert_int_equal(state_read.due_at, 0);
+	assert_string_equal(state_read.reason, "");
+	assert_int_equal(state_read.failed_at, 1753397465);
 }
 
 TEST(text_is_made_fit_for_json)
@@ -311,15 +377,17 @@ main(void)
 		SANDBOX_TEST(what_was_written_is_read),
 		SANDBOX_TEST(the_event_is_known),
 		SANDBOX_TEST(ids_of_any_bytes),
-		SANDBOX_TEST(no_half_of_a_file_is_an_event),
-		SANDBOX_TEST(what_is_no_event_is_odd),
-		SANDBOX_TEST(what_is_no_file_is_odd),
-		SANDBOX_TEST(a_file_has_the_name_of_its_id),
+		SANDBOX_TEST(no_part_of_a_record_is_one),
+		cmocka_unit_test(what_is_no_record_is_not_taken_for_one),
+		cmocka_unit_test(what_is_wrong_with_a_record_is_said),
+		SANDBOX_TEST(what_is_no_regular_file_is_no_record),
+		SANDBOX_TEST(what_cannot_be_read_is_an_error_and_what_is_not_there_is_absent),
+		SANDBOX_TEST(what_is_larger_than_any_event_is_none),
 		cmocka_unit_test(lanes_are_npns_or_types),
-		SANDBOX_TEST(a_state_is_read_as_it_was_written),
-		SANDBOX_TEST(what_is_unreadable_counts_as_absent),
+		cmocka_unit_test(a_state_is_parsed_as_it_was_formatted),
+		cmocka_unit_test(what_is_no_state_is_not_taken_for_one),
 		cmocka_unit_test(text_is_made_fit_for_json),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests_name("entry", tests, NULL, NULL);
 }

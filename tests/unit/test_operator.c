@@ -220,7 +220,7 @@ TEST(a_listing_takes_thousands)
 {
 	struct fixture *f = *state;
 	int many = getenv("UNDER_VALGRIND") != NULL ? 200 : 2000;
-	char id[64];
+	char id[128];
 
 	for (int i = 0; i < many; i++) {
 		snprintf(id, sizeof(id), "msg_%d_with_a_name_of_some_length_so_that_they_need_room", i);

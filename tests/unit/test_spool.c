@@ -556,6 +556,33 @@ TEST(the_next_delivery_goes_on_with_the_file_not_with_the_name)
 	assert_int_equal(unlink(in(f->path, "kept")), 0);
 }
 
+TEST(a_file_has_the_name_of_its_id)
+{
+	static const struct {
+		const char *name;
+		enum entry_result result;
+	} rows[] = {{"a.json", ENTRY_OK}, {"b.json", ENTRY_INVALID}, {"a", ENTRY_INVALID}, {"%61.json", ENTRY_INVALID},
+		{"c.json", ENTRY_ABSENT}};
+	struct fixture *f = *state;
+	int before = descriptors();
+	struct spool_file file;
+	struct entry entry;
+	const char *why;
+
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		if (rows[i].result != ENTRY_ABSENT)
+			put(f, SPOOL_NEW, rows[i].name, ours("a"));
+		assert_int_equal(spool_file_open(&f->spool, &file, SPOOL_NEW, rows[i].name, &entry, &why), rows[i].result);
+		if (rows[i].result != ENTRY_OK)
+			continue;
+		assert_string_equal(file.name, rows[i].name);
+		entry_free(&entry);
+		spool_file_close(&f->spool, &file);
+		assert_true(has(f, SPOOL_NEW, rows[i].name));
+	}
+	assert_int_equal(descriptors(), before);
+}
+
 /* ---- what is no event in the place of one ---- */
 
 static void
@@ -1491,7 +1518,7 @@ probe_a_mount(void *data)
 	struct spool spool;
 	struct error error = {0};
 
-	if (mount(m->bind ? path : "psapi-test", path, m->bind ? NULL : "tmpfs", m->bind ? MS_BIND : 0, NULL) != 0)
+	if (mount(m->bind ? path : "psapi-test", path, m->bind ? "none" : "tmpfs", m->bind ? MS_BIND : 0, NULL) != 0)
 		return SKIPPED "nothing can be mounted here";
 	if (spool_open(&spool, m->path, false, false, &error) != STORE_OK)
 		return "open";
@@ -1628,6 +1655,7 @@ main(void)
 		SPOOL_TEST(a_look_that_fails_is_no_answer),
 		SPOOL_TEST(what_a_writer_left_that_died_is_committed_by_the_next_delivery),
 		SPOOL_TEST(the_next_delivery_goes_on_with_the_file_not_with_the_name),
+		SPOOL_TEST(a_file_has_the_name_of_its_id),
 		SPOOL_TEST(what_is_no_event_in_the_place_is_replaced_and_logged),
 		SPOOL_TEST(a_directory_in_the_place_is_an_error_and_stays),
 		SPOOL_TEST(whatever_happens_between_the_steps_it_is_queued_once_and_committed),

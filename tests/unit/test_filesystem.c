@@ -1,0 +1,419 @@
+/*
+ * Owns what filesystem.h promises: one wait only where it is proved, a warning where nobody
+ * can keep the promises. Tried on the file systems that this machine can mount.
+ */
+#include "helpers.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+
+#include "store/spool/filesystem.h"
+#include "store/store.h"
+
+/* ---- system calls of filesystem.c ---- */
+
+static struct {
+	long magic;          /* of every file system, statfs(2); 0: the real one */
+	const char *release; /* of the kernel; NULL: the real one */
+	unsigned flags;      /* FS_XFLAG_* of every directory, with magic */
+	bool refuse;         /* these calls fail */
+} pretend;
+
+int
+fstatfs(int fd, struct statfs *st)
+{
+	int result = (int)syscall(SYS_fstatfs, fd, st);
+
+	if (pretend.magic != 0)
+		st->f_type = (__typeof__(st->f_type))pretend.magic;
+	return pretend.refuse && pretend.magic == 0 ? -1 : result;
+}
+
+int
+uname(struct utsname *name)
+{
+	int result = (int)syscall(SYS_uname, name);
+
+	if (pretend.release != NULL)
+		snprintf(name->release, sizeof(name->release), "%s", pretend.release);
+	return pretend.refuse ? -1 : result;
+}
+
+int
+ioctl(int fd, unsigned long request, ...)
+{
+	va_list list;
+
+	va_start(list, request);
+	void *data = va_arg(list, void *);
+	va_end(list);
+	if (request != FS_IOC_FSGETXATTR || pretend.magic == 0)
+		return (int)syscall(SYS_ioctl, fd, request, data);
+	memset(data, 0, sizeof(struct fsxattr));
+	((struct fsxattr *)data)->fsx_xflags = pretend.flags;
+	return pretend.refuse ? -1 : 0;
+}
+
+/* ---- what is pretended ---- */
+
+enum { XFS = 0x58465342, EXT = 0xEF53, BTRFS = (int)0x9123683E };
+
+static struct filesystem
+look(const char *path)
+{
+	struct filesystem found;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	memset(&found, 0x55, sizeof(found));
+	filesystem_detect(fd, &found);
+	close(fd);
+	return found;
+}
+
+static void
+expect_two_waits(const struct filesystem *found, const char *type, const char *why)
+{
+	assert_string_equal(found->type, type);
+	assert_false(found->one_wait);
+	assert_string_equal(found->why_two, why);
+	assert_false(found->named_files);
+	assert_null(found->warning);
+	assert_null(found->remedy);
+}
+
+TEST(what_is_not_known_gets_two_waits)
+{
+	static const long magics[] = {BTRFS, 0x01021994 /* tmpfs */, 0x6969 /* NFS */, 0x794c7630 /* overlayfs */,
+		0x2fc12fc1 /* ZFS */, 0x65735546 /* FUSE */};
+
+	for (size_t i = 0; i < ROWS(magics); i++) {
+		pretend.magic = magics[i];
+		struct filesystem found = look(*state);
+		expect_two_waits(&found, "another file system", "one is not proved there");
+	}
+	pretend.magic = 0;
+	pretend.refuse = true;
+	struct filesystem found = look(*state);
+	pretend.refuse = false;
+	expect_two_waits(&found, "another file system", "one is not proved there");
+}
+
+TEST(xfs_gets_one_wait_unless_its_files_are_realtime_files)
+{
+	static const unsigned flags[] = {FS_XFLAG_REALTIME, FS_XFLAG_RTINHERIT, FS_XFLAG_REALTIME | FS_XFLAG_RTINHERIT};
+
+	pretend.magic = XFS;
+	struct filesystem found = look(*state);
+	assert_string_equal(found.type, "XFS");
+	assert_true(found.one_wait);
+	assert_false(found.named_files);
+	assert_null(found.warning);
+	for (size_t i = 0; i < ROWS(flags); i++) {
+		pretend.flags = flags[i];
+		found = look(*state);
+		expect_two_waits(&found, "XFS", "its files are realtime files");
+	}
+	pretend.flags = 0;
+	pretend.refuse = true; /* it does not say */
+	found = look(*state);
+	pretend.refuse = false;
+	pretend.magic = 0;
+	assert_false(found.one_wait);
+}
+
+TEST(before_linux_5_2_there_is_no_way_with_one_wait)
+{
+	static const struct {
+		const char *release;
+		bool one_wait;
+	} rows[] = {{"5.2.0", true}, {"5.2-rc1", true}, {"5.10.0-8-amd64", true}, {"6.0", true}, {"10.1", true},
+		{"5.1.21", false}, {"5.0", false}, {"4.19.0-27-amd64", false}, {"4.99", false}, {"", false}, {"x", false},
+		{"5", false}, {"5.x", false}};
+
+	pretend.magic = XFS;
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		pretend.release = rows[i].release;
+		struct filesystem found = look(*state);
+		if (found.one_wait != rows[i].one_wait)
+			fail_msg("Linux \"%s\"", rows[i].release);
+		if (!rows[i].one_wait)
+			assert_string_equal(found.why_two, "Linux is older than 5.2");
+	}
+	pretend.release = NULL;
+	pretend.magic = 0;
+}
+
+/* ---- the store says it ---- */
+
+static struct store *
+open_store(const char *path, const char *sync)
+{
+	struct config config = {.spool = (char *)(uintptr_t)path, .sync = (char *)(uintptr_t)sync};
+	struct error error;
+	struct store *store = store_open(&config, true, &error);
+
+	if (store == NULL)
+		fail_msg("%s", error.text);
+	return store;
+}
+
+static struct error warned;
+
+static void
+warn(const struct error *warning, void *data)
+{
+	warned = *warning;
+	++*(int *)data;
+}
+
+TEST(the_store_says_how_data_reaches_the_disk)
+{
+	static const struct {
+		const char *sync, *text;
+		long magic;
+	} rows[] = {
+		{"auto", "XFS, one wait for the disk", XFS},
+		{"two", "XFS, two waits for the disk (PSAPI_SYNC=two)", XFS},
+		{"auto", "another file system, two waits for the disk (one is not proved there)", BTRFS},
+		{"two", "another file system, two waits for the disk (PSAPI_SYNC=two)", BTRFS},
+	};
+	const char *path = in(*state, "spool");
+	struct error error;
+	char text[256];
+	int warnings = 0;
+
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		pretend.magic = rows[i].magic;
+		struct store *store = open_store(path, rows[i].sync);
+		store_describe(store, text, sizeof(text));
+		assert_string_equal(text, rows[i].text);
+		store_warnings(store, warn, &warnings);
+		store_close(store);
+	}
+	pretend.magic = 0;
+	assert_int_equal(warnings, 0);
+	store_close(NULL);
+	struct config config = {.spool = (char *)(uintptr_t)in(*state, "a/b"), .sync = (char *)(uintptr_t)"auto"};
+	assert_null(store_open(&config, true, &error));
+	assert_int_equal(error.status, EX_NOINPUT);
+}
+
+/* ---- what is there ---- */
+
+struct kind {
+	const char *what;
+	const char *make;    /* on $image; what it needs beside is in $other */
+	const char *options; /* of mount(8) */
+	const char *type;
+	bool one_wait, named_files;
+	const char *why_two, *warning, *remedy; /* NULL: none */
+};
+
+static const struct kind kinds[] = {
+	{"ext4", "mkfs.ext4 -q -F $image 64M", "loop", "ext4", true, false, NULL, NULL, NULL},
+	{"ext4 data=writeback", "mkfs.ext4 -q -F $image 64M", "loop,data=writeback", "ext4", true, false, NULL, NULL, NULL},
+	{"ext4 data=journal", "mkfs.ext4 -q -F $image 64M", "loop,data=journal", "ext4", true, false, NULL, NULL, NULL},
+	{"ext3's layout", "mkfs.ext3 -q -F $image 64M", "loop", "ext4", true, false, NULL, NULL, NULL},
+	{"ext4 without a journal", "mkfs.ext4 -q -F -O ^has_journal $image 64M", "loop", "ext4", false, false,
+		"it has no journal", "without a journal", "tune2fs -O has_journal"},
+	{"ext4 fast_commit", "mkfs.ext4 -q -F -O fast_commit $image 64M", "loop", "ext4", false, true, "it has fast_commit",
+		"fast_commit", "tune2fs -O ^fast_commit"},
+	{"ext4 nobarrier", "mkfs.ext4 -q -F $image 64M", "loop,nobarrier", "ext4", false, false,
+		"it is mounted with nobarrier", "nobarrier", "barrier=1"},
+	{"ext4 journal_async_commit", "mkfs.ext4 -q -F $image 64M", "loop,data=writeback,journal_async_commit", "ext4",
+		false, false, "it has journal_async_commit", NULL, NULL},
+	{"ext4 with its journal elsewhere", "truncate -s 64M $other && device=$(losetup -f --show $other) && "
+		"mkfs.ext4 -q -F -O journal_dev $device && mkfs.ext4 -q -F -J device=$device $image 64M", "loop", "ext4",
+		false, false, "its journal is on another device", NULL, NULL},
+	{"XFS", "truncate -s 320M $image && mkfs.xfs -q -f $image", "loop", "XFS", true, false, NULL, NULL, NULL},
+	{"tmpfs", "true", NULL, "another file system", false, false, "one is not proved there", NULL, NULL},
+	{"btrfs", "truncate -s 128M $image && mkfs.btrfs -q -f $image", "loop", "another file system", false, false,
+		"one is not proved there", NULL, NULL},
+};
+
+#define SKIPPED "skipped: "
+
+static const char *
+compare(const struct kind *kind, const struct filesystem *found)
+{
+	static char text[512];
+
+	if (strcmp(found->type, kind->type) == 0 && found->one_wait == kind->one_wait &&
+	    found->named_files == kind->named_files &&
+	    (kind->why_two == NULL || strcmp(found->why_two, kind->why_two) == 0) &&
+	    (found->warning == NULL) == (kind->warning == NULL) &&
+	    (kind->warning == NULL || (strstr(found->warning, kind->warning) != NULL &&
+	                                  strstr(found->remedy, kind->remedy) != NULL)))
+		return NULL;
+	snprintf(text, sizeof(text), "%s: one wait %d (%s), named files %d, warning %s", found->type, found->one_wait,
+	    found->why_two, found->named_files, found->warning != NULL ? found->warning : "none");
+	return text;
+}
+
+/* In a mount namespace: what goes with it is unmounted. */
+static const char *
+look_at(const char *path, const struct kind *kind)
+{
+	static char command[2048];
+	const char *mounted = in(path, "mounted");
+
+	if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0)
+		return SKIPPED "no mount namespace";
+	snprintf(command, sizeof(command), "exec >/dev/null 2>&1; PATH=$PATH:/usr/sbin:/sbin image=%s/image other=%s/other; "
+		"%s && mount %s%s %s %s", path, path, kind->make, kind->options != NULL ? "-o " : "-t tmpfs",
+		kind->options != NULL ? kind->options : "", kind->options != NULL ? "$image" : "psapi-test", mounted);
+	mkdir(mounted, 0755);
+	if (system(command) != 0)
+		return SKIPPED "it cannot be made or mounted here";
+	struct filesystem found = look(mounted);
+	return compare(kind, &found);
+}
+
+/* What is done with it. Returns what failed, or NULL. */
+static const char *(*looking)(const char *path, const struct kind *kind) = look_at;
+
+static void
+detach(const char *path)
+{
+	char command[1024];
+
+	snprintf(command, sizeof(command), "PATH=$PATH:/usr/sbin:/sbin; "
+		"losetup -j %s/other -n -O NAME 2>/dev/null | xargs -r losetup -d", path);
+	if (system(command) != 0)
+		print_message("a loop device of %s is left\n", path);
+}
+
+/* Returns whether it could be tried. */
+static bool
+try(const char *path, const struct kind *kind)
+{
+	int status, channel[2];
+	char text[1024];
+	pid_t child;
+
+	assert_int_equal(pipe2(channel, O_CLOEXEC), 0);
+	assert_true((child = fork()) >= 0);
+	if (child == 0) {
+		const char *failed = looking(path, kind);
+		if (failed != NULL && write(channel[1], failed, strlen(failed)) < 0)
+			_exit(2);
+		_exit(0);
+	}
+	close(channel[1]);
+	ssize_t n = read(channel[0], text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = '\0';
+	close(channel[0]);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	detach(path);
+	unlink(in(path, "image"));
+	unlink(in(path, "other"));
+	bool tried = strncmp(text, SKIPPED, strlen(SKIPPED)) != 0;
+	if (tried && *text != '\0')
+		fail_msg("%s: %s", kind->what, text);
+	if (!tried)
+		print_message("%s: %s\n", kind->what, text);
+	return tried;
+}
+
+TEST(what_this_machine_can_mount_is_recognised)
+{
+	int tried = 0;
+
+	if (geteuid() != 0) {
+		print_message("only root can mount an image\n");
+		skip();
+	}
+	for (size_t i = 0; i < ROWS(kinds); i++)
+		tried += try(*state, &kinds[i]);
+	if (tried == 0)
+		skip();
+}
+
+/* A container shows no /proc/fs, a unit with ProcSubset=pid neither: nothing is guessed. */
+static const char *
+hide_options(const char *path, const struct kind *kind)
+{
+	static const struct kind hidden = {.type = "ext4", .why_two = "the kernel does not show its options"};
+	const char *failed = look_at(path, kind);
+
+	if (failed != NULL)
+		return failed;
+	if (mount("psapi-test", "/proc/fs", "tmpfs", 0, NULL) != 0)
+		return SKIPPED "nothing can be mounted there";
+	struct filesystem found = look(in(path, "mounted"));
+	return compare(&hidden, &found);
+}
+
+TEST(where_the_kernel_shows_no_options_there_are_two_waits)
+{
+	if (geteuid() != 0) {
+		print_message("only root can mount an image\n");
+		skip();
+	}
+	looking = hide_options;
+	bool tried = try(*state, &kinds[0]);
+	looking = look_at;
+	if (!tried)
+		skip();
+}
+
+static const char *
+warn_of(const char *path, const struct kind *kind)
+{
+	static char text[1400];
+	const char *failed = look_at(path, kind), *spool = in(path, "mounted/spool");
+	int warnings = 0;
+
+	if (failed != NULL)
+		return failed;
+	struct config config = {.spool = (char *)(uintptr_t)spool, .sync = (char *)(uintptr_t)"auto"};
+	struct error error;
+	struct store *store = store_open(&config, true, &error);
+	if (store == NULL)
+		return "it cannot be opened";
+	store_warnings(store, warn, &warnings);
+	store_close(store);
+	if (warnings == 1 && strncmp(warned.text, spool, strlen(spool)) == 0 &&
+	    strstr(warned.text, kind->warning) != NULL && strstr(warned.remedy, kind->remedy) != NULL)
+		return NULL;
+	snprintf(text, sizeof(text), "%d warnings: %s", warnings, warned.text);
+	return text;
+}
+
+TEST(the_store_warns_with_its_path_and_the_remedy)
+{
+	if (geteuid() != 0) {
+		print_message("only root can mount an image\n");
+		skip();
+	}
+	looking = warn_of;
+	bool tried = try(*state, &kinds[4]);
+	looking = look_at;
+	if (!tried)
+		skip();
+}
+
+int
+main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		SANDBOX_TEST(what_is_not_known_gets_two_waits),
+		SANDBOX_TEST(xfs_gets_one_wait_unless_its_files_are_realtime_files),
+		SANDBOX_TEST(before_linux_5_2_there_is_no_way_with_one_wait),
+		SANDBOX_TEST(the_store_says_how_data_reaches_the_disk),
+		SANDBOX_TEST(what_this_machine_can_mount_is_recognised),
+		SANDBOX_TEST(where_the_kernel_shows_no_options_there_are_two_waits),
+		SANDBOX_TEST(the_store_warns_with_its_path_and_the_remedy),
+	};
+
+	return cmocka_run_group_tests_name("filesystem", tests, NULL, NULL);
+}
