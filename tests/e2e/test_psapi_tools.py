@@ -90,7 +90,7 @@ def test_settings(desk, tmp_path):
     (webhook_id,) = desk.deliver(signed())
     conf = tmp_path / "other.conf"
     conf.write_text(f"PSAPI_SPOOL={desk.spool.path}\n")
-    environment = {"PSAPI_SPOOL": "/nowhere"}
+    environment = {"PSAPI_SPOOL": "/proc/nowhere"}
     desk.run("list", expect=66, env=environment)
     for arguments in (["--spool", desk.spool.path, "list"], ["list", "--spool", desk.spool.path],
                       ["list", "-o", f"PSAPI_SPOOL={desk.spool.path}"],

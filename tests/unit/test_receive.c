@@ -435,8 +435,8 @@ TEST(what_this_side_fails_at_is_503_and_leaves_nothing)
 	assert_non_null(strstr(logged, "msg_1.json: cannot write"));
 	free(logged);
 	/* An invalid event has a state file as well; whatever fails, the log says what. */
-	logged = expect_quietly(f, "no file, invalid", &(struct post){.body = "{}", .body_length = 2}, 503,
-	    "spool_error");
+	const struct post invalid = {.body = "{}", .body_length = 2};
+	logged = expect_quietly(f, "no file, invalid", &invalid, 503, "spool_error");
 	bool said = strstr(logged, "msg_1.json") != NULL;
 	free(logged);
 	close(f->spool->dir[SPOOL_TMP]);
