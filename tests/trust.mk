@@ -121,7 +121,7 @@ check-race:
 	@$(PYTHON) tests/race.py $(CURDIR)/build/thread/psapi-fcgi $(SECONDS)
 	@TSAN_OPTIONS=exitcode=66:suppressions=$(CURDIR)/tests/race.supp \
 		$(MAKE) -s SANITIZE=thread check-e2e \
-		PYTEST_FLAGS="--server socket -k 'journal or duplicate or restart or test_secrets or kept_connections'"
+		PYTEST_FLAGS="--server socket -k 'many_at_once or duplicate or restart or test_secrets or kept_connections'"
 
 .PHONY: check-race
 
