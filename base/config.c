@@ -42,7 +42,7 @@ static const struct setting settings[] = {
 	    "seconds that webhook-timestamp may be off, either way"},
 	{"PSAPI_MAX_BODY", NUMBER, MEMBER(max_body), "1048576", 1, 1 << 30, "bytes of a body"},
 	{"PSAPI_MIN_FREE", NUMBER, MEMBER(min_free), "67108864", 0, 1LL << 60,
-	    "bytes free on the disk under which 503 is answered"},
+	    "free bytes on the disk below which 503 is answered"},
 	{"PSAPI_SYNC", SYNC, MEMBER(sync), "auto", 0, 0,
 	    "how often an event waits for the disk: auto (once where that is safe), two"},
 	{"PSAPI_LISTEN", LISTEN, MEMBER(listen), "", 0, 0,

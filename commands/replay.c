@@ -6,7 +6,7 @@
 #include "commands/command.h"
 #include "commands/select.h"
 
-/* store_each()'s visit: a probe of doctor is nobody's work. */
+/* store_each()'s visit. Probes of doctor are never queued. */
 static int
 collect(const struct store_item *item, void *data)
 {

@@ -137,9 +137,8 @@ mention_hold(struct command_line *line)
 	store_held_free(names);
 	store_close(store);
 	if (count > 0)
-		printf(
-		    "%d request(s) arrived before it and are held: the receiver adopts what it proves after"
-		    "\nits next request, psapi drain when it runs, psapi adopt at once.\n",
+		printf("%d request(s) arrived before this secret and are held. The receiver adopts them "
+		       "after\nits next request, psapi drain when it runs, psapi adopt at once.\n",
 		    count);
 }
 

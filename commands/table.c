@@ -31,10 +31,10 @@ const struct command table_commands[] = {
 	    "  --discard        remove the requests that match no secret\n"
 	    "\n"
 	    "Before the first secret (the secret file exists and is empty, no event was ever\n"
-	    "accepted) the receiver answers 200 to well-formed requests and holds them. After the\n"
-	    "secret was added, each is verified as of its time of arrival and accepted like a new\n"
-	    "one; psapi drain and the receiver do this as well. Exit status 1 if a request stays\n"
-	    "because it matches no secret.\n",
+	    "accepted) the receiver answers 200 to well-formed requests and holds them. psapi adopt\n"
+	    "verifies them after the secret was added: the timestamp of each is compared with the\n"
+	    "time when it arrived. Those that a secret proves are accepted. psapi drain and the\n"
+	    "receiver do the same. Exit status 1 if a request stays because it matches no secret.\n",
 	    adopt_main},
 	{"doctor", "[--socket SOCKET] [--cacert FILE] [URL]",
 	    "find out what is wrong, and how to fix it",
@@ -99,8 +99,9 @@ const struct command table_commands[] = {
 	    "  --new            events in new/, of which some may wait for a retry\n"
 	    "  --waiting        events that wait for a retry\n"
 	    "  --failed         events in failed/\n"
-	    "  --all            every event ever received; without one of these options, the\n"
-	    "                   events in new/ and failed/\n" SELECT_HELP "\n" TIME_HELP,
+	    "  --all            every event that was ever received and not pruned. Without one of\n"
+	    "                   these options, the events in new/ and failed/\n"
+	    SELECT_HELP "\n" TIME_HELP,
 	    list_main},
 	{"show", "[--raw] ID...", "show all information about an event",
 	    "  --raw            the signed bytes alone (on a terminal, escaped)\n"
@@ -139,9 +140,9 @@ const struct command table_commands[] = {
 	    "  --dry-run           list them, remove nothing\n"
 	    "  --force             allow ages under 30d\n"
 	    "\n"
-	    "Events in new/ or failed/ are kept. With an event its id is forgotten: AgentSync keeps\n"
-	    "payloads for up to 90 days, and an event that is sent again from the portal after it\n"
-	    "was pruned is accepted, and handled, once more.\n",
+	    "Events in new/ or failed/ are kept. When an event is removed, its id is forgotten: the\n"
+	    "portal can send an event again for up to 90 days, and a pruned event is then accepted\n"
+	    "and handled again.\n",
 	    prune_main},
 	{"attempts", "[-f] [-n N] [--outcome OUTCOME] [--since TIME]",
 	    "show the requests that arrived, and their answers",

@@ -374,7 +374,7 @@ fill_backwards(struct attempts_reader *r)
 	return true;
 }
 
-/* What is held ends where the line ends, and a newline or the file's beginning is before it. */
+/* The buffer ends where the line ends; the line begins behind a newline, or with the file. */
 static bool
 next_backwards(struct attempts_reader *r, struct attempts_line *line)
 {

@@ -231,7 +231,7 @@ ignore(struct transaction *t)
 		         "was ignored (200): %s", t->detail);
 	snprintf(why, sizeof(why), "%s", t->detail);
 	snprintf(t->detail, sizeof(t->detail),
-	    "this receiver waits for its signing secret and does not keep this: %.160s", why);
+	    "this receiver waits for its signing secret and does not hold this request: %.160s", why);
 	return IGNORED;
 }
 
@@ -283,7 +283,7 @@ evidence_of(const struct transaction *t, const char *signature, size_t length)
 	};
 }
 
-/* Hold the request, unverified. Its body is kept as base64: nothing unproven is parsed. */
+/* Hold the request, unverified. Its body is stored as base64: nothing unproven is parsed. */
 static enum verdict
 hold(struct transaction *t)
 {
@@ -307,7 +307,7 @@ hold(struct transaction *t)
 	         "answered 200; add the endpoint's secret now: psapi secret add", t->message.id,
 	    t->receiver->config->spool);
 	return conclude(t, HELD,
-	    "kept until the signing secret is configured, which proves it: psapi secret add");
+	    "held until the signing secret is added (psapi secret add) and proves it");
 }
 
 /* A well-formed request, and no secret to verify it with. */
@@ -558,7 +558,8 @@ store(struct transaction *t)
 		return conclude_stored(t, STORE_FULL, NULL);
 	enum verdict verdict = store_as(t, name);
 	if (verdict == ACCEPTED && t->event.queue == QUEUE_FAILED)
-		return conclude(t, ACCEPTED, "authentic, but it needs a look and waits in failed: %s",
+		return conclude(t, ACCEPTED,
+		    "the signature is good, but the event is invalid and is a dead letter now: %s",
 		    t->event.invalid);
 	return verdict;
 }

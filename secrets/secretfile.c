@@ -183,7 +183,7 @@ fill(int fd, const struct edit *d, gid_t group)
 
 	if (fstat(fd, &st) != 0)
 		return -1;
-	/* Only what differs: an owner who is not root may not give a file away. */
+	/* Changed only where it differs: a user other than root cannot give a file away. */
 	if ((owner != (uid_t)-1 && owner != st.st_uid && fchown(fd, owner, (gid_t)-1) != 0) ||
 	    (owners != (gid_t)-1 && owners != st.st_gid && fchown(fd, (uid_t)-1, owners) != 0))
 		return -1;

@@ -272,7 +272,7 @@ reload(struct secrets *secrets)
 	if (keyring == NULL) {
 		log_line("%s; %s", error_line(&error, line, sizeof(line)),
 		    secrets->newest != NULL ? "the secrets read before stay in force" :
-		    secrets->awaited ? "no request can be verified: what comes is held while nothing was "
+		    secrets->awaited ? "no request can be verified: requests are held if no event was "
 		                       "ever accepted, else 503 is answered" :
 		                       "no request can be verified, 503 is answered");
 		free(g);

@@ -230,8 +230,8 @@ static int
 make_rules_without_reading(struct ruleset *ruleset, const char *spool,
     const char *secret_file, const char *socket_path)
 {
-	log_line("%s: its directory, or that of what it links to: %s: reading files is not restricted: "
-	         "restart when it is there", secret_file, strerror(errno));
+	log_line("%s: its directory, or the directory of its link's target: %s: reading files is not "
+	         "restricted: restart the receiver when it exists", secret_file, strerror(errno));
 	ruleset->files &= ~(uint64_t)READ;
 	return make_rules(ruleset, spool, secret_file, socket_path);
 }

@@ -180,7 +180,7 @@ struct store_waiting {
 
 struct store_pending {
 	int64_t now; /* Unix seconds */
-	/* Called for each event that waits, in no order. What is not 0 ends it, and is in stopped. */
+	/* Called for each event that waits, in no order. A result other than 0 ends it: stopped. */
 	int (*visit)(const struct store_waiting *waiting, void *data);
 	void *data;
 	int stopped;

@@ -5,7 +5,7 @@
  *   I1  a name in new/, failed/ or events/ is a whole file whose data is on the disk
  *   I2  what was put has its file and its name in new/ (or failed/) on the disk
  *   I3  a name in events/ means that the event was queued, durably, before
- *   I4  a name leaves new/ only because somebody handled it, or moved it to failed/
+ *   I4  a name leaves new/ only because a consumer handled it, or moved it to failed/
  */
 #ifndef PSAPI_SPOOL_H
 #define PSAPI_SPOOL_H
@@ -154,7 +154,7 @@ enum entry_result spool_file_open(struct spool *spool, struct spool_file *file, 
 /* Close it, and remove its name in tmp/. errno stays. */
 void spool_file_close(struct spool *spool, struct spool_file *file);
 
-/* Give a file that we made owner and mode by rule, whoever runs and whatever the umask. */
+/* Give a file that we made its owner and mode by rule, for any running user and umask. */
 int spool_file_settle(const struct spool *spool, int fd, mode_t mode);
 
 /* ---- state/ ---- */

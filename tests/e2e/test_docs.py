@@ -18,7 +18,7 @@ from servers import Socket
 from test_man import Sandbox
 
 PAGES = sorted(str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-ODD = (ROOT / "docs" / "troubleshooting.md").read_text()
+TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text()
 
 LITERAL = r'(?:"(?:[^"\\]|\\.)*"\s*)+'
 # The files whose messages docs/troubleshooting.md explains. doctor and send print words of their own.
@@ -135,14 +135,14 @@ def test_known_types():
 
 
 def test_every_reply_is_explained():
-    table = ODD.split("## The portal shows a reply\n")[1].split("\n## ")[0]
+    table = TROUBLESHOOTING.split("## The portal shows a reply\n")[1].split("\n## ")[0]
     words = {word: 200 for word in ("accepted", "duplicate", "held", "ignored")}
     for word, status in (words | REASONS).items():
         assert re.search(rf"^\| [^|]*`{word}`[^|]*\| {status} \|", table, re.M), word
 
 
 def test_every_message_is_explained():
-    shown = squeeze(ODD.replace("`", ""))
+    shown = squeeze(TROUBLESHOOTING.replace("`", ""))
     said = {(source, squeeze(longest(text))) for source, text in formats()} - GOOD
     assert len(said) > 100
     missing = {(source, part) for source, part in said
@@ -161,7 +161,7 @@ def test_every_message_explained_exists():
     said += " ".join(f"cannot {step} " for source in SOURCES
                      for step in re.findall(r'spool_failed\(\w+, "([^"]+)"', source_text(source)))
     said += " ".join(os.strerror(number) for number in range(1, 134))
-    tables = ODD.split("## The receiver does not start\n")[1].split("\n## Doctor's failed checks")[0]
+    tables = TROUBLESHOOTING.split("## The receiver does not start\n")[1].split("\n## Doctor's failed checks")[0]
     for row in re.findall(r"^\| (`[^|]*) \|", tables, re.M):
         for message in re.findall(r"`([^`]+)`", row):
             for part in re.split("…", message):
@@ -171,7 +171,7 @@ def test_every_message_explained_exists():
 
 
 def test_every_check_of_doctor_is_explained():
-    table = ODD.split("## Doctor's failed checks\n")[1]
+    table = TROUBLESHOOTING.split("## Doctor's failed checks\n")[1]
     named = {name for row in re.findall(r"^\| (`[^|]*) \|", table, re.M)
              for name in re.findall(r"`([a-z-]+)`", row)}
     tables = "".join(source.read_text() for source in ROOT.glob("doctor/*.c"))

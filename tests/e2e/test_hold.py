@@ -1,6 +1,6 @@
 """Before the first secret: which requests are held or ignored, the limits, and how they are adopted.
 
-  first request -> 200 held -> the secret appears -> accepted, as of its time of arrival
+  first request -> 200 held -> the secret appears -> accepted, with its time of arrival
 """
 
 import json

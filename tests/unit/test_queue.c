@@ -129,7 +129,8 @@ TEST(a_lock_that_cannot_be_had_is_named_with_the_cause)
 	if (geteuid() == 0)
 		assert_int_equal(chown(at(f, SPOOL_NEW, ""), 65534, (gid_t)-1), 0);
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		interference = (struct interference){.of = (int)rows[i].of, .nth = rows[i].nth, .error = rows[i].error};
+		interference = (struct interference){.of = (int)rows[i].of, .nth = rows[i].nth,
+		    .error = rows[i].error};
 		assert_int_equal(spool_work_begin(&f->spool, false, &f->error), STORE_FAILED);
 		interference.nth = 0;
 		assert_non_null(strstr(f->error.text, "/lock: "));
@@ -174,7 +175,8 @@ remember(const struct store_waiting *w, void *data)
 static enum store_result
 look_through(struct fixture *f)
 {
-	struct store_pending pending = {.now = time(NULL), .visit = remember, .data = &list, .stopped = -1,
+	struct store_pending pending = {.now = time(NULL), .visit = remember, .data = &list,
+	    .stopped = -1,
 		.arriving = true};
 	struct capture capture;
 
@@ -233,7 +235,8 @@ TEST(each_that_waits_is_visited_with_what_orders_it)
 	struct fixture *f = *state;
 	struct handler_state tried = {.tries = 2, .tried_at = 1000, .due_at = 2000};
 
-	add(f, SPOOL_NEW, "a", "{\"type\":\"t\",\"timestamp\":\"2025-07-24T00:00:00.5Z\",\"data\":{\"npn\":\"7\"}}", true);
+	add(f, SPOOL_NEW, "a",
+	    "{\"type\":\"t\",\"timestamp\":\"2025-07-24T00:00:00.5Z\",\"data\":{\"npn\":\"7\"}}", true);
 	add(f, SPOOL_NEW, "b", "{\"type\":\"u\",\"data\":{\"npn\":\"7\"}}", true);
 	add(f, SPOOL_NEW, "c", "{\"type\":\"t\",\"data\":{\"npn\":\"8\"}}", true);
 	add(f, SPOOL_NEW, "d", "{\"type\":\"t\"}", false); /* a crash was faster */
@@ -270,7 +273,8 @@ TEST(events_is_synced_after_the_last_visit)
 		list.stop_at = stop;
 		trace_begin(&f->spool);
 		assert_int_equal(look_through(f), STORE_OK);
-		assert_string_equal(trace_end(), "list(new) fsync(new) list(failed) fsync(failed) fsync(events) "
+		assert_string_equal(trace_end(),
+		    "list(new) fsync(new) list(failed) fsync(failed) fsync(events) "
 			"list(tmp) open(state) list(new) open(new) fsync(events)");
 		drop(f, SPOOL_NEW, "a.json");
 		drop(f, SPOOL_EVENTS, "a.json");
@@ -312,7 +316,8 @@ TEST(a_file_that_is_not_the_one_in_events_is_not_due)
 		assert_true(seen("a.json")->due == INT64_MAX);
 		assert_false(list.arriving);
 		assert_int_equal(lines_of(list.logged), 1 - run);
-		assert_int_equal(strstr(list.logged, "new/a.json: is not the file of this name in events/") != NULL, 1 - run);
+		assert_int_equal(strstr(list.logged,
+		    "new/a.json: is not the file of this name in events/") != NULL, 1 - run);
 	}
 }
 
@@ -355,8 +360,10 @@ TEST(what_is_no_event_is_left_alone_and_said_once)
 	assert_int_equal(list.count, 1);
 	assert_int_equal(lines_of(list.logged), 6);
 	assert_non_null(strstr(list.logged, "new/torn.json: no event: "));
-	assert_non_null(strstr(list.logged, "new/b.json: no event: it holds an event with another webhook-id"));
-	assert_non_null(strstr(list.logged, "new/notes.txt: no event: it is not named as events are; left alone"));
+	assert_non_null(strstr(list.logged,
+	    "new/b.json: no event: it holds an event with another webhook-id"));
+	assert_non_null(strstr(list.logged,
+	    "new/notes.txt: no event: it is not named as events are; left alone"));
 	assert_int_equal(count(f, SPOOL_NEW), 8);
 	/* In another process as well. */
 	restart(f);
@@ -485,7 +492,8 @@ TEST(an_event_that_cannot_be_moved_keeps_its_lane_waiting)
 		assert_true(seen("a.json")->due == INT64_MAX);
 		assert_int_equal(seen("b.json")->due, 0);
 		assert_int_equal(list.refused, EX_NOPERM);
-		assert_int_equal(strstr(list.logged, "new/a.json: cannot make a hard link") != NULL, run == 0);
+		assert_int_equal(strstr(list.logged, "new/a.json: cannot make a hard link") != NULL,
+		    run == 0);
 		assert_int_equal(strstr(list.logged, "chown -R ") != NULL, run == 0);
 	}
 	/* A consumer has handled it meanwhile. */
@@ -589,7 +597,8 @@ TEST(what_is_done_leaves_its_name_in_events_alone)
 	assert_int_equal(spool_done(&f->spool, &work, &f->error), STORE_OK);
 	/* new/ last: until then it is handled again rather than never. */
 	assert_string_equal(trace_end(), "unlink(state) unlink(failed) unlink(new)");
-	assert_false(has(f, SPOOL_NEW, "a.json") || has(f, SPOOL_FAILED, "a.json") || has(f, SPOOL_STATE, "a.json"));
+	assert_false(has(f, SPOOL_NEW, "a.json") || has(f, SPOOL_FAILED, "a.json") ||
+	    has(f, SPOOL_STATE, "a.json"));
 	expect_text(f, SPOOL_EVENTS, "a.json", ours("a"));
 	unload(f);
 }
@@ -632,7 +641,8 @@ TEST(whichever_call_fails_what_is_not_done_can_be_done_again)
 		if (!finished)
 			assert_true(tells(f, &f->error, "new/a.json", EIO));
 		assert_int_equal(spool_done(&f->spool, &work, &f->error), STORE_OK);
-		assert_false(has(f, SPOOL_NEW, "a.json") || has(f, SPOOL_FAILED, "a.json") || has(f, SPOOL_STATE, "a.json"));
+		assert_false(has(f, SPOOL_NEW, "a.json") || has(f, SPOOL_FAILED, "a.json") ||
+		    has(f, SPOOL_STATE, "a.json"));
 		unload(f);
 	}
 	assert_int_equal(failures, 3 + 2 * 2); /* three unlinks; two looks at each of two files */
@@ -661,7 +671,8 @@ TEST(what_waits_for_its_retry_has_a_state)
 	unload(f);
 }
 
-static const struct handler_state failed = {.tries = 9, .failed_at = 3000, .reason = "exit status 1"};
+static const struct handler_state failed = {.tries = 9, .failed_at = 3000,
+    .reason = "exit status 1"};
 
 static void
 expect_dead_letter(struct fixture *f)
@@ -685,7 +696,8 @@ TEST(what_failed_is_a_dead_letter)
 		trace_begin(&f->spool);
 		assert_int_equal(spool_fail(&f->spool, &work, &failed, &f->error), STORE_OK);
 		const char *calls = strstr(trace_end(), "rename(state)");
-		assert_string_equal(strstr(calls, " link"), ways[w].one_wait ? " link(failed) fsync(file) unlink(new)" :
+		assert_string_equal(strstr(calls, " link"),
+		    ways[w].one_wait ? " link(failed) fsync(file) unlink(new)" :
 			" link(failed) fsync(failed) fsync(file) unlink(new)");
 		expect_dead_letter(f);
 		unload(f);
@@ -744,7 +756,8 @@ TEST(whichever_call_fails_an_event_is_in_new_or_in_failed)
 				assert_true(finished || met == UNLINKAT || met == LOOK);
 			else
 				assert_int_equal(result, STORE_FAILED);
-			if (!has(f, SPOOL_NEW, "a.json") && !is_one_file(f, SPOOL_FAILED, SPOOL_EVENTS, "a.json"))
+			if (!has(f, SPOOL_NEW, "a.json") && !is_one_file(f, SPOOL_FAILED, SPOOL_EVENTS,
+			    "a.json"))
 				fail_msg("call %d: it is in no queue", nth);
 			if (count(f, SPOOL_TMP) > 0) { /* what could not be removed */
 				assert_int_equal(met, UNLINKAT);

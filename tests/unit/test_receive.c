@@ -434,9 +434,9 @@ TEST(what_this_side_fails_at_is_503_and_leaves_nothing)
 	char *logged = expect_quietly(f, "no file", &good, 503, "spool_error");
 	assert_non_null(strstr(logged, "msg_1.json: cannot write"));
 	free(logged);
-	/* An odd event has a state file as well; whatever fails, the log says what. */
-	logged = expect_quietly(f, "no file, odd", &(struct post){.body = "{}", .body_length = 2}, 503,
-	    "spool_error");
+	/* An invalid event has a state file as well; whatever fails, the log says what. */
+	const struct post invalid = {.body = "{}", .body_length = 2};
+	logged = expect_quietly(f, "no file, invalid", &invalid, 503, "spool_error");
 	bool said = strstr(logged, "msg_1.json") != NULL;
 	free(logged);
 	close(f->spool->dir[SPOOL_TMP]);
@@ -711,7 +711,7 @@ TEST(each_missing_header_is_named)
 	}
 }
 
-TEST(an_odd_event_is_accepted_into_failed_with_the_reason)
+TEST(an_invalid_event_is_accepted_into_failed_with_the_reason)
 {
 	static const struct {
 		const char *id, *body;
@@ -1159,7 +1159,7 @@ main(void)
 		RECEIVE_TEST(a_forged_duplicate_is_refused_as_any_forgery),
 		RECEIVE_TEST(a_refused_timestamp_tells_by_how_much_and_whether_the_signature_matched),
 		RECEIVE_TEST(each_missing_header_is_named),
-		RECEIVE_TEST(an_odd_event_is_accepted_into_failed_with_the_reason),
+		RECEIVE_TEST(an_invalid_event_is_accepted_into_failed_with_the_reason),
 		RECEIVE_TEST(the_probe_of_doctor_is_recorded_and_never_queued),
 		RECEIVE_TEST(a_header_twice_is_one_if_equal_and_malformed_if_not),
 		RECEIVE_TEST(the_older_names_of_the_headers_count_where_there_are_no_others),
