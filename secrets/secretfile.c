@@ -75,6 +75,7 @@ struct edit {
 	int lock; /* the directory, locked */
 	bool exists;
 	struct stat st;
+	bool blank; /* see secrettext_clean() */
 	char *text; /* owned, FILE_MAX + 1 bytes; wiped at the end */
 	size_t length;
 };
@@ -131,7 +132,6 @@ read_edit(struct edit *d, struct error *error)
 	int fd = open(d->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	enum secretfile_result result = SECRETFILE_DONE;
 	const char *found;
-	bool blank;
 
 	if (fd < 0)
 		return errno == ENOENT ? SECRETFILE_DONE : failed(d->path, "read", error);
@@ -146,7 +146,7 @@ read_edit(struct edit *d, struct error *error)
 		result = failed(d->path, "read", error);
 		n = 0;
 	}
-	d->length = secrettext_clean(d->text, (size_t)n, &found, &blank);
+	d->length = secrettext_clean(d->text, (size_t)n, &found, &d->blank);
 	close(fd);
 	return result;
 }
@@ -378,6 +378,11 @@ secretfile_list(const char *path, struct secretfile_entry **entries, size_t *cou
 	}
 	if (result == 0 && !d.exists) {
 		error_set(error, EX_NOINPUT, "psapi secret add makes it", "%s: is missing", path);
+		result = -1;
+	}
+	if (result == 0 && d.blank) {
+		error_set(error, EX_NOINPUT, "psapi secret add writes it anew",
+		    "%s: holds NUL bytes alone: its contents were lost", path);
 		result = -1;
 	}
 	close_edit(&d);

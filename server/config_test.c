@@ -2,10 +2,15 @@
 #define _GNU_SOURCE
 #include "server/config_test.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "receiver/attempts.h"
 #include "server/listener.h"
 #include "secrets/secrets.h"
 #include "store/store.h"
@@ -72,6 +77,18 @@ check_secret(const struct config *config)
 	return 0;
 }
 
+/* No answer depends on the attempts log: what keeps it from being written is a warning. */
+static void
+check_log(const struct config *config)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/" ATTEMPTS_FILE, config->spool);
+	if (access(path, R_OK | W_OK) != 0 && errno != ENOENT && errno != ENOTDIR)
+		printf("warning: log %s: %s: attempts would go unlogged; chown it to the running user\n",
+		    path, strerror(errno));
+}
+
 static int
 check_socket(const struct config *config)
 {
@@ -92,5 +109,6 @@ check_socket(const struct config *config)
 int
 config_test_run(const struct config *config)
 {
+	check_log(config);
 	return check_spool(config) + check_secret(config) + check_socket(config);
 }

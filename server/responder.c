@@ -254,7 +254,7 @@ serve(struct responder *r, struct fastcgi *fastcgi, int fd)
 {
 	unsigned serial;
 	struct arrival *arrival = connections_take(r->connections, fd, &serial);
-	bool open = true, answered = false;
+	bool open = true, more = false, answered = false;
 
 	watch(r);
 	do {
@@ -270,9 +270,11 @@ serve(struct responder *r, struct fastcgi *fastcgi, int fd)
 		answered |= progress != ARRIVAL_GONE;
 		open = progress != ARRIVAL_GONE &&
 		    answer_one(r, fastcgi, fd, arrival, progress == ARRIVAL_CUT_OFF);
-		if (open && arrival->rest == NULL)
+		more = open && arrival->rest != NULL;
+		/* The last that this thread does with the arrival: the lock hands it on. */
+		if (open && !more)
 			connections_idle(r->connections, fd);
-	} while (open && arrival->rest != NULL);
+	} while (more);
 	if (open)
 		wait_for_more(r, fd, EPOLL_CTL_MOD);
 	else

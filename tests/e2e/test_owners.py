@@ -11,9 +11,8 @@ import subprocess
 import pytest
 
 from psapi_command import NOTE, PSAPI, Desk, body
-from receiver import Receiver, wait_for
 from replies import assert_accepted
-from sender import OTHER_SECRET, SECRET, signed
+from sender import SECRET, signed
 from servers import Socket
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -199,6 +198,17 @@ def test_receiver_as_root(desk):
         assert_accepted(server.send(signed(b"no JSON")))
     assert owners(desk) == {}
     assert drain(desk) == ""
+
+
+def test_log_of_root(desk):
+    """-t, as the receiver's user, warns; the answers do not depend on it, so it is no error."""
+    deliver(desk)
+    log = desk.spool.path / "attempts.jsonl"
+    log.touch()
+    log.chmod(0o640)
+    os.chown(log, 0, 0)
+    done = desk.place.run("-t", via=["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+    assert done.returncode == 0 and f"warning: log {log}: Permission denied" in done.stdout, done
 
 
 def test_receiver_of_its_own_spool_says_nothing(place):

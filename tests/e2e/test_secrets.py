@@ -260,6 +260,9 @@ def test_a_file_of_nothing_but_nuls_is_not_empty(direct, place, data):
     assert "holds NUL bytes alone: its contents were lost" in direct.log()
     assert "is held" not in direct.log()
     assert place.run("-t").returncode == 78
+    assert "holds NUL bytes alone" in psapi(place, "secret", "list", expect=66).stderr
+    psapi(place, "secret", "add", stdin=SECRET)
+    assert_accepted(direct.send(signed()))
 
 
 # ---- as containers get it ----

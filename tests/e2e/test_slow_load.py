@@ -5,11 +5,13 @@ Through the servers that pass uploads on as they come. All come from one address
 
 import threading
 import time
+import warnings
 
 import pytest
 
 from http_client import head_of
 from load import Load
+from receiver import SLOWER
 from replies import assert_accepted
 from sender import event, signed
 from servers import NginxUnbuffered
@@ -76,7 +78,7 @@ class SlowUploads:
 
 @pytest.mark.long
 @pytest.mark.parametrize("cls", [NginxUnbuffered, Proxy, Reuse], ids=lambda cls: cls.name)
-def test_honest_deliveries(place, cls, capfd):
+def test_honest_deliveries(place, cls):
     """Prints the times."""
     times = []
 
@@ -96,10 +98,10 @@ def test_honest_deliveries(place, cls, capfd):
             errors = [result for result in load.results if isinstance(result, Exception)]
             ended = slow.ended
     times.sort()
-    with capfd.disabled():
-        print(f"\n{cls.name}: {len(times)} deliveries beside {SLOW} slow uploads, of which {ended} were ended; p50 "
-              f"{times[len(times) // 2] * 1e3:.0f} ms, p99 {times[len(times) * 99 // 100] * 1e3:.0f} ms, slowest "
-              f"{times[-1] * 1e3:.0f} ms")
+    # As a warning: pytest prints it in its summary, also with several workers.
+    warnings.warn(f"{cls.name}: {len(times)} deliveries beside {SLOW} slow uploads, of which {ended} were ended; p50 "
+                  f"{times[len(times) // 2] * 1e3:.0f} ms, p99 {times[len(times) * 99 // 100] * 1e3:.0f} ms, slowest "
+                  f"{times[-1] * 1e3:.0f} ms", stacklevel=1)
     assert not errors, errors[:3]
     assert len(times) > 100
-    assert times[len(times) * 99 // 100] <= 1
+    assert times[len(times) * 99 // 100] <= SLOWER
