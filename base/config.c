@@ -44,7 +44,7 @@ static const struct setting settings[] = {
 	    "seconds that webhook-timestamp may be off, either way"},
 	{"PSAPI_MAX_BODY", NUMBER, MEMBER(max_body), "1048576", 1, 1 << 30, "bytes of a body"},
 	{"PSAPI_MIN_FREE", NUMBER, MEMBER(min_free), "67108864", 0, 1LL << 60,
-	    "bytes free on the disk under which 503 is answered"},
+	    "free bytes on the disk below which 503 is answered"},
 	{"PSAPI_SYNC", SYNC, MEMBER(sync), "auto", 0, 0,
 	    "how often an event waits for the disk: auto (once where that is safe), two"},
 	{"PSAPI_LISTEN", LISTEN, MEMBER(listen), "", 0, 0,
@@ -214,8 +214,8 @@ check_path(const char *value)
 }
 
 /*
- * A client of a FastCGI socket can make libfcgi execute code (CVE-2025-23016): no address
- * but loopback is accepted.
+ * A client of a FastCGI socket is trusted with what a web server says, REMOTE_ADDR among it:
+ * no address but loopback is accepted.
  */
 static const char *
 check_listen(const char *value)

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -306,6 +307,7 @@ store_count(struct store *store, int64_t now, struct store_counts *counts, struc
 		*counts = local;
 	counts->held = local.held;
 	counts->leftovers = local.leftovers;
+	counts->drained = local.drained;
 	return result;
 }
 
@@ -351,6 +353,12 @@ enum store_result
 store_recover(struct store *store, long *committed, struct error *error)
 {
 	return store->backend->recover(store->engine, committed, error);
+}
+
+void
+store_note_run(struct store *store, int64_t now)
+{
+	spool_note_run(&store->local, now); /* each host has handlers of its own */
 }
 
 enum store_result

@@ -66,7 +66,7 @@ static void
 add_files(const struct postgresql *pg, struct store_network *network, bool tcp)
 {
 	const char *home = home_directory();
-	char path[PATH_MAX];
+	char path[STORE_PATH_SIZE];
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		const PQconninfoOption *o = pg->options;

@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -133,6 +134,7 @@ postgresql_pending(void *engine, struct store_pending *pending, struct error *er
 	struct postgresql *pg = engine;
 
 	pending->stopped = 0;
+	pending->refused = EX_OK;
 	pending->arriving = false;
 	for (;;) {
 		struct postgresql_connection *connection = postgresql_take(pg, deadline, error);
