@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 # pylint: disable=wrong-import-position
 from deaths import Databases, Drain, Head, Repeating, repeating
 from lanes import Checks, Lane, Record, Run, stop
+from load import at_once
 from receiver import Place, wait_for
 from setup_command import psapi
 from shared_store import settings
@@ -51,17 +52,20 @@ class World:
             one.restore()
         for lane in self.lanes:
             lane.settle()
-        # What waits for a retry would wait for a minute or more.
-        self.sql("UPDATE psapi_queue SET due_at = NULL")
         wait_for(lambda: self.sql("SELECT count(*) FROM psapi_lane WHERE until > now()") == "0",
                  "the leases of killed drains end", 90)
-        for drain in self.drains:
-            drain.restore()
+        left = None
+        while (now := self.sql("SELECT count(*) FROM psapi_queue")) not in ("0", left):
+            left = now
+            # What waits for a retry would wait for a minute or more, and its lane with it.
+            self.sql("UPDATE psapi_queue SET due_at = NULL")
+            at_once([drain.restore for drain in self.drains])
 
     def sql(self, statement):
         return self.databases.cluster.primary.sql(statement, database="psapi").strip()
 
     def close(self):
+        stop([lane for lane in self.lanes if lane.thread.is_alive()])
         for place in self.places:
             for receiver in place.receivers:
                 receiver.end()

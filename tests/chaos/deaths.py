@@ -168,7 +168,7 @@ echo "$(date +%s.%N) $PSAPI_WEBHOOK_ID" >>"$PSAPI_TOLD"
         fate = rng.choice(["", "", signal.SIGKILL, signal.SIGTERM])
         output = ""
         try:
-            output, _ = process.communicate(timeout=rng.uniform(0.1, 3) if fate else 300)
+            output, _ = process.communicate(timeout=10 ** rng.uniform(-2, 0.3) if fate else 300)
         except subprocess.TimeoutExpired:
             self.kills += fate == signal.SIGKILL
             self.terms += fate == signal.SIGTERM
