@@ -242,7 +242,10 @@ check_listen(const char *value)
 	return "needs a port from 1 to 65535";
 }
 
-/* Whether text has password=, sslpassword= or user:password@. Their values must appear in no message. */
+/*
+ * Whether text has password=, sslpassword= or user:password@. Their values must appear in no
+ * message.
+ */
 static bool
 has_password(const char *value)
 {
@@ -264,7 +267,8 @@ check_store(const char *value)
 	if (*value == '\0')
 		return NULL;
 	if (has_password(value))
-		return "must hold no password, which others could read: name a password file with passfile=";
+		return "must hold no password, which others could read: "
+		       "name a password file with passfile=";
 	return strncmp(value, "postgresql://", 13) == 0 || strncmp(value, "postgres://", 11) == 0 ||
 	        strchr(value, '=') != NULL ?
 	    NULL : "must be a URI, postgresql://..., or a connection string like host=db1 dbname=psapi";

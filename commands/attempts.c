@@ -131,7 +131,8 @@ print_line(struct query *q, const char *text)
 
 	if (!q->begun && !q->line->json)
 		printf("%s%-24s  %s%-9s  %3s  %-32s  %-15s  %7s  %5s  %-8s  %6s  %s%s\n",
-		    terminal_colour(COLOUR_BOLD), "TIME", q->host != NULL ? "HOST          " : "", "OUTCOME", "", "TYPE OR REASON", "FROM", "BYTES",
+		    terminal_colour(COLOUR_BOLD), "TIME", q->host != NULL ? "HOST          " : "",
+		    "OUTCOME", "", "TYPE OR REASON", "FROM", "BYTES",
 		    "SKEW", "KEY", "MS", "WEBHOOK-ID", terminal_colour(COLOUR_NONE));
 	q->begun = true;
 	if (attempt != NULL && q->line->json && q->host != NULL)

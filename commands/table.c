@@ -165,7 +165,8 @@ const struct command table_commands[] = {
 	    "\n"
 	    "Reads the attempts log and those that were rotated (attempts.jsonl.1, -20260131), but no\n"
 	    "compressed ones, and says where they begin; with PSAPI_STORE, the copies of all hosts in\n"
-	    "the database. --json prints the lines as they are, with \"host\" before those of all hosts.\n"
+	    "the database. --json prints the lines as they are, with \"host\" before those of all"
+	    " hosts.\n"
 	    TIME_HELP,
 	    attempts_main},
 	{"help", "[SUBCOMMAND]", "explain a subcommand", "", help_main},

@@ -67,7 +67,10 @@ bool store_name_valid(const char *name);
 struct store *store_open(const struct config *config, bool create, struct error *error);
 void store_close(struct store *store);
 
-/* Whether PSAPI_STORE names it: then several hosts may use it, and the local spool keeps what is held. */
+/*
+ * Whether PSAPI_STORE names it: then several hosts may use it, and the local spool keeps what
+ * is held.
+ */
 bool store_is_shared(const struct store *store);
 
 /*
@@ -364,7 +367,8 @@ void store_check(struct store *store, void (*visit)(const struct store_check *ch
  * as it is. Handled events are committed in batches, the others by store_import_end() all
  * at once: no drain sees a lane without its earlier events. *imported: how many were new.
  */
-enum store_result store_import(struct store *store, const struct store_item *item, struct error *error);
+enum store_result store_import(struct store *store, const struct store_item *item,
+    struct error *error);
 enum store_result store_import_end(struct store *store, size_t *imported, struct error *error);
 
 /* Keep a copy of a line of the attempts log (at: nanoseconds). Never waits: it may be lost. */

@@ -350,9 +350,11 @@ TEST(texts_that_are_too_long_are_cut_and_the_type_still_compared_whole)
 
 TEST(texts_are_cut_between_characters)
 {
-	struct event event = read_event(B("{\"type\":\"x\",\"data\":{\"npn\":\"1234567890123456789012\xc3\xa9\"}}"));
+	struct event event = read_event(
+	    B("{\"type\":\"x\",\"data\":{\"npn\":\"1234567890123456789012\xc3\xa9\"}}"));
 	assert_string_equal(event.npn, "1234567890123456789012");
-	event = read_event(B("{\"type\":\"x\",\"data\":{\"npn\":\"123456789012345678901\xf0\x9f\x98\x80\"}}"));
+	event = read_event(
+	    B("{\"type\":\"x\",\"data\":{\"npn\":\"123456789012345678901\xf0\x9f\x98\x80\"}}"));
 	assert_string_equal(event.npn, "123456789012345678901");
 	event = read_event(B("{\"type\":\"x\",\"data\":{\"npn\":\"123456789012345678901\xc3\xa9\"}}"));
 	assert_string_equal(event.npn, "123456789012345678901\xc3\xa9");
