@@ -44,7 +44,7 @@ static const struct setting settings[] = {
 	    "seconds that webhook-timestamp may be off, either way"},
 	{"PSAPI_MAX_BODY", NUMBER, MEMBER(max_body), "1048576", 1, 1 << 30, "bytes of a body"},
 	{"PSAPI_MIN_FREE", NUMBER, MEMBER(min_free), "67108864", 0, 1LL << 60,
-	    "bytes free on the disk under which 503 is answered"},
+	    "free bytes on the disk below which 503 is answered"},
 	{"PSAPI_SYNC", SYNC, MEMBER(sync), "auto", 0, 0,
 	    "how often an event waits for the disk: auto (once where that is safe), two"},
 	{"PSAPI_LISTEN", LISTEN, MEMBER(listen), "", 0, 0,
@@ -214,8 +214,8 @@ check_path(const char *value)
 }
 
 /*
- * A client of a FastCGI socket can make libfcgi execute code (CVE-2025-23016): no address
- * but loopback is accepted.
+ * A client of a FastCGI socket is trusted with what a web server says, REMOTE_ADDR among it:
+ * no address but loopback is accepted.
  */
 static const char *
 check_listen(const char *value)
@@ -242,7 +242,10 @@ check_listen(const char *value)
 	return "needs a port from 1 to 65535";
 }
 
-/* Whether text has password=, sslpassword= or user:password@. Their values must appear in no message. */
+/*
+ * Whether text has password=, sslpassword= or user:password@. Their values must appear in no
+ * message.
+ */
 static bool
 has_password(const char *value)
 {
@@ -264,7 +267,8 @@ check_store(const char *value)
 	if (*value == '\0')
 		return NULL;
 	if (has_password(value))
-		return "must hold no password, which others could read: name a password file with passfile=";
+		return "must hold no password, which others could read: "
+		       "name a password file with passfile=";
 	return strncmp(value, "postgresql://", 13) == 0 || strncmp(value, "postgres://", 11) == 0 ||
 	        strchr(value, '=') != NULL ?
 	    NULL : "must be a URI, postgresql://..., or a connection string like host=db1 dbname=psapi";

@@ -25,7 +25,8 @@
 /* Strings are owned by the struct; "" where a setting without default is not set. */
 struct config {
 	char *spool;               /* PSAPI_SPOOL: directory */
-	char *store;               /* PSAPI_STORE: a PostgreSQL URI or connection string, without password */
+	/* PSAPI_STORE: a PostgreSQL URI or connection string, without password */
+	char *store;
 	char *secret_file;         /* PSAPI_SECRET_FILE */
 	long long tolerance;       /* PSAPI_TOLERANCE: seconds, either way */
 	long long max_body;        /* PSAPI_MAX_BODY: bytes */

@@ -2,34 +2,20 @@
 # Makefile. ROUNDS, and SECONDS for each measurement, set its length. QUICK=1 only shows that it works, and writes
 # build/bench/RESULTS.md.
 
-BENCH_PACKAGES = wrk nginx apache2 fcgiwrap php-fpm gunicorn python3-flask webhook perl openssl \
-	python3 valgrind strace e2fsprogs $(if $(shell command -v npm),,nodejs npm)
+BENCH_PACKAGES = wrk nginx fcgiwrap php-fpm gunicorn python3-flask python3 e2fsprogs \
+	$(if $(shell command -v npm),,nodejs npm)
 BENCH = build/bench
-BENCH_TOOLS = $(addprefix $(BENCH)/,sign store null print print-static print-store true spawn)
+BENCH_TOOLS = $(addprefix $(BENCH)/,sign store null)
 ROUNDS = 3
 
-$(BENCH)/print-static $(BENCH)/true: BENCH_LDFLAGS = -static
-$(BENCH)/sign $(BENCH)/store $(BENCH)/null: BENCH_LIBRARIES = $(BIN)libpsapi.a $(LIBRARIES) -pthread
-$(BENCH)/sign $(BENCH)/store $(BENCH)/null: $(BIN)libpsapi.a
-# It is sandboxed as the receiver is.
-$(BENCH)/null: BENCH_LDFLAGS = $(RECEIVER_LIBRARIES)
-
-$(BENCH)/print-static: bench/print.c bench/bench.mk
+$(BENCH)/%: bench/%.c bench/put.h bench/bench.mk $(BIN)libpsapi.a
 	@mkdir -p $(@D)
-	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -I. -o $@ $< $(BENCH_LDFLAGS)
-
-# Static, as the program with which it is compared.
-$(BENCH)/print-store: bench/print_store.c $(BIN)libpsapi.a bench/bench.mk
-	@mkdir -p $(@D)
-	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -I. -static -o $@ $< $(BIN)libpsapi.a -lmbedcrypto -pthread
-
-$(BENCH)/%: bench/%.c bench/bench.mk
-	@mkdir -p $(@D)
-	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -I. -o $@ $< $(BENCH_LIBRARIES) $(BENCH_LDFLAGS)
+	$(CC) -std=c11 -D_GNU_SOURCE $(WARNINGS) $(WERROR) -O2 -I. -o $@ $< $(BIN)libpsapi.a $(LIBRARIES) \
+		$(RECEIVER_LIBRARIES) -pthread
 
 bench:
 	@tools/deps.sh $(BUILD_PACKAGES) $(BENCH_PACKAGES)
-	@$(MAKE) -s all static $(HOOK) $(BENCH_TOOLS)
+	@$(MAKE) -s all static $(BENCH_TOOLS)
 	@$(PYTHON) bench/run.py --tools $(BENCH) $(if $(QUICK),--quick,--rounds $(ROUNDS) --seconds $(BENCH_SECONDS)) \
 		$(if $(ONLY),--only '$(ONLY)') --out $(if $(QUICK)$(ONLY),$(BENCH)/RESULTS.md,bench/RESULTS.md)
 

@@ -106,12 +106,6 @@ def cpu_seconds(pid):
     return ticks / TICKS
 
 
-def processor_ticks():
-    """(idle ticks, all ticks) of all processors, proc_stat(5)."""
-    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return ticks[3] + ticks[4], sum(ticks)
-
-
 def status_mib(pid, key, file="status"):
     """The sum of this line of /proc/PID/ over the process and its descendants, MiB."""
     kib = 0

@@ -22,7 +22,7 @@ def one_minute(contender, setup, seconds):
     """Memory in the middle of the minute, MiB, and the number of accepted events."""
     requests = harness.Requests(setup.tools, setup.dir / "requests", contender.path, MOST_A_SECOND * seconds)
     found = []
-    figures = harness.wrk(setup.ports["nginx"], requests, CONNECTIONS, seconds, lambda: found.append(
+    figures = harness.wrk(setup.port, requests, CONNECTIONS, seconds, lambda: found.append(
         harness.status_mib(contender.process.pid, "Pss", "smaps_rollup")), PAUSE_MS)
     if figures["broken"] or figures["refused"]:
         raise harness.Failed(f"{figures}; see {setup.log}")
@@ -48,7 +48,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     tools = arguments.tools.resolve()
-    contender = next(c for c in contenders.all_contenders(tools) if c.key == "accept 64")
+    contender = next(c for c in contenders.all_contenders() if c.key == "accept 64")
     with tempfile.TemporaryDirectory(prefix="psapi-bench-") as directory:
         os.chmod(directory, 0o755)
         setup = contenders.Setup(Path(directory), tools, [contender])

@@ -2,8 +2,8 @@
  * The accept statement of the PostgreSQL store, without HTTP and without the store:
  * postgresql CONNINFO THREADS SECONDS, the statement on standard input.
  *
- * Each thread has a connection of its own and inserts events of 700 bytes, one after the other, each in a transaction.
- * Prints one line of JSON.
+ * Each thread has a connection of its own and inserts events of 700 bytes, one after the other,
+ * each in a transaction. Prints one line of JSON.
  */
 #define _GNU_SOURCE
 #include <libpq-fe.h>
@@ -41,7 +41,8 @@ static int
 insert(PGconn *pg, int thread, long n)
 {
 	char name[64], lane[24], when[24], record[RECORD_SIZE + 1];
-	const char *values[PARAMETERS] = {name, when, "producersync.npn.activated", "123456789", "t", lane, when,
+	const char *values[PARAMETERS] = {name, when, "producersync.npn.activated", "123456789", "t",
+	    lane, when,
 		record, "f", ""};
 	int lengths[PARAMETERS] = {[7] = RECORD_SIZE}, formats[PARAMETERS] = {[7] = 1};
 

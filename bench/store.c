@@ -1,27 +1,22 @@
 /*
- * The limit of the disk, without HTTP:
- * store THREADS SECONDS DIRECTORY [fsync | look | fill COUNT].
+ * What the disk alone allows, without HTTP: store THREADS SECONDS DIRECTORY [fdatasync].
  *
- * Threads store events through spool.h, with all of its system calls, as fast as they can; or
- * "fsync": each appends to a file of its own and syncs it; "look": and looks whether its name is
- * still that file.
- * Prints one line of JSON. "fill" puts COUNT empty files into events/, and is not measured.
+ * Threads put events into the store as fast as they can, with all of its system calls; with
+ * "fdatasync" each appends to a file of its own and syncs it. Prints one line of JSON.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "store/spool/journal.h"
-#include "store/spool/spool.h"
+#include "bench/put.h"
 
 enum { MOST = 400000 }; /* latencies that one thread notes */
+
+static const char body[] =
+    "{\"data\":{\"activatedAt\":\"2025-07-25T15:53:01.579Z\",\"npn\":\"123456789\"},"
+    "\"id\":\"whe_123454321\","
+    "\"timestamp\":\"2025-07-25T15:53:01.579Z\",\"type\":\"producersync.npn.activated\"}";
 
 struct worker {
 	pthread_t thread;
@@ -29,12 +24,10 @@ struct worker {
 	float *us;
 };
 
-static struct spool spool;
+static struct store *store; /* NULL: only fdatasync */
 static const char *directory;
-static bool only_fsync, only_look;
+static struct event event;
 static double deadline;
-static char record[420]; /* a file of the spool */
-static atomic_bool failed;
 
 static double
 now_us(void)
@@ -45,36 +38,33 @@ now_us(void)
 	return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
 }
 
-static bool
-store_one(int thread, int n)
+static void
+append(int fd)
 {
-	struct iovec piece = {record, sizeof(record)};
-	char id[64], name[SPOOL_NAME_SIZE];
+	char record[420]; /* an event's file */
 
-	/* Distinct, also from what an earlier process stored there. */
-	snprintf(id, sizeof(id), "msg_store%07ld%03d%012d", (long)getpid(), thread, n);
-	return spool_name(id, strlen(id), name) == 0 && spool_find(&spool, name) == SPOOL_ABSENT &&
-	    spool_store(&spool, name, SPOOL_NEW, &piece, 1) == SPOOL_STORED;
+	memset(record, 'x', sizeof(record));
+	if (write(fd, record, sizeof(record)) != sizeof(record) || fdatasync(fd) != 0)
+		abort();
 }
 
 static void *
 work(void *argument)
 {
 	struct worker *w = argument;
-	char path[512];
-	struct stat st;
+	char path[512], id[64];
 	int fd = -1;
 
-	snprintf(path, sizeof(path), "%s/fsync.%d", directory, w->number);
-	if (only_fsync || only_look)
-		fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	snprintf(path, sizeof(path), "%s/fdatasync.%d", directory, w->number);
+	if (store == NULL && (fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600)) < 0)
+		abort();
 	double start = now_us();
 	while (start < deadline && w->count < MOST) {
-		bool good = only_look ? stat(path, &st) == 0 : only_fsync ?
-		    write(fd, record, sizeof(record)) == sizeof(record) && fsync(fd) == 0 :
-		    store_one(w->number, w->count);
-		if (!good)
-			atomic_store(&failed, true);
+		snprintf(id, sizeof(id), "msg_store%010d%012d", w->number, w->count);
+		if (store == NULL)
+			append(fd);
+		else
+			put_event(store, id, body, sizeof(body) - 1, &event);
 		double end = now_us();
 		w->us[w->count++] = (float)(end - start);
 		start = end;
@@ -90,7 +80,7 @@ compare(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
-static int
+static void
 measure(int threads, double seconds)
 {
 	struct worker *workers = calloc((size_t)threads, sizeof(*workers));
@@ -117,44 +107,18 @@ measure(int threads, double seconds)
 	    (double)all[count / 2], (double)all[count * 99 / 100]);
 	free(all);
 	free(workers);
-	return atomic_load(&failed) ? 1 : 0;
-}
-
-static int
-fill(long count)
-{
-	char name[64];
-
-	for (long n = 0; n < count; n++) {
-		snprintf(name, sizeof(name), "msg_fill%019ld.json", n);
-		int fd = openat(spool.dir[SPOOL_EVENTS], name, O_WRONLY | O_CREAT, 0640);
-		if (fd < 0)
-			return 1;
-		close(fd);
-	}
-	return 0;
 }
 
 int
 main(int argc, char **argv)
 {
-	char why[512];
-
 	if (argc < 4)
 		return 2;
 	directory = argv[3];
-	only_fsync = argc > 4 && strcmp(argv[4], "fsync") == 0;
-	only_look = argc > 4 && strcmp(argv[4], "look") == 0;
-	memset(record, 'x', sizeof(record));
-	if (!only_fsync && !only_look && spool_open(&spool, directory, true, why, sizeof(why)) != 0) {
-		fprintf(stderr, "store: %s\n", why);
-		return 1;
-	}
-	if (!only_fsync && !only_look)
-		spool.journal = journal_open(&spool);
-	if (argc > 5)
-		return fill(atol(argv[5]));
-	int status = measure(atoi(argv[1]), atof(argv[2]));
-	journal_close(spool.journal);
-	return status;
+	if (argc < 5)
+		store = put_open(directory);
+	events_read(body, sizeof(body) - 1, &event);
+	measure(atoi(argv[1]), atof(argv[2]));
+	store_close(store);
+	return 0;
 }

@@ -13,7 +13,7 @@
 
 enum { OPTION_DISCARD = OPTION_OWN };
 
-/* Why what stays does. */
+/* Say why requests stay. */
 static int
 explain(struct command_line *line, const struct adoption *outcome)
 {
@@ -46,7 +46,7 @@ adopt(struct command_line *line, bool discarding)
 	if (outcome.adopted + outcome.discarded + outcome.unproven + outcome.failed == 0)
 		printf("nothing is held\n");
 	if (outcome.adopted > 0)
-		printf("%d adopted: proven as of the time of arrival, and accepted\n", outcome.adopted);
+		printf("%d adopted: a secret proves them, and they are accepted\n", outcome.adopted);
 	if (outcome.discarded > 0)
 		printf("%d discarded\n", outcome.discarded);
 	return outcome.unproven + outcome.failed == 0 ? EX_OK : explain(line, &outcome);

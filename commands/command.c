@@ -183,7 +183,7 @@ command_begin(struct command_line *line)
 	enum store_result result = store_work_begin(line->store, false, &error);
 
 	if (result == STORE_BUSY) {
-		/* For a person who waits: cron mails what is printed, each night that prune has to wait. */
+		/* Only on a terminal: cron would mail it each night that prune has to wait. */
 		if (isatty(STDERR_FILENO))
 			log_line("%s: psapi drain or another command is at work; waiting for it to finish",
 			    line->config.spool);

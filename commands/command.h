@@ -85,8 +85,8 @@ void command_close(struct command_line *line);
 int command_become_owner(const struct command_line *line);
 
 /*
- * Be the one who moves events until the process ends, waiting for others if need be (and
- * saying so on a terminal); then commit what a crash left. Returns EX_OK, or another exit
+ * Take the lock of commands that move events, until the process ends. Waits for another holder
+ * (and says so on a terminal). Then commits what a crash left. Returns EX_OK, or another exit
  * status (logged).
  */
 int command_begin(struct command_line *line);

@@ -85,7 +85,7 @@ print_item(const struct store_item *item, void *data)
 {
 	const struct command_line *line = data;
 
-	/* What is no event is for drain and verify to name. */
+	/* drain and verify name the files that are no events. */
 	if (item->invalid != NULL)
 		return 0;
 	if (line->json)

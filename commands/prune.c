@@ -75,8 +75,8 @@ prune_main(struct command_line *line, int argc, char **argv)
 	if (age < 0)
 		return command_misused(line, "how old? --older-than 90d", "prune");
 	if (age < LEAST_DAYS * DAY && !force && !f.dry_run) {
-		log_line("prune: under 30d only with --force: an id pruned is an id forgotten, and what is "
-		         "re-sent from the portal, up to 90 days later, would be handled once more");
+		log_line("prune: under 30d only with --force: a pruned event is accepted and handled again "
+		         "if the portal sends it again, which it can do for 90 days");
 		return EX_USAGE;
 	}
 	f.before = f.now - age;

@@ -20,8 +20,8 @@ const struct command table_commands[] = {
 	    "                   a text that cannot be a signing secret is refused, with the reason\n"
 	    "  list             fingerprints (the first 8 hex digits of SHA-256 of the key), when\n"
 	    "                   each was added, and when it last matched a request, from the\n"
-	    "                   attempts log and the one before it (attempts.jsonl.1); requests\n"
-	    "                   of psapi send and doctor (msg_psapi...) do not count\n"
+	    "                   attempts log and the rotated ones; requests of psapi send and\n"
+	    "                   doctor (msg_psapi...) do not count\n"
 	    "  drop FINGERPRINT remove a secret that was rotated out\n"
 	    "\n"
 	    "The file PSAPI_SECRET_FILE is replaced atomically. It keeps its owner and group; its\n"
@@ -31,10 +31,10 @@ const struct command table_commands[] = {
 	    "  --discard        remove the requests that match no secret\n"
 	    "\n"
 	    "Before the first secret (the secret file exists and is empty, no event was ever\n"
-	    "accepted) the receiver answers 200 to well-formed requests and holds them. After the\n"
-	    "secret was added, each is verified as of its time of arrival and accepted like a new\n"
-	    "one; psapi drain and the receiver do this as well. Exit status 1 if a request stays\n"
-	    "because it matches no secret.\n",
+	    "accepted) the receiver answers 200 to well-formed requests and holds them. psapi adopt\n"
+	    "verifies them after the secret was added: the timestamp of each is compared with the\n"
+	    "time when it arrived. Those that a secret proves are accepted. psapi drain and the\n"
+	    "receiver do the same. Exit status 1 if a request stays because it matches no secret.\n",
 	    adopt_main},
 	{"doctor", "[--socket SOCKET] [--cacert FILE] [URL]",
 	    "find out what is wrong, and how to fix it",
@@ -91,15 +91,17 @@ const struct command table_commands[] = {
 	    "a retry later. Another exit status, or no handler: failed.\n"
 	    "\n"
 	    "Prints only the handlers' output and failures. Exit status of drain: 0; 1 if an event\n"
-	    "newly failed; 78 if events wait for a handler to be fixed; others of sysexits(3).\n",
+	    "newly failed; 78 if events wait for a handler to be fixed; 77 if a file in new/ cannot\n"
+	    "be used, for it belongs to another user; others of sysexits(3).\n",
 	    drain_main},
 	{"list", "[--new|--failed|--waiting|--all] [--type PREFIX] [--npn NPN] [--since TIME]",
 	    "list events, in the order in which they arrived",
 	    "  --new            events in new/, of which some may wait for a retry\n"
 	    "  --waiting        events that wait for a retry\n"
 	    "  --failed         events in failed/\n"
-	    "  --all            every event ever received; without one of these options, the\n"
-	    "                   events in new/ and failed/\n" SELECT_HELP "\n" TIME_HELP,
+	    "  --all            every event that was ever received and not pruned. Without one of\n"
+	    "                   these options, the events in new/ and failed/\n"
+	    SELECT_HELP "\n" TIME_HELP,
 	    list_main},
 	{"show", "[--raw] ID...", "show all information about an event",
 	    "  --raw            the signed bytes alone (on a terminal, escaped)\n"
@@ -149,9 +151,9 @@ const struct command table_commands[] = {
 	    "  --dry-run           list them, remove nothing\n"
 	    "  --force             allow ages under 30d\n"
 	    "\n"
-	    "Events in new/ or failed/ are kept. With an event its id is forgotten: AgentSync keeps\n"
-	    "payloads for up to 90 days, and an event that is sent again from the portal after it\n"
-	    "was pruned is accepted, and handled, once more.\n",
+	    "Events in new/ or failed/ are kept. When an event is removed, its id is forgotten: the\n"
+	    "portal can send an event again for up to 90 days, and a pruned event is then accepted\n"
+	    "and handled again.\n",
 	    prune_main},
 	{"attempts", "[-f] [-n N] [--outcome OUTCOME] [--since TIME] [--local]",
 	    "show the requests that arrived, and their answers",
@@ -161,9 +163,11 @@ const struct command table_commands[] = {
 	    "  --since TIME     at that time or later\n"
 	    "  --local          with PSAPI_STORE: only those of this host\n"
 	    "\n"
-	    "Reads the attempts log and the one that was rotated last (attempts.jsonl.1); with\n"
-	    "PSAPI_STORE, the copies of all hosts in the database. --json prints the lines as they\n"
-	    "are, with \"host\" before those of all hosts.\n" TIME_HELP,
+	    "Reads the attempts log and those that were rotated (attempts.jsonl.1, -20260131), but no\n"
+	    "compressed ones, and says where they begin; with PSAPI_STORE, the copies of all hosts in\n"
+	    "the database. --json prints the lines as they are, with \"host\" before those of all"
+	    " hosts.\n"
+	    TIME_HELP,
 	    attempts_main},
 	{"help", "[SUBCOMMAND]", "explain a subcommand", "", help_main},
 	{0},

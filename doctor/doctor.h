@@ -59,6 +59,8 @@ struct doctor {
 	struct keyring *keyring;  /* NULL: no usable secret */
 	bool receiver_answers;    /* at its socket */
 	bool accepted_directly;   /* the receiver accepted a probe that no web server was involved in */
+	char direct_id[DELIVERY_ID_SIZE]; /* of that probe, which is in this spool; "": none */
+	bool log_is_read;         /* the attempts log can be */
 	struct http *http;
 	struct http_answer first; /* to an empty POST: shows what is on the way to the receiver */
 	struct doctor_reply first_reply;
@@ -78,6 +80,7 @@ struct check {
 /* The tables; the last row has no name. */
 extern const struct check doctor_local_checks[];
 extern const struct check doctor_receiver_checks[];
+extern const struct check doctor_log_checks[];
 extern const struct check doctor_history_checks[];
 extern const struct check doctor_url_checks[];
 extern const struct check doctor_probe_checks[];
@@ -112,6 +115,14 @@ void doctor_reply_read(struct doctor_reply *reply, int status, const char *body,
  */
 void doctor_exchange(struct doctor *doctor, const char *method, const struct delivery *delivery,
     struct http_answer *answer);
+
+/* Send "{}" without a signature to the URL, at this address of its host. */
+void doctor_exchange_at(struct doctor *doctor, struct http *http, const char *address,
+    struct http_answer *answer);
+
+/* Checks of addresses.c, for the table of url.c. */
+void doctor_check_name(struct doctor *doctor, struct finding *finding);
+void doctor_check_addresses(struct doctor *doctor, struct finding *finding);
 
 /* The body of a probe, of size bytes at least. The caller frees it; NULL without memory. */
 char *doctor_probe_body(const char *id, time_t now, size_t size);

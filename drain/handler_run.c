@@ -291,13 +291,14 @@ handler_run_renew(struct handler_run *run, const struct handler_run_context *con
 	case STORE_OK:
 		break;
 	case STORE_ABSENT:
-		log_line("%s: another drain has taken its lane over, for this one was too slow to renew it: "
-		         "its handler is ended, and its result does not count", run->work.entry.id);
+		log_line("%s: another drain has taken its lane over, for this one was too slow to renew "
+		         "it: its handler is ended, and its result does not count", run->work.entry.id);
 		run->lost = true;
 		run->child.deadline = now;
 		break;
 	default:
-		error_log(&error); /* it is tried again; the outcome is recorded only if the lane is still ours */
+		/* it is tried again; the outcome is recorded only if the lane is still ours */
+		error_log(&error);
 	}
 }
 

@@ -1,6 +1,6 @@
 /*
- * Adoption: held requests (store.h) are verified as of their time of arrival. The receiver accepts
- * an authentic one exactly as if it had just arrived.
+ * Adoption: held requests (store.h) are verified; the timestamp of each is compared with the time
+ * when it arrived. An authentic one is accepted like a new one.
  */
 #ifndef PSAPI_ADOPT_H
 #define PSAPI_ADOPT_H

@@ -14,15 +14,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "base/securemem.h"
+#include "secrets/secrettext.h"
 
-enum { FILE_MAX = 64 * 1024, MODE_MAX = 0640 };
+enum { LOCK_WAIT_MS = 10000, FILE_MAX = 64 * 1024, MODE_MAX = 0640 };
 
 #define ADDED "# added "
 
@@ -75,6 +75,7 @@ struct edit {
 	int lock; /* the directory, locked */
 	bool exists;
 	struct stat st;
+	bool blank; /* see secrettext_clean() */
 	char *text; /* owned, FILE_MAX + 1 bytes; wiped at the end */
 	size_t length;
 };
@@ -84,8 +85,17 @@ failed(const char *path, const char *step, struct error *error)
 {
 	bool denied = errno == EACCES || errno == EPERM;
 
+	if (errno == EWOULDBLOCK) {
+		error_set(error, EX_TEMPFAIL, "fuser -v on that directory shows which",
+		    "%s: another process has locked it for over 10 s", path);
+		return SECRETFILE_ERROR;
+	}
+	/* A file that is a mount itself, as a container's, cannot be replaced: EBUSY. */
+	bool mounted = errno == EROFS || errno == EBUSY;
 	error_set(error, denied ? EX_NOPERM : EX_CANTCREAT,
-	    denied ? "run it as root, or as the file's owner" : NULL, "%s: %s: %s", path, step,
+	    denied  ? "run it as root, or as the file's owner" :
+	    mounted ? "it is mounted here: change it where it is mounted from (the secret of Docker "
+	              "or Kubernetes, the host's file)" : NULL, "%s: %s: %s", path, step,
 	    strerror(errno));
 	return SECRETFILE_ERROR;
 }
@@ -111,7 +121,7 @@ find_place(struct edit *d, const char *path, struct error *error)
 	snprintf(d->directory, sizeof(d->directory), "%s", d->path);
 	dirname(d->directory);
 	d->lock = open(d->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (d->lock < 0 || flock(d->lock, LOCK_EX) != 0)
+	if (d->lock < 0 || io_lock(d->lock, LOCK_WAIT_MS) != 0)
 		return failed(d->directory, "lock", error);
 	return SECRETFILE_DONE;
 }
@@ -121,6 +131,7 @@ read_edit(struct edit *d, struct error *error)
 {
 	int fd = open(d->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	enum secretfile_result result = SECRETFILE_DONE;
+	const char *found;
 
 	if (fd < 0)
 		return errno == ENOENT ? SECRETFILE_DONE : failed(d->path, "read", error);
@@ -135,8 +146,7 @@ read_edit(struct edit *d, struct error *error)
 		result = failed(d->path, "read", error);
 		n = 0;
 	}
-	d->length = (size_t)n;
-	d->text[n] = '\0';
+	d->length = secrettext_clean(d->text, (size_t)n, &found, &d->blank);
 	close(fd);
 	return result;
 }
@@ -173,7 +183,7 @@ fill(int fd, const struct edit *d, gid_t group)
 
 	if (fstat(fd, &st) != 0)
 		return -1;
-	/* Only what differs: an owner who is not root may not give a file away. */
+	/* Changed only where it differs: a user other than root cannot give a file away. */
 	if ((owner != (uid_t)-1 && owner != st.st_uid && fchown(fd, owner, (gid_t)-1) != 0) ||
 	    (owners != (gid_t)-1 && owners != st.st_gid && fchown(fd, (uid_t)-1, owners) != 0))
 		return -1;
@@ -368,6 +378,11 @@ secretfile_list(const char *path, struct secretfile_entry **entries, size_t *cou
 	}
 	if (result == 0 && !d.exists) {
 		error_set(error, EX_NOINPUT, "psapi secret add makes it", "%s: is missing", path);
+		result = -1;
+	}
+	if (result == 0 && d.blank) {
+		error_set(error, EX_NOINPUT, "psapi secret add writes it anew",
+		    "%s: holds NUL bytes alone: its contents were lost", path);
 		result = -1;
 	}
 	close_edit(&d);

@@ -30,7 +30,7 @@ enum { CLOSE_GRACE_MS = 100 };
 void
 cgi_correct(char **variables)
 {
-	static char unknown[] = "CONTENT_LENGTH=";
+	static const char name[] = "CONTENT_LENGTH=";
 	const struct request request = {.variables = variables};
 	const char *software;
 
@@ -39,7 +39,7 @@ cgi_correct(char **variables)
 			continue;
 		software = request_variable(&request, "SERVER_SOFTWARE");
 		if (software != NULL && strncmp(software, "Caddy/", 6) == 0)
-			*variable = unknown;
+			(*variable)[sizeof(name) - 1] = '\0'; /* in place: libfcgi frees it */
 	}
 }
 

@@ -11,7 +11,8 @@
 
 /*
  * Correct what a server is known to say wrongly in its variables ("NAME=VALUE", NULL at
- * the end): Caddy says CONTENT_LENGTH=-1 for a length that it does not know.
+ * the end): Caddy says CONTENT_LENGTH=-1 for a length that it does not know. The texts are
+ * changed in place: the pointers, which libfcgi frees, stay.
  */
 void cgi_correct(char **variables);
 

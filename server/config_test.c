@@ -2,10 +2,15 @@
 #define _GNU_SOURCE
 #include "server/config_test.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "receiver/attempts.h"
 #include "server/listener.h"
 #include "secrets/secrets.h"
 #include "store/store.h"
@@ -95,9 +100,23 @@ check_secret(const struct config *config)
 
 	if (keyring == NULL)
 		return finding_error("secret", &error);
+	if (*error.text != '\0')
+		printf("warning: secret %s: %s\n", error.text, error.remedy);
 	finding(true, "secret %s: %zu usable", config->secret_file, verify_keyring_size(keyring));
 	verify_keyring_free(keyring);
 	return 0;
+}
+
+/* No answer depends on the attempts log: what keeps it from being written is a warning. */
+static void
+check_log(const struct config *config)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/" ATTEMPTS_FILE, config->spool);
+	if (access(path, R_OK | W_OK) != 0 && errno != ENOENT && errno != ENOTDIR)
+		printf("warning: log %s: %s: attempts would go unlogged; chown it to the running user\n",
+		    path, strerror(errno));
 }
 
 static int
@@ -120,5 +139,6 @@ check_socket(const struct config *config)
 int
 config_test_run(const struct config *config)
 {
+	check_log(config);
 	return check_spool(config) + check_store(config) + check_secret(config) + check_socket(config);
 }

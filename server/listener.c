@@ -160,10 +160,10 @@ temporary_path(const char *path, char *temporary, size_t size)
 }
 
 /*
- * Of two receivers that start at once on one stale socket the second must see the first's:
- * lock its directory. Any user who may read the directory can lock it too, so we wait for
- * at most a second; and where there are no such locks (flock(2): NFS) not at all. Returns a
- * descriptor, which holds the lock if it could be had, or -1.
+ * Two receivers may start at the same time on one stale socket, and the second must see the
+ * socket of the first: so the directory is locked. Any user who can read the directory can lock
+ * it, too, so we wait for at most a second; where there are no such locks (flock(2): NFS), not at
+ * all. Returns a descriptor, which holds the lock if it could be taken, or -1.
  */
 static int
 lock_directory_of(const char *path)

@@ -65,7 +65,11 @@ entry_read(int fd, struct entry *entry, const char **why)
 		free(text);
 		return result;
 	}
+	errno = 0;
 	*why = entry_parse(entry, text, size);
+	/* Without memory it is not known what it is: it is never called invalid for that. */
+	if (*why != NULL && errno == ENOMEM)
+		return error(why);
 	return *why == NULL ? ENTRY_OK : ENTRY_INVALID;
 }
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,10 @@ load_module(struct store *store, struct error *error)
 	return NULL;
 }
 #else
-/* For the module of a build tree. As with LD_LIBRARY_PATH, not in a process with others' rights (set-user-ID). */
+/*
+ * For the module of a build tree. As with LD_LIBRARY_PATH, not in a process with others' rights
+ * (set-user-ID).
+ */
 static void
 module_path(char *path, size_t size)
 {
@@ -62,7 +66,8 @@ table_of(void *module, const char *path, struct error *error)
 
 	memcpy(&entry, &symbol, sizeof(entry)); /* ISO C has no cast from an object to a function */
 	const struct backend *table = symbol != NULL ? entry() : NULL;
-	if (table != NULL && table->size == sizeof(*table) && strcmp(table->version, PSAPI_VERSION) == 0)
+	if (table != NULL && table->size == sizeof(*table) && strcmp(table->version,
+	    PSAPI_VERSION) == 0)
 		return table;
 	error_set(error, EX_CONFIG, "install psapi-fcgi and psapi-fcgi-postgresql of one version",
 	    "PSAPI_STORE: %s is of another version than " PSAPI_VERSION, path);
@@ -82,7 +87,8 @@ load_module(struct store *store, struct error *error)
 		error_set(error, EX_CONFIG, "install psapi-fcgi-postgresql",
 		    "PSAPI_STORE: %s: %s", path, strerror(errno));
 	else
-		error_set(error, EX_CONFIG, "install psapi-fcgi-postgresql of this version, and libpq 14 or later",
+		error_set(error, EX_CONFIG,
+		    "install psapi-fcgi-postgresql of this version, and libpq 14 or later",
 		    "PSAPI_STORE: cannot be loaded: %s", dlerror());
 	return NULL;
 }
@@ -272,7 +278,8 @@ store_probe(struct store *store, struct error *error)
 {
 	enum store_result result = spool_probe(&store->local, error);
 
-	return result == STORE_OK && store_is_shared(store) ? store->backend->probe(store->engine, error) :
+	return result == STORE_OK && store_is_shared(store) ? store->backend->probe(store->engine,
+	    error) :
 	                                                      result;
 }
 
@@ -306,6 +313,7 @@ store_count(struct store *store, int64_t now, struct store_counts *counts, struc
 		*counts = local;
 	counts->held = local.held;
 	counts->leftovers = local.leftovers;
+	counts->drained = local.drained;
 	return result;
 }
 
@@ -351,6 +359,12 @@ enum store_result
 store_recover(struct store *store, long *committed, struct error *error)
 {
 	return store->backend->recover(store->engine, committed, error);
+}
+
+void
+store_note_run(struct store *store, int64_t now)
+{
+	spool_note_run(&store->local, now); /* each host has handlers of its own */
 }
 
 enum store_result
@@ -466,7 +480,8 @@ not_shared(struct error *error)
 enum store_result
 store_init(struct store *store, bool *made, struct error *error)
 {
-	return store_is_shared(store) ? store->backend->init(store->engine, made, error) : not_shared(error);
+	return store_is_shared(store) ? store->backend->init(store->engine, made, error) :
+	    not_shared(error);
 }
 
 char *
@@ -488,7 +503,8 @@ store_check(struct store *store, void (*visit)(const struct store_check *, void 
 enum store_result
 store_import(struct store *store, const struct store_item *item, struct error *error)
 {
-	return store_is_shared(store) ? store->backend->import(store->engine, item, error) : not_shared(error);
+	return store_is_shared(store) ? store->backend->import(store->engine, item, error) :
+	    not_shared(error);
 }
 
 enum store_result

@@ -14,7 +14,6 @@
 #ifndef PSAPI_STORE_H
 #define PSAPI_STORE_H
 
-#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -43,6 +42,8 @@ enum store_result {
 
 /* Room for a name: 200 bytes encoded, or "%sha256-" and 64 digits; ".json" and a NUL. */
 #define STORE_NAME_SIZE (200 + 5 + 1)
+/* Room for the path of a record: PATH_MAX of Linux for the spool, and a name. */
+#define STORE_PATH_SIZE (4096 + STORE_NAME_SIZE)
 
 /*
  * The name of a webhook-id: every byte outside [A-Za-z0-9_-] as %XX, and ".json";
@@ -66,7 +67,10 @@ bool store_name_valid(const char *name);
 struct store *store_open(const struct config *config, bool create, struct error *error);
 void store_close(struct store *store);
 
-/* Whether PSAPI_STORE names it: then several hosts may use it, and the local spool keeps what is held. */
+/*
+ * Whether PSAPI_STORE names it: then several hosts may use it, and the local spool keeps what
+ * is held.
+ */
 bool store_is_shared(const struct store *store);
 
 /*
@@ -163,12 +167,18 @@ enum store_result store_held_remove(struct store *store, const char *name, struc
 /* ---- work queue ---- */
 
 /*
- * Begin to move events. STORE_BUSY: another process does, and wait was false. Lasts until
- * store_work_end() or the end of the process. A shared store is never busy: drains on
- * several hosts share the work by lanes.
+ * Begin to move events. STORE_BUSY: another process does, with wait after 10 minutes still;
+ * *error says so. Lasts until store_work_end() or the end of the process. A shared store is
+ * never busy: drains on several hosts share the work by lanes.
  */
 enum store_result store_work_begin(struct store *store, bool wait, struct error *error);
 void store_work_end(struct store *store);
+
+/*
+ * Note that handlers are run at the time now, Unix seconds, for store_count(). That it cannot
+ * be noted is fine.
+ */
+void store_note_run(struct store *store, int64_t now);
 
 /*
  * Commit what a crash or a power cut left uncommitted. It repairs nothing: what is there is
@@ -187,15 +197,18 @@ struct store_waiting {
 
 struct store_pending {
 	int64_t now; /* Unix seconds */
-	/* Called for each event that waits, in no order. What is not 0 ends it, and is in stopped. */
+	/* Called for each event that waits, in no order. A result other than 0 ends it: stopped. */
 	int (*visit)(const struct store_waiting *waiting, void *data);
 	void *data;
 	int stopped;
+	int refused;   /* out: EX_OK, or the exit status of files that cannot be read or moved */
 	bool arriving; /* out: an event is being accepted, and is no work yet */
 };
 
 /*
- * Commit, then visit all that waits; afterwards each event visited may be finished.
+ * Commit, then visit all that waits; afterwards each event visited may be finished. A file
+ * that cannot be read or moved is logged once, and keeps only its lane waiting (one that cannot
+ * be read: nothing else).
  * Called between store_work_begin() and store_work_end(). STORE_OK, STORE_FAILED.
  */
 enum store_result store_pending(struct store *store, struct store_pending *pending,
@@ -217,7 +230,7 @@ struct store_work {
 	char name[STORE_NAME_SIZE];
 	struct entry entry;
 	struct handler_state state;           /* of the tries before this one */
-	char path[PATH_MAX + STORE_NAME_SIZE]; /* a file with its record, for a handler */
+	char path[STORE_PATH_SIZE]; /* a file with its record, for a handler */
 	int file;                             /* the store's own */
 };
 
@@ -264,7 +277,7 @@ struct store_item {
 	enum store_status status;
 	struct handler_state state; /* all zero where there is none */
 	struct entry entry;
-	char path[PATH_MAX + STORE_NAME_SIZE]; /* of its record; "" if it is in no file */
+	char path[STORE_PATH_SIZE]; /* of its record; "" if it is in no file */
 	const char *invalid; /* why it is no event after all, and entry is empty; else NULL */
 };
 
@@ -324,6 +337,7 @@ struct store_counts {
 	int64_t oldest;      /* Unix seconds when the oldest overdue one arrived; 0: none */
 	long failed, held;
 	long leftovers;      /* files of writers that died over an hour ago */
+	int64_t drained;     /* Unix seconds when handlers were last run; 0: never */
 };
 
 /* Count. It takes no longer for many handled events. */
@@ -353,7 +367,8 @@ void store_check(struct store *store, void (*visit)(const struct store_check *ch
  * as it is. Handled events are committed in batches, the others by store_import_end() all
  * at once: no drain sees a lane without its earlier events. *imported: how many were new.
  */
-enum store_result store_import(struct store *store, const struct store_item *item, struct error *error);
+enum store_result store_import(struct store *store, const struct store_item *item,
+    struct error *error);
 enum store_result store_import_end(struct store *store, size_t *imported, struct error *error);
 
 /* Keep a copy of a line of the attempts log (at: nanoseconds). Never waits: it may be lost. */
@@ -378,7 +393,7 @@ struct store_network {
 	bool wanted;              /* sockets */
 	bool names;               /* the resolver: its files, and DNS */
 	unsigned short ports[16]; /* TCP; 0: no more */
-	char files[8][PATH_MAX];  /* to be read, with their directories; "": no more */
+	char files[8][STORE_PATH_SIZE];  /* to be read, with their directories; "": no more */
 };
 void store_network(struct store *store, struct store_network *network);
 

@@ -3,7 +3,7 @@
 in tests/promises/ that breaks it, and names the test that must fail then. Each patch is applied to a copy of the
 tree, and its test is run: promises.py [WORD...] takes only the patches with such a word.
 
-A patch that no longer applies is a complaint: make it anew (tests/promises/README), or withdraw the promise."""
+A patch that no longer applies is a complaint: make it anew (tests/promises/README), or take the promise out of the document."""
 
 import contextlib
 import glob

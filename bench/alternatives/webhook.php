@@ -14,13 +14,12 @@ if (!$matches || abs(time() - (int) $when) > 300) {
 }
 $file = "$directory/" . rawurlencode($id) . '.json';
 if (!file_exists($file)) {
-    $draft = "$directory/." . getmypid() . '.' . hrtime(true);
-    $handle = fopen($draft, 'x');
+    $draft = "$directory/." . getmypid();
+    $handle = fopen($draft, 'w');
     fwrite($handle, $body);
     fsync($handle);
     fclose($handle);
-    @link($draft, $file);
-    unlink($draft);
+    rename($draft, $file);
     $handle = fopen($directory, 'r');
     fsync($handle);
     fclose($handle);

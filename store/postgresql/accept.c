@@ -35,7 +35,8 @@ enum {
 
 /* A row: accepted. None: a duplicate. */
 static const char accept_sql[] =
-    "WITH e AS (INSERT INTO psapi_event (name, received_ns, type, npn, queued, lane, when_ns, record)"
+    "WITH e AS (INSERT INTO psapi_event (name, received_ns, type, npn, queued, lane, when_ns,"
+    " record)"
     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
     " ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name WHERE false"
     " RETURNING name, lane, when_ns, queued),"
@@ -106,7 +107,8 @@ send_batch(struct postgresql_connection *connection, const struct batch *batch)
 	good = good && PQsendQueryParams(pg, "BEGIN", 0, NULL, NULL, NULL, NULL, 1);
 	for (int i = 0; good && i < batch->count; i++)
 		good = send_event(pg, batch->put[i]);
-	good = good && PQsendQueryParams(pg, "COMMIT", 0, NULL, NULL, NULL, NULL, 1) && PQpipelineSync(pg);
+	good = good && PQsendQueryParams(pg, "COMMIT", 0, NULL, NULL, NULL, NULL, 1) &&
+	    PQpipelineSync(pg);
 	return good ? sent + batch->count + 2 : 0;
 }
 
@@ -128,7 +130,8 @@ rows_of(struct postgresql *pg, const struct postgresql_connection *connection, P
 
 /* Read the results of all statements, and of the sync that ends them. rows[]: of each event. */
 static enum postgresql_outcome
-read_batch(struct postgresql *pg, struct postgresql_connection *connection, int results, int64_t deadline,
+read_batch(struct postgresql *pg, struct postgresql_connection *connection, int results,
+    int64_t deadline,
     int *rows, struct error *error)
 {
 	enum postgresql_outcome outcome = POSTGRESQL_DONE;
@@ -181,12 +184,15 @@ run_batch(struct postgresql *pg, struct postgresql_connection *connection, struc
 	    postgresql_host_text(pg, connection->host));
 	if (PQenterPipelineMode(connection->pg) != 1 || (results = send_batch(connection, batch)) == 0)
 		return POSTGRESQL_BROKEN;
-	enum postgresql_outcome outcome = read_batch(pg, connection, results, batch->deadline, rows, error);
+	enum postgresql_outcome outcome = read_batch(pg, connection, results, batch->deadline, rows,
+	    error);
 	if (outcome == POSTGRESQL_BROKEN || PQexitPipelineMode(connection->pg) != 1)
 		return POSTGRESQL_BROKEN;
 	if (connection->warnings > 0) {
-		error_set(error, EX_TEMPFAIL, "the wait for the standby was cancelled: look at the server's log",
-		    "PostgreSQL at %s: %s", postgresql_host_text(pg, connection->host), connection->warning);
+		error_set(error, EX_TEMPFAIL,
+		    "the wait for the standby was cancelled: look at the server's log",
+		    "PostgreSQL at %s: %s", postgresql_host_text(pg, connection->host),
+		    connection->warning);
 		return POSTGRESQL_BROKEN;
 	}
 	/* The first result is that of the PREPARE, which stays also when the transaction does not. */
@@ -231,7 +237,10 @@ run_each(struct postgresql *pg, struct postgresql_connection *connection, const 
 	return outcome;
 }
 
-/* The batch, again on a new connection if it broke and there is time. The connection may be closed then. */
+/*
+ * The batch, again on a new connection if it broke and there is time. The connection may be
+ * closed then.
+ */
 static void
 commit_batch(struct postgresql *pg, struct postgresql_connection *connection, struct batch *batch)
 {
@@ -350,7 +359,8 @@ lead(struct postgresql *pg, struct postgresql_connection *connection, struct pos
 static void
 wait_done(struct postgresql *pg, struct postgresql_put *put)
 {
-	struct timespec until = {.tv_sec = put->deadline / 1000, .tv_nsec = put->deadline % 1000 * 1000000};
+	struct timespec until = {.tv_sec = put->deadline / 1000,
+	    .tv_nsec = put->deadline % 1000 * 1000000};
 
 	while (!put->done) {
 		struct postgresql_connection *idle = put->taken ? NULL : find_idle(pg);
@@ -448,14 +458,16 @@ check_privileges(struct postgresql *pg, struct error *error)
 	    "SELECT t FROM unnest(ARRAY['psapi_event', 'psapi_queue', 'psapi_lane', 'psapi_attempt']) t"
 	    " WHERE NOT has_table_privilege(t, 'SELECT') OR NOT has_table_privilege(t, 'INSERT')"
 	    " OR NOT has_table_privilege(t, 'UPDATE') OR NOT has_table_privilege(t, 'DELETE')";
-	PGresult *result = postgresql_run(pg, sql, NULL, postgresql_deadline(POSTGRESQL_ACCEPT_MS), error);
+	PGresult *result = postgresql_run(pg, sql, NULL, postgresql_deadline(POSTGRESQL_ACCEPT_MS),
+	    error);
 
 	if (result == NULL)
 		return -1;
 	int missing = PQntuples(result);
 	if (missing > 0)
 		error_set(error, EX_NOPERM, "the user must own the tables, or have all privileges on them",
-		    "PostgreSQL: permission denied: the user may not read and change the table %s", PQgetvalue(result, 0, 0));
+		    "PostgreSQL: permission denied: the user may not read and change the table %s",
+		    PQgetvalue(result, 0, 0));
 	PQclear(result);
 	return missing > 0 ? -1 : 0;
 }
@@ -466,7 +478,8 @@ put_probe(struct postgresql *pg, const char *name, struct error *error)
 {
 	static const char contents[] = "probe\n";
 	const struct event event = {.queue = QUEUE_NONE, .type = EVENTS_DOCTOR_TYPE};
-	const struct record record = {.iov = {{(char *)(uintptr_t)contents, sizeof(contents) - 1}}, .count = 1};
+	const struct record record = {.iov = {{(char *)(uintptr_t)contents, sizeof(contents) - 1}},
+	    .count = 1};
 	struct store_intake intake = {.name = name, .destination = STORE_ARCHIVE, .event = &event,
 		.record = &record};
 	struct postgresql_parameters p = {0};
@@ -492,7 +505,8 @@ postgresql_probe(void *engine, struct error *error)
 	if (check_privileges(pg, error) != 0)
 		return STORE_FAILED;
 	clock_gettime(CLOCK_REALTIME, &now);
-	snprintf(id, sizeof(id), EVENTS_TEST_ID "_probe_%s_%ld_%lld_%09ld", pg->computer, (long)getpid(),
+	snprintf(id, sizeof(id), EVENTS_TEST_ID "_probe_%s_%ld_%lld_%09ld", pg->computer,
+	    (long)getpid(),
 	    (long long)now.tv_sec, now.tv_nsec);
 	if (store_name(id, strlen(id), name) == 0)
 		return put_probe(pg, name, error);

@@ -49,7 +49,8 @@ postgresql_attempt(void *engine, int64_t at, const char *line, size_t length)
 	if (c->text == NULL)
 		c->text = malloc(COPIES_BYTES_MAX);
 	if (c->text != NULL && c->length + length + 32 < COPIES_BYTES_MAX)
-		c->length += (size_t)snprintf(c->text + c->length, COPIES_BYTES_MAX - c->length, "%s%lld %.*s",
+		c->length += (size_t)snprintf(c->text + c->length, COPIES_BYTES_MAX - c->length,
+		    "%s%lld %.*s",
 		    c->length > 0 ? "\n" : "", (long long)at, (int)length, line);
 	pthread_mutex_unlock(&c->lock);
 }
@@ -107,7 +108,8 @@ postgresql_attempts_send(void *engine)
 	if (text != NULL) {
 		postgresql_text(&p, text);
 		postgresql_text(&p, pg->computer);
-		outcome = postgresql_execute(pg, connection, sql, &p, postgresql_deadline(SEND_MS), &result, &error);
+		outcome = postgresql_execute(pg, connection, sql, &p, postgresql_deadline(SEND_MS), &result,
+		    &error);
 		PQclear(result);
 		free(text);
 		pthread_mutex_lock(&pg->copies->lock);
@@ -151,7 +153,8 @@ enum store_result
 postgresql_attempts(void *engine, struct store_attempts *query, struct error *error)
 {
 	static const char sql[] =
-	    "SELECT serial::text, host, line FROM (SELECT * FROM psapi_attempt WHERE at_ns >= $1 AND serial > $2"
+	    "SELECT serial::text, host, line FROM (SELECT * FROM psapi_attempt WHERE at_ns >= $1 AND"
+	    " serial > $2"
 	    " AND ($3 = '' OR line::json->>'outcome' = $3) ORDER BY at_ns DESC, serial DESC LIMIT $4) a"
 	    " ORDER BY at_ns, serial";
 	struct postgresql *pg = engine;

@@ -1,4 +1,7 @@
-/* Owns the module's table, and the opening and closing of the engine. No connection is made here. */
+/*
+ * Owns the module's table, and the opening and closing of the engine. No connection is made
+ * here.
+ */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>

@@ -27,7 +27,8 @@ enum { PAUSE_MS = 100, LEAST_MS = 1000, RETRY_MS = 3000, OPTIONS_MAX = 80 };
 static const struct {
 	const char *keyword, *value;
 } defaults[] = {
-	{"target_session_attrs", "read-write"}, /* a standby, or a primary that was demoted, is no use */
+	{"target_session_attrs", "read-write"}, /* a standby, or a primary that was demoted,
+	    is no use */
 	{"keepalives_idle", "10"},
 	{"keepalives_interval", "3"},
 	{"keepalives_count", "3"},
@@ -74,7 +75,10 @@ add_defaults(struct postgresql *pg)
 	PQconninfoOption *known = PQconndefaults();
 	int result = known != NULL ? 0 : -1;
 
-	/* Of libpq's defaults those that the environment sets, and the user's name, which it looks up. */
+	/*
+	 * Of libpq's defaults those that the environment sets, and the user's name, which it looks
+	 * up.
+	 */
 	for (PQconninfoOption *o = known; result == 0 && o->keyword != NULL; o++)
 		if ((o->envvar != NULL && getenv(o->envvar) != NULL) || strcmp(o->keyword, "user") == 0)
 			result = set_default(pg, o->keyword, o->val);
@@ -84,7 +88,10 @@ add_defaults(struct postgresql *pg)
 	return result;
 }
 
-/* The next item of a list with commas, which is cut there; NULL if it is empty. *list NULL: at the end. */
+/*
+ * The next item of a list with commas, which is cut there; NULL if it is empty. *list NULL: at
+ * the end.
+ */
 static const char *
 next_item(char **list)
 {
@@ -133,7 +140,8 @@ postgresql_configure(struct postgresql *pg, struct error *error)
 	PQfreemem(why);
 	if (pg->options == NULL) {
 		error_set(error, EX_CONFIG,
-		    "compare it with \"Connection Strings\" in PostgreSQL's manual: psql takes the same one",
+		    "compare it with \"Connection Strings\" in PostgreSQL's manual: psql takes the same"
+		    " one",
 		    "PSAPI_STORE (%s): libpq cannot read it", config_source(pg->config, "PSAPI_STORE"));
 		return -1;
 	}
@@ -245,13 +253,16 @@ static const struct {
 	    "the password file (passfile=, ~/.pgpass) must have this user's password, mode 0600", true},
 	{"no password supplied",
 	    "name a password file with passfile=, mode 0600, of the receiver's user", true},
-	{"no pg_hba.conf entry", "allow this host, user and database in the server's pg_hba.conf", true},
+	{"no pg_hba.conf entry", "allow this host, user and database in the server's pg_hba.conf",
+	    true},
 	{"Peer authentication failed",
-	    "peer takes the user of the same name alone: map it in pg_ident.conf, or use a password file",
+	    "peer takes the user of the same name alone: map it in pg_ident.conf, or use a password"
+	    " file",
 	    true},
 	{"too many clients", "raise max_connections: " MANY_TAKE, false},
 	{"remaining connection slots", "raise max_connections: " MANY_TAKE, false},
-	{"too many connections", "raise the CONNECTION LIMIT of the role or database: " MANY_TAKE, false},
+	{"too many connections", "raise the CONNECTION LIMIT of the role or database: " MANY_TAKE,
+	    false},
 	{"does not exist", "create it: createuser psapi, createdb --owner psapi --encoding UTF8 "
 	    "--template template0 psapi; then psapi store init", true},
 	{"read-only", NO_STANDBY ", or set read-only", false},
@@ -295,8 +306,11 @@ static const struct {
 } codes[] = {
 	{"42P01", POSTGRESQL_REFUSED, EX_CONFIG, "make the tables: psapi store init"},
 	{"42703", POSTGRESQL_REFUSED, EX_CONFIG, "the tables are of another version: psapi store init"},
-	{"3F000", POSTGRESQL_REFUSED, EX_CONFIG, "the user's search_path must name a schema: GRANT CREATE ON SCHEMA public TO psapi"},
-	{"42501", POSTGRESQL_REFUSED, EX_NOPERM, "the user must own the tables, or have all privileges on them; to make them: GRANT CREATE ON SCHEMA public TO psapi"},
+	{"3F000", POSTGRESQL_REFUSED, EX_CONFIG,
+	    "the user's search_path must name a schema: GRANT CREATE ON SCHEMA public TO psapi"},
+	{"42501", POSTGRESQL_REFUSED, EX_NOPERM,
+	    "the user must own the tables, or have all privileges on them; to make them: GRANT CREATE"
+	    " ON SCHEMA public TO psapi"},
 	{"53100", POSTGRESQL_REFUSED, EX_IOERR, "make room on the database's disk"},
 	{"23503", POSTGRESQL_BROKEN, EX_TEMPFAIL, NULL}, /* psapi prune met a replay */
 	{"25006", POSTGRESQL_BROKEN, EX_TEMPFAIL, NO_STANDBY ", or is set read-only"},
@@ -371,7 +385,8 @@ postgresql_result(struct postgresql *pg, struct postgresql_connection *connectio
 			*result = PQgetResult(connection->pg);
 			return true;
 		}
-		int ready = wait_socket(connection->pg, (short)(unsent > 0 ? POLLIN | POLLOUT : POLLIN), deadline);
+		int ready = wait_socket(connection->pg, (short)(unsent > 0 ? POLLIN | POLLOUT : POLLIN),
+		    deadline);
 		if (ready == 0) {
 			error_set(error, EX_TEMPFAIL,
 			    "is a synchronous standby connected (psapi store status), or is the host frozen?",
@@ -396,7 +411,8 @@ postgresql_execute(struct postgresql *pg, struct postgresql_connection *connecti
 	PGresult *next;
 
 	*result = NULL;
-	if (PQsendQueryParams(connection->pg, sql, p->count, NULL, p->value, p->length, p->format, 1) == 0) {
+	if (PQsendQueryParams(connection->pg, sql, p->count, NULL, p->value, p->length, p->format,
+	    1) == 0) {
 		broke(pg, connection, error);
 		return POSTGRESQL_BROKEN;
 	}
@@ -422,19 +438,22 @@ postgresql_execute(struct postgresql *pg, struct postgresql_connection *connecti
 
 enum postgresql_outcome
 postgresql_stream(struct postgresql *pg, struct postgresql_connection *connection, const char *sql,
-    const struct postgresql_parameters *p, void (*visit)(const PGresult *row, void *data), void *data,
+    const struct postgresql_parameters *p, void (*visit)(const PGresult *row, void *data),
+    void *data,
     struct error *error)
 {
 	enum postgresql_outcome outcome = POSTGRESQL_DONE;
 	PGresult *result;
 
-	if (PQsendQueryParams(connection->pg, sql, p->count, NULL, p->value, p->length, p->format, 1) == 0 ||
+	if (PQsendQueryParams(connection->pg, sql, p->count, NULL, p->value, p->length, p->format,
+	    1) == 0 ||
 	    PQsetSingleRowMode(connection->pg) == 0) {
 		broke(pg, connection, error);
 		return POSTGRESQL_BROKEN;
 	}
 	for (;;) {
-		if (!postgresql_result(pg, connection, postgresql_deadline(POSTGRESQL_PATIENCE_MS), &result, error))
+		if (!postgresql_result(pg, connection, postgresql_deadline(POSTGRESQL_PATIENCE_MS), &result,
+		    error))
 			return POSTGRESQL_BROKEN;
 		if (result == NULL)
 			return outcome;
@@ -459,7 +478,8 @@ on_notice(void *data, const PGresult *notice)
 	if (severity == NULL || strcmp(severity, "WARNING") != 0)
 		return;
 	connection->warnings++;
-	one_line(connection->warning, sizeof(connection->warning), primary != NULL ? primary : "warning");
+	one_line(connection->warning, sizeof(connection->warning), primary != NULL ? primary :
+	    "warning");
 }
 
 /* Begin to connect to one host. NULL without memory. */
@@ -500,7 +520,8 @@ finish_connecting(struct postgresql *pg, struct postgresql_connection *connectio
 			return 0;
 		if (status == PGRES_POLLING_FAILED)
 			break;
-		int ready = wait_socket(connection->pg, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline);
+		int ready = wait_socket(connection->pg, status == PGRES_POLLING_READING ? POLLIN : POLLOUT,
+		    deadline);
 		if (ready <= 0) {
 			explain_refusal(pg, connection->host, "no answer in time", error);
 			return -1;
@@ -518,7 +539,8 @@ finish_connecting(struct postgresql *pg, struct postgresql_connection *connectio
  */
 static const char settle_sql[] =
     "SELECT set_config('client_min_messages', 'warning', false), set_config('synchronous_commit',"
-    " CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE 'on' END,"
+    " CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE"
+    " 'on' END,"
     " false), set_config('default_transaction_isolation', 'read committed', false),"
     " set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false),"
     " set_config('idle_in_transaction_session_timeout', '0', false),"
@@ -533,7 +555,8 @@ warn_of_no_standby(struct postgresql *pg, const struct postgresql_connection *co
 		return;
 	}
 	if (pg->receiver && !atomic_exchange(&pg->warned, true))
-		log_line("PostgreSQL at %s: synchronous_standby_names is empty: a 200 means that an event is on "
+		log_line("PostgreSQL at %s: synchronous_standby_names is empty: a 200 means that an event"
+		    " is on "
 		         "that one machine only; psapi doctor says what to set",
 		    postgresql_host_text(pg, connection->host));
 }
@@ -547,7 +570,8 @@ check_format(struct postgresql *pg, struct postgresql_connection *connection, in
 
 	if (!connection->has_schema)
 		return 0;
-	if (postgresql_execute(pg, connection, "SELECT format::text FROM psapi_meta", NULL, deadline, &result,
+	if (postgresql_execute(pg, connection, "SELECT format::text FROM psapi_meta", NULL, deadline,
+	    &result,
 	        error) != POSTGRESQL_DONE)
 		return -1;
 	int64_t format = PQntuples(result) > 0 ? postgresql_integer(result, 0, 0) : 0;
@@ -571,7 +595,8 @@ settle(struct postgresql *pg, struct postgresql_connection *connection, int64_t 
 	connection->warnings = 0;
 	PQsetNoticeReceiver(connection->pg, on_notice, connection);
 	PQsetnonblocking(connection->pg, 1);
-	if (postgresql_execute(pg, connection, settle_sql, NULL, deadline, &result, error) != POSTGRESQL_DONE)
+	if (postgresql_execute(pg, connection, settle_sql, NULL, deadline, &result,
+	    error) != POSTGRESQL_DONE)
 		return -1;
 	connection->standby_named = postgresql_integer(result, 0, 6) != 0;
 	connection->has_schema = postgresql_integer(result, 0, 7) != 0;
@@ -588,7 +613,8 @@ disconnect(struct postgresql_connection *connection)
 }
 
 static int
-connect_one(struct postgresql *pg, struct postgresql_connection *connection, int host, int64_t deadline,
+connect_one(struct postgresql *pg, struct postgresql_connection *connection, int host,
+    int64_t deadline,
     struct error *error)
 {
 	connection->host = host;
@@ -693,7 +719,8 @@ postgresql_give(struct postgresql *pg, struct postgresql_connection *connection,
 }
 
 PGresult *
-postgresql_run(struct postgresql *pg, const char *sql, const struct postgresql_parameters *parameters,
+postgresql_run(struct postgresql *pg, const char *sql,
+    const struct postgresql_parameters *parameters,
     int64_t deadline, struct error *error)
 {
 	int64_t enough = clock_milliseconds() + (pg->patient ? POSTGRESQL_PATIENCE_MS : RETRY_MS);

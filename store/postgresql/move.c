@@ -80,7 +80,8 @@ explain(struct postgresql *pg, const char *name, bool retry, struct error *error
 	else if (item.status == STORE_DEAD)
 		why = "was not handled yet: it waits in failed/; psapi retry takes it";
 	else if (item.status != STORE_HANDLED)
-		why = retry ? "has not failed: it waits in new/ already" : "was not handled yet: it waits in new/";
+		why = retry ? "has not failed: it waits in new/ already" :
+		    "was not handled yet: it waits in new/";
 	else if (retry)
 		why = "has not failed: it was handled; psapi replay handles it again";
 	if (found == STORE_OK)
@@ -91,7 +92,8 @@ explain(struct postgresql *pg, const char *name, bool retry, struct error *error
 
 /* One statement for up to POSTGRESQL_BATCH names, which returns those that it moved. */
 static enum store_result
-move_batch(struct postgresql *pg, const char *sql, const char *const *names, size_t count, size_t *moved,
+move_batch(struct postgresql *pg, const char *sql, const char *const *names, size_t count,
+    size_t *moved,
     bool retry, struct error *error)
 {
 	char *array = array_of(names, count);
@@ -103,7 +105,8 @@ move_batch(struct postgresql *pg, const char *sql, const char *const *names, siz
 		return STORE_FAILED;
 	}
 	postgresql_text(&p, array);
-	PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+	PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
+	    error);
 	free(array);
 	if (result == NULL)
 		return STORE_FAILED;
@@ -133,7 +136,8 @@ move(struct postgresql *pg, const char *sql, const char *const *names, size_t co
 }
 
 enum store_result
-postgresql_retry(void *engine, const char *const *names, size_t count, size_t *moved, struct error *error)
+postgresql_retry(void *engine, const char *const *names, size_t count, size_t *moved,
+    struct error *error)
 {
 	static const char sql[] =
 	    "UPDATE psapi_queue SET tries = 0, tried_at = NULL, due_at = NULL, failed_at = NULL,"
@@ -144,11 +148,13 @@ postgresql_retry(void *engine, const char *const *names, size_t count, size_t *m
 }
 
 enum store_result
-postgresql_replay(void *engine, const char *const *names, size_t count, size_t *moved, struct error *error)
+postgresql_replay(void *engine, const char *const *names, size_t count, size_t *moved,
+    struct error *error)
 {
 	static const char sql[] =
 	    "INSERT INTO psapi_queue (name, lane, when_ns) SELECT name, lane, when_ns FROM psapi_event"
-	    " WHERE name = ANY ($1::text[]) AND queued ORDER BY name ON CONFLICT DO NOTHING RETURNING name";
+	    " WHERE name = ANY ($1::text[]) AND queued ORDER BY name ON CONFLICT DO NOTHING RETURNING"
+	    " name";
 
 	return move(engine, sql, names, count, moved, false, error);
 }
@@ -159,7 +165,8 @@ postgresql_finish(void *engine, const char *name, struct error *error)
 	struct postgresql_parameters p = {0};
 
 	postgresql_text(&p, name);
-	PGresult *result = postgresql_run(engine, "DELETE FROM psapi_queue WHERE name = $1 RETURNING name", &p,
+	PGresult *result = postgresql_run(engine,
+	    "DELETE FROM psapi_queue WHERE name = $1 RETURNING name", &p,
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	if (result == NULL)
 		return STORE_FAILED;
@@ -174,14 +181,20 @@ postgresql_finish(void *engine, const char *name, struct error *error)
 
 /* ---- forgetting ---- */
 
-/* The next events that go, behind the last one. The foreign key stands against a replay at the same time. */
+/*
+ * The next events that go, behind the last one. The foreign key stands against a replay at the
+ * same time.
+ */
 #define OLD \
 	"SELECT e.name, e.received_ns FROM psapi_event e WHERE e.received_ns < $1" \
-	" AND (e.received_ns, e.name) > ($2, $3) AND NOT EXISTS (SELECT 1 FROM psapi_queue q WHERE q.name = e.name)" \
+	" AND (e.received_ns, e.name) > ($2, $3)" \
+	" AND NOT EXISTS (SELECT 1 FROM psapi_queue q WHERE q.name = e.name)" \
 	" ORDER BY e.received_ns, e.name LIMIT 1000"
 
-static const char look_sql[] = "SELECT name, received_ns::text FROM (" OLD ") o ORDER BY received_ns, name";
-static const char forget_sql[] = "WITH o AS MATERIALIZED (" OLD "), d AS (DELETE FROM psapi_event USING o"
+static const char look_sql[] = "SELECT name, received_ns::text FROM (" OLD ") o ORDER BY"
+    " received_ns, name";
+static const char forget_sql[] = "WITH o AS MATERIALIZED (" OLD "), d AS (DELETE FROM psapi_event"
+    " USING o"
     " WHERE psapi_event.name = o.name RETURNING o.name, o.received_ns)"
     " SELECT name, received_ns::text FROM d ORDER BY d.received_ns, d.name";
 
@@ -201,13 +214,15 @@ static enum store_result
 forget_attempts(struct postgresql *pg, int64_t before, struct error *error)
 {
 	static const char sql[] = "DELETE FROM psapi_attempt WHERE serial IN"
-	    " (SELECT serial FROM psapi_attempt WHERE at_ns < $1 ORDER BY at_ns LIMIT 1000) RETURNING serial::text";
+	    " (SELECT serial FROM psapi_attempt WHERE at_ns < $1 ORDER BY at_ns LIMIT 1000) RETURNING"
+	    " serial::text";
 	int rows = 1;
 
 	while (rows > 0) {
 		struct postgresql_parameters p = {0};
 		postgresql_number(&p, before);
-		PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+		PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
+		    error);
 		if (result == NULL)
 			return STORE_FAILED;
 		rows = PQntuples(result);

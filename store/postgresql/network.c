@@ -1,4 +1,7 @@
-/* Owns what the sandbox must leave open for libpq: sockets, ports, files that it reads to connect. */
+/*
+ * Owns what the sandbox must leave open for libpq: sockets, ports, files that it reads to
+ * connect.
+ */
 #define _GNU_SOURCE
 #include <netdb.h>
 #include <pwd.h>
@@ -9,13 +12,12 @@
 
 #include "store/postgresql/postgresql.h"
 
-enum { FILES = sizeof(((struct store_network *)0)->files) / sizeof(((struct store_network *)0)->files[0]),
-	PORTS = sizeof(((struct store_network *)0)->ports) / sizeof(((struct store_network *)0)->ports[0]) };
+#define PLACES(member) ((int)(sizeof(network->member) / sizeof(network->member[0])))
 
 static void
 add_file(struct store_network *network, const char *path)
 {
-	for (int i = 0; i < FILES; i++) {
+	for (int i = 0; i < PLACES(files); i++) {
 		if (strcmp(network->files[i], path) == 0)
 			return;
 		if (network->files[i][0] != '\0')
@@ -30,7 +32,7 @@ add_port(struct store_network *network, const char *text)
 {
 	unsigned short port = (unsigned short)(text != NULL ? atoi(text) : 5432);
 
-	for (int i = 0; i < PORTS; i++) {
+	for (int i = 0; i < PLACES(ports); i++) {
 		if (network->ports[i] == port)
 			return;
 		if (network->ports[i] != 0)
@@ -66,7 +68,7 @@ static void
 add_files(const struct postgresql *pg, struct store_network *network, bool tcp)
 {
 	const char *home = home_directory();
-	char path[PATH_MAX];
+	char path[STORE_PATH_SIZE];
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		const PQconninfoOption *o = pg->options;
@@ -93,7 +95,8 @@ postgresql_network(void *engine, struct store_network *network)
 	network->wanted = true;
 	for (int i = 0; i < pg->host_count; i++) {
 		const struct postgresql_host *host = &pg->hosts[i];
-		if (host->address == NULL && (host->name == NULL || *host->name == '/' || *host->name == '@'))
+		if (host->address == NULL && (host->name == NULL || *host->name == '/' ||
+		    *host->name == '@'))
 			continue;
 		tcp = true;
 		add_port(network, host->port);

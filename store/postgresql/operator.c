@@ -49,7 +49,8 @@ postgresql_state(const PGresult *result, int row, int column, struct handler_sta
 
 /* Name, status (enum store_status), state, record. */
 #define STATUS \
-	"(CASE WHEN q.name IS NULL THEN 3 WHEN q.failed_at IS NOT NULL THEN 2 WHEN q.tries > 0 THEN 1 ELSE 0 END)"
+	"(CASE WHEN q.name IS NULL THEN 3 WHEN q.failed_at IS NOT NULL THEN 2" \
+	" WHEN q.tries > 0 THEN 1 ELSE 0 END)"
 #define ITEM "SELECT e.name, " STATUS "::text, e.record, " POSTGRESQL_STATE " FROM psapi_event e"
 
 /* Why it is no event, or NULL. */
@@ -73,7 +74,8 @@ postgresql_get(void *engine, const char *name, struct store_item *item, struct e
 	enum store_result found = STORE_OK;
 
 	postgresql_text(&p, name);
-	PGresult *result = postgresql_run(engine, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+	PGresult *result = postgresql_run(engine, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
+	    error);
 	if (result == NULL)
 		return STORE_FAILED;
 	if (PQntuples(result) == 0) {
@@ -116,7 +118,8 @@ postgresql_lookup(void *engine, const char *id, char name[STORE_NAME_SIZE], stru
 	}
 	if (known != 0)
 		return known > 0 ? STORE_OK : STORE_FAILED;
-	error_set(error, EX_NOINPUT, "psapi list --all shows all", "%s: no such event in the shared store", id);
+	error_set(error, EX_NOINPUT, "psapi list --all shows all",
+	    "%s: no such event in the shared store", id);
 	return STORE_ABSENT;
 }
 
@@ -124,17 +127,20 @@ postgresql_lookup(void *engine, const char *id, char name[STORE_NAME_SIZE], stru
 
 /* The statement of a filter, with its parameters. */
 static void
-make_listing(const struct store_filter *filter, char *sql, size_t size, struct postgresql_parameters *p)
+make_listing(const struct store_filter *filter, char *sql, size_t size,
+    struct postgresql_parameters *p)
 {
 	unsigned wanted = filter->statuses != 0 ? filter->statuses : ~0U;
 	bool queued = (wanted & 1U << STORE_HANDLED) == 0;
 	int n = snprintf(sql, size, "DECLARE psapi_list NO SCROLL CURSOR FOR " ITEM
-	    " %s JOIN psapi_queue q ON q.name = e.name WHERE (%u >> " STATUS ") & 1 = 1", queued ? "" : "LEFT",
+	    " %s JOIN psapi_queue q ON q.name = e.name WHERE (%u >> " STATUS ") & 1 = 1", queued ? "" :
+	    "LEFT",
 	    wanted & 15);
 
 	if (filter->type != NULL) {
 		postgresql_text(p, filter->type);
-		n += snprintf(sql + n, size - (size_t)n, " AND (e.type = $%d OR starts_with(e.type, $%d || '.'))",
+		n += snprintf(sql + n, size - (size_t)n,
+		    " AND (e.type = $%d OR starts_with(e.type, $%d || '.'))",
 		    p->count, p->count);
 	}
 	if (filter->npn != NULL) {
@@ -150,7 +156,8 @@ make_listing(const struct store_filter *filter, char *sql, size_t size, struct p
 
 /* Visit what one FETCH gave. Returns what visit did. */
 static int
-visit_rows(const PGresult *result, int (*visit)(const struct store_item *, void *), void *data, bool all)
+visit_rows(const PGresult *result, int (*visit)(const struct store_item *, void *), void *data,
+    bool all)
 {
 	struct store_item item;
 	int stop = 0;
@@ -168,7 +175,8 @@ visit_rows(const PGresult *result, int (*visit)(const struct store_item *, void 
 /* A transaction with a cursor, to its end. */
 static enum postgresql_outcome
 walk(struct postgresql *pg, struct postgresql_connection *connection, const char *sql,
-    const struct postgresql_parameters *p, int (*visit)(const struct store_item *, void *), void *data,
+    const struct postgresql_parameters *p, int (*visit)(const struct store_item *, void *),
+    void *data,
     bool all, struct error *error)
 {
 	PGresult *result = NULL;
@@ -204,7 +212,8 @@ enum store_result
 postgresql_each(void *engine, const struct store_filter *filter,
     int (*visit)(const struct store_item *item, void *data), void *data, struct error *error)
 {
-	bool all = filter->statuses == 0 && filter->type == NULL && filter->npn == NULL && filter->since == 0;
+	bool all = filter->statuses == 0 && filter->type == NULL && filter->npn == NULL &&
+	    filter->since == 0;
 	struct postgresql_parameters p = {0};
 	struct postgresql *pg = engine;
 	char sql[1536];
@@ -225,16 +234,19 @@ enum store_result
 postgresql_count(void *engine, int64_t now, struct store_counts *counts, struct error *error)
 {
 	static const char sql[] =
-	    "SELECT count(*) FILTER (WHERE failed_at IS NULL), count(*) FILTER (WHERE failed_at IS NOT NULL),"
+	    "SELECT count(*) FILTER (WHERE failed_at IS NULL), count(*) FILTER (WHERE failed_at IS NOT"
+	    " NULL),"
 	    " count(*) FILTER (WHERE failed_at IS NULL AND tries > 0), count(*) FILTER (WHERE old),"
 	    " floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE old)))::bigint"
 	    " FROM (SELECT *, failed_at IS NULL AND queued_at < now() - interval '1 hour'"
 	    " AND coalesce(due_at <= now(), true) AS old FROM psapi_queue) q";
 	char texts[sizeof(sql) + 128];
 
-	snprintf(texts, sizeof(texts), "SELECT a::text, b::text, c::text, d::text, e::text FROM (%s) AS t(a, b, c, d, e)",
+	snprintf(texts, sizeof(texts),
+	    "SELECT a::text, b::text, c::text, d::text, e::text FROM (%s) AS t(a, b, c, d, e)",
 	    sql);
-	PGresult *result = postgresql_run(engine, texts, NULL, postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+	PGresult *result = postgresql_run(engine, texts, NULL,
+	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	memset(counts, 0, sizeof(*counts));
 	if (result == NULL)
 		return STORE_FAILED;

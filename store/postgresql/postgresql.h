@@ -45,7 +45,8 @@ struct postgresql_connection {
 };
 
 struct postgresql_host {
-	const char *name, *address, *port; /* host, hostaddr, port of a connection string; NULL: not given */
+	const char *name, *address, *port; /* host, hostaddr,
+	    port of a connection string; NULL: not given */
 };
 
 struct postgresql_put;
@@ -104,7 +105,10 @@ const char *postgresql_host_text(const struct postgresql *pg, int host);
  */
 struct postgresql_connection *postgresql_take(struct postgresql *pg, int64_t deadline,
     struct error *error);
-/* Connect one that is ours to one host, or to the first that answers (host < 0). Returns 0, or -1 with *error. */
+/*
+ * Connect one that is ours to one host, or to the first that answers (host < 0). Returns 0, or
+ * -1 with *error.
+ */
 int postgresql_connect(struct postgresql *pg, struct postgresql_connection *connection, int host,
     int64_t deadline, struct error *error);
 /* Give it back; broken: it is closed, and the next host is tried first. */
@@ -147,7 +151,8 @@ enum postgresql_outcome postgresql_stream(struct postgresql *pg,
 
 /*
  * The same on any connection, tried again for some seconds if it broke, by a drain until the
- * deadline: for statements that may be done twice. Returns the result, which the caller clears, or NULL with *error.
+ * deadline: for statements that may be done twice. Returns the result, which the caller clears,
+ * or NULL with *error.
  */
 PGresult *postgresql_run(struct postgresql *pg, const char *sql,
     const struct postgresql_parameters *parameters, int64_t deadline, struct error *error);
@@ -162,7 +167,8 @@ int64_t postgresql_integer(const PGresult *result, int row, int column);
 
 /* accept.c */
 enum store_result postgresql_find(void *engine, const char *name, struct error *error);
-enum store_result postgresql_put(void *engine, const struct store_intake *intake, struct error *error);
+enum store_result postgresql_put(void *engine, const struct store_intake *intake,
+    struct error *error);
 bool postgresql_is_full(void *engine, long long min_free);
 bool postgresql_is_empty(void *engine);
 enum store_result postgresql_probe(void *engine, struct error *error);
@@ -213,7 +219,10 @@ enum store_result postgresql_replay(void *engine, const char *const *names, size
 enum store_result postgresql_finish(void *engine, const char *name, struct error *error);
 enum store_result postgresql_forget(void *engine, struct store_forgetting *forgetting,
     struct error *error);
-/* On a terminal, a line on standard error that the next one replaces; total 0: not known; done: it ends. */
+/*
+ * On a terminal, a line on standard error that the next one replaces; total 0: not known; done:
+ * it ends.
+ */
 void postgresql_progress(const char *what, size_t count, size_t total, bool done);
 
 /* schema.c */

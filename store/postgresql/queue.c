@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,7 +100,8 @@ postgresql_recover(void *engine, long *committed, struct error *error)
 static const char pending_sql[] =
     "SELECT name, when_ns::text, lane::text,"
     " ceil(extract(epoch FROM clock_timestamp() - tried_at))::bigint::text,"
-    " (CASE WHEN due_at > clock_timestamp() THEN ceil(extract(epoch FROM due_at - clock_timestamp())) + 1 END)"
+    " (CASE WHEN due_at > clock_timestamp() THEN ceil(extract(epoch FROM due_at -"
+    " clock_timestamp())) + 1 END)"
     "::bigint::text FROM psapi_queue WHERE failed_at IS NULL";
 
 struct waiting_list {
@@ -112,7 +114,8 @@ visit_row(const PGresult *row, void *data)
 {
 	struct waiting_list *list = data;
 	struct store_pending *pending = list->pending;
-	struct store_waiting waiting = {.name = PQgetvalue(row, 0, 0), .when = postgresql_integer(row, 0, 1),
+	struct store_waiting waiting = {.name = PQgetvalue(row, 0, 0), .when = postgresql_integer(row,
+	    0, 1),
 		.lane = (uint64_t)postgresql_integer(row, 0, 2)};
 
 	list->rows++;
@@ -133,12 +136,14 @@ postgresql_pending(void *engine, struct store_pending *pending, struct error *er
 	struct postgresql *pg = engine;
 
 	pending->stopped = 0;
+	pending->refused = EX_OK;
 	pending->arriving = false;
 	for (;;) {
 		struct postgresql_connection *connection = postgresql_take(pg, deadline, error);
 		enum postgresql_outcome outcome = POSTGRESQL_BROKEN;
 		if (connection != NULL) {
-			outcome = postgresql_stream(pg, connection, pending_sql, &none, visit_row, &list, error);
+			outcome = postgresql_stream(pg, connection, pending_sql, &none, visit_row, &list,
+			    error);
 			postgresql_give(pg, connection, outcome == POSTGRESQL_BROKEN);
 		}
 		if (outcome == POSTGRESQL_DONE)
@@ -161,14 +166,16 @@ run_on_lane(struct postgresql *pg, const char *sql, uint64_t lane, struct error 
 
 	postgresql_number(&p, (int64_t)lane);
 	postgresql_text(&p, pg->owner);
-	PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+	PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
+	    error);
 	int rows = result == NULL ? -1 : PQntuples(result);
 	PQclear(result);
 	return rows;
 }
 
 /* synchronous_commit is set for this transaction alone, by the statement itself. */
-#define WITHOUT_WAIT "WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) "
+#define WITHOUT_WAIT \
+	"WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) "
 #define LEASE "clock_timestamp() + interval '30 seconds'"
 _Static_assert(POSTGRESQL_LEASE_SECONDS == 30, "LEASE");
 
@@ -188,13 +195,15 @@ enum store_result
 postgresql_renew(void *engine, uint64_t lane, struct error *error)
 {
 	static const char sql[] = WITHOUT_WAIT
-	    "UPDATE psapi_lane SET until = " LEASE " FROM s WHERE lane = $1 AND owner = $2 RETURNING lane";
+	    "UPDATE psapi_lane SET until = " LEASE " FROM s WHERE lane = $1 AND owner = $2 RETURNING"
+	    " lane";
 	struct postgresql_parameters p = {0};
 
 	postgresql_number(&p, (int64_t)lane);
 	postgresql_text(&p, ((struct postgresql *)engine)->owner);
 	/* Short, for the drain waits: the next renewal comes in time. */
-	PGresult *result = postgresql_run(engine, sql, &p, postgresql_deadline(POSTGRESQL_ACCEPT_MS), error);
+	PGresult *result = postgresql_run(engine, sql, &p, postgresql_deadline(POSTGRESQL_ACCEPT_MS),
+	    error);
 	int rows = result == NULL ? -1 : PQntuples(result);
 	PQclear(result);
 	return rows < 0 ? STORE_FAILED : rows > 0 ? STORE_OK : STORE_ABSENT;
@@ -222,7 +231,8 @@ make_directory(struct postgresql *pg, struct error *error)
 
 	if (pg->directory != NULL)
 		return 0;
-	if (asprintf(&path, "%s/tmp/" DIRECTORY "XXXXXX", pg->config->spool) >= 0 && mkdtemp(path) != NULL &&
+	if (asprintf(&path, "%s/tmp/" DIRECTORY "XXXXXX", pg->config->spool) >= 0 &&
+	    mkdtemp(path) != NULL &&
 	    chmod(path, DIRECTORY_MODE) == 0 &&
 	    (pg->directory_lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0 &&
 	    flock(pg->directory_lock, LOCK_EX | LOCK_NB) == 0) {
@@ -259,7 +269,8 @@ make_file(struct postgresql *pg, struct store_work *work, struct error *error)
 		result = -1;
 	if (result == 0)
 		return 0;
-	error_set(error, EX_IOERR, "make room on its file system", "%s: cannot be written: %s", work->path,
+	error_set(error, EX_IOERR, "make room on its file system", "%s: cannot be written: %s",
+	    work->path,
 	    strerror(errno));
 	unlink(work->path);
 	return -1;
@@ -301,7 +312,8 @@ postgresql_load(void *engine, const char *name, struct store_work *work, struct 
 	work->file = -1;
 	snprintf(work->name, sizeof(work->name), "%s", name);
 	postgresql_text(&p, work->name);
-	PGresult *result = postgresql_run(engine, load_sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+	PGresult *result = postgresql_run(engine, load_sql, &p,
+	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	if (result == NULL)
 		return STORE_FAILED;
 	enum store_result taken = take(engine, result, work, error);
@@ -320,8 +332,11 @@ postgresql_unload(void *engine, struct store_work *work)
 /* ---- outcomes ---- */
 
 /* The lock on the lease keeps another drain from claiming the lane until this is committed. */
-#define MINE "WITH l AS (SELECT 1 FROM psapi_lane WHERE lane = $2 AND owner = $3 FOR UPDATE), c AS ("
-#define COUNTED " AND EXISTS (SELECT 1 FROM l) RETURNING 1) SELECT (SELECT count(*) FROM l)::text, (SELECT count(*) FROM c)::text"
+#define MINE \
+	"WITH l AS (SELECT 1 FROM psapi_lane WHERE lane = $2 AND owner = $3 FOR UPDATE), c AS ("
+#define COUNTED \
+	" AND EXISTS (SELECT 1 FROM l) RETURNING 1)" \
+	" SELECT (SELECT count(*) FROM l)::text, (SELECT count(*) FROM c)::text"
 
 static void
 begin_outcome(const struct postgresql *pg, const struct store_work *work,
@@ -338,7 +353,8 @@ static enum store_result
 write_outcome(struct postgresql *pg, const char *sql, const struct store_work *work,
     const struct postgresql_parameters *p, bool *changed, struct error *error)
 {
-	PGresult *result = postgresql_run(pg, sql, p, postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+	PGresult *result = postgresql_run(pg, sql, p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
+	    error);
 
 	if (result == NULL)
 		return STORE_FAILED;
@@ -346,7 +362,8 @@ write_outcome(struct postgresql *pg, const char *sql, const struct store_work *w
 	*changed = postgresql_integer(result, 0, 1) > 0;
 	PQclear(result);
 	if (!mine)
-		log_line("%.*s: its lane is not ours any more: the handler's result does not count, and another "
+		log_line("%.*s: its lane is not ours any more: the handler's result does not count, and"
+		    " another "
 		         "drain handles it", (int)strlen(work->name) - 5, work->name);
 	return mine ? STORE_OK : STORE_ABSENT;
 }
@@ -390,7 +407,8 @@ postgresql_later(void *engine, struct store_work *work, const struct handler_sta
     struct error *error)
 {
 	static const char sql[] = MINE SET_STATE TRIED
-	    "due_at = clock_timestamp() + make_interval(secs => $9) WHERE name = $1 AND failed_at IS NULL" COUNTED;
+	    "due_at = clock_timestamp() + make_interval(secs => $9) WHERE name = $1 AND failed_at IS"
+	    " NULL" COUNTED;
 	struct postgresql_parameters p;
 
 	begin_outcome(engine, work, &p);
@@ -405,7 +423,8 @@ postgresql_fail(void *engine, struct store_work *work, const struct handler_stat
     struct error *error)
 {
 	static const char sql[] = MINE SET_STATE TRIED
-	    "due_at = NULL, failed_at = clock_timestamp() WHERE name = $1 AND failed_at IS NULL" COUNTED;
+	    "due_at = NULL, failed_at = clock_timestamp() WHERE name = $1 AND failed_at IS"
+	    " NULL" COUNTED;
 	struct postgresql_parameters p;
 
 	begin_outcome(engine, work, &p);

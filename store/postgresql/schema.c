@@ -25,14 +25,20 @@ static const char *const statements[] = {
 	" when_ns bigint NOT NULL, record bytea NOT NULL)",
 	"CREATE INDEX psapi_event_received ON psapi_event (received_ns, name)",
 	"CREATE TABLE psapi_queue (name text COLLATE \"C\" PRIMARY KEY REFERENCES psapi_event,"
-	" lane bigint NOT NULL, when_ns bigint NOT NULL, tries int NOT NULL DEFAULT 0, tried_at timestamptz,"
+	" lane bigint NOT NULL, when_ns bigint NOT NULL, tries int NOT NULL DEFAULT 0, tried_at"
+	    " timestamptz,"
 	" due_at timestamptz, failed_at timestamptz, queued_at timestamptz NOT NULL DEFAULT now(),"
-	" handler text NOT NULL DEFAULT '', reason text NOT NULL DEFAULT '', said text NOT NULL DEFAULT '')"
-	" WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000)",
+	" handler text NOT NULL DEFAULT '', reason text NOT NULL DEFAULT '', said text NOT NULL"
+	    " DEFAULT '')"
+	" WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold ="
+	    " 2000)",
 	"CREATE INDEX psapi_queue_lane ON psapi_queue (lane, when_ns, name) WHERE failed_at IS NULL",
-	"CREATE TABLE psapi_lane (lane bigint PRIMARY KEY, owner text NOT NULL, until timestamptz NOT NULL)"
-	" WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000)",
-	"CREATE TABLE psapi_attempt (serial bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at_ns bigint NOT NULL,"
+	"CREATE TABLE psapi_lane (lane bigint PRIMARY KEY, owner text NOT NULL, until timestamptz NOT"
+	    " NULL)"
+	" WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold ="
+	    " 2000)",
+	"CREATE TABLE psapi_attempt (serial bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at_ns"
+	    " bigint NOT NULL,"
 	" host text NOT NULL, line text NOT NULL)",
 	"CREATE INDEX psapi_attempt_at ON psapi_attempt (at_ns)",
 	"INSERT INTO psapi_meta (format) VALUES (1)",
@@ -47,12 +53,14 @@ check_encoding(struct postgresql *pg, struct postgresql_connection *connection, 
 {
 	PGresult *result;
 
-	if (postgresql_execute(pg, connection, "SELECT current_setting('server_encoding'), to_regclass('psapi_meta')::text",
+	if (postgresql_execute(pg, connection,
+	    "SELECT current_setting('server_encoding'), to_regclass('psapi_meta')::text",
 	        NULL, postgresql_deadline(POSTGRESQL_PATIENCE_MS), &result, error) != POSTGRESQL_DONE)
 		return -1;
 	bool good = strcmp(PQgetvalue(result, 0, 0), "UTF8") == 0;
 	if (!good)
-		error_set(error, EX_CONFIG, "make another database: createdb --encoding UTF8 --template template0 psapi",
+		error_set(error, EX_CONFIG,
+		    "make another database: createdb --encoding UTF8 --template template0 psapi",
 		    "PostgreSQL at %s: the database has the encoding %s, and events are UTF-8",
 		    postgresql_host_text(pg, connection->host), PQgetvalue(result, 0, 0));
 	PQclear(result);
@@ -61,7 +69,8 @@ check_encoding(struct postgresql *pg, struct postgresql_connection *connection, 
 
 /* In a transaction. *made: they were not there. */
 static enum postgresql_outcome
-make_tables(struct postgresql *pg, struct postgresql_connection *connection, bool *made, struct error *error)
+make_tables(struct postgresql *pg, struct postgresql_connection *connection, bool *made,
+    struct error *error)
 {
 	enum postgresql_outcome outcome = POSTGRESQL_DONE;
 	PGresult *result;
@@ -75,7 +84,8 @@ make_tables(struct postgresql *pg, struct postgresql_connection *connection, boo
 			continue;
 		}
 		PQclear(result); /* now nobody else makes them */
-		outcome = postgresql_execute(pg, connection, "SELECT 1 WHERE to_regclass('psapi_meta') IS NOT NULL",
+		outcome = postgresql_execute(pg, connection,
+		    "SELECT 1 WHERE to_regclass('psapi_meta') IS NOT NULL",
 		    NULL, postgresql_deadline(POSTGRESQL_PATIENCE_MS), &result, error);
 		*made = outcome == POSTGRESQL_DONE && PQntuples(result) == 0;
 		PQclear(result);
@@ -84,7 +94,8 @@ make_tables(struct postgresql *pg, struct postgresql_connection *connection, boo
 }
 
 static enum postgresql_outcome
-run(struct postgresql *pg, struct postgresql_connection *connection, const char *sql, struct error *error)
+run(struct postgresql *pg, struct postgresql_connection *connection, const char *sql,
+    struct error *error)
 {
 	PGresult *result;
 	enum postgresql_outcome outcome = postgresql_execute(pg, connection, sql, NULL,
@@ -105,14 +116,16 @@ postgresql_init(void *engine, bool *made, struct error *error)
 	*made = false;
 	if (connection == NULL)
 		return STORE_FAILED;
-	enum postgresql_outcome outcome = check_encoding(pg, connection, error) != 0 ? POSTGRESQL_REFUSED :
+	enum postgresql_outcome outcome = check_encoding(pg, connection, error) != 0 ?
+	    POSTGRESQL_REFUSED :
 	    run(pg, connection, "BEGIN", error);
 	bool begun = outcome == POSTGRESQL_DONE;
 	if (begun)
 		outcome = make_tables(pg, connection, made, error);
 	if (outcome == POSTGRESQL_DONE)
 		outcome = run(pg, connection, "COMMIT", error);
-	else if (outcome == POSTGRESQL_REFUSED && begun && run(pg, connection, "ROLLBACK", &ignored) != POSTGRESQL_DONE)
+	else if (outcome == POSTGRESQL_REFUSED && begun && run(pg, connection, "ROLLBACK",
+	    &ignored) != POSTGRESQL_DONE)
 		outcome = POSTGRESQL_BROKEN;
 	connection->has_schema |= outcome == POSTGRESQL_DONE;
 	postgresql_give(pg, connection, outcome == POSTGRESQL_BROKEN);

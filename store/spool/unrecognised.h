@@ -11,7 +11,7 @@
 
 struct unrecognised;
 
-/* What was reported in earlier runs. NULL without memory. */
+/* Read which files were reported in earlier runs. NULL without memory. */
 struct unrecognised *unrecognised_open(struct spool *spool);
 
 /*

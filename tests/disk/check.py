@@ -8,7 +8,7 @@ import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
 
-from filesystems import KEPT, MOUNTS, RECOVERED, TORN_MOUNTS, WHOLE, mounted, run
+from filesystems import KEPT, LISTED, MOUNTS, RECOVERED, TORN_MOUNTS, WHOLE, mounted, run
 from history import TORN
 from psapi_command import PSAPI
 from receiver import ROOT
@@ -16,7 +16,7 @@ from spool import event_name, parse
 
 DIRECTORIES = ("new", "failed", "events")
 SPOOL, PROGRAM = "/var/spool/psapi", "your-program"     # in README.md's loop
-EXAMPLES = 5
+EXAMPLES = 3            # of each kind
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Findings:
         if texts:
             self.counts[kind] += len(texts)
             self.counts[f"{kind} images"] += 1
-            if len(self.examples) < EXAMPLES:
+            if self.counts[f"{kind} images"] <= EXAMPLES:
                 self.examples.append(f"{kind}, {cut.choice}: {texts[0]}")
 
 
@@ -58,8 +58,9 @@ class Checker:
             self.after_recovery(target, cut, self.script if with_script else "")
 
     def before_recovery(self, spool, cut):
-        found, wrong = self.whole(spool)
+        found, wrong, unread = self.whole(spool)
         self.findings.wrong(WHOLE, cut, wrong)
+        self.findings.wrong(LISTED, cut, unread)
         missing = self.answered(cut) - self.handled(cut) - found["new"] - found["failed"]
         self.findings.wrong(KEPT, cut, sorted(missing))
 
@@ -68,7 +69,7 @@ class Checker:
         answered, handled = self.answered(cut), self.handled(cut)
         by_script = consume(script, spool)
         wrong = recover(spool)
-        found, torn = self.whole(spool)
+        found, torn, _ = self.whole(spool)
         missing = answered - found["events"]
         self.findings.counts["may come again"] += len(missing & handled)
         wrong += torn + [f"{name}: not in events/" for name in sorted(missing - handled)]
@@ -87,11 +88,12 @@ class Checker:
     # ---- files ----
 
     def whole(self, spool):
-        """The names of whole files in each directory, and a text for each other name."""
-        found, wrong, seen = {}, [], {}
+        """The names of whole files in each directory; a text for each other name, and for each
+        directory that cannot be read."""
+        found, wrong, unread, seen = {}, [], [], {}
         for directory in DIRECTORIES:
             found[directory] = set()
-            for file, inode in entries(spool / directory, wrong):
+            for file, inode in entries(spool / directory, unread):
                 self.findings.counts["names"] += 1
                 name = file.removesuffix(".json")
                 if (name, inode) not in seen:   # of two links to a file, one is read
@@ -100,7 +102,7 @@ class Checker:
                     wrong.append(f"{directory}/{file}: {seen[name, inode]}")
                 else:
                     found[directory].add(name)
-        return found, wrong
+        return found, wrong, unread
 
     def judge(self, path, name):
         """What is wrong with the file: a text, or None."""
@@ -127,13 +129,13 @@ class Checker:
         return None if same else "of another event"
 
 
-def entries(directory, wrong):
-    """(name, inode) of each entry; a failure is added to `wrong`."""
+def entries(directory, unread):
+    """(name, inode) of each entry; a failure is added to `unread`."""
     try:
         with os.scandir(directory) as listing:
             return [(entry.name, entry.inode()) for entry in listing]
     except OSError as error:
-        wrong.append(f"{directory.name}/: {error.strerror}")
+        unread.append(f"{directory.name}/: {error.strerror}")
         return []
 
 

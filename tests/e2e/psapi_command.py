@@ -179,9 +179,12 @@ class Desk:
         return self.spool.is_locked()
 
     def waits_for_lock(self, child):
-        """Whether the process is blocked in flock(2), according to the kernel."""
-        with open("/proc/locks") as locks:
-            return any("-> FLOCK" in line and f" {child.pid} " in line for line in locks)
+        """Whether the process has the lock's file open: it tries again and again to lock it."""
+        directory = f"/proc/{child.pid}/fd"
+        try:
+            return str(self.spool.path / "lock") in [os.readlink(f"{directory}/{fd}") for fd in os.listdir(directory)]
+        except FileNotFoundError:   # a descriptor that was closed meanwhile
+            return False
 
     def wait_for_unlock(self):
         """After a drain was killed: until another can work on its events."""

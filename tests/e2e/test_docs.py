@@ -18,13 +18,13 @@ from servers import Socket
 from test_man import Sandbox
 
 PAGES = sorted(str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-ODD = (ROOT / "docs" / "troubleshooting.md").read_text()
+TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text()
 
 LITERAL = r'(?:"(?:[^"\\]|\\.)*"\s*)+'
 # The files whose messages docs/troubleshooting.md explains. doctor and send print words of their own.
 SOURCES = sorted(path for path in ROOT.glob("**/*.c")
                  if not re.match("(tests|bench|build)/", str(path.relative_to(ROOT))))
-OWN_WORDS = {"doctor/http_status.c", "doctor/local.c", "doctor/probe.c", "doctor/history.c", "doctor/url.c",
+OWN_WORDS = {"doctor/http_status.c", "doctor/local.c", "doctor/probe.c", "doctor/history.c", "doctor/log.c", "doctor/url.c",
              "doctor/receiver.c", "send/delivery.c", "send/http.c", "send/fastcgi_client.c"}
 
 GOOD = {("verify.c", "is a signing secret")}        # printed nowhere
@@ -33,7 +33,8 @@ GOOD = {("verify.c", "is a signing secret")}        # printed nowhere
 def source_text(path):
     """Without comments and character constants, whose quotes are no strings; macros in place."""
     text = re.sub(r"/\*.*?\*/|'(?:\\.|[^'\\])'", " ", path.read_text(), flags=re.S)
-    return text.replace("FORMAT_FILE", '"format"').replace("SPOOL_FORMAT", '"1"')
+    return text.replace("FORMAT_FILE", '"format"').replace("SPOOL_FORMAT", '"1"').replace(
+        "ATTEMPTS_FILE", '"attempts.jsonl"').replace("LOCK_FILE", '"lock"')
 
 
 def join(literals):
@@ -134,14 +135,14 @@ def test_known_types():
 
 
 def test_every_reply_is_explained():
-    table = ODD.split("## The portal shows a reply\n")[1].split("\n## ")[0]
+    table = TROUBLESHOOTING.split("## The portal shows a reply\n")[1].split("\n## ")[0]
     words = {word: 200 for word in ("accepted", "duplicate", "held", "ignored")}
     for word, status in (words | REASONS).items():
         assert re.search(rf"^\| [^|]*`{word}`[^|]*\| {status} \|", table, re.M), word
 
 
 def test_every_message_is_explained():
-    shown = squeeze(ODD.replace("`", ""))
+    shown = squeeze(TROUBLESHOOTING.replace("`", ""))
     said = {(source, squeeze(longest(text))) for source, text in formats()} - GOOD
     assert len(said) > 100
     missing = {(source, part) for source, part in said
@@ -160,7 +161,7 @@ def test_every_message_explained_exists():
     said += " ".join(f"cannot {step} " for source in SOURCES
                      for step in re.findall(r'spool_failed\(\w+, "([^"]+)"', source_text(source)))
     said += " ".join(os.strerror(number) for number in range(1, 134))
-    tables = ODD.split("## The receiver does not start\n")[1].split("\n## Doctor's failed checks")[0]
+    tables = TROUBLESHOOTING.split("## The receiver does not start\n")[1].split("\n## Doctor's failed checks")[0]
     for row in re.findall(r"^\| (`[^|]*) \|", tables, re.M):
         for message in re.findall(r"`([^`]+)`", row):
             for part in re.split("…", message):
@@ -170,11 +171,11 @@ def test_every_message_explained_exists():
 
 
 def test_every_check_of_doctor_is_explained():
-    table = ODD.split("## Doctor's failed checks\n")[1]
+    table = TROUBLESHOOTING.split("## Doctor's failed checks\n")[1]
     named = {name for row in re.findall(r"^\| (`[^|]*) \|", table, re.M)
              for name in re.findall(r"`([a-z-]+)`", row)}
     tables = "".join(source.read_text() for source in ROOT.glob("doctor/*.c"))
-    known = set(re.findall(r'^\t\{"([a-z-]+)", check_', tables, re.M))
+    known = set(re.findall(r'^\t\{"([a-z-]+)", (?:doctor_)?check_', tables, re.M))
     store = (ROOT / "store/postgresql/check.c").read_text()
     known |= set(re.findall(r'\btell\(&?v, "([a-z-]+)"', store))
     assert named == known | {"configuration"}

@@ -1,6 +1,6 @@
 """Before the first secret: which requests are held or ignored, the limits, and how they are adopted.
 
-  first request -> 200 held -> the secret appears -> accepted, as of its time of arrival
+  first request -> 200 held -> the secret appears -> accepted, with its time of arrival
 """
 
 import json
@@ -300,6 +300,18 @@ def test_any_bytes_survive(waiting, place):
     wait_for(lambda: held(place) == [], "it is adopted")
     failed, _ = place.spool.assert_failed(webhook_id, body)
     assert failed.evidence["webhook_id"] is None
+
+
+def test_older_names_are_held(place):
+    """svix-id and the others, before the first secret: held, not ignored."""
+    place.write_secret("")
+    request = signed()
+    older = Request([(name.replace("webhook-", "svix-"), value) for name, value in request.headers], request.body)
+    with Socket(place) as server:
+        assert_held(server.send(older))
+        place.write_secret(SECRET)
+        assert_accepted(server.send(signed()))
+        wait_for(lambda: len(place.spool.names("new")) == 2, "it is adopted")
 
 
 # ---- faults ----

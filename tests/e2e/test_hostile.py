@@ -55,7 +55,7 @@ def test_a_client_stores_nothing_and_logs_little(direct, place):
         for request in forgeries():
             assert direct.send(request).status >= 400
     assert spooled(place) == dict.fromkeys(spooled(place), [])
-    assert 0 < len(place.spool.attempts()) <= 10 * (time.monotonic() - start) + 1
+    assert 0 < len(place.spool.attempts()) <= 10 * (time.monotonic() - start) + 10
     assert direct.log() == ""
 
 
@@ -125,10 +125,10 @@ def test_a_peer_chooses_no_setting(direct, place):
 def test_a_peer_needs_a_signature(direct, place):
     """Parameters about the client (REMOTE_USER, HTTPS ...) do not replace a signature."""
     request = signed(secrets=[OTHER_SECRET])
-    vouched = [(b"REMOTE_USER", b"root"), (b"AUTH_TYPE", b"Basic"), (b"HTTPS", b"on"),
+    claimed = [(b"REMOTE_USER", b"root"), (b"AUTH_TYPE", b"Basic"), (b"HTTPS", b"on"),
                (b"REMOTE_ADDR", b"127.0.0.1"), (b"REDIRECT_STATUS", b"200")]
     with direct.connect() as client:
-        assert_refused(parse_cgi(client.exchange(vouched + pairs(request), request.body, keep=True)),
+        assert_refused(parse_cgi(client.exchange(claimed + pairs(request), request.body, keep=True)),
                        "signature_mismatch")
     assert spooled(place) == dict.fromkeys(spooled(place), [])
 

@@ -11,7 +11,9 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -235,6 +237,122 @@ def test_lost_lease(cluster, heads):
     _, told = late.communicate(timeout=30)
     assert late.returncode == 0 and "does not count" in told, told
     assert heads[0].where(webhook_id) == ["events"]
+
+
+# ---- what is shown ----
+
+def test_attempts_of_all_hosts(heads):
+    """Each line is in the local log at once, and soon in the store, with the host's name."""
+    for head in heads:
+        head.accept(body(1))
+    name = socket.gethostname()[:64]
+
+    def rows():
+        return [json.loads(line) for line in heads[0].run("attempts", "--json").stdout.splitlines()]
+    wait_for(lambda: len(rows()) == 2, "the copies are there")
+    assert [(row["host"], row["outcome"]) for row in rows()] == [(name, "accepted")] * 2
+    (local,) = heads[0].run("attempts", "--local", "--json").stdout.splitlines()
+    assert "host" not in json.loads(local)
+    head, *lines = heads[1].run("attempts", "--outcome", "accepted").stdout.splitlines()
+    assert head.split()[:3] == ["TIME", "HOST", "OUTCOME"] and [line.split()[1] for line in lines] == [name] * 2
+    assert heads[1].run("attempts", "--outcome", "rejected").stdout == ""
+    assert len(heads[1].run("attempts", "-n", "1", "--json").stdout.splitlines()) == 1
+
+
+def test_status(cluster, heads):
+    heads[0].accept(body(1))
+    shown = json.loads(heads[1].run("store", "status", "--json").stdout)
+    assert sorted(host["role"] for host in shown["hosts"]) == ["primary", "standby"]
+    assert (shown["events"], shown["waiting"], shown["failed"]) == (1, 1, 0)
+    (standby,) = shown["standbys"]
+    assert standby["state"] == "streaming" and standby["sync_state"] == "quorum"
+    text = heads[1].run("store", "status").stdout
+    assert "quorum" in text and "primary" in text and re.search(r"^waiting +1,", text, re.M)
+    assert "there already" in heads[1].run("store", "init").stdout
+
+
+def test_doctor(cluster, heads):
+    """All is well; then one thing after the other is not."""
+    def rows():
+        return {row["check"]: row for row in
+                map(json.loads, heads[0].run("doctor", "--json", expect=None).stdout.splitlines())}
+    good = rows()
+    assert good["storing"]["ok"] is True
+    for check in ("database", "schema", "replication", "durability", "database-clock", "connections"):
+        assert good[check]["ok"] is True and "remark" not in good[check], good[check]
+    checked = heads[0].place.run("-t")
+    assert checked.returncode == 0 and "warning: store" not in checked.stdout, checked
+    cluster.primary.sql("ALTER ROLE psapi SET synchronous_commit = off", "REVOKE pg_read_all_stats FROM psapi")
+    try:
+        bad = rows()
+        assert bad["durability"].get("remark") and "synchronous_commit is off" in bad["durability"]["text"]
+        assert bad["replication"].get("remark") and "GRANT pg_read_all_stats" in bad["replication"]["remedy"]
+    finally:
+        cluster.primary.sql("ALTER ROLE psapi RESET synchronous_commit", "GRANT pg_read_all_stats TO psapi")
+    (standby,) = cluster.standbys
+    standby.kill()
+    try:
+        heads[0].server.receiver.stop()
+        bad = rows()
+        assert bad["database"].get("remark") and bad["database"]["remedy"]
+        assert bad["replication"]["ok"] is False and "no standby is connected" in bad["replication"]["text"]
+        assert bad["storing"]["ok"] is False
+    finally:
+        standby.start()
+        cluster.wait_until_healthy()
+
+
+def test_what_a_role_sets_is_not_taken_over(cluster, head):
+    """A commit that waits for nobody, or whose warning nobody sees, would be a false 200."""
+    cluster.primary.sql("ALTER ROLE psapi SET synchronous_commit = local", "ALTER ROLE psapi SET client_min_messages = error",
+                        "ALTER ROLE psapi SET statement_timeout = '1ms'")
+    try:
+        head.server.receiver.stop()
+        head.start_receiver()
+        (standby,) = cluster.standbys
+        request = signed()
+        standby.kill()
+        try:
+            assert_refused(head.send(request), "spool_error")
+        finally:
+            standby.start()
+            cluster.wait_until_healthy()
+        wait_for(lambda: head.send(request).status == 200, "it goes on", 20)
+    finally:
+        cluster.primary.sql("ALTER ROLE psapi RESET ALL")
+
+
+def test_an_ended_wait_is_no_commit(cluster, head):
+    """The server ends the session that waits for the standby: the commit is there, and nobody has confirmed it."""
+    (standby,) = cluster.standbys
+    standby.kill()
+    request = signed()
+    try:
+        def end_waits():
+            return cluster.primary.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = 'psapi' "
+                                       "AND wait_event = 'SyncRep'").strip()
+        answers = []
+        sender = threading.Thread(target=lambda: answers.append(head.send(request)))
+        sender.start()
+        wait_for(end_waits, "it waited")
+        while sender.is_alive():
+            end_waits()
+            sender.join(0.1)
+        assert_refused(answers[0], "spool_error")
+        assert count(cluster) == 1, "visible, and on one machine only"
+    finally:
+        standby.start()
+        cluster.wait_until_healthy()
+    assert wait_for(lambda: head.send(request).word, "an answer") in ("duplicate", "error")
+    wait_for(lambda: head.send(request).word == "duplicate", "it is known", 20)
+
+
+def test_an_event_wakes_the_local_drain(head):
+    """psapi-drain.path watches new/ of the local spool, which stays empty."""
+    new = head.place.dir / "spool/new"
+    os.utime(new, (1, 1))
+    head.accept(body(1))
+    assert new.stat().st_mtime > 1 and list(new.iterdir()) == []
 
 
 # ---- nobody confirms ----

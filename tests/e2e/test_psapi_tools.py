@@ -92,7 +92,7 @@ def test_settings(desk, tmp_path):
     (webhook_id,) = desk.deliver(signed())
     conf = tmp_path / "other.conf"
     conf.write_text(f"PSAPI_SPOOL={desk.spool.path}\n")
-    environment = {"PSAPI_SPOOL": "/nowhere"}
+    environment = {"PSAPI_SPOOL": "/proc/nowhere"}
     desk.run("list", expect=66, env=environment)
     for arguments in (["--spool", desk.spool.path, "list"], ["list", "--spool", desk.spool.path],
                       ["list", "-o", f"PSAPI_SPOOL={desk.spool.path}"],
@@ -431,13 +431,13 @@ def test_done_records_first(desk):
 @pytest.mark.parametrize("command", ["retry", "done"])
 def test_uncommitted(desk, command):
     """A writer died before it committed: what is whole is committed first, what is not is left alone."""
-    desk.deliver(signed(b"odd", "odd"), signed(b"odd", "torn"))
-    for webhook_id in ("odd", "torn"):
+    desk.deliver(signed(b"no JSON", "invalid"), signed(b"no JSON", "torn"))
+    for webhook_id in ("invalid", "torn"):
         desk.spool.file("events", webhook_id).unlink()
     torn = desk.spool.file("failed", "torn")
     torn.write_bytes(torn.read_bytes()[:40])
-    desk.run(command, "odd")
-    assert desk.where("odd") == (["new", "events"] if command == "retry" else ["events"])
+    desk.run(command, "invalid")
+    assert desk.where("invalid") == (["new", "events"] if command == "retry" else ["events"])
     assert "not in events/" in desk.run(command, "torn", expect=75).stderr
     assert desk.run("retry", "--all").stdout == "0 back to new\n"
     assert desk.where("torn") == ["failed", "state"]
@@ -587,7 +587,7 @@ def test_prune_forgets(desk):
 @pytest.mark.parametrize("older", ["29d", "0d", "719h", "1s"])
 def test_prune_refuses(four, older):
     done = four.run("prune", "--older-than", older, expect=64)
-    assert all(word in done.stderr for word in ("--force", "forgotten", "90 days"))
+    assert all(word in done.stderr for word in ("--force", "handled again", "90 days"))
     assert four.where("handled") == ["events"]
     four.run("prune", "--older-than", "30d")
 

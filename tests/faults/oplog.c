@@ -1,13 +1,13 @@
 /*
  * Owns the record of what a program did to the spool, one line an operation, for
  * powercut.py; and the steps at which a driver may hold it. Paths are relative to
- * FAULT_ROOT; what is elsewhere is not recorded.
+ * FAULT_ROOT; what is elsewhere is not recorded. The first word is FAULT_ROLE.
  *
- *   PID create INODE            PID link INODE PATH
- *   PID write INODE OFFSET HEX  PID unlink PATH
- *   PID sync INODE              PID rename FROM TO
- *   PID syncdir PATH            PID mkdir PATH
- *   PID syncfs                  PID answer HEX (standard output)
+ *   ROLE create INODE            ROLE link INODE PATH
+ *   ROLE write INODE OFFSET HEX  ROLE unlink PATH
+ *   ROLE sync INODE              ROLE rename FROM TO
+ *   ROLE syncdir PATH            ROLE mkdir PATH
+ *   ROLE syncfs                  ROLE answer HEX (standard output)
  */
 #define _GNU_SOURCE
 #include "shim.h"
@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 static char root[PATH_MAX];
+static const char *role = "?";
 static size_t root_length;
 static int step_in = -1, step_out = -1;
 
@@ -34,6 +35,8 @@ oplog_start(void)
 
 	if (path != NULL)
 		root_length = (size_t)snprintf(root, sizeof(root), "%s", path);
+	if (getenv("FAULT_ROLE") != NULL)
+		role = strdup(getenv("FAULT_ROLE"));
 	if (steps != NULL)
 		sscanf(steps, "%d,%d", &step_in, &step_out);
 }
@@ -95,7 +98,7 @@ say(const char *format, ...)
 	static char line[PATH_MAX * 2];
 	va_list ap;
 
-	int n = snprintf(line, sizeof(line), "%ld ", (long)syscall(SYS_getpid));
+	int n = snprintf(line, sizeof(line), "%s ", role);
 	va_start(ap, format);
 	n += vsnprintf(line + n, sizeof(line) - (size_t)n, format, ap);
 	va_end(ap);
@@ -150,10 +153,13 @@ oplog_opened(int fd, const char *path, int flags)
 	(void)path;
 }
 
+/* Ours are not counted. */
+void *__libc_malloc(size_t size);
+
 static void
 say_bytes(const char *head, const unsigned char *data, size_t length)
 {
-	char *line = malloc(strlen(head) + 2 * length + 2);
+	char *line = __libc_malloc(strlen(head) + 2 * length + 2);
 	int n = sprintf(line, "%s", head);
 
 	for (size_t i = 0; i < length; i++)
@@ -171,9 +177,9 @@ oplog_written(int fd, off_t offset, const void *data, size_t length)
 	if (shim_log < 0)
 		return;
 	if (fd == STDOUT_FILENO)
-		snprintf(head, sizeof(head), "%ld answer ", (long)syscall(SYS_getpid));
+		snprintf(head, sizeof(head), "%s answer ", role);
 	else if (below_root(fd, "", full) != NULL)
-		snprintf(head, sizeof(head), "%ld write %lu %lld ", (long)syscall(SYS_getpid),
+		snprintf(head, sizeof(head), "%s write %lu %lld ", role,
 		    (unsigned long)inode_at(fd, "", AT_EMPTY_PATH), (long long)offset);
 	else
 		return;

@@ -22,7 +22,8 @@ static struct {
 	int error;
 	const char *also;
 	const char *without;
-} plan = {.what = "", .also = "", .without = ""};
+	const char *with;
+} plan = {.what = "", .also = "", .without = "", .with = ""};
 
 static atomic_long calls, allocations;
 static atomic_bool stuck, kill_now;
@@ -54,6 +55,12 @@ shim_without(const char *what)
 	return strstr(plan.without, what) != NULL;
 }
 
+bool
+shim_with(const char *what)
+{
+	return strstr(plan.with, what) != NULL;
+}
+
 static const char *
 setting(const char *name, const char *fallback)
 {
@@ -80,6 +87,7 @@ start(void)
 	plan.what = setting("FAULT_DO", "");
 	plan.also = setting("FAULT_ALSO", "");
 	plan.without = setting("FAULT_WITHOUT", "");
+	plan.with = setting("FAULT_WITH", "");
 	if ((equals = strchr(plan.what, '=')) != NULL)
 		plan.error = atoi(equals + 1);
 	shim_trace = shim_open_for_append(getenv("FAULT_TRACE"));

@@ -11,9 +11,11 @@
  *   FAULT_KILL_AT=n  a second fault: killed before the nth call
  *   FAULT_TRACE      file: each call as "n name", leaks at the exit as "leak fd path"
  *   FAULT_LOG        file: what is done below FAULT_ROOT, see oplog.c
+ *   FAULT_ROLE       what the process is in that log: "receiver", "drain" ...
  *   FAULT_STEPS=r,w  before each step that others can see: its name to w, a byte from r
  *   FAULT_FAIL=c:d   every call c in directory d fails with the errno FAULT_ERROR
  *   FAULT_WITHOUT    "tmpfile", "empty_path", "proc": what the system does not have
+ *   FAULT_WITH       "one_wait": the file system says that it is XFS, where one wait is right
  */
 #ifndef SHIM_H
 #define SHIM_H
@@ -30,6 +32,7 @@ enum fate shim_enter(const char *name);
 /* The call was made: kill the process if that is the plan. Preserves errno. */
 void shim_leave(void);
 bool shim_without(const char *what);
+bool shim_with(const char *what);
 
 /* Raw writes, that are neither counted nor logged. */
 void shim_say(int fd, const char *text, size_t length);

@@ -11,10 +11,11 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "receiver/attempts.h"
 #include "commands/command.h"
-#include "receiver/last_match.h"
 #include "oracle.h"
+#include "receiver/attempts.h"
+#include "receiver/last_match.h"
+#include "store/spool/spool.h"
 
 static char directory[] = "/dev/shm/psapi-fuzz-XXXXXX";
 static int root = -1;
@@ -22,19 +23,18 @@ static int root = -1;
 static void
 clean_up(void)
 {
-	for (int i = 0; i < SPOOL_DIRS; i++)
-		unlinkat(root, spool_dir_names[i], AT_REMOVEDIR);
 	unlinkat(root, ATTEMPTS_FILE, 0);
-	rmdir(directory);
+	spool_remove(directory);
 }
 
 static void
 start(void)
 {
 	struct spool spool;
-	char why[512];
+	struct error error;
 
-	MUST(mkdtemp(directory) != NULL && spool_open(&spool, directory, true, why, sizeof(why)) == 0);
+	MUST(mkdtemp(directory) != NULL);
+	MUST(spool_open(&spool, directory, false, true, &error) == STORE_OK);
 	spool_close(&spool);
 	root = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int out = memfd_create("stdout", MFD_CLOEXEC);

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +26,10 @@ struct body {
 	size_t left;
 };
 
-static struct config config = {.tolerance = TOLERANCE, .max_body = MAX_BODY, .read_timeout = 10};
-static struct spool spool;
-static struct receiver receiver = {.config = &config, .spool = &spool};
-static char directory[] = "/dev/shm/psapi-fuzz-XXXXXX";
+static char directory[] = "/dev/shm/psapi-fuzz-XXXXXX", sync_auto[] = "auto";
+static struct config config = {.spool = directory, .sync = sync_auto, .tolerance = TOLERANCE,
+	.max_body = MAX_BODY, .read_timeout = 10};
+static struct receiver receiver = {.config = &config};
 
 static int
 remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -49,12 +50,13 @@ static void
 start(void)
 {
 	static char secret[64];
-	char why[512];
+	struct error error;
 	int fd = memfd_create("secret", 0);
 
 	snprintf(secret, sizeof(secret), "/proc/self/fd/%d", fd);
 	MUST(fd >= 0 && fchmod(fd, 0640) == 0 && dprintf(fd, "%s\n", SECRET) > 0);
-	MUST(mkdtemp(directory) != NULL && spool_open(&spool, directory, true, why, sizeof(why)) == 0);
+	MUST(mkdtemp(directory) != NULL);
+	MUST((receiver.store = store_open(&config, true, &error)) != NULL);
 	receiver.secrets = secrets_open(secret);
 	receiver.attempts = attempts_open(directory);
 	atexit(clean_up);
@@ -76,15 +78,16 @@ read_body(void *stream, void *buffer, size_t size)
 static int
 emptied(const char *id)
 {
-	static const enum spool_dir dirs[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_EVENTS, SPOOL_STATE};
-	char name[SPOOL_NAME_SIZE];
-	int found = 0;
+	static const char *const dirs[] = {"new", "failed", "state", "events"};
+	char name[STORE_NAME_SIZE], path[PATH_MAX];
+	int removed = -1;
 
-	MUST(spool_name(id, strlen(id), name) == 0);
-	for (int i = 0; i < 4; i++)
-		if (unlinkat(spool.dir[dirs[i]], name, 0) == 0 && dirs[i] == SPOOL_EVENTS)
-			found++;
-	return found;
+	MUST(store_name(id, strlen(id), name) == 0);
+	for (int i = 0; i < 4; i++) {
+		snprintf(path, sizeof(path), "%s/%s/%s", directory, dirs[i], name);
+		removed = unlink(path);
+	}
+	return removed == 0 ? 1 : 0;
 }
 
 /* Replace GOOD by the signature. A new string. */

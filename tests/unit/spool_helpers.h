@@ -67,7 +67,8 @@ interfere(enum call call)
 	if (interference.nth == 0 || (interference.of & (int)call) == 0)
 		return false;
 	interference.seen++;
-	if (interference.all ? interference.seen < interference.nth : interference.seen != interference.nth)
+	int seen = interference.seen, nth = interference.nth;
+	if (interference.all ? seen < nth : seen != nth)
 		return false;
 	int error = interference.error; /* the hook may arm the next one */
 	interference.met = call;
@@ -142,7 +143,8 @@ writev(int fd, const struct iovec *iov, int count)
 		iov++;
 		count--;
 	}
-	return write(fd, iov->iov_base, iov->iov_len < interference.most ? iov->iov_len : interference.most);
+	return write(fd, iov->iov_base,
+	    iov->iov_len < interference.most ? iov->iov_len : interference.most);
 }
 
 int
@@ -401,7 +403,7 @@ age(const struct fixture *f, enum spool_dir dir, const char *name, int64_t modif
 #define BODY "{\"type\":\"x.y\",\"timestamp\":\"2025-07-24T22:51:05Z\",\"data\":{\"npn\":\"7\"}}"
 #define RECEIVED 1753397466 /* Unix seconds */
 
-/* A delivery of an event. Concurrent duplicates have one id and two senders: then their records differ. */
+/* A delivery. Concurrent duplicates have one id and two senders: so their records differ. */
 struct delivery {
 	char name[STORE_NAME_SIZE];
 	struct event event;

@@ -46,25 +46,28 @@ TEST(a_length_is_decimal_digits_and_nothing_else)
 	assert_true(request_length_parse("18446744073709551617", 20, &length) && length > 1LL << 50);
 }
 
+/* The variables are of the heap, and are freed, as libfcgi does. */
 static const char *
-corrected(char *length, char *software)
+corrected(const char *length, const char *software)
 {
-	static char *variables[3];
-	static struct request request;
+	static char text[32];
+	char *variables[3] = {strdup(length), software != NULL ? strdup(software) : NULL, NULL};
+	struct request request = {.variables = variables};
 
-	variables[0] = length;
-	variables[1] = software;
-	variables[2] = NULL;
 	cgi_correct(variables);
-	request.variables = variables;
-	return request_variable(&request, "CONTENT_LENGTH");
+	const char *value = request_variable(&request, "CONTENT_LENGTH");
+	snprintf(text, sizeof(text), "%s", value != NULL ? value : "");
+	free(variables[0]);
+	free(variables[1]);
+	return value != NULL ? text : NULL;
 }
 
 /* From another server it is malformed, which is the program's to refuse. */
 TEST(minus_one_is_no_length_from_caddy_alone)
 {
-	char minus_one[] = "CONTENT_LENGTH=-1", twelve[] = "CONTENT_LENGTH=12";
-	char caddy[] = "SERVER_SOFTWARE=Caddy/v2.6.2", nginx[] = "SERVER_SOFTWARE=nginx/1.22.1";
+	static const char minus_one[] = "CONTENT_LENGTH=-1", twelve[] = "CONTENT_LENGTH=12";
+	static const char caddy[] = "SERVER_SOFTWARE=Caddy/v2.6.2";
+	static const char nginx[] = "SERVER_SOFTWARE=nginx/1.22.1";
 
 	assert_null(corrected(minus_one, caddy));
 	assert_null(corrected(caddy, minus_one));

@@ -88,7 +88,8 @@ TEST(without_any_setting_the_defaults_are_those_of_the_documentation)
 
 TEST(every_setting_can_come_from_every_source)
 {
-	static const char text[] = "PSAPI_SPOOL=/s\nPSAPI_STORE=host=d\nPSAPI_SECRET_FILE=/f\nPSAPI_TOLERANCE=1\n"
+	static const char text[] = "PSAPI_SPOOL=/s\nPSAPI_STORE=host=d\nPSAPI_SECRET_FILE=/f\n"
+				   "PSAPI_TOLERANCE=1\n"
 				   "PSAPI_MAX_BODY=2\nPSAPI_MIN_FREE=3\nPSAPI_SYNC=two\nPSAPI_LISTEN=unix:/l\n"
 				   "PSAPI_LISTEN_GROUP=g\nPSAPI_THREADS=4\nPSAPI_READ_TIMEOUT=5\n"
 				   "PSAPI_HANDLERS=/h\nPSAPI_HANDLER_TIMEOUT=6\nPSAPI_MAX_TRIES=7";

@@ -79,7 +79,8 @@ TEST(what_was_written_is_read)
 		const char *body;
 		size_t length;
 	} bodies[] = {
-		{B("{\"type\":\"x.y\",\"id\":\"i\",\"timestamp\":\"2025-07-24T22:51:05Z\",\"data\":{\"npn\":\"7\"}}")},
+		{B("{\"type\":\"x.y\",\"id\":\"i\",\"timestamp\":\"2025-07-24T22:51:05Z\","
+		    "\"data\":{\"npn\":\"7\"}}")},
 		{B("{ \"type\" :\n\"x\" }\n\n}\n")}, /* not JSON */
 		{B("{\n\"a\": [1,\n2]\n}\n")},
 		{B("")},
@@ -144,7 +145,7 @@ TEST(ids_of_any_bytes)
 	}
 }
 
-/* Each prefix of a record, alone or with zeros behind it, and the record with each byte lost, is none. */
+/* No prefix of a record is one, neither alone nor with zeros behind it. */
 TEST(no_part_of_a_record_is_one)
 {
 	static const char *const bodies[] = {"{\"type\":\"x\",\"data\":{\"npn\":\"7\"}}", "no JSON"};
@@ -178,16 +179,22 @@ TEST(what_is_no_record_is_not_taken_for_one)
 	static const char *const texts[] = {
 		"", "\n", "{}\n", "null\n", "[]\n", "not at all\n",
 		"{\"webhook_id\":\"a\",\"event\":\n{}\n}\n",
-		HEAD AT ",\"event\":\n{}\n}", HEAD AT ",\"event\":\n{}}\n", HEAD AT ",\"event\":\n{}\n}\n\n",
+		HEAD AT ",\"event\":\n{}\n}", HEAD AT ",\"event\":\n{}}\n",
+		    HEAD AT ",\"event\":\n{}\n}\n\n",
 		HEAD AT ",\"event\":\n{\n}\n", HEAD AT ",\"event\":\n}\n", HEAD AT ",\"event\": \n{}\n}\n",
 		" " HEAD AT ",\"event\":\n{}\n}\n", HEAD AT ",\"more\":1,\"event\":\n{}\n}\n",
 		HEAD AT "," AT ",\"event\":\n{}\n}\n", HEAD "\"received_at\":\"now\",\"event\":\n{}\n}\n",
 		HEAD "\"received_at\":17,\"event\":\n{}\n}\n",
-		"{\"webhook_id\":\"\",\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT ",\"event\":\n{}\n}\n",
-		"{\"webhook_id\":\"a\\u0000b\",\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT ",\"event\":\n{}\n}\n",
-		"{\"webhook_id\":null,\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT ",\"event\":\n{}\n}\n",
-		"{\"webhook_id\":null,\"webhook_id_base64\":\"AA==\",\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT ",\"event\":\n{}\n}\n",
-		"{\"webhook_id\":\"a\",\"webhook_id_base64\":\"/w==\",\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT ",\"event\":null,\"body_base64\":\"!\"}\n",
+		"{\"webhook_id\":\"\",\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT
+		    ",\"event\":\n{}\n}\n",
+		"{\"webhook_id\":\"a\\u0000b\",\"webhook_timestamp\":\"1\","
+		    "\"webhook_signature\":\"v1,x\"," AT ",\"event\":\n{}\n}\n",
+		"{\"webhook_id\":null,\"webhook_timestamp\":\"1\",\"webhook_signature\":\"v1,x\"," AT
+		    ",\"event\":\n{}\n}\n",
+		"{\"webhook_id\":null,\"webhook_id_base64\":\"AA==\",\"webhook_timestamp\":\"1\","
+		    "\"webhook_signature\":\"v1,x\"," AT ",\"event\":\n{}\n}\n",
+		"{\"webhook_id\":\"a\",\"webhook_id_base64\":\"/w==\",\"webhook_timestamp\":\"1\","
+		    "\"webhook_signature\":\"v1,x\"," AT ",\"event\":null,\"body_base64\":\"!\"}\n",
 		HEAD AT ",\"event\":null}\n", HEAD AT ",\"event\":{},\"body_base64\":\"\"}\n",
 		HEAD AT ",\"event\":null,\"body_base64\":\"YQ\"}\n",
 		HEAD AT ",\"event\":null,\"body_base64\":\"YR==\"}\n", /* stray bits */
@@ -218,7 +225,8 @@ TEST(what_is_wrong_with_a_record_is_said)
 		{"", "it is empty"},
 		{"{}", "it does not begin with an evidence line"},
 		{"{}\n", "it does not begin with an evidence line"},
-		{HEAD AT ",\"event\":\n{}\n", "it is not laid out as an event: evidence line, event, closing brace"},
+		{HEAD AT ",\"event\":\n{}\n",
+		    "it is not laid out as an event: evidence line, event, closing brace"},
 		{HEAD AT ",\"event\":\n{]\n}\n", "what follows the evidence line is not JSON"},
 	};
 	struct entry entry;
@@ -307,12 +315,14 @@ TEST(lanes_are_npns_or_types)
 
 TEST(a_state_is_parsed_as_it_was_formatted)
 {
-	struct handler_state written = {.tries = 3, .tried_at = 1000, .due_at = 2000, .failed_at = 3000},
+	struct handler_state written = {.tries = 3, .tried_at = 1000, .due_at = 2000,
+	    .failed_at = 3000},
 		empty = {0}, parsed;
 
 	strcpy(written.handler, "/etc/psapi/handlers.d/default");
 	strcpy(written.reason, "exit status 75 \"quoted\"");
-	memset(written.stderr_end, '\x1b', HANDLER_STATE_STDERR_MAX); /* the longest there is: \u001b each */
+	memset(written.stderr_end, '\x1b',
+	    HANDLER_STATE_STDERR_MAX); /* the longest there is: \u001b each */
 	char *text = handler_state_format(&written);
 	assert_null(strchr(text, '\n'));
 	assert_true(handler_state_parse(text, strlen(text), &parsed));
@@ -337,7 +347,8 @@ TEST(what_is_no_state_is_not_taken_for_one)
 	}
 	/* Of a key that is nonsense the others stay. */
 	assert_true(handler_state_parse(
-	    B("{\"tries\":-1,\"due_at\":\"soon\",\"reason\":1,\"failed_at\":\"2025-07-24T22:51:05.391Z\"}"),
+	    B("{\"tries\":-1,\"due_at\":\"soon\",\"reason\":1,"
+	      "\"failed_at\":\"2025-07-24T22:51:05.391Z\"}"),
 	    &state_read));
 	assert_int_equal(state_read.tries, 0);
 	assert_int_equal(state_read.due_at, 0);

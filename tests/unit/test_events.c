@@ -78,7 +78,7 @@ TEST(a_known_type_as_documented_is_queued)
 	expect_queues(rows, ROWS(rows));
 }
 
-TEST(a_date_that_is_none_is_odd)
+TEST(a_date_that_is_none_is_invalid)
 {
 	static const struct row rows[] = {
 		{B(DATE("")), QUEUE_FAILED, "runDate"},
@@ -109,7 +109,7 @@ TEST(a_date_that_is_none_is_odd)
 	expect_queues(rows, ROWS(rows));
 }
 
-TEST(an_npn_that_is_none_is_odd)
+TEST(an_npn_that_is_none_is_invalid)
 {
 	static const struct row rows[] = {
 		{B(NPN("\"\"")), QUEUE_FAILED, "data.npn"},
@@ -127,7 +127,7 @@ TEST(an_npn_that_is_none_is_odd)
 	expect_queues(rows, ROWS(rows));
 }
 
-TEST(a_time_that_is_none_or_not_in_utc_is_odd)
+TEST(a_time_that_is_none_or_not_in_utc_is_invalid)
 {
 	static const struct row rows[] = {
 		{B(TIME("")), QUEUE_FAILED, "activatedAt"},
@@ -177,7 +177,7 @@ TEST(the_probe_is_queued_nowhere)
 	expect_queues(rows, ROWS(rows));
 }
 
-TEST(json_that_is_no_event_is_odd)
+TEST(json_that_is_no_event_is_invalid)
 {
 	static const struct row rows[] = {
 		{B("{}"), QUEUE_FAILED, "no type"},
@@ -350,9 +350,11 @@ TEST(texts_that_are_too_long_are_cut_and_the_type_still_compared_whole)
 
 TEST(texts_are_cut_between_characters)
 {
-	struct event event = read_event(B("{\"type\":\"x\",\"data\":{\"npn\":\"1234567890123456789012\xc3\xa9\"}}"));
+	struct event event = read_event(
+	    B("{\"type\":\"x\",\"data\":{\"npn\":\"1234567890123456789012\xc3\xa9\"}}"));
 	assert_string_equal(event.npn, "1234567890123456789012");
-	event = read_event(B("{\"type\":\"x\",\"data\":{\"npn\":\"123456789012345678901\xf0\x9f\x98\x80\"}}"));
+	event = read_event(
+	    B("{\"type\":\"x\",\"data\":{\"npn\":\"123456789012345678901\xf0\x9f\x98\x80\"}}"));
 	assert_string_equal(event.npn, "123456789012345678901");
 	event = read_event(B("{\"type\":\"x\",\"data\":{\"npn\":\"123456789012345678901\xc3\xa9\"}}"));
 	assert_string_equal(event.npn, "123456789012345678901\xc3\xa9");
@@ -565,12 +567,12 @@ main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_known_type_as_documented_is_queued),
-		cmocka_unit_test(a_date_that_is_none_is_odd),
-		cmocka_unit_test(an_npn_that_is_none_is_odd),
-		cmocka_unit_test(a_time_that_is_none_or_not_in_utc_is_odd),
+		cmocka_unit_test(a_date_that_is_none_is_invalid),
+		cmocka_unit_test(an_npn_that_is_none_is_invalid),
+		cmocka_unit_test(a_time_that_is_none_or_not_in_utc_is_invalid),
 		cmocka_unit_test(an_unknown_type_is_normal_whatever_its_data),
 		cmocka_unit_test(the_probe_is_queued_nowhere),
-		cmocka_unit_test(json_that_is_no_event_is_odd),
+		cmocka_unit_test(json_that_is_no_event_is_invalid),
 		cmocka_unit_test(the_last_of_several_equal_keys_counts_as_for_jq),
 		cmocka_unit_test(a_key_with_a_nul_is_another_key),
 		cmocka_unit_test(a_body_that_is_not_json_fails_and_is_not_kept_as_json),

@@ -91,7 +91,8 @@ expect_two_waits(const struct filesystem *found, const char *type, const char *w
 
 TEST(what_is_not_known_gets_two_waits)
 {
-	static const long magics[] = {BTRFS, 0x01021994 /* tmpfs */, 0x6969 /* NFS */, 0x794c7630 /* overlayfs */,
+	static const long magics[] = {BTRFS, 0x01021994 /* tmpfs */, 0x6969 /* NFS */,
+	    0x794c7630 /* overlayfs */,
 		0x2fc12fc1 /* ZFS */, 0x65735546 /* FUSE */};
 
 	for (size_t i = 0; i < ROWS(magics); i++) {
@@ -108,7 +109,8 @@ TEST(what_is_not_known_gets_two_waits)
 
 TEST(xfs_gets_one_wait_unless_its_files_are_realtime_files)
 {
-	static const unsigned flags[] = {FS_XFLAG_REALTIME, FS_XFLAG_RTINHERIT, FS_XFLAG_REALTIME | FS_XFLAG_RTINHERIT};
+	static const unsigned flags[] = {FS_XFLAG_REALTIME, FS_XFLAG_RTINHERIT,
+	    FS_XFLAG_REALTIME | FS_XFLAG_RTINHERIT};
 
 	pretend.magic = XFS;
 	struct filesystem found = look(*state);
@@ -134,8 +136,10 @@ TEST(before_linux_5_2_there_is_no_way_with_one_wait)
 	static const struct {
 		const char *release;
 		bool one_wait;
-	} rows[] = {{"5.2.0", true}, {"5.2-rc1", true}, {"5.10.0-8-amd64", true}, {"6.0", true}, {"10.1", true},
-		{"5.1.21", false}, {"5.0", false}, {"4.19.0-27-amd64", false}, {"4.99", false}, {"", false}, {"x", false},
+	} rows[] = {{"5.2.0", true}, {"5.2-rc1", true}, {"5.10.0-8-amd64", true}, {"6.0", true},
+	    {"10.1", true},
+		{"5.1.21", false}, {"5.0", false}, {"4.19.0-27-amd64", false}, {"4.99", false}, {"", false},
+		    {"x", false},
 		{"5", false}, {"5.x", false}};
 
 	pretend.magic = XFS;
@@ -201,7 +205,8 @@ TEST(the_store_says_how_data_reaches_the_disk)
 	pretend.magic = 0;
 	assert_int_equal(warnings, 0);
 	store_close(NULL);
-	struct config config = {.spool = (char *)(uintptr_t)in(*state, "a/b"), .sync = (char *)(uintptr_t)"auto"};
+	struct config config = {.spool = (char *)(uintptr_t)in(*state, "a/b"),
+	    .sync = (char *)(uintptr_t)"auto"};
 	assert_null(store_open(&config, true, &error));
 	assert_int_equal(error.status, EX_NOINPUT);
 }
@@ -211,32 +216,41 @@ TEST(the_store_says_how_data_reaches_the_disk)
 struct kind {
 	const char *what;
 	const char *make;    /* on $image; what it needs beside is in $other */
-	const char *options; /* of mount(8) */
+	const char *mount;   /* options and source of mount(8) */
 	const char *type;
 	bool one_wait, named_files;
 	const char *why_two, *warning, *remedy; /* NULL: none */
 };
 
+#define MKFS "mkfs.ext4 -q -F "
+#define TWO_DEVICES "truncate -s 64M $other && device=$(losetup -f --show $other) && " \
+	MKFS "-O journal_dev $device && " MKFS "-J device=$device $image 64M"
+
 static const struct kind kinds[] = {
-	{"ext4", "mkfs.ext4 -q -F $image 64M", "loop", "ext4", true, false, NULL, NULL, NULL},
-	{"ext4 data=writeback", "mkfs.ext4 -q -F $image 64M", "loop,data=writeback", "ext4", true, false, NULL, NULL, NULL},
-	{"ext4 data=journal", "mkfs.ext4 -q -F $image 64M", "loop,data=journal", "ext4", true, false, NULL, NULL, NULL},
-	{"ext3's layout", "mkfs.ext3 -q -F $image 64M", "loop", "ext4", true, false, NULL, NULL, NULL},
-	{"ext4 without a journal", "mkfs.ext4 -q -F -O ^has_journal $image 64M", "loop", "ext4", false, false,
-		"it has no journal", "without a journal", "tune2fs -O has_journal"},
-	{"ext4 fast_commit", "mkfs.ext4 -q -F -O fast_commit $image 64M", "loop", "ext4", false, true, "it has fast_commit",
-		"fast_commit", "tune2fs -O ^fast_commit"},
-	{"ext4 nobarrier", "mkfs.ext4 -q -F $image 64M", "loop,nobarrier", "ext4", false, false,
-		"it is mounted with nobarrier", "nobarrier", "barrier=1"},
-	{"ext4 journal_async_commit", "mkfs.ext4 -q -F $image 64M", "loop,data=writeback,journal_async_commit", "ext4",
-		false, false, "it has journal_async_commit", NULL, NULL},
-	{"ext4 with its journal elsewhere", "truncate -s 64M $other && device=$(losetup -f --show $other) && "
-		"mkfs.ext4 -q -F -O journal_dev $device && mkfs.ext4 -q -F -J device=$device $image 64M", "loop", "ext4",
-		false, false, "its journal is on another device", NULL, NULL},
-	{"XFS", "truncate -s 320M $image && mkfs.xfs -q -f $image", "loop", "XFS", true, false, NULL, NULL, NULL},
-	{"tmpfs", "true", NULL, "another file system", false, false, "one is not proved there", NULL, NULL},
-	{"btrfs", "truncate -s 128M $image && mkfs.btrfs -q -f $image", "loop", "another file system", false, false,
-		"one is not proved there", NULL, NULL},
+	{"ext4", MKFS "$image 64M", "-o loop $image", "ext4", true, false, NULL, NULL, NULL},
+	{"ext4 data=writeback", MKFS "$image 64M", "-o loop,data=writeback $image", "ext4", true, false,
+	    NULL, NULL, NULL},
+	{"ext4 data=journal", MKFS "$image 64M", "-o loop,data=journal $image", "ext4", true, false,
+	    NULL, NULL, NULL},
+	{"ext3's layout", "mkfs.ext3 -q -F $image 64M", "-o loop $image", "ext4", true, false,
+	    NULL, NULL, NULL},
+	{"ext4 without a journal", MKFS "-O ^has_journal $image 64M", "-o loop $image", "ext4", false,
+	    false, "it has no journal", "without a journal", "tune2fs -O has_journal"},
+	{"ext4 fast_commit", MKFS "-O fast_commit $image 64M", "-o loop $image", "ext4", false, true,
+	    "it has fast_commit", "fast_commit", "tune2fs -O ^fast_commit"},
+	{"ext4 nobarrier", MKFS "$image 64M", "-o loop,nobarrier $image", "ext4", false, false,
+	    "it is mounted with nobarrier", "nobarrier", "barrier=1"},
+	{"ext4 journal_async_commit", MKFS "$image 64M",
+	    "-o loop,data=writeback,journal_async_commit $image", "ext4", false, false,
+	    "it has journal_async_commit", NULL, NULL},
+	{"ext4 with its journal elsewhere", TWO_DEVICES, "-o loop $image", "ext4", false, false,
+	    "its journal is on another device", NULL, NULL},
+	{"XFS", "truncate -s 320M $image && mkfs.xfs -q -f $image", "-o loop $image", "XFS", true,
+	    false, NULL, NULL, NULL},
+	{"tmpfs", "true", "-t tmpfs psapi-test", "another file system", false, false,
+	    "one is not proved there", NULL, NULL},
+	{"btrfs", "truncate -s 128M $image && mkfs.btrfs -q -f $image", "-o loop $image",
+	    "another file system", false, false, "one is not proved there", NULL, NULL},
 };
 
 #define SKIPPED "skipped: "
@@ -253,7 +267,8 @@ compare(const struct kind *kind, const struct filesystem *found)
 	    (kind->warning == NULL || (strstr(found->warning, kind->warning) != NULL &&
 	                                  strstr(found->remedy, kind->remedy) != NULL)))
 		return NULL;
-	snprintf(text, sizeof(text), "%s: one wait %d (%s), named files %d, warning %s", found->type, found->one_wait,
+	snprintf(text, sizeof(text), "%s: one wait %d (%s), named files %d, warning %s", found->type,
+	    found->one_wait,
 	    found->why_two, found->named_files, found->warning != NULL ? found->warning : "none");
 	return text;
 }
@@ -267,9 +282,9 @@ look_at(const char *path, const struct kind *kind)
 
 	if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0)
 		return SKIPPED "no mount namespace";
-	snprintf(command, sizeof(command), "exec >/dev/null 2>&1; PATH=$PATH:/usr/sbin:/sbin image=%s/image other=%s/other; "
-		"%s && mount %s%s %s %s", path, path, kind->make, kind->options != NULL ? "-o " : "-t tmpfs",
-		kind->options != NULL ? kind->options : "", kind->options != NULL ? "$image" : "psapi-test", mounted);
+	snprintf(command, sizeof(command), "exec >/dev/null 2>&1; PATH=$PATH:/usr/sbin:/sbin "
+	    "image=%s/image other=%s/other; %s && mount %s %s", path, path, kind->make,
+	    kind->mount, mounted);
 	mkdir(mounted, 0755);
 	if (system(command) != 0)
 		return SKIPPED "it cannot be made or mounted here";
@@ -342,7 +357,8 @@ TEST(what_this_machine_can_mount_is_recognised)
 static const char *
 hide_options(const char *path, const struct kind *kind)
 {
-	static const struct kind hidden = {.type = "ext4", .why_two = "the kernel does not show its options"};
+	static const struct kind hidden = {.type = "ext4", 
+	    .why_two = "the kernel does not show its options"};
 	const char *failed = look_at(path, kind);
 
 	if (failed != NULL)

@@ -20,7 +20,8 @@ hold_text(struct spool *spool, const char *text, size_t length, int64_t seconds,
 static enum store_result
 hold(struct fixture *f, const char *id, int64_t seconds, long nanoseconds)
 {
-	struct evidence evidence = {.id = id, .id_length = strlen(id), .timestamp = "1", .timestamp_length = 1,
+	struct evidence evidence = {.id = id, .id_length = strlen(id), .timestamp = "1",
+	    .timestamp_length = 1,
 		.signature = "v1,a v1,b", .signature_length = 9, .received_at = {.tv_sec = seconds}};
 	struct timespec arrival = {.tv_sec = seconds, .tv_nsec = nanoseconds};
 	struct record record;
@@ -73,7 +74,8 @@ TEST(requests_come_back_in_the_order_of_arrival)
 			assert_int_equal(stat(at(f, SPOOL_HOLD, names[i]), &st), 0);
 			assert_int_equal(st.st_mode & 07777, 0640);
 			assert_int_equal(spool_held_remove(&f->spool, names[i], &f->error), STORE_OK);
-			assert_int_equal(spool_held_remove(&f->spool, names[i], &f->error), STORE_OK); /* gone already */
+			assert_int_equal(spool_held_remove(&f->spool, names[i], &f->error),
+			    STORE_OK); /* gone already */
 		}
 		store_held_free(names);
 		assert_string_equal(held(f), "");
@@ -113,7 +115,8 @@ TEST(a_held_request_costs_these_calls)
 		assert_int_equal(hold(f, "a", 1000, one_wait), STORE_OK);
 		assert_string_equal(trace_end(), one_wait == 1 ?
 			"list(hold) flock list(hold) create(events) write write-back link(hold) fsync(file)" :
-			"list(hold) flock list(hold) create-dsync(events) write link(hold) fsync(hold) fsync(file)");
+			"list(hold) flock list(hold) create-dsync(events) write "
+			    "link(hold) fsync(hold) fsync(file)");
 	}
 }
 
@@ -178,7 +181,8 @@ hold_many(void *number)
 
 	for (int i = 0; i < 8; i++) {
 		enum store_result result =
-		    hold_text(crowd.spools[(uintptr_t)number % 2], "request", 7, (int64_t)(uintptr_t)number, i, &error);
+		    hold_text(crowd.spools[(uintptr_t)number % 2], "request", 7, (int64_t)(uintptr_t)number,
+		    i, &error);
 		crowd.held += result == STORE_OK;
 		crowd.full += result == STORE_FULL;
 	}
@@ -222,7 +226,8 @@ TEST(whichever_call_fails_nothing_is_held)
 			for (int nth = 1; !done; nth++) {
 				struct capture capture;
 				go_the_way(f, &ways[w]);
-				interference = (struct interference){.of = ANY & ~UNLINKAT, .nth = nth, .error = errors[e]};
+				interference = (struct interference){.of = ANY & ~UNLINKAT, .nth = nth,
+				    .error = errors[e]};
 				capture_begin(&capture);
 				enum store_result result = hold(f, "a", 1000, 0);
 				free(capture_end(&capture));
@@ -230,7 +235,8 @@ TEST(whichever_call_fails_nothing_is_held)
 				interference.nth = 0;
 				assert_int_equal(count(f, SPOOL_HOLD), result == STORE_OK);
 				assert_int_equal(count(f, SPOOL_TMP), 0);
-				assert_true(done ? result == STORE_OK : result == STORE_FULL || result == STORE_FAILED);
+				assert_true(done ? result == STORE_OK : result == STORE_FULL ||
+				    result == STORE_FAILED);
 				failures += result != STORE_OK;
 				f->spool.distrusted = false;
 				nftw(at(f, SPOOL_HOLD, ""), remove_entry, 4, FTW_DEPTH | FTW_PHYS);
@@ -248,7 +254,8 @@ TEST(what_another_holds_by_that_name_stays)
 	struct fixture *f = *state;
 	char name[64];
 
-	snprintf(name, sizeof(name), "%019lld-%ld-%u.json", 1000000000005LL, (long)getpid(), f->spool.serial);
+	snprintf(name, sizeof(name), "%019lld-%ld-%u.json", 1000000000005LL, (long)getpid(),
+	    f->spool.serial);
 	put(f, SPOOL_HOLD, name, theirs("a"));
 	assert_int_equal(hold(f, "a", 1000, 5), STORE_FAILED);
 	char thing[128];
@@ -276,9 +283,12 @@ TEST(a_signal_is_no_failure)
 
 TEST(only_names_of_held_requests_are_listed)
 {
-	static const char *const others[] = {"a.json", "1000000000000-1-1.json", "0000000001000000000-1.json",
-		"0000000001000000000-1-.json", "0000000001000000000--1.json", "0000000001000000000-1-1.jsonx",
-		"0000000001000000000-1-1", "00000000010000000000-1-1.json", "0000000001000000000-1-1-1.json",
+	static const char *const others[] = {"a.json", "1000000000000-1-1.json",
+	    "0000000001000000000-1.json",
+		"0000000001000000000-1-.json", "0000000001000000000--1.json",
+		    "0000000001000000000-1-1.jsonx",
+		"0000000001000000000-1-1", "00000000010000000000-1-1.json",
+		    "0000000001000000000-1-1-1.json",
 		".0000000001000000000-1-1.json", "0000000001000000000-x-1.json", "notes.txt"};
 	struct fixture *f = *state;
 	char **names;
@@ -301,7 +311,8 @@ TEST(a_request_that_cannot_be_read_is_said)
 	assert_int_equal(spool_held_read(&f->spool, "1-1-1.json", &entry, &f->error), STORE_ABSENT);
 	put(f, SPOOL_HOLD, "1-1-1.json", "torn");
 	assert_int_equal(spool_held_read(&f->spool, "1-1-1.json", &entry, &f->error), STORE_FAILED);
-	assert_non_null(strstr(f->error.text, "/hold/1-1-1.json: it does not begin with an evidence line"));
+	assert_non_null(strstr(f->error.text,
+	    "/hold/1-1-1.json: it does not begin with an evidence line"));
 	interference = (struct interference){.of = READ, .nth = 1, .error = EIO};
 	assert_int_equal(spool_held_read(&f->spool, "1-1-1.json", &entry, &f->error), STORE_FAILED);
 	interference.nth = 0;

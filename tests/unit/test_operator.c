@@ -94,10 +94,14 @@ TEST(a_filter_means_what_it_says_in_the_order_of_arrival)
 		{{.statuses = 1U << STORE_WAITING}, "waiting:waiting"},
 		{{.statuses = 1U << STORE_DEAD}, "odd id/:failed dead:failed"},
 		{{.statuses = 1U << STORE_HANDLED}, "handled:handled"},
-		{{.statuses = 1U << STORE_NEW | 1U << STORE_WAITING}, "waiting:waiting new:new arriving:new"},
-		{{.statuses = 1U << STORE_NEW | 1U << STORE_DEAD}, "odd id/:failed dead:failed new:new arriving:new"},
-		{{.statuses = 1U << STORE_HANDLED | 1U << STORE_DEAD}, "odd id/:failed handled:handled dead:failed"},
-		{{.statuses = 15}, "odd id/:failed handled:handled dead:failed waiting:waiting new:new arriving:new"},
+		{{.statuses = 1U << STORE_NEW | 1U << STORE_WAITING},
+		    "waiting:waiting new:new arriving:new"},
+		{{.statuses = 1U << STORE_NEW | 1U << STORE_DEAD},
+		    "odd id/:failed dead:failed new:new arriving:new"},
+		{{.statuses = 1U << STORE_HANDLED | 1U << STORE_DEAD},
+		    "odd id/:failed handled:handled dead:failed"},
+		{{.statuses = 15},
+		    "odd id/:failed handled:handled dead:failed waiting:waiting new:new arriving:new"},
 		/* The beginning of a type ends at a dot. */
 		{{.type = "a"}, "handled:handled waiting:waiting new:new"},
 		{{.type = "a.b"}, "handled:handled new:new"},
@@ -126,16 +130,16 @@ static int
 look_at_item(const struct store_item *item, void *data)
 {
 	struct fixture *f = data;
+	const char *place = item->status == STORE_HANDLED ? "events" :
+	    item->status == STORE_DEAD ? "failed" : "new";
+	bool dead = strcmp(item->entry.id, "dead") == 0, waits = item->status == STORE_WAITING;
 	char expected[512];
 
-	snprintf(expected, sizeof(expected), "%s/%s/%s", f->path, item->status == STORE_HANDLED ? "events" :
-	    item->status == STORE_DEAD ? "failed" : "new", item->name);
+	snprintf(expected, sizeof(expected), "%s/%s/%s", f->path, place, item->name);
 	assert_string_equal(item->path, expected);
-	assert_string_equal(item->entry.event.type, strcmp(item->entry.id, "dead") == 0 ? "x" : item->entry.event.type);
-	bool has_state = item->status == STORE_WAITING || strcmp(item->entry.id, "dead") == 0;
-	assert_int_equal(item->state.tries, has_state ? 3 : 0);
-	assert_int_equal(item->state.due_at, item->status == STORE_WAITING ? 9999 : 0);
-	assert_int_equal(item->state.failed_at, strcmp(item->entry.id, "dead") == 0 ? 1600 : 0);
+	assert_int_equal(item->state.tries, waits || dead ? 3 : 0);
+	assert_int_equal(item->state.due_at, waits ? 9999 : 0);
+	assert_int_equal(item->state.failed_at, dead ? 1600 : 0);
 	listed.count++;
 	return 0;
 }
@@ -146,7 +150,8 @@ TEST(an_item_has_path_and_state)
 
 	add_one_of_each(f);
 	listed.count = 0;
-	assert_int_equal(spool_items(&f->spool, &(struct store_filter){0}, look_at_item, f, &f->error), STORE_OK);
+	assert_int_equal(spool_items(&f->spool, &(struct store_filter){0}, look_at_item, f, &f->error),
+	    STORE_OK);
 	assert_int_equal(listed.count, 6);
 }
 
@@ -169,12 +174,14 @@ TEST(an_event_in_two_queues_is_listed_once_and_waits)
 	set_state(f, "a.json", 0, 1600);
 	assert_string_equal(list(f, (struct store_filter){0}), "a:new");
 	assert_string_equal(list(f, (struct store_filter){.statuses = 1U << STORE_DEAD}), "");
-	assert_string_equal(list(f, (struct store_filter){.statuses = 1U << STORE_DEAD | 1U << STORE_NEW}), "a:new");
+	struct store_filter both = {.statuses = 1U << STORE_DEAD | 1U << STORE_NEW};
+	assert_string_equal(list(f, both), "a:new");
 }
 
 TEST(what_is_no_event_is_an_item_only_where_all_is_meant)
 {
-	static const struct store_filter filters[] = {{.statuses = 1U << STORE_NEW}, {.type = "x"}, {.npn = "7"},
+	static const struct store_filter filters[] = {{.statuses = 1U << STORE_NEW}, {.type = "x"},
+	    {.npn = "7"},
 		{.since = 1}};
 	struct fixture *f = *state;
 
@@ -182,7 +189,7 @@ TEST(what_is_no_event_is_an_item_only_where_all_is_meant)
 	age(f, SPOOL_NEW, "torn.json", 100);
 	put(f, SPOOL_EVENTS, "wrong.json", ours("another"));
 	age(f, SPOOL_EVENTS, "wrong.json", 200);
-	put(f, SPOOL_FAILED, "notes.txt", ""); /* not named as an event is: unrecognised, doctor tells */
+	put(f, SPOOL_FAILED, "notes.txt", ""); /* not named as events are: doctor tells */
 	put(f, SPOOL_NEW, ".hidden.json", ours("a"));
 	assert_int_equal(mkdir(at(f, SPOOL_NEW, "d.json"), 0750), 0);
 	assert_int_equal(symlink("torn.json", at(f, SPOOL_NEW, "l.json")), 0);
@@ -211,7 +218,8 @@ TEST(of_what_cannot_be_read_the_others_are_listed)
 		assert_int_equal(listed.count, 4);
 	}
 	interference = (struct interference){.of = OPENAT, .nth = 1, .error = EMFILE};
-	assert_int_equal(spool_items(&f->spool, &(struct store_filter){0}, write_down, &listed, &f->error), STORE_FAILED);
+	assert_int_equal(spool_items(&f->spool, &(struct store_filter){0}, write_down, &listed,
+	    &f->error), STORE_FAILED);
 	interference.nth = 0;
 	assert_non_null(strstr(f->error.text, strerror(EMFILE)));
 }
@@ -229,9 +237,11 @@ TEST(a_listing_takes_thousands)
 	list(f, (struct store_filter){.since = 5000000000000 + (many - 3) * 1000000000LL});
 	assert_int_equal(listed.count, 3);
 	char expected[512];
-	assert_true(snprintf(expected, sizeof(expected), "msg_%d_with_a_name_of_some_length_so_that_they_need_room:new "
+	assert_true(snprintf(expected, sizeof(expected),
+	    "msg_%d_with_a_name_of_some_length_so_that_they_need_room:new "
 		"msg_%d_with_a_name_of_some_length_so_that_they_need_room:handled "
-		"msg_%d_with_a_name_of_some_length_so_that_they_need_room:new", many - 3, many - 2, many - 1) > 0);
+		"msg_%d_with_a_name_of_some_length_so_that_they_need_room:new", many - 3, many - 2,
+		    many - 1) > 0);
 	assert_string_equal(listed.text, expected);
 }
 
@@ -242,10 +252,14 @@ TEST(an_event_is_found_by_id_name_and_path)
 	static const struct {
 		const char *text, *name; /* NULL: there is none */
 	} rows[] = {
-		{"new", "new.json"}, {"new.json", "new.json"}, {"/var/spool/psapi/new/new.json", "new.json"},
-		{"./new.json", "new.json"}, {"odd id/", "odd%20id%2F.json"}, {"odd%20id%2F.json", "odd%20id%2F.json"},
-		{"x/odd%20id%2F.json", "odd%20id%2F.json"}, {"handled", "handled.json"}, {"dead", "dead.json"},
-		{"", NULL}, {"absent", NULL}, {"absent.json", NULL}, {"/", NULL}, {"new/", NULL}, {"../new", NULL},
+		{"new", "new.json"}, {"new.json", "new.json"}, {"/var/spool/psapi/new/new.json",
+		    "new.json"},
+		{"./new.json", "new.json"}, {"odd id/", "odd%20id%2F.json"},
+		    {"odd%20id%2F.json", "odd%20id%2F.json"},
+		{"x/odd%20id%2F.json", "odd%20id%2F.json"}, {"handled", "handled.json"},
+		    {"dead", "dead.json"},
+		{"", NULL}, {"absent", NULL}, {"absent.json", NULL}, {"/", NULL}, {"new/", NULL},
+		    {"../new", NULL},
 		{"%41.json", NULL}, {"new.jso", NULL}, {"odd%20id%2F", NULL},
 	};
 	struct fixture *f = *state;
@@ -292,7 +306,8 @@ TEST(an_event_is_got_from_where_it_stands)
 	assert_int_equal(spool_get(&f->spool, "absent.json", &item, &f->error), STORE_ABSENT);
 	put(f, SPOOL_NEW, "torn.json", "{\"webhook_id\":");
 	assert_int_equal(spool_get(&f->spool, "torn.json", &item, &f->error), STORE_INVALID);
-	assert_non_null(strstr(f->error.text, "/new/torn.json: it does not begin with an evidence line"));
+	assert_non_null(strstr(f->error.text,
+	    "/new/torn.json: it does not begin with an evidence line"));
 	assert_int_equal(f->error.status, EX_DATAERR);
 	interference = (struct interference){.of = READ, .nth = 1, .error = EIO};
 	assert_int_equal(spool_get(&f->spool, "new.json", &item, &f->error), STORE_FAILED);
@@ -341,9 +356,14 @@ replay(struct fixture *f, const char *name)
 static void
 expect_where(struct fixture *f, const char *name, int where)
 {
-	int found = (has(f, SPOOL_NEW, name) ? IN_NEW : 0) | (has(f, SPOOL_FAILED, name) ? IN_FAILED : 0) |
-	    (has(f, SPOOL_EVENTS, name) ? IN_EVENTS : 0);
+	int found = 0;
 
+	if (has(f, SPOOL_NEW, name))
+		found |= IN_NEW;
+	if (has(f, SPOOL_FAILED, name))
+		found |= IN_FAILED;
+	if (has(f, SPOOL_EVENTS, name))
+		found |= IN_EVENTS;
 	if (found != where)
 		fail_msg("%s is in %d, not %d", name, found, where);
 }
@@ -359,7 +379,8 @@ TEST(a_dead_letter_that_is_retried_is_new)
 		set_state(f, "dead.json", 0, 1600);
 		trace_begin(&f->spool);
 		assert_int_equal(retry(f, "dead.json"), STORE_OK);
-		assert_string_equal(strstr(trace_end(), "link("), "link(new) unlink(state) fsync(new) unlink(failed)");
+		assert_string_equal(strstr(trace_end(), "link("),
+		    "link(new) unlink(state) fsync(new) unlink(failed)");
 		assert_int_equal(moved, 1);
 		expect_where(f, "dead.json", IN_NEW | IN_EVENTS);
 		assert_true(is_one_file(f, SPOOL_NEW, SPOOL_EVENTS, "dead.json"));
@@ -391,14 +412,22 @@ TEST(what_has_another_status_is_left_where_it_is)
 		enum store_result result;
 		int status;
 	} rows[] = {
-		{retry, "new.json", "new: has not failed: it waits in new/ already", STORE_INVALID, EX_DATAERR},
-		{retry, "waiting.json", "waiting: has not failed: it waits in new/ already", STORE_INVALID, EX_DATAERR},
-		{retry, "handled.json", "has not failed: it was handled; psapi replay", STORE_INVALID, EX_DATAERR},
+		{retry, "new.json", "new: has not failed: it waits in new/ already", STORE_INVALID,
+		    EX_DATAERR},
+		{retry, "waiting.json", "waiting: has not failed: it waits in new/ already", STORE_INVALID,
+		    EX_DATAERR},
+		{retry, "handled.json", "has not failed: it was handled; psapi replay", STORE_INVALID,
+		    EX_DATAERR},
 		{retry, "odd%20id%2F.json", "is not in events/", STORE_INVALID, EX_TEMPFAIL},
-		{replay, "new.json", "new: was not handled yet: it waits in new/", STORE_INVALID, EX_DATAERR},
-		{replay, "waiting.json", "was not handled yet: it waits in new/", STORE_INVALID, EX_DATAERR},
-		{replay, "dead.json", "was not handled yet: it waits in failed/; psapi retry", STORE_INVALID, EX_DATAERR},
-		{replay, "probe.json", "is a probe of psapi doctor, which nobody handles", STORE_INVALID, EX_DATAERR},
+		{retry, "empty.json", "empty: it is empty", STORE_INVALID, EX_DATAERR},
+		{replay, "new.json", "new: was not handled yet: it waits in new/", STORE_INVALID,
+		    EX_DATAERR},
+		{replay, "waiting.json", "was not handled yet: it waits in new/", STORE_INVALID,
+		    EX_DATAERR},
+		{replay, "dead.json", "was not handled yet: it waits in failed/; psapi retry",
+		    STORE_INVALID, EX_DATAERR},
+		{replay, "probe.json", "is a probe of psapi doctor, which nobody handles", STORE_INVALID,
+		    EX_DATAERR},
 		{replay, "torn.json", "it is empty", STORE_INVALID, EX_DATAERR},
 	};
 	struct fixture *f = *state;
@@ -406,6 +435,8 @@ TEST(what_has_another_status_is_left_where_it_is)
 	add_one_of_each(f);
 	add(f, "probe", IN_EVENTS, "{\"type\":\"psapi.doctor\"}", 1000);
 	put(f, SPOOL_EVENTS, "torn.json", "");
+	put(f, SPOOL_EVENTS, "empty.json", "");
+	put(f, SPOOL_FAILED, "empty.json", "");
 	char *before = strdup(list(f, (struct store_filter){0}));
 	for (size_t i = 0; i < ROWS(rows); i++) {
 		memset(&f->error, 0, sizeof(f->error));
@@ -579,8 +610,10 @@ TEST(an_event_that_is_called_handled_is_in_events_alone_for_good)
 		assert_int_equal(strncmp(calls, "fsync(events) ", 14), 0);
 		assert_true((rows[i].where & IN_NEW) == 0 || strstr(removed, "fsync(new)") != NULL);
 		assert_true((rows[i].where & IN_FAILED) == 0 || strstr(removed, "fsync(failed)") != NULL);
-		assert_true(strstr(calls, "fsync(failed)") == NULL || strstr(calls, "unlink(failed)") < strstr(calls, "fsync(failed)"));
-		assert_true(strstr(calls, "fsync(new)") == NULL || strstr(calls, "unlink(new)") < strstr(calls, "fsync(new)"));
+		assert_true(strstr(calls, "fsync(failed)") == NULL ||
+		    strstr(calls, "unlink(failed)") < strstr(calls, "fsync(failed)"));
+		assert_true(strstr(calls, "fsync(new)") == NULL ||
+		    strstr(calls, "unlink(new)") < strstr(calls, "fsync(new)"));
 		expect_where(f, name, IN_EVENTS);
 		assert_false(has(f, SPOOL_STATE, name));
 	}
@@ -592,7 +625,8 @@ TEST(what_waits_nowhere_or_is_not_committed_cannot_be_finished)
 
 	add_one_of_each(f);
 	assert_int_equal(spool_finish(&f->spool, "handled.json", &f->error), STORE_INVALID);
-	assert_string_equal(f->error.text, "handled: is neither in new/ nor in failed/: it was handled");
+	assert_string_equal(f->error.text,
+	    "handled: is neither in new/ nor in failed/: it was handled");
 	assert_int_equal(f->error.status, EX_DATAERR);
 	assert_int_equal(spool_finish(&f->spool, "arriving.json", &f->error), STORE_INVALID);
 	assert_non_null(strstr(f->error.text, "arriving: is not in events/"));
@@ -633,7 +667,8 @@ write_forgotten(const char *name, int64_t received, void *data)
 	size_t length = strlen(listed.text);
 
 	assert_ptr_equal(data, &listed);
-	snprintf(listed.text + length, sizeof(listed.text) - length, "%s:%lld ", name, (long long)received);
+	snprintf(listed.text + length, sizeof(listed.text) - length, "%s:%lld ", name,
+	    (long long)received);
 }
 
 TEST(what_is_old_and_was_handled_is_forgotten)

@@ -25,7 +25,10 @@ static struct plan {
 	int calls;
 } plan;
 
-/* CUT: the connection dies just before this call. REFUSE: the call fails. Returns whether it must. */
+/*
+ * CUT: the connection dies just before this call. REFUSE: the call fails. Returns whether it
+ * must.
+ */
 static bool
 enters(int (*socket_of)(const void *), const void *connection)
 {
@@ -129,7 +132,8 @@ stop_server(void **state)
 	char command[600];
 
 	(void)state;
-	snprintf(command, sizeof(command), "%s%s%s rm -rf %s", uri != NULL ? "tests/unit/postgresql.sh stop " : "",
+	snprintf(command, sizeof(command), "%s%s%s rm -rf %s", uri != NULL ?
+	    "tests/unit/postgresql.sh stop " : "",
 	    uri != NULL ? place : "", uri != NULL ? "/pg;" : "", place);
 	return system(command);
 }
@@ -167,7 +171,8 @@ empty_tables(void)
 {
 	char command[800];
 
-	snprintf(command, sizeof(command), "psql -qX '%s' -c 'TRUNCATE psapi_event, psapi_queue, psapi_lane, "
+	snprintf(command, sizeof(command),
+	    "psql -qX '%s' -c 'TRUNCATE psapi_event, psapi_queue, psapi_lane, "
 	         "psapi_attempt'", uri);
 	assert_int_equal(system(command), 0);
 }
@@ -177,7 +182,8 @@ sql(const char *statement)
 {
 	char command[2000];
 
-	snprintf(command, sizeof(command), "psql -qX -v ON_ERROR_STOP=1 '%s' <<'END'\n%s\nEND", uri, statement);
+	snprintf(command, sizeof(command), "psql -qX -v ON_ERROR_STOP=1 '%s' <<'END'\n%s\nEND", uri,
+	    statement);
 	assert_int_equal(system(command), 0);
 }
 
@@ -216,15 +222,18 @@ put(struct host *h, const char *id, const char *npn, int second, enum store_dest
 {
 	char body[300], name[STORE_NAME_SIZE];
 	struct evidence evidence = {.id = id, .id_length = strlen(id), .timestamp = "1",
-		.timestamp_length = 1, .signature = "v1,x", .signature_length = 4, .received_at = {1000 + second, 0}};
+		.timestamp_length = 1, .signature = "v1,x", .signature_length = 4,
+		    .received_at = {1000 + second, 0}};
 	struct record record;
 	struct event event;
 	struct store_intake intake = {.name = name, .destination = destination, .reason = "odd",
 		.now = {1000 + second, 0}, .event = &event, .record = &record};
 	struct error error = {.text = ""};
 
-	snprintf(body, sizeof(body), "{\"data\":{\"npn\":\"%s\",\"activatedAt\":\"2025-01-01T00:00:00Z\"},"
-	         "\"id\":\"e\",\"timestamp\":\"2025-01-01T00:00:%02dZ\",\"type\":\"producersync.npn.activated\"}",
+	snprintf(body, sizeof(body),
+	    "{\"data\":{\"npn\":\"%s\",\"activatedAt\":\"2025-01-01T00:00:00Z\"},"
+	    "\"id\":\"e\",\"timestamp\":\"2025-01-01T00:00:%02dZ\","
+	    "\"type\":\"producersync.npn.activated\"}",
 	    npn, second);
 	events_read(body, strlen(body), &event);
 	assert_int_equal(store_name(id, strlen(id), name), 0);
@@ -247,7 +256,8 @@ add_waiting(const struct store_waiting *waiting, void *data)
 {
 	struct list *list = data;
 
-	snprintf(list->text + strlen(list->text), sizeof(list->text) - strlen(list->text), "%s ", waiting->name);
+	snprintf(list->text + strlen(list->text), sizeof(list->text) - strlen(list->text), "%s ",
+	    waiting->name);
 	list->lane = waiting->lane;
 	list->due = waiting->due;
 	return 0;
@@ -411,7 +421,8 @@ TEST(an_administrator_moves_events_by_their_status)
 TEST(a_listing_takes_what_the_filter_means)
 {
 	const struct store_filter dead = {.statuses = 1U << STORE_DEAD},
-		npn = {.npn = "2"}, type = {.type = "producersync.npn"}, other = {.type = "producersync.np"},
+		npn = {.npn = "2"}, type = {.type = "producersync.npn"},
+		    other = {.type = "producersync.np"},
 		since = {.since = 1002000000000};
 
 	NEEDS_SERVER;
@@ -449,10 +460,15 @@ TEST(a_commit_with_a_warning_is_no_commit)
 	struct error error;
 
 	NEEDS_SERVER;
-	sql("CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'not confirmed';"
-	    " RETURN NULL; END $$; CREATE CONSTRAINT TRIGGER warn AFTER INSERT ON psapi_event DEFERRABLE"
+	sql("CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'not"
+	    " confirmed';"
+	    " RETURN NULL; END $$; CREATE CONSTRAINT TRIGGER warn AFTER INSERT ON psapi_event"
+	    " DEFERRABLE"
 	    " INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION warn();");
-	/* It is tried again, finds what the first try left, and its own commit is confirmed for both. */
+	/*
+	 * It is tried again, finds what the first try left, and its own commit is confirmed for
+	 * both.
+	 */
 	enum store_result result = put(&one, "a", "1", 1, STORE_QUEUE);
 	sql("DROP FUNCTION warn CASCADE");
 	assert_int_equal(result, STORE_DUPLICATE);
@@ -588,7 +604,8 @@ live_with(enum fault fault)
 		int accepted = live(false);
 		plan.fault = NONE;
 		/* The sender's retry. */
-		enum store_result x = put(&two, "x", "1", 1, STORE_QUEUE), y = put(&two, "y", "2", 2, STORE_DEAD_LETTER);
+		enum store_result x = put(&two, "x", "1", 1, STORE_QUEUE), y = put(&two, "y", "2", 2,
+		    STORE_DEAD_LETTER);
 		if ((accepted & 1) != 0)
 			assert_int_equal(x, STORE_DUPLICATE);
 		if ((accepted & 2) != 0)

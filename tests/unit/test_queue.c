@@ -81,6 +81,17 @@ TEST(it_waits_if_it_is_told_to)
 	pthread_join(thread, NULL);
 	pthread_barrier_destroy(&waiting.barrier);
 	assert_true(waited);
+	/* The wait is bounded, and said. */
+	spool_work_end(&f->spool);
+	assert_int_equal(spool_work_begin(&f->spool, false, &f->error), STORE_OK);
+	struct spool other;
+	assert_int_equal(spool_open(&other, f->path, false, false, &f->error), STORE_OK);
+	other.wait_ms = 50;
+	assert_int_equal(spool_work_begin(&other, true, &f->error), STORE_BUSY);
+	assert_int_equal(f->error.status, EX_TEMPFAIL);
+	assert_non_null(strstr(f->error.text, "/lock: psapi drain or another command still has"));
+	spool_close(&other);
+	spool_work_end(&f->spool);
 	/* A signal ends no wait. */
 	interference = (struct interference){.of = FLOCK, .nth = 1, .error = EINTR};
 	assert_int_equal(spool_work_begin(&f->spool, true, &f->error), STORE_OK);
@@ -118,7 +129,8 @@ TEST(a_lock_that_cannot_be_had_is_named_with_the_cause)
 	if (geteuid() == 0)
 		assert_int_equal(chown(at(f, SPOOL_NEW, ""), 65534, (gid_t)-1), 0);
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		interference = (struct interference){.of = (int)rows[i].of, .nth = rows[i].nth, .error = rows[i].error};
+		interference = (struct interference){.of = (int)rows[i].of, .nth = rows[i].nth,
+		    .error = rows[i].error};
 		assert_int_equal(spool_work_begin(&f->spool, false, &f->error), STORE_FAILED);
 		interference.nth = 0;
 		assert_non_null(strstr(f->error.text, "/lock: "));
@@ -145,6 +157,7 @@ static struct {
 	int count, stop_at; /* stop at that one, from 1 */
 	bool arriving;
 	char *logged;
+	int refused;
 } list;
 
 static int
@@ -162,7 +175,8 @@ remember(const struct store_waiting *w, void *data)
 static enum store_result
 look_through(struct fixture *f)
 {
-	struct store_pending pending = {.now = time(NULL), .visit = remember, .data = &list, .stopped = -1,
+	struct store_pending pending = {.now = time(NULL), .visit = remember, .data = &list,
+	    .stopped = -1,
 		.arriving = true};
 	struct capture capture;
 
@@ -174,6 +188,7 @@ look_through(struct fixture *f)
 	if (result == STORE_OK)
 		assert_int_equal(pending.stopped, list.stop_at > 0 && list.count == list.stop_at ? 7 : 0);
 	list.arriving = pending.arriving;
+	list.refused = pending.refused;
 	return result;
 }
 
@@ -220,7 +235,8 @@ TEST(each_that_waits_is_visited_with_what_orders_it)
 	struct fixture *f = *state;
 	struct handler_state tried = {.tries = 2, .tried_at = 1000, .due_at = 2000};
 
-	add(f, SPOOL_NEW, "a", "{\"type\":\"t\",\"timestamp\":\"2025-07-24T00:00:00.5Z\",\"data\":{\"npn\":\"7\"}}", true);
+	add(f, SPOOL_NEW, "a",
+	    "{\"type\":\"t\",\"timestamp\":\"2025-07-24T00:00:00.5Z\",\"data\":{\"npn\":\"7\"}}", true);
 	add(f, SPOOL_NEW, "b", "{\"type\":\"u\",\"data\":{\"npn\":\"7\"}}", true);
 	add(f, SPOOL_NEW, "c", "{\"type\":\"t\",\"data\":{\"npn\":\"8\"}}", true);
 	add(f, SPOOL_NEW, "d", "{\"type\":\"t\"}", false); /* a crash was faster */
@@ -257,7 +273,8 @@ TEST(events_is_synced_after_the_last_visit)
 		list.stop_at = stop;
 		trace_begin(&f->spool);
 		assert_int_equal(look_through(f), STORE_OK);
-		assert_string_equal(trace_end(), "list(new) fsync(new) list(failed) fsync(failed) fsync(events) "
+		assert_string_equal(trace_end(),
+		    "list(new) fsync(new) list(failed) fsync(failed) fsync(events) "
 			"list(tmp) open(state) list(new) open(new) fsync(events)");
 		drop(f, SPOOL_NEW, "a.json");
 		drop(f, SPOOL_EVENTS, "a.json");
@@ -299,7 +316,8 @@ TEST(a_file_that_is_not_the_one_in_events_is_not_due)
 		assert_true(seen("a.json")->due == INT64_MAX);
 		assert_false(list.arriving);
 		assert_int_equal(lines_of(list.logged), 1 - run);
-		assert_int_equal(strstr(list.logged, "new/a.json: is not the file of this name in events/") != NULL, 1 - run);
+		assert_int_equal(strstr(list.logged,
+		    "new/a.json: is not the file of this name in events/") != NULL, 1 - run);
 	}
 }
 
@@ -342,8 +360,10 @@ TEST(what_is_no_event_is_left_alone_and_said_once)
 	assert_int_equal(list.count, 1);
 	assert_int_equal(lines_of(list.logged), 6);
 	assert_non_null(strstr(list.logged, "new/torn.json: no event: "));
-	assert_non_null(strstr(list.logged, "new/b.json: no event: it holds an event with another webhook-id"));
-	assert_non_null(strstr(list.logged, "new/notes.txt: no event: it is not named as events are; left alone"));
+	assert_non_null(strstr(list.logged,
+	    "new/b.json: no event: it holds an event with another webhook-id"));
+	assert_non_null(strstr(list.logged,
+	    "new/notes.txt: no event: it is not named as events are; left alone"));
 	assert_int_equal(count(f, SPOOL_NEW), 8);
 	/* In another process as well. */
 	restart(f);
@@ -393,23 +413,34 @@ TEST(a_list_of_the_unrecognised_that_is_no_file_counts_as_empty)
 }
 
 /* Its lane is not known: any event that is handled now might overtake it. */
-TEST(an_event_that_cannot_be_read_ends_the_work)
+TEST(an_event_that_cannot_be_read_is_left_out_and_said_once)
 {
 	static const struct {
 		enum call of;
 		int error;
-	} rows[] = {{OPENAT, EACCES}, {OPENAT, EIO}, {READ, EIO}};
+		bool fatal;
+	} rows[] = {{OPENAT, EACCES, false}, {OPENAT, EIO, false}, {READ, EIO, false},
+	    {OPENAT, EMFILE, true}};
 	struct fixture *f = *state;
 
-	add(f, SPOOL_NEW, "a", BODY, true);
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		/* Recovery opens nothing that is committed; what was said of others is no file. */
-		interference = (struct interference){.of = (int)rows[i].of, .nth = rows[i].of == OPENAT ? 6 : 1,
-			.error = rows[i].error};
-		assert_int_equal(look_through(f), STORE_FAILED);
-		interference.nth = 0;
-		assert_true(tells(f, &f->error, "new/a.json", rows[i].error));
-		assert_int_equal(list.count, 0);
+		add(f, SPOOL_NEW, "a", BODY, true);
+		for (int run = 0; run < 2; run++) {
+			/* Recovery opens nothing that is committed; what was said before is read. */
+			interference = (struct interference){.of = (int)rows[i].of,
+			    .nth = rows[i].of == OPENAT ? 6 : 2, .error = rows[i].error};
+			assert_int_equal(look_through(f), rows[i].fatal ? STORE_FAILED : STORE_OK);
+			interference.nth = 0;
+			assert_true(tells(f, &f->error, "new/a.json", rows[i].error));
+			assert_int_equal(list.count, 0);
+			if (rows[i].fatal)
+				break;
+			assert_int_equal(list.refused, f->error.status);
+			assert_int_equal(strstr(list.logged, "new/a.json: cannot read") != NULL, run == 0);
+			assert_int_equal(strstr(list.logged, "; it is left out") != NULL, run == 0);
+		}
+		drop(f, SPOOL_NEW, "a.json");
+		drop(f, SPOOL_EVENTS, "a.json");
 	}
 }
 
@@ -433,7 +464,7 @@ TEST(where_an_outcome_cannot_be_noted_nothing_is_visited)
 	assert_int_equal(list.count, 0);
 }
 
-TEST(an_event_that_cannot_be_moved_ends_the_work_before_its_handler)
+TEST(an_event_that_cannot_be_moved_keeps_its_lane_waiting)
 {
 	struct fixture *f = *state;
 
@@ -448,17 +479,27 @@ TEST(an_event_that_cannot_be_moved_ends_the_work_before_its_handler)
 	assert_int_equal(look_through(f), STORE_OK);
 	assert_non_null(strstr(trace_end(), "link(tmp) unlink(tmp)"));
 	assert_int_equal(list.count, 1);
+	assert_int_equal(list.refused, EX_OK);
+	assert_int_equal(seen("a.json")->due, 0);
 	assert_int_equal(count(f, SPOOL_TMP), 0);
-	interference = (struct interference){.of = LINKAT, .nth = 1, .error = EPERM};
-	assert_int_equal(look_through(f), STORE_FAILED);
-	interference.nth = 0;
-	assert_true(tells(f, &f->error, "new/a.json", EPERM));
-	assert_non_null(strstr(f->error.remedy, "sudo -u nobody"));
-	assert_int_equal(f->error.status, EX_NOPERM);
-	assert_int_equal(list.count, 0);
+	add(f, SPOOL_NEW, "b", BODY, true);
+	for (int run = 0; run < 2; run++) {
+		interference = (struct interference){.of = LINKAT, .nth = 1, .error = EPERM};
+		assert_int_equal(look_through(f), STORE_OK);
+		interference.nth = 0;
+		/* It is visited, and never due: the schedule keeps its lane waiting. */
+		assert_int_equal(list.count, 2);
+		assert_true(seen("a.json")->due == INT64_MAX);
+		assert_int_equal(seen("b.json")->due, 0);
+		assert_int_equal(list.refused, EX_NOPERM);
+		assert_int_equal(strstr(list.logged, "new/a.json: cannot make a hard link") != NULL,
+		    run == 0);
+		assert_int_equal(strstr(list.logged, "chown -R ") != NULL, run == 0);
+	}
 	/* A consumer has handled it meanwhile. */
 	interference = (struct interference){.of = LINKAT, .nth = 1, .error = ENOENT};
 	assert_int_equal(look_through(f), STORE_OK);
+	assert_int_equal(list.refused, EX_OK);
 }
 
 /* ---- an event in work ---- */
@@ -556,7 +597,8 @@ TEST(what_is_done_leaves_its_name_in_events_alone)
 	assert_int_equal(spool_done(&f->spool, &work, &f->error), STORE_OK);
 	/* new/ last: until then it is handled again rather than never. */
 	assert_string_equal(trace_end(), "unlink(state) unlink(failed) unlink(new)");
-	assert_false(has(f, SPOOL_NEW, "a.json") || has(f, SPOOL_FAILED, "a.json") || has(f, SPOOL_STATE, "a.json"));
+	assert_false(has(f, SPOOL_NEW, "a.json") || has(f, SPOOL_FAILED, "a.json") ||
+	    has(f, SPOOL_STATE, "a.json"));
 	expect_text(f, SPOOL_EVENTS, "a.json", ours("a"));
 	unload(f);
 }
@@ -599,7 +641,8 @@ TEST(whichever_call_fails_what_is_not_done_can_be_done_again)
 		if (!finished)
 			assert_true(tells(f, &f->error, "new/a.json", EIO));
 		assert_int_equal(spool_done(&f->spool, &work, &f->error), STORE_OK);
-		assert_false(has(f, SPOOL_NEW, "a.json") || has(f, SPOOL_FAILED, "a.json") || has(f, SPOOL_STATE, "a.json"));
+		assert_false(has(f, SPOOL_NEW, "a.json") || has(f, SPOOL_FAILED, "a.json") ||
+		    has(f, SPOOL_STATE, "a.json"));
 		unload(f);
 	}
 	assert_int_equal(failures, 3 + 2 * 2); /* three unlinks; two looks at each of two files */
@@ -628,7 +671,8 @@ TEST(what_waits_for_its_retry_has_a_state)
 	unload(f);
 }
 
-static const struct handler_state failed = {.tries = 9, .failed_at = 3000, .reason = "exit status 1"};
+static const struct handler_state failed = {.tries = 9, .failed_at = 3000,
+    .reason = "exit status 1"};
 
 static void
 expect_dead_letter(struct fixture *f)
@@ -652,7 +696,8 @@ TEST(what_failed_is_a_dead_letter)
 		trace_begin(&f->spool);
 		assert_int_equal(spool_fail(&f->spool, &work, &failed, &f->error), STORE_OK);
 		const char *calls = strstr(trace_end(), "rename(state)");
-		assert_string_equal(strstr(calls, " link"), ways[w].one_wait ? " link(failed) fsync(file) unlink(new)" :
+		assert_string_equal(strstr(calls, " link"),
+		    ways[w].one_wait ? " link(failed) fsync(file) unlink(new)" :
 			" link(failed) fsync(failed) fsync(file) unlink(new)");
 		expect_dead_letter(f);
 		unload(f);
@@ -711,7 +756,8 @@ TEST(whichever_call_fails_an_event_is_in_new_or_in_failed)
 				assert_true(finished || met == UNLINKAT || met == LOOK);
 			else
 				assert_int_equal(result, STORE_FAILED);
-			if (!has(f, SPOOL_NEW, "a.json") && !is_one_file(f, SPOOL_FAILED, SPOOL_EVENTS, "a.json"))
+			if (!has(f, SPOOL_NEW, "a.json") && !is_one_file(f, SPOOL_FAILED, SPOOL_EVENTS,
+			    "a.json"))
 				fail_msg("call %d: it is in no queue", nth);
 			if (count(f, SPOOL_TMP) > 0) { /* what could not be removed */
 				assert_int_equal(met, UNLINKAT);
@@ -771,9 +817,9 @@ main(void)
 		QUEUE_TEST(what_is_no_event_is_left_alone_and_said_once),
 		QUEUE_TEST(a_thousand_unrecognised_files_are_said_and_remembered),
 		QUEUE_TEST(a_list_of_the_unrecognised_that_is_no_file_counts_as_empty),
-		QUEUE_TEST(an_event_that_cannot_be_read_ends_the_work),
+		QUEUE_TEST(an_event_that_cannot_be_read_is_left_out_and_said_once),
 		QUEUE_TEST(where_an_outcome_cannot_be_noted_nothing_is_visited),
-		QUEUE_TEST(an_event_that_cannot_be_moved_ends_the_work_before_its_handler),
+		QUEUE_TEST(an_event_that_cannot_be_moved_keeps_its_lane_waiting),
 		QUEUE_TEST(work_has_record_state_and_path),
 		QUEUE_TEST(what_is_not_there_any_more_is_no_work),
 		QUEUE_TEST(only_the_file_that_is_in_events_is_work),

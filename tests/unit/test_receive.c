@@ -434,9 +434,9 @@ TEST(what_this_side_fails_at_is_503_and_leaves_nothing)
 	char *logged = expect_quietly(f, "no file", &good, 503, "spool_error");
 	assert_non_null(strstr(logged, "msg_1.json: cannot write"));
 	free(logged);
-	/* An odd event has a state file as well; whatever fails, the log says what. */
-	logged = expect_quietly(f, "no file, odd", &(struct post){.body = "{}", .body_length = 2}, 503,
-	    "spool_error");
+	/* An invalid event has a state file as well; whatever fails, the log says what. */
+	const struct post invalid = {.body = "{}", .body_length = 2};
+	logged = expect_quietly(f, "no file, invalid", &invalid, 503, "spool_error");
 	bool said = strstr(logged, "msg_1.json") != NULL;
 	free(logged);
 	close(f->spool->dir[SPOOL_TMP]);
@@ -711,7 +711,7 @@ TEST(each_missing_header_is_named)
 	}
 }
 
-TEST(an_odd_event_is_accepted_into_failed_with_the_reason)
+TEST(an_invalid_event_is_accepted_into_failed_with_the_reason)
 {
 	static const struct {
 		const char *id, *body;
@@ -802,6 +802,55 @@ TEST(a_header_twice_is_one_if_equal_and_malformed_if_not)
 		if (reply.status != rows[i].status ||
 		    (rows[i].verdict != NULL && strcmp(verdict, rows[i].verdict) != 0))
 			fail_msg("%s: %d %s", rows[i].name, reply.status, reply.body);
+	}
+}
+
+/* The older names mean the same; a set is never mixed of both. */
+TEST(the_older_names_of_the_headers_count_where_there_are_no_others)
+{
+	static const char *const newer[] = {
+	    "HTTP_WEBHOOK_ID", "HTTP_WEBHOOK_TIMESTAMP", "HTTP_WEBHOOK_SIGNATURE"};
+	static const char *const older[] = {
+	    "HTTP_SVIX_ID", "HTTP_SVIX_TIMESTAMP", "HTTP_SVIX_SIGNATURE"};
+	static const struct {
+		unsigned newer, older; /* bits: which of the three are there, all with right values */
+		int status;
+		const char *says;
+	} rows[] = {
+	    {0, 7, 200, "accepted"},
+	    {7, 7, 200, "accepted"},
+	    {0, 3, 400, "no svix-signature header"},
+	    {0, 5, 400, "no svix-timestamp header"},
+	    {0, 6, 400, "no svix-id header"},
+	    {1, 7, 400, "no webhook-timestamp header"},
+	    {6, 7, 400, "no webhook-id header"},
+	    {3, 4, 400, "no webhook-signature header"},
+	    {0, 0, 400, "no webhook-id header"},
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		char id[16], expected[SIGNATURE_SIZE + 1];
+		struct variables variables = {0};
+		struct stream stream = {.body = BODY, .left = strlen(BODY)};
+		snprintf(id, sizeof(id), "msg_%zu", i);
+		struct message message = {id, strlen(id), "1753397465", 10, BODY, strlen(BODY)};
+		assert_int_equal(verify_keyring_sign(f->keyring, 0, &message, expected), 0);
+		const char *const values[] = {id, "1753397465", expected};
+		set(&variables, "REQUEST_METHOD", "POST");
+		for (int k = 0; k < 3; k++) {
+			set(&variables, newer[k], (rows[i].newer & 1U << k) != 0 ? values[k] : "");
+			set(&variables, older[k], (rows[i].older & 1U << k) != 0 ? values[k] : "");
+		}
+		struct request request = {.variables = variables.text, .read = read_stream,
+		    .stream = &stream};
+		struct reply reply;
+		receive(&f->receiver, &request, (struct timespec){NOW, 0}, &reply);
+		assert_int_equal(reply.status, rows[i].status);
+		if (strstr(reply.body, rows[i].says) == NULL)
+			fail_msg("%zu: %s", i, reply.body);
+		reply_free(&reply);
+		unset_all(&variables);
 	}
 }
 
@@ -1110,9 +1159,10 @@ main(void)
 		RECEIVE_TEST(a_forged_duplicate_is_refused_as_any_forgery),
 		RECEIVE_TEST(a_refused_timestamp_tells_by_how_much_and_whether_the_signature_matched),
 		RECEIVE_TEST(each_missing_header_is_named),
-		RECEIVE_TEST(an_odd_event_is_accepted_into_failed_with_the_reason),
+		RECEIVE_TEST(an_invalid_event_is_accepted_into_failed_with_the_reason),
 		RECEIVE_TEST(the_probe_of_doctor_is_recorded_and_never_queued),
 		RECEIVE_TEST(a_header_twice_is_one_if_equal_and_malformed_if_not),
+		RECEIVE_TEST(the_older_names_of_the_headers_count_where_there_are_no_others),
 		RECEIVE_TEST(no_variable_but_those_decides),
 		RECEIVE_TEST(equal_headers_that_a_server_joined_are_one),
 		RECEIVE_TEST(an_id_of_any_bytes_is_stored_under_a_name_that_stays_in_the_spool),

@@ -159,7 +159,8 @@ TEST(whichever_call_fails_a_spool_is_opened_whole_or_not_at_all)
 		snprintf(name, sizeof(name), "spool-%d", nth);
 		const char *path = in(*state, name);
 		/* What filesystem_look() cannot find out, it takes for the careful side. */
-		interference = (struct interference){.of = ANY & ~(LOOK | READ), .nth = nth, .error = EACCES};
+		interference = (struct interference){.of = ANY & ~(LOOK | READ), .nth = nth,
+		    .error = EACCES};
 		enum store_result result = spool_open(&spool, path, false, true, &error);
 		done = interference.seen < nth;
 		interference.nth = 0;
@@ -333,7 +334,8 @@ TEST(a_large_body_is_written_to_its_end)
 	delivery_make(&d, "a", "ours", large, RECEIVED, STORE_QUEUE);
 	assert_int_equal(spool_put(&f->spool, &d.intake, &f->error), STORE_OK);
 	record_free(&d.record);
-	assert_int_equal(spool_file_open(&f->spool, &file, SPOOL_NEW, "a.json", &entry, &why), ENTRY_OK);
+	assert_int_equal(spool_file_open(&f->spool, &file, SPOOL_NEW, "a.json", &entry, &why),
+	    ENTRY_OK);
 	assert_int_equal(entry.body_length, size);
 	assert_memory_equal(entry.body, large, size);
 	spool_file_close(&f->spool, &file);
@@ -378,14 +380,20 @@ TEST(an_event_costs_these_calls_in_this_order)
 		enum store_destination destination;
 		const char *calls;
 	} rows[] = {
-		{0, STORE_QUEUE, "create-dsync(events) write link(new) fsync(new) fsync(file) link(events)"},
+		{0, STORE_QUEUE,
+		    "create-dsync(events) write link(new) fsync(new) fsync(file) link(events)"},
 		{1, STORE_QUEUE, "create(events) write write-back link(new) fsync(file) link(events)"},
-		{2, STORE_QUEUE, "create-dsync(events) write link(new) fsync(new) fsync(file) link(events)"},
+		{2, STORE_QUEUE,
+		    "create-dsync(events) write link(new) fsync(new) fsync(file) link(events)"},
 		{3, STORE_QUEUE, "create(events) write write-back link(new) fsync(file) link(events)"},
-		{4, STORE_QUEUE, "create-dsync(tmp) write link(new) fsync(new) fsync(file) link(events) unlink(tmp)"},
-		{5, STORE_QUEUE, "create(tmp) write write-back link(new) fsync(file) link(events) unlink(tmp)"},
-		{6, STORE_QUEUE, "create-dsync(tmp) write link(new) fsync(new) fsync(file) link(events) unlink(tmp)"},
-		{7, STORE_QUEUE, "create(tmp) write write-back link(new) fsync(file) link(events) unlink(tmp)"},
+		{4, STORE_QUEUE,
+		    "create-dsync(tmp) write link(new) fsync(new) fsync(file) link(events) unlink(tmp)"},
+		{5, STORE_QUEUE,
+		    "create(tmp) write write-back link(new) fsync(file) link(events) unlink(tmp)"},
+		{6, STORE_QUEUE,
+		    "create-dsync(tmp) write link(new) fsync(new) fsync(file) link(events) unlink(tmp)"},
+		{7, STORE_QUEUE,
+		    "create(tmp) write write-back link(new) fsync(file) link(events) unlink(tmp)"},
 		/* The state first, so that no dead letter is there without its reason. */
 		{0, STORE_DEAD_LETTER, "create(events) write link(tmp) rename(state) "
 			"create-dsync(events) write link(failed) fsync(failed) fsync(file) link(events)"},
@@ -431,7 +439,7 @@ TEST(mode_and_owner_are_by_rule_whatever_the_umask)
 	assert_int_equal(count(f, SPOOL_NEW), 0);
 }
 
-/* As systemd's PathChanged= and inotifywait do: of an event they see its name appear, and nothing else. */
+/* As systemd's PathChanged= and inotifywait do: they see its name appear, and nothing else. */
 TEST(a_watcher_of_a_queue_sees_a_name_appear_once)
 {
 	struct fixture *f = *state;
@@ -459,7 +467,8 @@ TEST(a_watcher_of_a_queue_sees_a_name_appear_once)
 
 TEST(an_event_that_was_handled_is_a_duplicate)
 {
-	static const enum store_destination destinations[] = {STORE_QUEUE, STORE_DEAD_LETTER, STORE_ARCHIVE};
+	static const enum store_destination destinations[] =
+	    {STORE_QUEUE, STORE_DEAD_LETTER, STORE_ARCHIVE};
 	struct fixture *f = *state;
 
 	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_OK);
@@ -548,7 +557,8 @@ TEST(the_next_delivery_goes_on_with_the_file_not_with_the_name)
 
 	put(f, SPOOL_NEW, "a.json", theirs("a"));
 	ino_t first = inode(f, SPOOL_NEW, "a.json");
-	interference = (struct interference){.of = LINKAT, .nth = 2, .hook = give_the_name_to_another_file};
+	interference = (struct interference){.of = LINKAT, .nth = 2,
+	    .hook = give_the_name_to_another_file};
 	f->spool.link_way = LINK_PROC;
 	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_DUPLICATE);
 	interference.nth = 0;
@@ -561,7 +571,8 @@ TEST(a_file_has_the_name_of_its_id)
 	static const struct {
 		const char *name;
 		enum entry_result result;
-	} rows[] = {{"a.json", ENTRY_OK}, {"b.json", ENTRY_INVALID}, {"a", ENTRY_INVALID}, {"%61.json", ENTRY_INVALID},
+	} rows[] = {{"a.json", ENTRY_OK}, {"b.json", ENTRY_INVALID}, {"a", ENTRY_INVALID},
+	    {"%61.json", ENTRY_INVALID},
 		{"c.json", ENTRY_ABSENT}};
 	struct fixture *f = *state;
 	int before = descriptors();
@@ -572,7 +583,8 @@ TEST(a_file_has_the_name_of_its_id)
 	for (size_t i = 0; i < ROWS(rows); i++) {
 		if (rows[i].result != ENTRY_ABSENT)
 			put(f, SPOOL_NEW, rows[i].name, ours("a"));
-		assert_int_equal(spool_file_open(&f->spool, &file, SPOOL_NEW, rows[i].name, &entry, &why), rows[i].result);
+		assert_int_equal(spool_file_open(&f->spool, &file, SPOOL_NEW, rows[i].name, &entry, &why),
+		    rows[i].result);
 		if (rows[i].result != ENTRY_OK)
 			continue;
 		assert_string_equal(file.name, rows[i].name);
@@ -666,7 +678,8 @@ TEST(what_is_no_event_in_the_place_is_replaced_and_logged)
 			/* Its name reaches the disk as any other. */
 			assert_non_null(calls);
 			assert_non_null(strstr(calls, "fsync("));
-			assert_true(ways[w].one_wait == (strstr(calls, dead ? "fsync(failed)" : "fsync(new)") == NULL));
+			assert_true(ways[w].one_wait == (strstr(calls,
+			    dead ? "fsync(failed)" : "fsync(new)") == NULL));
 			expect_stored(f, queue, "a.json", ours("a"));
 			drop(f, queue, "a.json");
 			drop(f, SPOOL_EVENTS, "a.json");
@@ -676,6 +689,22 @@ TEST(what_is_no_event_in_the_place_is_replaced_and_logged)
 	assert_string_equal(text, ours("a"));
 	free(text);
 	assert_int_equal(unlink(in(f->path, "elsewhere")), 0);
+}
+
+TEST(a_signal_is_no_reason_not_to_replace)
+{
+	struct fixture *f = *state;
+	int before = descriptors();
+
+	intrude(f, SPOOL_NEW, TORN);
+	interference = (struct interference){.of = FLOCK, .nth = 1, .error = ENOLCK};
+	assert_int_equal(store_quietly(f, "a", STORE_QUEUE), STORE_FAILED);
+	assert_true(tells(f, &f->error, "new", ENOLCK));
+	assert_int_equal(descriptors(), before);
+	interference = (struct interference){.of = FLOCK, .nth = 1, .error = EINTR};
+	assert_int_equal(store_quietly(f, "a", STORE_QUEUE), STORE_OK);
+	interference.nth = 0;
+	expect_stored(f, SPOOL_NEW, "a.json", ours("a"));
 }
 
 /* rename(2) puts no file in a directory's place, and what is in there is a person's. */
@@ -781,14 +810,17 @@ static const struct moment {
 	{"theirs is queued before ours", NULL, LINKAT, 1, queue_theirs, 0, STORE_DUPLICATE, 't', 't'},
 	{"theirs is queued and committed before ours", NULL, LINKAT, 1, queue_and_commit_theirs, 0,
 		STORE_DUPLICATE, 't', 't'},
-	{"theirs is accepted and handled before ours is queued", NULL, LINKAT, 1, accept_and_handle_theirs,
+	{"theirs is accepted and handled before ours is queued", NULL, LINKAT, 1,
+	    accept_and_handle_theirs,
 		0, STORE_DUPLICATE, 0, 't'},
 	{"theirs was queued, and is committed and handled before the look at it", NULL, LINKAT, 1,
 		accept_and_handle_theirs, EEXIST, STORE_DUPLICATE, 0, 't'},
 	{"theirs was queued, and is removed before it is opened", queue_theirs, OPENAT, 2, handle_it, 0,
 		STORE_OK, 'o', 'o'},
-	{"a consumer handles it before its name is on the disk", NULL, FSYNC, 1, handle_it, 0, STORE_OK, 0, 'o'},
-	{"a consumer handles it before it is committed", NULL, LINKAT, 2, handle_it, 0, STORE_OK, 0, 'o'},
+	{"a consumer handles it before its name is on the disk", NULL, FSYNC, 1, handle_it, 0, STORE_OK,
+	    0, 'o'},
+	{"a consumer handles it before it is committed", NULL, LINKAT, 2, handle_it, 0, STORE_OK, 0,
+	    'o'},
 	{"recovery commits it while it is synced", NULL, FSYNC, 1, recover_it, 0, STORE_OK, 'o', 'o'},
 	{"recovery commits it after its sync", NULL, LINKAT, 2, recover_it, 0, STORE_OK, 'o', 'o'},
 	{"it is handled, and theirs accepted and handled", NULL, FSYNC, 1, handle_it_and_theirs, 0,
@@ -831,7 +863,8 @@ live_through(struct fixture *f, const struct moment *m, const struct way *way)
 	assert_int_equal(store(f, "first", STORE_QUEUE), STORE_OK);
 	if (m->before != NULL)
 		m->before();
-	interference = (struct interference){.of = (int)m->of, .nth = m->nth, .hook = m->hook, .error = m->error};
+	interference = (struct interference){.of = (int)m->of, .nth = m->nth, .hook = m->hook,
+	    .error = m->error};
 	enum store_result result = store(f, "a", STORE_QUEUE);
 	interference.nth = 0;
 	snprintf(what, sizeof(what), "%s (%s)", m->what, way->what);
@@ -880,7 +913,8 @@ TEST(what_was_handled_and_cannot_be_committed_is_not_answered_as_stored)
 	struct fixture *f = *state;
 
 	assert_int_equal(store(f, "first", STORE_QUEUE), STORE_OK);
-	interference = (struct interference){.of = LINKAT, .nth = 2, .hook = handle_it_on_a_disk_that_fills};
+	interference = (struct interference){.of = LINKAT, .nth = 2,
+	    .hook = handle_it_on_a_disk_that_fills};
 	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_FULL);
 	interference.nth = 0;
 	assert_int_equal(spool_find(&f->spool, "a.json", &f->error), STORE_ABSENT);
@@ -1033,7 +1067,8 @@ fail_the_nth(struct fixture *f, const struct failing *c, int nth)
 	snprintf(what, sizeof(what), "%s, destination %d, %d before, errno %d, call %d", c->way->what,
 	    (int)c->destination, (int)c->before, c->error, nth);
 	if (result == STORE_FULL || result == STORE_FAILED)
-		assert_true(result == (c->error == ENOSPC || c->error == EDQUOT ? STORE_FULL : STORE_FAILED));
+		assert_true(result == (c->error == ENOSPC ||
+		    c->error == EDQUOT ? STORE_FULL : STORE_FAILED));
 	else if (result == STORE_DUPLICATE ? c->before == NOTHING || c->before == TORN_FILE :
 	                                     c->before != NOTHING && c->before != TORN_FILE)
 		fail_msg("%s: result %d", what, (int)result);
@@ -1041,7 +1076,8 @@ fail_the_nth(struct fixture *f, const struct failing *c, int nth)
 	/* Nothing is accepted for good before all is done. */
 	if (result == STORE_OK || result == STORE_DUPLICATE)
 		expect_once(f, c->queue, c->before, result, what);
-	assert_int_equal(strstr(logged, "nothing is accepted until a restart") != NULL, f->spool.distrusted);
+	assert_int_equal(strstr(logged, "nothing is accepted until a restart") != NULL,
+	    f->spool.distrusted);
 	free(logged);
 	expect_whole(f, c->queue, c->before, what);
 	expect_whole(f, SPOOL_EVENTS, c->before, what);
@@ -1114,7 +1150,8 @@ TEST(after_a_failed_sync_nothing_is_accepted_and_nothing_taken_back)
 		interference.nth = 0;
 		assert_int_equal(result, STORE_FAILED);
 		assert_int_equal(lines_of(logged), 1);
-		assert_non_null(strstr(logged, "fsync: Input/output error: nothing is accepted until a restart"));
+		assert_non_null(strstr(logged,
+		    "fsync: Input/output error: nothing is accepted until a restart"));
 		free(logged);
 		assert_true(tells(f, &f->error, "new/a.json", EIO));
 		expect_text(f, SPOOL_NEW, "a.json", ours("a"));
@@ -1132,7 +1169,8 @@ TEST(after_a_failed_sync_nothing_is_accepted_and_nothing_taken_back)
 		assert_int_equal(store(f, "c", STORE_DEAD_LETTER), STORE_FAILED);
 		assert_int_equal(store(f, "d", STORE_ARCHIVE), STORE_FAILED);
 		assert_int_equal(count(f, SPOOL_NEW), 1);
-		assert_int_equal(count(f, SPOOL_EVENTS) + count(f, SPOOL_FAILED) + count(f, SPOOL_STATE), 0);
+		assert_int_equal(count(f, SPOOL_EVENTS) + count(f, SPOOL_FAILED) + count(f, SPOOL_STATE),
+		    0);
 		/* What was stored before is still known. */
 		put(f, SPOOL_EVENTS, "e.json", ours("e"));
 		assert_int_equal(spool_find(&f->spool, "e.json", &f->error), STORE_DUPLICATE);
@@ -1151,7 +1189,8 @@ TEST(a_write_that_fails_is_that_file_s_alone)
 
 	for (int i = 0; i < 2; i++) {
 		f->spool.one_wait = i == 1;
-		interference = (struct interference){.of = i == 0 ? WRITEV : WRITE_BACK, .nth = 1, .error = EIO};
+		interference = (struct interference){.of = i == 0 ? WRITEV : WRITE_BACK, .nth = 1,
+		    .error = EIO};
 		assert_int_equal(store(f, i == 0 ? "a" : "b", STORE_QUEUE), STORE_FAILED);
 		interference.nth = 0;
 		assert_true(tells(f, &f->error, i == 0 ? "new/a.json" : "new/b.json", EIO));
@@ -1172,7 +1211,7 @@ TEST(a_cause_has_its_remedy)
 		{EXDEV, EX_CONFIG, "keep the whole spool on one file system"},
 		{EMLINK, EX_IOERR, "must allow hard links"},
 		{EIO, EX_IOERR, "dmesg"},
-		{EACCES, EX_NOPERM, "the running user must be able to write it"},
+		{EACCES, EX_NOPERM, "the running user must be able to use it"},
 		{EPERM, EX_NOPERM, "must allow hard links to the running user"},
 		{ENFILE, EX_IOERR, ""},
 	};
@@ -1182,7 +1221,8 @@ TEST(a_cause_has_its_remedy)
 		interference = (struct interference){.of = LINKAT, .nth = 1, .error = rows[i].error};
 		enum store_result result = store(f, "a", STORE_QUEUE);
 		interference.nth = 0;
-		assert_int_equal(result, rows[i].error == ENOSPC || rows[i].error == EDQUOT ? STORE_FULL : STORE_FAILED);
+		assert_int_equal(result, rows[i].error == ENOSPC ||
+		    rows[i].error == EDQUOT ? STORE_FULL : STORE_FAILED);
 		assert_int_equal(f->error.status, rows[i].status);
 		assert_non_null(strstr(f->error.remedy, rows[i].remedy));
 		assert_int_equal(*f->error.remedy == '\0', *rows[i].remedy == '\0');
@@ -1190,7 +1230,7 @@ TEST(a_cause_has_its_remedy)
 	}
 }
 
-TEST(of_another_user_s_file_the_remedy_is_that_user)
+TEST(of_another_user_s_file_the_remedy_is_to_give_it_back)
 {
 	struct fixture *f = *state;
 
@@ -1204,7 +1244,7 @@ TEST(of_another_user_s_file_the_remedy_is_that_user)
 	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_FAILED);
 	interference.nth = 0;
 	assert_int_equal(f->error.status, EX_NOPERM);
-	assert_non_null(strstr(f->error.remedy, "it is nobody's; run it as that user: sudo -u nobody"));
+	assert_non_null(strstr(f->error.remedy, "it belongs to nobody: as root, chown -R root "));
 }
 
 /* ---- room ---- */
@@ -1271,7 +1311,8 @@ fill_a_disk(void *data)
 TEST(a_full_disk_is_told_from_an_error_and_nothing_is_left)
 {
 	/* Bytes; and files: the root, six directories, and few events. */
-	static const char *const options[] = {"size=64k", "nr_inodes=7,size=512k", "nr_inodes=8,size=512k",
+	static const char *const options[] = {"size=64k", "nr_inodes=7,size=512k",
+	    "nr_inodes=8,size=512k",
 		"nr_inodes=9,size=512k", "nr_inodes=10,size=512k", "nr_inodes=12,size=512k"};
 
 	for (size_t i = 0; i < ROWS(options); i++)
@@ -1358,7 +1399,8 @@ race_once(void *number)
 	struct delivery d;
 	struct error error;
 
-	delivery_make(&d, "a", (uintptr_t)number % 2 == 0 ? "ours" : "theirs", BODY, RECEIVED, STORE_QUEUE);
+	delivery_make(&d, "a", (uintptr_t)number % 2 == 0 ? "ours" : "theirs", BODY, RECEIVED,
+	    STORE_QUEUE);
 	pthread_barrier_wait(&race.barrier);
 	enum store_result result = spool_find(spool, d.name, &error);
 	if (result == STORE_ABSENT)
@@ -1518,17 +1560,21 @@ probe_a_mount(void *data)
 	struct spool spool;
 	struct error error = {0};
 
-	if (mount(m->bind ? path : "psapi-test", path, m->bind ? "none" : "tmpfs", m->bind ? MS_BIND : 0, NULL) != 0)
+	if (mount(m->bind ? path : "psapi-test", path, m->bind ? "none" : "tmpfs",
+	    m->bind ? MS_BIND : 0, NULL) != 0)
 		return SKIPPED "nothing can be mounted here";
 	if (spool_open(&spool, m->path, false, false, &error) != STORE_OK)
 		return "open";
 	enum store_result result = spool_probe(&spool, &error);
 	spool_close(&spool);
 	size_t length = strlen(path);
-	if (result != STORE_FAILED || strncmp(error.text, path, length) != 0 || error.text[length] != ':' ||
+	if (result != STORE_FAILED || strncmp(error.text, path, length) != 0 ||
+	    error.text[length] != ':' ||
 	    strstr(error.text, "Invalid cross-device link") == NULL || error.status != EX_CONFIG ||
-	    strcmp(error.remedy, "keep the whole spool on one file system, without a mount inside it") != 0) {
-		snprintf(failed, sizeof(failed), "%s is %s mount: %d %s", path, m->bind ? "a bind" : "a", (int)result,
+	    strcmp(error.remedy,
+	    "keep the whole spool on one file system, without a mount inside it") != 0) {
+		snprintf(failed, sizeof(failed), "%s is %s mount: %d %s", path, m->bind ? "a bind" : "a",
+		    (int)result,
 		    error.text);
 		return failed;
 	}
@@ -1557,7 +1603,8 @@ TEST(a_state_is_replaced_whole)
 
 	for (size_t w = 0; w < ROWS(ways); w++) {
 		go_the_way(f, &ways[w]);
-		assert_int_equal(spool_state_write(&f->spool, "a.json", "{\"tries\":0,\"reason\":\"long\"}"), 0);
+		assert_int_equal(spool_state_write(&f->spool, "a.json",
+		    "{\"tries\":0,\"reason\":\"long\"}"), 0);
 		trace_begin(&f->spool);
 		assert_int_equal(spool_state_write(&f->spool, "a.json", "{}"), 0);
 		/* Never a moment without a whole one; and no wait for the disk. */
@@ -1567,7 +1614,8 @@ TEST(a_state_is_replaced_whole)
 		expect_text(f, SPOOL_STATE, "a.json", "{}");
 		assert_int_equal(count(f, SPOOL_TMP), 0);
 		for (int nth = 1;; nth++) {
-			interference = (struct interference){.of = ANY & ~UNLINKAT, .nth = nth, .error = ENOSPC};
+			interference = (struct interference){.of = ANY & ~UNLINKAT, .nth = nth,
+			    .error = ENOSPC};
 			int result = spool_state_write(&f->spool, "a.json", "{\"tries\":1}");
 			int error = errno;
 			bool met = interference.seen >= nth;
@@ -1584,12 +1632,14 @@ TEST(a_state_is_replaced_whole)
 
 TEST(a_state_is_read_as_it_was_written)
 {
-	struct handler_state written = {.tries = 3, .tried_at = 1000, .due_at = 2000, .failed_at = 3000}, read;
+	struct handler_state written = {.tries = 3, .tried_at = 1000, .due_at = 2000,
+	    .failed_at = 3000}, read;
 	struct fixture *f = *state;
 
 	strcpy(written.handler, "/etc/psapi/handlers.d/default");
 	strcpy(written.reason, "exit status 75 \"quoted\"");
-	memset(written.stderr_end, '\x1b', HANDLER_STATE_STDERR_MAX); /* the longest there is: \u001b each */
+	memset(written.stderr_end, '\x1b',
+	    HANDLER_STATE_STDERR_MAX); /* the longest there is: \u001b each */
 	assert_int_equal(spool_state_put(&f->spool, "a.json", &written), 0);
 	assert_true(spool_state_read(&f->spool, "a.json", &read));
 	assert_memory_equal(&written, &read, sizeof(read));
@@ -1657,6 +1707,7 @@ main(void)
 		SPOOL_TEST(the_next_delivery_goes_on_with_the_file_not_with_the_name),
 		SPOOL_TEST(a_file_has_the_name_of_its_id),
 		SPOOL_TEST(what_is_no_event_in_the_place_is_replaced_and_logged),
+		SPOOL_TEST(a_signal_is_no_reason_not_to_replace),
 		SPOOL_TEST(a_directory_in_the_place_is_an_error_and_stays),
 		SPOOL_TEST(whatever_happens_between_the_steps_it_is_queued_once_and_committed),
 		SPOOL_TEST(of_two_copies_of_what_was_handled_one_stays),
@@ -1669,7 +1720,7 @@ main(void)
 		SPOOL_TEST(after_a_failed_sync_nothing_is_accepted_and_nothing_taken_back),
 		SPOOL_TEST(a_write_that_fails_is_that_file_s_alone),
 		SPOOL_TEST(a_cause_has_its_remedy),
-		SPOOL_TEST(of_another_user_s_file_the_remedy_is_that_user),
+		SPOOL_TEST(of_another_user_s_file_the_remedy_is_to_give_it_back),
 		SANDBOX_TEST(a_full_disk_is_told_from_an_error_and_nothing_is_left),
 		SPOOL_TEST(the_floor_of_free_space_is_in_bytes),
 		SPOOL_TEST(free_space_is_looked_at_once_a_second_while_there_is_plenty),
