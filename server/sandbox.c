@@ -360,7 +360,8 @@ static const char *const allowed[] = {
 
 /* The same for a shared store: libpq's and the resolver's. futimens(3) is utimensat(2). */
 static const char *const allowed_network[] = {
-	"connect", "bind", "sendmsg", "sendmmsg", "recvmsg", "utimensat", "utimensat_time64",
+	"connect", "bind", "sendmsg", "sendmmsg", "recvmsg", "setsockopt", "utimensat",
+	"utimensat_time64",
 	"socketcall", /* 32-bit x86 has one call for all */
 };
 
@@ -458,6 +459,9 @@ static int
 add_network(scmp_filter_ctx filter)
 {
 	static const int families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
+	/* To not block; not to send signals. */
+	const struct scmp_arg_cmp flags[] = {
+		SCMP_A1(SCMP_CMP_EQ, F_SETFL), SCMP_A2(SCMP_CMP_MASKED_EQ, O_ASYNC, 0)};
 	int result = 0;
 
 	for (size_t i = 0; i < sizeof(allowed_network) / sizeof(allowed_network[0]) && result == 0; i++)
@@ -466,6 +470,10 @@ add_network(scmp_filter_ctx filter)
 		result = add_if(filter, "socket", SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
 	if (result == 0)
 		result = add_if(filter, "ioctl", SCMP_A1(SCMP_CMP_EQ, FIONREAD));
+	if (result == 0)
+		result = add(filter, "fcntl", 2, flags);
+	if (result == 0)
+		result = add(filter, "fcntl64", 2, flags);
 	return result;
 }
 
