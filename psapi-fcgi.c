@@ -30,6 +30,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/securemem.h"
+#include "base/user.h"
 #include "events.h"
 #include "receiver/adopt.h"
 #include "server/cgi.h"
@@ -182,6 +183,18 @@ open_receiver(struct receiver *receiver, const struct config *config)
 	return 0;
 }
 
+/* Root's files in another user's spool are made that user's; but the process is root's. */
+static void
+warn_of_root(const struct config *config)
+{
+	char owner[USER_NAME_SIZE];
+	struct stat st;
+
+	if (geteuid() == 0 && stat(config->spool, &st) == 0 && st.st_uid != 0)
+		log_line("runs as root, and %s belongs to %s: start it as that user (User= in its unit)",
+		    config->spool, user_name(st.st_uid, owner));
+}
+
 /* Before the first request: try the way of an event, and commit what a crash left. */
 static int
 prepare_store(struct store *store, const struct config *config)
@@ -237,7 +250,8 @@ service_of(struct receiver *receiver)
 {
 	return (struct service){.handle = answer, .after = after_answer, .context = receiver,
 		.threads = (int)receiver->config->threads,
-		.read_timeout = (int)receiver->config->read_timeout};
+		.read_timeout = (int)receiver->config->read_timeout,
+		.body_max = (size_t)receiver->config->max_body};
 }
 
 /* ---- classic CGI ---- */
@@ -322,6 +336,7 @@ run_fastcgi(const struct config *config, bool inherited)
 		close_receiver(&receiver);
 		return EX_CANTCREAT;
 	}
+	warn_of_root(config);
 	/* Read the secret now: an error is logged before the first request. */
 	const struct keyring *keyring = secrets_borrow(receiver.secrets);
 	bool usable = keyring != NULL;

@@ -212,8 +212,8 @@ check_path(const char *value)
 }
 
 /*
- * A client of a FastCGI socket can make libfcgi execute code (CVE-2025-23016): no address
- * but loopback is accepted.
+ * A client of a FastCGI socket is trusted with what a web server says, REMOTE_ADDR among it:
+ * no address but loopback is accepted.
  */
 static const char *
 check_listen(const char *value)

@@ -1,9 +1,15 @@
-/* Owns the loops around read(2) and write(2), and the standard descriptors. */
+/* Owns the loops around read(2), write(2) and flock(2), and the standard descriptors. */
 #include "base/io.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/file.h>
 #include <unistd.h>
+
+#include "base/clock.h"
+
+enum { PAUSE_MS = 100 }; /* between two tries to lock */
 
 bool
 io_open_standard(void)
@@ -12,6 +18,20 @@ io_open_standard(void)
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
 			return false;
 	return true;
+}
+
+int
+io_lock(int fd, int64_t milliseconds)
+{
+	int64_t end = clock_milliseconds() + milliseconds;
+	int result, pause = 1;
+
+	while ((result = flock(fd, LOCK_EX | LOCK_NB)) != 0 &&
+	    (errno == EINTR || (errno == EWOULDBLOCK && clock_milliseconds() < end))) {
+		poll(NULL, 0, pause);
+		pause = pause < PAUSE_MS ? pause * 2 : PAUSE_MS;
+	}
+	return result;
 }
 
 ssize_t

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /*
@@ -14,6 +15,12 @@
  * Returns false with errno if that fails.
  */
 bool io_open_standard(void);
+
+/*
+ * Lock an open file or directory with flock(2), exclusively, waiting for at most so many
+ * milliseconds. Returns 0, or -1 with errno: EWOULDBLOCK if another still has it then.
+ */
+int io_lock(int fd, int64_t milliseconds);
 
 /* Read to the end or size bytes. Returns how many, or -1 with errno. */
 ssize_t io_read_all(int fd, void *data, size_t size);

@@ -193,6 +193,24 @@ follow(struct query *q, struct attempts_reader *reader)
 	}
 }
 
+/* Whether all that is asked for is there: what was before may be gone, or in a compressed log. */
+static void
+tell_beginning(const struct query *q)
+{
+	char at[DATETIME_TEXT_SIZE], unread[96] = "";
+	int64_t begins;
+	int compressed;
+
+	if (!attempts_reader_begins(q->line->config.spool, &begins, &compressed) ||
+	    begins <= q->since || (q->line->json && compressed == 0))
+		return;
+	datetime_text(begins / NANOSECONDS, at);
+	if (compressed > 0)
+		snprintf(unread, sizeof(unread), "; %d older one(s) are compressed: zcat and jq read them",
+		    compressed);
+	log_line("%s/" ATTEMPTS_FILE ": begins at %s%s", q->line->config.spool, at, unread);
+}
+
 static int
 run(struct query *q)
 {
@@ -207,9 +225,13 @@ run(struct query *q)
 		log_line("%s/%s: %s", spool, ATTEMPTS_FILE, strerror(errno));
 		return errno == EACCES ? EX_NOPERM : EX_NOINPUT;
 	}
-	if (q->last < 0)
+	if (q->since != 0)
+		tell_beginning(q);
+	if (q->last < 0) {
+		attempts_reader_since(reader, q->since);
 		print_all(q, reader);
-	else if (print_last(q, reader) != 0)
+	}
+	if (q->last >= 0 && print_last(q, reader) != 0)
 		status = EX_OSERR;
 	if (status == EX_OK && q->following)
 		status = follow(q, reader);

@@ -33,12 +33,11 @@ replay_selected(struct command_line *line, const struct store_filter *filter, si
 	struct command_names names = {0};
 	struct error error;
 	enum store_result result = store_each(line->store, filter, collect, &names, &error);
-	int status = command_status(result, &error);
+	/* What cannot be read does not keep the others. */
+	int listed = command_status(result, &error), status = replay(line, &names, count);
 
-	if (status == EX_OK)
-		status = replay(line, &names, count);
 	command_names_free(&names);
-	return status;
+	return status != EX_OK ? status : listed;
 }
 
 static int

@@ -20,14 +20,15 @@ retry_all(struct command_line *line)
 	struct command_names names = {0};
 	struct error error;
 	size_t moved = 0;
-	enum store_result result = store_each(line->store, &filter, collect, &names, &error);
+	/* What cannot be read does not keep the others. */
+	int listed = command_status(store_each(line->store, &filter, collect, &names, &error), &error);
+	enum store_result result = store_retry(line->store, (const char *const *)names.name,
+	    names.count, &moved, &error);
 
-	if (result == STORE_OK)
-		result = store_retry(line->store, (const char *const *)names.name, names.count, &moved,
-		    &error);
 	command_names_free(&names);
 	printf("%zu back to new\n", moved);
-	return result == STORE_INVALID ? EX_OK : command_status(result, &error);
+	int status = result == STORE_INVALID ? EX_OK : command_status(result, &error);
+	return status != EX_OK ? status : listed;
 }
 
 static int

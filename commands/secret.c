@@ -12,8 +12,10 @@
 #include <unistd.h>
 
 #include "commands/command.h"
+#include "receiver/attempts_reader.h"
 #include "receiver/last_match.h"
 #include "base/clock.h"
+#include "base/datetime.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "secrets/secretfile.h"
@@ -206,6 +208,22 @@ print_entry(bool json, const struct secretfile_entry *entry, const char *matched
 		    verify_secret_kind_text(entry->kind), terminal_colour(COLOUR_NONE));
 }
 
+/* "never" is as far as the log goes back. */
+static void
+print_beginning(const char *spool)
+{
+	char at[DATETIME_TEXT_SIZE], unread[64] = "";
+	int64_t begins;
+	int compressed;
+
+	if (!attempts_reader_begins(spool, &begins, &compressed))
+		return;
+	datetime_text(begins / NANOSECONDS, at);
+	if (compressed > 0)
+		snprintf(unread, sizeof(unread), "; %d compressed one(s) are not read", compressed);
+	printf("The attempts log begins at %s%s.\n", at, unread);
+}
+
 static int
 print_list(struct command_line *line, const struct secretfile_entry *entries, size_t count)
 {
@@ -223,6 +241,12 @@ print_list(struct command_line *line, const struct secretfile_entry *entries, si
 		    "LAST MATCHED", terminal_colour(COLOUR_NONE));
 	for (size_t i = 0; i < count; i++)
 		print_entry(line->json, &entries[i], matches[i].at);
+	for (size_t i = 0; !line->json && i < count; i++) {
+		if (entries[i].kind != SECRET_GOOD || matches[i].at[0] != '\0')
+			continue;
+		print_beginning(line->config.spool);
+		break;
+	}
 	free(matches);
 	return EX_OK;
 }

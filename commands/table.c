@@ -20,8 +20,8 @@ const struct command table_commands[] = {
 	    "                   a text that cannot be a signing secret is refused, with the reason\n"
 	    "  list             fingerprints (the first 8 hex digits of SHA-256 of the key), when\n"
 	    "                   each was added, and when it last matched a request, from the\n"
-	    "                   attempts log and the one before it (attempts.jsonl.1); requests\n"
-	    "                   of psapi send and doctor (msg_psapi...) do not count\n"
+	    "                   attempts log and the rotated ones; requests of psapi send and\n"
+	    "                   doctor (msg_psapi...) do not count\n"
 	    "  drop FINGERPRINT remove a secret that was rotated out\n"
 	    "\n"
 	    "The file PSAPI_SECRET_FILE is replaced atomically. It keeps its owner and group; its\n"
@@ -91,7 +91,8 @@ const struct command table_commands[] = {
 	    "a retry later. Another exit status, or no handler: failed.\n"
 	    "\n"
 	    "Prints only the handlers' output and failures. Exit status of drain: 0; 1 if an event\n"
-	    "newly failed; 78 if events wait for a handler to be fixed; others of sysexits(3).\n",
+	    "newly failed; 78 if events wait for a handler to be fixed; 77 if a file in new/ cannot\n"
+	    "be used, for it belongs to another user; others of sysexits(3).\n",
 	    drain_main},
 	{"list", "[--new|--failed|--waiting|--all] [--type PREFIX] [--npn NPN] [--since TIME]",
 	    "list events, in the order in which they arrived",
@@ -150,8 +151,9 @@ const struct command table_commands[] = {
 	    "  --outcome X      accepted, duplicate, held, ignored, rejected or error\n"
 	    "  --since TIME     at that time or later\n"
 	    "\n"
-	    "Reads the attempts log and the one that was rotated last (attempts.jsonl.1). --json\n"
-	    "prints its lines as they are.\n" TIME_HELP,
+	    "Reads the attempts log and those that were rotated (attempts.jsonl.1, -20260131), but no\n"
+	    "compressed ones, and says where they begin. --json prints the lines as they are.\n"
+	    TIME_HELP,
 	    attempts_main},
 	{"help", "[SUBCOMMAND]", "explain a subcommand", "", help_main},
 	{0},

@@ -52,7 +52,8 @@ doctor_remark(struct finding *f, const char *remedy, const char *format, ...)
 	vsnprintf(f->text, sizeof(f->text), format, ap);
 	va_end(ap);
 	f->result = CHECK_REMARK;
-	snprintf(f->remedy, sizeof(f->remedy), "%s", remedy);
+	if (remedy != NULL)
+		snprintf(f->remedy, sizeof(f->remedy), "%s", remedy);
 }
 
 void
@@ -165,6 +166,7 @@ doctor_run(struct doctor *d)
 {
 	run_table(d, doctor_local_checks);
 	run_table(d, doctor_receiver_checks);
+	run_table(d, doctor_log_checks);
 	run_table(d, doctor_history_checks);
 	if (d->url != NULL)
 		check_from_outside(d);

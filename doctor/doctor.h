@@ -59,6 +59,8 @@ struct doctor {
 	struct keyring *keyring;  /* NULL: no usable secret */
 	bool receiver_answers;    /* at its socket */
 	bool accepted_directly;   /* the receiver accepted a probe that no web server was involved in */
+	char direct_id[DELIVERY_ID_SIZE]; /* of that probe, which is in this spool; "": none */
+	bool log_is_read;         /* the attempts log can be */
 	struct http *http;
 	struct http_answer first; /* to an empty POST: shows what is on the way to the receiver */
 	struct doctor_reply first_reply;
@@ -78,6 +80,7 @@ struct check {
 /* The tables; the last row has no name. */
 extern const struct check doctor_local_checks[];
 extern const struct check doctor_receiver_checks[];
+extern const struct check doctor_log_checks[];
 extern const struct check doctor_history_checks[];
 extern const struct check doctor_url_checks[];
 extern const struct check doctor_probe_checks[];

@@ -1,20 +1,17 @@
 /*
- * Owns the checks of what has happened so far: the sender's clock and its daily event, from the
- * attempts log; events that wait or failed, held requests and leftovers, in the spool.
+ * Owns the checks of what has become of events: those that wait or failed, held requests and
+ * leftovers, and whether drain runs.
  */
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
 
-#include <stdlib.h>
+#include <dirent.h>
 
-#include "receiver/attempts_reader.h"
 #include "base/datetime.h"
 
 enum {
-	LINES_MAX = 10000,       /* of the attempts log: older ones tell nothing of the clock now */
-	SKEWS_MAX = 5,           /* so three wrong ones decide: a day may have one event alone */
-	SKEW_LIMIT = 60,         /* seconds */
-	UPDATES_SECONDS = 26 * 3600 /* a day, and two hours more */
+	RUN_SECONDS = 26 * 3600, /* a day, and two hours more: one event a day is sent at least */
+	OVERDUE_SECONDS = 3600   /* while an event waits for over an hour */
 };
 
 static bool
@@ -23,62 +20,6 @@ has_store(struct doctor *d, struct finding *f)
 	if (d->store == NULL)
 		doctor_skipped(f, "the spool cannot be opened");
 	return d->store != NULL;
-}
-
-/* ---- the clock ---- */
-
-/*
- * The skews of the latest authentic attempts, in seconds. Those of psapi's own deliveries are
- * left out: they come from this machine's clock. Returns how many were found.
- */
-static int
-read_skews(struct doctor *d, int64_t skews[SKEWS_MAX])
-{
-	struct attempts_reader *reader =
-	    attempts_reader_open(d->config->spool, ATTEMPTS_NEWEST_FIRST, true);
-	struct attempts_line line;
-	int count = 0;
-
-	for (int i = 0; reader != NULL && i < LINES_MAX && count < SKEWS_MAX; i++) {
-		if (!attempts_reader_next(reader, &line))
-			break;
-		if (line.member[ATTEMPTS_KEY].text != NULL && !attempts_reader_is_test(&line) &&
-		    attempts_reader_number(&line, ATTEMPTS_SKEW, &skews[count]))
-			count++;
-	}
-	attempts_reader_close(reader);
-	return count;
-}
-
-static int
-compare(const void *a, const void *b)
-{
-	int64_t one = *(const int64_t *)a, two = *(const int64_t *)b;
-
-	return one < two ? -1 : one > two;
-}
-
-static void
-check_clock(struct doctor *d, struct finding *f)
-{
-	int64_t skews[SKEWS_MAX];
-
-	if (!has_store(d, f))
-		return;
-	int count = read_skews(d, skews);
-	if (count == 0) {
-		doctor_skipped(f, "no authentic attempt yet to compare with");
-		return;
-	}
-	qsort(skews, (size_t)count, sizeof(skews[0]), compare);
-	long long median = skews[count / 2];
-	if (median > SKEW_LIMIT || median < -SKEW_LIMIT)
-		doctor_failed(f, NULL,
-		    "%lld s %s the sender's, in the median of %d attempts; %lld s are tolerated",
-		    median < 0 ? -median : median, median < 0 ? "behind" : "ahead of", count,
-		    d->config->tolerance);
-	else
-		doctor_ok(f, "%lld s off the sender's, in the median of %d attempts", median, count);
 }
 
 /* ---- events, by their status ---- */
@@ -153,60 +94,50 @@ check_hold(struct doctor *d, struct finding *f)
 		doctor_ok(f, "nothing is held");
 }
 
-/* ---- the daily event ---- */
+/* ---- drain ---- */
 
-/* The daily event in the attempts log. */
-struct daily {
-	int64_t first, last; /* nanoseconds: the log's first line; the event's last one. 0: none */
-};
-
-static void
-read_log(struct doctor *d, struct daily *daily)
+/* Whether a handler is there. What is in the directory is judged by the check of handlers. */
+static bool
+has_handlers(const char *path)
 {
-	struct attempts_reader *reader =
-	    attempts_reader_open(d->config->spool, ATTEMPTS_OLDEST_FIRST, true);
-	struct attempts_line line;
-	int64_t at;
+	DIR *stream = opendir(path);
+	bool found = false;
 
-	while (reader != NULL && attempts_reader_next(reader, &line)) {
-		/* The type is logged of authentic requests alone, so it cannot be forged. */
-		bool wanted = attempts_reader_is(&line, ATTEMPTS_TYPE, "producersync.updates_available") &&
-		    !attempts_reader_is_test(&line);
-		if ((daily->first != 0 && !wanted) || !attempts_reader_time(&line, &at))
-			continue;
-		daily->first = daily->first == 0 ? at : daily->first;
-		daily->last = wanted && at > daily->last ? at : daily->last;
-	}
-	attempts_reader_close(reader);
+	for (const struct dirent *entry;
+	     !found && stream != NULL && (entry = readdir(stream)) != NULL;)
+		found = entry->d_name[0] != '.';
+	if (stream != NULL)
+		closedir(stream);
+	return found;
 }
 
 static void
-check_daily(struct doctor *d, struct finding *f)
+check_drain(struct doctor *d, struct finding *f)
 {
-	struct daily daily = {0};
-	int64_t limit = ((int64_t)d->now - UPDATES_SECONDS) * NANOSECONDS;
+	char at[DATETIME_TEXT_SIZE];
+	struct store_counts c;
 
-	if (!has_store(d, f))
+	if (!count(d, f, &c))
 		return;
-	read_log(d, &daily);
-	int64_t seconds = d->now - (daily.last != 0 ? daily.last : daily.first) / NANOSECONDS;
-	double hours = (double)seconds / 3600;
-	if (daily.last >= limit && daily.last != 0)
-		doctor_ok(f, "the last producersync.updates_available came %.1f h ago", hours);
-	else if (daily.last != 0)
-		doctor_failed(f, NULL,
-		    "the last producersync.updates_available came %.1f h ago; it is sent once a day",
-		    hours);
-	else if (daily.first != 0 && daily.first < limit)
-		doctor_failed(f, NULL,
-		    "no producersync.updates_available in the %.1f h that the attempts log covers", hours);
+	if (!has_handlers(d->config->handlers)) {
+		doctor_skipped(f, "there are no handlers for it");
+		return;
+	}
+	int64_t age = d->now - c.drained;
+	datetime_text(c.drained, at);
+	if (c.drained == 0 && c.waiting == 0)
+		doctor_skipped(f, "psapi drain has not run yet; no event waits for it");
+	else if (c.drained == 0 && c.overdue == 0)
+		doctor_remark(f, NULL, "psapi drain has never run; %ld event(s) in new/", c.waiting);
+	else if (c.drained == 0)
+		doctor_failed(f, NULL, "psapi drain has never run; %ld event(s) in new/", c.waiting);
+	else if (age > RUN_SECONDS || (c.overdue > 0 && age > OVERDUE_SECONDS))
+		doctor_failed(f, NULL, "psapi drain last ran at %s, %.1f h ago", at, (double)age / 3600);
 	else
-		doctor_skipped(f, "no producersync.updates_available yet; it is sent once a day");
+		doctor_ok(f, "psapi drain last ran at %s", at);
 }
 
 const struct check doctor_history_checks[] = {
-	{"clock", check_clock,
-	    "synchronise the clock by NTP: apt install chrony, or timedatectl set-ntp true"},
 	{"leftovers", check_leftovers,
 	    "a receiver was killed while it wrote: see its log. psapi drain and the receiver's start "
 	    "remove them"},
@@ -218,9 +149,8 @@ const struct check doctor_history_checks[] = {
 	    "add the endpoint's secret (psapi secret add), then psapi adopt; psapi adopt --discard "
 	    "removes the requests\n"
 	    "that match no secret"},
-	{"daily", check_daily,
-	    "look at the endpoint in the portal: is it enabled (after 5 days of failures it is not), "
-	    "is it\n"
-	    "subscribed to producersync, what do its Message Attempts say?"},
+	{"drain", check_drain,
+	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or a line for cron, of the "
+	    "spool's user: * * * * * psapi drain"},
 	{0},
 };

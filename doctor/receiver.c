@@ -176,8 +176,11 @@ check_stored(struct doctor *d, struct finding *f, const char *id)
 	char name[STORE_NAME_SIZE];
 	struct error error;
 
-	if (d->store == NULL || store_name(id, strlen(id), name) != 0 ||
-	    store_find(d->store, name, &error) == STORE_DUPLICATE)
+	bool named = d->store != NULL && store_name(id, strlen(id), name) == 0;
+	bool found = named && store_find(d->store, name, &error) == STORE_DUPLICATE;
+	if (found)
+		snprintf(d->direct_id, sizeof(d->direct_id), "%s", id);
+	if (found || !named)
 		doctor_ok(f, "a signed probe is accepted and stored");
 	else
 		doctor_failed(f,

@@ -32,6 +32,7 @@ backlog_read(struct backlog *b)
 	if (store_pending(b->store, &pending, &error) != STORE_OK)
 		return error_log(&error);
 	b->arriving = pending.arriving;
+	b->refused = pending.refused;
 	if (pending.stopped != EX_OK)
 		return pending.stopped;
 	return schedule_sort(b->schedule) == 0 ? EX_OK : EX_OSERR;

@@ -15,6 +15,7 @@ struct backlog {
 	int64_t (*clock)(void);       /* Unix seconds */
 	bool (*is_interrupted)(void); /* asked between two events: is the list still wanted? */
 	struct schedule *schedule;    /* what the last backlog_read() found */
+	int refused;                  /* EX_OK, or an exit status: some files cannot be used */
 	bool arriving;                /* it also saw an event on its way in: no work yet */
 };
 

@@ -310,6 +310,8 @@ run_passes(struct drain *d)
 		d->started = false;
 		d->earlier = d->done + d->later + d->failed;
 		int status = backlog_read(&d->backlog);
+		if (status == EX_OK && d->backlog.refused != EX_OK)
+			set_status(d, d->backlog.refused);
 		if (status == EX_OK)
 			run_pass(d, &waiting);
 		else if (status != EX_TEMPFAIL)
@@ -347,6 +349,7 @@ drain_run(const struct config *config, struct store *store, const struct drain_o
 		return error_log(&error);
 	}
 	d.runs = calloc((size_t)options->jobs, sizeof(*d.runs));
+	store_note_run(store, clock());
 	if (d.runs != NULL) {
 		adopt_now(config, store, &adoption, &error);
 		run_passes(&d);

@@ -1,6 +1,11 @@
 /*
  * Owns attempts.jsonl: the form of its lines, when one is left out, and the
  * descriptor that follows rotation.
+ *
+ * Any client can cause a refusal. So each process has a bucket of ten such lines, into which
+ * one comes back each 0.1 s. Other processes may write to the log as well, and under CGI each
+ * request has a process of its own: where the log is not as this one left it, the lines of
+ * the last second are counted, too.
  */
 #define _GNU_SOURCE
 #include "receiver/attempts.h"
@@ -19,16 +24,21 @@
 #include "base/datetime.h"
 #include "base/json_line.h"
 #include "base/log.h"
+#include "receiver/attempts_reader.h"
 
 enum {
 	TEXT_MAX_BYTES = 256,    /* of one text from outside, before escaping */
 	LINE_MAX_BYTES = 8192,   /* four such texts, each byte as \\uXXXX, and the rest */
-	REJECTED_EVERY_MS = 100, /* design: one rejected attempt in 0.1 s */
+	REFUSALS_MAX = 10,       /* at once, and a second; also in docs/design.md */
+	REFUSAL_MS = 1000 / REFUSALS_MAX,
+	SECOND_NS = 1000000000,
+	LOOK_BACK = 100, /* lines: more are not looked at for those of the last second */
 	TORN_CHECKS = 50, /* of a line that seems torn, a millisecond apart */
 	FILE_MODE = 0640
 };
 
 struct attempts {
+	char *path; /* of the spool */
 	int dir;
 	pthread_mutex_t lock;
 	int fd; /* -1: not open */
@@ -37,7 +47,7 @@ struct attempts {
 	off_t size;   /* after our last line: another one means that others write, too */
 	bool torn;    /* the last line has no newline: write one first */
 	bool failing; /* it could not be written, and that was logged */
-	int64_t written_ms; /* clock_milliseconds() when we last wrote */
+	int64_t full_ms; /* clock_milliseconds() at which the bucket is full again */
 	unsigned long suppressed;
 };
 
@@ -49,12 +59,16 @@ attempts_open(const char *directory)
 	if (attempts == NULL)
 		return NULL;
 	attempts->dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (attempts->dir < 0) {
+	attempts->path = attempts->dir < 0 ? NULL : strdup(directory);
+	if (attempts->path == NULL) {
+		int saved = errno;
+		if (attempts->dir >= 0)
+			close(attempts->dir);
 		free(attempts);
+		errno = saved;
 		return NULL;
 	}
 	attempts->fd = -1;
-	attempts->written_ms = clock_milliseconds() - REJECTED_EVERY_MS;
 	pthread_mutex_init(&attempts->lock, NULL);
 	return attempts;
 }
@@ -67,6 +81,7 @@ attempts_close(struct attempts *attempts)
 	if (attempts->fd >= 0)
 		close(attempts->fd);
 	close(attempts->dir);
+	free(attempts->path);
 	pthread_mutex_destroy(&attempts->lock);
 	free(attempts);
 }
@@ -156,6 +171,21 @@ check_torn(struct attempts *attempts, struct stat *st)
 }
 
 /*
+ * A new log has mode and owner by rule, whoever makes it: a command under another umask, or root
+ * for the spool's owner. Where that is not possible it is written all the same.
+ */
+static void
+settle(const struct attempts *attempts, const struct stat *st)
+{
+	struct stat spool;
+
+	if ((st->st_mode & 07777) != FILE_MODE)
+		(void)!fchmod(attempts->fd, FILE_MODE);
+	if (geteuid() == 0 && fstat(attempts->dir, &spool) == 0 && spool.st_uid != st->st_uid)
+		(void)!fchown(attempts->fd, spool.st_uid, (gid_t)-1);
+}
+
+/*
  * Open the file again if its name belongs to another one now, and find out whether its last
  * line is torn. there: the file exists, and st is its status. Returns 0, or -1 with errno.
  */
@@ -172,24 +202,14 @@ reopen(struct attempts *attempts, bool there, struct stat *st)
 		    O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, FILE_MODE);
 		if (attempts->fd < 0 || fstat(attempts->fd, st) != 0)
 			return -1;
+		if (!there)
+			settle(attempts, st);
 		attempts->device = st->st_dev;
 		attempts->inode = st->st_ino;
 	}
 	if (!same || st->st_size != attempts->size)
 		check_torn(attempts, st);
 	return 0;
-}
-
-/* Compares with the time now: a slow request began earlier. A clock that was set back: false. */
-static bool
-written_lately(const struct stat *st)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	long long age = (now.tv_sec - st->st_mtim.tv_sec) * 1000LL +
-	    (now.tv_nsec - st->st_mtim.tv_nsec) / 1000000;
-	return age >= 0 && age < REJECTED_EVERY_MS;
 }
 
 /* Whether any client can cause this line: no secret has matched. */
@@ -201,21 +221,80 @@ is_unauthenticated(const struct attempt *attempt)
 	    (strcmp(attempt->outcome, "error") == 0 && attempt->key == NULL);
 }
 
+/* Take a line from the bucket. Without a look at the file: a flood costs no system call here. */
+static bool
+take_from_bucket(struct attempts *attempts)
+{
+	int64_t now = clock_milliseconds();
+
+	if (attempts->full_ms < now)
+		attempts->full_ms = now;
+	if (attempts->full_ms - now > (REFUSALS_MAX - 1) * REFUSAL_MS)
+		return false;
+	attempts->full_ms += REFUSAL_MS;
+	return true;
+}
+
+/* The time at which a line was written: the request began at "at", and took "ms". 0: not known. */
+static int64_t
+written_at(const struct attempts_line *line)
+{
+	int64_t at, ms = 0;
+
+	if (!attempts_reader_time(line, &at))
+		return 0;
+	attempts_reader_number(line, ATTEMPTS_MS, &ms);
+	return at + ms * (SECOND_NS / 1000);
+}
+
+/* Whether the last second has as many refusals as it may have, whoever wrote them. */
+static bool
+is_full_of_refusals(const struct attempts *attempts)
+{
+	struct attempts_reader *reader =
+	    attempts_reader_open(attempts->path, ATTEMPTS_NEWEST_FIRST, false);
+	struct attempts_line line;
+	struct timespec clock;
+	int refusals = 0;
+
+	clock_gettime(CLOCK_REALTIME, &clock);
+	int64_t now = clock.tv_sec * (int64_t)SECOND_NS + clock.tv_nsec;
+	for (int i = 0; reader != NULL && i < LOOK_BACK && attempts_reader_next(reader, &line); i++) {
+		int64_t at = written_at(&line);
+		if (line.whole && (at < now - SECOND_NS || at > now))
+			break;
+		refusals += line.whole && line.member[ATTEMPTS_KEY].text == NULL &&
+		    !attempts_reader_is(&line, ATTEMPTS_OUTCOME, "held");
+	}
+	attempts_reader_close(reader);
+	return refusals >= REFUSALS_MAX;
+}
+
+/* Whether the line is left out. st is the status of the log, if it is there. */
+static bool
+is_suppressed(struct attempts *attempts, const struct attempt *attempt, bool there,
+    const struct stat *st)
+{
+	if (!is_unauthenticated(attempt) || !there)
+		return false;
+	bool ours = attempts->fd >= 0 && st->st_ino == attempts->inode &&
+	    st->st_dev == attempts->device && st->st_size == attempts->size;
+	return !ours && is_full_of_refusals(attempts);
+}
+
 static void
 append(struct attempts *attempts, const struct attempt *attempt)
 {
 	char buffer[LINE_MAX_BYTES];
 	struct stat st;
 
-	/* Without a look at the file: a flood of forgeries costs no system call here. */
-	if (is_unauthenticated(attempt) &&
-	    clock_milliseconds() - attempts->written_ms < REJECTED_EVERY_MS) {
+	if (is_unauthenticated(attempt) && !take_from_bucket(attempts)) {
 		attempts->suppressed++;
 		return;
 	}
 	bool there = fstatat(attempts->dir, ATTEMPTS_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0;
 
-	if (there && is_unauthenticated(attempt) && written_lately(&st)) {
+	if (is_suppressed(attempts, attempt, there, &st)) {
 		attempts->suppressed++;
 		return;
 	}
@@ -240,7 +319,6 @@ append(struct attempts *attempts, const struct attempt *attempt)
 	if (!written)
 		return;
 	attempts->suppressed = 0;
-	attempts->written_ms = clock_milliseconds();
 }
 
 void

@@ -39,8 +39,8 @@ void attempts_close(struct attempts *attempts);
 /*
  * Append one line with a single write(2). The file is opened again when it was renamed or
  * removed, so rotation needs no signal. Any client can cause the outcomes "rejected" and
- * "ignored", and "error" before a secret has matched: such a line is left out while the log
- * was last written to less than 0.1 s ago, and the next line counts them ("suppressed"). If
+ * "ignored", and "error" before a secret has matched: of such lines ten may come at once, and
+ * then ten a second. Others are left out, and the next line counts them ("suppressed"). If
  * the log cannot be written, the replies stay the same: that is logged once, and the line is
  * lost. Safe from several threads and processes.
  */

@@ -1,6 +1,7 @@
 /*
- * Owns the reading of attempts.jsonl and attempts.jsonl.1: lines in both directions through
- * one buffer, following across rotation, and finding members in a line.
+ * Owns the reading of attempts.jsonl and of the logs that were rotated: which files those are,
+ * lines in both directions through one buffer, following across rotation, and finding members
+ * in a line.
  *
  * Lines are scanned as text, for there may be millions. That is safe: what a sender wrote is
  * escaped in them, so a plain quote begins or ends a string of the log's own.
@@ -8,6 +9,7 @@
 #define _GNU_SOURCE
 #include "receiver/attempts_reader.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -19,14 +21,28 @@
 #include "events.h"
 #include "receiver/attempts.h"
 
-enum { BUFFER_SIZE = 256 * 1024, LINE_KEPT = 64 * 1024, FILES = 2 };
+enum {
+	BUFFER_SIZE = 256 * 1024,
+	LINE_KEPT = 64 * 1024,
+	FILES_MAX = 64, /* the log and rotated ones: a year of weeks */
+	BEGINNING = 8192 /* bytes in which a log's first time is looked for */
+};
+
+/* A log that was rotated. */
+struct rotated {
+	int fd;
+	int64_t begins; /* nanoseconds: the time of its first line, or of its last change */
+};
 
 struct attempts_reader {
 	int dir;
 	bool backwards, following;
 	bool renamed;    /* following: the name stands for another file, this one is read to its end */
-	int fd[FILES];   /* in the order in which they are read; -1: none */
-	int current;     /* of them */
+	int fd[FILES_MAX]; /* in the order in which they are read; -1: none */
+	int files;         /* of them */
+	int current;
+	int64_t begins[FILES_MAX]; /* of each; of the log proper INT64_MAX */
+	int compressed;    /* rotated logs that are not read */
 	off_t log_end;   /* of the log proper, behind its last whole line when it was opened */
 	off_t position;  /* in the file, where the buffer's contents end; backwards: where they begin */
 	off_t limit;     /* forwards: where reading ends */
@@ -42,20 +58,6 @@ open_file(int dir, const char *name)
 {
 	/* O_NONBLOCK: no FIFO of that name must stop us. */
 	return openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-}
-
-/* The log that was rotated last; -1 if that is the very file that was just opened as log. */
-static int
-open_rotated(int dir, int log)
-{
-	int fd = open_file(dir, ATTEMPTS_FILE ".1");
-	struct stat st, newer;
-
-	if (fd < 0 || log < 0 || fstat(fd, &st) != 0 || fstat(log, &newer) != 0 ||
-	    st.st_ino != newer.st_ino || st.st_dev != newer.st_dev)
-		return fd;
-	close(fd);
-	return -1;
 }
 
 static off_t
@@ -98,14 +100,121 @@ end_of_lines(struct attempts_reader *r, int fd)
 	return 0;
 }
 
+/* ---- rotated logs ---- */
+
+enum log_kind { OTHER, PLAIN, COMPRESSED };
+
+/*
+ * What a name in the spool is: logrotate(8) gives numbers (.1) or dates (-20260131, or as
+ * dateformat has it), and compresses. Names of its own begin with the log's, too.
+ */
+static enum log_kind
+kind_of(const char *name)
+{
+	static const char *const endings[] = {".gz", ".xz", ".zst", ".bz2", ".lz4", ".Z"};
+	size_t length = strlen(name);
+
+	if (strncmp(name, ATTEMPTS_FILE, strlen(ATTEMPTS_FILE)) != 0)
+		return OTHER;
+	const char *rest = name + strlen(ATTEMPTS_FILE);
+	if ((*rest != '.' && *rest != '-') || rest[1] < '0' || rest[1] > '9')
+		return OTHER;
+	for (size_t i = 0; i < sizeof(endings) / sizeof(endings[0]); i++)
+		if (length > strlen(endings[i]) &&
+		    strcmp(name + length - strlen(endings[i]), endings[i]) == 0)
+			return COMPRESSED;
+	return rest[1 + strspn(rest + 1, "0123456789-._T:")] == '\0' ? PLAIN : OTHER;
+}
+
+static bool scan(struct attempts_line *line);
+
+/* When a log begins: the time of its first whole line that has one. */
+static int64_t
+beginning_of(struct attempts_reader *r, int fd, const struct stat *st)
+{
+	size_t n = read_at(fd, r->buffer, BEGINNING, 0);
+	int64_t at;
+
+	r->buffer[n] = '\0';
+	for (char *text = r->buffer, *end; (end = strchr(text, '\n')) != NULL; text = end + 1) {
+		struct attempts_line line = {.text = text, .length = (size_t)(end - text)};
+		*end = '\0';
+		if (scan(&line) && attempts_reader_time(&line, &at))
+			return at;
+	}
+	return st->st_mtim.tv_sec * NANOSECONDS + st->st_mtim.tv_nsec;
+}
+
+/* Note one name of the spool, if it is a log that can be read and not the one that is open. */
+static int
+add_rotated(struct attempts_reader *r, const char *name, const struct stat *log,
+    struct rotated found[FILES_MAX], int count)
+{
+	enum log_kind kind = kind_of(name);
+	struct stat st;
+
+	r->compressed += kind == COMPRESSED;
+	int fd = kind == PLAIN && count < FILES_MAX - 1 ? open_file(r->dir, name) : -1;
+	if (fd < 0)
+		return count;
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ||
+	    (st.st_ino == log->st_ino && st.st_dev == log->st_dev)) {
+		close(fd);
+		return count;
+	}
+	found[count] = (struct rotated){fd, beginning_of(r, fd, &st)};
+	return count + 1;
+}
+
+static int
+compare_rotated(const void *a, const void *b)
+{
+	int64_t one = ((const struct rotated *)a)->begins, two = ((const struct rotated *)b)->begins;
+
+	return one < two ? -1 : one > two;
+}
+
+/* Open the rotated logs, the oldest first. Returns how many. */
+static int
+open_rotated(struct attempts_reader *r, int log, struct rotated found[FILES_MAX])
+{
+	struct stat st = {0};
+	int count = 0, fd = openat(r->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+
+	if (stream == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return 0;
+	}
+	if (log >= 0)
+		fstat(log, &st);
+	for (const struct dirent *entry; (entry = readdir(stream)) != NULL;)
+		count = add_rotated(r, entry->d_name, &st, found, count);
+	closedir(stream);
+	qsort(found, (size_t)count, sizeof(*found), compare_rotated);
+	return count;
+}
+
+/* ---- open and close ---- */
+
+static void
+add_file(struct attempts_reader *r, int fd, int64_t begins)
+{
+	r->fd[r->files] = fd;
+	r->begins[r->files++] = begins;
+}
+
 /* Begin with a file, at its beginning or backwards behind its last newline. */
 static void
 begin_file(struct attempts_reader *r)
 {
+	bool is_log = r->begins[r->current] == INT64_MAX;
+
 	r->position = 0;
 	if (r->backwards)
-		r->position = r->current == 0 ? r->log_end : end_of_lines(r, r->fd[r->current]);
-	r->limit = r->current == FILES - 1 && !r->following ? r->log_end : INT64_MAX;
+		r->position = is_log ? r->log_end : end_of_lines(r, r->fd[r->current]);
+	r->limit = is_log && !r->following ? r->log_end : INT64_MAX;
 	r->from = r->to = r->backwards ? BUFFER_SIZE : 0;
 	r->cut = false;
 }
@@ -114,11 +223,11 @@ struct attempts_reader *
 attempts_reader_open(const char *path, enum attempts_order order, bool rotated)
 {
 	struct attempts_reader *r = calloc(1, sizeof(*r));
+	struct rotated found[FILES_MAX];
 
 	if (r == NULL)
 		return NULL;
 	r->backwards = order == ATTEMPTS_NEWEST_FIRST;
-	r->fd[0] = r->fd[1] = -1;
 	r->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int log = r->dir < 0 ? -1 : open_file(r->dir, ATTEMPTS_FILE);
 	if (r->dir < 0 || (log < 0 && errno != ENOENT)) {
@@ -127,10 +236,16 @@ attempts_reader_open(const char *path, enum attempts_order order, bool rotated)
 		errno = saved;
 		return NULL;
 	}
+	int count = rotated ? open_rotated(r, log, found) : 0;
 	r->log_end = end_of_lines(r, log);
-	int older = rotated ? open_rotated(r->dir, log) : -1;
-	r->fd[0] = r->backwards ? log : older;
-	r->fd[1] = r->backwards ? older : log;
+	if (r->backwards)
+		add_file(r, log, INT64_MAX);
+	for (int i = 0; i < count; i++) {
+		const struct rotated *one = &found[r->backwards ? count - 1 - i : i];
+		add_file(r, one->fd, one->begins);
+	}
+	if (!r->backwards)
+		add_file(r, log, INT64_MAX);
 	begin_file(r);
 	return r;
 }
@@ -140,7 +255,7 @@ attempts_reader_close(struct attempts_reader *r)
 {
 	if (r == NULL)
 		return;
-	for (int i = 0; i < FILES; i++)
+	for (int i = 0; i < r->files; i++)
 		if (r->fd[i] >= 0)
 			close(r->fd[i]);
 	if (r->dir >= 0)
@@ -151,7 +266,39 @@ attempts_reader_close(struct attempts_reader *r)
 bool
 attempts_reader_exists(const struct attempts_reader *r)
 {
-	return r->fd[r->backwards ? 0 : FILES - 1] >= 0;
+	return r->fd[r->backwards ? 0 : r->files - 1] >= 0;
+}
+
+int
+attempts_reader_compressed(const struct attempts_reader *r)
+{
+	return r->compressed;
+}
+
+/* A file is left out if the one after it begins before that time. */
+void
+attempts_reader_since(struct attempts_reader *r, int64_t since)
+{
+	while (!r->backwards && r->current + 1 < r->files && r->begins[r->current] != INT64_MAX &&
+	    r->begins[r->current + 1] <= since)
+		r->current++;
+	begin_file(r);
+}
+
+bool
+attempts_reader_begins(const char *path, int64_t *nanoseconds, int *compressed)
+{
+	struct attempts_reader *r = attempts_reader_open(path, ATTEMPTS_OLDEST_FIRST, true);
+	struct attempts_line line;
+	bool found = false;
+
+	*compressed = 0;
+	while (r != NULL && !found && attempts_reader_next(r, &line))
+		found = attempts_reader_time(&line, nanoseconds);
+	if (r != NULL)
+		*compressed = r->compressed;
+	attempts_reader_close(r);
+	return found;
 }
 
 /* ---- lines ---- */
@@ -249,14 +396,17 @@ next_backwards(struct attempts_reader *r, struct attempts_line *line)
 void
 attempts_reader_follow(struct attempts_reader *r)
 {
-	if (r->backwards) {
-		int log = r->fd[0];
-		r->fd[0] = r->fd[1];
-		r->fd[1] = log;
-	}
+	int log = r->backwards ? 0 : r->files - 1;
+
+	for (int i = 0; i < r->files; i++)
+		if (i != log && r->fd[i] >= 0)
+			close(r->fd[i]);
+	r->fd[0] = r->fd[log];
+	r->begins[0] = INT64_MAX;
+	r->files = 1;
 	r->backwards = false;
 	r->following = true;
-	r->current = FILES - 1;
+	r->current = 0;
 	begin_file(r);
 	r->position = r->log_end;
 }
@@ -328,7 +478,9 @@ keep_member(struct attempts_line *line, const char *name, size_t name_length, co
 	    [ATTEMPTS_TYPE] = NAME("type"),
 	    [ATTEMPTS_BYTES] = NAME("bytes"),
 	    [ATTEMPTS_SKEW] = NAME("skew_s"),
-	    [ATTEMPTS_KEY] = NAME("key")};
+	    [ATTEMPTS_KEY] = NAME("key"),
+	    [ATTEMPTS_REASON] = NAME("reason"),
+	    [ATTEMPTS_MS] = NAME("ms")};
 #undef NAME
 
 	for (int i = 0; i < ATTEMPTS_MEMBERS; i++) {
@@ -381,7 +533,7 @@ attempts_reader_next(struct attempts_reader *r, struct attempts_line *line)
 			break;
 		if (found)
 			continue;
-		if (r->following ? !follow(r) : r->current == FILES - 1)
+		if (r->following ? !follow(r) : r->current == r->files - 1)
 			return false;
 		if (!r->following) {
 			r->current++;
@@ -439,6 +591,8 @@ attempts_reader_number(
 		return false;
 	errno = 0;
 	*number = strtoll(text, &end, 10);
+	if (*end == '.' && end > text)
+		end += 1 + strspn(end + 1, "0123456789");
 	return *end == '\0' && errno == 0;
 }
 

@@ -22,6 +22,8 @@ enum attempts_member {
 	ATTEMPTS_BYTES,
 	ATTEMPTS_SKEW,
 	ATTEMPTS_KEY,
+	ATTEMPTS_REASON,
+	ATTEMPTS_MS,
 	ATTEMPTS_MEMBERS
 };
 
@@ -37,10 +39,11 @@ struct attempts_line {
 };
 
 /*
- * Open the log of the spool at path; with rotated, also the one that was rotated last
- * (attempts.jsonl.1), as the older part. A log that does not exist is an empty one, and so
- * is a rotated one that cannot be read. Returns NULL with errno if the log cannot be
- * opened. The caller closes it.
+ * Open the log of the spool at path; with rotated, also the logs that were rotated, as the older
+ * part: attempts.jsonl.N and attempts.jsonl-DATE, in the order of their first lines. Compressed
+ * ones are counted and not read. A log that does not exist is an empty one, and so is a rotated
+ * one that cannot be read. Returns NULL with errno if the log cannot be opened. The caller
+ * closes it.
  */
 struct attempts_reader *attempts_reader_open(
     const char *path, enum attempts_order order, bool rotated);
@@ -48,6 +51,21 @@ void attempts_reader_close(struct attempts_reader *reader);
 
 /* Whether the log existed when it was opened. */
 bool attempts_reader_exists(const struct attempts_reader *reader);
+
+/* How many rotated logs are compressed, and not read. */
+int attempts_reader_compressed(const struct attempts_reader *reader);
+
+/*
+ * Before the first line, of a reader of the oldest first: leave out the files that end before
+ * this time, nanoseconds since 1970.
+ */
+void attempts_reader_since(struct attempts_reader *reader, int64_t since);
+
+/*
+ * When the logs of the spool at path begin, as far as they can be read: the time of the first
+ * line. *compressed: how many are not read. Returns false if there is no line with a time.
+ */
+bool attempts_reader_begins(const char *path, int64_t *nanoseconds, int *compressed);
 
 /*
  * Read the next line that is complete and not empty. Of a line over 64 KiB (the receiver writes
@@ -69,7 +87,10 @@ void attempts_reader_follow(struct attempts_reader *reader);
 bool attempts_reader_is(
     const struct attempts_line *line, enum attempts_member member, const char *value);
 
-/* Read a member that is a whole number. Returns false if it is absent or no such number. */
+/*
+ * Read a member that is a number, without its fraction. Returns false if it is absent or no
+ * such number.
+ */
 bool attempts_reader_number(
     const struct attempts_line *line, enum attempts_member member, int64_t *number);
 

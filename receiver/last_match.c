@@ -5,6 +5,11 @@
 
 #include "receiver/attempts_reader.h"
 
+enum {
+	LINES_MAX = 5000000, /* a bound for the time that it takes */
+	LINES_MORE = 1000    /* what was held is logged late, with the time at which it arrived */
+};
+
 static void
 note(const struct attempts_line *line, struct last_match *matches, int count)
 {
@@ -19,19 +24,30 @@ note(const struct attempts_line *line, struct last_match *matches, int count)
 			memcpy(matches[i].at, at, DATETIME_ISO_SIZE - 1);
 }
 
+static bool
+all_found(const struct last_match *matches, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (matches[i].at[0] == '\0')
+			return false;
+	return true;
+}
+
 int
 last_match_find(const char *path, struct last_match *matches, int count)
 {
 	struct attempts_line line;
+	long more = LINES_MORE;
 
 	for (int i = 0; i < count; i++)
 		memset(matches[i].at, 0, sizeof(matches[i].at));
-	/* All of it: what was held is logged late, with the time at which it arrived. */
-	struct attempts_reader *reader = attempts_reader_open(path, ATTEMPTS_OLDEST_FIRST, true);
+	struct attempts_reader *reader = attempts_reader_open(path, ATTEMPTS_NEWEST_FIRST, true);
 	if (reader == NULL)
 		return -1;
-	while (attempts_reader_next(reader, &line))
+	for (long i = 0; i < LINES_MAX && more > 0 && attempts_reader_next(reader, &line); i++) {
 		note(&line, matches, count);
+		more -= all_found(matches, count) ? 1 : 0;
+	}
 	attempts_reader_close(reader);
 	return 0;
 }

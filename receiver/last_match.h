@@ -12,7 +12,7 @@ struct last_match {
 
 /*
  * Fill in at for each of count fingerprints, from the attempts log of the spool at path and
- * the one that was rotated last (attempts.jsonl.1). Deliveries of psapi send and doctor do
+ * the ones that were rotated. Deliveries of psapi send and doctor do
  * not count: they are signed with every secret of the file. Returns 0, or -1 with errno if
  * the log cannot be read; then every at is "".
  */

@@ -89,8 +89,14 @@ enum variable {
 	HTTP_WEBHOOK_ID,
 	HTTP_WEBHOOK_TIMESTAMP,
 	HTTP_WEBHOOK_SIGNATURE,
+	/* The older names of the three, in the same order. */
+	HTTP_SVIX_ID,
+	HTTP_SVIX_TIMESTAMP,
+	HTTP_SVIX_SIGNATURE,
 	VARIABLES
 };
+
+enum { SIGNED_HEADERS = HTTP_SVIX_ID - HTTP_WEBHOOK_ID };
 
 static const struct {
 	const char *name;   /* of the meta-variable */
@@ -105,6 +111,9 @@ static const struct {
 	[HTTP_WEBHOOK_ID] = {NAMED(HTTP_WEBHOOK_ID), "webhook-id"},
 	[HTTP_WEBHOOK_TIMESTAMP] = {NAMED(HTTP_WEBHOOK_TIMESTAMP), "webhook-timestamp"},
 	[HTTP_WEBHOOK_SIGNATURE] = {NAMED(HTTP_WEBHOOK_SIGNATURE), "webhook-signature"},
+	[HTTP_SVIX_ID] = {NAMED(HTTP_SVIX_ID), "svix-id"},
+	[HTTP_SVIX_TIMESTAMP] = {NAMED(HTTP_SVIX_TIMESTAMP), "svix-timestamp"},
+	[HTTP_SVIX_SIGNATURE] = {NAMED(HTTP_SVIX_SIGNATURE), "svix-signature"},
 #undef NAMED
 };
 
@@ -115,6 +124,7 @@ struct transaction {
 	struct timespec now;
 	const char *value[VARIABLES]; /* NULL: absent or empty */
 	bool differs[VARIABLES];      /* it is there twice, with different values */
+	bool svix;                    /* the three headers have their older names */
 	struct message message;       /* the signed parts */
 	int64_t sent_at;              /* webhook-timestamp, Unix seconds */
 	const char *signatures;
@@ -139,6 +149,36 @@ set_variable(struct transaction *t, enum variable variable, const char *value)
 	*known = value;
 }
 
+/* Whether one of the three signed headers is there, under the names that begin with first. */
+static bool
+has_signed(const struct transaction *t, enum variable first)
+{
+	return t->value[first] != NULL || t->value[first + 1] != NULL || t->value[first + 2] != NULL;
+}
+
+/*
+ * Svix, which AgentSync sends with, also has svix-id, svix-timestamp and svix-signature for the
+ * same. The two sets are never mixed: they count if nothing of the other set is there.
+ */
+static void
+take_older_names(struct transaction *t)
+{
+	t->svix = !has_signed(t, HTTP_WEBHOOK_ID) && has_signed(t, HTTP_SVIX_ID);
+	for (int i = 0; t->svix && i < SIGNED_HEADERS; i++) {
+		t->value[HTTP_WEBHOOK_ID + i] = t->value[HTTP_SVIX_ID + i];
+		t->differs[HTTP_WEBHOOK_ID + i] = t->differs[HTTP_SVIX_ID + i];
+	}
+}
+
+/* The name of a header as the sender of this request knows it. */
+static const char *
+header_name(const struct transaction *t, enum variable variable)
+{
+	bool older = t->svix && variable >= HTTP_WEBHOOK_ID && variable <= HTTP_WEBHOOK_SIGNATURE;
+
+	return variables[older ? variable + SIGNED_HEADERS : variable].header;
+}
+
 /* Take the variables that decide; of one that is there twice, the last value. */
 static void
 read_variables(struct transaction *t)
@@ -153,6 +193,7 @@ read_variables(struct transaction *t)
 	for (int i = 0; i < VARIABLES; i++)
 		if (t->value[i] != NULL && *t->value[i] == '\0')
 			t->value[i] = NULL;
+	take_older_names(t);
 }
 
 /* ---- verdicts ---- */
@@ -282,7 +323,8 @@ check_without_secret(struct transaction *t)
 	t->skew_known = true;
 	if (verify_timestamp_in_tolerance(skew, t->receiver->config->tolerance) != VERIFY_OK) {
 		snprintf(t->detail, sizeof(t->detail),
-		    "webhook-timestamp is %lld s off this receiver's clock", (long long)skew);
+		    "%s is %lld s off this receiver's clock", header_name(t, HTTP_WEBHOOK_TIMESTAMP),
+		    (long long)skew);
 		return ignore(t);
 	}
 	enum verdict verdict = hold(t);
@@ -320,7 +362,7 @@ check_presence(struct transaction *t)
 	for (int i = HTTP_WEBHOOK_ID; i <= HTTP_WEBHOOK_SIGNATURE; i++)
 		if (t->value[i] == NULL)
 			return conclude(t, MISSING_HEADER, "no %s header arrived, or it is empty",
-			    variables[i].header);
+			    header_name(t, (enum variable)i));
 	return PASSED;
 }
 
@@ -357,7 +399,7 @@ check_form(struct transaction *t)
 		if (t->differs[headers[i]] || (value != NULL && !unjoin(value, &length[i])))
 			return conclude(t, MALFORMED_HEADER,
 			    "the %s header arrived twice, with different values",
-			    variables[headers[i]].header);
+			    header_name(t, headers[i]));
 	}
 	t->message.id = t->value[HTTP_WEBHOOK_ID];
 	t->message.id_length = length[0];
@@ -366,10 +408,11 @@ check_form(struct transaction *t)
 	t->signatures = t->value[HTTP_WEBHOOK_SIGNATURE];
 	t->signatures_length = length[2];
 	if (t->message.id_length == 0)
-		return conclude(t, MALFORMED_HEADER, "the webhook-id header holds no id");
+		return conclude(t, MALFORMED_HEADER, "the %s header holds no id",
+		    header_name(t, HTTP_WEBHOOK_ID));
 	if (!verify_timestamp_parse(t->message.timestamp, t->message.timestamp_length, &t->sent_at))
 		return conclude(t, MALFORMED_HEADER,
-		    "webhook-timestamp must be Unix seconds, digits alone");
+		    "%s must be Unix seconds, digits alone", header_name(t, HTTP_WEBHOOK_TIMESTAMP));
 	const char *declared = t->value[CONTENT_LENGTH];
 	if (declared != NULL && !request_length_parse(declared, length[3], &t->declared))
 		return conclude(t, MALFORMED_HEADER, "content-length is no number of bytes");
@@ -434,8 +477,9 @@ out_of_tolerance(struct transaction *t, enum verdict verdict)
 	long long skew = t->verification.skew;
 
 	return conclude(t, verdict,
-	    "webhook-timestamp is %lld s %s this receiver's clock, %lld s are tolerated; %s",
-	    skew < 0 ? -skew : skew, skew < 0 ? "ahead of" : "behind",
+	    "%s is %lld s %s this receiver's clock, %lld s are tolerated; %s",
+	    header_name(t, HTTP_WEBHOOK_TIMESTAMP), skew < 0 ? -skew : skew,
+	    skew < 0 ? "ahead of" : "behind",
 	    t->receiver->config->tolerance,
 	    t->verification.matched ? "the signature matched: check the clocks" :
 	                              "the signature did not match either");

@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -22,7 +21,7 @@
 #include "base/io.h"
 #include "base/securemem.h"
 
-enum { FILE_MAX = 64 * 1024, MODE_MAX = 0640 };
+enum { LOCK_WAIT_MS = 10000, FILE_MAX = 64 * 1024, MODE_MAX = 0640 };
 
 #define ADDED "# added "
 
@@ -84,6 +83,11 @@ failed(const char *path, const char *step, struct error *error)
 {
 	bool denied = errno == EACCES || errno == EPERM;
 
+	if (errno == EWOULDBLOCK) {
+		error_set(error, EX_TEMPFAIL, "fuser -v on that directory shows which",
+		    "%s: another process has locked it for over 10 s", path);
+		return SECRETFILE_ERROR;
+	}
 	error_set(error, denied ? EX_NOPERM : EX_CANTCREAT,
 	    denied ? "run it as root, or as the file's owner" : NULL, "%s: %s: %s", path, step,
 	    strerror(errno));
@@ -111,7 +115,7 @@ find_place(struct edit *d, const char *path, struct error *error)
 	snprintf(d->directory, sizeof(d->directory), "%s", d->path);
 	dirname(d->directory);
 	d->lock = open(d->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (d->lock < 0 || flock(d->lock, LOCK_EX) != 0)
+	if (d->lock < 0 || io_lock(d->lock, LOCK_WAIT_MS) != 0)
 		return failed(d->directory, "lock", error);
 	return SECRETFILE_DONE;
 }

@@ -1,17 +1,15 @@
 /*
- * Owns the connections of the FastCGI server and the threads that serve them.
+ * Owns the threads of the FastCGI server, and what wakes them.
  *
- * An idle connection costs a descriptor, no thread: all of them, and the listener, wait
- * in one epoll set. A thread takes a connection that is readable, serves one request and
- * puts the connection back. libfcgi would pin a thread to each connection that a web
- * server keeps open.
+ * A connection costs a descriptor, no thread, while nothing arrives and while a request is
+ * not whole: all of them, and the listener, wait in one epoll set. A thread takes a connection
+ * that is readable, reads what there is, and puts the connection back, until the request is
+ * whole; then it answers. So slow uploads keep no other request waiting. libfcgi would pin a
+ * thread to each connection that a web server keeps open.
  *
  * The main thread waits for signals and, while requests arrive, wakes every second to cut
- * off those that take longer than the read timeout: a slow upload holds a thread no
- * longer. The reading thread then sees the end of the stream and can still answer.
- *
- * Connections are kept in a table by descriptor. A thread that serves one owns it; the
- * table's lock is for what the main thread looks at: accepting, arriving, idle.
+ * off the slow ones (connections.c). A thread then reads the end of the stream, and can still
+ * answer.
  */
 #define _GNU_SOURCE
 #include "server/responder.h"
@@ -37,13 +35,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/cgi.h"
+#include "server/connections.h"
 #include "server/fastcgi.h"
 
 enum {
 	DESCRIPTORS_MAX = 16384, /* connections are a table by descriptor */
 	DESCRIPTORS_OWN = 32,    /* the program's and ours, other than connections */
-	DESCRIPTORS_THREAD = 3,  /* that a thread may open for one request */
+	DESCRIPTORS_THREAD = 5,  /* that a thread may open for one request */
 	STACK_BYTES = 256 * 1024,
+	UPLOADS_BESIDE = 32,    /* as many whole bodies as threads, and these, may be in memory */
 	SCAN_MS = 1000,      /* while a request is arriving */
 	FULL_NAP_MS = 20,    /* between looks for room for one more connection */
 	WARN_EVERY_MS = 60000,
@@ -54,31 +54,19 @@ enum {
 
 #define THREADS_REMEDY "raise the limit of processes (TasksMax=, ulimit -u), or lower PSAPI_THREADS"
 
-struct connection {
-	unsigned serial; /* tells it from the next connection that gets the descriptor */
-	bool open;
-	bool idle;   /* waits in the epoll set */
-	bool served; /* has had a request, and waits for the next one */
-	int64_t arriving_since; /* clock_milliseconds(); 0: nothing is arriving */
-};
-
 struct responder {
 	const struct service *service;
 	struct listener *listener;
+	struct connections *connections;
 	int epoll;
 	int wake; /* eventfd: threads wake the main thread when something begins to arrive */
 	int quit; /* eventfd: threads end */
 	int signals;
 	atomic_bool watching; /* the main thread wakes every second to cut off slow requests */
-	pthread_mutex_t lock;
+	pthread_mutex_t lock; /* of the listener: */
 	bool accepting;
-	bool stopping;
-	long live; /* open connections */
-	long most; /* that may be open: requests need descriptors, too */
-	int64_t warned; /* when the log last said that there are no more */
-	struct connection *connections; /* by descriptor */
-	int capacity;
-	int used; /* no connection has had a descriptor from here on */
+	int64_t warned;        /* when the log last said that no more connections can be open */
+	atomic_llong crowded;  /* when it last said that uploads take too much memory */
 };
 
 struct worker {
@@ -87,29 +75,14 @@ struct worker {
 	pthread_t thread;
 };
 
-/* A request while it is read. It has arrived when its body has ended. */
-struct arrival {
-	struct responder *responder;
-	struct fastcgi *fastcgi;
-	int fd;
-	bool ended;
-};
+/* ---- connections ---- */
 
-/* ---- one connection ---- */
-
-/* A request begins to arrive, or has arrived. Returns the connection's serial. */
-static unsigned
-arriving(struct responder *r, int fd, bool begins)
+/* A request may be arriving: the main thread looks at it each second. */
+static void
+watch(struct responder *r)
 {
-	pthread_mutex_lock(&r->lock);
-	struct connection *c = &r->connections[fd];
-	c->arriving_since = begins ? clock_milliseconds() : 0;
-	c->idle = false;
-	unsigned serial = c->serial;
-	pthread_mutex_unlock(&r->lock);
-	if (begins && !atomic_exchange(&r->watching, true))
+	if (!atomic_exchange(&r->watching, true))
 		eventfd_write(r->wake, 1);
-	return serial;
 }
 
 /* Arm the connection for its next event: a thread that is free then takes it. */
@@ -122,57 +95,6 @@ wait_for_more(struct responder *r, int fd, int operation)
 		log_line("epoll_ctl: %s", strerror(errno));
 }
 
-/*
- * Read no request that is sent from now on. One that was sent already can still be read,
- * and after it the end of the stream. Makes the connection readable.
- */
-static void
-hang_up(int fd)
-{
-	shutdown(fd, SHUT_RD);
-}
-
-/* The request is answered: the connection waits for the next one. */
-static void
-wait_for_next(struct responder *r, int fd)
-{
-	pthread_mutex_lock(&r->lock);
-	struct connection *c = &r->connections[fd];
-	c->arriving_since = 0;
-	c->served = true;
-	c->idle = true;
-	if (r->stopping)
-		hang_up(fd);
-	pthread_mutex_unlock(&r->lock);
-	wait_for_more(r, fd, EPOLL_CTL_MOD);
-}
-
-/* The connection was closed; by now the descriptor may be another connection's. */
-static void
-forget(struct responder *r, int fd, unsigned serial)
-{
-	pthread_mutex_lock(&r->lock);
-	if (r->connections[fd].serial == serial)
-		r->connections[fd] = (struct connection){.serial = serial};
-	r->live--;
-	pthread_mutex_unlock(&r->lock);
-}
-
-static void
-add_connection(struct responder *r, int fd)
-{
-	int on = 1;
-
-	/* Fails for unix sockets, which do not need it. */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	r->connections[fd] = (struct connection){
-		.serial = r->connections[fd].serial + 1, .open = true, .idle = true};
-	r->live++;
-	if (fd >= r->used)
-		r->used = fd + 1;
-	wait_for_more(r, fd, EPOLL_CTL_ADD);
-}
-
 /* Log that connections wait in the backlog, at most once a minute. The lock is held. */
 static void
 warn_of_backlog(struct responder *r, int error)
@@ -182,8 +104,25 @@ warn_of_backlog(struct responder *r, int error)
 	if (r->warned != 0 && now - r->warned < WARN_EVERY_MS)
 		return;
 	r->warned = now;
-	log_line("%ld connections are open and more wait: %s: raise the limit of open files", r->live,
-	    strerror(error));
+	log_line("%ld connections are open and more wait: %s: raise the limit of open files",
+	    connections_count(r->connections), strerror(error));
+}
+
+/* Take a connection that was accepted. Returns 0, or an errno: then it is closed. */
+static int
+add_connection(struct responder *r, int fd)
+{
+	int failed = connections_add(r->connections, fd), on = 1;
+
+	if (failed != 0) {
+		close(fd);
+		return failed;
+	}
+	/* Fails for unix sockets, which do not need it. */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	wait_for_more(r, fd, EPOLL_CTL_ADD);
+	watch(r);
+	return 0;
 }
 
 /*
@@ -193,21 +132,15 @@ warn_of_backlog(struct responder *r, int error)
 static int
 accept_one(struct responder *r)
 {
-	int failed = EAGAIN, fd = -1;
+	int failed = EAGAIN;
 
 	pthread_mutex_lock(&r->lock);
-	if (r->accepting && r->live >= r->most) {
+	if (r->accepting && !connections_have_room(r->connections)) {
 		failed = EMFILE;
 	} else if (r->accepting) {
-		fd = accept4(r->listener->fd, NULL, NULL, SOCK_CLOEXEC);
-		failed = fd < 0 ? errno : 0;
+		int fd = accept4(r->listener->fd, NULL, NULL, SOCK_CLOEXEC);
+		failed = fd < 0 ? errno : add_connection(r, fd);
 	}
-	if (fd >= r->capacity) {
-		close(fd);
-		failed = EMFILE;
-	}
-	if (failed == 0)
-		add_connection(r, fd);
 	if (failed == EMFILE || failed == ENFILE)
 		warn_of_backlog(r, failed);
 	pthread_mutex_unlock(&r->lock);
@@ -224,48 +157,67 @@ accept_all(struct responder *r)
 	struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = r->listener->fd};
 	int failed = accept_one(r);
 
-	if (failed == EMFILE || failed == ENFILE)
+	if (failed == EMFILE || failed == ENFILE || failed == ENOMEM)
 		poll(NULL, 0, FULL_NAP_MS);
 	epoll_ctl(r->epoll, EPOLL_CTL_MOD, r->listener->fd, &event);
 }
 
-/* ---- one request ---- */
+/* ---- a request ---- */
+
+/* Log it, at most once a minute. */
+static void
+warn_of_uploads(struct responder *r)
+{
+	long long now = clock_milliseconds(), last = atomic_load(&r->crowded);
+
+	if ((last == 0 || now - last >= WARN_EVERY_MS) &&
+	    atomic_compare_exchange_strong(&r->crowded, &last, now))
+		log_line("unfinished uploads take as much memory as they may: large ones are cut off");
+}
+
+/* Read what there is, without waiting. */
+static enum arrival_progress
+read_more(struct responder *r, int fd, struct arrival *arrival)
+{
+	enum arrival_progress progress = arrival_read(arrival, fd);
+
+	if (progress != ARRIVAL_UNFINISHED || connections_may_grow(r->connections, arrival))
+		return progress;
+	warn_of_uploads(r);
+	return arrival_cut_off(arrival);
+}
+
+/* A body that has arrived, while the program reads it. */
+struct upload {
+	const unsigned char *data;
+	size_t left;
+	bool cut_off;
+};
 
 static ssize_t
 read_body(void *stream, void *buffer, size_t size)
 {
-	struct arrival *arrival = stream;
-	ssize_t n = arrival->ended ? 0 : fastcgi_read(arrival->fastcgi, buffer, size);
+	struct upload *upload = stream;
+	size_t n = size < upload->left ? size : upload->left;
 
-	if (n <= 0 && !arrival->ended) {
-		arriving(arrival->responder, arrival->fd, false);
-		arrival->ended = true;
-	}
-	return n;
-}
-
-/* Read the body to its end, also when the request was refused early: see fastcgi_end(). */
-static void
-read_rest(struct arrival *arrival)
-{
-	char rest[4096];
-
-	while (read_body(arrival, rest, sizeof(rest)) > 0)
-		continue;
+	if (n == 0)
+		return upload->cut_off ? -1 : 0;
+	memcpy(buffer, upload->data, n);
+	upload->data += n;
+	upload->left -= n;
+	return (ssize_t)n;
 }
 
 static void
-answer(struct responder *r, struct fastcgi *fastcgi, int fd)
+answer(struct responder *r, struct fastcgi *fastcgi, struct upload *upload)
 {
-	struct arrival arrival = {.responder = r, .fastcgi = fastcgi, .fd = fd};
 	struct request request = {
-		.variables = fastcgi_variables(fastcgi), .read = read_body, .stream = &arrival};
+		.variables = fastcgi_variables(fastcgi), .read = read_body, .stream = upload};
 	char header[CGI_HEADER_SIZE];
 	struct reply reply;
 
 	cgi_correct(fastcgi_variables(fastcgi));
 	r->service->handle(r->service->context, &request, &reply);
-	read_rest(&arrival);
 	size_t length = cgi_header(&reply, header);
 	if (length > 0) {
 		fastcgi_write(fastcgi, header, length);
@@ -274,27 +226,58 @@ answer(struct responder *r, struct fastcgi *fastcgi, int fd)
 	reply_free(&reply);
 }
 
-/* Read one request and answer it. Returns whether the connection is still open. */
+/* Answer a request. Returns whether the connection is still open. */
 static bool
-serve_one(struct responder *r, struct fastcgi *fastcgi, int fd)
+answer_one(struct responder *r, struct fastcgi *fastcgi, int fd,
+    struct arrival *arrival, bool is_cut_off)
 {
-	if (!fastcgi_begin(fastcgi, fd))
+	struct upload upload = {.cut_off = is_cut_off};
+	size_t length;
+	const unsigned char *head = fastcgi_reader_head(arrival->reader, &length);
+
+	upload.data = fastcgi_reader_body(arrival->reader, &upload.left);
+	connections_arrived(r->connections, fd);
+	if (!fastcgi_begin(fastcgi, fd, head, length)) {
+		close(fd);
 		return false;
-	answer(r, fastcgi, fd);
-	return fastcgi_end(fastcgi);
+	}
+	answer(r, fastcgi, &upload);
+	bool open = fastcgi_end(fastcgi);
+	arrival_next(arrival);
+	connections_may_grow(r->connections, arrival);
+	return open;
 }
 
 /* Serve a connection that is readable. */
 static void
 serve(struct responder *r, struct fastcgi *fastcgi, int fd)
 {
-	unsigned serial = arriving(r, fd, true);
+	unsigned serial;
+	struct arrival *arrival = connections_take(r->connections, fd, &serial);
+	bool open = true, answered = false;
 
-	if (serve_one(r, fastcgi, fd))
-		wait_for_next(r, fd);
+	watch(r);
+	do {
+		enum arrival_progress progress = read_more(r, fd, arrival);
+		if (progress == ARRIVAL_UNFINISHED) {
+			connections_wait(r->connections, fd, arrival);
+			break;
+		}
+		if (progress == ARRIVAL_GONE) {
+			connections_arrived(r->connections, fd);
+			close(fd);
+		}
+		answered |= progress != ARRIVAL_GONE;
+		open = progress != ARRIVAL_GONE &&
+		    answer_one(r, fastcgi, fd, arrival, progress == ARRIVAL_CUT_OFF);
+		if (open && arrival->rest == NULL)
+			connections_idle(r->connections, fd);
+	} while (open && arrival->rest != NULL);
+	if (open)
+		wait_for_more(r, fd, EPOLL_CTL_MOD);
 	else
-		forget(r, fd, serial);
-	if (r->service->after != NULL)
+		connections_remove(r->connections, fd, serial, arrival);
+	if (answered && r->service->after != NULL)
 		r->service->after(r->service->context);
 }
 
@@ -322,26 +305,6 @@ work(void *argument)
 
 /* ---- the main thread ---- */
 
-/* Cut off requests that have been arriving for too long. Returns whether any is arriving. */
-static bool
-cut_off_slow(struct responder *r)
-{
-	int64_t limit = clock_milliseconds() - r->service->read_timeout * 1000LL;
-	bool any = false;
-
-	pthread_mutex_lock(&r->lock);
-	for (int fd = 0; fd < r->used; fd++) {
-		struct connection *c = &r->connections[fd];
-		if (!c->open || c->arriving_since == 0)
-			continue;
-		any = true;
-		if (c->arriving_since < limit)
-			shutdown(fd, SHUT_RD);
-	}
-	pthread_mutex_unlock(&r->lock);
-	return any;
-}
-
 /* Wait for the first signal. Returns its number. */
 static int
 wait_for_signal(struct responder *r)
@@ -365,32 +328,10 @@ wait_for_signal(struct responder *r)
 		}
 		/* In this order: a request that begins to arrive after the scan wakes us again. */
 		atomic_store(&r->watching, false);
-		awake = cut_off_slow(r);
+		awake = connections_cut_off(r->connections);
 		if (awake)
 			atomic_store(&r->watching, true);
 	}
-}
-
-/* Hang up on idle connections: those that have had a request, or all. */
-static void
-hang_up_idle(struct responder *r, bool all)
-{
-	pthread_mutex_lock(&r->lock);
-	for (int fd = 0; fd < r->used; fd++) {
-		struct connection *c = &r->connections[fd];
-		if (c->open && c->idle && (c->served || all))
-			hang_up(fd);
-	}
-	pthread_mutex_unlock(&r->lock);
-}
-
-static long
-live(struct responder *r)
-{
-	pthread_mutex_lock(&r->lock);
-	long n = r->live;
-	pthread_mutex_unlock(&r->lock);
-	return n;
 }
 
 /* Accept the connections in the backlog. Returns false if some have to wait for room. */
@@ -418,26 +359,25 @@ stop(struct responder *r)
 
 	epoll_ctl(r->epoll, EPOLL_CTL_DEL, r->listener->fd, NULL);
 	pthread_mutex_lock(&r->lock);
-	r->stopping = true;
 	r->accepting = !r->listener->inherited;
 	pthread_mutex_unlock(&r->lock);
 	listener_retire(r->listener);
-	hang_up_idle(r, false);
+	connections_hang_up(r->connections, false);
 	while (!accept_backlog(r) && clock_milliseconds() - start < STOP_LIMIT_MS)
 		poll(NULL, 0, STOP_TICK_MS);
 	pthread_mutex_lock(&r->lock);
 	r->accepting = false;
 	pthread_mutex_unlock(&r->lock);
-	while (live(r) > 0 && clock_milliseconds() - start < STOP_LIMIT_MS) {
+	while (connections_count(r->connections) > 0 && clock_milliseconds() - start < STOP_LIMIT_MS) {
 		struct signalfd_siginfo info;
 		if (poll(&signals, 1, STOP_TICK_MS) > 0 &&
 		    read(r->signals, &info, sizeof(info)) == sizeof(info)) {
-			log_line("second signal: %ld connection(s) dropped", live(r));
+			log_line("second signal: %ld connection(s) dropped", connections_count(r->connections));
 			_exit(128 + (int)info.ssi_signo);
 		}
-		cut_off_slow(r);
+		connections_cut_off(r->connections);
 		if (!hung_up && clock_milliseconds() - start > STOP_NEW_MS) {
-			hang_up_idle(r, true);
+			connections_hang_up(r->connections, true);
 			hung_up = true;
 		}
 	}
@@ -483,17 +423,20 @@ static int
 make_table(struct responder *r)
 {
 	struct rlimit limit = {0};
+	const struct service *service = r->service;
+	struct connections_limits limits = {
+		.read_timeout = service->read_timeout, .body_max = service->body_max};
 
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = limit.rlim_max < DESCRIPTORS_MAX ? limit.rlim_max : DESCRIPTORS_MAX;
 	setrlimit(RLIMIT_NOFILE, &limit);
 	getrlimit(RLIMIT_NOFILE, &limit);
-	r->capacity = limit.rlim_cur < DESCRIPTORS_MAX ? (int)limit.rlim_cur : DESCRIPTORS_MAX;
-	r->most = r->capacity - DESCRIPTORS_OWN -
-	    DESCRIPTORS_THREAD * (long)r->service->threads;
-	if (r->most < 1)
-		r->most = 1;
-	r->connections = calloc((size_t)r->capacity, sizeof(*r->connections));
+	limits.capacity = limit.rlim_cur < DESCRIPTORS_MAX ? (int)limit.rlim_cur : DESCRIPTORS_MAX;
+	limits.most = limits.capacity - DESCRIPTORS_OWN - DESCRIPTORS_THREAD * (long)service->threads;
+	if (limits.most < 1)
+		limits.most = 1;
+	limits.memory = service->body_max * (size_t)(service->threads + UPLOADS_BESIDE);
+	r->connections = connections_new(&limits);
 	return r->connections != NULL ? 0 : -1;
 }
 
@@ -503,7 +446,7 @@ start_worker(struct responder *r, struct worker *worker, const pthread_attr_t *a
 {
 	*worker = (struct worker){.responder = r, .fastcgi = fastcgi_new()};
 	if (worker->fastcgi == NULL)
-		return ENOMEM;
+		return errno;
 	int error = pthread_create(&worker->thread, attributes, work, worker);
 	if (error != 0)
 		fastcgi_free(worker->fastcgi);
@@ -545,6 +488,7 @@ responder_own_signals(void)
 
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is an error of write(2), no end */
 }
 
 /* Serve until a signal, and until all is answered. Returns 0, or -1 with an error. */
@@ -562,9 +506,9 @@ run(struct responder *r, struct worker *workers, struct error *error)
 		    r->service->threads, strerror(errno));
 	wait_for_signal(r);
 	stop(r);
-	if (live(r) > 0) {
+	if (connections_count(r->connections) > 0) {
 		/* A thread waits for the disk, or the like: its request is not acknowledged. */
-		log_line("stopped with %ld request(s) unanswered", live(r));
+		log_line("stopped with %ld request(s) unanswered", connections_count(r->connections));
 		_exit(0);
 	}
 	stop_workers(r, workers, started);
@@ -593,7 +537,7 @@ responder_run(const struct service *service, struct listener *listener, struct e
 		if (*descriptors[i] >= 0)
 			close(*descriptors[i]);
 	free(workers);
-	free(r.connections);
+	connections_free(r.connections);
 	pthread_mutex_destroy(&r.lock);
 	return result;
 }

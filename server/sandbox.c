@@ -29,6 +29,8 @@
 #include <libgen.h>
 #include <limits.h>
 #include <linux/landlock.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
@@ -38,6 +40,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -261,19 +264,19 @@ sandbox_files(const char *spool, const char *secret_file, const char *socket_pat
 static const char *const allowed[] = {
 	/* descriptors and files, within Landlock's rules */
 	"openat", "close", "read", "readv", "pread64", "write", "writev", "lseek",
-	"_llseek", "fcntl", "fcntl64", "flock", "fsync", "sync_file_range", "sync_file_range2",
+	"_llseek", "flock", "fsync", "sync_file_range", "sync_file_range2",
 	"fchown", "stat", "stat64", "lstat", "lstat64", "fstat", "fstat64", "newfstatat", "fstatat64",
 	"statx", "statfs", "statfs64", "fstatfs", "fstatfs64", "access", "faccessat", "faccessat2",
 	"readlink", "readlinkat", "getdents64", "linkat", "unlink", "unlinkat", "rename", "renameat",
 	"renameat2",
 	/* connections of the socket that exists */
-	"accept", "accept4", "shutdown", "getsockopt", "setsockopt", "getsockname", "getpeername",
+	"accept", "accept4", "shutdown", "getsockopt", "getsockname", "getpeername",
 	"recvfrom", "sendto",
 	/* waiting */
 	"poll", "ppoll", "ppoll_time64", "select", "_newselect", "pselect6", "pselect6_time64",
 	"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2",
 	"signalfd4", "nanosleep", "clock_nanosleep", "clock_nanosleep_time64", "restart_syscall",
-	/* memory; mmap and mprotect are below */
+	/* memory; mmap and mprotect are below. What madvise(2) does to one's own is harmless */
 	"brk", "munmap", "mremap", "madvise", "mlock", "mlock2", "munlock",
 	/* threads and their end; clone is below */
 	"futex", "futex_time64", "set_robust_list", "get_robust_list", "rseq", "membarrier",
@@ -308,6 +311,44 @@ static int
 add_if(scmp_filter_ctx filter, const char *name, struct scmp_arg_cmp condition)
 {
 	return add(filter, name, 1, &condition);
+}
+
+/* Two arguments must have these values; the second may be the first again. */
+static const struct {
+	const char *name;
+	struct {
+		unsigned argument;
+		scmp_datum_t value;
+	} must[2];
+} allowed_if[] = {
+	/* Other commands send signals (F_SETOWN, F_SETSIG, O_ASYNC), watch, and lock. */
+	{"fcntl", {{1, F_GETFL}, {1, F_GETFL}}},
+	{"fcntl", {{1, F_GETFD}, {1, F_GETFD}}},
+	{"fcntl", {{1, F_SETFD}, {1, F_SETFD}}},
+	{"fcntl64", {{1, F_GETFL}, {1, F_GETFL}}},
+	{"fcntl64", {{1, F_GETFD}, {1, F_GETFD}}},
+	{"fcntl64", {{1, F_SETFD}, {1, F_SETFD}}},
+	{"setsockopt", {{1, SOL_SOCKET}, {2, SO_ATTACH_FILTER}}},
+	{"setsockopt", {{1, IPPROTO_TCP}, {2, TCP_NODELAY}}},
+	/* A thread's own pair, see fastcgi.c. A pair for datagrams could send to others, too. */
+	{"socketpair", {{0, AF_UNIX}, {1, SOCK_STREAM | SOCK_CLOEXEC}}},
+};
+
+static int
+add_with_values(scmp_filter_ctx filter)
+{
+	int result = 0;
+
+	for (size_t i = 0; result == 0 && i < sizeof(allowed_if) / sizeof(allowed_if[0]); i++) {
+		const struct scmp_arg_cmp conditions[] = {
+			SCMP_CMP(allowed_if[i].must[0].argument, SCMP_CMP_MASKED_EQ, UINT32_MAX,
+			    allowed_if[i].must[0].value),
+			SCMP_CMP(allowed_if[i].must[1].argument, SCMP_CMP_MASKED_EQ, UINT32_MAX,
+			    allowed_if[i].must[1].value)};
+		bool one = conditions[0].arg == conditions[1].arg;
+		result = add(filter, allowed_if[i].name, one ? 1 : 2, conditions);
+	}
+	return result;
 }
 
 /* The calls of which only a part is allowed. Returns 0, or a negative errno. */
@@ -347,6 +388,8 @@ load(scmp_filter_ctx filter)
 		result = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(ENOSYS));
 	for (size_t i = 0; result == 0 && i < sizeof(allowed) / sizeof(allowed[0]); i++)
 		result = add(filter, allowed[i], 0, NULL);
+	if (result == 0)
+		result = add_with_values(filter);
 	if (result == 0)
 		result = add_in_part(filter);
 	return result == 0 ? seccomp_load(filter) : result;

@@ -13,6 +13,7 @@ struct service {
 	void *context;    /* for both */
 	int threads;      /* requests in flight; classic CGI has one */
 	int read_timeout; /* seconds within which a request must have arrived */
+	size_t body_max;  /* bytes of a body that handle reads, and one more */
 };
 
 #endif

@@ -193,6 +193,12 @@ store_work_end(struct store *store)
 	spool_work_end(&store->spool);
 }
 
+void
+store_note_run(struct store *store, int64_t now)
+{
+	spool_note_run(&store->spool, now);
+}
+
 enum store_result
 store_pending(struct store *store, struct store_pending *pending, struct error *error)
 {

@@ -151,11 +151,17 @@ enum store_result store_held_remove(struct store *store, const char *name, struc
 /* ---- work queue ---- */
 
 /*
- * Begin to move events. STORE_BUSY: another process does, and wait was false. Lasts until
- * store_work_end() or the end of the process.
+ * Begin to move events. STORE_BUSY: another process does, with wait after 10 minutes still;
+ * *error says so. Lasts until store_work_end() or the end of the process.
  */
 enum store_result store_work_begin(struct store *store, bool wait, struct error *error);
 void store_work_end(struct store *store);
+
+/*
+ * Note that handlers are run at the time now, Unix seconds, for store_count(). That it cannot
+ * be noted is fine.
+ */
+void store_note_run(struct store *store, int64_t now);
 
 /*
  * Commit what a crash or a power cut left uncommitted. It repairs nothing: what is there is
@@ -178,11 +184,14 @@ struct store_pending {
 	int (*visit)(const struct store_waiting *waiting, void *data);
 	void *data;
 	int stopped;
+	int refused;   /* out: EX_OK, or the exit status of files that cannot be read or moved */
 	bool arriving; /* out: an event is being accepted, and is no work yet */
 };
 
 /*
- * Commit, then visit all that waits; afterwards each event visited may be finished.
+ * Commit, then visit all that waits; afterwards each event visited may be finished. A file
+ * that cannot be read or moved is logged once, and keeps only its lane waiting (one that cannot
+ * be read: nothing else).
  * Called between store_work_begin() and store_work_end(). STORE_OK, STORE_FAILED.
  */
 enum store_result store_pending(struct store *store, struct store_pending *pending,
@@ -296,6 +305,7 @@ struct store_counts {
 	int64_t oldest;      /* Unix seconds when the oldest overdue one arrived; 0: none */
 	long failed, held;
 	long leftovers;      /* files of writers that died over an hour ago */
+	int64_t drained;     /* Unix seconds when handlers were last run; 0: never */
 };
 
 /* Count. It takes no longer for many handled events. */

@@ -13,14 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "store/spool/spool.h"
 
 enum {
 	NAME_SIZE = 64,
+	LOCK_WAIT_MS = 2000, /* a thread of the receiver waits; the sender sends it again */
 	ARRIVAL_DIGITS = 19 /* of the arrival in nanoseconds, until the year 2286 */
 };
 
@@ -87,10 +88,8 @@ spool_hold(struct spool *spool, const struct record *record, struct timespec arr
     struct error *error)
 {
 	/* flock(2) belongs to the open file: a descriptor of our own excludes threads, too. */
-	int locked = -1, fd = spool_open_directory(spool, SPOOL_HOLD);
-
-	while (fd >= 0 && (locked = flock(fd, LOCK_EX)) != 0 && errno == EINTR)
-		continue;
+	int fd = spool_open_directory(spool, SPOOL_HOLD);
+	int locked = fd < 0 ? -1 : io_lock(fd, LOCK_WAIT_MS);
 	enum store_result result = locked == 0 ? hold(spool, record, arrival, error) :
 	                                         spool_failed(spool, "lock it", SPOOL_HOLD, "", error);
 	if (fd >= 0)

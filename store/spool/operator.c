@@ -349,15 +349,25 @@ requeue(struct spool *spool, const char *const *names, size_t count, size_t *mov
 	enum store_result result = STORE_OK;
 
 	*moved = 0;
-	for (size_t i = 0; i < count && (result == STORE_OK || result == STORE_INVALID); i++) {
-		enum store_result one = from == SPOOL_FAILED ? check_retry(spool, names[i], error) :
-		                                               check_replay(spool, names[i], error);
+	for (size_t i = 0; i < count; i++) {
+		struct error own;
+		enum store_result one = from == SPOOL_FAILED ? check_retry(spool, names[i], &own) :
+		                                               check_replay(spool, names[i], &own);
 		if (one == STORE_OK)
-			one = link_again(spool, names[i], error);
+			one = link_again(spool, names[i], &own);
 		*moved += one == STORE_OK;
 		if (linked != NULL)
 			linked[i] = one == STORE_OK;
-		result = one != STORE_OK ? one : result;
+		if (one == STORE_OK)
+			continue;
+		/* One that fails does not stop the others: the first is told by *error. */
+		if (result == STORE_FAILED)
+			error_log(&own);
+		else
+			*error = own;
+		result = result == STORE_FAILED ? result : one;
+		if (one == STORE_FULL || (one == STORE_FAILED && own.status != EX_NOPERM))
+			break; /* the disk: it would fail for all */
 	}
 	if (*moved > 0 && spool_sync(spool, SPOOL_NEW, -1) != 0) {
 		*moved = 0;
@@ -516,5 +526,6 @@ spool_count(struct spool *spool, int64_t now, struct store_counts *counts, struc
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
 		if (spool_each(spool, dirs[i], count_name, &counting) != 0)
 			return spool_failed(spool, "list the names", dirs[i], "", error);
+	counts->drained = spool_last_run(spool);
 	return STORE_OK;
 }

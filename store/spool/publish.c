@@ -12,16 +12,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/statvfs.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "store/spool/spool.h"
 
-enum { ATTEMPTS_MAX = 5 }; /* at a name that other processes make and remove meanwhile */
+enum {
+	ATTEMPTS_MAX = 5, /* at a name that other processes make and remove meanwhile */
+	REPLACE_WAIT_MS = 2000 /* a thread of the receiver waits; the sender sends it again */
+};
 
 enum store_result
 spool_find(struct spool *spool, const char *name, struct error *error)
@@ -121,11 +124,9 @@ commit(struct spool *spool, const struct spool_file *file, enum spool_dir queue,
 static int
 lock_queue(struct spool *spool, enum spool_dir queue)
 {
-	int locked = -1, fd = spool_open_directory(spool, queue);
+	int fd = spool_open_directory(spool, queue);
 
-	while (fd >= 0 && (locked = flock(fd, LOCK_EX)) != 0 && errno == EINTR)
-		continue;
-	if (fd >= 0 && locked != 0) {
+	if (fd >= 0 && io_lock(fd, REPLACE_WAIT_MS) != 0) {
 		int saved = errno;
 		close(fd);
 		errno = saved;

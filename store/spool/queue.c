@@ -9,16 +9,21 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
+#include <sysexits.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "store/spool/spool.h"
 #include "store/spool/unrecognised.h"
 
 #define LOCK_FILE "lock"
 
-enum { LOCK_MODE = 0640, SETTLED_SECONDS = 60 };
+enum {
+	LOCK_MODE = 0640,
+	SETTLED_SECONDS = 60,
+	NAMED_MAX = 10 /* files that are named in the log, of those that cannot be used */
+};
 
 /* ---- the lock ---- */
 
@@ -49,9 +54,7 @@ spool_work_begin(struct spool *spool, bool wait, struct error *error)
 	}
 	if (fd < 0)
 		return lock_failed(spool, error);
-	do
-		result = flock(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
-	while (result != 0 && errno == EINTR && wait);
+	result = io_lock(fd, wait ? spool->wait_ms : 0);
 	if (result == 0) {
 		spool->lock = fd;
 		return STORE_OK;
@@ -59,7 +62,11 @@ spool_work_begin(struct spool *spool, bool wait, struct error *error)
 	int saved = errno;
 	close(fd);
 	errno = saved;
-	return errno == EWOULDBLOCK ? STORE_BUSY : lock_failed(spool, error);
+	if (errno != EWOULDBLOCK)
+		return lock_failed(spool, error);
+	error_set(error, EX_TEMPFAIL, "fuser -v on that file shows which process",
+	    "%s/" LOCK_FILE ": psapi drain or another command still has the lock", spool->path);
+	return STORE_BUSY;
 }
 
 void
@@ -76,7 +83,8 @@ struct scan {
 	struct store_pending *pending;
 	struct unrecognised *unrecognised;
 	struct error *error;
-	bool probed, failed;
+	bool failed;
+	long refused; /* files that cannot be read or moved */
 };
 
 /* Whether an outcome can be recorded. If not, no handler runs: it would run again and again. */
@@ -91,19 +99,27 @@ check_writable(struct spool *spool, struct error *error)
 	return STORE_OK;
 }
 
-/*
- * Whether the kernel lets us link this file, which may be another user's (proc(5),
- * protected_hardlinks). Found out before a handler runs.
- */
+/* A file that cannot be used is named once, until it is changed; it does not stop the others. */
+static void
+refuse_file(struct scan *scan, const char *name, const struct error *error, const char *what)
+{
+	char line[1600];
+
+	scan->pending->refused = error->status;
+	if (unrecognised_report(scan->unrecognised, name) && ++scan->refused <= NAMED_MAX)
+		log_line("%s; %s", error_line(error, line, sizeof(line)), what);
+}
+
+/* A move that the kernel refuses for another user's file is found out before a handler runs. */
 static bool
 can_be_moved(struct spool *spool, const struct spool_file *file, struct scan *scan)
 {
+	struct error error;
 	char probe[64];
 	struct stat st;
 
-	if (scan->probed || (fstat(file->fd, &st) == 0 && st.st_uid == geteuid()))
+	if (fstat(file->fd, &st) == 0 && st.st_uid == geteuid())
 		return true;
-	scan->probed = true;
 	snprintf(probe, sizeof(probe), "link.%ld", (long)getpid());
 	if (linkat(spool->dir[SPOOL_NEW], file->name, spool->dir[SPOOL_TMP], probe, 0) == 0) {
 		unlinkat(spool->dir[SPOOL_TMP], probe, 0);
@@ -111,7 +127,8 @@ can_be_moved(struct spool *spool, const struct spool_file *file, struct scan *sc
 	}
 	if (errno == ENOENT)
 		return true;
-	spool_failed(spool, "make a hard link", SPOOL_NEW, file->name, scan->error);
+	spool_failed(spool, "make a hard link", SPOOL_NEW, file->name, &error);
+	refuse_file(scan, file->name, &error, "its lane waits");
 	return false;
 }
 
@@ -148,11 +165,7 @@ visit_event(struct spool *spool, const struct spool_file *file, const struct ent
 	    .due = INT64_MAX, .lane = entry_lane(&entry->event)};
 	struct handler_state state;
 
-	if (!can_be_moved(spool, file, scan)) {
-		scan->failed = true;
-		return 1;
-	}
-	if (is_work(spool, file, scan)) {
+	if (can_be_moved(spool, file, scan) && is_work(spool, file, scan)) {
 		spool_state_read(spool, file->name, &state);
 		waiting.tried = state.tried_at;
 		waiting.due = state.due_at;
@@ -183,10 +196,11 @@ visit_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 			log_line("new/%s: no event: %s; left alone", name, why);
 		break;
 	case ENTRY_ERROR:
-		/* Its lane is not known, so an event that is handled now might overtake it. */
+		result = spool_is_one_file(errno) ? 0 : 1;
 		spool_failed(spool, "read the file", dir, name, scan->error);
-		scan->failed = true;
-		result = 1;
+		scan->failed = result != 0;
+		if (!scan->failed)
+			refuse_file(scan, name, scan->error, "it is left out");
 		break;
 	}
 	return result;
@@ -201,6 +215,7 @@ spool_pending(struct spool *spool, struct store_pending *pending, struct error *
 
 	pending->stopped = 0;
 	pending->arriving = false;
+	pending->refused = EX_OK;
 	if (result == STORE_OK)
 		result = spool_recover(spool, &committed, error);
 	if (result != STORE_OK)
@@ -210,6 +225,8 @@ spool_pending(struct spool *spool, struct store_pending *pending, struct error *
 	int saved = errno;
 	unrecognised_close(scan.unrecognised);
 	errno = saved;
+	if (scan.refused > NAMED_MAX)
+		log_line("%s/new: %ld more files like these", spool->path, scan.refused - NAMED_MAX);
 	if (scan.failed)
 		return STORE_FAILED;
 	if (visited < 0) {

@@ -65,8 +65,8 @@ collect(struct spool *spool, enum spool_dir queue, const char *name, void *data)
 	case ENTRY_INVALID:
 		return 0;
 	case ENTRY_ERROR:
-		if (errno == EACCES)
-			return 0; /* another user's: drain and doctor name it */
+		if (spool_is_one_file(errno))
+			return 0; /* another user's, or of a bad block: drain and doctor name it */
 		spool_failed(spool, "read the file", queue, name, r->error);
 		return 1;
 	}

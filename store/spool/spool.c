@@ -16,21 +16,32 @@
 
 #include "base/log.h"
 #include "base/user.h"
+#include "store/spool/owners.h"
 
 const char *const spool_dir_names[SPOOL_DIRS] = {
 	"new", "events", "failed", "state", "hold", "tmp"};
 
 #define FORMAT_FILE "format" /* no program of format 1 makes it */
 
-enum { DIR_MODE = 02770, FILE_MODE = 0640 };
+enum {
+	DIR_MODE = 02770,
+	FILE_MODE = 0640,
+	LOCK_WAIT_MS = 10 * 60 * 1000 /* for a drain to end; what waits longer is told */
+};
 
 /* ---- open ---- */
 
 static int
 make_directory(int parent, const char *name)
 {
+	struct stat st;
+
 	if (mkdirat(parent, name, DIR_MODE & 0777) != 0)
 		return errno == EEXIST ? 0 : -1;
+	/* Root makes it for the spool's owner. */
+	if (geteuid() == 0 && parent != AT_FDCWD && fstat(parent, &st) == 0 && st.st_uid != 0 &&
+	    fchownat(parent, name, st.st_uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW) != 0)
+		return -1;
 	/* mkdir(2) obeys the umask and drops the set-group-ID bit. */
 	return fchmodat(parent, name, DIR_MODE, 0);
 }
@@ -99,30 +110,40 @@ detect(struct spool *spool)
 	return 0;
 }
 
-/* The remedy for a file of another user: to run as that user. False if it is our own. */
+/*
+ * The remedy for a file or directory of another user. It is the spool owner's: then the caller is
+ * the wrong one; or a third user's, then the file is. False if it is our own.
+ */
 static bool
-explain_owner(const struct stat *st, char *remedy, size_t size)
+explain_owner(const struct spool *spool, const struct stat *st, char *remedy, size_t size)
 {
-	char user[USER_NAME_SIZE];
+	char owner[USER_NAME_SIZE], other[USER_NAME_SIZE];
 
-	if (st->st_uid == geteuid())
-		return false;
-	user_name(st->st_uid, user);
-	snprintf(remedy, size, "it is %s's; run it as that user: sudo -u %s psapi ...", user, user);
-	return true;
+	user_name(spool->owner, owner);
+	if (st->st_uid != spool->owner)
+		snprintf(remedy, size, "it belongs to %s: as root, chown -R %s %.300s",
+		    user_name(st->st_uid, other), owner, spool->path);
+	else if (st->st_uid != geteuid() && st->st_uid != 0)
+		snprintf(remedy, size, "run it as root, or as the spool's owner: sudo -u %s psapi ...",
+		    owner);
+	else if (st->st_uid != geteuid())
+		snprintf(remedy, size, "run it as root, whose spool it is");
+	return st->st_uid != geteuid();
 }
 
 static enum store_result
-refuse(const struct spool *spool, const char *name, struct error *error)
+refuse(struct spool *spool, const char *name, struct error *error)
 {
 	int number = errno;
 	const char *remedy = number == ENOENT ?
 	    "the receiver makes it when it starts; --spool or PSAPI_SPOOL names another" :
 	    "it must be a directory that the running user may write";
-	char owner[256];
+	char owner[512];
 	struct stat st;
 
-	if (number == EACCES && stat(spool->path, &st) == 0 && explain_owner(&st, owner, sizeof(owner)))
+	bool known = stat(spool->path, &st) == 0;
+	spool->owner = known ? st.st_uid : geteuid();
+	if (number == EACCES && known && explain_owner(spool, &st, owner, sizeof(owner)))
 		remedy = owner;
 	error_set(error, number == EACCES ? EX_NOPERM : EX_NOINPUT, remedy, "%s%s%s: %s", spool->path,
 	    *name != '\0' ? "/" : "", name, strerror(number));
@@ -134,7 +155,8 @@ spool_open(struct spool *spool, const char *path, bool two_waits, bool create, s
 {
 	enum store_result result = STORE_OK;
 
-	*spool = (struct spool){.path = path, .root = -1, .lock = -1, .forced = two_waits};
+	*spool = (struct spool){.path = path, .root = -1, .lock = -1, .wait_ms = LOCK_WAIT_MS,
+	    .forced = two_waits};
 	for (int i = 0; i < SPOOL_DIRS; i++)
 		spool->dir[i] = -1;
 	spool->root = open_directory(AT_FDCWD, path, create);
@@ -197,6 +219,7 @@ spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), 
 		warn(&warning, data);
 	}
 	warn_of_owners(spool, warn, data);
+	owners_check_files(spool, warn, data);
 }
 
 bool
@@ -316,9 +339,16 @@ static const struct {
 	{EXDEV, EX_CONFIG, "keep the whole spool on one file system, without a mount inside it"},
 	{EMLINK, EX_IOERR, "its file system must allow hard links"},
 	{EIO, EX_IOERR, "look for the disk's errors in the kernel's log (dmesg)"},
-	{EACCES, EX_NOPERM, "the running user must be able to write it"},
+	{EACCES, EX_NOPERM, "the running user must be able to use it"},
+	{EWOULDBLOCK, EX_TEMPFAIL, "another process has locked it: fuser -v shows which"},
 	{EPERM, EX_NOPERM, "its file system must allow hard links to the running user"},
 };
+
+bool
+spool_is_one_file(int number)
+{
+	return number == EACCES || number == EPERM || number == EIO || number == ELOOP;
+}
 
 enum store_result
 spool_failed(struct spool *spool, const char *step, enum spool_dir dir, const char *name,
@@ -326,7 +356,7 @@ spool_failed(struct spool *spool, const char *step, enum spool_dir dir, const ch
 {
 	int number = errno, status = EX_IOERR;
 	const char *remedy = NULL;
-	char owner[256];
+	char owner[512];
 	struct stat st;
 
 	for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
@@ -339,7 +369,7 @@ spool_failed(struct spool *spool, const char *step, enum spool_dir dir, const ch
 	if (status == EX_NOPERM &&
 	    (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
 	        fstat(spool->dir[dir], &st) == 0) &&
-	    explain_owner(&st, owner, sizeof(owner)))
+	    explain_owner(spool, &st, owner, sizeof(owner)))
 		remedy = owner;
 	error_set(error, status, remedy, "%s/%s%s%s: cannot %s: %s", spool->path, spool_dir_names[dir],
 	    *name != '\0' ? "/" : "", name, step, strerror(number));

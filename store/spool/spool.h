@@ -45,6 +45,7 @@ struct spool {
 	struct filesystem filesystem;
 	bool one_wait;          /* of the file system, unless PSAPI_SYNC says two */
 	bool forced;            /* PSAPI_SYNC says two */
+	int64_t wait_ms;        /* for the lock, at most */
 	int lock;               /* held by the process that moves events; -1: not held */
 	uid_t owner;            /* of the spool */
 	bool must_give;         /* we are root: files that we make are given to the owner */
@@ -101,6 +102,9 @@ int spool_sync(struct spool *spool, enum spool_dir dir, int file);
  */
 enum store_result spool_failed(struct spool *spool, const char *step, enum spool_dir dir,
     const char *name, struct error *error);
+
+/* Whether an errno is about one file, so that others can still be worked with. */
+bool spool_is_one_file(int number);
 
 /* ---- file.c: a file that gets names ---- */
 
@@ -159,6 +163,8 @@ int spool_file_settle(const struct spool *spool, int fd, mode_t mode);
 int spool_state_write(struct spool *spool, const char *name, const char *text);
 bool spool_state_read(struct spool *spool, const char *name, struct handler_state *state);
 int spool_state_put(struct spool *spool, const char *name, const struct handler_state *state);
+/* When drain last ran, Unix seconds; 0: never. */
+int64_t spool_last_run(struct spool *spool);
 /* That there is none, or a directory, is fine. Returns 0, or -1 with errno. */
 int spool_state_remove(struct spool *spool, const char *name);
 
@@ -186,6 +192,7 @@ enum store_result spool_held_remove(struct spool *spool, const char *name, struc
 /* queue.c */
 enum store_result spool_work_begin(struct spool *spool, bool wait, struct error *error);
 void spool_work_end(struct spool *spool);
+void spool_note_run(struct spool *spool, int64_t now);
 enum store_result spool_pending(struct spool *spool, struct store_pending *pending,
     struct error *error);
 enum store_result spool_load(struct spool *spool, const char *name, struct store_work *work,

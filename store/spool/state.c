@@ -11,7 +11,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/datetime.h"
 #include "store/spool/spool.h"
+
+#define DRAIN_FILE "drain"
 
 /* A state is a few hundred bytes and 4 KiB of standard error, each byte at most \u00XX. */
 enum { FILE_SIZE_MAX = 64 * 1024 };
@@ -60,6 +63,35 @@ spool_state_read(struct spool *spool, const char *name, struct handler_state *st
 		close(fd);
 	free(text);
 	return known;
+}
+
+/* ---- when drain last ran: state/drain, a name that no event has ---- */
+
+void
+spool_note_run(struct spool *spool, int64_t now)
+{
+	char text[DATETIME_TEXT_SIZE + 1];
+
+	datetime_text(now, text);
+	strcat(text, "\n");
+	spool_state_write(spool, DRAIN_FILE, text);
+}
+
+int64_t
+spool_last_run(struct spool *spool)
+{
+	char text[DATETIME_TEXT_SIZE + 1] = "";
+	int64_t nanoseconds;
+	int fd = openat(spool->dir[SPOOL_STATE], DRAIN_FILE,
+	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	if (fd < 0)
+		return 0;
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	return datetime_parse(text, &nanoseconds) ? nanoseconds / NANOSECONDS : 0;
 }
 
 int

@@ -191,9 +191,12 @@ class Desk:
                 return True
 
     def waits_for_lock(self, child):
-        """Whether the process is blocked in flock(2), according to the kernel."""
-        with open("/proc/locks") as locks:
-            return any("-> FLOCK" in line and f" {child.pid} " in line for line in locks)
+        """Whether the process has the lock's file open: it tries again and again to lock it."""
+        directory = f"/proc/{child.pid}/fd"
+        try:
+            return str(self.spool.path / "lock") in [os.readlink(f"{directory}/{fd}") for fd in os.listdir(directory)]
+        except FileNotFoundError:   # a descriptor that was closed meanwhile
+            return False
 
     def wait_for_unlock(self):
         """A child of a killed drain holds the lock for a moment, between its fork and its exec."""

@@ -215,6 +215,16 @@ def accepts(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+class NginxUnbuffered(Nginx):
+    """nginx that passes uploads on as they come."""
+
+    name = "nginx-unbuffered"
+
+    def substitutions(self, port):
+        return super().substitutions(port) | {
+            "fastcgi_request_buffering on;": "fastcgi_request_buffering off;"}
+
+
 class NginxKeepalive(Nginx):
     """nginx with the example vhost: TLS, kept connections, two receivers."""
 

@@ -74,13 +74,13 @@ class Spool:
         return Stored(evidence, body, event, stat)
 
     def files(self):
-        """Every file of the spool but the log and the lock: relative path -> inode."""
+        """Every file of the spool but the log, the lock and drain's note: relative path -> inode."""
         found = {}
         for folder, _, files in os.walk(self.path):
             for file in files:
                 path = Path(folder, file)
                 found[str(path.relative_to(self.path))] = path.stat().st_ino
-        return {k: v for k, v in found.items() if k not in ("attempts.jsonl", "lock")}
+        return {k: v for k, v in found.items() if k not in ("attempts.jsonl", "lock", "state/drain")}
 
     def left_in_tmp(self):
         tmp = self.path / "tmp"

@@ -24,7 +24,7 @@ LITERAL = r'(?:"(?:[^"\\]|\\.)*"\s*)+'
 # The files whose messages docs/troubleshooting.md explains. doctor and send print words of their own.
 SOURCES = sorted(path for path in ROOT.glob("**/*.c")
                  if not re.match("(tests|bench|build)/", str(path.relative_to(ROOT))))
-OWN_WORDS = {"doctor/http_status.c", "doctor/local.c", "doctor/probe.c", "doctor/history.c", "doctor/url.c",
+OWN_WORDS = {"doctor/http_status.c", "doctor/local.c", "doctor/probe.c", "doctor/history.c", "doctor/log.c", "doctor/url.c",
              "doctor/receiver.c", "send/delivery.c", "send/http.c", "send/fastcgi_client.c"}
 
 GOOD = {("verify.c", "is a signing secret")}        # printed nowhere
@@ -33,7 +33,8 @@ GOOD = {("verify.c", "is a signing secret")}        # printed nowhere
 def source_text(path):
     """Without comments and character constants, whose quotes are no strings; macros in place."""
     text = re.sub(r"/\*.*?\*/|'(?:\\.|[^'\\])'", " ", path.read_text(), flags=re.S)
-    return text.replace("FORMAT_FILE", '"format"').replace("SPOOL_FORMAT", '"1"')
+    return text.replace("FORMAT_FILE", '"format"').replace("SPOOL_FORMAT", '"1"').replace(
+        "ATTEMPTS_FILE", '"attempts.jsonl"').replace("LOCK_FILE", '"lock"')
 
 
 def join(literals):

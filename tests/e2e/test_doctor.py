@@ -335,7 +335,7 @@ def test_clock_of_late(place, receiver):
     """The last few attempts count more than the older ones."""
     log = place.spool.path / "attempts.jsonl"
     log.write_text(attempt(90000) * 40 + attempt(50, skew_s=900, status=401, outcome="rejected") * 3)
-    assert_names(examine(place), "clock", mentions=["900 s ahead"])
+    assert_names(examine(place), "clock", "deliveries", mentions=["900 s ahead"])
     log.write_text(log.read_text() + attempt(40) * 3)
     assert_names(examine(place))
 
@@ -344,8 +344,6 @@ def test_own_deliveries_do_not_count(place, receiver):
     """Deliveries of `send` and `doctor` count neither for the clock nor for the daily event."""
     with nginx(place, SERVER.replace("LINE", "")) as port:
         psapi(place, "send", URL % port)
-        wait_for(lambda: time.time() - (place.spool.path / "attempts.jsonl").stat().st_mtime > 0.2,
-                 "the log takes refusals again")
         psapi(place, "send", "--stale", URL % port)
         rows = examine(place, URL % port)
     ours = place.spool.attempts()
@@ -362,11 +360,165 @@ def test_forgeries_do_not_count_for_the_clock(place, receiver):
     assert_names(examine(place))
 
 
+# ---- what was really delivered ----
+
+def refused(ago, reason="signature_mismatch", **more):
+    return attempt(ago, outcome="rejected", status=401, reason=reason, **more).replace(
+        '"type":"producersync.updates_available","skew_s":0,"key":"00000000",', "")
+
+
+def authentic(ago, reason="stale_timestamp"):
+    """Refused, though a secret matched."""
+    return attempt(ago, outcome="rejected", status=401, reason=reason)
+
+
+def test_deliveries_were_refused(place, receiver):
+    """The wrong endpoint's secret: doctor's own probe is accepted, what really comes is not."""
+    server = Socket(place)
+    server.receiver = receiver
+    for _ in range(3):
+        assert server.send(signed(secrets=[OTHER_SECRET])).status == 401
+    rows = examine(place)
+    assert_names(rows, "deliveries", mentions=["psapi secret list"])
+    assert rows["accepts"]["ok"]
+    assert re.fullmatch(r"3 deliveries since \d\d:\d\d UTC were refused: signature_mismatch; none accepted yet",
+                        rows["deliveries"]["text"]), rows["deliveries"]
+    # Now the right one arrives.
+    assert_accepted(server.send(signed()))
+    assert "accepted 0.0 h ago" in examine(place)["deliveries"]["text"]
+
+
+REASONS = {"signature_mismatch": "psapi secret add", "stale_timestamp": "timedatectl",
+           "future_timestamp": "timedatectl", "missing_header": "drops headers", "malformed_header": "doubles headers",
+           "unsupported_encoding": "compresses", "truncated_body": "ends uploads early",
+           "body_too_large": "PSAPI_MAX_BODY", "no_secret": "psapi secret add", "spool_full": "make room",
+           "spool_error": "storing", "something_new": "psapi attempts"}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_deliveries_each_reason(place, receiver, reason):
+    (place.spool.path / "attempts.jsonl").write_text(refused(60, reason))
+    assert_names(examine(place), "deliveries",
+                 mentions=[f"1 delivery since", f"was refused: {reason}; none accepted yet", REASONS[reason]])
+
+
+@pytest.mark.parametrize("lines, result, says", [
+    ([], None, "none yet"),
+    ([attempt(7200)], True, "accepted 2.0 h ago"),
+    ([refused(9000), refused(8000), refused(7000), attempt(3600)], True, "accepted 1.0 h ago"),
+    # After the last accepted one: a single request may be anybody's.
+    ([attempt(7200), refused(60)], "remark", "1 request(s) with an id since"),
+    ([attempt(7200), authentic(60)], False, "1 delivery since"),
+    ([attempt(7200), refused(90), refused(80, "missing_header"), refused(60)], False,
+     "were refused: signature_mismatch, missing_header; the last one accepted came 2.0 h ago"),
+    # Long ago: only while nothing was accepted.
+    ([attempt(90 * 3600)] + [refused(80 * 3600)] * 5, True, "accepted 90.0 h ago"),
+    ([refused(80 * 3600)] * 5, False, "5 deliveries since 20"),
+    # Not meant as deliveries.
+    ([refused(60, "method_not_allowed").replace('"webhook_id":"x",', "")] * 5, None, "none yet"),
+    ([refused(60).replace('"x"', '"msg_psapi1"')] * 5, None, "none yet"),
+    # A torn line.
+    ([attempt(7200), refused(60)[:40] + "\n"], True, "accepted 2.0 h ago"),
+])
+def test_deliveries(place, receiver, lines, result, says):
+    (place.spool.path / "attempts.jsonl").write_text("".join(lines))
+    row = examine(place, PSAPI_HANDLERS="/none")["deliveries"]
+    assert ("remark" if row.get("remark") else row["ok"]) == result and says in row["text"], row
+
+
+@pytest.mark.parametrize("rotated", ["attempts.jsonl.1", "attempts.jsonl-20260131", "attempts.jsonl-2026013123",
+                                     "attempts.jsonl.3"])
+def test_look_back_goes_on(place, receiver, rotated):
+    """Thousands of probes, and a rotation, lie between now and the last authentic delivery."""
+    (place.spool.path / rotated).write_text(attempt(7200, skew_s=2))
+    (place.spool.path / "attempts.jsonl").write_text(
+        refused(60, "method_not_allowed").replace('"webhook_id":"x",', "") * 12_500)
+    rows = examine(place)
+    assert_names(rows)
+    assert "2 s off" in rows["clock"]["text"] and "2.0 h ago" in rows["daily"]["text"]
+    assert "accepted 2.0 h ago" in rows["deliveries"]["text"]
+    done = psapi(place, "secret", "list")
+    assert "The attempts log begins at" in done.stdout
+
+
+def test_compressed_logs_are_named(place, receiver):
+    (place.spool.path / "attempts.jsonl").write_text(attempt(7200))
+    (place.spool.path / "attempts.jsonl.2.gz").write_bytes(b"?")
+    row = examine(place)["log"]
+    assert row["ok"] and "1 compressed one(s) are not read" in row["text"]
+
+
+# ---- the log ----
+
+@ROOT_ONLY
+def test_log_of_another_owner(place, receiver):
+    """Rotated by root with `create`: attempts go unlogged."""
+    log = place.spool.path / "attempts.jsonl"
+    log.touch()
+    log.chmod(0o640)
+    os.chown(log, 12345, 12345)
+    rows = examine(place)
+    assert_names(rows, "log", mentions=["#12345", "chown root", "logrotate"])
+
+
+def test_log_that_is_not_written(place, receiver):
+    """Whatever the cause: the receiver's last write is tried."""
+    receiver.stop()
+    log = place.spool.path / "attempts.jsonl"
+    log.write_text(attempt(60) * 1000)
+    receiver.start()
+    subprocess.run(["prlimit", f"--fsize={log.stat().st_size}", "-p", str(receiver.pid)], check=True)
+    rows = examine(place)
+    assert "attempts go unlogged" in receiver.log()
+    assert_names(rows, "log", mentions=["did not write what it has just accepted"])
+
+
+@pytest.mark.parametrize("what", ["directory", "read-only"])
+def test_log_cannot_be_used(place, receiver, what):
+    log = place.spool.path / "attempts.jsonl"
+    if what == "directory":
+        log.mkdir()
+    else:
+        log.touch()
+        log.chmod(0o440)
+    rows = examine(place)
+    assert_names(rows, "log", mentions=["no regular file" if what == "directory" else "mode 0440"])
+
+
+# ---- drain ----
+
+@pytest.fixture
+def handlers(place):
+    place.settings["PSAPI_HANDLERS"] = place.dir / "handlers"
+    (place.dir / "handlers").mkdir(mode=0o755)
+    (place.dir / "handlers" / "default").write_text("#!/bin/sh\n")
+    (place.dir / "handlers" / "default").chmod(0o755)
+    return place.dir / "handlers"
+
+
+def test_drain_has_run(place, receiver, handlers):
+    server = Socket(place)
+    server.receiver = receiver
+    assert examine(place)["drain"]["ok"] is None
+    assert_accepted(server.send(signed()))
+    row = examine(place)["drain"]
+    assert row["remark"] and "never run; 1 event(s)" in row["text"] and "cron" in row["remedy"], row
+    psapi(place, "drain")
+    rows = examine(place)
+    assert_names(rows)
+    assert "last ran at 20" in rows["drain"]["text"]
+    (place.spool.path / "state" / "drain").write_text("2026-01-02T03:04:05Z\n")
+    assert_names(examine(place), "drain", mentions=["last ran at 2026-01-02T03:04:05Z"])
+    shutil.rmtree(handlers)
+    assert examine(place)["drain"]["ok"] is None
+
+
 def test_daily(place, receiver):
     log = place.spool.path / "attempts.jsonl"
     log.write_text(attempt(27 * 3600))
     assert_names(examine(place), "daily", mentions=["27.0 h", "portal"])
     (place.spool.path / "attempts.jsonl.1").write_text(attempt(25 * 3600))
+    log.write_text(attempt(3600, type="producersync.npn.activated"))
     assert_names(examine(place))
     (place.spool.path / "attempts.jsonl.1").unlink()
     log.write_text(attempt(40 * 3600, type="producersync.npn.activated"))
@@ -569,8 +721,9 @@ def test_apache(place, receiver, what):
 def of_apache(place):
     """Spool, secret and binary for a receiver that Apache starts."""
     web = pwd.getpwnam(WEB_USER)
-    for folder, _, _ in os.walk(place.spool.path):
-        os.chown(folder, web.pw_uid, web.pw_gid)
+    for folder, _, names in os.walk(place.spool.path):
+        for name in ("", *names):
+            os.chown(os.path.join(folder, name), web.pw_uid, web.pw_gid)
     os.chown(place.secret_file, 0, web.pw_gid)
     (place.dir / "www").mkdir()
     os.chown(place.dir / "www", web.pw_uid, web.pw_gid)

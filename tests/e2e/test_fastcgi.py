@@ -184,3 +184,106 @@ def test_half_request_on_a_kept_connection_is_cut_off(direct, sent):
             assert_refused(parse_cgi(client.answer()), "truncated_body")
         assert client.closed()
     assert_accepted(direct.send(signed()))
+
+
+@pytest.mark.settings(PSAPI_THREADS="1", PSAPI_READ_TIMEOUT="120")
+def test_half_requests_hold_no_thread(direct, place):
+    """Stopped at any point, on new and on kept connections: the only thread answers others at once, and them later."""
+    webhook = signed()
+    whole = request(pairs(webhook), webhook.body, keep=True)
+    halves = []
+    for cut in (1, 8, 20, 100, len(whole) - 60, len(whole) - 8, len(whole) - 1):
+        for kept in (False, True):
+            client = direct.connect()
+            if kept:
+                assert_accepted(exchange(client, signed()))
+            mine = signed()
+            data = request(pairs(mine), mine.body, keep=True)
+            client.send(data[:cut])
+            halves.append((client, data[cut:], mine))
+    assert_accepted(direct.send(signed()))
+    for client, rest, mine in halves:
+        client.send(rest)
+        assert_accepted(parse_cgi(client.answer()))
+        place.spool.assert_queued_once(mine.header("webhook-id"), mine.body)
+        client.close()
+
+
+def values(client):
+    """The answer to GET_VALUES: {name: value}."""
+    head = client._exactly(8, b"")
+    kind, request_id, length, padding = struct.unpack("!xBHHBx", head)
+    assert (kind, request_id) == (10, 0)
+    content, found = client._exactly(length + padding, b"")[:length], {}
+    while content:
+        name, value, content = content[2:2 + content[0]], content[1], content[2 + content[0]:]
+        found[name.decode()], content = content[:value].decode(), content[value:]
+    return found
+
+
+@pytest.mark.settings(PSAPI_THREADS="1")
+def test_get_values(direct, place):
+    """As HAProxy asks on each new connection: answered at once, and the connection goes on."""
+    asked = b"".join(pair(name, b"") for name in (b"FCGI_MAX_REQS", b"FCGI_MPXS_CONNS", b"OTHER"))
+    silent = [direct.connect() for _ in range(4)]
+    for client in silent:
+        client.send(record(GET_VALUES, asked, request_id=0)[:20])   # half of it holds no thread
+    with direct.connect() as client:
+        for _ in range(2):
+            client.send(record(GET_VALUES, asked, request_id=0))
+            told = values(client)
+            assert told.pop("FCGI_MPXS_CONNS") == "0" and int(told.pop("FCGI_MAX_REQS")) > 0
+            assert told == {}
+            assert_accepted(exchange(client, signed()))
+        client.send(record(77, b"?", request_id=0))      # an unknown one: FCGI_UNKNOWN_TYPE
+        assert client._exactly(16, b"")[:9] == record(11, b"\x4d")[:1] + b"\x0b\0\0\0\x08\0\0\x4d"
+    for client in silent:
+        client.close()
+
+
+def test_next_request_before_the_answer(direct, place):
+    """Two requests in one piece: each is answered."""
+    one, two = signed(), signed()
+    with direct.connect() as client:
+        client.send(request(pairs(one), one.body, keep=True) + request(pairs(two), two.body, keep=True))
+        for _ in range(2):
+            assert_accepted(parse_cgi(client.answer()))
+    assert len(place.spool.names("new")) == 2
+
+
+@pytest.mark.settings(PSAPI_READ_TIMEOUT="1")
+def test_second_half_request_in_one_piece_is_cut_off(direct, place):
+    """The beginning of the next request came with the one before it: its time counts as well."""
+    one, two = signed(), signed()
+    with direct.connect() as client:
+        client.send(request(pairs(one), one.body, keep=True) + request(pairs(two), two.body, keep=True)[:50])
+        assert_accepted(parse_cgi(client.answer()))
+        assert client.closed()
+    assert len(place.spool.names("new")) == 1
+
+
+@pytest.mark.settings(PSAPI_READ_TIMEOUT="1")
+def test_silent_connection_is_closed(direct):
+    """PSAPI_READ_TIMEOUT counts from the connection; one that has had a request may stay."""
+    with direct.connect() as silent, direct.connect() as kept:
+        assert_accepted(exchange(kept, signed()))
+        assert silent.closed()
+        assert_accepted(exchange(kept, signed()))
+
+
+def test_two_requests_at_once_on_a_connection(direct, place):
+    """Multiplexing is refused for the second one; the first is answered."""
+    webhook = signed()
+    with direct.connect() as client:
+        client.send(begin(keep=True) + begin(request_id=2))
+        assert client._exactly(16, b"")[:13] == b"\1\3\0\2\0\x08\0\0\0\0\0\0\1"     # CANT_MPX_CONN
+        client.send(params(pairs(webhook)) + stream(STDIN, webhook.body))
+        assert_accepted(parse_cgi(client.answer()))
+
+
+def test_too_many_variables(direct, place):
+    """Over 64 KiB of them: the connection is closed."""
+    with direct.connect() as client:
+        client.send(begin() + stream(PARAMS, pair(b"HTTP_X", b"x" * 66000)))
+        assert client.closed()
+    assert_accepted(direct.send(signed()))

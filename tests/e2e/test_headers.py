@@ -1,11 +1,12 @@
 """Hostile headers: ids with paths, headers that come twice, any bytes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from replies import assert_accepted, assert_duplicate, assert_refused
-from sender import event, new_id, signed
+from sender import OTHER_SECRET, event, new_id, signed
 from spool import event_name
 
 NAMES = ["webhook-id", "webhook-timestamp", "webhook-signature"]
@@ -142,3 +143,32 @@ def test_many_and_long_headers(server, place):
     long_list = long_list.with_header("webhook-signature",
                                       parts + b" " + long_list.header("webhook-signature"))
     assert_accepted(server.send(long_list))
+
+
+def svix(request):
+    """With the older names of the three headers, which Svix's own libraries take as well."""
+    return replace(request, headers=[(name.replace("webhook-", "svix-"), value) for name, value in request.headers])
+
+
+def test_older_names(server, place):
+    """svix-id, svix-timestamp, svix-signature: the same, through every server; a set is not mixed."""
+    request = signed()
+    assert_accepted(server.send(svix(request)))
+    stored = place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+    assert stored.evidence["webhook_id"] == request.header("webhook-id").decode()
+    assert_duplicate(server.send(request))
+    assert_duplicate(server.send(svix(request)))
+    assert_refused(server.send(svix(signed(secrets=[OTHER_SECRET]))), "signature_mismatch")
+    assert_refused(server.send(svix(signed(timestamp=5))), "stale_timestamp")
+    # Both sets: the newer one counts, and must be whole.
+    other = signed(secrets=[OTHER_SECRET])
+    for name in NAMES:
+        other = other.and_header(name.replace("webhook-", "svix-"), request.header(name))
+    assert_refused(server.send(other), "signature_mismatch")
+    mixed = svix(signed()).and_header("webhook-id", b"msg_x")
+    reply = server.send(mixed)
+    assert_refused(reply, "missing_header")
+    assert "webhook-timestamp" in reply.json["detail"]
+    reply = server.send(svix(signed()).with_header("svix-signature", None))
+    assert_refused(reply, "missing_header")
+    assert "svix-signature" in reply.json["detail"]

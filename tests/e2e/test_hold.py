@@ -300,6 +300,18 @@ def test_any_bytes_survive(waiting, place):
     assert failed.evidence["webhook_id"] is None
 
 
+def test_older_names_are_held(place):
+    """svix-id and the others, before the first secret: held, not ignored."""
+    place.write_secret("")
+    request = signed()
+    older = Request([(name.replace("webhook-", "svix-"), value) for name, value in request.headers], request.body)
+    with Socket(place) as server:
+        assert_held(server.send(older))
+        place.write_secret(SECRET)
+        assert_accepted(server.send(signed()))
+        wait_for(lambda: len(place.spool.names("new")) == 2, "it is adopted")
+
+
 # ---- faults ----
 
 @pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))

@@ -55,7 +55,7 @@ def test_a_client_stores_nothing_and_logs_little(direct, place):
         for request in forgeries():
             assert direct.send(request).status >= 400
     assert spooled(place) == dict.fromkeys(spooled(place), [])
-    assert 0 < len(place.spool.attempts()) <= 10 * (time.monotonic() - start) + 1
+    assert 0 < len(place.spool.attempts()) <= 10 * (time.monotonic() - start) + 10
     assert direct.log() == ""
 
 

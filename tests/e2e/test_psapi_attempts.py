@@ -84,6 +84,33 @@ def test_attempts_across_rotation(desk):
     assert len(desk.rows("attempts", "-n", "3", "--outcome", "accepted", "--since", "2026-01-01")) == 3
 
 
+def test_attempts_of_many_rotations(desk):
+    """Numbers and dates (dateext), in the order of what is in them; with --since only what is needed is said to be
+    missing."""
+    desk.deliver(signed())
+    log = desk.spool.path / "attempts.jsonl"
+    log.unlink()
+    for name, day, webhook_id in (("attempts.jsonl.2", 2, "a"), ("attempts.jsonl-20260103", 3, "b"),
+                                  ("attempts.jsonl.1", 4, "c"), ("attempts.jsonl", 5, "d")):
+        (desk.spool.path / name).write_text(json.dumps({"at": f"2026-01-{day:02}T03:04:05.678Z", "outcome": "accepted",
+                                                        "status": 200, "webhook_id": webhook_id}) + "\n")
+    for name in ("attempts.jsonl.bak", "attempts.jsonl~", "attempts.jsonl.swp", "xattempts.jsonl.1"):
+        (desk.spool.path / name).write_text('{"webhook_id":"no"}\n')
+    (desk.spool.path / "attempts.jsonl-20260101.gz").write_bytes(b"?")
+    assert [r["webhook_id"] for r in desk.rows("attempts")] == list("abcd")
+    assert [r["webhook_id"] for r in desk.rows("attempts", "-n", "2")] == list("cd")
+    assert [r["webhook_id"] for r in desk.rows("attempts", "--since", "2026-01-04")] == list("cd")
+    done = desk.run("attempts", "--since", "2026-01-04")
+    assert done.stderr == ""
+    done = desk.run("attempts", "--since", "2025-12-01")
+    assert "attempts.jsonl: begins at 2026-01-02T03:04:05Z; 1 older one(s) are compressed: zcat" in done.stderr
+    assert len(done.stdout.splitlines()) == 5
+    assert "compressed" in desk.run("attempts", "--json", "--since", "2025-12-01").stderr
+    (desk.spool.path / "attempts.jsonl-20260101.gz").unlink()
+    assert desk.run("attempts", "--json", "--since", "2025-12-01").stderr == ""
+    assert desk.run("attempts", "--since", "2025-12-01").stderr.endswith("begins at 2026-01-02T03:04:05Z\n")
+
+
 def test_attempts_before_the_first(desk):
     desk.deliver(signed())
     (desk.spool.path / "attempts.jsonl").unlink()

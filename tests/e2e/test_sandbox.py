@@ -30,7 +30,8 @@ NETWORK = {"connect": {"EACCES"}, "bind": {"EACCES"}}
 SIGNALS = {"kill": {"EPERM"}}
 CALLS = {name: {"ENOSYS"} for name in (
     "exec", "fork", "ptrace", "socket", "unix socket", "connect", "bind", "listen", "kill",
-    "mmap executable", "mprotect executable", "become dumpable")}
+    "mmap executable", "mprotect executable", "become dumpable", "fcntl owner", "fcntl signal", "fcntl flags",
+    "fcntl notify", "fcntl duplicate", "datagram pair", "socket option")}
 
 pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer inspects its own process: server/sandbox.c")
 traced = pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))

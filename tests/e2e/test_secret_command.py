@@ -1,12 +1,15 @@
 """`psapi secret`: secrets as they are pasted, into a file that the receiver uses."""
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
 import pty
 import re
 import subprocess
+import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -222,3 +225,24 @@ def test_many_at_once(place):
         child.stdin.close()
     assert [child.wait(timeout=60) for child in running] == [0] * len(secrets)
     assert all(secret in place.secret_file.read_text() for secret in secrets)
+
+
+def test_locked_directory(place):
+    """Another process holds a lock on the directory: bounded, and said."""
+    with open_directory(place.secret_file.parent) as fd:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        begin = time.monotonic()
+        done = psapi(place, "secret", "add", stdin=OTHER_SECRET, expect=None)
+        assert 9 < time.monotonic() - begin < 40
+        assert done.returncode == 73 and "another process has locked it for over 10 s" in done.stderr, done
+        assert "fuser -v" in done.stderr
+    psapi(place, "secret", "add", stdin=OTHER_SECRET)
+
+
+@contextmanager
+def open_directory(path):
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,6 +1,9 @@
 """Uploads: CONTENT_LENGTH, slow and aborted ones."""
 
+import contextlib
+import select
 import socket
+import time
 
 import pytest
 
@@ -10,7 +13,8 @@ from http_client import body_of, head_of
 from receiver import wait_for
 from replies import assert_accepted, assert_refused, parse_cgi
 from sender import signed
-from servers import Cgi, Nginx, NginxKeepalive, pairs
+from servers import Cgi, Nginx, NginxKeepalive, NginxUnbuffered, pairs
+from servers_apache import ApacheProxy, ApacheReuse
 from servers_others import Caddy, Lighttpd
 
 
@@ -78,10 +82,12 @@ def test_body_in_small_pieces(server, place):
     place.spool.assert_queued_once(request.header("webhook-id"), request.body)
 
 
-@pytest.mark.parametrize("cls", [Nginx, NginxKeepalive, Lighttpd, Caddy], ids=lambda cls: cls.name)
+@pytest.mark.parametrize("cls", [Nginx, NginxKeepalive, NginxUnbuffered, ApacheProxy, ApacheReuse, Lighttpd, Caddy],
+                         ids=lambda cls: cls.name)
 @pytest.mark.settings(PSAPI_THREADS="1", PSAPI_READ_TIMEOUT="120")
 def test_slow_senders_cost_no_thread(place, cls):
-    """These servers, as shipped, pass on complete requests: more slow uploads than threads delay no other request."""
+    """Whether the server passes uploads on as they come, or when they are complete: more slow ones than threads delay
+    no other request."""
     with cls(place) as server:
         slow = [(signed(), server.client.connect()) for _ in range(4)]
         for request, client in slow:
@@ -217,3 +223,74 @@ def test_time_on_a_slow_disk_does_not_count(direct, place):
                 request = signed()
                 assert_accepted(parse_cgi(client.exchange(pairs(request), request.body, keep=True)))
     assert "(DELAYED)" in (place.dir / "strace.txt").read_text()
+
+
+def begin_upload(direct, request, sent, address=None):
+    """A connection with the first bytes of an upload, from this address."""
+    variables = [(n, v if address is None or n != b"REMOTE_ADDR" else address) for n, v in pairs(request)]
+    client = direct.connect()
+    client.send(begin() + params(variables) + record(STDIN, request.body[:sent]))
+    return client
+
+
+def end_upload(client, request, sent):
+    client.send(record(STDIN, request.body[sent:]) + record(STDIN))
+    return parse_cgi(client.answer())
+
+
+@pytest.mark.settings(PSAPI_READ_TIMEOUT="120")
+def test_minimum_rate(direct, place):
+    """After 5 s it must have come at 512 bytes a second: 20 bytes have not, 60,000 have."""
+    request = signed(b"x" * 70_000)
+    with begin_upload(direct, request, 20) as slow, begin_upload(direct, request, 60_000) as fast:
+        assert_refused(parse_cgi(slow.answer()), "truncated_body")
+        assert_accepted(end_upload(fast, request, 60_000))
+
+
+@pytest.mark.settings(PSAPI_READ_TIMEOUT="120")
+@pytest.mark.parametrize("address, left", [(lambda n: b"192.0.2.7", 32), (lambda n: b"2001:db8::%x" % (n + 1), 32),
+                                           (lambda n: b"192.0.2.%d" % n, 40), (lambda n: b"", 40)],
+                         ids=["one", "one network", "many", "unknown"])
+def test_uploads_of_one_address(direct, place, address, left):
+    """Of one address 32 may take longer than a second; the oldest are cut off."""
+    request = signed(b"x" * 70_000)
+    uploads = []
+    for n in range(40):
+        uploads.append(begin_upload(direct, request, 60_000, address(n)))
+        if n == 7:      # these are the oldest, whatever the clock's steps
+            wait_for(lambda: uploads[-1].unread() == 0, "they have arrived")
+            begun = time.monotonic()
+            wait_for(lambda begun=begun: time.monotonic() > begun + 0.02, "the clock has gone on")
+    cut = [client for client in uploads if left < 40 and not is_open(client)]
+    wait_for(lambda: cut.extend(c for c in uploads if c not in cut and not is_open(c)) or len(cut) >= 40 - left,
+             "the oldest are cut off")
+    assert set(cut) == set(uploads[:40 - left])
+    for client in uploads:
+        if client not in cut:
+            assert end_upload(client, request, 60_000).status == 200
+        client.close()
+
+
+def is_open(client):
+    """Whether nothing was answered so far."""
+    return not select.select([client.socket], [], [], 0)[0]
+
+
+@pytest.mark.settings(PSAPI_THREADS="1", PSAPI_MAX_BODY="131072", PSAPI_READ_TIMEOUT="120")
+def test_memory_of_unfinished_uploads(direct, place):
+    """They take at most PSAPI_THREADS + 32 of the largest body: large ones beyond are cut off, small ones arrive."""
+    large, small = signed(b"x" * 120_000), signed()
+    uploads = []
+    for n in range(45):
+        uploads.append(begin_upload(direct, large, 60_000, b"192.0.2.%d" % n))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            uploads[-1].send(record(STDIN, b"x" * 50_000))
+    wait_for(lambda: sum(not is_open(c) for c in uploads) >= 45 - 33, "some are cut off")
+    assert sum(not is_open(c) for c in uploads) < 20
+    assert_accepted(direct.send(small))
+    wait_for(lambda: "large ones are cut off" in direct.receiver.log(), "the log says so")
+    for client in uploads:
+        if not is_open(client):
+            assert_refused(parse_cgi(client.answer()), "truncated_body")
+        client.close()
+    wait_for(lambda: direct.send(signed(large.body)).status == 200, "there is room again")

@@ -24,6 +24,7 @@ def seeds():
         yield "receive", number, b"\n".join([b"POST", b"", b"=", *fields[:2], last, body])
         for secret in v["secrets"]:
             yield "secret", number, secret.encode()
+    yield from records()
     yield from boundaries()
     yield from files()
     yield from logs()
@@ -32,6 +33,17 @@ def seeds():
                                    b"PSAPI_LISTEN=127.0.0.1:9000\nPSAPI_MAX_BODY=1\n",
                                    b"PSAPI_LISTEN=[::1]:9000\nPSAPI_NO=1\n"]):
         yield "config", number, text
+
+
+def records():
+    """Requests as FastCGI records, after the length of a piece: plain, with a question about values, and two at once."""
+    def record(kind, content=b"", request_id=1, padding=b""):
+        return bytes([1, kind, 0, request_id, 0, len(content), len(padding), 0]) + content + padding
+    request = record(1, b"\0\1\1\0\0\0\0\0") + record(4, b"\x0b\x09REMOTE_ADDR192.0.2.1\x01\x80\0\0\x02Abc") + \
+        record(4) + record(5, b"body", padding=b"pad") + record(5)
+    values = record(9, b"\x0f\0FCGI_MPXS_CONNS\x0e\0FCGI_MAX_CONNS", 0)
+    for number, data in enumerate([request, values + request, request + request, request[:16] + record(2)]):
+        yield "fastcgi_reader", number, b"\x07" + data
 
 
 NOW = 1753397465  # the clock of the targets; the tolerance is 300 s

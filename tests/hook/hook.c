@@ -172,6 +172,27 @@ static int make_executable(void)
 	munmap(memory, 4096);
 	return error;
 }
+/* With these three a descriptor sends a signal of our choice to another process. */
+static int set_owner(void) { return done(fcntl(connecting, F_SETOWN, getppid())); }
+static int set_signal(void) { return done(fcntl(connecting, F_SETSIG, SIGURG)); }
+static int set_async(void) { return done(fcntl(connecting, F_SETFL, O_ASYNC)); }
+static int notify(void) { return done(fcntl(queue, F_NOTIFY, DN_CREATE)); }
+static int duplicate(void) { return opened(fcntl(queue, F_DUPFD_CLOEXEC, 0)); }
+static int datagram_pair(void)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) != 0)
+		return errno;
+	close(pair[0]);
+	return opened(pair[1]);
+}
+static int socket_option(void)
+{
+	int on = 1;
+
+	return done(setsockopt(binding, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)));
+}
 static int become_dumpable(void) { return done(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)); }
 
 /* ---- further system calls ---- */
@@ -253,6 +274,13 @@ static const struct {
 	{"kill", signal_parent},
 	{"mmap executable", map_executable},
 	{"mprotect executable", make_executable},
+	{"fcntl owner", set_owner},
+	{"fcntl signal", set_signal},
+	{"fcntl flags", set_async},
+	{"fcntl notify", notify},
+	{"fcntl duplicate", duplicate},
+	{"datagram pair", datagram_pair},
+	{"socket option", socket_option},
 	{"become dumpable", become_dumpable},
 #if defined(__x86_64__)
 	{"call of i386", call_of_i386},

@@ -134,6 +134,29 @@ TEST(a_backlog_that_nobody_works_off)
 	assert_non_null(strstr(found->remedy, "cron"));
 }
 
+/* With handlers, drain must run: at the latest when an event has waited for an hour. */
+TEST(a_drain_that_does_not_run)
+{
+	struct fixture *f = *state;
+
+	free(f->config.handlers);
+	f->config.handlers = strdup(in(f->dir, "handlers"));
+	assert_int_equal(mkdir(f->config.handlers, 0755), 0);
+	file_write(in(f->config.handlers, "default"), "#!/bin/sh\n", 0755);
+	put(f, "msg_1");
+	assert_int_equal(examine(f, 0), 0);
+	assert_int_equal(finding_of(f, "drain")->result, CHECK_REMARK);
+	examine(f, 3700);
+	assert_int_equal(finding_of(f, "drain")->result, CHECK_FAILED);
+	store_note_run(f->store, time(NULL) + 3700);
+	examine(f, 3700);
+	assert_int_equal(finding_of(f, "drain")->result, CHECK_OK);
+	examine(f, 3700 + 3500);
+	assert_int_equal(finding_of(f, "drain")->result, CHECK_OK);
+	examine(f, 3700 + 3700);
+	assert_int_equal(finding_of(f, "drain")->result, CHECK_FAILED);
+}
+
 TEST(what_waits_for_its_retry_is_no_backlog)
 {
 	struct fixture *f = *state;
@@ -161,6 +184,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		DOCTOR_TEST(nothing_is_wrong),
 		DOCTOR_TEST(a_backlog_that_nobody_works_off),
+		DOCTOR_TEST(a_drain_that_does_not_run),
 		DOCTOR_TEST(what_waits_for_its_retry_is_no_backlog),
 		DOCTOR_TEST(a_replay_of_old_events_is_no_backlog),
 	};

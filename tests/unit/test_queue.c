@@ -81,6 +81,17 @@ TEST(it_waits_if_it_is_told_to)
 	pthread_join(thread, NULL);
 	pthread_barrier_destroy(&waiting.barrier);
 	assert_true(waited);
+	/* The wait is bounded, and said. */
+	spool_work_end(&f->spool);
+	assert_int_equal(spool_work_begin(&f->spool, false, &f->error), STORE_OK);
+	struct spool other;
+	assert_int_equal(spool_open(&other, f->path, false, false, &f->error), STORE_OK);
+	other.wait_ms = 50;
+	assert_int_equal(spool_work_begin(&other, true, &f->error), STORE_BUSY);
+	assert_int_equal(f->error.status, EX_TEMPFAIL);
+	assert_non_null(strstr(f->error.text, "/lock: psapi drain or another command still has"));
+	spool_close(&other);
+	spool_work_end(&f->spool);
 	/* A signal ends no wait. */
 	interference = (struct interference){.of = FLOCK, .nth = 1, .error = EINTR};
 	assert_int_equal(spool_work_begin(&f->spool, true, &f->error), STORE_OK);
@@ -146,6 +157,7 @@ static struct {
 	int count, stop_at; /* stop at that one, from 1 */
 	bool arriving;
 	char *logged;
+	int refused;
 } list;
 
 static int
@@ -176,6 +188,7 @@ look_through(struct fixture *f)
 	if (result == STORE_OK)
 		assert_int_equal(pending.stopped, list.stop_at > 0 && list.count == list.stop_at ? 7 : 0);
 	list.arriving = pending.arriving;
+	list.refused = pending.refused;
 	return result;
 }
 
@@ -400,24 +413,34 @@ TEST(a_list_of_the_unrecognised_that_is_no_file_counts_as_empty)
 }
 
 /* Its lane is not known: any event that is handled now might overtake it. */
-TEST(an_event_that_cannot_be_read_ends_the_work)
+TEST(an_event_that_cannot_be_read_is_left_out_and_said_once)
 {
 	static const struct {
 		enum call of;
 		int error;
-	} rows[] = {{OPENAT, EACCES}, {OPENAT, EIO}, {READ, EIO}};
+		bool fatal;
+	} rows[] = {{OPENAT, EACCES, false}, {OPENAT, EIO, false}, {READ, EIO, false},
+	    {OPENAT, EMFILE, true}};
 	struct fixture *f = *state;
 
-	add(f, SPOOL_NEW, "a", BODY, true);
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		/* Recovery opens nothing that is committed; what was said of others is no file. */
-		interference = (struct interference){.of = (int)rows[i].of,
-		    .nth = rows[i].of == OPENAT ? 6 : 1,
-			.error = rows[i].error};
-		assert_int_equal(look_through(f), STORE_FAILED);
-		interference.nth = 0;
-		assert_true(tells(f, &f->error, "new/a.json", rows[i].error));
-		assert_int_equal(list.count, 0);
+		add(f, SPOOL_NEW, "a", BODY, true);
+		for (int run = 0; run < 2; run++) {
+			/* Recovery opens nothing that is committed; what was said before is read. */
+			interference = (struct interference){.of = (int)rows[i].of,
+			    .nth = rows[i].of == OPENAT ? 6 : 2, .error = rows[i].error};
+			assert_int_equal(look_through(f), rows[i].fatal ? STORE_FAILED : STORE_OK);
+			interference.nth = 0;
+			assert_true(tells(f, &f->error, "new/a.json", rows[i].error));
+			assert_int_equal(list.count, 0);
+			if (rows[i].fatal)
+				break;
+			assert_int_equal(list.refused, f->error.status);
+			assert_int_equal(strstr(list.logged, "new/a.json: cannot read") != NULL, run == 0);
+			assert_int_equal(strstr(list.logged, "; it is left out") != NULL, run == 0);
+		}
+		drop(f, SPOOL_NEW, "a.json");
+		drop(f, SPOOL_EVENTS, "a.json");
 	}
 }
 
@@ -441,7 +464,7 @@ TEST(where_an_outcome_cannot_be_noted_nothing_is_visited)
 	assert_int_equal(list.count, 0);
 }
 
-TEST(an_event_that_cannot_be_moved_ends_the_work_before_its_handler)
+TEST(an_event_that_cannot_be_moved_keeps_its_lane_waiting)
 {
 	struct fixture *f = *state;
 
@@ -456,17 +479,27 @@ TEST(an_event_that_cannot_be_moved_ends_the_work_before_its_handler)
 	assert_int_equal(look_through(f), STORE_OK);
 	assert_non_null(strstr(trace_end(), "link(tmp) unlink(tmp)"));
 	assert_int_equal(list.count, 1);
+	assert_int_equal(list.refused, EX_OK);
+	assert_int_equal(seen("a.json")->due, 0);
 	assert_int_equal(count(f, SPOOL_TMP), 0);
-	interference = (struct interference){.of = LINKAT, .nth = 1, .error = EPERM};
-	assert_int_equal(look_through(f), STORE_FAILED);
-	interference.nth = 0;
-	assert_true(tells(f, &f->error, "new/a.json", EPERM));
-	assert_non_null(strstr(f->error.remedy, "sudo -u nobody"));
-	assert_int_equal(f->error.status, EX_NOPERM);
-	assert_int_equal(list.count, 0);
+	add(f, SPOOL_NEW, "b", BODY, true);
+	for (int run = 0; run < 2; run++) {
+		interference = (struct interference){.of = LINKAT, .nth = 1, .error = EPERM};
+		assert_int_equal(look_through(f), STORE_OK);
+		interference.nth = 0;
+		/* It is visited, and never due: the schedule keeps its lane waiting. */
+		assert_int_equal(list.count, 2);
+		assert_true(seen("a.json")->due == INT64_MAX);
+		assert_int_equal(seen("b.json")->due, 0);
+		assert_int_equal(list.refused, EX_NOPERM);
+		assert_int_equal(strstr(list.logged, "new/a.json: cannot make a hard link") != NULL,
+		    run == 0);
+		assert_int_equal(strstr(list.logged, "chown -R ") != NULL, run == 0);
+	}
 	/* A consumer has handled it meanwhile. */
 	interference = (struct interference){.of = LINKAT, .nth = 1, .error = ENOENT};
 	assert_int_equal(look_through(f), STORE_OK);
+	assert_int_equal(list.refused, EX_OK);
 }
 
 /* ---- an event in work ---- */
@@ -784,9 +817,9 @@ main(void)
 		QUEUE_TEST(what_is_no_event_is_left_alone_and_said_once),
 		QUEUE_TEST(a_thousand_unrecognised_files_are_said_and_remembered),
 		QUEUE_TEST(a_list_of_the_unrecognised_that_is_no_file_counts_as_empty),
-		QUEUE_TEST(an_event_that_cannot_be_read_ends_the_work),
+		QUEUE_TEST(an_event_that_cannot_be_read_is_left_out_and_said_once),
 		QUEUE_TEST(where_an_outcome_cannot_be_noted_nothing_is_visited),
-		QUEUE_TEST(an_event_that_cannot_be_moved_ends_the_work_before_its_handler),
+		QUEUE_TEST(an_event_that_cannot_be_moved_keeps_its_lane_waiting),
 		QUEUE_TEST(work_has_record_state_and_path),
 		QUEUE_TEST(what_is_not_there_any_more_is_no_work),
 		QUEUE_TEST(only_the_file_that_is_in_events_is_work),

@@ -805,6 +805,55 @@ TEST(a_header_twice_is_one_if_equal_and_malformed_if_not)
 	}
 }
 
+/* The older names mean the same; a set is never mixed of both. */
+TEST(the_older_names_of_the_headers_count_where_there_are_no_others)
+{
+	static const char *const newer[] = {
+	    "HTTP_WEBHOOK_ID", "HTTP_WEBHOOK_TIMESTAMP", "HTTP_WEBHOOK_SIGNATURE"};
+	static const char *const older[] = {
+	    "HTTP_SVIX_ID", "HTTP_SVIX_TIMESTAMP", "HTTP_SVIX_SIGNATURE"};
+	static const struct {
+		unsigned newer, older; /* bits: which of the three are there, all with right values */
+		int status;
+		const char *says;
+	} rows[] = {
+	    {0, 7, 200, "accepted"},
+	    {7, 7, 200, "accepted"},
+	    {0, 3, 400, "no svix-signature header"},
+	    {0, 5, 400, "no svix-timestamp header"},
+	    {0, 6, 400, "no svix-id header"},
+	    {1, 7, 400, "no webhook-timestamp header"},
+	    {6, 7, 400, "no webhook-id header"},
+	    {3, 4, 400, "no webhook-signature header"},
+	    {0, 0, 400, "no webhook-id header"},
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		char id[16], expected[SIGNATURE_SIZE + 1];
+		struct variables variables = {0};
+		struct stream stream = {.body = BODY, .left = strlen(BODY)};
+		snprintf(id, sizeof(id), "msg_%zu", i);
+		struct message message = {id, strlen(id), "1753397465", 10, BODY, strlen(BODY)};
+		assert_int_equal(verify_keyring_sign(f->keyring, 0, &message, expected), 0);
+		const char *const values[] = {id, "1753397465", expected};
+		set(&variables, "REQUEST_METHOD", "POST");
+		for (int k = 0; k < 3; k++) {
+			set(&variables, newer[k], (rows[i].newer & 1U << k) != 0 ? values[k] : "");
+			set(&variables, older[k], (rows[i].older & 1U << k) != 0 ? values[k] : "");
+		}
+		struct request request = {.variables = variables.text, .read = read_stream,
+		    .stream = &stream};
+		struct reply reply;
+		receive(&f->receiver, &request, (struct timespec){NOW, 0}, &reply);
+		assert_int_equal(reply.status, rows[i].status);
+		if (strstr(reply.body, rows[i].says) == NULL)
+			fail_msg("%zu: %s", i, reply.body);
+		reply_free(&reply);
+		unset_all(&variables);
+	}
+}
+
 TEST(no_variable_but_those_decides)
 {
 	static const char *const others[] = {"", "=", "=POST", "REQUEST_METHOD", "REQUEST_METHO=GET",
@@ -1113,6 +1162,7 @@ main(void)
 		RECEIVE_TEST(an_invalid_event_is_accepted_into_failed_with_the_reason),
 		RECEIVE_TEST(the_probe_of_doctor_is_recorded_and_never_queued),
 		RECEIVE_TEST(a_header_twice_is_one_if_equal_and_malformed_if_not),
+		RECEIVE_TEST(the_older_names_of_the_headers_count_where_there_are_no_others),
 		RECEIVE_TEST(no_variable_but_those_decides),
 		RECEIVE_TEST(equal_headers_that_a_server_joined_are_one),
 		RECEIVE_TEST(an_id_of_any_bytes_is_stored_under_a_name_that_stays_in_the_spool),

@@ -1211,7 +1211,7 @@ TEST(a_cause_has_its_remedy)
 		{EXDEV, EX_CONFIG, "keep the whole spool on one file system"},
 		{EMLINK, EX_IOERR, "must allow hard links"},
 		{EIO, EX_IOERR, "dmesg"},
-		{EACCES, EX_NOPERM, "the running user must be able to write it"},
+		{EACCES, EX_NOPERM, "the running user must be able to use it"},
 		{EPERM, EX_NOPERM, "must allow hard links to the running user"},
 		{ENFILE, EX_IOERR, ""},
 	};
@@ -1230,7 +1230,7 @@ TEST(a_cause_has_its_remedy)
 	}
 }
 
-TEST(of_another_user_s_file_the_remedy_is_that_user)
+TEST(of_another_user_s_file_the_remedy_is_to_give_it_back)
 {
 	struct fixture *f = *state;
 
@@ -1244,7 +1244,7 @@ TEST(of_another_user_s_file_the_remedy_is_that_user)
 	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_FAILED);
 	interference.nth = 0;
 	assert_int_equal(f->error.status, EX_NOPERM);
-	assert_non_null(strstr(f->error.remedy, "it is nobody's; run it as that user: sudo -u nobody"));
+	assert_non_null(strstr(f->error.remedy, "it belongs to nobody: as root, chown -R root "));
 }
 
 /* ---- room ---- */
@@ -1720,7 +1720,7 @@ main(void)
 		SPOOL_TEST(after_a_failed_sync_nothing_is_accepted_and_nothing_taken_back),
 		SPOOL_TEST(a_write_that_fails_is_that_file_s_alone),
 		SPOOL_TEST(a_cause_has_its_remedy),
-		SPOOL_TEST(of_another_user_s_file_the_remedy_is_that_user),
+		SPOOL_TEST(of_another_user_s_file_the_remedy_is_to_give_it_back),
 		SANDBOX_TEST(a_full_disk_is_told_from_an_error_and_nothing_is_left),
 		SPOOL_TEST(the_floor_of_free_space_is_in_bytes),
 		SPOOL_TEST(free_space_is_looked_at_once_a_second_while_there_is_plenty),

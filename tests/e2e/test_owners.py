@@ -1,0 +1,231 @@
+"""Files of another user in the spool, and root as the caller: one bad file stops no other, who calls does not matter.
+
+The spool belongs to nobody; the tests are root.
+"""
+
+import json
+import os
+import pwd
+import subprocess
+
+import pytest
+
+from psapi_command import NOTE, PSAPI, Desk, body
+from receiver import Receiver, wait_for
+from replies import assert_accepted
+from sender import OTHER_SECRET, SECRET, signed
+from servers import Socket
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+NOBODY = pwd.getpwnam("nobody")
+
+
+@pytest.fixture
+def desk(place):
+    """With a spool of nobody's, who may run psapi and the handlers."""
+    desk = Desk(place)
+    desk.handler("default", NOTE)
+    os.chown(desk.told, NOBODY.pw_uid, NOBODY.pw_gid)
+    os.chown(place.secret_file, 0, NOBODY.pw_gid)
+    yield desk
+    desk.close()
+
+
+def give(place, user=NOBODY.pw_uid, group=NOBODY.pw_gid):
+    for folder, _, names in os.walk(place.spool.path):
+        for name in ("", *names):
+            os.chown(os.path.join(folder, name), user, group, follow_symlinks=False)
+
+
+def deliver(desk, *requests):
+    desk.deliver(*requests)
+    give(desk.place)
+
+
+def events(*npns):
+    return [signed(body(n, npn=str(npn)), f"msg_{n}_{npn}") for n, npn in enumerate(npns)]
+
+
+def drain(desk, expect=0, **more):
+    done = desk.run("drain", expect=expect, **more)
+    assert "sudo -u root" not in done.stderr, done.stderr
+    return done.stderr
+
+
+def handled(desk):
+    seen = desk.told / "seen"
+    return seen.read_text().split() if seen.exists() else []
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o600, 0o644])
+def test_one_file_of_root(desk, mode):
+    """It cannot be read (0640), or read and not moved (0644). The others are handled; of a lane that is known, the
+    later ones wait. It is named once, with what mends it; the exit status says so each time."""
+    deliver(desk, *events(111111111, 222222222, 111111111, 333333333))
+    bad = desk.spool.file("new", "msg_0_111111111")
+    os.chown(bad, 0, 0)
+    bad.chmod(mode)
+    told = drain(desk, 77)
+    assert str(bad) in told and f"chown -R nobody {desk.spool.path}" in told, told
+    known = mode & 0o004
+    assert ("its lane waits" if known else "it is left out") in told
+    assert handled(desk) == ["msg_1_222222222", *([] if known else ["msg_2_111111111"]), "msg_3_333333333"]
+    assert drain(desk, 77) == ""
+    give(desk.place)
+    assert drain(desk) == ""
+    assert handled(desk)[-1] == ("msg_2_111111111" if known else "msg_0_111111111")
+    assert desk.spool.names("new") == []
+
+
+def test_all_files_of_root(desk):
+    """As after `cp -r` of a backup: ten are named, the rest is counted."""
+    deliver(desk, *events(*range(111111111, 111111126)))
+    for path in (desk.spool.path / "new").iterdir():
+        os.chown(path, 0, 0)
+    told = drain(desk, 77).splitlines()
+    assert len(told) == 11 and "new: 5 more files like these" in told[-1], told
+    assert handled(desk) == []
+
+
+def test_receiver_beside_a_file_of_root(desk):
+    """It starts, and accepts."""
+    deliver(desk, *events(111111111))
+    os.chown(desk.spool.file("new", "msg_0_111111111"), 0, 0)
+    with Socket(desk.place) as server:
+        assert_accepted(server.send(signed()))
+
+
+def doctor(desk):
+    done = subprocess.run([PSAPI, "doctor", "--json"], env=desk.place.environment(), capture_output=True, text=True,
+                          timeout=60)
+    assert "sudo -u root" not in done.stdout
+    return {row["check"]: row for row in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("where", ["new", "failed", "state", "events", "hold", "lock"])
+def test_doctor_finds_it(desk, where):
+    deliver(desk, *events(111111111))
+    assert doctor(desk)["spool"]["ok"]
+    path = desk.spool.path / where / ("" if where == "lock" else "msg_1.json")
+    if where == "lock":
+        path = desk.spool.path / "lock"
+    path.write_text("{}")
+    path.chmod(0o600)
+    row = doctor(desk)["spool"]
+    assert row["ok"] is False and str(path) in row["text"] and "of user root, mode 0600" in row["text"], row
+    assert row["remedy"] == f"as root: chown -R nobody {desk.spool.path}"
+    give(desk.place)
+    path.chmod(0o000)
+    row = doctor(desk)["spool"]
+    assert row["ok"] is False and "mode 0000" in row["text"] and "chmod -R u+rwX" in row["remedy"], row
+
+
+def test_doctor_counts_them(desk):
+    deliver(desk, *events(111111111, 222222222, 333333333))
+    for path in (desk.spool.path / "new").iterdir():
+        os.chown(path, 0, 0)
+    assert "and 2 more there" in doctor(desk)["spool"]["text"]
+
+
+def test_files_of_the_group(desk):
+    """Several users who share a spool through its group are no fault."""
+    deliver(desk, *events(111111111))
+    for path in (desk.spool.path / "new").iterdir():
+        os.chown(path, 0, NOBODY.pw_gid)
+        path.chmod(0o660)
+    assert doctor(desk)["spool"]["ok"]
+    assert drain(desk) == ""
+    assert handled(desk) == ["msg_0_111111111"]
+
+
+# ---- root calls ----
+
+def owners(desk):
+    """Of every file and directory in the spool: {(user, mode)} of those that are not as they should be."""
+    wrong = {}
+    for folder, folders, names in os.walk(desk.spool.path):
+        for name in folders + names:
+            path = os.path.join(folder, name)
+            st = os.lstat(path)
+            wanted = 0o2770 if name in folders else 0o640
+            if st.st_uid != NOBODY.pw_uid or st.st_mode & 0o7777 != wanted:
+                wrong[path] = (st.st_uid, oct(st.st_mode & 0o7777))
+    return wrong
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o000])
+def test_root_runs_the_commands(desk, umask):
+    """Handlers run as nobody, and every file that is made has the spool's owner and the mode of its kind."""
+    deliver(desk, *events(111111111, 222222222), signed(b"no JSON", "msg_bad"))
+    (desk.spool.path / "lock").unlink(missing_ok=True)
+    desk.handler("default", 'id -un >>"$PSAPI_TOLD/who"; exit 75\n')
+    run = ["sh", "-c", f'umask {umask:o}; exec "$0" "$@"', PSAPI]
+    for arguments in (["retry", "--all"], ["drain"], ["list"], ["done", "msg_0_111111111"],
+                      ["replay", "msg_0_111111111"], ["recover"], ["prune", "--older-than", "90d"], ["doctor"],
+                      ["attempts"]):
+        done = subprocess.run([*run, *arguments], env=desk.environment(), capture_output=True, text=True, timeout=60)
+        assert "denied" not in done.stderr and "not permitted" not in done.stderr, (arguments, done)
+        assert owners(desk) == {}, arguments
+    assert set((desk.told / "who").read_text().split()) == {"nobody"}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_root_adopts(desk, umask):
+    """The attempts log is made by whoever adopts."""
+    desk.place.write_secret("")
+    os.chown(desk.place.secret_file, 0, NOBODY.pw_gid)
+    with Socket(desk.place) as server:
+        assert server.send(signed()).word == "held"
+    give(desk.place)
+    (desk.spool.path / "attempts.jsonl").unlink()
+    desk.place.write_secret(SECRET)
+    os.chown(desk.place.secret_file, 0, NOBODY.pw_gid)
+    subprocess.run(["sh", "-c", f'umask {umask:o}; exec "$0" adopt', PSAPI], env=desk.environment(), check=True,
+                   capture_output=True, timeout=60)
+    assert owners(desk) == {}
+    assert len(desk.spool.names("new")) == 1
+
+
+def test_receiver_as_root(desk):
+    """It says so, and makes its files nobody's: events, dead letters, held requests, the log, missing directories."""
+    deliver(desk)
+    (desk.spool.path / "attempts.jsonl").unlink(missing_ok=True)
+    (desk.spool.path / "hold").rmdir()
+    with Socket(desk.place) as server:
+        log = server.receiver.log()
+        assert f"runs as root, and {desk.spool.path} belongs to nobody: start it as that user" in log, log
+        assert_accepted(server.send(signed()))
+        assert_accepted(server.send(signed(b"no JSON")))
+    assert owners(desk) == {}
+    assert drain(desk) == ""
+
+
+def test_receiver_of_its_own_spool_says_nothing(place):
+    with Socket(place) as server:
+        assert "runs as root" not in server.receiver.log()
+
+
+def test_somebody_else_is_told_as_whom(desk):
+    """The spool's owner is named; never root for what root must not run."""
+    deliver(desk, *events(111111111))
+    copy = desk.place.dir / "psapi"
+    copy.write_bytes(PSAPI.read_bytes())
+    copy.chmod(0o755)
+    done = subprocess.run([copy, "drain"], env=desk.environment(), user=12345, group=12345, extra_groups=[],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 77
+    assert "run it as root, or as the spool's owner: sudo -u nobody psapi" in done.stderr, done
+    give(desk.place, 0, 0)
+    done = subprocess.run([copy, "drain"], env=desk.environment(), user=12345, group=12345, extra_groups=[],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 77 and "run it as root, whose spool it is" in done.stderr, done
+
+
+def test_retry_beside_a_bad_file(desk):
+    """One dead letter that cannot be moved does not keep the others."""
+    deliver(desk, signed(b"no JSON", "msg_a"), signed(b"no JSON", "msg_b"), signed(b"no JSON", "msg_c"))
+    os.chown(desk.spool.file("failed", "msg_b"), 0, 0)
+    done = desk.run("retry", "--all", expect=77)
+    assert sorted(desk.spool.names("new")) == ["msg_a", "msg_c"]
+    assert "msg_b" in done.stderr and "chown -R nobody" in done.stderr, done
