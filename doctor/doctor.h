@@ -116,6 +116,14 @@ void doctor_reply_read(struct doctor_reply *reply, int status, const char *body,
 void doctor_exchange(struct doctor *doctor, const char *method, const struct delivery *delivery,
     struct http_answer *answer);
 
+/* Send "{}" without a signature to the URL, at this address of its host. */
+void doctor_exchange_at(struct doctor *doctor, struct http *http, const char *address,
+    struct http_answer *answer);
+
+/* Checks of addresses.c, for the table of url.c. */
+void doctor_check_name(struct doctor *doctor, struct finding *finding);
+void doctor_check_addresses(struct doctor *doctor, struct finding *finding);
+
 /* The body of a probe, of size bytes at least. The caller frees it; NULL without memory. */
 char *doctor_probe_body(const char *id, time_t now, size_t size);
 

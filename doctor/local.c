@@ -132,15 +132,14 @@ check_secret(struct doctor *d, struct finding *f)
 	struct error error;
 
 	d->keyring = secrets_read(d->config->secret_file, &error);
-	if (d->keyring != NULL)
+	if (d->keyring != NULL && *error.text != '\0')
+		doctor_remark(f, error.remedy, "%s", error.text);
+	else if (d->keyring != NULL)
 		doctor_ok(f, "%s: %zu usable", d->config->secret_file, verify_keyring_size(d->keyring));
-	else if (access(d->config->secret_file, R_OK) == 0 || errno != EACCES)
-		doctor_failed_for(f, &error);
-	else if (d->not_owner)
+	else if (d->not_owner && access(d->config->secret_file, R_OK) != 0 && errno == EACCES)
 		doctor_skipped(f, "%s", error.text);
 	else
-		doctor_failed(f, "the receiver must be able to read it: chgrp to its group, chmod 0640",
-		    "%s", error.text);
+		doctor_failed_for(f, &error);
 }
 
 /* ---- the handlers ---- */

@@ -141,6 +141,15 @@ static const struct {
 	{"spool_error", "the check of storing says more, and the receiver's log"},
 };
 
+/* Hours from a time in nanoseconds to now, Unix seconds. */
+static double
+hours_since(time_t now, int64_t nanoseconds)
+{
+	int64_t seconds = now - nanoseconds / NANOSECONDS;
+
+	return (double)seconds / 3600;
+}
+
 /* What became of the deliveries since the last one that was accepted, the newest first. */
 struct deliveries {
 	long refused;
@@ -245,7 +254,7 @@ explain_refusals(struct doctor *d, struct finding *f, const struct deliveries *a
 		snprintf(rest, sizeof(rest), "none accepted yet");
 	else
 		snprintf(rest, sizeof(rest), "the last one accepted came %.1f h ago",
-		    (double)(d->now - all->accepted / NANOSECONDS) / 3600);
+		    hours_since(d->now, all->accepted));
 	if (all->accepted == 0 || all->proven || all->refused >= REFUSED_MIN)
 		doctor_failed(f, remedy, "%ld deliver%s since %s %s refused: %s; %s", all->refused,
 		    all->refused == 1 ? "y" : "ies", since, all->refused == 1 ? "was" : "were", reasons,
@@ -267,7 +276,7 @@ check_deliveries(struct doctor *d, struct finding *f)
 		explain_refusals(d, f, &all);
 	else if (all.accepted != 0)
 		doctor_ok(f, "the last one was accepted %.1f h ago",
-		    (double)(d->now - all.accepted / NANOSECONDS) / 3600);
+		    hours_since(d->now, all.accepted));
 	else
 		doctor_skipped(f, "none yet, as far as the attempts log goes back");
 }

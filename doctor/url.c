@@ -5,25 +5,37 @@
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
 
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 enum { CERTIFICATE_DAYS = 14 };
+
+static void
+exchange_at(struct doctor *d, struct http *http, const char *method,
+    const struct delivery *delivery, const char *address, struct http_answer *answer)
+{
+	static const char *const json[] = {"content-type: application/json", NULL};
+	struct http_request request = {.url = d->url, .method = method, .address = address,
+		.headers = delivery != NULL ? delivery->headers : json,
+		.body = delivery != NULL ? delivery->body : "{}",
+		.length = delivery != NULL ? delivery->length : 2};
+
+	http_exchange(http, &request, answer);
+}
 
 void
 doctor_exchange(struct doctor *d, const char *method, const struct delivery *delivery,
     struct http_answer *answer)
 {
-	static const char *const json[] = {"content-type: application/json", NULL};
-	struct http_request request = {.url = d->url, .method = method,
-		.headers = delivery != NULL ? delivery->headers : json,
-		.body = delivery != NULL ? delivery->body : "{}",
-		.length = delivery != NULL ? delivery->length : 2};
+	exchange_at(d, d->http, method, delivery, NULL, answer);
+}
 
-	http_exchange(d->http, &request, answer);
+void
+doctor_exchange_at(struct doctor *d, struct http *http, const char *address,
+    struct http_answer *answer)
+{
+	exchange_at(d, http, "POST", NULL, address, answer);
 }
 
 static void
@@ -38,36 +50,6 @@ check_url(struct doctor *d, struct finding *f)
 		doctor_failed(f, NULL, "%.200s is not https: the sender delivers to https alone", d->url);
 	else
 		doctor_ok(f, "%.300s", d->url);
-}
-
-static void
-check_name(struct doctor *d, struct finding *f)
-{
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
-	char host[256], address[128] = "";
-	int count = 0;
-
-	http_host(d->url, host, sizeof(host));
-	size_t length = strlen(host);
-	if (*host == '[' && host[length - 1] == ']') { /* of an IPv6 address: not for getaddrinfo(3) */
-		host[length - 1] = '\0';
-		memmove(host, host + 1, length - 1);
-	}
-	if (*host == '\0') {
-		doctor_skipped(f, "the URL has none");
-		return;
-	}
-	int error = getaddrinfo(host, NULL, &hints, &list);
-	if (error != 0) {
-		doctor_failed(f, NULL, "%s: %s", host, gai_strerror(error));
-		return;
-	}
-	for (const struct addrinfo *a = list; a != NULL; a = a->ai_next)
-		if (count++ == 0)
-			getnameinfo(
-			    a->ai_addr, a->ai_addrlen, address, sizeof(address), NULL, 0, NI_NUMERICHOST);
-	freeaddrinfo(list);
-	doctor_ok(f, "%s is %s%s", host, address, count > 1 ? " and others" : "");
 }
 
 static void
@@ -190,11 +172,15 @@ check_answer(struct doctor *d, struct finding *f)
 const struct check doctor_url_checks[] = {
 	{"url", check_url,
 	    "give the endpoint's URL as the portal has it: https://YOUR.HOST/webhooks/psapi"},
-	{"name", check_name,
+	{"name", doctor_check_name,
 	    "is there an A or AAAA record? The name must resolve everywhere, not only here"},
 	{"connection", check_connection,
 	    "does the web server listen on that port, does a firewall let it through? ss -ltn; nft "
 	    "list ruleset"},
+	{"addresses", doctor_check_addresses,
+	    "the sender may take any of them: remove the record (A, AAAA), or have the web server "
+	    "listen there, too\n"
+	    "(nginx: listen [::]:443 ssl; Apache: Listen)"},
 	{"certificate", check_certificate,
 	    "the sender checks it as browsers do: it needs a certificate for exactly this name, from "
 	    "a public authority, with\n"

@@ -479,8 +479,7 @@ out_of_tolerance(struct transaction *t, enum verdict verdict)
 	return conclude(t, verdict,
 	    "%s is %lld s %s this receiver's clock, %lld s are tolerated; %s",
 	    header_name(t, HTTP_WEBHOOK_TIMESTAMP), skew < 0 ? -skew : skew,
-	    skew < 0 ? "ahead of" : "behind",
-	    t->receiver->config->tolerance,
+	    skew < 0 ? "ahead of" : "behind", t->receiver->config->tolerance,
 	    t->verification.matched ? "the signature matched: check the clocks" :
 	                              "the signature did not match either");
 }

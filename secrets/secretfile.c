@@ -20,6 +20,7 @@
 
 #include "base/io.h"
 #include "base/securemem.h"
+#include "secrets/secrettext.h"
 
 enum { LOCK_WAIT_MS = 10000, FILE_MAX = 64 * 1024, MODE_MAX = 0640 };
 
@@ -88,8 +89,12 @@ failed(const char *path, const char *step, struct error *error)
 		    "%s: another process has locked it for over 10 s", path);
 		return SECRETFILE_ERROR;
 	}
+	/* A file that is a mount itself, as a container's, cannot be replaced: EBUSY. */
+	bool mounted = errno == EROFS || errno == EBUSY;
 	error_set(error, denied ? EX_NOPERM : EX_CANTCREAT,
-	    denied ? "run it as root, or as the file's owner" : NULL, "%s: %s: %s", path, step,
+	    denied  ? "run it as root, or as the file's owner" :
+	    mounted ? "it is mounted here: change it where it is mounted from (the secret of Docker "
+	              "or Kubernetes, the host's file)" : NULL, "%s: %s: %s", path, step,
 	    strerror(errno));
 	return SECRETFILE_ERROR;
 }
@@ -125,6 +130,8 @@ read_edit(struct edit *d, struct error *error)
 {
 	int fd = open(d->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	enum secretfile_result result = SECRETFILE_DONE;
+	const char *found;
+	bool blank;
 
 	if (fd < 0)
 		return errno == ENOENT ? SECRETFILE_DONE : failed(d->path, "read", error);
@@ -139,8 +146,7 @@ read_edit(struct edit *d, struct error *error)
 		result = failed(d->path, "read", error);
 		n = 0;
 	}
-	d->length = (size_t)n;
-	d->text[n] = '\0';
+	d->length = secrettext_clean(d->text, (size_t)n, &found, &blank);
 	close(fd);
 	return result;
 }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/securemem.h"
+#include "secrets/secrettext.h"
 
 enum {
 	FILE_MAX = 64 * 1024, /* bytes of the file that are read */
@@ -47,6 +49,20 @@ struct secrets {
 	bool unsettled;            /* it could not be read for a cause that may pass: try again */
 };
 
+/*
+ * What mends owner or mode. A secret that a container gets is mounted read-only: there nobody can
+ * change it, but who mounts it can.
+ */
+static const char *
+remedy_for(const char *path, const char *command)
+{
+	struct statvfs st;
+
+	return statvfs(path, &st) == 0 && (st.f_flag & ST_RDONLY) != 0 ?
+	    "it is mounted read-only, so say it where it is mounted: mode 0440 and the receiver's "
+	    "group (Docker: mode and gid; Kubernetes: defaultMode 0440 and fsGroup)" : command;
+}
+
 /* Whether owner and mode of the file can be trusted; else with an error. */
 static bool
 check_trust(const struct stat *st, const char *path, struct error *error)
@@ -54,11 +70,11 @@ check_trust(const struct stat *st, const char *path, struct error *error)
 	if (!S_ISREG(st->st_mode))
 		error_set(error, EX_NOPERM, NULL, "%s: is not a regular file", path);
 	else if (st->st_uid != 0 && st->st_uid != geteuid())
-		error_set(error, EX_NOPERM, "chown root",
+		error_set(error, EX_NOPERM, remedy_for(path, "chown root"),
 		    "%s: owned by user %u, neither root nor the running user %u", path,
 		    (unsigned)st->st_uid, (unsigned)geteuid());
 	else if ((st->st_mode & 07777 & ~0640U) != 0)
-		error_set(error, EX_NOPERM, "chmod 0640",
+		error_set(error, EX_NOPERM, remedy_for(path, "chmod 0640"),
 		    "%s: mode %04o lets other users read or write the secrets", path,
 		    (unsigned)st->st_mode & 07777);
 	else
@@ -95,6 +111,28 @@ struct reading {
 	bool empty;     /* the file can be trusted and waits for its first secret */
 };
 
+/* Put the secrets in length bytes of text into the keyring; with an error, or what was cleaned. */
+static void
+read_text(struct keyring *keyring, char *text, size_t length, const char *path,
+    struct error *error, struct reading *reading)
+{
+	const char *found;
+	bool blank;
+
+	secrettext_clean(text, length, &found, &blank);
+	error_set(error, EX_NOINPUT,
+	    "paste the endpoint's signing secret from the portal: psapi secret add",
+	    blank ? "%s: holds NUL bytes alone: its contents were lost" : "%s: holds no secret yet",
+	    path);
+	reading->empty = read_lines(keyring, text, path, error) && !blank;
+	if (verify_keyring_size(keyring) == 0)
+		return;
+	error_set(error, 0, NULL, "%s", "");
+	if (found != NULL)
+		error_set(error, 0, "it is read without; psapi secret add or drop writes it clean",
+		    "%s: has %s", path, found);
+}
+
 /*
  * Read an open file that can be trusted into a keyring, which may stay empty. Returns NULL
  * with an error if it cannot be read.
@@ -115,11 +153,7 @@ read_open(int fd, const char *path, off_t length, struct error *error, struct re
 		keyring = NULL;
 	} else {
 		reading->unsettled = false;
-		text[n] = '\0';
-		error_set(error, EX_NOINPUT,
-		    "paste the endpoint's signing secret from the portal: psapi secret add",
-		    "%s: holds no secret yet", path);
-		reading->empty = read_lines(keyring, text, path, error);
+		read_text(keyring, text, (size_t)n, path, error, reading);
 	}
 	securemem_free(text, room + 1);
 	return keyring;
@@ -136,9 +170,12 @@ read_keyring(const char *path, struct error *error, struct reading *reading)
 	*reading = (struct reading){.unsettled = true};
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		reading->unsettled = errno != ENOENT;
-		error_set(error, errno == EACCES ? EX_NOPERM : EX_NOINPUT, errno != EACCES ? NULL :
-		    "the running user must be in its group; where its directory was replaced, restart "
-		    "the receiver", "%s: %s", path, strerror(errno));
+		int number = errno;
+		const char *remedy = number != EACCES ? NULL : remedy_for(path,
+		    "the receiver must be able to read it: chgrp to its group, chmod 0640; where its "
+		    "directory was replaced, restart the receiver");
+		error_set(error, number == EACCES ? EX_NOPERM : EX_NOINPUT, remedy, "%s: %s", path,
+		    strerror(number));
 	} else if (!check_trust(&st, path, error)) {
 		reading->unsettled = false;
 	} else {
@@ -241,6 +278,8 @@ reload(struct secrets *secrets)
 		free(g);
 		return;
 	}
+	if (*error.text != '\0')
+		log_line("%s", error_line(&error, line, sizeof(line)));
 	if (secrets->newest != NULL)
 		log_line("%s: changed, %zu secret(s) in force", secrets->path,
 		    verify_keyring_size(keyring));

@@ -38,7 +38,8 @@ unsigned long secrets_generation(struct secrets *secrets);
 
 /*
  * Read the file at path once. Returns a keyring of at least one key that the caller
- * frees, or NULL with an error. Refused: no regular file, mode not 0640 or stricter, owner
+ * frees, with what was cleaned from the text in *error, whose status is 0 (text "": nothing);
+ * or NULL with an error. Refused: no regular file, mode not 0640 or stricter, owner
  * neither root nor the running user, no usable line. A line that cannot be a secret is
  * logged and skipped: a mistake in one must not exclude the others.
  */

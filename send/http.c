@@ -21,6 +21,7 @@
 struct exchange {
 	CURL *easy;
 	struct curl_slist *headers;
+	struct curl_slist *resolve;
 	struct http_answer answer;
 	char error[CURL_ERROR_SIZE];
 	struct exchange *next; /* in flight */
@@ -55,6 +56,7 @@ free_exchange(struct exchange *x)
 {
 	curl_easy_cleanup(x->easy);
 	curl_slist_free_all(x->headers);
+	curl_slist_free_all(x->resolve);
 	free(x);
 }
 
@@ -156,6 +158,19 @@ http_host_is_loopback(const char *host)
 	    strcmp(host, "[::1]") == 0;
 }
 
+/* Connect to this address, not to one that the host has. */
+static void
+set_address(struct exchange *x, const struct http_request *request)
+{
+	char to[80];
+	bool six = strchr(request->address, ':') != NULL;
+
+	snprintf(to, sizeof(to), "::%s%.64s%s:", six ? "[" : "", request->address, six ? "]" : "");
+	x->resolve = curl_slist_append(NULL, to);
+	curl_easy_setopt(x->easy, CURLOPT_CONNECT_TO, x->resolve);
+	curl_easy_setopt(x->easy, CURLOPT_PROXY, "");
+}
+
 static void
 set_request(struct exchange *x, const struct http_request *request)
 {
@@ -179,6 +194,8 @@ set_request(struct exchange *x, const struct http_request *request)
 	http_host(request->url, host, sizeof(host));
 	if (http_host_is_loopback(host))
 		curl_easy_setopt(easy, CURLOPT_PROXY, "");
+	if (request->address != NULL)
+		set_address(x, request);
 }
 
 static void

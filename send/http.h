@@ -37,6 +37,7 @@ struct http_request {
 	const char *const *headers; /* "name: value", NULL at the end */
 	const void *body;
 	size_t length;
+	const char *address; /* of the host, in place of its own ones; NULL: these */
 	void *tag; /* the caller's, handed back with the answer */
 };
 

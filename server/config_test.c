@@ -65,6 +65,8 @@ check_secret(const struct config *config)
 
 	if (keyring == NULL)
 		return finding_error("secret", &error);
+	if (*error.text != '\0')
+		printf("warning: secret %s: %s\n", error.text, error.remedy);
 	finding(true, "secret %s: %zu usable", config->secret_file, verify_keyring_size(keyring));
 	verify_keyring_free(keyring);
 	return 0;

@@ -13,7 +13,6 @@
 #ifndef PSAPI_STORE_H
 #define PSAPI_STORE_H
 
-#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -42,6 +41,8 @@ enum store_result {
 
 /* Room for a name: 200 bytes encoded, or "%sha256-" and 64 digits; ".json" and a NUL. */
 #define STORE_NAME_SIZE (200 + 5 + 1)
+/* Room for the path of a record: PATH_MAX of Linux for the spool, and a name. */
+#define STORE_PATH_SIZE (4096 + STORE_NAME_SIZE)
 
 /*
  * The name of a webhook-id: every byte outside [A-Za-z0-9_-] as %XX, and ".json";
@@ -202,7 +203,7 @@ struct store_work {
 	char name[STORE_NAME_SIZE];
 	struct entry entry;
 	struct handler_state state;           /* of the tries before this one */
-	char path[PATH_MAX + STORE_NAME_SIZE]; /* a file with its record, for a handler */
+	char path[STORE_PATH_SIZE]; /* a file with its record, for a handler */
 	int file;                             /* the store's own */
 };
 
@@ -245,7 +246,7 @@ struct store_item {
 	enum store_status status;
 	struct handler_state state; /* all zero where there is none */
 	struct entry entry;
-	char path[PATH_MAX + STORE_NAME_SIZE]; /* of its record; "" if it is in no file */
+	char path[STORE_PATH_SIZE]; /* of its record; "" if it is in no file */
 	const char *invalid; /* why it is no event after all, and entry is empty; else NULL */
 };
 

@@ -175,7 +175,7 @@ def test_every_check_of_doctor_is_explained():
     named = {name for row in re.findall(r"^\| (`[^|]*) \|", table, re.M)
              for name in re.findall(r"`([a-z-]+)`", row)}
     tables = "".join(source.read_text() for source in ROOT.glob("doctor/*.c"))
-    known = set(re.findall(r'^\t\{"([a-z-]+)", check_', tables, re.M))
+    known = set(re.findall(r'^\t\{"([a-z-]+)", (?:doctor_)?check_', tables, re.M))
     assert named == known | {"configuration"}
 
 

@@ -788,6 +788,50 @@ def test_name(place, receiver):
                  mentions=["webhooks.invalid", "AAAA"])
 
 
+def examine_with_hosts(place, hosts, url, *arguments):
+    """doctor, with names of the test's own in /etc/hosts."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    file = place.dir / "hosts"
+    file.write_text("127.0.0.1 localhost\n" + hosts)
+    done = subprocess.run(["unshare", "-m", "sh", "-c", 'mount --bind "$1" /etc/hosts && shift && exec "$@"', "sh", file,
+                           PSAPI, "doctor", "--json", *arguments, url], env=place.environment(), capture_output=True,
+                          text=True, timeout=60)
+    if "mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+    return {row["check"]: row for row in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("address, why", [
+    ("127.0.0.1", "this machine itself"), ("10.1.2.3", "a private address"), ("172.16.0.1", "a private address"),
+    ("172.31.255.1", "a private address"), ("192.168.1.1", "a private address"), ("fd00::1", "a private address"),
+    ("169.254.1.1", "an address of one link"), ("172.32.0.1", None), ("203.0.113.1", None), ("2001:db8::1", None)])
+def test_name_that_is_not_public_here(place, socket, address, why):
+    """Then doctor does not see what the sender sees: a remark."""
+    row = examine_with_hosts(place, f"{address} hooks.test\n", "https://hooks.test:1/")["name"]
+    assert row["text"].startswith(f"hooks.test is {address}"), row
+    assert row["ok"] and row.get("remark", False) == (why is not None), row
+    assert why is None or (why in row["text"] and "/etc/hosts" in row["remedy"])
+
+
+@pytest.mark.parametrize("hosts, text", [
+    ("127.0.0.1 hooks.test\n", "there is one"),
+    ("127.0.0.1 hooks.test\n127.0.0.2 hooks.test\n", "127.0.0.2: Failed to connect"),
+    ("127.0.0.2 hooks.test\n127.0.0.1 hooks.test\n", "127.0.0.2: Failed to connect"),
+    ("127.0.0.1 hooks.test\n127.0.0.3 hooks.test\n", "127.0.0.3: HTTP 404 by nginx"),
+    ("127.0.0.1 hooks.test\n127.0.0.4 hooks.test\n", "the same answer at each of 2"),
+])
+def test_each_address_is_tried(place, receiver, hosts, text):
+    """The sender may take any of them."""
+    others = """ server { listen 127.0.0.3:%(port)d; location / { return 404; } }
+                 server { listen 127.0.0.4:%(port)d; """ + LOCATION.replace("LINE", "") + "}"
+    with nginx(place, SERVER.replace("LINE", "") + others) as port:
+        row = examine_with_hosts(place, hosts, f"http://hooks.test:{port}/webhooks/psapi")["addresses"]
+    assert text in row["text"], row
+    assert row["ok"] == {"there is one": True, "the same answer at each of 2": True}.get(text, False)
+    assert row["ok"] is not False or "AAAA" in row["remedy"]
+
+
 def test_nobody_listens(place, receiver):
     assert not listens(1)
     assert_names(examine(place, "https://localhost:1/"), "connection", mentions=["firewall"])

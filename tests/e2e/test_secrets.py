@@ -4,8 +4,10 @@ Neither the log nor a reply contains a secret.
 """
 
 import base64
+import json
 import os
 import re
+import subprocess
 import threading
 
 import pytest
@@ -14,6 +16,7 @@ from load import Load
 from receiver import wait_for
 from replies import assert_accepted, assert_refused
 from sender import OTHER_SECRET, SECRET, signed
+from setup_command import psapi
 
 BARE = SECRET.removeprefix("whsec_")
 
@@ -203,3 +206,110 @@ def test_rotation_under_load(server, place):
     for reply in load.results:
         assert_accepted(reply)
     assert len(place.spool.names("new")) == len(load.results)
+
+
+# ---- what nobody sees ----
+
+# case -> (bytes of the file, words of the log)
+UNSEEN = {
+    "UTF-8 with a mark": (b"\xef\xbb\xbf" + SECRET.encode() + b"\r\n", "byte order mark"),
+    "UTF-16, little end": (("\ufeff" + SECRET + "\r\n").encode("utf-16-le"), "UTF-16"),
+    "UTF-16, big end": (("\ufeff" + SECRET + "\r\n").encode("utf-16-be"), "UTF-16"),
+    "UTF-16 without a mark": ((SECRET + "\n").encode("utf-16-le"), "UTF-16"),
+    "a NUL at the end": (SECRET.encode() + b"\0", "NUL bytes"),
+    "a page of NULs behind it": (SECRET.encode() + b"\n" + b"\0" * 4096, "NUL bytes"),
+    "no-break spaces": (b"\xc2\xa0" + SECRET.encode() + b"\xc2\xa0\n", "not seen"),
+}
+
+
+def write_bytes(place, data, mode=0o640):
+    draft = place.dir / "secret.bytes"
+    draft.write_bytes(data)
+    draft.chmod(mode)
+    os.replace(draft, place.secret_file)
+
+
+@pytest.mark.parametrize("case", UNSEEN)
+def test_unseen_characters(direct, place, case):
+    """The secret is used, and the log, doctor, -t and `psapi secret` agree; a change writes the file clean."""
+    data, says = UNSEEN[case]
+    write_bytes(place, data)
+    assert_accepted(direct.send(signed()))
+    line = log_line(direct, says)
+    assert "it is read without" in line and "psapi secret add" in line and BARE not in line
+    assert f"warning: secret {place.secret_file}: has " in place.run("-t").stdout
+    rows = {row["check"]: row for row in map(json.loads, psapi(place, "doctor", "--json", expect=None)
+                                             .stdout.splitlines())}
+    assert rows["secret"]["remark"] and says in rows["secret"]["text"]
+    listed = psapi(place, "secret", "list").stdout
+    assert len(listed.splitlines()) >= 2 and "line" not in listed.splitlines()[1]
+    psapi(place, "secret", "add", stdin=OTHER_SECRET)
+    text = place.secret_file.read_bytes()
+    assert text.isascii() and b"\0" not in text and text.startswith(SECRET.encode()[:20]), text
+    assert_accepted(direct.send(signed()))
+    assert_accepted(direct.send(signed(secrets=[OTHER_SECRET])))
+
+
+@pytest.mark.parametrize("data", [b"\0", b"\0" * 64, b"\xff\xfe" + b"\0" * 10], ids=["one", "many", "UTF-16"])
+def test_a_file_of_nothing_but_nuls_is_not_empty(direct, place, data):
+    """A file that a crash has emptied is no file that waits for its first secret: 503, nothing is held or ignored."""
+    write_bytes(place, data)
+    direct.renew()
+    assert_refused(direct.send(signed()), "no_secret")
+    assert place.spool.names("hold") == []
+    assert "holds NUL bytes alone: its contents were lost" in direct.log()
+    assert "is held" not in direct.log()
+    assert place.run("-t").returncode == 78
+
+
+# ---- as containers get it ----
+
+@pytest.fixture
+def mounted(place):
+    """A file on a file system that is mounted read-only, as Docker and Kubernetes mount secrets."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    directory = place.dir / "secrets"
+    directory.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "psapi-test", directory], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+    directory.chmod(0o755)
+    place.secret_file = place.settings["PSAPI_SECRET_FILE"] = directory / "secret"
+
+    def write(mode, owner=0, group=0):
+        subprocess.run(["mount", "-o", "remount,rw", directory], check=True)
+        place.secret_file.write_text(SECRET + "\n")
+        os.chown(place.secret_file, owner, group)
+        place.secret_file.chmod(mode)
+        subprocess.run(["mount", "-o", "remount,ro", directory], check=True)
+    yield write
+    subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+@pytest.mark.parametrize("mode, owner, user, says", [
+    (0o444, 0, 0, "mode 0444 lets other users read"),       # Docker's default
+    (0o644, 0, 0, "mode 0644 lets other users read"),       # Kubernetes's
+    (0o400, 0, 65534, "Permission denied"),
+    (0o440, 12345, 65534, "Permission denied"),
+    (0o444, 12345, 65534, "owned by user 12345"),
+])
+def test_remedy_for_a_mounted_secret(place, mounted, mode, owner, user, says):
+    """Nobody can chmod or chown it there: the remedy is where it is mounted."""
+    mounted(mode, owner)
+    done = place.run("-t", via=["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"])
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("error: secret")]
+    assert says in line and "mode 0440" in line and "defaultMode 0440" in line and "Docker" in line, line
+    assert "chmod" not in line and "chown" not in line and "chgrp" not in line, line
+
+
+def test_mounted_as_told(place, mounted):
+    mounted(0o440, 0, 65534)
+    done = place.run("-t", via=["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+    assert f"ok: secret {place.secret_file}: 1 usable" in done.stdout
+
+
+def test_a_mounted_secret_is_not_changed_here(place, mounted):
+    mounted(0o440)
+    done = psapi(place, "secret", "add", stdin=OTHER_SECRET, expect=73)
+    assert "change it where it is mounted from" in done.stderr
