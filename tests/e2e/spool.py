@@ -82,6 +82,14 @@ class Spool:
                 found[str(path.relative_to(self.path))] = path.stat().st_ino
         return {k: v for k, v in found.items() if k not in ("attempts.jsonl", "lock", "state/drain")}
 
+    def is_work(self, directory, webhook_id):
+        """Is it the file that events/ has? A writer that is killed when it has met a duplicate leaves another one
+        in new/, which no drain takes."""
+        try:
+            return os.path.samefile(self.file(directory, webhook_id), self.file("events", webhook_id))
+        except FileNotFoundError:
+            return False
+
     def left_in_tmp(self):
         tmp = self.path / "tmp"
         return sorted(os.listdir(tmp)) if tmp.is_dir() else []

@@ -30,6 +30,7 @@ from testbed import (DOCTOR, FULL, GOOD, Event, Testbed, Torn, adopt_orphans, ch
 PROBE = Event(DOCTOR, "")
 STALE = (record(Event(GOOD, "new", "msg_2")), b"\x7fgarbage\n")  # the first is as long as ours
 QUEUES = ("new", "failed")
+LOOK = [("spool/new",), ("spool/failed",), ("spool/events",)]  # what a recovery syncs
 MOVES = ("drain", "retry", "replay", "done")
 VERBOSE = "-v" in sys.argv
 SHOWN = 10  # complaints
@@ -380,15 +381,11 @@ def labels_of(history):
 
 
 def looks_of(ops):
-    """The syncs of a recovery that finds nothing: with it each command begins, and with it drain ends."""
+    """The syncs of a recovery that finds nothing. Each command begins with one, and drain ends with one."""
     for role in {op.role for op in ops if op.role.startswith((*MOVES, "adopt"))}:
         mine = [(number, op) for number, op in enumerate(ops) if op.role == role and op.kind != "ended"]
-        first = list(itertools.takewhile(lambda item: item[1].kind == "syncdir", mine))
-        if len(first) < len(mine) and mine[len(first)][1].kind == "sync":
-            first = []  # it does commit something
-        if role.startswith(("drain", "done")) and first:
-            first.pop()  # of events/, because something is removed from new/
-        yield from (number for number, _ in first)
+        if [op.args for _, op in mine[:3] if op.kind == "syncdir"] == LOOK:
+            yield from (number for number, _ in mine[:3])
         for number, op in itertools.takewhile(lambda item: item[1].kind == "syncdir", reversed(mine)):
             if role.startswith("drain") and any(one.kind in ("unlink", "rename") for _, one in mine):
                 yield number
@@ -457,7 +454,8 @@ HARMLESS = [
     (r"(.*): syncdir \w+ before \1: syncdir \w+", "each directory is synced for itself"),
     (r"(.*): (answer 200|ended|unlink hold) before \1: link events",
      "what new/ has, recovery and a duplicate commit: events/ is for those who come before them"),
-    (r"retry: ended before retry: unlink failed|adopt: ended before adopt: unlink hold",
+    (r"retry: ended before retry: unlink failed|adopt: ended before adopt: unlink hold|"
+     r"drain: unlink new before drain: unlink failed|duplicate: unlink hold before duplicate: answer 200",
      "then it is in two places, of which new/ wins, and what is held is a duplicate"),
     (r"duplicate: syncdir (new|failed) before duplicate: sync data",
      "a duplicate that meets a file throws its own away"),
