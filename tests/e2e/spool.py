@@ -63,6 +63,8 @@ class Spool:
             return []
         # The probe of a start that was killed: nobody's event, like every name that begins with a dot.
         files = [f for f in files if not f.startswith(".probe.")]
+        # drain's note of its last run, and of the files that it did not recognise.
+        files = [f for f in files if (directory, f) not in (("state", "drain"), ("state", "unrecognised"))]
         assert all(f.endswith(".json") for f in files), files
         return [f[:-len(".json")] for f in files]
 
