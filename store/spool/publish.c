@@ -204,7 +204,7 @@ mount_of(int directory)
 	return statx(directory, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 ? st.stx_mnt_id : 0;
 }
 
-/* A link joins two directories. events/, where the file was made, may be the one that stands apart. */
+/* A link joins two directories: events/, where the file was made, may be what stands apart. */
 static enum store_result
 link_failed(struct spool *spool, enum spool_dir dir, const char *name, struct error *error)
 {
