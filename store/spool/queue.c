@@ -208,7 +208,8 @@ visit_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 			log_line("new/%s: no event: %s; left alone", name, why);
 		break;
 	case ENTRY_ERROR:
-		result = spool_is_one_file(errno) ? 0 : 1;
+		/* A disk's error may pass, and then an event of its lane would have been overtaken. */
+		result = spool_is_one_file(errno) && errno != EIO ? 0 : 1;
 		spool_failed(spool, "read the file", dir, name, scan->error);
 		scan->failed = result != 0;
 		if (!scan->failed)
