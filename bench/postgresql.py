@@ -133,7 +133,7 @@ class Bench:
     def store(self):
         """The store through its seam, without HTTP and signatures."""
         self.empty()
-        done = subprocess.run([self.tools / "store", str(THREADS), str(self.seconds), self.dir / "spool"],
+        done = subprocess.run([self.tools / "store-postgresql", str(THREADS), str(self.seconds), self.dir / "spool"],
                               env=self.environment() | {"PSAPI_STORE": self.cluster.uri()}, check=True,
                               capture_output=True, text=True)
         figures = json.loads(done.stdout)

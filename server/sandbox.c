@@ -458,12 +458,18 @@ static int
 add_network(scmp_filter_ctx filter)
 {
 	static const int families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
+	static const char *const fcntls[] = {"fcntl", "fcntl64"};
+	/* libpq sets O_NONBLOCK. */
+	const struct scmp_arg_cmp no_signals[] = {SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, F_SETFL),
+		SCMP_A2(SCMP_CMP_MASKED_EQ, O_ASYNC, 0)};
 	int result = 0;
 
 	for (size_t i = 0; i < sizeof(allowed_network) / sizeof(allowed_network[0]) && result == 0; i++)
 		result = add(filter, allowed_network[i], 0, NULL);
 	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && result == 0; i++)
 		result = add_if(filter, "socket", SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
+	for (size_t i = 0; i < sizeof(fcntls) / sizeof(fcntls[0]) && result == 0; i++)
+		result = add(filter, fcntls[i], 2, no_signals);
 	if (result == 0)
 		result = add_if(filter, "ioctl", SCMP_A1(SCMP_CMP_EQ, FIONREAD));
 	return result;
