@@ -189,9 +189,8 @@ class Bench:
         """(what, seconds, MiB) of drain to its first handler, and of list."""
         self.fill(events, new)
         told = self.dir / "told"
-        os.environ["PSAPI_CONF"] = str(self.dir / "conf")
         for what, arguments in (("drain, to its first handler", ["drain", "--", "sh", "-c", STOP]), ("list", ["list"])):
-            status, begun, seconds, memory = metered(arguments, self.dir / "spool", told)
+            status, begun, seconds, memory = metered(arguments, self.dir / "spool", told, **self.environment())
             assert status == 0, (what, status)
             if what != "list":
                 seconds = float(told.read_text()) - begun
