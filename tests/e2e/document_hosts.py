@@ -35,8 +35,9 @@ class SetUp(World):
         self.certificates()
 
     def run_on(self, name, script):
-        """A block; the line with the host's own address is the one thing that differs."""
+        """A block; what differs is the host's own address, and the prefix of the installation."""
         host = self.leader() if name == "the leader" else self[name]
+        script = script.replace("/usr/share/doc/psapi-fcgi/", "/usr/local/share/doc/psapi-fcgi/")    # make install
         return host.run(re.sub(r"^ADDRESS=[\d.]+", f"ADDRESS={host.address}", script, flags=re.M))
 
     def blocks_for(self, hosts):
