@@ -360,7 +360,8 @@ static const char *const allowed[] = {
 
 /* The same for a shared store: libpq's and the resolver's. futimens(3) is utimensat(2). */
 static const char *const allowed_network[] = {
-	"connect", "bind", "sendmsg", "sendmmsg", "recvmsg", "utimensat", "utimensat_time64",
+	"connect", "bind", "sendmsg", "sendmmsg", "recvmsg", "setsockopt", "utimensat",
+	"utimensat_time64",
 	"socketcall", /* 32-bit x86 has one call for all */
 };
 
@@ -458,20 +459,21 @@ static int
 add_network(scmp_filter_ctx filter)
 {
 	static const int families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
-	static const char *const fcntls[] = {"fcntl", "fcntl64"};
-	/* libpq sets O_NONBLOCK. */
-	const struct scmp_arg_cmp no_signals[] = {SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, F_SETFL),
-		SCMP_A2(SCMP_CMP_MASKED_EQ, O_ASYNC, 0)};
+	/* To not block; not to send signals. */
+	const struct scmp_arg_cmp flags[] = {
+		SCMP_A1(SCMP_CMP_EQ, F_SETFL), SCMP_A2(SCMP_CMP_MASKED_EQ, O_ASYNC, 0)};
 	int result = 0;
 
 	for (size_t i = 0; i < sizeof(allowed_network) / sizeof(allowed_network[0]) && result == 0; i++)
 		result = add(filter, allowed_network[i], 0, NULL);
 	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && result == 0; i++)
 		result = add_if(filter, "socket", SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
-	for (size_t i = 0; i < sizeof(fcntls) / sizeof(fcntls[0]) && result == 0; i++)
-		result = add(filter, fcntls[i], 2, no_signals);
 	if (result == 0)
 		result = add_if(filter, "ioctl", SCMP_A1(SCMP_CMP_EQ, FIONREAD));
+	if (result == 0)
+		result = add(filter, "fcntl", 2, flags);
+	if (result == 0)
+		result = add(filter, "fcntl64", 2, flags);
 	return result;
 }
 
