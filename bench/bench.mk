@@ -56,6 +56,6 @@ bench-postgresql:
 	@tools/deps.sh $(BUILD_PACKAGES) $(POSTGRESQL_PACKAGES) wrk nginx
 	@$(MAKE) -s all $(BENCH)/postgresql $(BENCH)/store-postgresql $(BENCH)/sign
 	@$(PYTHON) bench/postgresql.py --tools $(BENCH) $(if $(QUICK),--quick,--rounds $(ROUNDS) --seconds $(BENCH_SECONDS)) \
-		--out $(BENCH)/POSTGRESQL.md
+		$(if $(ONLY),--only '$(ONLY)') --out $(BENCH)/POSTGRESQL.md
 
 .PHONY: bench-postgresql

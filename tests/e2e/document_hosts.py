@@ -35,9 +35,8 @@ class SetUp(World):
         self.certificates()
 
     def run_on(self, name, script):
-        """A block; what differs is the host's own address, and the prefix of the installation."""
+        """A block; the line with the host's own address is the one thing that differs."""
         host = self.leader() if name == "the leader" else self[name]
-        script = script.replace("/usr/share/doc/psapi-fcgi/", "/usr/local/share/doc/psapi-fcgi/")    # make install
         return host.run(re.sub(r"^ADDRESS=[\d.]+", f"ADDRESS={host.address}", script, flags=re.M))
 
     def blocks_for(self, hosts):
