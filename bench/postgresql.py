@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """make bench-postgresql: the PostgreSQL store, its primary and one synchronous standby on this machine.
 
-  postgresql.py --tools DIR [--rounds N] [--seconds N] [--quick] [--out FILE]
+  postgresql.py --tools DIR [--rounds N] [--seconds N] [--only ROWS] [--quick] [--out FILE]
 
   accept      the receiver behind nginx, 32 connections, against the same statement from a bare libpq program
   store       the store alone, 32 threads over at most 4 connections, against a connection for each thread
@@ -121,10 +121,10 @@ class Bench:
 
     # ---- accept ----
 
-    def bare(self):
+    def bare(self, connections=THREADS):
         self.empty()
         host = self.cluster.primary.dir
-        done = subprocess.run([self.tools / "postgresql", f"host={host} user=psapi dbname=psapi", str(THREADS),
+        done = subprocess.run([self.tools / "postgresql", f"host={host} user=psapi dbname=psapi", str(connections),
                                str(self.seconds)], input=accept_statement(), check=True, capture_output=True, text=True)
         figures = json.loads(done.stdout)
         assert figures["requests"] == self.count(), (figures, self.count())
@@ -133,7 +133,7 @@ class Bench:
     def store(self):
         """The store through its seam, without HTTP and signatures."""
         self.empty()
-        done = subprocess.run([self.tools / "store", str(THREADS), str(self.seconds), self.dir / "spool"],
+        done = subprocess.run([self.tools / "store-postgresql", str(THREADS), str(self.seconds), self.dir / "spool"],
                               env=self.environment() | {"PSAPI_STORE": self.cluster.uri()}, check=True,
                               capture_output=True, text=True)
         figures = json.loads(done.stdout)
@@ -189,9 +189,8 @@ class Bench:
         """(what, seconds, MiB) of drain to its first handler, and of list."""
         self.fill(events, new)
         told = self.dir / "told"
-        os.environ["PSAPI_CONF"] = str(self.dir / "conf")
         for what, arguments in (("drain, to its first handler", ["drain", "--", "sh", "-c", STOP]), ("list", ["list"])):
-            status, begun, seconds, memory = metered(arguments, self.dir / "spool", told)
+            status, begun, seconds, memory = metered(arguments, self.dir / "spool", told, **self.environment())
             assert status == 0, (what, status)
             if what != "list":
                 seconds = float(told.read_text()) - begun
@@ -204,8 +203,9 @@ class Bench:
 def rounds_of(bench, arguments):
     """Row -> the rates of all rounds."""
     events = 200 if arguments.quick else 3000
-    jobs = {"bare": bench.bare, "store": bench.store, "accept": bench.accept,
+    jobs = {"bare": bench.bare, "bare, 4 connections": lambda: bench.bare(4), "store": bench.store, "accept": bench.accept,
             "one drain": lambda: bench.drains(1, events), "two drains": lambda: bench.drains(2, events)}
+    jobs = {key: job for key, job in jobs.items() if re.search(arguments.only, key)}
     rates = {}
     for number in range(arguments.rounds):
         for key in list(jobs)[::-1 if number % 2 else 1]:
@@ -221,6 +221,8 @@ def write(rates, scale, arguments):
     lines += ["", "| ratio | is | bound |", "| --- | ---: | ---: |"]
     good = True
     for key, (least, (upper, lower)) in BOUNDS.items():
+        if not {upper, lower} <= set(rates):
+            continue
         ratio = statistics.median(a / b for a, b in zip(rates[upper], rates[lower]))
         good &= ratio >= least or arguments.quick
         lines.append(f"| {upper} / {lower} | {ratio:.2f} | ≥ {least} |")
@@ -236,6 +238,7 @@ def main():
     parser.add_argument("--tools", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--only", default="", help="only the rows that match this regular expression")
     parser.add_argument("--quick", action="store_true", help="only shows that it works")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -246,7 +249,8 @@ def main():
         bench = Bench(arguments.tools.resolve(), arguments.seconds, Path(directory))
         try:
             rates = rounds_of(bench, arguments)
-            scale = list(bench.scale(*((20_000, 2_000) if arguments.quick else (1_000_000, 100_000))))
+            scale = [] if arguments.only else \
+                list(bench.scale(*((20_000, 2_000) if arguments.quick else (1_000_000, 100_000))))
         finally:
             bench.close()
     text, good = write(rates, scale, arguments)

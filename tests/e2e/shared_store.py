@@ -109,6 +109,14 @@ class Shared(Spool):
         return super().files() | {f"{directory}/{row['file']}": json.dumps(row) for row in self.rows()
                                   for directory in self.directories(row)}
 
+    def copy(self, webhook_id, new_id):
+        name, new = (event_name(one) + ".json" for one in (webhook_id, new_id))
+        record = self.record(webhook_id).replace(f'"{webhook_id}"'.encode(), f'"{new_id}"'.encode(), 1)
+        self.sql("INSERT INTO psapi_event (name, received_ns, type, npn, queued, lane, when_ns, record) "
+                 f"SELECT '{new}', received_ns, type, npn, queued, lane, when_ns, '\\x{record.hex()}' "
+                 f"FROM psapi_event WHERE name = '{name}'",
+                 f"INSERT INTO psapi_queue (name, lane, when_ns) SELECT name, lane, when_ns FROM psapi_event WHERE name = '{new}'")
+
     def is_locked(self):
         return int(self.sql("SELECT count(*) FROM psapi_lane WHERE until > now()")) > 0
 

@@ -121,6 +121,15 @@ class Spool:
         """The directories that have the event."""
         return [d for d in ("new", "events", "failed", "state") if self.file(d, webhook_id).exists()]
 
+    def copy(self, webhook_id, new_id):
+        """An event more, with this one's body."""
+        text = self.file("events", webhook_id).read_text()
+        draft = self.file("tmp", new_id)
+        draft.write_text(text.replace(f'"{webhook_id}"', f'"{new_id}"', 1))
+        draft.chmod(0o640)
+        os.link(draft, self.file("new", new_id))
+        os.rename(draft, self.file("events", new_id))
+
     def is_locked(self):
         """Whether a process moves events."""
         with open(self.path / "lock") as lock:

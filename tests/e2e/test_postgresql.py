@@ -19,14 +19,16 @@ import time
 import pytest
 
 import postgresql
+import strace
 from lanes import Lane, Record, stop
 from load import at_once
 from psapi_command import NOTE, Desk, body
-from receiver import SLOWER, Place, wait_for
-from replies import assert_accepted, assert_refused
+from receiver import SLOWER, Place, Receiver, wait_for
+from replies import assert_accepted, assert_refused, parse_cgi
 from sender import event, signed
 from servers import Socket
 from shared_store import Shared, settings
+from test_crash import run_cgi
 
 pytestmark = pytest.mark.skipif(postgresql.why_not() is not None, reason=str(postgresql.why_not()))
 ENOUGH = 5 * SLOWER     # seconds that the sender waits
@@ -353,6 +355,60 @@ def test_an_event_wakes_the_local_drain(head):
     os.utime(new, (1, 1))
     head.accept(body(1))
     assert new.stat().st_mtime > 1 and list(new.iterdir()) == []
+
+
+@pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
+@pytest.mark.parametrize("call, fault", [(call, fault) for call in ("connect", "sendto", "recvfrom", "poll")
+                                         for fault in ("signal=KILL", "error=ECONNRESET")
+                                         if (call, fault) != ("poll", "error=ECONNRESET")])     # of the request's body, too
+def test_fault_at_any_call(cluster, head, call, fault):
+    """Classic CGI, a connection for each request: after a kill or an error the retry finds it, or stores it, once."""
+    head.place.settings |= strace.ENVIRONMENT
+    for when in range(1, 60, 3):
+        request = signed()
+        output, status, injected = run_cgi(head.place, request, call, fault, when)
+        injected = injected or status in (-signal.SIGKILL, 128 + signal.SIGKILL)
+        if status == 0:
+            reply = parse_cgi(output)
+            assert reply.status in (200, 503), reply
+        assert head.send(request).word in ("accepted", "duplicate")
+        head.spool.assert_queued_once(request.header("webhook-id"), request.body)
+        if not injected:
+            break
+    assert not injected and when > 1
+    assert count(cluster) == count(cluster, "psapi_queue") == when // 3 + 1
+
+
+# ---- attempts ----
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have another host's name")
+def test_attempts_of_all_hosts(heads):
+    """Each with its host; --local are this one's."""
+    heads[0].server.receiver.stop()
+    second = Receiver(heads[0].place, "second", via=["unshare", "--uts", "sh", "-c", 'hostname web2 && exec "$0"'],
+                      PSAPI_LISTEN=f"unix:{heads[0].place.dir}/second.sock").start()
+    heads[0].server.receiver = second
+    first, other = signed(), signed()
+    assert_accepted(heads[1].send(first))
+    assert_accepted(heads[0].send(other))
+
+    def seen():
+        rows = heads[1].rows("attempts")
+        return {row["webhook_id"]: row["host"] for row in rows} if len(rows) == 2 else None
+    ids = [one.header("webhook-id").decode() for one in (first, other)]
+    assert wait_for(seen, "both are copied") == {ids[0]: os.uname().nodename, ids[1]: "web2"}
+    lines = heads[1].run("attempts").stdout.splitlines()
+    assert lines[0].split()[:3] == ["TIME", "HOST", "OUTCOME"] and "web2" in lines[2], lines
+    assert [row["webhook_id"] for row in heads[1].rows("attempts", "--local")] == [ids[0]]
+
+
+def test_attempts_do_not_wait_for_the_database(cluster, head):
+    """While nothing can be stored, each attempt has its line in the local log."""
+    assert_accepted(head.send(signed()))
+    with gone(cluster, "primary frozen"):
+        assert_refused(head.send(signed()), "spool_error")
+        outcomes = [row["outcome"] for row in head.rows("attempts", "--local")]
+    assert outcomes == ["accepted", "error"]
 
 
 # ---- nobody confirms ----
