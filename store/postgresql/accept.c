@@ -51,6 +51,7 @@ struct postgresql_put {
 	size_t size;
 	int64_t deadline;
 	bool taken, done;
+	pthread_cond_t wake; /* it is done, or may send what waits */
 	enum store_result result;
 	struct error *error;
 	struct postgresql_put *next;
@@ -270,6 +271,14 @@ commit_batch(struct postgresql *pg, struct postgresql_connection *connection, st
 
 /* ---- the list ---- */
 
+/* With the lock held: a connection is idle, so one of those that wait may send what waits. */
+void
+postgresql_put_next(struct postgresql *pg)
+{
+	if (pg->first != NULL)
+		pthread_cond_signal(&pg->first->wake);
+}
+
 static void
 append(struct postgresql *pg, struct postgresql_put *put)
 {
@@ -348,10 +357,13 @@ lead(struct postgresql *pg, struct postgresql_connection *connection, struct pos
 		if (batch.count > 0)
 			commit_batch(pg, connection, &batch);
 		pthread_mutex_lock(&pg->lock);
-		for (int i = 0; i < batch.count; i++)
+		for (int i = 0; i < batch.count; i++) {
 			batch.put[i]->done = true;
+			pthread_cond_signal(&batch.put[i]->wake);
+		}
 	}
 	connection->busy = false;
+	postgresql_put_next(pg);
 	pthread_cond_broadcast(&pg->changed);
 }
 
@@ -367,8 +379,8 @@ wait_done(struct postgresql *pg, struct postgresql_put *put)
 		if (idle != NULL) {
 			lead(pg, idle, put);
 		} else if (put->taken) { /* whose leader keeps to the same deadline */
-			pthread_cond_wait(&pg->changed, &pg->lock);
-		} else if (pthread_cond_timedwait(&pg->changed, &pg->lock, &until) != 0 && !put->taken) {
+			pthread_cond_wait(&put->wake, &pg->lock);
+		} else if (pthread_cond_timedwait(&put->wake, &pg->lock, &until) != 0 && !put->taken) {
 			take_off(pg, put);
 			put->result = STORE_FAILED;
 			put->done = true;
@@ -377,6 +389,9 @@ wait_done(struct postgresql *pg, struct postgresql_put *put)
 			    "PostgreSQL: all %d connections wait for an answer", POSTGRESQL_CONNECTIONS);
 		}
 	}
+	/* It may have been woken to send what waits, and be done otherwise. */
+	if (find_idle(pg) != NULL)
+		postgresql_put_next(pg);
 }
 
 /* The pieces of a record as one value, which the caller frees. NULL without memory. */
@@ -408,10 +423,12 @@ postgresql_put(void *engine, const struct store_intake *intake, struct error *er
 		error_set(error, EX_OSERR, NULL, "out of memory");
 		return STORE_FAILED;
 	}
+	pthread_cond_init(&put.wake, &pg->monotonic);
 	pthread_mutex_lock(&pg->lock);
 	append(pg, &put);
 	wait_done(pg, &put);
 	pthread_mutex_unlock(&pg->lock);
+	pthread_cond_destroy(&put.wake);
 	free(put.record);
 	return put.result;
 }

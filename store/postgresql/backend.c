@@ -37,6 +37,7 @@ close_engine(void *engine)
 		PQfinish(pg->connections[i].pg);
 	postgresql_unconfigure(pg);
 	pthread_cond_destroy(&pg->changed);
+	pthread_condattr_destroy(&pg->monotonic);
 	pthread_mutex_destroy(&pg->lock);
 	free(pg);
 }
@@ -45,7 +46,6 @@ static void *
 open_engine(const struct config *config, bool receiver, struct error *error)
 {
 	struct postgresql *pg = calloc(1, sizeof(*pg));
-	pthread_condattr_t monotonic;
 
 	if (pg == NULL) {
 		error_set(error, EX_OSERR, NULL, "out of memory");
@@ -55,10 +55,9 @@ open_engine(const struct config *config, bool receiver, struct error *error)
 	pg->receiver = receiver;
 	pg->last = &pg->first;
 	pthread_mutex_init(&pg->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&pg->changed, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	pthread_condattr_init(&pg->monotonic);
+	pthread_condattr_setclock(&pg->monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&pg->changed, &pg->monotonic);
 	name_owner(pg);
 	if (postgresql_attempts_open(pg) != 0)
 		error_set(error, EX_OSERR, NULL, "out of memory");

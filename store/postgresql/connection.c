@@ -714,6 +714,7 @@ postgresql_give(struct postgresql *pg, struct postgresql_connection *connection,
 	}
 	pthread_mutex_lock(&pg->lock);
 	connection->busy = false;
+	postgresql_put_next(pg);
 	pthread_cond_broadcast(&pg->changed);
 	pthread_mutex_unlock(&pg->lock);
 }

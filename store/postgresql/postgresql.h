@@ -67,7 +67,8 @@ struct postgresql {
 	atomic_bool warned;   /* that no standby is synchronous */
 
 	pthread_mutex_t lock; /* of all below */
-	pthread_cond_t changed;
+	pthread_cond_t changed; /* a connection is idle */
+	pthread_condattr_t monotonic;
 	struct postgresql_connection connections[POSTGRESQL_CONNECTIONS];
 	struct postgresql_put *first, **last; /* waiting accepts */
 
@@ -169,6 +170,7 @@ int64_t postgresql_integer(const PGresult *result, int row, int column);
 enum store_result postgresql_find(void *engine, const char *name, struct error *error);
 enum store_result postgresql_put(void *engine, const struct store_intake *intake,
     struct error *error);
+void postgresql_put_next(struct postgresql *pg);
 bool postgresql_is_full(void *engine, long long min_free);
 bool postgresql_is_empty(void *engine);
 enum store_result postgresql_probe(void *engine, struct error *error);
