@@ -61,6 +61,7 @@ class Spool:
             files = sorted(os.listdir(self.path / directory))
         except FileNotFoundError:
             return []
+        files = [f for f in files if (directory, f) != ("state", "drain")]  # when drain last ran
         assert all(f.endswith(".json") for f in files), files
         return [f[:-len(".json")] for f in files]
 
