@@ -324,10 +324,10 @@ def test_removed_by_a_script(desk, status):
 
 @needs_strace
 def test_removed_by_a_script_at_the_last_moment(desk):
-    """After drain has seen that the event is there, and has written why it failed."""
+    """After drain has seen that the event is there, and has written why it failed. (The first rename is its own note.)"""
     desk.handler("default", NOTE + 'echo $PPID >"$PSAPI_TOLD/drain"\nexit 1\n')
     desk.deliver(signed(body(1), "mine"), signed(body(2), "next"))
-    under = strace.command("renameat", "signal=STOP", 1, desk.place.dir / "strace.txt")
+    under = strace.command("renameat", "signal=STOP", 2, desk.place.dir / "strace.txt")
     under.remove("-f")
     child = subprocess.Popen([*under, PSAPI, "drain"], env=desk.environment(), text=True,
                              stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -465,7 +465,7 @@ def test_as_another_user(desk):
     for arguments in (["retry", "failed"], ["retry", "--all"], ["drain"]):
         done = as_nobody(desk, PSAPI, *arguments)
         assert done.returncode == 77, done
-        assert "sudo -u root psapi" in done.stderr and done.stderr.count("\n") == 1, done
+        assert "run it as root, whose spool it is" in done.stderr and done.stderr.count("\n") == 1, done
     assert desk.lines() == ["failed"], "no handler ran"
     assert "exit status 1" in desk.run("show", "failed").stdout, "why it failed is not forgotten"
     desk.run("done", "failed", "new")
@@ -475,4 +475,4 @@ def test_as_another_user(desk):
     desk.spool.path.chmod(0o2750)
     for arguments, group in ((["drain"], 0), (["list"], 65534)):
         done = as_nobody(desk, PSAPI, *arguments, group=group)
-        assert done.returncode == 77 and "sudo -u root psapi" in done.stderr, done
+        assert done.returncode == 77 and "run it as root, whose spool it is" in done.stderr, done
