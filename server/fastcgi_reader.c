@@ -5,7 +5,6 @@
 #define _GNU_SOURCE
 #include "server/fastcgi_reader.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -195,6 +195,27 @@ commit_existing(struct spool *spool, const struct spool_file *ours, enum spool_d
 	return result;
 }
 
+/* On which mount a directory is; 0: the kernel does not tell. */
+static uint64_t
+mount_of(int directory)
+{
+	struct statx st;
+
+	return statx(directory, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 ? st.stx_mnt_id : 0;
+}
+
+/* A link joins two directories: events/, where the file was made, may be what stands apart. */
+static enum store_result
+link_failed(struct spool *spool, enum spool_dir dir, const char *name, struct error *error)
+{
+	bool apart = errno == EXDEV && mount_of(spool->dir[SPOOL_EVENTS]) != mount_of(spool->root);
+
+	if (apart)
+		errno = EXDEV;
+	return spool_failed(spool, "make a hard link", apart ? SPOOL_EVENTS : dir, apart ? "" : name,
+	    error);
+}
+
 static enum store_result
 publish(struct spool *spool, enum spool_dir queue, const struct store_intake *intake,
     struct error *error)
@@ -202,15 +223,16 @@ publish(struct spool *spool, enum spool_dir queue, const struct store_intake *in
 	enum store_result result = STORE_ABSENT;
 	struct spool_file file;
 
+	/* In events/ the file is made. */
 	if (spool_file_write(spool, &file, intake->record->iov, intake->record->count, true) != 0)
-		return spool_failed(spool, "write a file", queue, intake->name, error);
+		return spool_failed(spool, "write a file", SPOOL_EVENTS, intake->name, error);
 	for (int i = 0; i < ATTEMPTS_MAX && result == STORE_ABSENT; i++) {
 		if (spool_file_link(spool, &file, queue, intake->name) == 0)
 			result = commit(spool, &file, queue, true, intake, error);
 		else if (errno == EEXIST)
 			result = commit_existing(spool, &file, queue, intake, error);
 		else
-			result = spool_failed(spool, "make a hard link", queue, intake->name, error);
+			result = link_failed(spool, queue, intake->name, error);
 	}
 	if (result == STORE_ABSENT) {
 		errno = EBUSY;
@@ -253,29 +275,6 @@ spool_put(struct spool *spool, const struct store_intake *intake, struct error *
 
 /* ---- the way of an event, tried ---- */
 
-/* On which mount a directory is; 0: the kernel does not tell. */
-static uint64_t
-mount_of(int directory)
-{
-	struct statx st;
-
-	return statx(directory, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 ? st.stx_mnt_id : 0;
-}
-
-/*
- * A link joins two directories: the one that is on another mount may be events/, where the file
- * was made.
- */
-static enum store_result
-probe_failed(struct spool *spool, enum spool_dir dir, struct error *error)
-{
-	bool apart = errno == EXDEV && mount_of(spool->dir[SPOOL_EVENTS]) != mount_of(spool->root);
-
-	if (apart)
-		errno = EXDEV;
-	return spool_failed(spool, "make a hard link", apart ? SPOOL_EVENTS : dir, "", error);
-}
-
 /* Link the file into every directory, and have the names reach the disk as an event's does. */
 static enum store_result
 probe_directories(struct spool *spool, const struct spool_file *file, const char *name,
@@ -283,7 +282,7 @@ probe_directories(struct spool *spool, const struct spool_file *file, const char
 {
 	for (int i = 0; i < SPOOL_DIRS; i++)
 		if (spool_file_link(spool, file, (enum spool_dir)i, name) != 0)
-			return probe_failed(spool, (enum spool_dir)i, error);
+			return link_failed(spool, (enum spool_dir)i, "", error);
 	/* With one wait only the file is synced, once for all its names. */
 	for (int i = 0; i < (spool->one_wait ? 1 : SPOOL_DIRS); i++)
 		if (spool_sync(spool, (enum spool_dir)i, file->fd) != 0)

@@ -140,21 +140,27 @@ is_settled(const struct spool_file *file, int64_t now)
 	return fstat(file->fd, &st) == 0 && now - st.st_mtime >= SETTLED_SECONDS;
 }
 
-/*
- * Whether it is work: the same file as in events/. Another file is on its way in, or was put there
- * by hand.
- */
-static bool
-is_work(struct spool *spool, const struct spool_file *file, struct scan *scan)
+enum standing {
+	WORK,     /* the same file as in events/ */
+	ARRIVING, /* on its way in */
+	LEFTOVER  /* of a writer that died when it had met a duplicate; or put there by hand */
+};
+
+static enum standing
+standing_of(struct spool *spool, const struct spool_file *file, struct scan *scan)
 {
 	if (spool_file_is(spool, file, SPOOL_EVENTS, file->name) == 1)
-		return true;
-	if (!is_settled(file, scan->pending->now))
+		return WORK;
+	if (!is_settled(file, scan->pending->now)) {
 		scan->pending->arriving = true;
-	else if (unrecognised_report(scan->unrecognised, file->name))
+		return ARRIVING;
+	}
+	if (!spool_has(spool, SPOOL_EVENTS, file->name))
+		return ARRIVING;
+	if (unrecognised_report(scan->unrecognised, file->name))
 		log_line("new/%s: is not the file of this name in events/: left alone; psapi replay queues "
 		         "the one in events/ again", file->name);
-	return false;
+	return LEFTOVER;
 }
 
 static int
@@ -165,10 +171,16 @@ visit_event(struct spool *spool, const struct spool_file *file, const struct ent
 	    .due = INT64_MAX, .lane = entry_lane(&entry->event)};
 	struct handler_state state;
 
-	if (can_be_moved(spool, file, scan) && is_work(spool, file, scan)) {
+	switch (can_be_moved(spool, file, scan) ? standing_of(spool, file, scan) : ARRIVING) {
+	case WORK:
 		spool_state_read(spool, file->name, &state);
 		waiting.tried = state.tried_at;
 		waiting.due = state.due_at;
+		break;
+	case ARRIVING:
+		break;
+	case LEFTOVER:
+		return 0; /* its event was accepted as the file in events/: its lane does not wait for it */
 	}
 	scan->pending->stopped = scan->pending->visit(&waiting, scan->pending->data);
 	return scan->pending->stopped;

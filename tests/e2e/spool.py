@@ -61,7 +61,10 @@ class Spool:
             files = sorted(os.listdir(self.path / directory))
         except FileNotFoundError:
             return []
-        files = [f for f in files if (directory, f) != ("state", "drain")]  # when drain last ran
+        # The probe of a start that was killed: nobody's event, like every name that begins with a dot.
+        files = [f for f in files if not f.startswith(".probe.")]
+        # drain's note of its last run, and of the files that it did not recognise.
+        files = [f for f in files if (directory, f) not in (("state", "drain"), ("state", "unrecognised"))]
         assert all(f.endswith(".json") for f in files), files
         return [f[:-len(".json")] for f in files]
 
@@ -82,6 +85,14 @@ class Spool:
                 path = Path(folder, file)
                 found[str(path.relative_to(self.path))] = path.stat().st_ino
         return {k: v for k, v in found.items() if k not in ("attempts.jsonl", "lock", "state/drain")}
+
+    def is_work(self, directory, webhook_id):
+        """Is it the file that events/ has? A writer that is killed when it has met a duplicate leaves another one
+        in new/, which no drain takes."""
+        try:
+            return os.path.samefile(self.file(directory, webhook_id), self.file("events", webhook_id))
+        except FileNotFoundError:
+            return False
 
     def left_in_tmp(self):
         tmp = self.path / "tmp"

@@ -13,7 +13,7 @@ import pytest
 import strace
 from fcgi_client import NoAnswer
 from receiver import BINARY, Receiver
-from replies import REASONS, assert_accepted, assert_refused, parse_cgi
+from replies import REASONS, assert_accepted, assert_duplicate, assert_refused, parse_cgi
 from sender import signed
 from servers import Cgi, Socket, cgi_variables
 
@@ -114,10 +114,11 @@ def test_fastcgi_killed(place, call):
 
 @pytest.mark.parametrize("call, error", FAILURES)
 def test_call_fails(place, call, error):
-    """One call fails: the answer is true, and a refused event is not half-stored."""
+    """One call fails: the answer is true, and a refused event is not half-stored. What has its name in new/ keeps it:
+    the retry goes on with that file."""
     cgi = Cgi(place)
     cgi.start()
-    answers = set()
+    answers, kept = set(), 0
     for when in range(1, MOST):
         request = signed()
         webhook_id = request.header("webhook-id")
@@ -138,7 +139,11 @@ def test_call_fails(place, call, error):
             for directory in ("events", "failed"):
                 assert not place.spool.file(directory, webhook_id).exists(), answer
             answers.add(reason)
+        inodes = place.spool.files()
         assert_retry_succeeds(cgi, place, request)
+        if answer is not None and answer.status == 503 and f"new/{webhook_id.decode()}.json" in inodes:
+            kept += 1
+            assert inodes.items() <= place.spool.files().items(), "the file in new/ was replaced"
         if not injected:
             break
     assert not injected and "accepted" in answers
@@ -146,18 +151,22 @@ def test_call_fails(place, call, error):
         assert "spool_full" in answers
     if call in ("fsync", "linkat") and error == "EIO":
         assert "spool_error" in answers
+    assert (kept > 0) == (call in ("fsync", "linkat"))
 
 
 @pytest.mark.parametrize("call", ["writev", "fsync"])
 def test_failed_fsync_is_not_trusted_to_succeed_later(place, call):
-    """The write of the file: the event is refused. The sync of its name: spool_error until the restart, where recovery
-    commits the event, which is whole."""
+    """The sync of the file (a write with O_DSYNC): the event is refused. The sync of its name: spool_error until the
+    restart, and the name stays."""
+    place.settings["PSAPI_SYNC"] = "two"
     server = Socket(place)
     with server:
         with strace.Attached(server.receiver.pid, call, "error=EIO", 1,
                              place.dir / "strace.txt"):
             request = signed()
             assert_refused(server.send(request), "spool_error")
+        assert place.spool.names("new") == ([request.header("webhook-id").decode()] if call == "fsync" else [])
+        assert_whole(place, request)
         if call == "writev":
             assert place.spool.files() == {}
             assert_accepted(server.send(request))
@@ -167,7 +176,7 @@ def test_failed_fsync_is_not_trusted_to_succeed_later(place, call):
             assert_refused(server.send(signed()), "spool_error")
             server.receiver.stop()
             server.receiver.start()
-            assert server.send(request).word == "duplicate"
+            assert_duplicate(server.send(request))      # the start has committed it
         place.spool.assert_queued_once(request.header("webhook-id"), request.body)
 
 

@@ -73,11 +73,24 @@ def start(place):
     return Receiver(place).start()
 
 
+def assert_kept(spool, answered, sent):
+    """Before any recovery: every file is whole, and every acknowledged event waits in new/."""
+    for directory in ("new", "events"):
+        for name in spool.names(directory):
+            assert spool.read(directory, name).body == sent[name], f"{directory}/{name}"
+    assert answered <= set(spool.names("new"))
+    assert set(spool.names("events")) <= set(spool.names("new"))
+
+
 @pytest.mark.parametrize("clients", [1, 16])
+@pytest.mark.parametrize("sync", ["auto", "two"])
 @pytest.mark.settings(PSAPI_MIN_FREE="0")
-def test_power_cut_under_load(place, disk, clients):
+def test_power_cut_under_load(place, disk, clients, sync):
     """Every acknowledged event is whole, and waits. Every other is whole or absent."""
     sent, answered = {}, set()
+    place.settings["PSAPI_SYNC"] = sync
+    waits = place.run("-t").stdout
+    assert ("two waits" in waits) == (sync == "two"), waits
 
     def send():
         webhook = signed()
@@ -100,6 +113,7 @@ def test_power_cut_under_load(place, disk, clients):
         assert len(answered) > before
         disk.unmount()
         disk.mount()
+        assert_kept(place.spool, answered, sent)
         receiver = start(place)
         assert place.spool.left_in_tmp() == []
         for name in answered:

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -77,7 +78,7 @@ def was_killed(done):
 
 
 def assert_nothing_lost(desk):
-    """Every event is recorded, and waits unless its handler was run."""
+    """Every event is in events/, and waits unless its handler was run."""
     assert desk.spool.names("events") == ["a1", "a2", "a3", "b1", "b2", "d1"]
     seen = desk.lines()
     for webhook_id in desk.spool.names("events"):
@@ -282,28 +283,34 @@ def test_arrives_during_the_run(desk):
 
 
 def test_not_committed_yet(desk):
-    """drain commits an event that events/ lacks (its receiver was killed) and handles it in its place."""
+    """What a killed receiver has left in new/ alone is committed by drain, and handled in its turn."""
     desk.handler("default", NOTE)
-    desk.deliver(signed(body(1), "arriving"), signed(body(2), "behind"), signed(updates(), "other"))
-    desk.spool.file("events", "arriving").unlink()
+    desk.deliver(signed(body(1), "first"), signed(body(2), "second"))
+    desk.spool.file("events", "first").unlink()
     desk.drain_silently()
-    assert desk.lines() == ["other", "arriving", "behind"]
-    assert desk.where("arriving") == ["events"]
+    assert desk.lines() == ["first", "second"]
+    assert desk.where("first") == ["events"]
 
 
 def test_another_file_than_in_events(desk):
-    """drain leaves a file alone that is not the one in events/, and the later events of its NPN."""
+    """A writer that has met a duplicate is about to remove its file: drain waits a moment. One that was killed never
+    does: then the lane waits no longer, and drain says what queues the event again."""
     desk.handler("default", NOTE)
-    desk.deliver(signed(body(1), "copied"), signed(body(2), "behind"), signed(updates(), "other"))
-    file = desk.spool.file("new", "copied")
-    data = file.read_bytes()
-    file.unlink()
-    file.write_bytes(data)
+    desk.deliver(signed(body(1), "apart"), signed(body(2), "behind"), signed(updates(), "other"))
+    ours = desk.spool.file("new", "apart")
+    text = ours.read_bytes()
+    ours.unlink()
+    ours.write_bytes(text)
     desk.drain_silently()
-    assert desk.lines() == ["other"], "and in its lane nobody overtakes it"
-    desk.run("replay", "copied")
+    assert desk.lines() == ["other"], "and in its lane no event overtakes it"
+    os.utime(ours, (time.time() - 61,) * 2)
+    assert "not the file of this name in events/" in desk.drain().stderr
+    assert desk.lines() == ["other", "behind"]
     desk.drain_silently()
-    assert desk.lines() == ["other", "copied", "behind"]
+    desk.run("replay", "apart")
+    desk.drain_silently()
+    assert desk.lines() == ["other", "behind", "apart"]
+    assert desk.where("apart") == ["events"]
 
 
 @pytest.mark.parametrize("status", [0, 1, 75])

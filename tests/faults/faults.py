@@ -170,9 +170,11 @@ def taken_back(testbed, scenario):
         if kind not in ("link", "unlink", "rename"):
             continue
         _, place, name = arguments[-1].split("/")
-        if kind == "unlink" and place not in ("tmp", "state"):
+        if place not in ("new", "failed", "events"):
+            continue
+        if kind == "unlink":
             yield f"removed {place}/{name}"
-        if kind != "unlink" and place != "tmp" and name not in testbed.names(place):
+        if kind != "unlink" and name not in testbed.names(place):
             yield f"{place}/{name} was there, and is gone"
 
 

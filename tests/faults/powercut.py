@@ -30,6 +30,7 @@ from testbed import (DOCTOR, FULL, GOOD, Event, Testbed, Torn, adopt_orphans, ch
 PROBE = Event(DOCTOR, "")
 STALE = (record(Event(GOOD, "new", "msg_2")), b"\x7fgarbage\n")  # the first is as long as ours
 QUEUES = ("new", "failed")
+LOOK = [("spool/new",), ("spool/failed",), ("spool/events",)]  # what a recovery syncs
 MOVES = ("drain", "retry", "replay", "done")
 VERBOSE = "-v" in sys.argv
 SHOWN = 10  # complaints
@@ -367,8 +368,8 @@ def labels_of(history):
             place_of[op.args[1]] = op.args[0]
         elif op.kind == "rename":
             names[place_of.get(op.args[0])].add(op.args[1].split("/")[1])
-    named, looks = set(inode for inode, _ in history.before[0].values()), set(looks_of(history.ops))
-    for number, op in enumerate(history.ops):
+    named = set(inode for inode, _ in history.before[0].values())
+    for op in history.ops:
         where = op.args[-1].split("/")[1] if op.args and "/" in op.args[-1] else ""
         what = {"answer": "200", "mkdir": "directories"}.get(op.kind, where)
         if op.kind in ("write", "sync", "create"):
@@ -376,18 +377,19 @@ def labels_of(history):
                 "data" if op.args[0] not in named else "file"
         if op.kind == "link" and where in ("new", "failed", "events", "hold"):
             named.add(op.args[0])
-        yield f"{op.role.partition('-')[0]}: {'look at' if number in looks else op.kind} {what}".strip()
+        yield f"{op.role.partition('-')[0]}: {op.kind} {what}".strip()
 
 
 def looks_of(ops):
-    """The syncs of a recovery that finds nothing: with it each command begins, and with it drain ends."""
+    """The syncs of a recovery that finds nothing. Each command begins with one, and drain ends with one."""
     for role in {op.role for op in ops if op.role.startswith((*MOVES, "adopt"))}:
         mine = [(number, op) for number, op in enumerate(ops) if op.role == role and op.kind != "ended"]
-        for number, op in itertools.takewhile(lambda item: item[1].kind == "syncdir", mine):
-            if not op.args[0].endswith("/events"):
-                yield number
+        # What comes before is the note of a drain that it runs.
+        mine = list(itertools.dropwhile(lambda item: item[1].kind in ("create", "write", "link", "rename"), mine))
+        if [op.args for _, op in mine[:3] if op.kind == "syncdir"] == LOOK:
+            yield from (number for number, _ in mine[:3])
         for number, op in itertools.takewhile(lambda item: item[1].kind == "syncdir", reversed(mine)):
-            if role.startswith("drain") and any(one.kind == "unlink" or one.kind == "rename" for _, one in mine):
+            if role.startswith("drain") and any(one.kind in ("unlink", "rename") for _, one in mine):
                 yield number
 
 
@@ -401,11 +403,10 @@ def numbered(labels, roles):
 
 def is_blind(history, label):
     """Whether the model sees no difference: the sync of a file that has its name, or of a directory that the event
-    is never in, or in which nothing was left; and what is in state/ and tmp/."""
+    is never in; and what is in state/ and tmp/."""
     names = {op.args[-1].split("/")[1] for op in history.ops if op.kind in ("link", "rename")}
     kind, _, where = label.partition(": ")[2].partition(" ")
-    return where in ("state", "tmp") or label.endswith("sync file") or kind == "look" or \
-        kind == "syncdir" and where not in names
+    return where in ("state", "tmp") or label.endswith("sync file") or kind == "syncdir" and where not in names
 
 
 def swaps(history, labels, wanted):
@@ -426,6 +427,10 @@ def is_promise(op):
 def mutations(history):
     """(name, first operation that is another, operations): one sync left out; neighbours swapped; the answer, or
     the end of a command, before something that it waited for. Of a process that was killed, none."""
+    looks = set(looks_of(history.ops))
+    if looks:
+        history = dataclasses.replace(history, ops=[op for i, op in enumerate(history.ops) if i not in looks])
+        yield "without looks", min(looks), history.ops
     ops, labels = history.ops, list(labels_of(history))
     names = list(numbered(labels, [op.role for op in ops]))
     wanted = [i for i, op in enumerate(ops) if op.kind != "create" and (op.kind != "ended" or is_promise(op)) and
@@ -445,13 +450,14 @@ HARMLESS = [
      "in the model the sync of the directory has made the name durable. An ext4 without a journal needs the file's "
      "as well: the directory's does not write the inode that has a name only now"),
     (r".*\b(state|tmp)\b.*", "a state explains, a name in tmp/ is nobody's: no promise rests on their order"),
-    (r".*: look at .*", "nothing was left to commit: the sync is for a move that was killed before its own, and that "
-     "has promised nothing"),
+    (r"without looks", "a recovery that finds nothing to commit: its syncs are for a move that was killed before its "
+     "own, and that has promised nothing"),
     (r"(.*): write data before \1: write data", "the order of writes before their sync"),
     (r"(.*): syncdir \w+ before \1: syncdir \w+", "each directory is synced for itself"),
     (r"(.*): (answer 200|ended|unlink hold) before \1: link events",
      "what new/ has, recovery and a duplicate commit: events/ is for those who come before them"),
-    (r"retry: ended before retry: unlink failed|adopt: ended before adopt: unlink hold",
+    (r"retry: ended before retry: unlink failed|adopt: ended before adopt: unlink hold|"
+     r"drain: unlink new before drain: unlink failed|duplicate: unlink hold before duplicate: answer 200",
      "then it is in two places, of which new/ wins, and what is held is a duplicate"),
     (r"duplicate: syncdir (new|failed) before duplicate: sync data",
      "a duplicate that meets a file throws its own away"),

@@ -67,7 +67,6 @@ WRAP(ssize_t, -1, pread, (int fd, void *buffer, size_t size, off_t offset),
     (fd, buffer, size, offset), NOTHING)
 WRAP(int, -1, sync_file_range, (int fd, off_t offset, off_t length, unsigned flags),
     (fd, offset, length, flags), NOTHING)
-WRAP(int, -1, flock, (int fd, int operation), (fd, operation), NOTHING)
 WRAP(int, -1, scandirat, (int dir, const char *path, struct dirent ***list,
     int (*wanted)(const struct dirent *),
     int (*compare)(const struct dirent **, const struct dirent **)),
@@ -162,6 +161,24 @@ linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
 	int saved = errno;
 	if (result == 0)
 		oplog_linked(from_dir, from, to_dir, to);
+	shim_leave();
+	errno = saved;
+	return result;
+}
+
+/* Waiting for a lock is a step: the driver lets the one that holds it go on. */
+int
+flock(int fd, int operation)
+{
+	REAL(flock);
+	if (shim_enter("flock") == FAIL)
+		return -1;
+	int result = real(fd, operation | LOCK_NB);
+	while (result != 0 && errno == EWOULDBLOCK && (operation & LOCK_NB) == 0) {
+		oplog_step("blocked", -1);
+		result = real(fd, operation | LOCK_NB);
+	}
+	int saved = errno;
 	shim_leave();
 	errno = saved;
 	return result;

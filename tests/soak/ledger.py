@@ -120,14 +120,18 @@ class FinalChecks:
                     self.check("nothing acknowledged is lost", self.lost()),
                     self.check("nothing forged got in", self.forged()),
                     self.check("nothing is queued twice", self.twice()),
-                    self.check("no event still waits", self.spool.names("new")),
+                    self.check("no event still waits", self.queue("new")),
                     self.check("each file is whole, and its signature can be verified", self.torn()),
-                    self.check("no draft is left in tmp/", self.spool.left_in_tmp())])
+                    self.check("no file is left in tmp/", self.spool.left_in_tmp())])
+
+    def queue(self, directory):
+        """Names that a drain would take."""
+        return [name for name in self.spool.names(directory) if self.spool.is_work(directory, name)]
 
     def lost(self):
         handled = {webhook_id for _, webhook_id in self.handled}
         for one in self.ledger.events.values():
-            queued = [d for d in ("new", "failed") if self.spool.file(d, one.webhook_id).exists()]
+            queued = [d for d in ("new", "failed") if self.spool.is_work(d, one.webhook_id)]
             if one.acknowledged and one.webhook_id not in handled and not queued:
                 yield f"{one.webhook_id} was answered 200, and is neither handled nor queued"
             if one.acknowledged and not self.spool.file("events", one.webhook_id).exists():
@@ -149,7 +153,7 @@ class FinalChecks:
                 yield f"{webhook_id} was handled in the runs {seen}, killed were " \
                       f"{sorted(self.killed & set(seen))}"
         yield from (f"{name} is in new/ and in failed/" for name in
-                    set(self.spool.names("new")) & set(self.spool.names("failed")))
+                    set(self.queue("new")) & set(self.queue("failed")))
 
     def torn(self):
         for directory in ("events", "new", "failed"):

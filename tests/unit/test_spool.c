@@ -1193,7 +1193,7 @@ TEST(a_write_that_fails_is_that_file_s_alone)
 		    .error = EIO};
 		assert_int_equal(store(f, i == 0 ? "a" : "b", STORE_QUEUE), STORE_FAILED);
 		interference.nth = 0;
-		assert_true(tells(f, &f->error, i == 0 ? "new/a.json" : "new/b.json", EIO));
+		assert_true(tells(f, &f->error, i == 0 ? "events/a.json" : "events/b.json", EIO));
 		assert_int_equal(count(f, SPOOL_TMP) + count(f, SPOOL_NEW), i);
 		assert_int_equal(store(f, i == 0 ? "a" : "b", STORE_QUEUE), STORE_OK);
 	}
