@@ -6,7 +6,6 @@
 #include "doctor/doctor.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
