@@ -1,4 +1,5 @@
 /* Owns the readings of the clocks. */
+#define _POSIX_C_SOURCE 200809L
 #include "base/clock.h"
 
 #include <time.h>

@@ -174,14 +174,18 @@ print_last(struct query *q, struct attempts_reader *reader)
 			continue;
 		if (count == room) {
 			char **grown = realloc(kept, (size_t)(room * 2 + 32) * sizeof(*kept));
+			if (grown == NULL) {
+				result = -1;
+				break;
+			}
+			kept = grown;
 			room = room * 2 + 32;
-			kept = grown != NULL ? grown : kept;
-			result = grown != NULL ? 0 : -1;
 		}
-		if (result == 0 && (kept[count] = strdup(line.text)) != NULL)
-			count++;
-		else
+		char *copy = strdup(line.text);
+		if (copy == NULL)
 			result = -1;
+		else
+			kept[count++] = copy;
 	}
 	while (count > 0) {
 		if (result == 0)

@@ -205,16 +205,17 @@ command_find(struct command_line *line, const char *id, char name[STORE_NAME_SIZ
 int
 command_names_add(struct command_names *names, const char *name)
 {
+	char *copy = strdup(name);
 	char **grown = names->count % 1024 != 0 ? names->name :
 	    reallocarray(names->name, names->count + 1024, sizeof(*grown));
 
-	if (grown == NULL)
+	if (grown != NULL)
+		names->name = grown;
+	if (grown == NULL || copy == NULL) {
+		free(copy);
 		return -1;
-	names->name = grown;
-	names->name[names->count] = strdup(name);
-	if (names->name[names->count] == NULL)
-		return -1;
-	names->count++;
+	}
+	names->name[names->count++] = copy;
 	return 0;
 }
 

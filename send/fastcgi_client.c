@@ -215,7 +215,7 @@ parse(struct fastcgi_client_answer *answer)
 static uid_t
 peer_user(int fd)
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
 	struct ucred peer;
 	socklen_t size = sizeof(address), peer_size = sizeof(peer);
 

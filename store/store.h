@@ -207,8 +207,8 @@ struct store_pending {
 
 /*
  * Commit, then visit all that waits; afterwards each event visited may be finished. A file
- * that cannot be read or moved is logged once, and keeps only its lane waiting (one that cannot
- * be read: nothing else).
+ * of another user that cannot be read or moved is logged once, and keeps only its lane waiting
+ * (one that cannot be read: nothing else).
  * Called between store_work_begin() and store_work_end(). STORE_OK, STORE_FAILED.
  */
 enum store_result store_pending(struct store *store, struct store_pending *pending,

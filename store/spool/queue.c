@@ -208,8 +208,11 @@ visit_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 			log_line("new/%s: no event: %s; left alone", name, why);
 		break;
 	case ENTRY_ERROR:
-		/* A disk's error may pass, and then an event of its lane would have been overtaken. */
-		result = spool_is_one_file(errno) && errno != EIO ? 0 : 1;
+		/*
+		 * Its lane is not known: an event that is handled now might overtake it. For a file of
+		 * another user that is put up with, for it would last; not for an error of the disk.
+		 */
+		result = errno == EACCES || errno == EPERM ? 0 : 1;
 		spool_failed(spool, "read the file", dir, name, scan->error);
 		scan->failed = result != 0;
 		if (!scan->failed)

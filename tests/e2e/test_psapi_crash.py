@@ -334,7 +334,7 @@ def test_removed_by_a_script(desk, status):
 
 @needs_strace
 def test_removed_by_a_script_at_the_last_moment(desk):
-    """After drain has seen that the event is there, and has written why it failed."""
+    """After drain has seen that the event is there, and has written why it failed. (The first rename is its own note.)"""
     desk.handler("default", NOTE + 'echo $PPID >"$PSAPI_TOLD/drain"\nexit 1\n')
     desk.deliver(signed(body(1), "mine"), signed(body(2), "next"))
     under = strace.command("renameat", "signal=STOP", 2, desk.place.dir / "strace.txt")

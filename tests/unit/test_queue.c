@@ -419,8 +419,8 @@ TEST(an_event_that_cannot_be_read_is_left_out_and_said_once)
 		enum call of;
 		int error;
 		bool fatal;
-	} rows[] = {{OPENAT, EACCES, false}, {OPENAT, EIO, true}, {READ, EIO, true},
-	    {OPENAT, EMFILE, true}};
+	} rows[] = {{OPENAT, EACCES, false}, {OPENAT, EPERM, false}, {READ, EIO, true},
+	    {OPENAT, EIO, true}, {OPENAT, EMFILE, true}};
 	struct fixture *f = *state;
 
 	for (size_t i = 0; i < ROWS(rows); i++) {
