@@ -58,10 +58,8 @@ CLIENT_LIBRARIES = -lcurl
 # psapi-fcgi also needs libseccomp, for its sandbox.
 RECEIVER_LIBRARIES = -lseccomp
 # The module for PSAPI_STORE, which alone needs libpq (of PostgreSQL 14 or later); built where that is.
-PQ_CFLAGS := $(shell pkg-config --cflags libpq 2>/dev/null || echo "-I$$(pg_config --includedir 2>/dev/null)")
-PQ_LIBRARIES := $(shell pkg-config --libs libpq 2>/dev/null || echo -lpq)
-HAVE_PQ := $(if $(STATIC),,$(shell printf '\043include <libpq-fe.h>\nint pipelines = LIBPQ_HAS_PIPELINING;\n' | \
-	$(CC) $(PQ_CFLAGS) -x c -fsyntax-only - 2>/dev/null && echo yes))
+PQ_INCLUDE := $(shell pkg-config --variable=includedir libpq 2>/dev/null || pg_config --includedir 2>/dev/null)
+HAVE_PQ := $(if $(STATIC),,$(shell grep -qs LIBPQ_HAS_PIPELINING "$(PQ_INCLUDE)/libpq-fe.h" && echo yes))
 MODULE = psapi-fcgi-postgresql.so
 MODULES = $(if $(HAVE_PQ),$(BIN)$(MODULE))
 MODULE_OBJECTS = $(patsubst %,$(OUT)/%.o,$(call sources,store/postgresql))
@@ -83,11 +81,11 @@ $(BIN)psapi: $(COMMAND_OBJECTS) $(BIN)libpsapi.a
 # Position-independent, and one symbol of it is seen.
 $(OUT)/store/postgresql/%.o: store/postgresql/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) -fPIC $(PQ_CFLAGS) -I. -MMD -MP -c -o $@ $<
+	$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) -fPIC -I$(PQ_INCLUDE) -I. -MMD -MP -c -o $@ $<
 
 $(BIN)$(MODULE): $(MODULE_OBJECTS) store/postgresql/module.symbols
 	$(CC) -shared -pthread $(filter-out -pie,$(LDFLAGS)) $(SANITIZER) \
-		-Wl,--version-script=store/postgresql/module.symbols -o $@ $(MODULE_OBJECTS) $(PQ_LIBRARIES) -ljansson
+		-Wl,--version-script=store/postgresql/module.symbols -o $@ $(MODULE_OBJECTS) -lpq -ljansson
 
 $(OUT)/%.o: %.c Makefile
 	@mkdir -p $(@D)
