@@ -495,7 +495,7 @@ TEST(of_many_at_once_each_is_accepted_once)
 	enum { THREADS = 24 };
 	pthread_t threads[THREADS];
 	struct bringer bringers[THREADS];
-	char ids[THREADS][8];
+	char ids[THREADS][16];
 	int accepted = 0;
 
 	NEEDS_SERVER;
