@@ -7,7 +7,6 @@
  * it computes an HMAC, parses the event, puts it into the store and writes a line to a log; and
  * it is sandboxed.
  */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>

@@ -4,7 +4,6 @@
  * Threads put events into the store as fast as they can, with all of its system calls; with
  * "fdatasync" each appends to a file of its own and syncs it. Prints one line of JSON.
  */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
 #include <unistd.h>
