@@ -1,4 +1,4 @@
-# make            ./psapi-fcgi, ./psapi and libpsapi.a
+# make            ./psapi-fcgi, ./psapi, libpsapi.a and, with libpq, ./psapi-fcgi-postgresql.so
 # make demo       shows how it works, on loopback, in a temporary directory
 # make check      all tests, at most 10 minutes
 # make check-long the same under sanitizers, and analysers
@@ -20,10 +20,11 @@ HARDENING = -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 CFLAGS = -O2 -g
 LDFLAGS = -pie -Wl,-z,relro,-z,now
 ALL_CFLAGS = -std=c11 -pthread $(WARNINGS) $(WERROR) $(HARDENING) $(CFLAGS) $(SANITIZER) $(DEFINES)
-ALL_LDFLAGS = -pthread $(LDFLAGS) $(SANITIZER)
+# The module for PostgreSQL uses these functions of the program that loads it.
+ALL_LDFLAGS = -pthread $(LDFLAGS) $(SANITIZER) $(if $(STATIC),,-Wl,--dynamic-list=store/postgresql/host.symbols)
 
 DEFINES = -DPSAPI_VERSION='"$(VERSION)"' -DPSAPI_SYSCONFDIR='"$(sysconfdir)"' \
-	-DPSAPI_LOCALSTATEDIR='"$(localstatedir)"' $(if $(STATIC),-DPSAPI_STATIC)
+	-DPSAPI_LOCALSTATEDIR='"$(localstatedir)"' -DPSAPI_MODULEDIR='"$(moduledir)"' $(if $(STATIC),-DPSAPI_STATIC)
 
 ifeq ($(SANITIZE),thread)
 OUT = build/thread
@@ -51,16 +52,22 @@ FOLDERS = base secrets store store/spool receiver server drain send doctor
 sources = $(patsubst %.c,%,$(wildcard $(1:%=%/*.c)))
 LIBRARY = verify events $(call sources,$(FOLDERS))
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
-LIBRARIES = -lfcgi -ljansson -lmbedcrypto
+LIBRARIES = -lfcgi -ljansson -lmbedcrypto -ldl
 # psapi also needs libcurl: send and doctor are HTTP clients. The receiver is none.
 CLIENT_LIBRARIES = -lcurl
 # psapi-fcgi also needs libseccomp, for its sandbox.
 RECEIVER_LIBRARIES = -lseccomp
+# The module for PSAPI_STORE, which alone needs libpq (of PostgreSQL 14 or later); built where that is.
+PQ_INCLUDE := $(shell pkg-config --variable=includedir libpq 2>/dev/null || pg_config --includedir 2>/dev/null)
+HAVE_PQ := $(if $(STATIC),,$(shell grep -qs LIBPQ_HAS_PIPELINING "$(PQ_INCLUDE)/libpq-fe.h" && echo yes))
+MODULE = psapi-fcgi-postgresql.so
+MODULES = $(if $(HAVE_PQ),$(BIN)$(MODULE))
+MODULE_OBJECTS = $(patsubst %,$(OUT)/%.o,$(call sources,store/postgresql))
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 
 COMMAND_OBJECTS = $(OUT)/psapi.o $(patsubst %,$(OUT)/%.o,$(call sources,commands))
 
-all: $(BIN)psapi-fcgi $(BIN)psapi
+all: $(BIN)psapi-fcgi $(BIN)psapi $(MODULES)
 
 $(BIN)libpsapi.a: $(LIBRARY_OBJECTS)
 	rm -f $@ && $(AR) rcs $@ $^
@@ -71,6 +78,15 @@ $(BIN)psapi-fcgi: $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a
 $(BIN)psapi: $(COMMAND_OBJECTS) $(BIN)libpsapi.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(CLIENT_LIBRARIES)
 
+# Position-independent, and one symbol of it is seen.
+$(OUT)/store/postgresql/%.o: store/postgresql/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) -fPIC -I$(PQ_INCLUDE) -I. -MMD -MP -c -o $@ $<
+
+$(BIN)$(MODULE): $(MODULE_OBJECTS) store/postgresql/module.symbols
+	$(CC) -shared -pthread $(filter-out -pie,$(LDFLAGS)) $(SANITIZER) \
+		-Wl,--version-script=store/postgresql/module.symbols -o $@ $(MODULE_OBJECTS) -lpq -ljansson
+
 $(OUT)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -I. -MMD -MP -c -o $@ $<
@@ -78,6 +94,10 @@ $(OUT)/%.o: %.c Makefile
 $(OUT)/tests/%: tests/unit/%.c $(BIN)libpsapi.a Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -I. -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(BIN)libpsapi.a -lcmocka $(LIBRARIES) $(CLIENT_LIBRARIES)
+
+# Its own functions are found before libpq's.
+$(OUT)/tests/test_postgresql: ALL_LDFLAGS += -Wl,--export-dynamic-symbol=PQ*
+$(OUT)/tests/test_postgresql: $(MODULES)
 
 # ---- static programs: a host may lack the shared libraries, and a CGI process loads them for each request ----
 
@@ -98,12 +118,15 @@ check-static: static
 
 # What building, the demo and the tests run with, on a bare Debian.
 BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev libseccomp-dev \
-	libcurl4-openssl-dev
+	libcurl4-openssl-dev libpq-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
 	util-linux e2fsprogs jq mandoc bash-completion $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
-	lighttpd-mod-openssl caddy haproxy
+	lighttpd-mod-openssl caddy haproxy $(POSTGRESQL_PACKAGES)
+POSTGRESQL_PACKAGES = postgresql
+# For docs/hosts.md, with automatic failover.
+HOSTS_PACKAGES = patroni python3-etcd etcd-server haproxy nginx openssl iproute2
 # npm may be installed from another source, which conflicts with the package of Debian.
 LONG_PACKAGES = patch valgrind clang-tidy cppcheck shellcheck $(if $(shell command -v npm),,nodejs npm)
 
@@ -123,7 +146,8 @@ check: deps
 	$(if $(SANITIZE),,$(MAKE) WERROR=-Werror check-static check-trust)
 
 check-unit: $(UNIT_TESTS)
-	@for test in $(UNIT_TESTS); do echo "== $$test" && timeout 300 $$test || exit 1; done
+	@for test in $(UNIT_TESTS); do echo "== $$test" && \
+		PSAPI_MODULE_DIR=$(CURDIR)/$(OUT_BIN) timeout 300 $$test || exit 1; done
 
 check-e2e: all $(if $(SANITIZE),,build/hook/psapi-fcgi)
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
@@ -140,13 +164,13 @@ check-long: deps
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
 	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
-		check-trust soak FULL=1 SECONDS=30
+		check-trust check-chaos check-hosts soak FULL=1 SECONDS=30
 	$(MAKE) check-install
 
-include packaging/install.mk tests/trust.mk tests/install/install.mk bench/bench.mk
+include packaging/install.mk tests/trust.mk tests/install/install.mk tests/chaos/chaos.mk bench/bench.mk
 
 clean:
-	rm -rf build psapi-fcgi psapi libpsapi.a
+	rm -rf build psapi-fcgi psapi libpsapi.a $(MODULE)
 
 .PHONY: all deps static demo check check-unit check-e2e check-static check-scale check-long clean
--include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d) $(patsubst %,$(OUT)/%.d,$(LIBRARY) $(call sources,commands))
+-include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d) $(patsubst %,$(OUT)/%.d,$(LIBRARY) $(call sources,commands store/postgresql))

@@ -94,12 +94,15 @@ string_member(const json_t *object, const char *name)
 	return text != NULL && strlen(text) == json_string_length(value) ? text : NULL;
 }
 
+/* A text that is too long is cut between two characters, so that it stays UTF-8. */
 static void
 copy_member(const json_t *object, const char *name, char *to, size_t size)
 {
 	const char *text = string_member(object, name);
 	size_t length = text != NULL ? strnlen(text, size - 1) : 0;
 
+	while (length > 0 && ((unsigned char)text[length] & 0xc0) == 0x80)
+		length--;
 	if (length > 0)
 		memcpy(to, text, length);
 	to[length] = '\0';

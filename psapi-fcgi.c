@@ -158,6 +158,18 @@ refuse_setting(const struct config *config, const char *key, const char *value,
 	return error->status;
 }
 
+/* An error of the store. The value of PSAPI_STORE is in no message. */
+static void
+refuse_store(const struct config *config, const struct error *error)
+{
+	char line[1600];
+
+	if (strncmp(error->text, "PSAPI_STORE", 11) == 0)
+		refuse("%s", error_line(error, line, sizeof(line)));
+	else
+		refuse_setting(config, "PSAPI_SPOOL", config->spool, error);
+}
+
 /* Open what all requests share. Returns 0, or -1 (logged): then close_receiver() as well. */
 static int
 open_receiver(struct receiver *receiver, const struct config *config)
@@ -172,7 +184,7 @@ open_receiver(struct receiver *receiver, const struct config *config)
 	}
 	receiver->store = store_open(config, true, &error);
 	if (receiver->store == NULL) {
-		refuse_setting(config, "PSAPI_SPOOL", config->spool, &error);
+		refuse_store(config, &error);
 		return -1;
 	}
 	receiver->attempts = attempts_open(config->spool);
@@ -180,6 +192,7 @@ open_receiver(struct receiver *receiver, const struct config *config)
 		refuse("PSAPI_SPOOL=\"%s\": %s", config->spool, strerror(errno));
 		return -1;
 	}
+	attempts_copy_to(receiver->attempts, receiver->store);
 	return 0;
 }
 
@@ -195,7 +208,10 @@ warn_of_root(const struct config *config)
 		    config->spool, user_name(st.st_uid, owner));
 }
 
-/* Before the first request: try the way of an event, and commit what a crash left. */
+/*
+ * Before the first request: try the way of an event, and commit what a crash left. A database that
+ * does not answer may come back while we run: until then each event is answered 503.
+ */
 static int
 prepare_store(struct store *store, const struct config *config)
 {
@@ -204,6 +220,10 @@ prepare_store(struct store *store, const struct config *config)
 
 	if (store_probe(store, &error) != STORE_OK ||
 	    store_recover(store, &committed, &error) != STORE_OK) {
+		if (store_is_shared(store) && strncmp(error.text, "PostgreSQL", 10) == 0) {
+			error_log(&error);
+			return 0;
+		}
 		refuse_setting(config, "PSAPI_SPOOL", config->spool, &error);
 		return -1;
 	}
@@ -240,9 +260,13 @@ answer_unconfigured(void *context, const struct request *request, struct reply *
 }
 
 static void
-after_answer(void *receiver)
+after_answer(void *context)
 {
+	struct receiver *receiver = context;
+
 	adopt_once(receiver);
+	if (receiver->store != NULL)
+		store_attempts_send(receiver->store);
 }
 
 static struct service
@@ -285,12 +309,16 @@ run_cgi(const struct config *config)
 static void
 enter_sandbox(const struct receiver *receiver, const struct listener *listener)
 {
+	static struct store_network network; /* some pages: not on the stack */
+
 	/* The libraries would open files when they first need them. */
 	events_seed();
 	tzset();
 	if (securemem_error() != 0)
 		log_line("secrets in memory cannot be kept from swap: mlock: %s: raise the limit of locked "
 		         "memory (LimitMEMLOCK=, ulimit -l)", strerror(securemem_error()));
+	store_network(receiver->store, &network);
+	sandbox_network(&network);
 	sandbox_files(receiver->config->spool, receiver->config->secret_file, listener->path);
 	sandbox_calls();
 }

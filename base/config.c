@@ -20,7 +20,7 @@
 
 #define LIST_SETTINGS "psapi-fcgi -h lists all settings"
 
-enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL };
+enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL, STORE };
 
 struct setting {
 	const char *key;
@@ -36,6 +36,8 @@ struct setting {
 static const struct setting settings[] = {
 	{"PSAPI_SPOOL", PATH, MEMBER(spool), PSAPI_LOCALSTATEDIR "/spool/psapi", 0, 0,
 	    "spool directory"},
+	{"PSAPI_STORE", STORE, MEMBER(store), "", 0, 0,
+	    "PostgreSQL that several hosts share, postgresql://...; none: the spool"},
 	{"PSAPI_SECRET_FILE", PATH, MEMBER(secret_file), PSAPI_SYSCONFDIR "/psapi/secret", 0, 0,
 	    "signing secrets, one a line; mode 0640 or stricter"},
 	{"PSAPI_TOLERANCE", NUMBER, MEMBER(tolerance), "300", 1, 1000000000,
@@ -240,6 +242,38 @@ check_listen(const char *value)
 	return "needs a port from 1 to 65535";
 }
 
+/*
+ * Whether text has password=, sslpassword= or user:password@. Their values must appear in no
+ * message.
+ */
+static bool
+has_password(const char *value)
+{
+	const char *scheme = strstr(value, "://");
+
+	for (const char *p = value; (p = strcasestr(p, "password")) != NULL; p += 8)
+		if (p[8 + strspn(p + 8, " \t")] == '=')
+			return true;
+	if (scheme == NULL)
+		return false;
+	size_t length = strcspn(scheme + 3, "/?");
+	const char *at = memrchr(scheme + 3, '@', length);
+	return at != NULL && memchr(scheme + 3, ':', (size_t)(at - scheme - 3)) != NULL;
+}
+
+static const char *
+check_store(const char *value)
+{
+	if (*value == '\0')
+		return NULL;
+	if (has_password(value))
+		return "must hold no password, which others could read: "
+		       "name a password file with passfile=";
+	return strncmp(value, "postgresql://", 13) == 0 || strncmp(value, "postgres://", 11) == 0 ||
+	        strchr(value, '=') != NULL ?
+	    NULL : "must be a URI, postgresql://..., or a connection string like host=db1 dbname=psapi";
+}
+
 static int
 apply(struct config *config, const struct setting *s, const char *value, const char *source,
     struct error *error)
@@ -263,11 +297,16 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 			why = check_listen(value);
 		else if (s->kind == SYNC && strcmp(value, "auto") != 0 && strcmp(value, "two") != 0)
 			why = "must be auto or two";
+		else if (s->kind == STORE)
+			why = check_store(value);
 		/* cppcheck-suppress memleak ; the copy is the member's */
 	}
 	if (why == NULL)
 		return 0;
-	error_set(error, EX_CONFIG, NULL, "%s=\"%.200s\" (%.300s): %s", s->key, value, source, why);
+	if (s->kind == STORE) /* it may hold a password */
+		error_set(error, EX_CONFIG, NULL, "%s (%.300s): %s", s->key, source, why);
+	else
+		error_set(error, EX_CONFIG, NULL, "%s=\"%.200s\" (%.300s): %s", s->key, value, source, why);
 	return -1;
 }
 
@@ -323,6 +362,7 @@ config_free(struct config *config)
 	for (int i = 0; i < COUNT; i++)
 		free(config->source[i]);
 	free(config->spool);
+	free(config->store);
 	free(config->secret_file);
 	free(config->sync);
 	free(config->listen);

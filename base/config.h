@@ -20,11 +20,13 @@
 #define CONFIG_DEFAULT_FILE PSAPI_SYSCONFDIR "/psapi/psapi.conf"
 
 /* As many settings as the table has. */
-#define CONFIG_SETTINGS 13
+#define CONFIG_SETTINGS 14
 
 /* Strings are owned by the struct; "" where a setting without default is not set. */
 struct config {
 	char *spool;               /* PSAPI_SPOOL: directory */
+	/* PSAPI_STORE: a PostgreSQL URI or connection string, without password */
+	char *store;
 	char *secret_file;         /* PSAPI_SECRET_FILE */
 	long long tolerance;       /* PSAPI_TOLERANCE: seconds, either way */
 	long long max_body;        /* PSAPI_MAX_BODY: bytes */

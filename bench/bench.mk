@@ -39,3 +39,23 @@ check-bench:
 	@grep -c '^| [12] |' $(BENCH)/MEMORY.md
 
 .PHONY: bench bench-memory check-bench
+
+# ---- the PostgreSQL store: bench/postgresql.py. Some minutes; QUICK=1 only shows that it works ----
+
+$(BENCH)/postgresql: bench/postgresql.c bench/bench.mk
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 $$(pkg-config --cflags libpq) -o $@ $< $$(pkg-config --libs libpq) -pthread
+
+# bench/store.c over the module, which uses functions of the program that loads it.
+$(BENCH)/store-postgresql: bench/store.c bench/put.h bench/bench.mk $(BIN)libpsapi.a
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARNINGS) $(WERROR) -O2 -I. -Wl,--dynamic-list=store/postgresql/host.symbols -o $@ $< \
+		$(BIN)libpsapi.a $(LIBRARIES) -pthread
+
+bench-postgresql:
+	@tools/deps.sh $(BUILD_PACKAGES) $(POSTGRESQL_PACKAGES) wrk nginx
+	@$(MAKE) -s all $(BENCH)/postgresql $(BENCH)/store-postgresql $(BENCH)/sign
+	@$(PYTHON) bench/postgresql.py --tools $(BENCH) $(if $(QUICK),--quick,--rounds $(ROUNDS) --seconds $(BENCH_SECONDS)) \
+		$(if $(ONLY),--only '$(ONLY)') --out $(BENCH)/POSTGRESQL.md
+
+.PHONY: bench-postgresql

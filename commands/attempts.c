@@ -30,6 +30,8 @@ struct query {
 	int64_t since;       /* nanoseconds; 0: ever */
 	long last;           /* how many to show; negative: all */
 	bool following;
+	bool local;             /* of this host alone, from its own log */
+	const char *host;       /* of the line that is printed; NULL: there is no such column */
 	bool begun; /* a line was printed, and the head of the table before it */
 };
 
@@ -83,7 +85,7 @@ number_of(const json_t *attempt, const char *key, char *text, size_t size)
 }
 
 static void
-print_row(const json_t *attempt)
+print_row(const json_t *attempt, const char *host)
 {
 	const char *outcome = text_of(attempt, "outcome"), *type = text_of(attempt, "type");
 	char status[24], bytes[24], skew[24], ms[24], suppressed[24];
@@ -93,7 +95,10 @@ print_row(const json_t *attempt)
 	number_of(attempt, "skew_s", skew, sizeof(skew));
 	number_of(attempt, "ms", ms, sizeof(ms));
 	number_of(attempt, "suppressed", suppressed, sizeof(suppressed));
-	printf("%-24s  %s%-9s  %3s%s  ", terminal_column(text_of(attempt, "at")),
+	printf("%-24s  ", terminal_column(text_of(attempt, "at")));
+	if (host != NULL)
+		printf("%-12s  ", terminal_column(host));
+	printf("%s%-9s  %3s%s  ",
 	    terminal_colour(colour_of(outcome)), terminal_column(outcome), terminal_column(status),
 	    terminal_colour(COLOUR_NONE));
 	printf("%-32s  %-15s  %7s  %5s  %-8s  %6s  ",
@@ -106,20 +111,36 @@ print_row(const json_t *attempt)
 	putchar('\n');
 }
 
+/* The line as it is, after a member of ours. */
+static void
+print_json_with_host(const struct query *q, const char *text)
+{
+	json_t *host = json_string(q->host);
+	char *quoted = json_dumps(host, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+
+	printf("{\"host\":%s,", quoted);
+	json_text_print_line(text + 1, strlen(text + 1), true);
+	free(quoted);
+	json_decref(host);
+}
+
 static void
 print_line(struct query *q, const char *text)
 {
 	json_t *attempt = json_loads(text, 0, NULL);
 
 	if (!q->begun && !q->line->json)
-		printf("%s%-24s  %-9s  %3s  %-32s  %-15s  %7s  %5s  %-8s  %6s  %s%s\n",
-		    terminal_colour(COLOUR_BOLD), "TIME", "OUTCOME", "", "TYPE OR REASON", "FROM", "BYTES",
+		printf("%s%-24s  %s%-9s  %3s  %-32s  %-15s  %7s  %5s  %-8s  %6s  %s%s\n",
+		    terminal_colour(COLOUR_BOLD), "TIME", q->host != NULL ? "HOST          " : "",
+		    "OUTCOME", "", "TYPE OR REASON", "FROM", "BYTES",
 		    "SKEW", "KEY", "MS", "WEBHOOK-ID", terminal_colour(COLOUR_NONE));
 	q->begun = true;
-	if (attempt != NULL && q->line->json)
+	if (attempt != NULL && q->line->json && q->host != NULL)
+		print_json_with_host(q, text);
+	else if (attempt != NULL && q->line->json)
 		json_text_print_line(text, strlen(text), true);
 	else if (attempt != NULL)
-		print_row(attempt);
+		print_row(attempt, q->host);
 	else if (!q->line->json)
 		printf("%s(torn line) %s%s\n", terminal_colour(COLOUR_DIM), terminal_column(text),
 		    terminal_colour(COLOUR_NONE));
@@ -197,6 +218,40 @@ follow(struct query *q, struct attempts_reader *reader)
 	}
 }
 
+/* ---- the lines of all hosts ---- */
+
+/* store_attempts()'s visit. */
+static int
+print_copy(const char *host, const char *line, void *data)
+{
+	struct query *q = data;
+
+	q->host = host;
+	print_line(q, line);
+	q->host = "";
+	return 0;
+}
+
+static int
+run_shared(struct query *q)
+{
+	struct store_attempts copies = {.since = q->since, .last = q->last, .outcome = q->outcome,
+	    .visit = print_copy, .data = q};
+	struct error error;
+	int status;
+
+	q->host = "";
+	for (;;) {
+		status = command_status(store_attempts(q->line->store, &copies, &error), &error);
+		if (status != EX_OK || !q->following || fflush(stdout) != 0)
+			return status;
+		copies.last = -1;
+		poll(NULL, 0, POLL_MS);
+	}
+}
+
+/* ---- the lines of this host ---- */
+
 /* Whether all that is asked for is there: what was before may be gone, or in a compressed log. */
 static void
 tell_beginning(const struct query *q)
@@ -222,6 +277,8 @@ run(struct query *q)
 
 	if (status != EX_OK)
 		return status;
+	if (store_is_shared(q->line->store) && !q->local)
+		return run_shared(q);
 	const char *spool = q->line->config.spool;
 	struct attempts_reader *reader = attempts_reader_open(
 	    spool, q->last < 0 ? ATTEMPTS_OLDEST_FIRST : ATTEMPTS_NEWEST_FIRST, true);
@@ -257,11 +314,12 @@ parse_count(const char *text, long *count)
 int
 attempts_main(struct command_line *line, int argc, char **argv)
 {
-	enum { OPTION_OUTCOME = OPTION_OWN, OPTION_SINCE };
+	enum { OPTION_OUTCOME = OPTION_OWN, OPTION_SINCE, OPTION_LOCAL };
 	static const struct option names[] = {{"follow", no_argument, NULL, 'f'},
 		{"lines", required_argument, NULL, 'n'},
 		{"outcome", required_argument, NULL, OPTION_OUTCOME},
-		{"since", required_argument, NULL, OPTION_SINCE}, COMMON_OPTIONS};
+		{"since", required_argument, NULL, OPTION_SINCE},
+		{"local", no_argument, NULL, OPTION_LOCAL}, COMMON_OPTIONS};
 	struct query q = {.line = line, .last = LINES_DEFAULT};
 	bool counted = false;
 
@@ -269,6 +327,7 @@ attempts_main(struct command_line *line, int argc, char **argv)
 		if (option == '?')
 			return EX_USAGE;
 		q.following |= option == 'f';
+		q.local |= option == OPTION_LOCAL;
 		counted |= option == 'n';
 		if (option == 'n' && !parse_count(optarg, &q.last))
 			return command_misused(line, "-n takes a number", optarg);

@@ -48,6 +48,7 @@ int done_main(struct command_line *line, int argc, char **argv);
 int verify_main(struct command_line *line, int argc, char **argv);
 int prune_main(struct command_line *line, int argc, char **argv);
 int attempts_main(struct command_line *line, int argc, char **argv);
+int store_main(struct command_line *line, int argc, char **argv);
 int recover_main(struct command_line *line, int argc, char **argv);
 int help_main(struct command_line *line, int argc, char **argv);
 

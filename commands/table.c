@@ -135,6 +135,17 @@ const struct command table_commands[] = {
 	    "psapi-recover.service at boot. It may run at any moment. It repairs no file: every\n"
 	    "file in new/ is whole.\n",
 	    recover_main},
+	{"store", "init | status | import", "set up and look at the database that several hosts share",
+	    "  init             make the tables in the database that PSAPI_STORE names; that they are\n"
+	    "                   there is fine\n"
+	    "  status           its nodes, who follows whom, sizes, what waits\n"
+	    "  import           copy the local spool's events with their status; those that are there\n"
+	    "                   already stay as they are. It can be interrupted and repeated, and\n"
+	    "                   removes nothing from the spool\n"
+	    "\n"
+	    "PSAPI_STORE=postgresql://USER@HOST1,HOST2/DATABASE on each host; the module is in the\n"
+	    "package psapi-fcgi-postgresql. docs/hosts.md shows a whole set-up.\n",
+	    store_main},
 	{"prune", "--older-than AGE [--dry-run] [--force]", "remove old events that were handled",
 	    "  --older-than AGE    events that were received longer ago than this: 90d\n"
 	    "  --dry-run           list them, remove nothing\n"
@@ -144,15 +155,18 @@ const struct command table_commands[] = {
 	    "portal can send an event again for up to 90 days, and a pruned event is then accepted\n"
 	    "and handled again.\n",
 	    prune_main},
-	{"attempts", "[-f] [-n N] [--outcome OUTCOME] [--since TIME]",
+	{"attempts", "[-f] [-n N] [--outcome OUTCOME] [--since TIME] [--local]",
 	    "show the requests that arrived, and their answers",
 	    "  -f, --follow     go on with new requests, also when the log is rotated\n"
 	    "  -n, --lines N    the last N (default 20; with --since, all)\n"
 	    "  --outcome X      accepted, duplicate, held, ignored, rejected or error\n"
 	    "  --since TIME     at that time or later\n"
+	    "  --local          with PSAPI_STORE: only those of this host\n"
 	    "\n"
 	    "Reads the attempts log and those that were rotated (attempts.jsonl.1, -20260131), but no\n"
-	    "compressed ones, and says where they begin. --json prints the lines as they are.\n"
+	    "compressed ones, and says where they begin; with PSAPI_STORE, the copies of all hosts in\n"
+	    "the database. --json prints the lines as they are, with \"host\" before those of all"
+	    " hosts.\n"
 	    TIME_HELP,
 	    attempts_main},
 	{"help", "[SUBCOMMAND]", "explain a subcommand", "", help_main},

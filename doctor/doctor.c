@@ -143,6 +143,21 @@ run_table(struct doctor *d, const struct check *checks)
 	}
 }
 
+/* store_check()'s visit. */
+static void
+report_store_check(const struct store_check *check, void *data)
+{
+	struct finding f = {.name = check->name};
+
+	if (check->result == STORE_CHECK_OK)
+		doctor_ok(&f, "%s", check->text);
+	else if (check->result == STORE_CHECK_FAILED)
+		doctor_failed(&f, check->remedy, "%s", check->text);
+	else
+		doctor_remark(&f, check->remedy, "%s", check->text);
+	report(data, &f);
+}
+
 static void
 check_from_outside(struct doctor *d)
 {
@@ -165,6 +180,8 @@ int
 doctor_run(struct doctor *d)
 {
 	run_table(d, doctor_local_checks);
+	if (d->store != NULL)
+		store_check(d->store, report_store_check, d);
 	run_table(d, doctor_receiver_checks);
 	run_table(d, doctor_log_checks);
 	run_table(d, doctor_history_checks);

@@ -26,6 +26,7 @@ enum {
 	REFUSED_MIN = 3,         /* anybody can send one with an id; the sender repeats its own */
 	REASONS_MAX = 3,         /* that are named */
 	DAY_SECONDS = 24 * 3600,
+	COPIES_SECONDS = 7 * 86400, /* how far back the other hosts' attempts are read */
 	UPDATES_SECONDS = 26 * 3600 /* a day, and two hours more */
 };
 
@@ -344,6 +345,41 @@ struct daily {
 	int64_t first, last; /* nanoseconds: the log's first line; the event's last one. 0: none */
 };
 
+/* The type is logged of authentic requests alone, so it cannot be forged. */
+static void
+take_line(struct daily *daily, const struct attempts_line *line)
+{
+	int64_t at;
+
+	if (attempts_reader_is(line, ATTEMPTS_TYPE, "producersync.updates_available") &&
+	    !attempts_reader_is_test(line) && attempts_reader_time(line, &at) && at > daily->last)
+		daily->last = at;
+}
+
+/* store_attempts()'s visit. */
+static int
+take_copy(const char *host, const char *text, void *data)
+{
+	struct attempts_line line;
+
+	(void)host;
+	attempts_reader_parse(&line, text);
+	take_line(data, &line);
+	return 0;
+}
+
+/* It may have come to another host. */
+static void
+read_copies(struct doctor *d, struct daily *daily)
+{
+	struct store_attempts copies = {.since = ((int64_t)d->now - COPIES_SECONDS) * NANOSECONDS,
+	    .last = -1, .visit = take_copy, .data = daily};
+	struct error error;
+
+	if (d->store != NULL && store_is_shared(d->store))
+		store_attempts(d->store, &copies, &error);
+}
+
 static void
 read_log(struct doctor *d, struct daily *daily)
 {
@@ -355,12 +391,10 @@ read_log(struct doctor *d, struct daily *daily)
 	for (long i = 0; reader != NULL && i < LINES_MAX && daily->last == 0; i++) {
 		if (!attempts_reader_next(reader, &line))
 			break;
-		/* The type is logged of authentic requests alone, so it cannot be forged. */
-		if (attempts_reader_is(&line, ATTEMPTS_TYPE, "producersync.updates_available") &&
-		    !attempts_reader_is_test(&line))
-			attempts_reader_time(&line, &daily->last);
+		take_line(daily, &line);
 	}
 	attempts_reader_close(reader);
+	read_copies(d, daily);
 	attempts_reader_begins(d->config->spool, &daily->first, &compressed);
 }
 

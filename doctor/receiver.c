@@ -176,11 +176,10 @@ check_stored(struct doctor *d, struct finding *f, const char *id)
 	char name[STORE_NAME_SIZE];
 	struct error error;
 
-	bool named = d->store != NULL && store_name(id, strlen(id), name) == 0;
-	bool found = named && store_find(d->store, name, &error) == STORE_DUPLICATE;
+	bool found = d->store != NULL && store_lookup(d->store, id, name, &error) == STORE_OK;
 	if (found)
 		snprintf(d->direct_id, sizeof(d->direct_id), "%s", id);
-	if (found || !named)
+	if (found || d->store == NULL)
 		doctor_ok(f, "a signed probe is accepted and stored");
 	else
 		doctor_failed(f,

@@ -23,7 +23,7 @@
 
 enum {
 	PROGRESS_EVERY_MS = 100,
-	ARRIVAL_MS = 50,   /* pause before the list is read again for an event that is being accepted */
+	ARRIVAL_MS = 50,   /* pause before the list is read again for an event that was not ready */
 	ARRIVAL_LOOKS = 20 /* how often that is done */
 };
 
@@ -36,6 +36,7 @@ struct drain {
 	bool stop;     /* start no further handler: the spool or the system fails */
 	int status;    /* the exit status, so far */
 	bool started;  /* this pass started a handler, or finished an event without one */
+	bool again;    /* this pass found that its list is out of date */
 	size_t done, later, failed;
 	size_t earlier; /* sum of these three before this pass */
 	bool progress; /* standard error is a terminal */
@@ -183,7 +184,7 @@ record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 {
 	const struct task *task = run->task;
 
-	if (result != RUN_GONE && result != RUN_WAITS)
+	if (result != RUN_GONE && result != RUN_WAITS && result != RUN_BUSY && result != RUN_AGAIN)
 		d->started = true;
 	switch (result) {
 	case RUN_STARTED:
@@ -206,6 +207,10 @@ record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 	case RUN_STOP:
 		fail(d, EX_IOERR);
 		break;
+	case RUN_AGAIN:
+		d->again = true;
+		break;
+	case RUN_BUSY: /* its events are the other drain's */
 	case RUN_GONE:
 		break;
 	}
@@ -248,6 +253,8 @@ wait_for_runs(struct drain *d, const sigset_t *waiting)
 		fds[n++] = (struct pollfd){.fd = run->child.err, .events = POLLIN};
 		if (run->child.deadline < deadline)
 			deadline = run->child.deadline;
+		if (run->renewal < deadline)
+			deadline = run->renewal;
 	}
 	/* When to draw the progress line again; sooner if it was just cleared. */
 	int64_t due = d->visible ? now + 1000 : d->shown + PROGRESS_EVERY_MS;
@@ -276,6 +283,7 @@ attend_runs(struct drain *d)
 			run->child.deadline = now;
 		}
 		child_read(&run->child);
+		handler_run_renew(run, &d->context, now);
 		child_enforce_deadline(&run->child, now);
 		if (!child_ended(&run->child, &status))
 			continue;
@@ -307,7 +315,7 @@ run_passes(struct drain *d)
 
 	take_signals(&waiting);
 	do {
-		d->started = false;
+		d->started = d->again = false;
 		d->earlier = d->done + d->later + d->failed;
 		int status = backlog_read(&d->backlog);
 		if (status == EX_OK && d->backlog.refused != EX_OK)
@@ -321,9 +329,10 @@ run_passes(struct drain *d)
 		 * away.
 		 */
 		looks = d->started ? 0 : looks + 1;
-		if (!d->started && d->backlog.arriving)
+		d->again |= d->backlog.arriving;
+		if (!d->started && d->again)
 			ppoll(NULL, 0, &moment, &waiting);
-	} while (!is_stopping(d) && (d->started || (d->backlog.arriving && looks < ARRIVAL_LOOKS)));
+	} while (!is_stopping(d) && (d->started || (d->again && looks < ARRIVAL_LOOKS)));
 }
 
 int

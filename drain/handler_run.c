@@ -26,7 +26,7 @@ extern char **environ;
 /* Variables that handlers inherit beside PSAPI_*: never HTTP_*, LD_* or others of the caller. */
 static const char *const inherited[] = {"PATH=", "HOME=", "LANG=", "TZ="};
 
-enum { EVENT_VARIABLES = 6 };
+enum { EVENT_VARIABLES = 6, RENEW_MS = STORE_RENEW_SECONDS * 1000 };
 
 static bool
 is_inherited(const char *variable)
@@ -170,6 +170,8 @@ recorded(enum store_result stored, enum handler_run_result wanted, const struct 
 		return wanted;
 	if (stored == STORE_ABSENT)
 		return RUN_GONE;
+	if (stored == STORE_BUSY)
+		return RUN_AGAIN;
 	error_log(error);
 	return RUN_STOP;
 }
@@ -270,10 +272,34 @@ record_outcome(struct handler_run *run, const struct handler_run_context *contex
 enum handler_run_result
 handler_run_finish(struct handler_run *run, const struct handler_run_context *context, int status)
 {
-	enum handler_run_result result = record_outcome(run, context, status);
+	enum handler_run_result result = run->lost ? RUN_GONE : record_outcome(run, context, status);
 
 	store_unload(context->store, &run->work);
+	store_release(context->store, run->task->lane);
 	return result;
+}
+
+void
+handler_run_renew(struct handler_run *run, const struct handler_run_context *context, int64_t now)
+{
+	struct error error;
+
+	if (run->lost || now < run->renewal)
+		return;
+	run->renewal = now + RENEW_MS;
+	switch (store_renew(context->store, run->task->lane, &error)) {
+	case STORE_OK:
+		break;
+	case STORE_ABSENT:
+		log_line("%s: another drain has taken its lane over, for this one was too slow to renew "
+		         "it: its handler is ended, and its result does not count", run->work.entry.id);
+		run->lost = true;
+		run->child.deadline = now;
+		break;
+	default:
+		/* it is tried again; the outcome is recorded only if the lane is still ours */
+		error_log(&error);
+	}
 }
 
 /* ---- start ---- */
@@ -370,12 +396,18 @@ handler_run_start(
 {
 	struct error error;
 
-	run->aborted = false;
+	run->aborted = run->lost = false;
+	run->renewal = clock_milliseconds() + RENEW_MS;
+	enum store_result claimed = store_claim(context->store, run->task->lane, &error);
+	if (claimed != STORE_OK)
+		return claimed == STORE_BUSY ? RUN_BUSY : recorded(claimed, RUN_BUSY, &error);
 	enum store_result loaded = store_load(context->store, name, &run->work, &error);
-	if (loaded != STORE_OK)
-		return recorded(loaded, RUN_STARTED, &error);
-	enum handler_run_result result = choose_and_start(run, context);
-	if (result != RUN_STARTED)
+	enum handler_run_result result = loaded == STORE_OK ? choose_and_start(run, context) :
+	                                                      recorded(loaded, RUN_STARTED, &error);
+	if (result == RUN_STARTED)
+		return result;
+	if (loaded == STORE_OK)
 		store_unload(context->store, &run->work);
+	store_release(context->store, run->task->lane);
 	return result;
 }

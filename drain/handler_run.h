@@ -31,6 +31,8 @@ struct handler_run {
 	struct error refusal; /* of RUN_WAITS */
 	struct child child;
 	bool aborted;    /* its handler is ended early because the drain is told to end at once */
+	bool lost;       /* another drain has taken its lane over: the result does not count */
+	int64_t renewal; /* clock_milliseconds() when the lane is to be renewed */
 	int64_t started; /* clock_milliseconds() */
 };
 
@@ -40,17 +42,26 @@ enum handler_run_result {
 	RUN_LATER,  /* the event waits for its retry */
 	RUN_FAILED, /* the event went to failed/ (logged) */
 	RUN_GONE,   /* another process has handled the event meanwhile; nothing was written */
+	RUN_BUSY,   /* another drain works on its lane; nothing was written */
+	RUN_AGAIN,  /* another drain has changed its lane: the list must be read again */
 	RUN_WAITS,  /* the handler must not or cannot run: run->refusal; nothing was written */
 	RUN_STOP    /* the store or the system fails (logged): the drain must end */
 };
 
 /*
- * Begin with the event `name`. RUN_STARTED: the caller calls child_read(),
- * child_enforce_deadline() and child_ended(), and at the end handler_run_finish(). Any other
- * result: the run is over already.
+ * Begin with the event `name` of run->task. RUN_STARTED: the caller calls handler_run_renew(),
+ * child_read(), child_enforce_deadline() and child_ended(), and at the end
+ * handler_run_finish(). Any other result: the run is over already.
  */
 enum handler_run_result handler_run_start(
     struct handler_run *run, const struct handler_run_context *context, const char *name);
+
+/*
+ * While its handler runs: if it is time at now (clock_milliseconds()), renew the lane. A handler
+ * whose lane is lost is ended, for another drain runs one for the same event.
+ */
+void handler_run_renew(
+    struct handler_run *run, const struct handler_run_context *context, int64_t now);
 
 /* The handler ended with wait(2)'s status: write the outcome into the store, and free the run. */
 enum handler_run_result handler_run_finish(

@@ -1,8 +1,8 @@
 # make install, uninstall, dist. Included by the Makefile.
 #
 # The directories are those of GNU, with two exceptions: configuration is in /etc and variable data in /var, whatever the
-# prefix, beside the files of web servers and systemd. A changed sysconfdir or localstatedir must be given to `make` as
-# well as to `make install`: the defaults of the settings are compiled in.
+# prefix, beside the files of web servers and systemd. A changed prefix, libdir, sysconfdir or localstatedir must be given
+# to `make` as well as to `make install`: the defaults of the settings, and where the module is, are compiled in.
 #
 # psapi-fcgi is in bindir, not in sbindir: it is also a CGI program for ordinary users.
 
@@ -10,6 +10,8 @@ PREFIX = /usr/local
 prefix = $(PREFIX)
 exec_prefix = $(prefix)
 bindir = $(exec_prefix)/bin
+libdir = $(exec_prefix)/lib
+moduledir = $(libdir)/psapi-fcgi
 datarootdir = $(prefix)/share
 docdir = $(datarootdir)/doc/psapi-fcgi
 mandir = $(datarootdir)/man
@@ -58,7 +60,7 @@ define put_configuration
 
 endef
 
-PROGRAMS = $(bindir)/psapi-fcgi $(bindir)/psapi
+PROGRAMS = $(bindir)/psapi-fcgi $(bindir)/psapi $(if $(HAVE_PQ),$(moduledir)/$(MODULE))
 # The files that `uninstall` removes.
 INSTALLED = $(PROGRAMS) $(UNITS:packaging/systemd/%=$(systemdunitdir)/%) $(sysusersdir)/psapi-fcgi.conf \
 	$(tmpfilesdir)/psapi-fcgi.conf $(foreach page,$(MAN_PAGES),$(call page_path,$(page))) \
@@ -71,6 +73,8 @@ CONFIGURATION = $(sysconfdir)/psapi/psapi.conf $(nginxdir)/psapi.conf $(apachedi
 install: all
 	$(INSTALL) -d "$(DESTDIR)$(bindir)" "$(DESTDIR)$(sysconfdir)/psapi/handlers.d"
 	$(INSTALL_PROGRAM) $(BIN)psapi-fcgi $(BIN)psapi "$(DESTDIR)$(bindir)"
+	$(if $(HAVE_PQ),$(INSTALL) -d "$(DESTDIR)$(moduledir)" && \
+		$(INSTALL_DATA) $(BIN)$(MODULE) "$(DESTDIR)$(moduledir)")
 	$(foreach unit,$(UNITS),$(call put,$(unit),$(systemdunitdir)/$(notdir $(unit))))
 	$(call put,packaging/systemd/psapi.sysusers,$(sysusersdir)/psapi-fcgi.conf)
 	$(call put,packaging/systemd/psapi.tmpfiles,$(tmpfilesdir)/psapi-fcgi.conf)

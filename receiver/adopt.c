@@ -203,10 +203,13 @@ adopt_now(const struct config *config, struct store *store, struct adoption *out
 	}
 	receiver.secrets = secrets_open(config->secret_file);
 	receiver.attempts = attempts_open(config->spool);
-	if (receiver.secrets != NULL && receiver.attempts != NULL)
+	if (receiver.secrets != NULL && receiver.attempts != NULL) {
+		attempts_copy_to(receiver.attempts, store);
 		result = adopt_held(&receiver, outcome, error);
-	else
+		store_attempts_send(store);
+	} else {
 		error_set(error, EX_IOERR, NULL, "%s: %s", config->spool, strerror(errno));
+	}
 	attempts_close(receiver.attempts);
 	secrets_close(receiver.secrets);
 	return result;

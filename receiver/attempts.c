@@ -25,6 +25,7 @@
 #include "base/json_line.h"
 #include "base/log.h"
 #include "receiver/attempts_reader.h"
+#include "store/store.h"
 
 enum {
 	TEXT_MAX_BYTES = 256,    /* of one text from outside, before escaping */
@@ -49,6 +50,7 @@ struct attempts {
 	bool failing; /* it could not be written, and that was logged */
 	int64_t full_ms; /* clock_milliseconds() at which the bucket is full again */
 	unsigned long suppressed;
+	struct store *store; /* that is given copies; or NULL */
 };
 
 struct attempts *
@@ -71,6 +73,12 @@ attempts_open(const char *directory)
 	attempts->fd = -1;
 	pthread_mutex_init(&attempts->lock, NULL);
 	return attempts;
+}
+
+void
+attempts_copy_to(struct attempts *attempts, struct store *store)
+{
+	attempts->store = store;
 }
 
 void
@@ -319,6 +327,9 @@ append(struct attempts *attempts, const struct attempt *attempt)
 	if (!written)
 		return;
 	attempts->suppressed = 0;
+	if (attempts->store != NULL) /* between the newlines */
+		store_attempt(attempts->store, attempt->at.tv_sec * NANOSECONDS + attempt->at.tv_nsec,
+		    buffer + 1, strlen(buffer + 1) - 1);
 }
 
 void

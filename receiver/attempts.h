@@ -36,6 +36,11 @@ struct attempt {
 struct attempts *attempts_open(const char *directory);
 void attempts_close(struct attempts *attempts);
 
+struct store;
+
+/* From now on each line that is written is also given to store_attempt(). The store is borrowed. */
+void attempts_copy_to(struct attempts *attempts, struct store *store);
+
 /*
  * Append one line with a single write(2). The file is opened again when it was renamed or
  * removed, so rotation needs no signal. Any client can cause the outcomes "rejected" and

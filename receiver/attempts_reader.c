@@ -523,6 +523,15 @@ scan(struct attempts_line *line)
 	}
 }
 
+void
+attempts_reader_parse(struct attempts_line *line, const char *text)
+{
+	*line = (struct attempts_line){.text = text, .length = strlen(text)};
+	line->whole = scan(line);
+	if (!line->whole)
+		memset(line->member, 0, sizeof(line->member));
+}
+
 bool
 attempts_reader_next(struct attempts_reader *r, struct attempts_line *line)
 {

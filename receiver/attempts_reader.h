@@ -81,6 +81,9 @@ bool attempts_reader_next(struct attempts_reader *reader, struct attempts_line *
  */
 void attempts_reader_follow(struct attempts_reader *reader);
 
+/* A line that is somewhere else, as attempts_reader_next() would give it. The text is borrowed. */
+void attempts_reader_parse(struct attempts_line *line, const char *text);
+
 /* ---- members ---- */
 
 /* Whether a member is there and has this value. */

@@ -256,7 +256,9 @@ conclude_stored(struct transaction *t, enum store_result result, const struct er
 	case STORE_DUPLICATE:
 		return conclude(t, DUPLICATE,
 		    "this webhook-id was stored before; to process it again: psapi replay ID");
-	case STORE_FULL:
+	case STORE_FULL: /* the store tells what is full: it may be another host's disk */
+		if (error != NULL)
+			error_log(error);
 		return conclude(t, FULL, "the disk is full; send it again later");
 	default:
 		break;
@@ -295,7 +297,7 @@ hold(struct transaction *t)
 
 	if (record_make(&record, &evidence, t->message.body, t->message.body_length, false) != 0)
 		return conclude_stored(t, STORE_FAILED, NULL);
-	if (!store_is_full(store, t->receiver->config->min_free))
+	if (!store_held_is_full(store, t->receiver->config->min_free))
 		result = store_hold(store, &record, t->now, &error);
 	record_free(&record);
 	if (result == STORE_FULL)

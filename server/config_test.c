@@ -62,6 +62,36 @@ check_spool(const struct config *config)
 	return finding(true, "spool %s: %s", config->spool, text);
 }
 
+/* store_check()'s visit: what is wrong only matters if events are stored all the same. */
+static void
+print_check(const struct store_check *check, void *data)
+{
+	(void)data;
+	if (check->result == STORE_CHECK_OK)
+		finding(true, "store, %s: %s", check->name, check->text);
+	else
+		printf("warning: store, %s: %s: %s\n", check->name, check->text, check->remedy);
+}
+
+static int
+check_store(const struct config *config)
+{
+	struct error error;
+	char text[512];
+
+	if (*config->store == '\0')
+		return 0;
+	struct store *store = store_open(config, false, &error);
+	if (store == NULL || store_probe(store, &error) != STORE_OK) {
+		store_close(store);
+		return finding_error("store", &error);
+	}
+	store_check(store, print_check, NULL);
+	store_describe(store, text, sizeof(text));
+	store_close(store);
+	return finding(true, "store %s: the way of an event works", text);
+}
+
 static int
 check_secret(const struct config *config)
 {
@@ -110,5 +140,5 @@ int
 config_test_run(const struct config *config)
 {
 	check_log(config);
-	return check_spool(config) + check_secret(config) + check_socket(config);
+	return check_spool(config) + check_store(config) + check_secret(config) + check_socket(config);
 }

@@ -37,6 +37,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -67,6 +68,16 @@ sandbox_process(void)
 		log_line("no core dumps: %s: going on without", strerror(errno));
 }
 
+/* ---- what a shared store needs ---- */
+
+static struct store_network needed; /* all zero: nothing */
+
+void
+sandbox_network(const struct store_network *network)
+{
+	needed = *network;
+}
+
 /* ---- Landlock ---- */
 
 /* landlock_create_ruleset(2): struct landlock_ruleset_attr as of ABI 6; Debian 12 has that of 2. */
@@ -82,6 +93,9 @@ enum {
 	ABI_SCOPE = 6,
 
 	BIND_AND_CONNECT_TCP = 1 << 0 | 1 << 1,     /* LANDLOCK_ACCESS_NET_* */
+	CONNECT_TCP = 1 << 1,
+	RULE_NET_PORT = 2, /* LANDLOCK_RULE_NET_PORT */
+	DNS_PORT = 53,
 	ABSTRACT_SOCKETS_AND_SIGNALS = 1 << 0 | 1 << 1, /* LANDLOCK_SCOPE_* */
 	LINKS_MAX = 40 /* path_resolution(7) */
 };
@@ -202,6 +216,61 @@ allow_spool(int fd, const struct ruleset *ruleset, const char *spool)
 	return result;
 }
 
+/* struct landlock_net_port_attr */
+struct port_rule {
+	uint64_t rights, port;
+};
+
+static int
+allow_port(int fd, const struct ruleset *ruleset, unsigned port)
+{
+	const struct port_rule rule = {.rights = CONNECT_TCP, .port = port};
+
+	if ((ruleset->network & CONNECT_TCP) == 0 || port == 0)
+		return 0;
+	return (int)syscall(SYS_landlock_add_rule, fd, RULE_NET_PORT, &rule, 0);
+}
+
+/* Reading beneath a directory that may be missing. */
+static int
+allow_reading(int fd, const struct ruleset *ruleset, const char *path)
+{
+	int directory = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (directory < 0)
+		return errno == ENOENT || errno == ENOTDIR || errno == EACCES ? 0 : -1;
+	int result = allow(fd, ruleset, READ, directory);
+	close(directory);
+	return result;
+}
+
+/*
+ * The directories, not the files: resolv.conf and certificates are replaced while we run. What
+ * is named in /etc may be a link to a file in the others.
+ */
+static int
+allow_needed(int fd, const struct ruleset *ruleset)
+{
+	static const char *const directories[] = {
+		"/etc", "/run", "/usr/lib/ssl", "/usr/share/ca-certificates"};
+	char copy[PATH_MAX];
+	int result = 0;
+
+	for (size_t i = 0; i < sizeof(needed.ports) / sizeof(needed.ports[0]) && result == 0; i++)
+		result = allow_port(fd, ruleset, needed.ports[i]);
+	if (result == 0 && needed.names)
+		result = allow_port(fd, ruleset, DNS_PORT);
+	for (size_t i = 0; i < sizeof(directories) / sizeof(directories[0]) && result == 0; i++)
+		if (needed.ports[0] != 0)
+			result = allow_reading(fd, ruleset, directories[i]);
+	for (size_t i = 0; i < sizeof(needed.files) / sizeof(needed.files[0]) && result == 0; i++) {
+		snprintf(copy, sizeof(copy), "%s", needed.files[i]);
+		if (*copy != '\0')
+			result = allow_reading(fd, ruleset, dirname(copy));
+	}
+	return result;
+}
+
 /* Returns a descriptor of the ruleset, or -1 with errno. */
 static int
 make_rules(struct ruleset *ruleset, const char *spool, const char *secret_file,
@@ -211,7 +280,7 @@ make_rules(struct ruleset *ruleset, const char *spool, const char *secret_file,
 
 	if (fd < 0)
 		return -1;
-	if (allow_spool(fd, ruleset, spool) == 0 &&
+	if (allow_spool(fd, ruleset, spool) == 0 && allow_needed(fd, ruleset) == 0 &&
 	    (socket_path == NULL || allow_directory_of(fd, ruleset, REMOVE, socket_path) == 0) &&
 	    (secret_file == NULL || (ruleset->files & READ) == 0 ||
 	        allow_secret(fd, ruleset, secret_file) == 0))
@@ -287,6 +356,13 @@ static const char *const allowed[] = {
 	"time", "getrandom", "getpid", "gettid", "getuid", "getuid32", "geteuid", "geteuid32", "getgid",
 	"getgid32", "getegid", "getegid32", "getrlimit", "ugetrlimit", "setrlimit", "getcpu", "sysinfo",
 	"uname",
+};
+
+/* The same for a shared store: libpq's and the resolver's. futimens(3) is utimensat(2). */
+static const char *const allowed_network[] = {
+	"connect", "bind", "sendmsg", "sendmmsg", "recvmsg", "setsockopt", "utimensat",
+	"utimensat_time64",
+	"socketcall", /* 32-bit x86 has one call for all */
 };
 
 #if defined(__s390__)
@@ -378,6 +454,29 @@ add_in_part(scmp_filter_ctx filter)
 	return result;
 }
 
+/* Sockets that libpq and the resolver open: unix, IP, and netlink for this host's addresses. */
+static int
+add_network(scmp_filter_ctx filter)
+{
+	static const int families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
+	/* To not block; not to send signals. */
+	const struct scmp_arg_cmp flags[] = {
+		SCMP_A1(SCMP_CMP_EQ, F_SETFL), SCMP_A2(SCMP_CMP_MASKED_EQ, O_ASYNC, 0)};
+	int result = 0;
+
+	for (size_t i = 0; i < sizeof(allowed_network) / sizeof(allowed_network[0]) && result == 0; i++)
+		result = add(filter, allowed_network[i], 0, NULL);
+	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && result == 0; i++)
+		result = add_if(filter, "socket", SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
+	if (result == 0)
+		result = add_if(filter, "ioctl", SCMP_A1(SCMP_CMP_EQ, FIONREAD));
+	if (result == 0)
+		result = add(filter, "fcntl", 2, flags);
+	if (result == 0)
+		result = add(filter, "fcntl64", 2, flags);
+	return result;
+}
+
 static int
 load(scmp_filter_ctx filter)
 {
@@ -392,6 +491,8 @@ load(scmp_filter_ctx filter)
 		result = add_with_values(filter);
 	if (result == 0)
 		result = add_in_part(filter);
+	if (result == 0 && needed.wanted)
+		result = add_network(filter);
 	return result == 0 ? seccomp_load(filter) : result;
 }
 

@@ -6,6 +6,8 @@
 #ifndef PSAPI_SANDBOX_H
 #define PSAPI_SANDBOX_H
 
+#include "store/store.h"
+
 /*
  * No new privileges, no core dump, and only root may trace the process or read its memory.
  * This costs next to nothing, so classic CGI does it as well.
@@ -21,6 +23,14 @@ void sandbox_process(void);
  * or connect to no TCP port and signal no other process. Files that are open stay usable.
  */
 void sandbox_files(const char *spool, const char *secret_file, const char *socket_path);
+
+/*
+ * Before the two: what a shared store needs beside that. Sockets; TCP connections to its ports
+ * alone, where the kernel's ABI can tell ports apart; reading what a connection is made with:
+ * password file, certificates and, where hosts have names, the resolver's files. Without it
+ * (network->wanted is false), nothing of that.
+ */
+void sandbox_network(const struct store_network *network);
 
 /*
  * seccomp: only the system calls that serving requests takes; among others, no exec, no

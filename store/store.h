@@ -1,6 +1,7 @@
 /*
  * The store: where events are kept. Code outside store/ includes only this header. Its functions
- * are verbs of the domain; whether a spool directory or a database is behind them does not show.
+ * are verbs of the domain; whether a spool directory is behind them, or a database that several
+ * hosts share, does not show.
  *
  *   intake       a receiver puts events in, each once
  *   held         requests that arrived before the first secret
@@ -58,16 +59,24 @@ bool store_name_valid(const char *name);
 /* ---- open ---- */
 
 /*
- * Open the store that the configuration names. create: make what is missing. Returns NULL
- * with *error if it cannot be used. May be used by several threads.
+ * Open the store that the configuration names. create: make what is missing in the spool;
+ * it is the receiver that opens it. Returns NULL with *error if it cannot be used. May be
+ * used by several threads. A shared store connects at its first operation; where it cannot
+ * be reached, that operation fails with EX_TEMPFAIL.
  */
 struct store *store_open(const struct config *config, bool create, struct error *error);
 void store_close(struct store *store);
 
 /*
- * What `psapi-fcgi -t` does: open the store, go the way of an event, and leave nothing
- * behind; where it is missing, as it would be made at the start. Returns NULL with *error, or
- * the store, to be closed, and one line about it in text (size bytes).
+ * Whether PSAPI_STORE names it: then several hosts may use it, and the local spool keeps what
+ * is held.
+ */
+bool store_is_shared(const struct store *store);
+
+/*
+ * What `psapi-fcgi -t` does with the local spool: open it, go the way of an event, and leave
+ * nothing behind; where it is missing, as it would be made at the start. Returns NULL with
+ * *error, or the spool as a store, to be closed, and one line about it in text (size bytes).
  */
 struct store *store_try(const struct config *config, char *text, size_t size, struct error *error);
 
@@ -75,7 +84,7 @@ struct store *store_try(const struct config *config, char *text, size_t size, st
 void store_describe(struct store *store, char *text, size_t size);
 
 /*
- * Calls warn, with the remedy, for each promise that no program can keep where the store is
+ * Calls warn, with the remedy, for each promise that no program can keep where the spool is
  * (a file system without a journal, ...; warning->status is 0), and for each fault that does
  * not keep it from working now (directories of different owners).
  */
@@ -105,7 +114,10 @@ struct store_intake {
 	const struct record *record;
 };
 
-/* Whether the event was put before: STORE_DUPLICATE, STORE_ABSENT, STORE_FAILED. */
+/*
+ * Whether the event was put before: STORE_DUPLICATE, STORE_ABSENT, STORE_FAILED. A hint:
+ * STORE_ABSENT also where store_put() finds it out just as well.
+ */
 enum store_result store_find(struct store *store, const char *name, struct error *error);
 
 /*
@@ -117,8 +129,8 @@ enum store_result store_put(struct store *store, const struct store_intake *inta
     struct error *error);
 
 /*
- * Whether fewer than min_free bytes are free. While twice as much is free, it is checked at most
- * once a second.
+ * Whether fewer than min_free bytes are free where events go. While twice as much is free, it is
+ * checked at most once a second. The disk of a shared store is not seen: false.
  */
 bool store_is_full(struct store *store, long long min_free);
 
@@ -130,6 +142,9 @@ bool store_is_empty(struct store *store);
 /* How much may be held, all processes together: anyone can send it. */
 #define STORE_HELD_MAX 64
 #define STORE_HELD_BYTES_MAX (1024 * 1024)
+
+/* store_is_full(), of the place that held requests go to. */
+bool store_held_is_full(struct store *store, long long min_free);
 
 /* Hold a request that arrived at that time. STORE_FULL also if no more may be held. */
 enum store_result store_hold(struct store *store, const struct record *record,
@@ -153,7 +168,8 @@ enum store_result store_held_remove(struct store *store, const char *name, struc
 
 /*
  * Begin to move events. STORE_BUSY: another process does, with wait after 10 minutes still;
- * *error says so. Lasts until store_work_end() or the end of the process.
+ * *error says so. Lasts until store_work_end() or the end of the process. A shared store is
+ * never busy: drains on several hosts share the work by lanes.
  */
 enum store_result store_work_begin(struct store *store, bool wait, struct error *error);
 void store_work_end(struct store *store);
@@ -198,6 +214,17 @@ struct store_pending {
 enum store_result store_pending(struct store *store, struct store_pending *pending,
     struct error *error);
 
+/*
+ * A lane is worked on by one drain at a time: claim it before an event of it is loaded, renew
+ * it each STORE_RENEW_SECONDS while a handler runs, release it after the outcome is recorded.
+ * The spool, which has one drain, does nothing. Claim: STORE_BUSY: another drain has it. Renew:
+ * STORE_ABSENT: another drain has taken it over; the handler's result counts no more.
+ */
+#define STORE_RENEW_SECONDS 10
+enum store_result store_claim(struct store *store, uint64_t lane, struct error *error);
+enum store_result store_renew(struct store *store, uint64_t lane, struct error *error);
+void store_release(struct store *store, uint64_t lane);
+
 /* An event in work. */
 struct store_work {
 	char name[STORE_NAME_SIZE];
@@ -208,14 +235,18 @@ struct store_work {
 };
 
 /*
- * Take an event into work. After STORE_OK the caller calls store_unload(). STORE_ABSENT: another
- * program has handled it.
+ * Take an event of a claimed lane into work. After STORE_OK the caller calls store_unload().
+ * STORE_ABSENT: another program has handled it. STORE_BUSY: it is not its turn, for another drain
+ * has changed the lane since store_pending().
  */
 enum store_result store_load(struct store *store, const char *name, struct store_work *work,
     struct error *error);
 void store_unload(struct store *store, struct store_work *work);
 
-/* Its handler succeeded: it leaves the queue. */
+/*
+ * Its handler succeeded: it leaves the queue. STORE_ABSENT: the lane is lost, and the event is
+ * another drain's.
+ */
 enum store_result store_done(struct store *store, struct store_work *work, struct error *error);
 
 /* It waits for its retry at state->due_at. STORE_ABSENT: another program has handled it. */
@@ -312,5 +343,58 @@ struct store_counts {
 /* Count. It takes no longer for many handled events. */
 enum store_result store_count(struct store *store, int64_t now, struct store_counts *counts,
     struct error *error);
+
+/* ---- a shared store alone: on the spool these are STORE_INVALID, or do nothing ---- */
+
+/* Make its tables; that they are there is fine. *made: they were not. */
+enum store_result store_init(struct store *store, bool *made, struct error *error);
+
+/* Its nodes, sizes and backlog: a JSON object as text, which the caller frees; NULL with *error. */
+char *store_status(struct store *store, struct error *error);
+
+/* What doctor and `psapi-fcgi -t` look at: one visit for each thing. */
+struct store_check {
+	const char *name;
+	enum { STORE_CHECK_OK, STORE_CHECK_FAILED, STORE_CHECK_REMARK } result;
+	char text[400];
+	char remedy[400]; /* lines; "" of STORE_CHECK_OK */
+};
+void store_check(struct store *store, void (*visit)(const struct store_check *check, void *data),
+    void *data);
+
+/*
+ * Import an event of another store, with its status and state; one that is there already stays
+ * as it is. Handled events are committed in batches, the others by store_import_end() all
+ * at once: no drain sees a lane without its earlier events. *imported: how many were new.
+ */
+enum store_result store_import(struct store *store, const struct store_item *item,
+    struct error *error);
+enum store_result store_import_end(struct store *store, size_t *imported, struct error *error);
+
+/* Keep a copy of a line of the attempts log (at: nanoseconds). Never waits: it may be lost. */
+void store_attempt(struct store *store, int64_t at, const char *line, size_t length);
+/* Send the copies, where that delays no answer. */
+void store_attempts_send(struct store *store);
+
+struct store_attempts {
+	int64_t since; /* nanoseconds; 0: ever */
+	long last;     /* the last so many; negative: all */
+	const char *outcome; /* NULL: any */
+	int64_t after; /* in, out: only what was copied after this serial number */
+	/* In the order of time. Anything but 0 ends it. */
+	int (*visit)(const char *host, const char *line, void *data);
+	void *data;
+};
+enum store_result store_attempts(struct store *store, struct store_attempts *query,
+    struct error *error);
+
+/* What the sandbox must leave to it. */
+struct store_network {
+	bool wanted;              /* sockets */
+	bool names;               /* the resolver: its files, and DNS */
+	unsigned short ports[16]; /* TCP; 0: no more */
+	char files[8][STORE_PATH_SIZE];  /* to be read, with their directories; "": no more */
+};
+void store_network(struct store *store, struct store_network *network);
 
 #endif

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs those of the Debian packages in the arguments that are missing, with sudo if not root. Does not start their
-# services (nginx): builds and tests must not use port 80 of the machine.
+# services (nginx, postgresql), now or at the next boot: builds and tests must not use port 80 of the machine.
 set -eu
 
 missing=
@@ -33,6 +33,21 @@ install_missing() {
 	$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
 		$missing >"$log" 2>&1
 }
+# What starts at boot: the links of systemd and of init. dbus is no service for users.
+at_boot() {
+	find /etc/systemd/system/*.wants /etc/rc[2-5].d -name '*.service' -o -name 'S[0-9]*' 2>/dev/null |
+		sed 's|.*/||; s|^S[0-9][0-9]||' | grep -vx 'dbus' | sort -u
+}
+disable_new_services() {
+	at_boot | comm -13 "$before" - | while read -r service; do
+		case $service in
+		*.*) $as_root systemctl --quiet disable "$service" ;;
+		*) $as_root update-rc.d "$service" disable ;;
+		esac >/dev/null 2>&1 || echo "deps: cannot disable $service" >&2
+	done
+}
+before=$(mktemp)
+at_boot >"$before"
 log=$(mktemp)
 if ! install_missing; then
 	$as_root apt-get update -qq
@@ -41,4 +56,5 @@ if ! install_missing; then
 		exit 1
 	}
 fi
-rm -f "$log"
+disable_new_services
+rm -f "$log" "$before"

@@ -222,6 +222,16 @@ spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), 
 	owners_check_files(spool, warn, data);
 }
 
+void
+spool_describe(const struct spool *spool, char *text, size_t size)
+{
+	if (spool->one_wait)
+		snprintf(text, size, "%s, one wait for the disk", spool->filesystem.type);
+	else
+		snprintf(text, size, "%s, two waits for the disk (%s)", spool->filesystem.type,
+		    spool->forced ? "PSAPI_SYNC=two" : spool->filesystem.why_two);
+}
+
 bool
 spool_is_missing(const char *path)
 {

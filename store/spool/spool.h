@@ -68,6 +68,9 @@ void spool_close(struct spool *spool);
 /* See store_warnings(). */
 void spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), void *data);
 
+/* See store_describe(). */
+void spool_describe(const struct spool *spool, char *text, size_t size);
+
 /* Whether the spool, or a directory of it, is yet to be made. */
 bool spool_is_missing(const char *path);
 

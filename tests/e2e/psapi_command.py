@@ -5,14 +5,12 @@ Handlers are real scripts. They write what they got into files in `desk.told`, a
 """
 
 import errno
-import fcntl
 import json
 import os
 import pty
 import signal
 import subprocess
-import time
-from datetime import datetime, timezone
+from datetime import datetime
 
 from receiver import BINARY, SLOWER, wait_for
 from replies import assert_accepted
@@ -21,11 +19,6 @@ from servers import Socket
 
 PSAPI = BINARY.parent / "psapi"
 NOTE = 'echo "$PSAPI_WEBHOOK_ID" >>"$PSAPI_TOLD/seen"\n'     # the handler of most tests
-
-
-def iso(seconds):
-    """Unix seconds as the spool writes them."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def seconds(text):
@@ -77,13 +70,8 @@ class Desk:
         return self.deliver(*(signed(one) for one in bodies))
 
     def copy(self, webhook_id, new_id):
-        """A fast way to many events: copies of one file under other ids. Their signatures are wrong."""
-        text = self.spool.file("events", webhook_id).read_text()
-        draft = self.spool.file("tmp", new_id)
-        draft.write_text(text.replace(f'"{webhook_id}"', f'"{new_id}"', 1))
-        draft.chmod(0o640)
-        os.link(draft, self.spool.file("new", new_id))
-        os.rename(draft, self.spool.file("events", new_id))
+        """A fast way to many events: copies of one under other ids. Their signatures are wrong."""
+        self.spool.copy(webhook_id, new_id)
 
     # ---- handlers ----
 
@@ -183,12 +171,7 @@ class Desk:
     # ---- the spool ----
 
     def is_locked(self):
-        with open(self.spool.path / "lock") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return False
-            except BlockingIOError:
-                return True
+        return self.spool.is_locked()
 
     def waits_for_lock(self, child):
         """Whether the process has the lock's file open: it tries again and again to lock it."""
@@ -199,25 +182,17 @@ class Desk:
             return False
 
     def wait_for_unlock(self):
-        """A child of a killed drain holds the lock for a moment, between its fork and its exec."""
-        wait_for(lambda: not self.is_locked(), "nobody has the lock")
+        """After a drain was killed: until another can work on its events."""
+        self.spool.wait_for_unlock()
 
     def state(self, webhook_id):
-        try:
-            return json.loads(self.spool.file("state", webhook_id).read_text())
-        except FileNotFoundError:
-            return None
+        return self.spool.state(webhook_id)
 
     def write_state(self, webhook_id, **state):
-        """A state as drain writes it. due_in: seconds from now; negative: ago."""
-        if "due_in" in state:
-            state["due_at"] = iso(time.time() + state.pop("due_in"))
-        self.spool.file("state", webhook_id).write_text(json.dumps(state))
+        self.spool.write_state(webhook_id, **state)
 
     def where(self, webhook_id):
-        """The directories that have the event."""
-        return [d for d in ("new", "events", "failed", "state")
-                if self.spool.file(d, webhook_id).exists()]
+        return self.spool.where(webhook_id)
 
     def close(self):
         for child in self.children:

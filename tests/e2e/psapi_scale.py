@@ -61,11 +61,11 @@ open(sys.argv[1], "w").write(f"{os.waitstatus_to_exitcode(status)} {usage.ru_max
 """
 
 
-def measure(arguments, spool, told):
+def measure(arguments, spool, told, **settings):
     """Exit status, start, seconds and peak MiB of one psapi (about 8 are the meter's)."""
     environment = {"PATH": os.environ["PATH"], "PSAPI_SPOOL": str(spool), "PSAPI_TOLD": str(told),
                    "PSAPI_SECRET_FILE": str(spool.parent / "secret"),
-                   "PSAPI_CONF": str(spool.parent / "conf")}
+                   "PSAPI_CONF": str(spool.parent / "conf")} | settings
     usage = spool.parent / "usage"
     begun = time.time()
     subprocess.run([sys.executable, "-I", "-S", "-c", METER, usage, PSAPI, *arguments],

@@ -80,6 +80,7 @@ class Place:
             group = grp.getgrnam(WEB_USER)
             self.settings["PSAPI_LISTEN_GROUP"] = str(group.gr_gid) if STATIC else group.gr_name
         self.settings.update(settings or {})
+        self.store = "spool"
         self.receivers = []
         self.tidy = True        # False: the test kills processes, so files in tmp/ are expected
 

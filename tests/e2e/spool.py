@@ -5,11 +5,14 @@ receiver's code is never used to check itself.
 """
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
 import re
+import time
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 EVIDENCE_KEYS = ["webhook_id", "webhook_timestamp", "webhook_signature", "received_at"]
@@ -20,6 +23,11 @@ def event_name(webhook_id):
     raw = webhook_id if isinstance(webhook_id, bytes) else webhook_id.encode()
     safe = "".join(chr(b) if re.match(rb"[A-Za-z0-9_-]", bytes([b])) else f"%{b:02X}" for b in raw)
     return safe if len(safe) <= 200 else "%sha256-" + hashlib.sha256(raw).hexdigest()
+
+
+def iso(seconds):
+    """Unix seconds as the spool writes them."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass
@@ -49,6 +57,7 @@ def parse(data):
 
 
 class Spool:
+    rounded_up = 0      # seconds that a due_at may be later than it must
     def __init__(self, path):
         self.path = Path(path)
 
@@ -84,7 +93,58 @@ class Spool:
             for file in files:
                 path = Path(folder, file)
                 found[str(path.relative_to(self.path))] = path.stat().st_ino
-        return {k: v for k, v in found.items() if k not in ("attempts.jsonl", "lock", "state/drain")}
+        return {k: v for k, v in found.items()
+                if k not in ("attempts.jsonl", "lock", "state/drain")}
+
+    def path_for_a_handler(self, path, webhook_id):
+        """Whether this is the file that a handler gets."""
+        return path == str(self.file("new", webhook_id).resolve())
+
+    def record(self, webhook_id):
+        """The event's file, or what would be in it."""
+        return self.file("events", webhook_id).read_bytes()
+
+    def state(self, webhook_id):
+        """What is known of an event's tries, or None."""
+        try:
+            return json.loads(self.file("state", webhook_id).read_text())
+        except FileNotFoundError:
+            return None
+
+    def write_state(self, webhook_id, **state):
+        """A state as drain writes it. due_in: seconds from now; negative: ago."""
+        if "due_in" in state:
+            state["due_at"] = iso(time.time() + state.pop("due_in"))
+        self.file("state", webhook_id).write_text(json.dumps(state))
+
+    def where(self, webhook_id):
+        """The directories that have the event."""
+        return [d for d in ("new", "events", "failed", "state") if self.file(d, webhook_id).exists()]
+
+    def copy(self, webhook_id, new_id):
+        """An event more, with this one's body."""
+        text = self.file("events", webhook_id).read_text()
+        draft = self.file("tmp", new_id)
+        draft.write_text(text.replace(f'"{webhook_id}"', f'"{new_id}"', 1))
+        draft.chmod(0o640)
+        os.link(draft, self.file("new", new_id))
+        os.rename(draft, self.file("events", new_id))
+
+    def is_locked(self):
+        """Whether a process moves events."""
+        with open(self.path / "lock") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return False
+            except BlockingIOError:
+                return True
+
+    def wait_for_unlock(self):
+        """A child of a killed drain holds the lock for a moment, between its fork and its exec."""
+        end = time.monotonic() + 15
+        while self.is_locked():
+            assert time.monotonic() < end, "somebody has the lock"
+            time.sleep(0.005)
 
     def is_work(self, directory, webhook_id):
         """Is it the file that events/ has? A writer that is killed when it has met a duplicate leaves another one
@@ -100,7 +160,7 @@ class Spool:
 
     def empty(self):
         """Forget every event, as if the spool were new."""
-        for file in self.files():
+        for file in Spool.files(self):
             os.unlink(self.path / file)
 
     def attempts(self):

@@ -13,6 +13,8 @@ from replies import assert_accepted, assert_refused
 from sender import OTHER_SECRET, SECRET, Request, event, signature, signed
 from spool import EVIDENCE_KEYS
 
+pytestmark = pytest.mark.each_store
+
 VECTORS = Path(ROOT, "tests/vectors/signatures.json")
 ATTEMPT_KEYS = {"at", "outcome", "status", "webhook_id", "type", "event_id", "remote_addr",
                 "bytes", "skew_s", "key", "ms"}

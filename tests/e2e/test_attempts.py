@@ -15,6 +15,8 @@ from replies import assert_accepted, assert_refused
 from sender import OTHER_SECRET, signed
 from servers import Cgi, pairs
 
+pytestmark = pytest.mark.each_store
+
 
 def log(place):
     return place.spool.path / "attempts.jsonl"
@@ -102,6 +104,7 @@ def test_every_authentic_attempt_is_logged(server, place):
         ["accepted"] * 10 + ["duplicate"] * 10
 
 
+@pytest.mark.spool_only("the receiver does not see the database's disk; test_postgresql.py fills it")
 @pytest.mark.settings(PSAPI_MIN_FREE=str(1 << 60))
 def test_every_error_is_logged(server, place):
     for _ in range(10):

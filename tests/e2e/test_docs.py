@@ -117,7 +117,7 @@ def test_every_page_is_in_the_readme():
 def test_a_page_for_a_task_is_short(page):
     """The others are for those who look something up, or want to know why."""
     reference = {"docs/troubleshooting.md", "docs/design.md", "docs/performance.md", "docs/promises.md"}
-    limit = 150 if page == "README.md" else 80
+    limit = {"README.md": 150, "docs/hosts.md": 120}.get(page, 80)
     assert page in reference or len((ROOT / page).read_text().splitlines()) <= limit
 
 
@@ -176,6 +176,8 @@ def test_every_check_of_doctor_is_explained():
              for name in re.findall(r"`([a-z-]+)`", row)}
     tables = "".join(source.read_text() for source in ROOT.glob("doctor/*.c"))
     known = set(re.findall(r'^\t\{"([a-z-]+)", (?:doctor_)?check_', tables, re.M))
+    store = (ROOT / "store/postgresql/check.c").read_text()
+    known |= set(re.findall(r'\btell\(&?v, "([a-z-]+)"', store))
     assert named == known | {"configuration"}
 
 

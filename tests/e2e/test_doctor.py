@@ -81,6 +81,7 @@ def assert_names(rows, *faults, mentions=()):
 
 # ---- all is well ----
 
+@pytest.mark.each_store
 def test_healthy(place, receiver):
     place.settings["PSAPI_HANDLERS"] = place.dir / "handlers"
     (place.dir / "handlers").mkdir(mode=0o755)
@@ -104,6 +105,7 @@ def test_healthy_behind_apache(place, receiver):
         assert_names(examine(place, URL % port))
 
 
+@pytest.mark.each_store
 def test_table(place, receiver):
     """The output for people: tick and cross signs if the terminal has them, the remedy below."""
     place.write_secret("")
@@ -216,6 +218,7 @@ def test_handlers(place, receiver, where):
     assert_names(rows, "handlers", mentions=[str(directory)])
 
 
+@pytest.mark.each_store
 def test_no_receiver(place, socket):
     with Socket(place):     # makes the spool
         pass
@@ -259,6 +262,7 @@ def test_socket_of_another_group(place, receiver, socket):
     assert_names(examine(place), "socket", mentions=["PSAPI_LISTEN_GROUP"])
 
 
+@pytest.mark.each_store
 def test_receiver_with_another_secret(place, socket):
     other = place.dir / "other"
     other.write_text(OTHER_SECRET)
@@ -340,6 +344,7 @@ def test_clock_of_late(place, receiver):
     assert_names(examine(place))
 
 
+@pytest.mark.each_store
 def test_own_deliveries_do_not_count(place, receiver):
     """Deliveries of `send` and `doctor` count neither for the clock nor for the daily event."""
     with nginx(place, SERVER.replace("LINE", "")) as port:
@@ -353,6 +358,7 @@ def test_own_deliveries_do_not_count(place, receiver):
     assert rows["clock"]["ok"] is None and rows["daily"]["ok"] is None
 
 
+@pytest.mark.each_store
 def test_forgeries_do_not_count_for_the_clock(place, receiver):
     (place.spool.path / "attempts.jsonl").write_text(
         attempt(60) + "".join(attempt(50, skew_s=9999, key=None) for _ in range(9)).replace(
@@ -513,6 +519,7 @@ def test_drain_has_run(place, receiver, handlers):
     assert examine(place)["drain"]["ok"] is None
 
 
+@pytest.mark.each_store
 def test_daily(place, receiver):
     log = place.spool.path / "attempts.jsonl"
     log.write_text(attempt(27 * 3600))
@@ -525,6 +532,7 @@ def test_daily(place, receiver):
     assert_names(examine(place), "daily", mentions=["40.0 h"])
 
 
+@pytest.mark.each_store
 def test_leftovers(place, receiver):
     place.tidy = False
     left = place.spool.path / "tmp" / "1.2.3"
@@ -534,6 +542,7 @@ def test_leftovers(place, receiver):
     assert_names(examine(place), "leftovers", mentions=["1 file(s)", "drain"])
 
 
+@pytest.mark.each_store
 def test_failed(place, receiver):
     server = Socket(place)
     server.receiver = receiver
@@ -541,6 +550,7 @@ def test_failed(place, receiver):
     assert_names(examine(place), "failed", mentions=["1 event(s)", "psapi list --failed"])
 
 
+@pytest.mark.each_store
 def test_held(place, socket):
     place.write_secret("")
     server = Socket(place)

@@ -8,6 +8,8 @@ from load import at_once
 from replies import assert_accepted, assert_duplicate, assert_refused
 from sender import SECRET, event, new_id, signed
 
+pytestmark = pytest.mark.each_store
+
 MANY = 64
 
 

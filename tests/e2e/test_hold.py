@@ -19,6 +19,8 @@ from sender import OTHER_SECRET, SECRET, Request, event, new_id, signed
 from servers import Socket, cgi_variables
 from setup_command import psapi
 
+pytestmark = pytest.mark.each_store
+
 HELD_AT_MOST = 64
 BYTES_AT_MOST = 1024 * 1024
 WAITS = "psapi: %s: psapi drain or another is at work; waiting for it to finish\n"
@@ -408,6 +410,7 @@ def test_discard_keeps_authentic_requests(place):
     place.spool.assert_queued_once(request.header("webhook-id"), request.body)
 
 
+@pytest.mark.spool_only("the disk of a database is not seen")
 def test_adopt_waits_for_a_full_disk(place):
     """An authentic request that cannot be stored stays."""
     request = hold_one(place)
@@ -435,6 +438,7 @@ def test_drain_is_silent_about_held_requests(place):
     assert (done.stdout, done.stderr) == ("", "")
 
 
+@pytest.mark.spool_only("files of the spool")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be told not to be root")
 def test_adopt_as_whom(place):
     """Root becomes the spool's owner: what it accepts is the owner's to move."""
@@ -475,6 +479,7 @@ def test_nothing_is_discarded_before_there_is_a_secret(waiting_directly, place, 
     adopted(place, request.header("webhook-id"), request.body)
 
 
+@pytest.mark.spool_only("the disk of a database is not seen")
 def test_discard_keeps_requests_that_could_not_be_stored(waiting_directly, place):
     request = signed()
     assert_held(waiting_directly.send(request))

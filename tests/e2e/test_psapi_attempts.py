@@ -10,10 +10,29 @@ from receiver import wait_for
 from sender import signed
 from servers import Socket
 
+pytestmark = pytest.mark.each_store
+
+
+class LocalDesk(Desk):
+    """`psapi attempts` of this host's log: on a shared store it is --local. test_postgresql.py has those of all hosts."""
+
+    def arguments(self, arguments):
+        return [*arguments, "--local"] if arguments[0] == "attempts" and "PSAPI_STORE" in self.place.settings else \
+            arguments
+
+    def run(self, *arguments, **more):
+        return super().run(*self.arguments(arguments), **more)
+
+    def start(self, *arguments, **more):
+        return super().start(*self.arguments(arguments), **more)
+
+    def on_a_terminal(self, *arguments, **more):
+        return super().on_a_terminal(*self.arguments(arguments), **more)
+
 
 @pytest.fixture
 def desk(place):
-    desk = Desk(place)
+    desk = LocalDesk(place)
     yield desk
     desk.close()
 

@@ -220,13 +220,13 @@ def test_syncs_come_before_removals(lanes):
     assert ("sync", "new") in changes(lanes, "replay", "a1")[-1:]
 
 
+@pytest.mark.each_store
 def test_killed_at_random(lanes):
     """kill -9 while several handlers run, repeatedly."""
     lanes.handler("default", NOTE)
     seed = "a1"
     for n in range(40):
         lanes.copy(seed, f"x{n:02}")        # all in one lane, with one timestamp: ordered by name
-    again(lanes)
     for kills in range(1, 12):
         child = lanes.start("drain", "-j", "4")
         lanes.wait_for_lines(4 * kills)
@@ -241,6 +241,7 @@ def test_killed_at_random(lanes):
 
 # ---- concurrency ----
 
+@pytest.mark.each_store
 def test_two_drains(desk):
     """The second ends at once, without a message."""
     desk.gate("gate")
@@ -255,6 +256,7 @@ def test_two_drains(desk):
     assert desk.lines() == [webhook_id] and desk.where(webhook_id) == ["events"]
 
 
+@pytest.mark.each_store
 def test_drains_in_a_row(desk):
     """Several are started at once, repeatedly: each event is handled exactly once."""
     desk.handler("default", NOTE)
@@ -269,6 +271,7 @@ def test_drains_in_a_row(desk):
     assert sorted(desk.lines()) == sorted(["seed", *(f"x{n:02}" for n in range(30))])
 
 
+@pytest.mark.each_store
 def test_arrives_during_the_run(desk):
     """drain goes on until nothing is due: a new event does not wait for the next run."""
     desk.gate("gate")

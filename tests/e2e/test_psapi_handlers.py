@@ -9,6 +9,8 @@ from psapi_command import NOTE, Desk, body
 from receiver import wait_for
 from sender import signed
 
+pytestmark = pytest.mark.each_store
+
 TIMEOUT = {"PSAPI_HANDLER_TIMEOUT": "1"}
 
 

@@ -6,6 +6,8 @@ from psapi_command import NOTE, Desk, body, updates
 from receiver import wait_for
 from sender import event, signed
 
+pytestmark = pytest.mark.each_store
+
 
 @pytest.fixture
 def desk(place):

@@ -64,3 +64,14 @@ def test_builds_with_what_make_deps_installs():
     for name in packages:
         if name not in ("gcc", "libc6-dev", "make"):
             assert re.search(rf"^ {re.escape(name)}\b", control, re.M), name
+
+
+def test_module_is_a_package_of_its_own(package, tmp_path):
+    """It alone needs libpq; and the unit's network is opened only where it is installed."""
+    assert "libpq" not in deb("--field", package, "Depends") and "postgresql.so" not in deb("--contents", package)
+    [module] = [p for p in package.parent.glob("psapi-fcgi-postgresql_*.deb") if "later" not in p.name]
+    contents = deb("--contents", module)
+    assert "/psapi-fcgi/psapi-fcgi-postgresql.so" in contents
+    assert "/psapi-fcgi.service.d/postgresql.conf" in contents and "/psapi-fcgi@.service.d/postgresql.conf" in contents
+    depends = deb("--field", module, "Depends")
+    assert "libpq5" in depends and f"psapi-fcgi (= {deb('--field', package, 'Version').strip()})" in depends

@@ -8,10 +8,10 @@
 
 #include "base/config.h"
 
-static const char *const keys[] = {"PSAPI_SPOOL", "PSAPI_SECRET_FILE", "PSAPI_TOLERANCE",
-	"PSAPI_MAX_BODY", "PSAPI_MIN_FREE", "PSAPI_SYNC", "PSAPI_LISTEN", "PSAPI_LISTEN_GROUP",
-	"PSAPI_THREADS", "PSAPI_READ_TIMEOUT", "PSAPI_HANDLERS", "PSAPI_HANDLER_TIMEOUT",
-	"PSAPI_MAX_TRIES"};
+static const char *const keys[] = {"PSAPI_SPOOL", "PSAPI_STORE", "PSAPI_SECRET_FILE",
+	"PSAPI_TOLERANCE", "PSAPI_MAX_BODY", "PSAPI_MIN_FREE", "PSAPI_SYNC", "PSAPI_LISTEN",
+	"PSAPI_LISTEN_GROUP", "PSAPI_THREADS", "PSAPI_READ_TIMEOUT", "PSAPI_HANDLERS",
+	"PSAPI_HANDLER_TIMEOUT", "PSAPI_MAX_TRIES"};
 _Static_assert(ROWS(keys) == CONFIG_SETTINGS, "a setting that is not tested");
 
 /* A directory, and no settings from whoever runs the tests. */
@@ -70,6 +70,7 @@ TEST(without_any_setting_the_defaults_are_those_of_the_documentation)
 	struct config c = load(conf(state, ""), NULL, 0);
 
 	assert_string_equal(c.spool, "/var/spool/psapi");
+	assert_string_equal(c.store, "");
 	assert_string_equal(c.secret_file, "/etc/psapi/secret");
 	assert_int_equal(c.tolerance, 300);
 	assert_int_equal(c.max_body, 1048576);
@@ -87,7 +88,8 @@ TEST(without_any_setting_the_defaults_are_those_of_the_documentation)
 
 TEST(every_setting_can_come_from_every_source)
 {
-	static const char text[] = "PSAPI_SPOOL=/s\nPSAPI_SECRET_FILE=/f\nPSAPI_TOLERANCE=1\n"
+	static const char text[] = "PSAPI_SPOOL=/s\nPSAPI_STORE=host=d\nPSAPI_SECRET_FILE=/f\n"
+				   "PSAPI_TOLERANCE=1\n"
 				   "PSAPI_MAX_BODY=2\nPSAPI_MIN_FREE=3\nPSAPI_SYNC=two\nPSAPI_LISTEN=unix:/l\n"
 				   "PSAPI_LISTEN_GROUP=g\nPSAPI_THREADS=4\nPSAPI_READ_TIMEOUT=5\n"
 				   "PSAPI_HANDLERS=/h\nPSAPI_HANDLER_TIMEOUT=6\nPSAPI_MAX_TRIES=7";
@@ -108,6 +110,7 @@ TEST(every_setting_can_come_from_every_source)
 		for (size_t i = 0; i < n; i++)
 			unsetenv(keys[i]);
 		assert_string_equal(c.spool, "/s");
+		assert_string_equal(c.store, "host=d");
 		assert_string_equal(c.secret_file, "/f");
 		assert_int_equal(c.tolerance, 1);
 		assert_int_equal(c.max_body, 2);

@@ -348,6 +348,18 @@ TEST(texts_that_are_too_long_are_cut_and_the_type_still_compared_whole)
 	assert_int_equal(strlen(event.npn), sizeof(event.npn) - 1);
 }
 
+TEST(texts_are_cut_between_characters)
+{
+	struct event event = read_event(
+	    B("{\"type\":\"x\",\"data\":{\"npn\":\"1234567890123456789012\xc3\xa9\"}}"));
+	assert_string_equal(event.npn, "1234567890123456789012");
+	event = read_event(
+	    B("{\"type\":\"x\",\"data\":{\"npn\":\"123456789012345678901\xf0\x9f\x98\x80\"}}"));
+	assert_string_equal(event.npn, "123456789012345678901");
+	event = read_event(B("{\"type\":\"x\",\"data\":{\"npn\":\"123456789012345678901\xc3\xa9\"}}"));
+	assert_string_equal(event.npn, "123456789012345678901\xc3\xa9");
+}
+
 /* ---- the file ---- */
 
 #define SIGNATURE "v1,oJ3PEhfGD0maOIe59bKbo/AtrbPeLDQdq+4xPOJpPEE="
@@ -568,6 +580,7 @@ main(void)
 		cmocka_unit_test(deep_nesting_is_survived),
 		cmocka_unit_test(what_is_known_of_an_event_is_told),
 		cmocka_unit_test(texts_that_are_too_long_are_cut_and_the_type_still_compared_whole),
+		cmocka_unit_test(texts_are_cut_between_characters),
 		cmocka_unit_test(a_file_is_the_evidence_then_the_signed_bytes_then_one_brace),
 		cmocka_unit_test(a_body_that_is_no_json_is_kept_as_base64_on_one_line),
 		cmocka_unit_test(a_file_is_valid_json_whatever_the_body),

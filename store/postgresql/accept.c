@@ -1,0 +1,532 @@
+/*
+ * Owns the way of an event into the tables: group commit. A thread that brings an event puts it
+ * into a list; one that finds an idle connection takes the list and sends it as one transaction
+ * in one round trip, the others wait. The next list gathers meanwhile.
+ *
+ *   - A transaction's events are in the order of their names: two that hold the same ones wait
+ *     for each other, and do not lock each other out.
+ *   - ON CONFLICT DO UPDATE ... WHERE false, not DO NOTHING: it locks the event that is there, so
+ *     the COMMIT waits for the standby. DO NOTHING would call an event a duplicate whose own
+ *     COMMIT is still waiting, or was cancelled in its wait.
+ *   - Where one value is refused, each event gets a transaction of its own.
+ *   - What broke is tried again while there is time. If it was committed after all, the second
+ *     try finds a duplicate.
+ */
+#define _GNU_SOURCE
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/datetime.h"
+#include "store/postgresql/postgresql.h"
+
+enum {
+	EVENTS_MAX = 64,            /* of a transaction */
+	BYTES_MAX = 8 * 1024 * 1024, /* of its records, unless a single one has more */
+	PAUSE_MS = 50
+};
+
+#define STATEMENT "psapi_accept"
+
+/* A row: accepted. None: a duplicate. */
+static const char accept_sql[] =
+    "WITH e AS (INSERT INTO psapi_event (name, received_ns, type, npn, queued, lane, when_ns,"
+    " record)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+    " ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name WHERE false"
+    " RETURNING name, lane, when_ns, queued),"
+    " q AS (INSERT INTO psapi_queue (name, lane, when_ns, failed_at, reason)"
+    " SELECT name, lane, when_ns, CASE WHEN $9 THEN now() END, $10 FROM e WHERE queued)"
+    " SELECT 1 FROM e";
+
+/* An event on its way in. Its thread waits until it is done. */
+struct postgresql_put {
+	const struct store_intake *intake;
+	char *record;
+	size_t size;
+	int64_t deadline;
+	bool taken, done;
+	pthread_cond_t wake; /* it is done, or may send what waits */
+	enum store_result result;
+	struct error *error;
+	struct postgresql_put *next;
+};
+
+/* One transaction. */
+struct batch {
+	struct postgresql_put *put[EVENTS_MAX];
+	int count;
+	int64_t deadline;
+};
+
+/* ---- one transaction ---- */
+
+static int
+by_name(const void *a, const void *b)
+{
+	const struct postgresql_put *const *one = a, *const *two = b;
+
+	return strcmp((*one)->intake->name, (*two)->intake->name);
+}
+
+/* Returns 0 if libpq did not take it. */
+static int
+send_event(PGconn *pg, const struct postgresql_put *put)
+{
+	const struct store_intake *intake = put->intake;
+	struct entry times = {.event = *intake->event,
+		.received = intake->now.tv_sec * NANOSECONDS + intake->now.tv_nsec};
+	struct postgresql_parameters p = {0};
+	bool dead = intake->destination == STORE_DEAD_LETTER;
+
+	postgresql_text(&p, intake->name);
+	postgresql_number(&p, times.received);
+	postgresql_text(&p, intake->event->type);
+	postgresql_text(&p, intake->event->npn);
+	postgresql_text(&p, intake->destination != STORE_ARCHIVE ? "t" : "f");
+	postgresql_number(&p, (int64_t)entry_lane(intake->event));
+	postgresql_number(&p, entry_when(&times));
+	postgresql_bytes(&p, put->record, put->size);
+	postgresql_text(&p, dead ? "t" : "f");
+	postgresql_text(&p, dead && intake->reason != NULL ? intake->reason : "");
+	return PQsendQueryPrepared(pg, STATEMENT, p.count, p.value, p.length, p.format, 1);
+}
+
+/* Send all of it. Returns how many results there will be, or 0 if libpq did not take it. */
+static int
+send_batch(struct postgresql_connection *connection, const struct batch *batch)
+{
+	PGconn *pg = connection->pg;
+	int sent = connection->prepared ? 0 : PQsendPrepare(pg, STATEMENT, accept_sql, 0, NULL);
+	int good = connection->prepared || sent == 1;
+
+	good = good && PQsendQueryParams(pg, "BEGIN", 0, NULL, NULL, NULL, NULL, 1);
+	for (int i = 0; good && i < batch->count; i++)
+		good = send_event(pg, batch->put[i]);
+	good = good && PQsendQueryParams(pg, "COMMIT", 0, NULL, NULL, NULL, NULL, 1) &&
+	    PQpipelineSync(pg);
+	return good ? sent + batch->count + 2 : 0;
+}
+
+/* What one statement of the pipeline gave: rows of its result, or -1 and *outcome. */
+static int
+rows_of(struct postgresql *pg, const struct postgresql_connection *connection, PGresult *result,
+    enum postgresql_outcome *outcome, struct error *error)
+{
+	ExecStatusType status = PQresultStatus(result);
+
+	if (status == PGRES_TUPLES_OK)
+		return PQntuples(result);
+	if (status == PGRES_COMMAND_OK) /* of COMMIT: one that became a ROLLBACK has no such tag */
+		return strcmp(PQcmdStatus(result), "ROLLBACK") != 0 ? 0 : -1;
+	if (status != PGRES_PIPELINE_ABORTED && *outcome == POSTGRESQL_DONE)
+		*outcome = postgresql_explain(pg, connection, result, error);
+	return -1;
+}
+
+/* Read the results of all statements, and of the sync that ends them. rows[]: of each event. */
+static enum postgresql_outcome
+read_batch(struct postgresql *pg, struct postgresql_connection *connection, int results,
+    int64_t deadline,
+    int *rows, struct error *error)
+{
+	enum postgresql_outcome outcome = POSTGRESQL_DONE;
+	bool good = true;
+	PGresult *result;
+
+	for (int n = 0; n <= results;) {
+		if (!postgresql_result(pg, connection, deadline, &result, error))
+			return POSTGRESQL_BROKEN;
+		if (result == NULL) { /* the end of one statement */
+			n++;
+			if (PQstatus(connection->pg) == CONNECTION_BAD)
+				return POSTGRESQL_BROKEN;
+			continue;
+		}
+		bool end = PQresultStatus(result) == PGRES_PIPELINE_SYNC;
+		if (!end && n < results)
+			rows[n] = rows_of(pg, connection, result, &outcome, error);
+		good = good && (end || (n < results && rows[n] >= 0));
+		PQclear(result);
+		if (end)
+			break;
+	}
+	if (good && outcome == POSTGRESQL_DONE)
+		return POSTGRESQL_DONE;
+	return outcome == POSTGRESQL_DONE ? POSTGRESQL_BROKEN : outcome;
+}
+
+/* A transaction that failed is still open. */
+static void
+roll_back(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline)
+{
+	struct error ignored;
+	PGresult *result = NULL;
+
+	if (PQtransactionStatus(connection->pg) != PQTRANS_IDLE)
+		postgresql_execute(pg, connection, "ROLLBACK", NULL, deadline, &result, &ignored);
+	PQclear(result);
+}
+
+/* The whole batch, in one transaction. POSTGRESQL_DONE: each put has its result. */
+static enum postgresql_outcome
+run_batch(struct postgresql *pg, struct postgresql_connection *connection, struct batch *batch,
+    struct error *error)
+{
+	int rows[EVENTS_MAX + 3], results;
+
+	connection->warnings = 0;
+	error_set(error, EX_TEMPFAIL, NULL, "PostgreSQL at %s: the connection is lost",
+	    postgresql_host_text(pg, connection->host));
+	if (PQenterPipelineMode(connection->pg) != 1 || (results = send_batch(connection, batch)) == 0)
+		return POSTGRESQL_BROKEN;
+	enum postgresql_outcome outcome = read_batch(pg, connection, results, batch->deadline, rows,
+	    error);
+	if (outcome == POSTGRESQL_BROKEN || PQexitPipelineMode(connection->pg) != 1)
+		return POSTGRESQL_BROKEN;
+	if (connection->warnings > 0) {
+		error_set(error, EX_TEMPFAIL,
+		    "the wait for the standby was cancelled: look at the server's log",
+		    "PostgreSQL at %s: %s", postgresql_host_text(pg, connection->host),
+		    connection->warning);
+		return POSTGRESQL_BROKEN;
+	}
+	/* The first result is that of the PREPARE, which stays also when the transaction does not. */
+	connection->prepared |= results > batch->count + 2 && rows[0] == 0;
+	if (outcome == POSTGRESQL_REFUSED) {
+		roll_back(pg, connection, batch->deadline);
+		return outcome;
+	}
+	const int *first = rows + results - batch->count - 1;
+	for (int i = 0; i < batch->count; i++)
+		batch->put[i]->result = first[i] > 0 ? STORE_OK : STORE_DUPLICATE;
+	return POSTGRESQL_DONE;
+}
+
+static void
+fail_batch(struct batch *batch, const struct error *error)
+{
+	bool full = strstr(error->text, "(53100)") != NULL;
+
+	if (full) /* nobody else logs it, and it is not this host's disk */
+		error_log(error);
+	for (int i = 0; i < batch->count; i++) {
+		batch->put[i]->result = full ? STORE_FULL : STORE_FAILED;
+		*batch->put[i]->error = *error;
+	}
+}
+
+/* One value is refused, or the tables are missing: whose it is shows when each goes alone. */
+static enum postgresql_outcome
+run_each(struct postgresql *pg, struct postgresql_connection *connection, const struct batch *batch)
+{
+	enum postgresql_outcome outcome = POSTGRESQL_DONE;
+	struct error error;
+
+	for (int i = 0; i < batch->count; i++) {
+		struct batch one = {.put = {batch->put[i]}, .count = 1, .deadline = batch->deadline};
+		if (outcome != POSTGRESQL_BROKEN)
+			outcome = run_batch(pg, connection, &one, &error);
+		if (outcome != POSTGRESQL_DONE)
+			fail_batch(&one, &error);
+	}
+	return outcome;
+}
+
+/*
+ * The batch, again on a new connection if it broke and there is time. The connection may be
+ * closed then.
+ */
+static void
+commit_batch(struct postgresql *pg, struct postgresql_connection *connection, struct batch *batch)
+{
+	enum postgresql_outcome outcome;
+	struct error error;
+
+	qsort(batch->put, (size_t)batch->count, sizeof(batch->put[0]), by_name);
+	for (;;) {
+		outcome = run_batch(pg, connection, batch, &error);
+		if (outcome == POSTGRESQL_REFUSED && batch->count > 1)
+			outcome = run_each(pg, connection, batch);
+		else if (outcome != POSTGRESQL_DONE)
+			fail_batch(batch, &error);
+		if (outcome != POSTGRESQL_BROKEN)
+			return;
+		PQfinish(connection->pg);
+		connection->pg = NULL;
+		int host = connection->host;
+		atomic_compare_exchange_strong(&pg->preferred, &host, (host + 1) % pg->host_count);
+		do {
+			if (clock_milliseconds() + PAUSE_MS >= batch->deadline)
+				return;
+			poll(NULL, 0, PAUSE_MS);
+		} while (postgresql_connect(pg, connection, -1, batch->deadline, &error) != 0);
+	}
+}
+
+/* ---- the list ---- */
+
+/* With the lock held: a connection is idle, so one of those that wait may send what waits. */
+void
+postgresql_put_next(struct postgresql *pg)
+{
+	if (pg->first != NULL)
+		pthread_cond_signal(&pg->first->wake);
+}
+
+static void
+append(struct postgresql *pg, struct postgresql_put *put)
+{
+	*pg->last = put;
+	pg->last = &put->next;
+}
+
+static void
+take_off(struct postgresql *pg, const struct postgresql_put *put)
+{
+	struct postgresql_put **link = &pg->first;
+
+	while (*link != put)
+		link = &(*link)->next;
+	*link = put->next;
+	if (pg->last == &put->next)
+		pg->last = link;
+}
+
+/* What waits, as much as one transaction takes. */
+static void
+take_batch(struct postgresql *pg, struct batch *batch)
+{
+	size_t bytes = 0;
+
+	batch->count = 0;
+	batch->deadline = INT64_MAX;
+	while (pg->first != NULL && batch->count < EVENTS_MAX) {
+		struct postgresql_put *put = pg->first;
+		bytes += put->size;
+		if (batch->count > 0 && bytes > BYTES_MAX)
+			break;
+		take_off(pg, put);
+		put->taken = true;
+		batch->put[batch->count++] = put;
+		if (put->deadline < batch->deadline)
+			batch->deadline = put->deadline;
+	}
+}
+
+/* An idle connection, one that is open first. */
+static struct postgresql_connection *
+find_idle(struct postgresql *pg)
+{
+	struct postgresql_connection *found = NULL;
+
+	for (int i = 0; i < POSTGRESQL_CONNECTIONS; i++) {
+		struct postgresql_connection *c = &pg->connections[i];
+		if (!c->busy && (found == NULL || (found->pg == NULL && c->pg != NULL)))
+			found = c;
+	}
+	return found;
+}
+
+/* With the lock held, which is released meanwhile: send what waits. put: the thread's own. */
+static void
+lead(struct postgresql *pg, struct postgresql_connection *connection, struct postgresql_put *put)
+{
+	struct batch batch;
+	int connected = 0;
+
+	connection->busy = true;
+	pthread_mutex_unlock(&pg->lock);
+	if (connection->pg == NULL)
+		connected = postgresql_connect(pg, connection, -1, put->deadline, put->error);
+	pthread_mutex_lock(&pg->lock);
+	if (connected != 0) {
+		if (!put->taken) {
+			take_off(pg, put);
+			put->taken = put->done = true;
+			put->result = STORE_FAILED;
+		}
+	} else {
+		take_batch(pg, &batch);
+		pthread_mutex_unlock(&pg->lock);
+		if (batch.count > 0)
+			commit_batch(pg, connection, &batch);
+		pthread_mutex_lock(&pg->lock);
+		for (int i = 0; i < batch.count; i++) {
+			batch.put[i]->done = true;
+			pthread_cond_signal(&batch.put[i]->wake);
+		}
+	}
+	connection->busy = false;
+	postgresql_put_next(pg);
+	pthread_cond_broadcast(&pg->changed);
+}
+
+/* Until the put is done; one that nobody takes until its deadline has failed. */
+static void
+wait_done(struct postgresql *pg, struct postgresql_put *put)
+{
+	struct timespec until = {.tv_sec = put->deadline / 1000,
+	    .tv_nsec = put->deadline % 1000 * 1000000};
+
+	while (!put->done) {
+		struct postgresql_connection *idle = put->taken ? NULL : find_idle(pg);
+		if (idle != NULL) {
+			lead(pg, idle, put);
+		} else if (put->taken) { /* whose leader keeps to the same deadline */
+			pthread_cond_wait(&put->wake, &pg->lock);
+		} else if (pthread_cond_timedwait(&put->wake, &pg->lock, &until) != 0 && !put->taken) {
+			take_off(pg, put);
+			put->result = STORE_FAILED;
+			put->done = true;
+			error_set(put->error, EX_TEMPFAIL,
+			    "is a synchronous standby connected (psapi store status), or is the host frozen?",
+			    "PostgreSQL: all %d connections wait for an answer", POSTGRESQL_CONNECTIONS);
+		}
+	}
+	/* It may have been woken to send what waits, and be done otherwise. */
+	if (find_idle(pg) != NULL)
+		postgresql_put_next(pg);
+}
+
+/* The pieces of a record as one value, which the caller frees. NULL without memory. */
+static char *
+join(const struct record *record, size_t *size)
+{
+	size_t n = 0;
+
+	*size = 0;
+	for (int i = 0; i < record->count; i++)
+		*size += record->iov[i].iov_len;
+	char *text = malloc(*size + 1);
+	for (int i = 0; text != NULL && i < record->count; i++) {
+		memcpy(text + n, record->iov[i].iov_base, record->iov[i].iov_len);
+		n += record->iov[i].iov_len;
+	}
+	return text;
+}
+
+enum store_result
+postgresql_put(void *engine, const struct store_intake *intake, struct error *error)
+{
+	struct postgresql *pg = engine;
+	struct postgresql_put put = {.intake = intake, .error = error,
+		.deadline = postgresql_deadline(POSTGRESQL_ACCEPT_MS)};
+
+	put.record = join(intake->record, &put.size);
+	if (put.record == NULL) {
+		error_set(error, EX_OSERR, NULL, "out of memory");
+		return STORE_FAILED;
+	}
+	pthread_cond_init(&put.wake, &pg->monotonic);
+	pthread_mutex_lock(&pg->lock);
+	append(pg, &put);
+	wait_done(pg, &put);
+	pthread_mutex_unlock(&pg->lock);
+	pthread_cond_destroy(&put.wake);
+	free(put.record);
+	return put.result;
+}
+
+/* ---- what is asked before ---- */
+
+/* An event that is seen may not be replicated yet: only postgresql_put() waits for that. */
+enum store_result
+postgresql_find(void *engine, const char *name, struct error *error)
+{
+	(void)engine;
+	(void)name;
+	(void)error;
+	return STORE_ABSENT;
+}
+
+/* PSAPI_MIN_FREE is of this host's disk. A database without room refuses by itself. */
+bool
+postgresql_is_full(void *engine, long long min_free)
+{
+	(void)engine;
+	(void)min_free;
+	return false;
+}
+
+bool
+postgresql_is_empty(void *engine)
+{
+	struct error error;
+	PGresult *result = postgresql_run(engine, "SELECT 1 FROM psapi_event LIMIT 1", NULL,
+	    postgresql_deadline(POSTGRESQL_ACCEPT_MS), &error);
+	bool empty = result != NULL && PQntuples(result) == 0;
+
+	PQclear(result);
+	return empty;
+}
+
+/* ---- the way of an event, tried ---- */
+
+static int
+check_privileges(struct postgresql *pg, struct error *error)
+{
+	static const char sql[] =
+	    "SELECT t FROM unnest(ARRAY['psapi_event', 'psapi_queue', 'psapi_lane', 'psapi_attempt']) t"
+	    " WHERE NOT has_table_privilege(t, 'SELECT') OR NOT has_table_privilege(t, 'INSERT')"
+	    " OR NOT has_table_privilege(t, 'UPDATE') OR NOT has_table_privilege(t, 'DELETE')";
+	PGresult *result = postgresql_run(pg, sql, NULL, postgresql_deadline(POSTGRESQL_ACCEPT_MS),
+	    error);
+
+	if (result == NULL)
+		return -1;
+	int missing = PQntuples(result);
+	if (missing > 0)
+		error_set(error, EX_NOPERM, "the user must own the tables, or have all privileges on them",
+		    "PostgreSQL: permission denied: the user may not read and change the table %s",
+		    PQgetvalue(result, 0, 0));
+	PQclear(result);
+	return missing > 0 ? -1 : 0;
+}
+
+/* Put an event that nobody handles, by the same statement, and remove it. */
+static enum store_result
+put_probe(struct postgresql *pg, const char *name, struct error *error)
+{
+	static const char contents[] = "probe\n";
+	const struct event event = {.queue = QUEUE_NONE, .type = EVENTS_DOCTOR_TYPE};
+	const struct record record = {.iov = {{(char *)(uintptr_t)contents, sizeof(contents) - 1}},
+	    .count = 1};
+	struct store_intake intake = {.name = name, .destination = STORE_ARCHIVE, .event = &event,
+		.record = &record};
+	struct postgresql_parameters p = {0};
+
+	clock_gettime(CLOCK_REALTIME, &intake.now);
+	enum store_result result = postgresql_put(pg, &intake, error);
+	if (result != STORE_OK && result != STORE_DUPLICATE)
+		return STORE_FAILED;
+	postgresql_text(&p, name);
+	PGresult *removed = postgresql_run(pg, "DELETE FROM psapi_event WHERE name = $1", &p,
+	    postgresql_deadline(POSTGRESQL_ACCEPT_MS), error);
+	PQclear(removed);
+	return removed != NULL ? STORE_OK : STORE_FAILED;
+}
+
+enum store_result
+postgresql_probe(void *engine, struct error *error)
+{
+	struct postgresql *pg = engine;
+	char id[256], name[STORE_NAME_SIZE];
+	struct timespec now;
+
+	if (check_privileges(pg, error) != 0)
+		return STORE_FAILED;
+	clock_gettime(CLOCK_REALTIME, &now);
+	snprintf(id, sizeof(id), EVENTS_TEST_ID "_probe_%s_%ld_%lld_%09ld", pg->computer,
+	    (long)getpid(),
+	    (long long)now.tv_sec, now.tv_nsec);
+	if (store_name(id, strlen(id), name) == 0)
+		return put_probe(pg, name, error);
+	error_set(error, EX_SOFTWARE, NULL, "mbedTLS failed to compute a name");
+	return STORE_FAILED;
+}

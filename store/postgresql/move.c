@@ -1,0 +1,268 @@
+/*
+ * Owns the administrator's moves: retry, replay, finish, forget. Each statement changes up to
+ * 1,000 events, so that none holds its locks for long; on a terminal its progress is shown.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/datetime.h"
+#include "store/postgresql/postgresql.h"
+
+enum { PROGRESS_EVERY_MS = 200 };
+
+void
+postgresql_progress(const char *what, size_t count, size_t total, bool done)
+{
+	static int64_t shown, begun;
+	int64_t now = clock_milliseconds();
+
+	if (!isatty(STDERR_FILENO))
+		return;
+	begun = begun == 0 ? now : begun;
+	if (done && shown != 0)
+		fputs("\r\033[K", stderr);
+	if (!done && now - begun >= PROGRESS_EVERY_MS && now - shown >= PROGRESS_EVERY_MS) {
+		if (total > 0)
+			fprintf(stderr, "\r%zu of %zu %s\033[K", count, total, what);
+		else
+			fprintf(stderr, "\r%zu %s\033[K", count, what);
+		shown = now;
+	}
+	if (done)
+		shown = begun = 0;
+}
+
+/* ---- many events by their names ---- */
+
+/* An array of names as PostgreSQL writes it, which the caller frees: no name needs a quote. */
+static char *
+array_of(const char *const *names, size_t count)
+{
+	size_t n = 0;
+	char *text = malloc(count * STORE_NAME_SIZE + 3);
+
+	if (text == NULL)
+		return NULL;
+	text[n++] = '{';
+	for (size_t i = 0; i < count; i++)
+		n += (size_t)sprintf(text + n, "%s%s", i > 0 ? "," : "", names[i]);
+	strcpy(text + n, "}");
+	return text;
+}
+
+static bool
+has(const PGresult *result, const char *name)
+{
+	for (int i = 0; i < PQntuples(result); i++)
+		if (strcmp(PQgetvalue(result, i, 0), name) == 0)
+			return true;
+	return false;
+}
+
+/* Why a retry or replay left this one out. Returns STORE_INVALID, or STORE_FAILED. */
+static enum store_result
+explain(struct postgresql *pg, const char *name, bool retry, struct error *error)
+{
+	struct store_item item;
+	int length = (int)strlen(name) - 5;
+	const char *why = "is a probe of psapi doctor, which nobody handles";
+	enum store_result found = postgresql_get(pg, name, &item, error);
+
+	if (found == STORE_ABSENT)
+		why = "was forgotten meanwhile: psapi prune";
+	else if (found != STORE_OK)
+		return found;
+	else if (item.status == STORE_DEAD)
+		why = "was not handled yet: it waits in failed/; psapi retry takes it";
+	else if (item.status != STORE_HANDLED)
+		why = retry ? "has not failed: it waits in new/ already" :
+		    "was not handled yet: it waits in new/";
+	else if (retry)
+		why = "has not failed: it was handled; psapi replay handles it again";
+	if (found == STORE_OK)
+		entry_free(&item.entry);
+	error_set(error, EX_DATAERR, NULL, "%.*s: %s", length, name, why);
+	return STORE_INVALID;
+}
+
+/* One statement for up to POSTGRESQL_BATCH names, which returns those that it moved. */
+static enum store_result
+move_batch(struct postgresql *pg, const char *sql, const char *const *names, size_t count,
+    size_t *moved,
+    bool retry, struct error *error)
+{
+	char *array = array_of(names, count);
+	struct postgresql_parameters p = {0};
+	enum store_result outcome = STORE_OK;
+
+	if (array == NULL) {
+		error_set(error, EX_OSERR, NULL, "out of memory");
+		return STORE_FAILED;
+	}
+	postgresql_text(&p, array);
+	PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
+	    error);
+	free(array);
+	if (result == NULL)
+		return STORE_FAILED;
+	*moved += (size_t)PQntuples(result);
+	for (size_t i = count; i-- > 0 && outcome == STORE_OK && (size_t)PQntuples(result) < count;)
+		if (!has(result, names[i]))
+			outcome = explain(pg, names[i], retry, error);
+	PQclear(result);
+	return outcome;
+}
+
+static enum store_result
+move(struct postgresql *pg, const char *sql, const char *const *names, size_t count, size_t *moved,
+    bool retry, struct error *error)
+{
+	enum store_result outcome = STORE_OK;
+
+	*moved = 0;
+	for (size_t i = 0; i < count && outcome != STORE_FAILED; i += POSTGRESQL_BATCH) {
+		size_t some = count - i < POSTGRESQL_BATCH ? count - i : POSTGRESQL_BATCH;
+		enum store_result one = move_batch(pg, sql, names + i, some, moved, retry, error);
+		outcome = one != STORE_OK ? one : outcome;
+		postgresql_progress("moved", *moved, count, false);
+	}
+	postgresql_progress("moved", *moved, count, true);
+	return outcome;
+}
+
+enum store_result
+postgresql_retry(void *engine, const char *const *names, size_t count, size_t *moved,
+    struct error *error)
+{
+	static const char sql[] =
+	    "UPDATE psapi_queue SET tries = 0, tried_at = NULL, due_at = NULL, failed_at = NULL,"
+	    " queued_at = now(), handler = '', reason = '', said = ''"
+	    " WHERE name = ANY ($1::text[]) AND failed_at IS NOT NULL RETURNING name";
+
+	return move(engine, sql, names, count, moved, true, error);
+}
+
+enum store_result
+postgresql_replay(void *engine, const char *const *names, size_t count, size_t *moved,
+    struct error *error)
+{
+	static const char sql[] =
+	    "INSERT INTO psapi_queue (name, lane, when_ns) SELECT name, lane, when_ns FROM psapi_event"
+	    " WHERE name = ANY ($1::text[]) AND queued ORDER BY name ON CONFLICT DO NOTHING RETURNING"
+	    " name";
+
+	return move(engine, sql, names, count, moved, false, error);
+}
+
+enum store_result
+postgresql_finish(void *engine, const char *name, struct error *error)
+{
+	struct postgresql_parameters p = {0};
+
+	postgresql_text(&p, name);
+	PGresult *result = postgresql_run(engine,
+	    "DELETE FROM psapi_queue WHERE name = $1 RETURNING name", &p,
+	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+	if (result == NULL)
+		return STORE_FAILED;
+	int finished = PQntuples(result);
+	PQclear(result);
+	if (finished > 0)
+		return STORE_OK;
+	error_set(error, EX_DATAERR, NULL, "%.*s: is neither in new/ nor in failed/: it was handled",
+	    (int)strlen(name) - 5, name);
+	return STORE_INVALID;
+}
+
+/* ---- forgetting ---- */
+
+/*
+ * The next events that go, behind the last one. The foreign key stands against a replay at the
+ * same time.
+ */
+#define OLD \
+	"SELECT e.name, e.received_ns FROM psapi_event e WHERE e.received_ns < $1" \
+	" AND (e.received_ns, e.name) > ($2, $3)" \
+	" AND NOT EXISTS (SELECT 1 FROM psapi_queue q WHERE q.name = e.name)" \
+	" ORDER BY e.received_ns, e.name LIMIT 1000"
+
+static const char look_sql[] = "SELECT name, received_ns::text FROM (" OLD ") o ORDER BY"
+    " received_ns, name";
+static const char forget_sql[] = "WITH o AS MATERIALIZED (" OLD "), d AS (DELETE FROM psapi_event"
+    " USING o"
+    " WHERE psapi_event.name = o.name RETURNING o.name, o.received_ns)"
+    " SELECT name, received_ns::text FROM d ORDER BY d.received_ns, d.name";
+
+static int64_t
+total_events(struct postgresql *pg, struct error *error)
+{
+	PGresult *result = postgresql_run(pg, "SELECT count(*)::text FROM psapi_event", NULL,
+	    postgresql_deadline(10 * POSTGRESQL_PATIENCE_MS), error);
+	int64_t total = result == NULL ? -1 : postgresql_integer(result, 0, 0);
+
+	PQclear(result);
+	return total;
+}
+
+/* Copies of the attempts logs that are as old. */
+static enum store_result
+forget_attempts(struct postgresql *pg, int64_t before, struct error *error)
+{
+	static const char sql[] = "DELETE FROM psapi_attempt WHERE serial IN"
+	    " (SELECT serial FROM psapi_attempt WHERE at_ns < $1 ORDER BY at_ns LIMIT 1000) RETURNING"
+	    " serial::text";
+	int rows = 1;
+
+	while (rows > 0) {
+		struct postgresql_parameters p = {0};
+		postgresql_number(&p, before);
+		PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
+		    error);
+		if (result == NULL)
+			return STORE_FAILED;
+		rows = PQntuples(result);
+		PQclear(result);
+	}
+	return STORE_OK;
+}
+
+enum store_result
+postgresql_forget(void *engine, struct store_forgetting *f, struct error *error)
+{
+	int64_t before = (f->before + 1) * NANOSECONDS, last = INT64_MIN;
+	char name[STORE_NAME_SIZE] = "";
+	struct postgresql *pg = engine;
+	int rows = 1;
+
+	while (rows > 0) {
+		struct postgresql_parameters p = {0};
+		postgresql_number(&p, before);
+		postgresql_number(&p, last);
+		postgresql_text(&p, name);
+		PGresult *result = postgresql_run(pg, f->dry_run ? look_sql : forget_sql, &p,
+		    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+		if (result == NULL)
+			return STORE_FAILED;
+		rows = PQntuples(result);
+		for (int i = 0; i < rows; i++) {
+			last = postgresql_integer(result, i, 1);
+			snprintf(name, sizeof(name), "%s", PQgetvalue(result, i, 0));
+			if (f->visit != NULL)
+				f->visit(name, last / NANOSECONDS, f->data);
+		}
+		f->forgotten += (size_t)rows;
+		PQclear(result);
+		postgresql_progress("forgotten", f->forgotten, 0, false);
+	}
+	postgresql_progress("forgotten", f->forgotten, 0, true);
+	int64_t total = total_events(pg, error);
+	if (total < 0)
+		return STORE_FAILED;
+	f->kept = (size_t)total - (f->dry_run ? f->forgotten : 0);
+	return f->dry_run ? STORE_OK : forget_attempts(pg, before, error);
+}

@@ -1,0 +1,257 @@
+/*
+ * PostgreSQL as the store, for several hosts: what its modules share. Others see store.h.
+ *
+ * A 200 means: committed on the primary and on a synchronous standby. So an accept is good only
+ * if its COMMIT is answered without an error and without a warning: a commit whose wait for
+ * the standby was cancelled is visible, and is only a warning. A result that is not known,
+ * for the deadline passed or the connection broke, is a failure: the sender's retry finds
+ * `duplicate`, or stores the event. No statement_timeout and no cancel is ever used.
+ *
+ * The tables are in schema.c. All times that hosts compare are the database's.
+ */
+#ifndef PSAPI_POSTGRESQL_H
+#define PSAPI_POSTGRESQL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <libpq-fe.h>
+
+#include "store/backend.h"
+
+/* psapi_meta.format: the tables' version. */
+#define POSTGRESQL_FORMAT 1
+
+enum {
+	POSTGRESQL_CONNECTIONS = 4, /* of a process at most */
+	POSTGRESQL_HOSTS = 16,
+	POSTGRESQL_ACCEPT_MS = 4000,   /* the sender waits 5 s for the answer */
+	POSTGRESQL_PATIENCE_MS = 30000, /* of drains and commands, for an answer */
+	POSTGRESQL_LEASE_SECONDS = 30,
+	POSTGRESQL_BATCH = 1000 /* rows that one statement of a command changes */
+};
+
+struct postgresql_connection {
+	PGconn *pg; /* NULL: not connected */
+	int host;   /* index of the one that it is connected to */
+	bool busy;  /* a thread has it */
+	bool prepared;     /* accept.c's statement */
+	bool standby_named; /* synchronous_standby_names was not empty when it connected */
+	bool has_schema;   /* our tables are there */
+	unsigned warnings; /* of the server since this was last set to 0 */
+	char warning[256]; /* the last one */
+};
+
+struct postgresql_host {
+	const char *name, *address, *port; /* host, hostaddr,
+	    port of a connection string; NULL: not given */
+};
+
+struct postgresql_put;
+struct postgresql_copies;
+
+struct postgresql {
+	const struct config *config; /* borrowed */
+	bool receiver;
+	bool patient; /* it is a drain: what it does is tried again until a failover is over */
+	char owner[128]; /* of leases: host, process, start */
+	char computer[65]; /* this host's name */
+
+	PQconninfoOption *options; /* of PSAPI_STORE, and libpq's defaults */
+	char *lists[3];            /* which hosts[] points into */
+	struct postgresql_host hosts[POSTGRESQL_HOSTS];
+	int host_count;
+	atomic_int preferred; /* index of the host that answered last */
+	atomic_bool warned;   /* that no standby is synchronous */
+
+	pthread_mutex_t lock; /* of all below */
+	pthread_cond_t changed; /* a connection is idle */
+	pthread_condattr_t monotonic;
+	struct postgresql_connection connections[POSTGRESQL_CONNECTIONS];
+	struct postgresql_put *first, **last; /* waiting accepts */
+
+	struct postgresql_copies *copies; /* attempts.c */
+	char *directory;                  /* queue.c: files for handlers; NULL: not made yet */
+	int directory_lock;
+	struct postgresql_connection *importing; /* import.c */
+	size_t batch, imported;
+};
+
+/* Parameters of a statement, $1 and so on. Texts are borrowed. */
+struct postgresql_parameters {
+	int count;
+	const char *value[20];
+	int length[20], format[20];
+	char number[20][24];
+};
+
+void postgresql_text(struct postgresql_parameters *parameters, const char *text);
+void postgresql_number(struct postgresql_parameters *parameters, int64_t number);
+void postgresql_bytes(struct postgresql_parameters *parameters, const void *bytes, size_t length);
+
+/* ---- connection.c ---- */
+
+/* Read PSAPI_STORE. Returns 0, or -1 with *error. */
+int postgresql_configure(struct postgresql *pg, struct error *error);
+void postgresql_unconfigure(struct postgresql *pg);
+
+/* "db1:5432", for messages. One of 4 static buffers of the thread. */
+const char *postgresql_host_text(const struct postgresql *pg, int host);
+
+/*
+ * A connection of our own, made if need be until deadline (clock_milliseconds()); NULL with
+ * *error. After use: postgresql_give().
+ */
+struct postgresql_connection *postgresql_take(struct postgresql *pg, int64_t deadline,
+    struct error *error);
+/*
+ * Connect one that is ours to one host, or to the first that answers (host < 0). Returns 0, or
+ * -1 with *error.
+ */
+int postgresql_connect(struct postgresql *pg, struct postgresql_connection *connection, int host,
+    int64_t deadline, struct error *error);
+/* Give it back; broken: it is closed, and the next host is tried first. */
+void postgresql_give(struct postgresql *pg, struct postgresql_connection *connection, bool broken);
+
+/*
+ * Wait for the next result of what was sent. Returns false with *error if the connection broke
+ * or the deadline passed; then it can only be given back as broken. *result as PQgetResult(3).
+ */
+bool postgresql_result(struct postgresql *pg, struct postgresql_connection *connection,
+    int64_t deadline, PGresult **result, struct error *error);
+
+/* What a statement did. */
+enum postgresql_outcome {
+	POSTGRESQL_DONE,
+	POSTGRESQL_REFUSED, /* the server says no, and would again */
+	POSTGRESQL_BROKEN   /* of the connection or the server: another try may work */
+};
+
+/*
+ * Explain what the server refused. Returns whether another try, or another host, may do it.
+ */
+enum postgresql_outcome postgresql_explain(struct postgresql *pg,
+    const struct postgresql_connection *connection, const PGresult *result, struct error *error);
+
+/*
+ * One statement on a connection; all values of its result are text, but for those of type bytea.
+ * POSTGRESQL_DONE: the caller clears *result.
+ */
+enum postgresql_outcome postgresql_execute(struct postgresql *pg,
+    struct postgresql_connection *connection, const char *sql,
+    const struct postgresql_parameters *parameters, int64_t deadline, PGresult **result,
+    struct error *error);
+
+/* The same for many rows: visit gets them one by one, in row 0 of a result that is not its own. */
+enum postgresql_outcome postgresql_stream(struct postgresql *pg,
+    struct postgresql_connection *connection, const char *sql,
+    const struct postgresql_parameters *parameters, void (*visit)(const PGresult *row, void *data),
+    void *data, struct error *error);
+
+/*
+ * The same on any connection, tried again for some seconds if it broke, by a drain until the
+ * deadline: for statements that may be done twice. Returns the result, which the caller clears,
+ * or NULL with *error.
+ */
+PGresult *postgresql_run(struct postgresql *pg, const char *sql,
+    const struct postgresql_parameters *parameters, int64_t deadline, struct error *error);
+
+/* clock_milliseconds() that many from now. */
+int64_t postgresql_deadline(int64_t milliseconds);
+
+/* A value of a result. NULL is 0, "". */
+int64_t postgresql_integer(const PGresult *result, int row, int column);
+
+/* ---- the operations, by the file that has them ---- */
+
+/* accept.c */
+enum store_result postgresql_find(void *engine, const char *name, struct error *error);
+enum store_result postgresql_put(void *engine, const struct store_intake *intake,
+    struct error *error);
+void postgresql_put_next(struct postgresql *pg);
+bool postgresql_is_full(void *engine, long long min_free);
+bool postgresql_is_empty(void *engine);
+enum store_result postgresql_probe(void *engine, struct error *error);
+
+/* queue.c */
+enum store_result postgresql_work_begin(void *engine, bool wait, struct error *error);
+void postgresql_work_end(void *engine);
+enum store_result postgresql_recover(void *engine, long *committed, struct error *error);
+enum store_result postgresql_pending(void *engine, struct store_pending *pending,
+    struct error *error);
+enum store_result postgresql_claim(void *engine, uint64_t lane, struct error *error);
+enum store_result postgresql_renew(void *engine, uint64_t lane, struct error *error);
+void postgresql_release(void *engine, uint64_t lane);
+enum store_result postgresql_load(void *engine, const char *name, struct store_work *work,
+    struct error *error);
+void postgresql_unload(void *engine, struct store_work *work);
+enum store_result postgresql_done(void *engine, struct store_work *work, struct error *error);
+enum store_result postgresql_later(void *engine, struct store_work *work,
+    const struct handler_state *state, struct error *error);
+enum store_result postgresql_fail(void *engine, struct store_work *work,
+    const struct handler_state *state, struct error *error);
+void postgresql_queue_close(struct postgresql *pg);
+
+/* operator.c */
+enum store_result postgresql_each(void *engine, const struct store_filter *filter,
+    int (*visit)(const struct store_item *item, void *data), void *data, struct error *error);
+enum store_result postgresql_lookup(void *engine, const char *id, char name[STORE_NAME_SIZE],
+    struct error *error);
+enum store_result postgresql_get(void *engine, const char *name, struct store_item *item,
+    struct error *error);
+enum store_result postgresql_count(void *engine, int64_t now, struct store_counts *counts,
+    struct error *error);
+/* The columns from column on that operator.c's and queue.c's statements have of a state. */
+#define POSTGRESQL_STATE \
+	"q.tries::text, extract(epoch FROM q.tried_at)::bigint::text, " \
+	"extract(epoch FROM q.due_at)::bigint::text, extract(epoch FROM q.failed_at)::bigint::text, " \
+	"q.handler, q.reason, q.said"
+enum { POSTGRESQL_STATE_COLUMNS = 7 };
+void postgresql_state(const PGresult *result, int row, int column, struct handler_state *state);
+/* Parse a value that is a record. Returns NULL, or what is wrong. */
+const char *postgresql_record(const PGresult *result, int row, int column, struct entry *entry);
+
+/* move.c */
+enum store_result postgresql_retry(void *engine, const char *const *names, size_t count,
+    size_t *moved, struct error *error);
+enum store_result postgresql_replay(void *engine, const char *const *names, size_t count,
+    size_t *moved, struct error *error);
+enum store_result postgresql_finish(void *engine, const char *name, struct error *error);
+enum store_result postgresql_forget(void *engine, struct store_forgetting *forgetting,
+    struct error *error);
+/*
+ * On a terminal, a line on standard error that the next one replaces; total 0: not known; done:
+ * it ends.
+ */
+void postgresql_progress(const char *what, size_t count, size_t total, bool done);
+
+/* schema.c */
+enum store_result postgresql_init(void *engine, bool *made, struct error *error);
+
+/* check.c */
+void postgresql_describe(void *engine, char *text, size_t size);
+void postgresql_check(void *engine, void (*visit)(const struct store_check *, void *), void *data);
+char *postgresql_status(void *engine, struct error *error);
+
+/* import.c */
+enum store_result postgresql_import(void *engine, const struct store_item *item,
+    struct error *error);
+enum store_result postgresql_import_end(void *engine, size_t *imported, struct error *error);
+
+/* attempts.c */
+void postgresql_attempt(void *engine, int64_t at, const char *line, size_t length);
+void postgresql_attempts_send(void *engine);
+enum store_result postgresql_attempts(void *engine, struct store_attempts *query,
+    struct error *error);
+int postgresql_attempts_open(struct postgresql *pg);
+void postgresql_attempts_close(struct postgresql *pg);
+
+/* network.c */
+void postgresql_network(void *engine, struct store_network *network);
+
+/* backend.c: the one symbol that the module exports. */
+const struct backend *postgresql_backend(void);
+
+#endif

@@ -1,0 +1,15 @@
+# The PostgreSQL store where hosts die. Included by the Makefile; both are part of check-long.
+
+# Three database nodes, two receivers, two drains, killed at random: make check-chaos MINUTES=n; SEED=n repeats a run.
+check-chaos: MINUTES = $(if $(FULL),10,1)
+check-chaos: all
+	@tools/deps.sh $(POSTGRESQL_PACKAGES)
+	@PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/chaos/chaos.py $(MINUTES) $(SEED)
+
+# docs/hosts.md as it is written, on hosts of this machine; then Patroni replaces the leader under load. Two minutes.
+# Needs root.
+check-hosts: all
+	@tools/deps.sh $(POSTGRESQL_PACKAGES) $(HOSTS_PACKAGES)
+	@PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) -m pytest -q -p no:cacheprovider --long tests/e2e/test_hosts.py
+
+.PHONY: check-chaos check-hosts

@@ -1,0 +1,122 @@
+"""`psapi store import`: a spool's events in the shared store, with their state and in their order, however often it is
+interrupted and repeated. 10,000 events; with --long 100,000."""
+
+import json
+import os
+import time
+
+import pytest
+
+import postgresql
+from psapi_command import NOTE, Desk, body
+from psapi_scale import event as scale_event
+from receiver import SANITIZED, wait_for
+from sender import signed
+from spool import iso
+
+pytestmark = [pytest.mark.skipif(postgresql.why_not() is not None, reason=str(postgresql.why_not()))]
+
+
+@pytest.fixture
+def desk(place):
+    desk = Desk(place)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def local(place):
+    """The settings as they were before PSAPI_STORE was set."""
+    return {"PSAPI_STORE": ""}
+
+
+def fill(desk, count):
+    """As the receiver and drain leave a spool: handled, new, waiting for a retry, failed."""
+    for folder in ("new", "events", "failed", "state", "hold", "tmp"):
+        (desk.spool.path / folder).mkdir(mode=0o770, exist_ok=True)
+    old = time.time() - 50 * 86400
+    for n in range(count):
+        webhook_id = f"msg_{n:027}"
+        path = desk.spool.file("events", webhook_id)
+        path.write_text(scale_event(n))
+        path.chmod(0o640)
+        os.utime(path, times=(old, old + n))
+        if n % 10 < 3:
+            os.link(path, desk.spool.file(("new", "new", "failed")[n % 10], webhook_id))
+        if n % 10 == 1:
+            desk.write_state(webhook_id, tries=2, due_at=iso(time.time() + 3600), tried_at=iso(old), handler="/h/default",
+                             reason="exit status 75, try 2 of 10", stderr="busy\n")
+        if n % 10 == 2:
+            desk.write_state(webhook_id, tries=1, failed_at=iso(old), tried_at=iso(old), handler="/h/default",
+                             reason="exit status 1", stderr="no\n")
+
+
+def listed(desk, **store):
+    return desk.run("list", "--all", "--json", env=store).stdout.splitlines()
+
+
+def shared(request, desk):
+    """The shared store, empty; the spool stays the local one."""
+    spool = desk.spool
+    request.getfixturevalue("shared_store").given_to(desk.place)
+    view, desk.place.spool = desk.place.spool, spool
+    return view
+
+
+def test_killed_and_repeated(request, desk, local):
+    count = 100_000 if request.config.getoption("--long") and not SANITIZED else 10_000
+    fill(desk, count)
+    view = shared(request, desk)
+    before = listed(desk, **local)
+    assert len(before) == count
+    kills = 0
+    for part in (0.2, 0.6):
+        child = desk.start("store", "import")
+        wait_for(lambda part=part, child=child: child.poll() is not None or
+                 int(view.sql("SELECT count(*) FROM psapi_event")) > part * count, "it imports", 300)
+        kills += child.poll() is None
+        child.kill()
+        child.wait()
+    assert kills, "never killed: it is too fast"
+    done = desk.run("store", "import")
+    assert "import" in done.stdout + done.stderr
+    assert listed(desk) == before, "counts, states, order"
+    again = desk.run("store", "import")
+    assert again.returncode == 0 and listed(desk) == before == listed(desk, **local)
+
+
+def test_no_lane_without_its_earlier_events(request, desk, local):
+    """While it runs, and after it was killed, a drain sees nothing that waits: the first might be missing."""
+    fill(desk, 2000)
+    view = shared(request, desk)
+    desk.handler("default", NOTE)
+    child = desk.start("store", "import")
+    wait_for(lambda: child.poll() is not None or int(view.sql("SELECT count(*) FROM psapi_event")) > 0, "it imports")
+    child.kill()
+    child.wait()
+    waiting = int(view.sql("SELECT count(*) FROM psapi_queue WHERE failed_at IS NULL"))
+    assert waiting in (0, 400), waiting
+    desk.run("store", "import")
+    assert int(view.sql("SELECT count(*) FROM psapi_queue WHERE failed_at IS NULL")) == 400
+
+
+def test_events_that_came_meanwhile_stay_as_they_are(request, desk, local):
+    """The receiver is on the shared store already, and has handled a retry of an event that waits in the spool."""
+    request_one, request_two = signed(body(1), "one"), signed(body(2), "two")
+    desk.deliver(request_one, request_two)
+    view = shared(request, desk)
+    desk.handler("default", NOTE)
+    desk.deliver(request_one)
+    desk.drain_silently()
+    desk.run("store", "import")
+    rows = {row["webhook_id"]: row["status"] for row in map(json.loads, listed(desk))}
+    assert rows == {"one": "handled", "two": "new"}
+    desk.drain_silently()
+    assert desk.lines() == ["one", "two"]
+    assert view.names("new") == [] and len(desk.spool.names("new")) == 2, "the spool stays as it is"
+
+
+def test_nothing_to_import_into(desk):
+    """Without PSAPI_STORE there is no shared store."""
+    done = desk.run("store", "import", expect=64)
+    assert "PSAPI_STORE" in done.stderr and done.stderr.count("\n") == 1

@@ -1,0 +1,703 @@
+"""The PostgreSQL store on a real cluster, a primary and a standby: deaths under load, and what is configured wrong.
+
+  deaths            primary, standby, receiver or drain is killed under load, with concurrent duplicates at two receivers
+  no confirmation   the last standby is gone, a node is frozen: 503 in time, no false 200, and it goes on afterwards
+  one machine       the primary runs without synchronous standbys: -t, doctor and the receiver's log say so
+  misconfiguration  each has one clear line with a remedy, and afterwards the event is stored once
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+import postgresql
+import strace
+from lanes import Lane, Record, stop
+from load import at_once
+from psapi_command import NOTE, Desk, body
+from receiver import SLOWER, Place, Receiver, wait_for
+from replies import assert_accepted, assert_refused, parse_cgi
+from sender import event, signed
+from servers import Socket
+from shared_store import Shared, settings
+from test_crash import run_cgi
+
+pytestmark = pytest.mark.skipif(postgresql.why_not() is not None, reason=str(postgresql.why_not()))
+ENOUGH = 5 * SLOWER     # seconds that the sender waits
+
+
+@pytest.fixture(scope="module")
+def running():
+    with postgresql.Cluster(2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(running):
+    """As it was at the beginning: both nodes run, a standby confirms, nothing is set, no database of a test is left."""
+    yield running
+    restore(running)
+
+
+def restore(cluster):
+    for node in cluster.nodes:
+        if node.process is not None:
+            node.thaw()
+    if all(node.process is None for node in cluster.nodes):
+        cluster.nodes[0].start()
+    primary = cluster.primary
+    for node in cluster.nodes:
+        if node is not primary and node.process is not None and not node.is_standby():
+            node.kill()         # a second primary
+        if node.process is None:
+            node.copy_of(primary)
+            node.start()
+    cluster.synchronous()
+    for name in primary.sql("SELECT datname FROM pg_database WHERE datname LIKE 'psapi%'").split():
+        cluster.drop(name)
+
+
+class Head(Desk):
+    """A web head: receiver, handlers, psapi."""
+
+    def __init__(self, cluster, uri):
+        place = Place(settings(uri))
+        place.spool = Shared(place.spool.path, place, cluster)
+        super().__init__(place)
+        self.server = Socket(place)
+
+    def start_receiver(self):
+        self.server.start()
+        return self.server.receiver
+
+    def send(self, request):
+        return self.server.send(request)
+
+    def accept(self, *bodies):
+        """As deliver_bodies(), through the receiver that runs already. Returns the webhook-ids."""
+        requests = [signed(one) for one in bodies]
+        for request in requests:
+            assert_accepted(self.send(request))
+        return [request.header("webhook-id").decode() for request in requests]
+
+    def close(self):
+        super().close()
+        self.place.close()
+
+
+@pytest.fixture
+def heads(cluster):
+    """Two heads over one database with its tables."""
+    uri = cluster.database("psapi")
+    heads = [Head(cluster, uri) for _ in range(2)]
+    try:
+        heads[0].run("store", "init")
+        for head in heads:
+            head.start_receiver()
+        yield heads
+    finally:
+        for head in heads:
+            head.close()
+
+
+@pytest.fixture
+def head(heads):
+    return heads[0]
+
+
+def count(cluster, table="psapi_event", where="true"):
+    return int(cluster.primary.sql(f"SELECT count(*) FROM {table} WHERE {where}", database="psapi"))
+
+
+def timed(job):
+    begun = time.monotonic()
+    result = job()
+    return result, time.monotonic() - begun
+
+
+# ---- deaths under load ----
+
+class Death:
+    """One death while the load runs, and how it is overcome."""
+
+    def __init__(self, cluster, heads):
+        self.cluster, self.heads = cluster, heads
+
+    def primary(self):
+        """The standby is promoted; without a standby of its own it confirms nothing until the old primary is back."""
+        old = self.cluster.primary
+        old.kill()
+        new = self.cluster.fail_over(old)
+        old.rewind(new)
+        old.start()
+
+    def standby(self):
+        (standby,) = self.cluster.standbys
+        standby.kill()
+        standby.start()
+
+    def receiver(self):
+        receiver = self.heads[0].server.receiver
+        receiver.kill()
+        receiver.start()
+
+
+@pytest.mark.parametrize("who", ["primary", "standby", "receiver"])
+def test_dies_under_load(cluster, heads, who):
+    """Every event with a 200 is there once, and is handled in the order of its lane."""
+    record = Record()
+    lanes = [Lane(n, [head.send for head in heads], record, who, pause=(0, 0.02)) for n in range(8)]
+    for lane in lanes:
+        lane.thread.start()
+    try:
+        wait_for(lambda: len(record.acknowledgements) > 50, "the load runs", 30)
+        getattr(Death(cluster, heads), who)()
+        cluster.wait_until_healthy()
+        acknowledged = len(record.acknowledgements)
+        wait_for(lambda: len(record.acknowledgements) > acknowledged + 100, "it goes on", 60)
+    finally:
+        stop(lanes)
+    for lane in lanes:
+        lane.settle()
+    assert record.complaints == []
+    assert [one.webhook_id for one in record.events.values() if one.accepted > 1] == []
+    assert count(cluster) == count(cluster, "psapi_queue") == len(record.events) == len(record.acknowledged())
+    cluster.primary.sql("UPDATE psapi_queue SET due_at = NULL", database="psapi")
+    for head in heads:
+        head.handler("default", NOTE)
+    at_once(lambda head=head: head.drain_silently("-j", "4") for head in heads)
+    handled = [line for head in heads for line in head.lines()]
+    assert sorted(handled) == sorted(record.events)
+
+
+def test_drain_dies_under_load(cluster, heads):
+    """The other drain takes its lanes over when the leases end; the order within each lane stays."""
+    ids = heads[0].accept(*(body(n, str(n % 5)) for n in range(40)))
+    for head in heads:
+        head.handler("default", f'echo "$PSAPI_NPN $PSAPI_WEBHOOK_ID" >>{heads[0].told}/both; sleep 0.02\n')
+    victim = heads[0].start("drain", "-j", "3")
+    wait_for(lambda: len(heads[0].lines("both")) >= 5, "the first drain works")
+    other = heads[1].start("drain", "-j", "3")
+    victim.kill()
+    victim.wait()
+    assert other.wait(60) == 0
+    cluster.primary.sql("UPDATE psapi_lane SET until = now()", database="psapi")    # 30 s later
+    heads[1].drain_silently()
+    assert count(cluster, "psapi_queue") == 0
+    runs = [line.split() for line in heads[0].lines("both")]
+    for npn in map(str, range(5)):
+        first = list(dict.fromkeys(webhook_id for lane, webhook_id in runs if lane == npn))
+        assert first == [one for n, one in enumerate(ids) if n % 5 == int(npn)]
+    assert len(runs) <= len(ids) + 3, "only what the victim had in work ran twice"
+    heads[0].drain_silently()
+    assert heads[0].spool.left_in_tmp() == [], "the next drain removes the files that it left for handlers"
+
+
+def test_same_id_at_both_heads_at_once(cluster, heads):
+    """32 deliveries of each of 20 ids at the same moment: queued once, accepted once."""
+    for _ in range(20):
+        request = signed()
+        replies = at_once(lambda head=head: head.send(request) for head in heads * 16)
+        assert sorted(reply.word for reply in replies) == ["accepted"] + ["duplicate"] * 31, heads[0].server.log()
+    assert count(cluster) == count(cluster, "psapi_queue") == 20
+
+
+def test_two_drains_share(heads):
+    ids = heads[0].accept(*(body(n, str(n)) for n in range(30)))
+    for head in heads:
+        head.handler("default", NOTE + "sleep 0.05\n")
+    for child in [head.start("drain") for head in heads]:
+        assert child.wait(60) == 0
+    assert sorted(heads[0].lines() + heads[1].lines()) == sorted(ids)
+    assert heads[0].lines() and heads[1].lines(), "each had its part"
+
+
+def test_lost_lease(cluster, heads):
+    """A drain is frozen until its lease has ended, and the other has handled the event: its result does not count."""
+    heads[0].gate("gate")
+    heads[0].handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"; exit 1\n')
+    heads[1].handler("default", NOTE)
+    (webhook_id,) = heads[0].accept(body(1))
+    late = heads[0].start("drain")
+    heads[0].wait_for_lines(1)
+    late.send_signal(signal.SIGSTOP)
+    heads[1].drain_silently()
+    assert heads[1].lines() == [], "the lane is the other's"
+    cluster.primary.sql("UPDATE psapi_lane SET until = now()", database="psapi")
+    heads[1].drain_silently()
+    assert heads[1].lines() == [webhook_id]
+    heads[0].open_gate("gate")
+    late.send_signal(signal.SIGCONT)
+    _, told = late.communicate(timeout=30)
+    assert late.returncode == 0 and "does not count" in told, told
+    assert heads[0].where(webhook_id) == ["events"]
+
+
+# ---- what is shown ----
+
+def test_attempts_of_all_hosts(heads):
+    """Each line is in the local log at once, and soon in the store, with the host's name."""
+    for head in heads:
+        head.accept(body(1))
+    name = socket.gethostname()[:64]
+
+    def rows():
+        return [json.loads(line) for line in heads[0].run("attempts", "--json").stdout.splitlines()]
+    wait_for(lambda: len(rows()) == 2, "the copies are there")
+    assert [(row["host"], row["outcome"]) for row in rows()] == [(name, "accepted")] * 2
+    (local,) = heads[0].run("attempts", "--local", "--json").stdout.splitlines()
+    assert "host" not in json.loads(local)
+    head, *lines = heads[1].run("attempts", "--outcome", "accepted").stdout.splitlines()
+    assert head.split()[:3] == ["TIME", "HOST", "OUTCOME"] and [line.split()[1] for line in lines] == [name] * 2
+    assert heads[1].run("attempts", "--outcome", "rejected").stdout == ""
+    assert len(heads[1].run("attempts", "-n", "1", "--json").stdout.splitlines()) == 1
+
+
+def test_status(cluster, heads):
+    heads[0].accept(body(1))
+    shown = json.loads(heads[1].run("store", "status", "--json").stdout)
+    assert sorted(host["role"] for host in shown["hosts"]) == ["primary", "standby"]
+    assert (shown["events"], shown["waiting"], shown["failed"]) == (1, 1, 0)
+    (standby,) = shown["standbys"]
+    assert standby["state"] == "streaming" and standby["sync_state"] == "quorum"
+    text = heads[1].run("store", "status").stdout
+    assert "quorum" in text and "primary" in text and re.search(r"^waiting +1,", text, re.M)
+    assert "there already" in heads[1].run("store", "init").stdout
+
+
+def test_doctor(cluster, heads):
+    """All is well; then one thing after the other is not."""
+    def rows():
+        return {row["check"]: row for row in
+                map(json.loads, heads[0].run("doctor", "--json", expect=None).stdout.splitlines())}
+    good = rows()
+    assert good["storing"]["ok"] is True
+    for check in ("database", "schema", "replication", "durability", "database-clock", "connections"):
+        assert good[check]["ok"] is True and "remark" not in good[check], good[check]
+    checked = heads[0].place.run("-t")
+    assert checked.returncode == 0 and "warning: store" not in checked.stdout, checked
+    cluster.primary.sql("ALTER ROLE psapi SET synchronous_commit = off", "REVOKE pg_read_all_stats FROM psapi")
+    try:
+        bad = rows()
+        assert bad["durability"].get("remark") and "synchronous_commit is off" in bad["durability"]["text"]
+        assert bad["replication"].get("remark") and "GRANT pg_read_all_stats" in bad["replication"]["remedy"]
+    finally:
+        cluster.primary.sql("ALTER ROLE psapi RESET synchronous_commit", "GRANT pg_read_all_stats TO psapi")
+    (standby,) = cluster.standbys
+    standby.kill()
+    try:
+        heads[0].server.receiver.stop()
+        bad = rows()
+        assert bad["database"].get("remark") and bad["database"]["remedy"]
+        assert bad["replication"]["ok"] is False and "no standby is connected" in bad["replication"]["text"]
+        assert bad["storing"]["ok"] is False
+    finally:
+        standby.start()
+        cluster.wait_until_healthy()
+
+
+def test_what_a_role_sets_is_not_taken_over(cluster, head):
+    """A commit that waits for nobody, or whose warning nobody sees, would be a false 200."""
+    cluster.primary.sql("ALTER ROLE psapi SET synchronous_commit = local", "ALTER ROLE psapi SET client_min_messages = error",
+                        "ALTER ROLE psapi SET statement_timeout = '1ms'")
+    try:
+        head.server.receiver.stop()
+        head.start_receiver()
+        (standby,) = cluster.standbys
+        request = signed()
+        standby.kill()
+        try:
+            assert_refused(head.send(request), "spool_error")
+        finally:
+            standby.start()
+            cluster.wait_until_healthy()
+        wait_for(lambda: head.send(request).status == 200, "it goes on", 20)
+    finally:
+        cluster.primary.sql("ALTER ROLE psapi RESET ALL")
+
+
+def test_an_ended_wait_is_no_commit(cluster, head):
+    """The server ends the session that waits for the standby: the commit is there, and nobody has confirmed it."""
+    (standby,) = cluster.standbys
+    standby.kill()
+    request = signed()
+    try:
+        def end_waits():
+            return cluster.primary.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = 'psapi' "
+                                       "AND wait_event = 'SyncRep'").strip()
+        answers = []
+        sender = threading.Thread(target=lambda: answers.append(head.send(request)))
+        sender.start()
+        wait_for(end_waits, "it waited")
+        while sender.is_alive():
+            end_waits()
+            sender.join(0.1)
+        assert_refused(answers[0], "spool_error")
+        assert count(cluster) == 1, "visible, and on one machine only"
+    finally:
+        standby.start()
+        cluster.wait_until_healthy()
+    assert wait_for(lambda: head.send(request).word, "an answer") in ("duplicate", "error")
+    wait_for(lambda: head.send(request).word == "duplicate", "it is known", 20)
+
+
+def test_an_event_wakes_the_local_drain(head):
+    """psapi-drain.path watches new/ of the local spool, which stays empty."""
+    new = head.place.dir / "spool/new"
+    os.utime(new, (1, 1))
+    head.accept(body(1))
+    assert new.stat().st_mtime > 1 and list(new.iterdir()) == []
+
+
+@pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
+@pytest.mark.parametrize("call, fault", [(call, fault) for call in ("connect", "sendto", "recvfrom", "poll")
+                                         for fault in ("signal=KILL", "error=ECONNRESET")
+                                         if (call, fault) != ("poll", "error=ECONNRESET")])     # of the request's body, too
+def test_fault_at_any_call(cluster, head, call, fault):
+    """Classic CGI, a connection for each request: after a kill or an error the retry finds it, or stores it, once."""
+    head.place.settings |= strace.ENVIRONMENT
+    for when in range(1, 60, 3):
+        request = signed()
+        output, status, injected = run_cgi(head.place, request, call, fault, when)
+        injected = injected or status in (-signal.SIGKILL, 128 + signal.SIGKILL)
+        if status == 0:
+            reply = parse_cgi(output)
+            assert reply.status in (200, 503), reply
+        assert head.send(request).word in ("accepted", "duplicate")
+        head.spool.assert_queued_once(request.header("webhook-id"), request.body)
+        if not injected:
+            break
+    assert not injected and when > 1
+    assert count(cluster) == count(cluster, "psapi_queue") == when // 3 + 1
+
+
+# ---- attempts ----
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have another host's name")
+def test_attempts_of_all_hosts(heads):
+    """Each with its host; --local are this one's."""
+    heads[0].server.receiver.stop()
+    second = Receiver(heads[0].place, "second", via=["unshare", "--uts", "sh", "-c", 'hostname web2 && exec "$0"'],
+                      PSAPI_LISTEN=f"unix:{heads[0].place.dir}/second.sock").start()
+    heads[0].server.receiver = second
+    first, other = signed(), signed()
+    assert_accepted(heads[1].send(first))
+    assert_accepted(heads[0].send(other))
+
+    def seen():
+        rows = heads[1].rows("attempts")
+        return {row["webhook_id"]: row["host"] for row in rows} if len(rows) == 2 else None
+    ids = [one.header("webhook-id").decode() for one in (first, other)]
+    assert wait_for(seen, "both are copied") == {ids[0]: os.uname().nodename, ids[1]: "web2"}
+    lines = heads[1].run("attempts").stdout.splitlines()
+    assert lines[0].split()[:3] == ["TIME", "HOST", "OUTCOME"] and "web2" in lines[2], lines
+    assert [row["webhook_id"] for row in heads[1].rows("attempts", "--local")] == [ids[0]]
+
+
+def test_attempts_do_not_wait_for_the_database(cluster, head):
+    """While nothing can be stored, each attempt has its line in the local log."""
+    assert_accepted(head.send(signed()))
+    with gone(cluster, "primary frozen"):
+        assert_refused(head.send(signed()), "spool_error")
+        outcomes = [row["outcome"] for row in head.rows("attempts", "--local")]
+    assert outcomes == ["accepted", "error"]
+
+
+# ---- nobody confirms ----
+
+@contextlib.contextmanager
+def gone(cluster, how):
+    (standby,) = cluster.standbys
+    if how == "standby gone":
+        standby.kill()
+        yield
+        standby.start()
+    else:
+        node = standby if how == "standby frozen" else cluster.primary
+        node.freeze()
+        try:
+            yield
+        finally:
+            node.thaw()
+    cluster.wait_until_healthy()
+
+
+@pytest.mark.parametrize("how", ["standby gone", "standby frozen", "primary frozen"])
+def test_nobody_confirms(cluster, heads, how):
+    """503 before the sender gives up, also for a retry; a duplicate of what was confirmed may get its 200."""
+    before, request, other = signed(), signed(), signed()
+    assert_accepted(heads[0].send(before))
+    with gone(cluster, how):
+        answers = at_once(lambda head=head, one=one: timed(lambda: head.send(one))
+                          for head, one in ((heads[0], request), (heads[1], request), (heads[1], other)))
+        for reply, seconds in answers + [timed(lambda: heads[0].send(request))]:
+            assert_refused(reply, "spool_error")
+            assert seconds < ENOUGH, seconds
+    for one in (request, other):
+        wait_for(lambda one=one: heads[0].send(one).status == 200, "it goes on", 20)
+        assert heads[1].send(one).word == "duplicate"
+        heads[0].spool.assert_queued_once(one.header("webhook-id"), one.body)
+    assert count(cluster) == 3
+
+
+def test_a_former_primary_that_comes_back(cluster, head):
+    """It runs as a primary again, first in the list and without a standby: it is left after the deadline."""
+    old, new = cluster.primary, cluster.standbys[0]
+    assert_accepted(head.send(signed()))
+    old.kill()
+    new.promote()
+    new.set(synchronous_standby_names="")
+    head.server.receiver.stop()
+    old.start()
+    uri = cluster.uri(nodes=[old, new])
+    head.place.settings["PSAPI_STORE"] = uri
+    head.start_receiver()
+    request = signed()
+    wait_for(lambda: head.send(request).status == 200, "the right one is found", 20)
+    assert int(new.sql("SELECT count(*) FROM psapi_event", database="psapi")) == 2
+
+
+# ---- one machine ----
+
+def test_without_synchronous_standbys(cluster, head):
+    """After a restart the primary waits for nobody. The event is accepted; that it is on one machine is said."""
+    primary = cluster.primary
+    primary.set(synchronous_standby_names="")
+    primary.stop()
+    primary.start()
+    request = signed()
+    wait_for(lambda: head.send(request).status == 200, "it goes on", 20)
+    head.server.receiver.stop()
+    head.start_receiver()
+    assert_accepted(head.send(signed()))
+    wait_for(lambda: "on that one machine only" in head.server.log(), "the receiver says so")
+    checked = head.place.run("-t")
+    assert checked.returncode == 0 and "synchronous_standby_names" in checked.stdout + checked.stderr, checked
+    rows = {row["check"]: row for row in
+            map(json.loads, head.run("doctor", "--json", expect=None).stdout.splitlines())}
+    assert rows["replication"]["ok"] is False and "ALTER SYSTEM SET" in rows["replication"]["remedy"], rows
+
+
+# ---- what is configured wrong ----
+
+class Wrong:
+    """One thing that is wrong, the words that say so, and how it is mended."""
+
+    def __init__(self, cluster, head):
+        self.cluster, self.head, self.place = cluster, head, head.place
+        self.primary, self.other_settings = cluster.primary, False
+
+    def use(self, uri):
+        self.other_settings = True
+        self.place.settings["PSAPI_STORE"] = uri
+
+    def mend(self):
+        self.use(self.cluster.uri())
+
+    def password(self, text):
+        path = self.place.dir / "pgpass"
+        path.write_text(f"*:*:*:guarded:{text}\n")
+        path.chmod(0o600)
+        return path
+
+
+class WrongPassword(Wrong):
+    says, remedy = "password authentication failed", "password file"
+
+    def spoil(self):
+        self.use(self.cluster.uri(user="guarded", passfile=self.password("wrong-secret")))
+
+    def mend(self):
+        self.password("right")
+        self.primary.sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO guarded", database="psapi")
+
+
+class NoPassword(WrongPassword):
+    says, remedy = "no password supplied", "passfile="
+
+    def spoil(self):
+        self.use(self.cluster.uri(user="guarded", passfile=self.place.dir / "pgpass"))
+
+
+class NoDatabase(Wrong):
+    says, remedy = "does not exist", "createdb"
+
+    def spoil(self):
+        self.use(self.cluster.uri("psapi_nowhere"))
+
+
+class NoTables(Wrong):
+    says, remedy = "psapi_event", "psapi store init"
+
+    def spoil(self):
+        self.cluster.database("psapi_empty")
+        self.use(self.cluster.uri("psapi_empty"))
+        self.head.spool.database = "psapi_empty"
+
+    def mend(self):
+        self.head.run("store", "init")
+
+
+class OtherVersion(Wrong):
+    says, remedy = "have format 99", "install that one on each host"
+
+    def spoil(self):
+        self.primary.sql("UPDATE psapi_meta SET format = 99", database="psapi")
+
+    def mend(self):
+        self.primary.sql("UPDATE psapi_meta SET format = 1", database="psapi")
+
+
+class OnlyAStandby(Wrong):
+    says, remedy = "read-only|hot standby", "name all nodes"
+
+    def spoil(self):
+        self.use(self.cluster.uri(nodes=self.cluster.standbys))
+
+
+class ReadOnly(Wrong):
+    """As after a full disk in a managed service."""
+
+    says, remedy = "read-only", "read-only"
+
+    def spoil(self):
+        self.primary.sql("ALTER DATABASE psapi SET default_transaction_read_only = on")
+
+    def mend(self):
+        self.primary.sql("ALTER DATABASE psapi RESET default_transaction_read_only")
+
+
+class NobodyListens(Wrong):
+    says, remedy = "No such file", "is PostgreSQL running"
+
+    def spoil(self):
+        self.use(self.cluster.uri().replace("/n1", "/n8").replace("/n2", "/n9"))
+
+
+class TooManyClients(Wrong):
+    says, remedy = "too many|remaining connection slots", "max_connections|CONNECTION LIMIT"
+
+    def spoil(self):
+        self.primary.sql("ALTER DATABASE psapi CONNECTION LIMIT 0")
+
+    def mend(self):
+        self.primary.sql("ALTER DATABASE psapi CONNECTION LIMIT -1")
+
+
+class NoRights(Wrong):
+    says, remedy = "permission denied", "own the tables"
+
+    def spoil(self):
+        self.primary.sql("REVOKE INSERT ON psapi_event FROM psapi", "ALTER TABLE psapi_event OWNER TO postgres",
+                         database="psapi")
+
+    def mend(self):
+        self.primary.sql("ALTER TABLE psapi_event OWNER TO psapi", "GRANT ALL ON psapi_event TO psapi", database="psapi")
+
+
+def assert_clear(text, wrong):
+    """One line, with the host, the cause and a remedy, and nothing of a password."""
+    lines = [line for line in text.splitlines() if re.search(wrong.says, line)]
+    assert lines, text
+    assert any("PostgreSQL" in line for line in lines), text
+    assert re.search(wrong.remedy, text), text
+    assert "wrong-secret" not in text and "right" not in re.sub(r"rights?\b", "", text), text
+
+
+@pytest.mark.parametrize("kind", [WrongPassword, NoPassword, NoDatabase, NoTables, OtherVersion, OnlyAStandby, ReadOnly,
+                                  NobodyListens, TooManyClients, NoRights], ids=lambda kind: kind.__name__)
+def test_configured_wrong(cluster, head, kind):
+    wrong = kind(cluster, head)
+    head.server.receiver.stop()
+    wrong.spoil()
+    cluster.primary.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('psapi', 'guarded')")
+    checked = head.place.run("-t")
+    assert checked.returncode != 0, checked
+    assert_clear(checked.stdout + checked.stderr, wrong)
+    head.start_receiver()
+    request = signed()
+    reply, seconds = timed(lambda: head.send(request))
+    assert_refused(reply, "spool_error")
+    assert seconds < ENOUGH
+    assert_clear(head.server.log(), wrong)
+    if kind not in (ReadOnly, NoRights):    # reading goes on
+        listed = head.run("list", expect=None)
+        assert listed.returncode != 0 and len(listed.stderr.splitlines()) == 1, listed
+        assert_clear(listed.stderr, wrong)
+    wrong.mend()
+    if wrong.other_settings:
+        head.server.receiver.stop()
+        head.start_receiver()
+    wait_for(lambda: head.send(request).status == 200, "it goes on by itself", 20)
+    assert head.send(request).word == "duplicate"
+    assert_accepted(head.send(signed()))
+    head.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+def test_max_connections(cluster, head):
+    """The server has no place left. What waits is refused in time, and stored once there is a place."""
+    head.server.receiver.stop()
+    sessions, request = [], signed()
+    try:
+        with contextlib.suppress(AssertionError, BrokenPipeError):
+            for _ in range(70):
+                session = cluster.primary.session()
+                sessions.append(session)
+                if session.poll() is not None:
+                    break
+        head.start_receiver()
+        reply, seconds = timed(lambda: head.send(request))
+        assert_refused(reply, "spool_error")
+        assert seconds < ENOUGH
+        assert re.search("too many clients|remaining connection slots", head.server.log()), head.server.log()
+        assert "max_connections" in head.server.log()
+    finally:
+        for session in sessions:
+            session.kill()
+            session.communicate()
+    wait_for(lambda: head.send(request).status == 200, "there is a place", 20)
+    head.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+def fill(path):
+    """To the last byte."""
+    with open(path, "ab", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(b"x" * 4096):
+            pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk can be mounted by root only")
+def test_disk_of_the_database_is_full(place):
+    """A tablespace of 24 MiB: spool_full, and the event is stored once there is room."""
+    disk = place.dir / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "psapi-test", disk], check=True)
+    try:
+        with postgresql.Cluster(1) as cluster:
+            cluster.give(disk)
+            cluster.primary.sql(f"CREATE TABLESPACE small LOCATION '{disk}'",
+                                "CREATE DATABASE psapi OWNER psapi TABLESPACE small")
+            head = Head(cluster, cluster.uri())
+            try:
+                head.run("store", "init")
+                head.start_receiver()
+                assert_accepted(head.send(signed()))
+                fill(disk / "filler")
+                large = signed(event("x.large", filler=os.urandom(200_000).hex()))     # nothing compresses it
+                assert_refused(head.send(large), "spool_full")
+                assert "53100" in head.server.log() and "make room" in head.server.log()
+                (disk / "filler").unlink()
+                assert_accepted(head.send(large))
+                head.spool.assert_queued_once(large.header("webhook-id"), large.body)
+            finally:
+                head.close()
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)

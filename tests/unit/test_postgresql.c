@@ -1,0 +1,653 @@
+/*
+ * Owns what store.h promises, over PostgreSQL: each operation on a real server, and then each of
+ * them while the connection dies, or libpq fails, at its nth call. The calls are counted by the
+ * functions below, which the module finds before libpq's. Without PostgreSQL all is skipped.
+ */
+#include "helpers.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sysexits.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "events.h"
+#include "store/store.h"
+
+/* ---- faults by count ---- */
+
+enum fault { NONE, CUT, REFUSE };
+
+static struct plan {
+	enum fault fault;
+	int at;
+	int calls;
+} plan;
+
+/*
+ * CUT: the connection dies just before this call. REFUSE: the call fails. Returns whether it
+ * must.
+ */
+static bool
+enters(int (*socket_of)(const void *), const void *connection)
+{
+	if (plan.fault == NONE || ++plan.calls != plan.at)
+		return false;
+	if (plan.fault == CUT && connection != NULL)
+		shutdown(socket_of(connection), SHUT_RDWR);
+	return plan.fault == REFUSE;
+}
+
+/* Another library than the test's own is loaded only with the module: found when it is called. */
+static void *
+real(const char *name)
+{
+	void *function = dlsym(RTLD_NEXT, name);
+
+	if (function == NULL) {
+		static void *library;
+		if (library == NULL)
+			library = dlopen("libpq.so.5", RTLD_NOW | RTLD_NOLOAD);
+		function = dlsym(library, name);
+	}
+	assert_non_null(function);
+	return function;
+}
+
+static int
+socket_of(const void *connection)
+{
+	int (*function)(const void *);
+	void *symbol = real("PQsocket");
+
+	memcpy(&function, &symbol, sizeof(function));
+	return function(connection);
+}
+
+#define WRAP(type, name, parameters, arguments, refused)                                           \
+	type name parameters;                                                                          \
+	type name parameters                                                                           \
+	{                                                                                              \
+		type(*function) parameters;                                                                \
+		void *symbol = real(#name);                                                                \
+		if (enters(socket_of, c))                                                                  \
+			return refused;                                                                        \
+		memcpy(&function, &symbol, sizeof(function));                                              \
+		return function arguments;                                                                 \
+	}
+
+WRAP(int, PQsendQueryParams,
+    (void *c, const char *sql, int n, const unsigned *t, const char *const *v, const int *l,
+        const int *f, int r),
+    (c, sql, n, t, v, l, f, r), 0)
+WRAP(int, PQsendQueryPrepared,
+    (void *c, const char *name, int n, const char *const *v, const int *l, const int *f, int r),
+    (c, name, n, v, l, f, r), 0)
+WRAP(int, PQsendPrepare, (void *c, const char *name, const char *sql, int n, const unsigned *t),
+    (c, name, sql, n, t), 0)
+WRAP(int, PQenterPipelineMode, (void *c), (c), 0)
+WRAP(int, PQexitPipelineMode, (void *c), (c), 0)
+WRAP(int, PQpipelineSync, (void *c), (c), 0)
+WRAP(int, PQsetSingleRowMode, (void *c), (c), 0)
+WRAP(int, PQflush, (void *c), (c), -1)
+WRAP(int, PQconsumeInput, (void *c), (c), 0)
+WRAP(int, PQconnectPoll, (void *c), (c), 0 /* PGRES_POLLING_FAILED */)
+
+/* ---- the server, and stores over it ---- */
+
+static char *uri; /* NULL: there is no server */
+static const char *place;
+
+struct host {
+	struct store *store;
+	struct config config;
+};
+
+static int
+start_server(void **state)
+{
+	char line[600] = "", command[600];
+
+	(void)state;
+	place = strdup("/tmp/psapi-unit-pg-XXXXXX");
+	assert_non_null(mkdtemp((char *)(uintptr_t)place));
+	chmod(place, 0755);
+	snprintf(command, sizeof(command), "tests/unit/postgresql.sh start %s/pg", place);
+	FILE *script = popen(command, "re");
+	if (script != NULL && fgets(line, sizeof(line), script) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		uri = strdup(line);
+	}
+	if (script != NULL)
+		pclose(script);
+	if (uri == NULL)
+		fprintf(stderr, "PostgreSQL is not installed (make deps): skipped\n");
+	return 0;
+}
+
+static int
+stop_server(void **state)
+{
+	char command[600];
+
+	(void)state;
+	snprintf(command, sizeof(command), "%s%s%s rm -rf %s", uri != NULL ?
+	    "tests/unit/postgresql.sh stop " : "",
+	    uri != NULL ? place : "", uri != NULL ? "/pg;" : "", place);
+	return system(command);
+}
+
+static void
+host_open(struct host *h, const char *name)
+{
+	struct error error;
+	bool made;
+
+	memset(h, 0, sizeof(*h));
+	h->config.spool = strdup(in(place, name));
+	mkdir(h->config.spool, 0770);
+	h->config.sync = strdup("auto");
+	h->config.store = strdup(uri);
+	h->store = store_open(&h->config, false, &error);
+	if (h->store == NULL)
+		fail_msg("%s", error.text);
+	if (store_init(h->store, &made, &error) != STORE_OK)
+		fail_msg("%s", error.text);
+}
+
+static void
+host_close(struct host *h)
+{
+	store_close(h->store);
+	config_free(&h->config);
+}
+
+/* Two hosts, with nothing in the tables. */
+static struct host one, two;
+
+static void
+empty_tables(void)
+{
+	char command[800];
+
+	snprintf(command, sizeof(command),
+	    "psql -qX '%s' -c 'TRUNCATE psapi_event, psapi_queue, psapi_lane, "
+	         "psapi_attempt'", uri);
+	assert_int_equal(system(command), 0);
+}
+
+static void
+sql(const char *statement)
+{
+	char command[2000];
+
+	snprintf(command, sizeof(command), "psql -qX -v ON_ERROR_STOP=1 '%s' <<'END'\n%s\nEND", uri,
+	    statement);
+	assert_int_equal(system(command), 0);
+}
+
+static int
+setup(void **state)
+{
+	(void)state;
+	plan.fault = NONE;
+	if (uri == NULL)
+		return 0;
+	host_open(&one, "one");
+	host_open(&two, "two");
+	empty_tables();
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	plan.fault = NONE;
+	if (uri == NULL)
+		return 0;
+	host_close(&one);
+	host_close(&two);
+	return 0;
+}
+
+#define NEEDS_SERVER if (uri == NULL) skip()
+
+/* ---- events ---- */
+
+/* Put an event of that NPN and second. */
+static enum store_result
+put(struct host *h, const char *id, const char *npn, int second, enum store_destination destination)
+{
+	char body[300], name[STORE_NAME_SIZE];
+	struct evidence evidence = {.id = id, .id_length = strlen(id), .timestamp = "1",
+		.timestamp_length = 1, .signature = "v1,x", .signature_length = 4,
+		    .received_at = {1000 + second, 0}};
+	struct record record;
+	struct event event;
+	struct store_intake intake = {.name = name, .destination = destination, .reason = "odd",
+		.now = {1000 + second, 0}, .event = &event, .record = &record};
+	struct error error = {.text = ""};
+
+	snprintf(body, sizeof(body),
+	    "{\"data\":{\"npn\":\"%s\",\"activatedAt\":\"2025-01-01T00:00:00Z\"},"
+	    "\"id\":\"e\",\"timestamp\":\"2025-01-01T00:00:%02dZ\","
+	    "\"type\":\"producersync.npn.activated\"}",
+	    npn, second);
+	events_read(body, strlen(body), &event);
+	assert_int_equal(store_name(id, strlen(id), name), 0);
+	assert_int_equal(record_make(&record, &evidence, body, strlen(body), true), 0);
+	enum store_result result = store_put(h->store, &intake, &error);
+	record_free(&record);
+	if (result == STORE_FAILED)
+		assert_string_not_equal(error.text, "");
+	return result;
+}
+
+struct list {
+	char text[1000];
+	uint64_t lane;
+	int64_t due;
+};
+
+static int
+add_waiting(const struct store_waiting *waiting, void *data)
+{
+	struct list *list = data;
+
+	snprintf(list->text + strlen(list->text), sizeof(list->text) - strlen(list->text), "%s ",
+	    waiting->name);
+	list->lane = waiting->lane;
+	list->due = waiting->due;
+	return 0;
+}
+
+/* The names that wait, in no order, and the lane and time of the last one. */
+static struct list
+pending(struct host *h)
+{
+	struct list list = {.text = ""};
+	struct store_pending p = {.now = clock_unix(), .visit = add_waiting, .data = &list};
+	struct error error;
+
+	assert_int_equal(store_pending(h->store, &p, &error), STORE_OK);
+	return list;
+}
+
+static int
+add_item(const struct store_item *item, void *data)
+{
+	struct list *list = data;
+
+	snprintf(list->text + strlen(list->text), sizeof(list->text) - strlen(list->text), "%.*s:%s ",
+	    (int)strlen(item->name) - 5, item->name, store_status_text(item->status));
+	return 0;
+}
+
+static struct list
+listed(struct host *h, const struct store_filter *filter)
+{
+	struct list list = {.text = ""};
+	struct error error;
+
+	assert_int_equal(store_each(h->store, filter, add_item, &list, &error), STORE_OK);
+	return list;
+}
+
+static const struct store_filter all;
+static const struct handler_state retry_state = {.tries = 1, .tried_at = 100, .due_at = 160,
+	.handler = "/h", .reason = "exit status 75", .stderr_end = "busy"};
+static const struct handler_state dead_state = {.tries = 2, .tried_at = 100, .failed_at = 100,
+	.handler = "/h", .reason = "exit status 1"};
+
+/* Claim its lane, and load it. */
+static enum store_result
+take(struct host *h, const char *name, uint64_t lane, struct store_work *work)
+{
+	struct error error;
+	enum store_result claimed = store_claim(h->store, lane, &error);
+
+	return claimed == STORE_OK ? store_load(h->store, name, work, &error) : claimed;
+}
+
+/* ---- what each operation does ---- */
+
+TEST(an_event_is_queued_once_wherever_it_comes)
+{
+	NEEDS_SERVER;
+	assert_int_equal(put(&one, "a", "1", 1, STORE_QUEUE), STORE_OK);
+	assert_int_equal(put(&two, "a", "1", 1, STORE_QUEUE), STORE_DUPLICATE);
+	assert_int_equal(put(&two, "b", "1", 2, STORE_DEAD_LETTER), STORE_OK);
+	assert_int_equal(put(&one, "c", "1", 3, STORE_ARCHIVE), STORE_OK);
+	assert_string_equal(listed(&one, &all).text, "a:new b:failed c:handled ");
+	assert_string_equal(pending(&two).text, "a.json ");
+}
+
+TEST(what_is_read_back_is_what_was_put)
+{
+	struct store_item item;
+	struct error error;
+	char name[STORE_NAME_SIZE];
+
+	NEEDS_SERVER;
+	assert_int_equal(put(&one, "m/1", "77", 1, STORE_DEAD_LETTER), STORE_OK);
+	assert_int_equal(store_lookup(two.store, "m/1", name, &error), STORE_OK);
+	assert_int_equal(store_get(two.store, name, &item, &error), STORE_OK);
+	assert_string_equal(item.entry.id, "m/1");
+	assert_string_equal(item.entry.event.npn, "77");
+	assert_string_equal(item.state.reason, "odd");
+	assert_int_not_equal(item.state.failed_at, 0);
+	entry_free(&item.entry);
+	assert_int_equal(store_lookup(two.store, "none", name, &error), STORE_ABSENT);
+}
+
+TEST(a_lane_is_one_drains_and_its_earliest_event_comes_first)
+{
+	struct store_work work;
+	struct error error;
+
+	NEEDS_SERVER;
+	assert_int_equal(put(&one, "b", "1", 2, STORE_QUEUE), STORE_OK);
+	uint64_t lane = pending(&one).lane;
+	assert_int_equal(take(&one, "b.json", lane, &work), STORE_OK);
+	assert_int_equal(store_claim(two.store, lane, &error), STORE_BUSY);
+	/* An earlier event arrives while the handler of the other runs. */
+	assert_int_equal(put(&two, "a", "1", 1, STORE_QUEUE), STORE_OK);
+	assert_true(exists(work.path));
+	assert_int_equal(store_later(one.store, &work, &retry_state, &error), STORE_OK);
+	store_unload(one.store, &work);
+	assert_false(exists(work.path));
+	store_release(one.store, lane);
+	assert_int_equal(take(&two, "b.json", lane, &work), STORE_BUSY);
+	assert_int_equal(store_load(two.store, "a.json", &work, &error), STORE_OK);
+	assert_int_equal(store_done(two.store, &work, &error), STORE_OK);
+	store_unload(two.store, &work);
+	assert_int_equal(store_load(two.store, "a.json", &work, &error), STORE_ABSENT);
+	assert_int_equal(store_load(two.store, "b.json", &work, &error), STORE_BUSY); /* not due */
+	struct list left = pending(&two);
+	assert_string_equal(left.text, "b.json ");
+	assert_in_range(left.due - clock_unix(), 55, 62);
+}
+
+TEST(an_outcome_counts_only_while_the_lane_is_ours)
+{
+	struct store_work work, other;
+	struct error error;
+
+	NEEDS_SERVER;
+	assert_int_equal(put(&one, "a", "1", 1, STORE_QUEUE), STORE_OK);
+	uint64_t lane = pending(&one).lane;
+	assert_int_equal(take(&one, "a.json", lane, &work), STORE_OK);
+	assert_int_equal(store_renew(one.store, lane, &error), STORE_OK);
+	sql("UPDATE psapi_lane SET until = now()");
+	assert_int_equal(take(&two, "a.json", lane, &other), STORE_OK);
+	assert_int_equal(store_renew(one.store, lane, &error), STORE_ABSENT);
+	assert_int_equal(store_done(one.store, &work, &error), STORE_ABSENT);
+	assert_int_equal(store_later(one.store, &work, &retry_state, &error), STORE_ABSENT);
+	assert_int_equal(store_fail(one.store, &work, &dead_state, &error), STORE_ABSENT);
+	store_unload(one.store, &work);
+	store_release(one.store, lane); /* not ours: the other keeps it */
+	assert_int_equal(store_fail(two.store, &other, &dead_state, &error), STORE_OK);
+	store_unload(two.store, &other);
+	assert_string_equal(listed(&one, &all).text, "a:failed ");
+}
+
+TEST(an_administrator_moves_events_by_their_status)
+{
+	const char *names[] = {"a.json", "b.json", "c.json"};
+	struct store_counts counts;
+	struct error error;
+	size_t moved;
+
+	NEEDS_SERVER;
+	put(&one, "a", "1", 1, STORE_DEAD_LETTER);
+	put(&one, "b", "2", 2, STORE_QUEUE);
+	put(&one, "c", "3", 3, STORE_ARCHIVE);
+	assert_int_equal(store_retry(two.store, names, 3, &moved, &error), STORE_INVALID);
+	assert_int_equal(moved, 1);
+	assert_non_null(strstr(error.text, "c: has not failed"));
+	assert_int_equal(store_finish(two.store, "a.json", &error), STORE_OK);
+	assert_int_equal(store_finish(two.store, "a.json", &error), STORE_INVALID);
+	assert_int_equal(store_replay(two.store, names, 3, &moved, &error), STORE_INVALID);
+	assert_int_equal(moved, 1);
+	assert_non_null(strstr(error.text, "c: is a probe"));
+	assert_string_equal(listed(&one, &all).text, "a:new b:new c:handled ");
+	assert_int_equal(store_count(one.store, clock_unix(), &counts, &error), STORE_OK);
+	assert_int_equal(counts.waiting, 2);
+	assert_int_equal(counts.failed, 0);
+}
+
+TEST(a_listing_takes_what_the_filter_means)
+{
+	const struct store_filter dead = {.statuses = 1U << STORE_DEAD},
+		npn = {.npn = "2"}, type = {.type = "producersync.npn"},
+		    other = {.type = "producersync.np"},
+		since = {.since = 1002000000000};
+
+	NEEDS_SERVER;
+	put(&one, "a", "1", 1, STORE_DEAD_LETTER);
+	put(&one, "b", "2", 2, STORE_QUEUE);
+	assert_string_equal(listed(&two, &dead).text, "a:failed ");
+	assert_string_equal(listed(&two, &npn).text, "b:new ");
+	assert_string_equal(listed(&two, &type).text, "a:failed b:new ");
+	assert_string_equal(listed(&two, &other).text, "");
+	assert_string_equal(listed(&two, &since).text, "b:new ");
+}
+
+TEST(what_waits_is_not_forgotten)
+{
+	struct store_forgetting f = {.before = 1003, .now = clock_unix(), .dry_run = true};
+	struct error error;
+
+	NEEDS_SERVER;
+	put(&one, "a", "1", 1, STORE_QUEUE);
+	for (int i = 2; i <= 4; i++)
+		put(&one, i == 2 ? "b" : i == 3 ? "c" : "d", "1", i, STORE_ARCHIVE);
+	assert_int_equal(store_forget(two.store, &f, &error), STORE_OK);
+	assert_int_equal(f.forgotten, 2);
+	assert_int_equal(f.kept, 2);
+	f = (struct store_forgetting){.before = 1003, .now = clock_unix()};
+	assert_int_equal(store_forget(two.store, &f, &error), STORE_OK);
+	assert_int_equal(f.forgotten, 2);
+	assert_int_equal(f.kept, 2);
+	assert_string_equal(listed(&one, &all).text, "a:new d:handled ");
+}
+
+/* A synchronous commit whose wait was cancelled is a warning, after which the event is visible. */
+TEST(a_commit_with_a_warning_is_no_commit)
+{
+	struct error error;
+
+	NEEDS_SERVER;
+	sql("CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'not"
+	    " confirmed';"
+	    " RETURN NULL; END $$; CREATE CONSTRAINT TRIGGER warn AFTER INSERT ON psapi_event"
+	    " DEFERRABLE"
+	    " INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION warn();");
+	/*
+	 * It is tried again, finds what the first try left, and its own commit is confirmed for
+	 * both.
+	 */
+	enum store_result result = put(&one, "a", "1", 1, STORE_QUEUE);
+	sql("DROP FUNCTION warn CASCADE");
+	assert_int_equal(result, STORE_DUPLICATE);
+	assert_int_equal(store_probe(one.store, &error), STORE_OK);
+}
+
+struct bringer {
+	struct host *host;
+	const char *id;
+	enum store_result result;
+};
+
+static void *
+bring(void *data)
+{
+	struct bringer *b = data;
+
+	b->result = put(b->host, b->id, "1", 1, STORE_QUEUE);
+	return NULL;
+}
+
+TEST(of_many_at_once_each_is_accepted_once)
+{
+	enum { THREADS = 24 };
+	pthread_t threads[THREADS];
+	struct bringer bringers[THREADS];
+	char ids[THREADS][16];
+	int accepted = 0;
+
+	NEEDS_SERVER;
+	for (int i = 0; i < THREADS; i++) {
+		snprintf(ids[i], sizeof(ids[i]), "m%02d", i / 2);
+		bringers[i] = (struct bringer){.host = i % 2 == 0 ? &one : &two, .id = ids[i]};
+		assert_int_equal(pthread_create(&threads[i], NULL, bring, &bringers[i]), 0);
+	}
+	for (int i = 0; i < THREADS; i++) {
+		pthread_join(threads[i], NULL);
+		assert_true(bringers[i].result == STORE_OK || bringers[i].result == STORE_DUPLICATE);
+		accepted += bringers[i].result == STORE_OK;
+	}
+	assert_int_equal(accepted, THREADS / 2);
+}
+
+static int
+count_copy(const char *host, const char *line, void *data)
+{
+	assert_string_not_equal(host, "");
+	assert_string_equal(line, "{\"outcome\":\"accepted\"}");
+	++*(int *)data;
+	return 0;
+}
+
+TEST(copies_of_attempts_are_all_hosts)
+{
+	static const char line[] = "{\"outcome\":\"accepted\"}";
+	int count = 0;
+	struct store_attempts query = {.last = -1, .visit = count_copy, .data = &count};
+	struct error error;
+
+	NEEDS_SERVER;
+	for (int i = 0; i < 3; i++)
+		store_attempt(one.store, 1000 + i, line, strlen(line));
+	store_attempt(two.store, 1000, line, strlen(line));
+	store_attempts_send(one.store);
+	store_attempts_send(two.store);
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	assert_int_equal(count, 4);
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	assert_int_equal(count, 4); /* nothing new */
+}
+
+/* ---- each call fails ---- */
+
+/*
+ * The life of three events, whatever fails. The results of a life without a fault are known; one
+ * with a fault must end, and lie about nothing: what was accepted is there afterwards, once.
+ */
+static int
+live(bool strict)
+{
+	const char *names[] = {"y.json"};
+	struct store_work work;
+	struct store_counts counts;
+	struct list list = {.text = ""};
+	struct store_pending p = {.now = clock_unix(), .visit = add_waiting, .data = &list};
+	struct error error;
+	size_t moved;
+	int accepted = 0, wrong = 0;
+
+	accepted += put(&one, "x", "1", 1, STORE_QUEUE) != STORE_FAILED ? 1 : 0;
+	accepted += put(&one, "y", "2", 2, STORE_DEAD_LETTER) != STORE_FAILED ? 2 : 0;
+	wrong += store_pending(one.store, &p, &error) != STORE_OK;
+	if (list.lane != 0 && take(&one, "x.json", list.lane, &work) == STORE_OK) {
+		wrong += store_renew(one.store, list.lane, &error) != STORE_OK;
+		wrong += store_later(one.store, &work, &retry_state, &error) == STORE_FAILED;
+		wrong += store_fail(one.store, &work, &dead_state, &error) == STORE_FAILED;
+		store_unload(one.store, &work);
+		store_release(one.store, list.lane);
+	} else {
+		wrong++;
+	}
+	wrong += store_retry(one.store, names, 1, &moved, &error) == STORE_FAILED;
+	wrong += store_each(one.store, &all, add_item, &list, &error) != STORE_OK;
+	wrong += store_count(one.store, 0, &counts, &error) != STORE_OK;
+	if (strict)
+		assert_int_equal(wrong, 0);
+	return accepted;
+}
+
+static void
+live_with(enum fault fault)
+{
+	/* All calls with FULL=1; else some twenty, others each time. */
+	int calls = 1, step = 1, begin = (int)(time(NULL) % 20);
+
+	for (int at = 1; at <= calls; at += step) {
+		host_close(&one);
+		host_open(&one, "one");
+		empty_tables();
+		if (calls == 1) {
+			plan = (struct plan){.fault = fault, .at = -1};
+			assert_int_equal(live(true), 3);
+			calls = plan.calls;
+			assert_in_range(calls, 50, 2000);
+			step = getenv("FULL") != NULL && *getenv("FULL") != '\0' ? 1 : calls / 20;
+			at += step > 1 ? begin % step : 0;
+			print_message("%d calls, from the %d. on each %d.\n", calls, at, step);
+			empty_tables();
+			host_close(&one);
+			host_open(&one, "one");
+		}
+		plan = (struct plan){.fault = fault, .at = at};
+		int accepted = live(false);
+		plan.fault = NONE;
+		/* The sender's retry. */
+		enum store_result x = put(&two, "x", "1", 1, STORE_QUEUE), y = put(&two, "y", "2", 2,
+		    STORE_DEAD_LETTER);
+		if ((accepted & 1) != 0)
+			assert_int_equal(x, STORE_DUPLICATE);
+		if ((accepted & 2) != 0)
+			assert_int_equal(y, STORE_DUPLICATE);
+		assert_true(x == STORE_OK || x == STORE_DUPLICATE);
+		assert_true(y == STORE_OK || y == STORE_DUPLICATE);
+		struct list events = listed(&two, &all);
+		assert_int_equal(strncmp(events.text, "x:", 2), 0);
+		assert_non_null(strstr(events.text, " y:"));
+	}
+}
+
+TEST(the_connection_may_die_before_any_call)
+{
+	NEEDS_SERVER;
+	live_with(CUT);
+}
+
+TEST(any_call_of_libpq_may_fail)
+{
+	NEEDS_SERVER;
+	live_with(REFUSE);
+}
+
+int
+main(void)
+{
+#define OVER(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		OVER(an_event_is_queued_once_wherever_it_comes),
+		OVER(what_is_read_back_is_what_was_put),
+		OVER(a_lane_is_one_drains_and_its_earliest_event_comes_first),
+		OVER(an_outcome_counts_only_while_the_lane_is_ours),
+		OVER(an_administrator_moves_events_by_their_status),
+		OVER(a_listing_takes_what_the_filter_means),
+		OVER(what_waits_is_not_forgotten),
+		OVER(a_commit_with_a_warning_is_no_commit),
+		OVER(of_many_at_once_each_is_accepted_once),
+		OVER(copies_of_attempts_are_all_hosts),
+		OVER(the_connection_may_die_before_any_call),
+		OVER(any_call_of_libpq_may_fail),
+	};
+
+	return cmocka_run_group_tests(tests, start_server, stop_server);
+}
