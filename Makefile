@@ -1,4 +1,4 @@
-# make            ./psapi-fcgi, ./psapi, libpsapi.a and, with libpq, ./psapi-fcgi-postgresql.so
+# make            ./psapi-fcgi, ./psapi, ./psapi-web, libpsapi.a and, with libpq, ./psapi-fcgi-postgresql.so
 # make demo       shows how it works, on loopback, in a temporary directory
 # make check      all tests, at most 10 minutes
 # make check-long the same under sanitizers, and analysers
@@ -48,7 +48,7 @@ endif
 
 # The folders of the library: every source in them is built. CONTRIBUTING.md says what each owns. commands/ is part of
 # psapi only.
-FOLDERS = base secrets store store/spool receiver server drain send doctor
+FOLDERS = base secrets store store/spool receiver server drain send doctor web
 sources = $(patsubst %.c,%,$(wildcard $(1:%=%/*.c)))
 LIBRARY = verify events $(call sources,$(FOLDERS))
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
@@ -67,7 +67,7 @@ UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test
 
 COMMAND_OBJECTS = $(OUT)/psapi.o $(patsubst %,$(OUT)/%.o,$(call sources,commands))
 
-all: $(BIN)psapi-fcgi $(BIN)psapi $(MODULES)
+all: $(BIN)psapi-fcgi $(BIN)psapi $(BIN)psapi-web $(MODULES)
 
 $(BIN)libpsapi.a: $(LIBRARY_OBJECTS)
 	rm -f $@ && $(AR) rcs $@ $^
@@ -77,6 +77,12 @@ $(BIN)psapi-fcgi: $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a
 
 $(BIN)psapi: $(COMMAND_OBJECTS) $(BIN)libpsapi.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(CLIENT_LIBRARIES)
+
+$(BIN)psapi-web: $(OUT)/psapi-web.o $(BIN)libpsapi.a
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(CLIENT_LIBRARIES) $(RECEIVER_LIBRARIES)
+
+# The page's files are in it: no compiler tells make of .incbin.
+$(OUT)/web/static.o: $(wildcard web/static/*)
 
 # Position-independent, and one symbol of it is seen.
 $(OUT)/store/postgresql/%.o: store/postgresql/%.c Makefile
@@ -170,7 +176,7 @@ check-long: deps
 include packaging/install.mk tests/trust.mk tests/install/install.mk tests/chaos/chaos.mk bench/bench.mk
 
 clean:
-	rm -rf build psapi-fcgi psapi libpsapi.a $(MODULE)
+	rm -rf build psapi-fcgi psapi psapi-web libpsapi.a $(MODULE)
 
 .PHONY: all deps static demo check check-unit check-e2e check-static check-scale check-long clean
--include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d) $(patsubst %,$(OUT)/%.d,$(LIBRARY) $(call sources,commands store/postgresql))
+-include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d) $(patsubst %,$(OUT)/%.d,psapi-web $(LIBRARY) $(call sources,commands store/postgresql))

@@ -20,7 +20,7 @@
 
 #define LIST_SETTINGS "psapi-fcgi -h lists all settings"
 
-enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL, STORE };
+enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL, STORE, YES_NO, URL };
 
 struct setting {
 	const char *key;
@@ -60,6 +60,12 @@ static const struct setting settings[] = {
 	    "seconds that a handler may run"},
 	{"PSAPI_MAX_TRIES", NUMBER, MEMBER(max_tries), "10", 1, 1000,
 	    "handler runs before an event goes to failed/"},
+	{"PSAPI_WEB_LISTEN", LISTEN, MEMBER(web_listen), "", 0, 0,
+	    "the page's socket, as PSAPI_LISTEN (psapi-web)"},
+	{"PSAPI_WEB_ACTIONS", YES_NO, MEMBER(web_actions), "no", 0, 0,
+	    "whether the page can retry, replay and send for users who signed in: yes, no"},
+	{"PSAPI_ENDPOINT_URL", URL, MEMBER(endpoint_url), "", 0, 0,
+	    "this receiver's URL, as the portal has it"},
 };
 
 enum { COUNT = sizeof(settings) / sizeof(settings[0]) };
@@ -274,6 +280,13 @@ check_store(const char *value)
 	    NULL : "must be a URI, postgresql://..., or a connection string like host=db1 dbname=psapi";
 }
 
+static const char *
+check_url(const char *value)
+{
+	return *value == '\0' || strncmp(value, "https://", 8) == 0 || strncmp(value, "http://", 7) == 0 ?
+	    NULL : "must be a URL: https://YOUR.HOST/webhooks/psapi";
+}
+
 static int
 apply(struct config *config, const struct setting *s, const char *value, const char *source,
     struct error *error)
@@ -299,6 +312,10 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 			why = "must be auto or two";
 		else if (s->kind == STORE)
 			why = check_store(value);
+		else if (s->kind == URL)
+			why = check_url(value);
+		else if (s->kind == YES_NO && strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+			why = "must be yes or no";
 		/* cppcheck-suppress memleak ; the copy is the member's */
 	}
 	if (why == NULL)

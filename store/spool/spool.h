@@ -224,4 +224,8 @@ enum store_result spool_forget(struct spool *spool, struct store_forgetting *for
 enum store_result spool_count(struct spool *spool, int64_t now, struct store_counts *counts,
     struct error *error);
 
+/* page.c */
+enum store_result spool_page(struct spool *spool, struct store_page *page, struct error *error);
+enum store_result spool_tally(struct spool *spool, struct store_tally *tally, struct error *error);
+
 #endif

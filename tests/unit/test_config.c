@@ -11,7 +11,8 @@
 static const char *const keys[] = {"PSAPI_SPOOL", "PSAPI_STORE", "PSAPI_SECRET_FILE",
 	"PSAPI_TOLERANCE", "PSAPI_MAX_BODY", "PSAPI_MIN_FREE", "PSAPI_SYNC", "PSAPI_LISTEN",
 	"PSAPI_LISTEN_GROUP", "PSAPI_THREADS", "PSAPI_READ_TIMEOUT", "PSAPI_HANDLERS",
-	"PSAPI_HANDLER_TIMEOUT", "PSAPI_MAX_TRIES"};
+	"PSAPI_HANDLER_TIMEOUT", "PSAPI_MAX_TRIES", "PSAPI_WEB_LISTEN", "PSAPI_WEB_ACTIONS",
+	"PSAPI_ENDPOINT_URL"};
 _Static_assert(ROWS(keys) == CONFIG_SETTINGS, "a setting that is not tested");
 
 /* A directory, and no settings from whoever runs the tests. */

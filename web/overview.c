@@ -1,0 +1,75 @@
+/* Owns what the overview says: what waits, what came, the disk. */
+#define _GNU_SOURCE
+#include "web/overview.h"
+
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "base/clock.h"
+#include "base/datetime.h"
+#include "base/text.h"
+#include "web/answer.h"
+#include "web/history.h"
+
+static json_t *
+time_or_none(int64_t seconds)
+{
+	char text[DATETIME_TEXT_SIZE];
+
+	if (seconds == 0)
+		return NULL;
+	datetime_text(seconds, text);
+	return json_string(text);
+}
+
+/* The disk of the spool, where held requests and the attempts log are, whatever the store is. */
+static json_t *
+disk_json(const struct config *config)
+{
+	struct statvfs fs;
+
+	if (statvfs(config->spool, &fs) != 0)
+		return NULL;
+	long long block = (long long)fs.f_frsize, free = block * (long long)fs.f_bavail;
+	return json_pack("{s:I,s:I,s:I}", "free", (json_int_t)free, "total",
+	    (json_int_t)(block * (long long)fs.f_blocks), "min_free", (json_int_t)config->min_free);
+}
+
+/* The date of the last daily event: only the event itself says it. */
+static void
+set_run_date(struct web *web, json_t *history)
+{
+	json_t *daily = json_object_get(history, "last_daily");
+	const char *id = json_string_value(json_object_get(daily, "webhook_id"));
+	char name[STORE_NAME_SIZE];
+	struct store_item item;
+	struct error ignored; /* the event was forgotten */
+
+	if (id == NULL || store_name(id, strlen(id), name) != 0 ||
+	    store_get(web->store, name, &item, &ignored) != STORE_OK)
+		return;
+	/* Not into the row, which the history keeps. */
+	json_object_set_new(history, "run_date", text_json(item.entry.event.run_date));
+	entry_free(&item.entry);
+}
+
+void
+overview_answer(struct web *web, const struct request *request, struct reply *reply)
+{
+	int64_t now = clock_unix();
+	struct store_tally tally;
+	struct error error;
+
+	if (store_tally(web->store, now, &tally, &error) != STORE_OK) {
+		error_log(&error);
+		answer_error(reply, 503, error.text);
+		return;
+	}
+	history_count(web->history, now, WEB_BUDGET_MS);
+	json_t *history = history_json(web->history, now);
+	set_run_date(web, history);
+	answer_json(reply, request,
+	    json_pack("{s:i,s:i,s:i,s:o*,s:o*,s:o}", "waiting", (int)tally.waiting, "failed",
+	        (int)tally.failed, "held", (int)tally.held, "oldest", time_or_none(tally.oldest),
+	        "disk", disk_json(web->config), "history", history));
+}
