@@ -47,7 +47,7 @@ courier_knows(const char *type)
 /* ---- the process ---- */
 
 static json_t *
-exchange(const struct config *config, const struct delivery *delivery)
+exchange(const struct config *config, const char *id, const struct delivery *delivery)
 {
 	const struct http_options options = {.timeout_ms = SENDER_LIMIT_MS};
 	const struct http_request request = {.url = config->endpoint_url, .method = "POST",
@@ -59,8 +59,8 @@ exchange(const struct config *config, const struct delivery *delivery)
 		return json_pack("{s:s}", "failed", "libcurl cannot be used");
 	http_exchange(http, &request, &answer);
 	json_t *object = answer.failure != HTTP_ANSWERED ?
-	    json_pack("{s:s,s:o}", "id", delivery->id, "failed", text_json(answer.error)) :
-	    json_pack("{s:s,s:i,s:f,s:o}", "id", delivery->id, "status", answer.status, "ms",
+	    json_pack("{s:s,s:o}", "id", id, "failed", text_json(answer.error)) :
+	    json_pack("{s:s,s:i,s:f,s:o}", "id", id, "status", answer.status, "ms",
 	        (double)answer.us / 1000, "body", text_json(answer.body != NULL ? answer.body : ""));
 	free(answer.body);
 	http_close(http);
@@ -81,7 +81,7 @@ send_example(const struct config *config, const char *type)
 	delivery_new_id(id);
 	if (body != NULL && delivery_make(&delivery, DELIVERY_SIGNED, ring, id, (time_t)clock_unix(),
 	        body, strlen(body)) == 0) {
-		object = exchange(config, &delivery);
+		object = exchange(config, id, &delivery);
 		delivery_free(&delivery);
 	} else {
 		object = json_pack("{s:s}", "failed", body == NULL ? error.text : "out of memory");
