@@ -149,9 +149,10 @@ function moveRow(step) {
 
 function toFilters() {
 	const first = main.querySelector('.filters select, .filters input');
-	if (first)
+	if (first) {
+		first.closest('details').open = true;
 		first.focus();
-	else
+	} else
 		go('?view=deliveries');
 }
 

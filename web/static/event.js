@@ -65,7 +65,9 @@ function steps(data) {
 			h('span', {}, `try ${data.tries}${data.handler ? ` of ${data.handler}` : ''}: ${data.reason || 'failed'}`)]]);
 	if (data.failed_at && data.failed_at !== data.tried_at)
 		list.push([data.failed_at, [time(data.failed_at), badge('failed'), h('span', {}, data.reason || 'failed')]]);
-	list.sort(([a], [b]) => new Date(a) - new Date(b));
+	// A state has no fractions of a second: what was tried in one was delivered before.
+	const when = (iso) => new Date(iso).getTime() + (iso.includes('.') ? 0 : 999);
+	list.sort(([a], [b]) => when(a) - when(b));
 	if (data.status === 'waiting' && data.due_at)
 		list.push([data.due_at, [time(data.due_at), badge('waiting', 'due'), h('span', {}, 'next try')]]);
 	return list;

@@ -29,7 +29,7 @@ export const LISTS = {
 		cells: (one) => [time(one.at), badge(one.outcome),
 			[one.reason || one.type || '–', one.suppressed ? ` (and ${one.suppressed} more)` : ''], one.npn || '–',
 			one.webhook_id ? link({view: 'event', id: one.webhook_id}, one.webhook_id) : '–',
-			one.ms === undefined ? '–' : one.ms.toLocaleString(undefined, {maximumFractionDigits: 1}),
+			one.ms === undefined ? '–' : one.ms.toLocaleString(undefined, {minimumFractionDigits: 1, maximumFractionDigits: 1}),
 			one.skew_s === undefined ? '–' : `${one.skew_s} s`, one.key || '–'],
 	},
 	events: {
@@ -93,7 +93,10 @@ function field(one, value) {
 
 function form(name, list, context) {
 	const filters = filtersOf(list, context.parameters);
-	const made = byId('filters').content.cloneNode(true).querySelector('form');
+	const details = byId('filters').content.cloneNode(true).querySelector('details');
+	const made = details.querySelector('form');
+	// A narrow screen shows the rows first.
+	details.open = Object.keys(filters).length > 0 || innerWidth > 740;
 	made.querySelector('.fields').append(...list.fields.map((one) => field(one, filters[one.name])));
 	made.querySelector('[data-clear]').href = address({view: name});
 	const csv = made.querySelector('[data-csv]');
@@ -108,7 +111,7 @@ function form(name, list, context) {
 		}
 		context.go(address(chosen));
 	});
-	return made;
+	return details;
 }
 
 // ---- many at once ----

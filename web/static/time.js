@@ -46,7 +46,7 @@ export function age(iso, now = Date.now()) {
 	const seconds = Math.round((now - new Date(iso).getTime()) / 1000);
 	const steps = [[60, 1, 'second'], [3600, 60, 'minute'], [86400 * 2, 3600, 'hour'], [Infinity, 86400, 'day']];
 	const [, size, unit] = steps.find(([limit]) => Math.abs(seconds) < limit);
-	return new Intl.RelativeTimeFormat('en', {numeric: 'always'}).format(-Math.round(seconds / size), unit);
+	return new Intl.RelativeTimeFormat('en', {numeric: 'always', style: 'short'}).format(-Math.round(seconds / size), unit);
 }
 
 // The value of <input type="datetime-local"> for an ISO time, and back.
