@@ -169,6 +169,16 @@ const struct command table_commands[] = {
 	    " hosts.\n"
 	    TIME_HELP,
 	    attempts_main},
+	{"metrics", "[--output FILE] [CONFIGURATION...]",
+	    "print the numbers of endpoints for Prometheus",
+	    "  --output FILE    write a temporary file beside it, and rename that: for the textfile\n"
+	    "                   collector of node_exporter, whose files end in .prom\n"
+	    "\n"
+	    "Each configuration file is an endpoint (/etc/psapi/*.conf), whose label is the file's\n"
+	    "name without .conf; without one, the endpoint of -f or the default. Counters begin with\n"
+	    "the logs that are there, and survive their rotation. Numbers of what has never happened\n"
+	    "are absent.\n",
+	    metrics_main},
 	{"help", "[SUBCOMMAND]", "explain a subcommand", "", help_main},
 	{0},
 };
