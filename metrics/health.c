@@ -86,10 +86,10 @@ health_write(struct store *store, const struct health *v)
 	    "findings", findings);
 	char *text = note == NULL ? NULL : json_dumps(note, JSON_COMPACT | JSON_ENSURE_ASCII);
 	json_decref(note);
-	int lock = text == NULL ? -1 : store_notes_lock(store, &ignored);
+	int lock = text == NULL ? -1 : store_lock(store, STORE_LOCK_NOTES, &ignored);
 	if (lock >= 0)
 		store_note_write(store, STORE_NOTE_CHECK, text, &ignored);
-	store_notes_unlock(store, lock);
+	store_unlock(store, lock);
 	free(text);
 }
 

@@ -53,7 +53,7 @@ runs_add(struct store *store, const struct runs *more, int status, int64_t now)
 
 	if (nothing && status == RUNS_GO_ON)
 		return 0;
-	int lock = store_notes_lock(store, &ignored);
+	int lock = store_lock(store, STORE_LOCK_NOTES, &ignored);
 	if (lock < 0)
 		return -1;
 	runs_read(store, &all);
@@ -65,6 +65,6 @@ runs_add(struct store *store, const struct runs *more, int status, int64_t now)
 		all.status = status;
 	}
 	int result = write_note(store, &all);
-	store_notes_unlock(store, lock);
+	store_unlock(store, lock);
 	return result;
 }

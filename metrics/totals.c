@@ -17,6 +17,8 @@
 #include "base/datetime.h"
 #include "events.h"
 
+#define OTHER "other"
+
 enum {
 	LINES_MAX = 5000000, /* at once; the next call goes on there */
 	FUTURE_SECONDS = 60  /* a line from later than that was written under another clock */
@@ -32,7 +34,14 @@ totals_type(size_t number)
 
 	if (known != NULL || (number > 0 && events_known_type(number - 1) == NULL))
 		return known;
-	return "other";
+	return OTHER;
+}
+
+/* Whether these are letters of words of our own. */
+static bool
+is_word(const char *text, size_t length)
+{
+	return strspn(text, "abcdefghijklmnopqrstuvwxyz_") >= length;
 }
 
 /* ---- the note ---- */
@@ -69,7 +78,8 @@ read_pairs(const json_t *array, struct totals *t)
 	json_array_foreach (array, i, one) {
 		const char *outcome = json_string_value(json_array_get(one, 0));
 		const char *reason = json_string_value(json_array_get(one, 1));
-		if (outcome == NULL || reason == NULL || t->count == TOTALS_PAIRS_MAX)
+		if (outcome == NULL || reason == NULL || t->count == TOTALS_PAIRS_MAX ||
+		    !is_word(outcome, strlen(outcome)) || !is_word(reason, strlen(reason)))
 			continue;
 		struct totals_pair *pair = &t->pairs[t->count++];
 		snprintf(pair->outcome, sizeof(pair->outcome), "%s", outcome);
@@ -142,31 +152,42 @@ format(const struct totals *t)
 static void
 copy_word(const struct attempts_line *line, enum attempts_member member, char *word, size_t size)
 {
-	static const char letters[] = "abcdefghijklmnopqrstuvwxyz_";
 	size_t length = line->member[member].length;
 	const char *text = line->member[member].text;
 
 	if (text == NULL)
 		*word = '\0';
-	else if (length == 0 || length >= size || strspn(text, letters) < length)
-		snprintf(word, size, "other");
+	else if (length == 0 || length >= size || !is_word(text, length))
+		snprintf(word, size, OTHER);
 	else
 		snprintf(word, size, "%.*s", (int)length, text);
 }
 
-/* The pair for an outcome and a reason; when there are too many, the last one is for all others. */
 static struct totals_pair *
-find_pair(struct totals *t, const char *outcome, const char *reason)
+look_up(struct totals *t, const char *outcome, const char *reason)
 {
 	for (int i = 0; i < t->count; i++)
 		if (strcmp(t->pairs[i].outcome, outcome) == 0 && strcmp(t->pairs[i].reason, reason) == 0)
 			return &t->pairs[i];
-	if (t->count == TOTALS_PAIRS_MAX)
-		return &t->pairs[TOTALS_PAIRS_MAX - 1];
-	struct totals_pair *pair = &t->pairs[t->count++];
-	bool last = t->count == TOTALS_PAIRS_MAX;
-	snprintf(pair->outcome, sizeof(pair->outcome), "%s", last ? "other" : outcome);
-	snprintf(pair->reason, sizeof(pair->reason), "%s", last ? "other" : reason);
+	return NULL;
+}
+
+/* The pair for an outcome and a reason; the last place is for all others, where there are many. */
+static struct totals_pair *
+find_pair(struct totals *t, const char *outcome, const char *reason)
+{
+	struct totals_pair *pair = look_up(t, outcome, reason);
+
+	if (pair == NULL && t->count >= TOTALS_PAIRS_MAX - 1) {
+		outcome = reason = OTHER;
+		pair = look_up(t, outcome, reason);
+	}
+	if (pair != NULL)
+		return pair;
+	pair = &t->pairs[t->count == TOTALS_PAIRS_MAX ? t->count - 1 : t->count++];
+	*pair = (struct totals_pair){.count = 0};
+	snprintf(pair->outcome, sizeof(pair->outcome), "%s", outcome);
+	snprintf(pair->reason, sizeof(pair->reason), "%s", reason);
 	return pair;
 }
 
@@ -297,14 +318,25 @@ int
 totals_update(const struct config *config, struct store *store, struct totals *totals,
     struct error *error)
 {
-	int lock = store_notes_lock(store, error);
+	int lock = store_lock(store, STORE_LOCK_NOTES, error);
 
 	memset(totals, 0, sizeof(*totals));
 	if (lock < 0)
 		return -1;
 	int result = count_log(config, store, totals, error);
-	store_notes_unlock(store, lock);
+	store_unlock(store, lock);
 	return result;
+}
+
+int64_t
+totals_accepted(const struct totals *totals, const char *type)
+{
+	const char *known;
+
+	for (size_t i = 0; i < TOTALS_TYPES_MAX && (known = totals_type(i)) != NULL; i++)
+		if (strcmp(known, type) == 0)
+			return totals->accepted[i];
+	return 0;
 }
 
 static int

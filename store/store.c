@@ -320,13 +320,13 @@ store_count(struct store *store, int64_t now, struct store_counts *counts, struc
 /* ---- notes ---- */
 
 int
-store_notes_lock(struct store *store, struct error *error)
+store_lock(struct store *store, enum store_lock what, struct error *error)
 {
-	return spool_notes_lock(&store->local, error);
+	return spool_notes_lock(&store->local, what, error);
 }
 
 void
-store_notes_unlock(struct store *store, int lock)
+store_unlock(struct store *store, int lock)
 {
 	(void)store;
 	if (lock >= 0)

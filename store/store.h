@@ -357,11 +357,12 @@ enum store_note {
 #define STORE_NOTE_SIZE (64 * 1024)
 
 /*
- * Exclude other processes that change notes, for a moment: waits for at most 5 s. Returns a number
- * for store_notes_unlock(), or -1 with *error.
+ * Exclude other processes: that change notes, for a moment, and it waits for at most 5 s; or that
+ * send alerts, and it does not wait. Returns a number for store_unlock(), or -1 with *error.
  */
-int store_notes_lock(struct store *store, struct error *error);
-void store_notes_unlock(struct store *store, int lock);
+enum store_lock { STORE_LOCK_NOTES, STORE_LOCK_ALERTS };
+int store_lock(struct store *store, enum store_lock what, struct error *error);
+void store_unlock(struct store *store, int lock);
 
 /*
  * A note as text of less than STORE_NOTE_SIZE bytes, which the caller frees; NULL if there is none,

@@ -1,7 +1,7 @@
 /*
- * Owns the notes of the programs in state/, under names that no event has. They are changed under a
- * lock of the directory itself. A note is replaced as a state is: a member of the spool's group can
- * do that, too.
+ * Owns the notes of the programs in state/, under names that no event has. They are changed under
+ * a lock of the directory itself; a process that sends alerts locks tmp/. A note is replaced as a
+ * state is: a member of the spool's group can do that, too.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -21,13 +21,14 @@ static const char *const names[] = {[STORE_NOTE_METRICS] = "metrics", [STORE_NOT
 
 /* flock(2) belongs to the open file: a descriptor of our own excludes threads, too. */
 int
-spool_notes_lock(struct spool *spool, struct error *error)
+spool_notes_lock(struct spool *spool, enum store_lock what, struct error *error)
 {
-	int fd = spool_open_directory(spool, SPOOL_STATE);
+	enum spool_dir dir = what == STORE_LOCK_NOTES ? SPOOL_STATE : SPOOL_TMP;
+	int fd = spool_open_directory(spool, dir);
 
-	if (fd >= 0 && io_lock(fd, LOCK_MS) == 0)
+	if (fd >= 0 && io_lock(fd, what == STORE_LOCK_NOTES ? LOCK_MS : 0) == 0)
 		return fd;
-	spool_failed(spool, "lock it", SPOOL_STATE, "", error);
+	spool_failed(spool, "lock it", dir, "", error);
 	if (fd >= 0)
 		close(fd);
 	return -1;
