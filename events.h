@@ -45,6 +45,9 @@ struct event {
  */
 void events_seed(void);
 
+/* The names of the known types, by number from 0; NULL behind the last one. */
+const char *events_known_type(size_t number);
+
 /*
  * Read a body. Never fails: a body that is not JSON, or no event, is QUEUE_FAILED with
  * the reason; an unknown type is normal and QUEUE_NEW.
