@@ -120,6 +120,17 @@ const struct command table_commands[] = {
 	    replay_main},
 	{"done", "ID...", "remove events from new/ or failed/ by hand",
 	    "They stay in events/, the archive.\n\n" ID_HELP, done_main},
+	{"roster", "[--at TIME] [--csv]", "list the producers that are active, by what the events say",
+	    "  --at TIME        as of that time, not of now\n"
+	    "  --csv            as comma-separated values, with a line of names above\n"
+	    "\n"
+	    "Of the activated and deactivated events of an NPN the one with the latest timestamp\n"
+	    "counts, in whatever order they arrived, and whether or not they were handled. Of two\n"
+	    "with the same timestamp, activated counts. What psapi prune removes stays counted; but\n"
+	    "at a time before the last removed event of an NPN it is not known what that was: then\n"
+	    "its status is \"unknown\", and the exit status 1. Test events count as well.\n"
+	    TIME_HELP,
+	    roster_main},
 	{"verify", "[--secret-file FILE] [-v] FILE|ID...|--all",
 	    "verify again that AgentSync signed the stored events",
 	    "  --secret-file FILE  more secrets than the configured ones: of another endpoint, or\n"
@@ -151,7 +162,8 @@ const struct command table_commands[] = {
 	    "  --dry-run           list them, remove nothing\n"
 	    "  --force             allow ages under 30d\n"
 	    "\n"
-	    "Events in new/ or failed/ are kept. When an event is removed, its id is forgotten: the\n"
+	    "Events in new/ or failed/ are kept. What the others say of producers stays counted in\n"
+	    "psapi roster. When an event is removed, its id is forgotten: the\n"
 	    "portal can send an event again for up to 90 days, and a pruned event is then accepted\n"
 	    "and handled again.\n",
 	    prune_main},

@@ -72,8 +72,9 @@ class Spool:
             return []
         # The probe of a start that was killed: nobody's event, like every name that begins with a dot.
         files = [f for f in files if not f.startswith(".probe.")]
-        # drain's note of its last run, and of the files that it did not recognise.
-        files = [f for f in files if (directory, f) not in (("state", "drain"), ("state", "unrecognised"))]
+        # drain's note of its last run, and of the files that it did not recognise; prune's of producers.
+        notes = (("state", "drain"), ("state", "unrecognised"), ("state", "roster"))
+        files = [f for f in files if (directory, f) not in notes]
         assert all(f.endswith(".json") for f in files), files
         return [f[:-len(".json")] for f in files]
 
@@ -87,14 +88,14 @@ class Spool:
         return Stored(evidence, body, event, stat)
 
     def files(self):
-        """Every file of the spool but the log, the lock and drain's note: relative path -> inode."""
+        """Every file of the spool but the log, the lock and the notes of drain and prune: relative path -> inode."""
         found = {}
         for folder, _, files in os.walk(self.path):
             for file in files:
                 path = Path(folder, file)
                 found[str(path.relative_to(self.path))] = path.stat().st_ino
         return {k: v for k, v in found.items()
-                if k not in ("attempts.jsonl", "lock", "state/drain")}
+                if k not in ("attempts.jsonl", "lock", "state/drain", "state/roster")}
 
     def path_for_a_handler(self, path, webhook_id):
         """Whether this is the file that a handler gets."""
