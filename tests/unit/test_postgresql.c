@@ -514,8 +514,9 @@ TEST(a_roster_counts_forgotten_events)
 	put_npn("e", "activated", "x9", "2025-01-05T00:00:00Z", 3, STORE_ARCHIVE);
 	assert_string_equal(roster_text(two.store, INT64_MAX), "7- 8+ 100+ ");
 	assert_string_equal(roster_text(two.store, third - 1), "7+ 8+ ");
-	sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;"
-	    " CREATE TRIGGER refuse AFTER DELETE ON psapi_event FOR EACH ROW EXECUTE FUNCTION refuse();");
+	sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END"
+	    " $$; CREATE TRIGGER refuse AFTER DELETE ON psapi_event FOR EACH ROW EXECUTE FUNCTION"
+	    " refuse();");
 	assert_int_equal(store_forget(one.store, &f, &error), STORE_FAILED);
 	sql("DROP FUNCTION refuse CASCADE");
 	assert_int_equal(store_forgotten(one.store, &roster, &error), STORE_OK);
@@ -540,7 +541,8 @@ TEST(what_forgotten_events_said_is_imported)
 	char npn[24];
 
 	NEEDS_SERVER;
-	sql("INSERT INTO psapi_roster VALUES ('5', 100, false), ('6', 3, false), ('', 9000000000000, false)");
+	sql("INSERT INTO psapi_roster VALUES ('5', 100, false), ('6', 3, false),"
+	    " ('', 9000000000000, false)");
 	for (int i = 1; i <= 2001; i++) {
 		snprintf(npn, sizeof(npn), "%d", i);
 		assert_int_equal(roster_add(&roster, npn, i, i % 2 == 0, NULL), 0);

@@ -1,4 +1,4 @@
-/* Owns what store/roster.h promises: which event of a producer counts, in whatever order they come. */
+/* Owns what store/roster.h promises: which event of a producer counts, in whatever order. */
 #include "helpers.h"
 
 #include "base/datetime.h"
