@@ -94,14 +94,23 @@ const struct command table_commands[] = {
 	    "newly failed; 78 if events wait for a handler to be fixed; 77 if a file in new/ cannot\n"
 	    "be used, for it belongs to another user; others of sysexits(3).\n",
 	    drain_main},
-	{"list", "[--new|--failed|--waiting|--all] [--type PREFIX] [--npn NPN] [--since TIME]",
+	{"list",
+	    "[--new|--failed|--waiting|--all] [--type PREFIX] [--npn NPN] [--since TIME]\n"
+	    "       [--by-cause], or psapi list --gaps [--days N]",
 	    "list events, in the order in which they arrived",
 	    "  --new            events in new/, of which some may wait for a retry\n"
 	    "  --waiting        events that wait for a retry\n"
 	    "  --failed         events in failed/\n"
 	    "  --all            every event that was ever received and not pruned. Without one of\n"
 	    "                   these options, the events in new/ and failed/\n"
-	    SELECT_HELP "\n" TIME_HELP,
+	    SELECT_HELP
+	    "  --by-cause       failed events (with --waiting: those) in groups of one handler and\n"
+	    "                   one reason: how many, the first, the last, and one id\n"
+	    "  --gaps           days until 26 hours ago that no producersync.updates_available names\n"
+	    "                   (runDate), and whether they are on a weekend. Exit status 1 if there\n"
+	    "                   are any. Before the oldest event that is kept it is not known\n"
+	    "  --days N         with --gaps: the last N days (default 90)\n"
+	    "\n" TIME_HELP,
 	    list_main},
 	{"show", "[--raw] ID...", "show all information about an event",
 	    "  --raw            the signed bytes alone (on a terminal, escaped)\n"
@@ -109,10 +118,16 @@ const struct command table_commands[] = {
 	    "A JSON body is printed as it was signed, indented; with --json it is the member\n"
 	    "\"event\", byte for byte but for line breaks.\n\n" ID_HELP,
 	    show_main},
-	{"retry", "ID...|--all", "put failed events back into new/",
-	    "  --all            all of them\n"
+	{"retry",
+	    "ID...|--all [--type PREFIX] [--npn NPN] [--since TIME] [--reason TEXT]\n"
+	    "       [--dry-run]", "put failed events back into new/",
+	    "  --all            all of them, or of those all that match:\n"
+	    SELECT_HELP
+	    "  --reason TEXT    events that failed for this reason, as list --by-cause shows it\n"
+	    "  --dry-run        say how many, and move nothing\n"
 	    "\n"
-	    "They are handled by the next drain, as if for the first time.\n\n" ID_HELP, retry_main},
+	    "They are handled by the next drain, as if for the first time.\n\n" ID_HELP TIME_HELP,
+	    retry_main},
 	{"replay", "ID...|[--type PREFIX] [--npn NPN] [--since TIME]",
 	    "put handled events back into new/, for a handler that had a bug",
 	    SELECT_HELP "\n"
