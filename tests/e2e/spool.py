@@ -57,7 +57,7 @@ def parse(data):
 
 
 # The programs' own notes in state/: of the last drain, of files that it did not recognise, of numbers and checks.
-NOTES = ("drain", "unrecognised", "metrics", "runs", "check", "alerts")
+NOTES = ("drain", "roster", "unrecognised", "metrics", "runs", "check", "alerts")
 
 
 class Spool:
