@@ -35,7 +35,7 @@
 
 enum { OVERRIDES_MAX = 64, THREADS = 8, BODY_MAX = 128 * 1024 };
 
-struct options {
+struct arguments {
 	const char *file;
 	const char *overrides[OVERRIDES_MAX];
 	size_t count;
@@ -61,7 +61,7 @@ usage(void)
 }
 
 static void
-add_override(struct options *options, const char *text)
+add_override(struct arguments *options, const char *text)
 {
 	if (options->count == OVERRIDES_MAX) {
 		log_line("-o %s: more than %d settings; use a file", text, OVERRIDES_MAX);
@@ -71,7 +71,7 @@ add_override(struct options *options, const char *text)
 }
 
 static void
-parse_options(int argc, char **argv, struct options *options)
+parse_options(int argc, char **argv, struct arguments *options)
 {
 	static const struct option names[] = {{"file", required_argument, NULL, 'f'},
 	    {"set", required_argument, NULL, 'o'}, {"version", no_argument, NULL, 'V'},
@@ -199,7 +199,7 @@ run_fastcgi(const struct config *config, bool inherited)
 int
 main(int argc, char **argv)
 {
-	struct options options = {0};
+	struct arguments options = {0};
 	struct config config;
 	struct error error;
 

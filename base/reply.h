@@ -16,7 +16,7 @@ struct reply {
 	const char *header; /* further header lines, each with CRLF; or "" */
 	const char *body;   /* in text, in heap, or static memory */
 	size_t length;      /* of body, bytes */
-	bool bodiless;      /* to HEAD: the length is told, the body is not sent. The server clears it */
+	bool bodiless;      /* to HEAD: only the length of the body is sent. The server clears it */
 	void *heap;         /* freed by reply_free(); or NULL */
 	char text[REPLY_TEXT_SIZE];
 };

@@ -20,7 +20,7 @@
 enum { TEXT_KEPT = 256 };
 
 void
-deliveries_filter_make(struct deliveries_filter *filter, const struct query *query)
+deliveries_filter_make(struct deliveries_filter *filter, const struct web_query *query)
 {
 	const char *id = query->value[QUERY_ID];
 	size_t length = strlen(id);
@@ -55,7 +55,7 @@ is_type(const struct attempts_line *line, const char *prefix)
 bool
 deliveries_filter_matches(const struct deliveries_filter *filter, const struct attempts_line *line)
 {
-	const struct query *q = filter->query;
+	const struct web_query *q = filter->query;
 
 	return is_or_any(line, ATTEMPTS_OUTCOME, q->value[QUERY_OUTCOME]) &&
 	    is_type(line, q->value[QUERY_TYPE]) &&
@@ -76,7 +76,7 @@ deliveries_row(const struct attempts_line *line, const char *host)
 
 /* ---- the list ---- */
 
-struct list {
+struct delivery_rows {
 	struct rows rows;
 	struct deliveries_filter filter;
 };
@@ -84,7 +84,7 @@ struct list {
 static bool
 add_line(const struct attempts_line *line, const char *host, void *data)
 {
-	struct list *list = data;
+	struct delivery_rows *list = data;
 
 	if (deliveries_filter_matches(&list->filter, line)) {
 		json_t *row = deliveries_row(line, host);
@@ -96,9 +96,9 @@ add_line(const struct attempts_line *line, const char *host, void *data)
 
 /* Fill in the rows. Returns whether there is something to answer with; else it is answered. */
 static bool
-fill(struct web *web, struct list *list, const struct query *query, bool csv, struct reply *reply)
+fill(struct web *web, struct delivery_rows *list, const struct web_query *query, bool csv, struct reply *reply)
 {
-	struct walk walk = {.since = query->since, .until = query->until, .visit = add_line,
+	struct log_walk walk = {.since = query->since, .until = query->until, .visit = add_line,
 	    .data = list};
 	enum store_result result = STORE_ABSENT;
 	struct error error;
@@ -127,22 +127,22 @@ fill(struct web *web, struct list *list, const struct query *query, bool csv, st
 }
 
 void
-deliveries_answer(struct web *web, const struct request *request, const struct query *query,
+deliveries_answer(struct web *web, const struct request *request, const struct web_query *query,
     struct reply *reply)
 {
-	struct list list;
+	struct delivery_rows list;
 
 	if (fill(web, &list, query, false, reply))
 		rows_answer_json(&list.rows, request, reply);
 }
 
 void
-deliveries_answer_csv(struct web *web, const struct request *request, const struct query *query,
+deliveries_answer_csv(struct web *web, const struct request *request, const struct web_query *query,
     struct reply *reply)
 {
 	static const char *const columns[] = {"at", "outcome", "status", "reason", "type", "npn",
 	    "webhook_id", "event_id", "remote_addr", "bytes", "skew_s", "key", "ms", "host", NULL};
-	struct list list;
+	struct delivery_rows list;
 
 	(void)request;
 	if (fill(web, &list, query, true, reply))
@@ -179,14 +179,14 @@ deliveries_of(struct web *web, const char *webhook_id, int64_t received, bool *w
 {
 	struct timeline t = {.rows = json_array()};
 	const int64_t border = received + NANOSECONDS;
-	struct query query = {0};
+	struct web_query query = {0};
 	struct error error;
 
 	snprintf(query.value[QUERY_ID], sizeof(query.value[QUERY_ID]), "%s", webhook_id);
 	deliveries_filter_make(&t.filter, &query);
 	*whole = true;
 	for (int i = 0; i < 2 && t.rows != NULL; i++) {
-		struct walk walk = {.since = i == 0 ? border : received - AROUND,
+		struct log_walk walk = {.since = i == 0 ? border : received - AROUND,
 		    .until = i == 0 ? received + AROUND : border,
 		    .deadline = clock_milliseconds() + WEB_BUDGET_MS / 2,
 		    .visit = add_to_timeline, .data = &t};

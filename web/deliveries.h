@@ -8,17 +8,17 @@
 #include "web/web.h"
 
 /* GET /api/1/attempts and /api/1/attempts.csv */
-void deliveries_answer(struct web *web, const struct request *request, const struct query *query,
+void deliveries_answer(struct web *web, const struct request *request, const struct web_query *query,
     struct reply *reply);
 void deliveries_answer_csv(struct web *web, const struct request *request,
-    const struct query *query, struct reply *reply);
+    const struct web_query *query, struct reply *reply);
 
 /* What a query asks of a line; the texts as they are written in the log. */
 struct deliveries_filter {
-	const struct query *query;
+	const struct web_query *query;
 	char id[6 * QUERY_VALUE_MAX + 3];
 };
-void deliveries_filter_make(struct deliveries_filter *filter, const struct query *query);
+void deliveries_filter_make(struct deliveries_filter *filter, const struct web_query *query);
 bool deliveries_filter_matches(const struct deliveries_filter *filter,
     const struct attempts_line *line);
 

@@ -15,7 +15,7 @@
 
 /* Find and read it. Returns whether it is there, and the caller frees its entry; else answered. */
 static bool
-find(struct web *web, const struct query *query, char name[STORE_NAME_SIZE],
+find(struct web *web, const struct web_query *query, char name[STORE_NAME_SIZE],
     struct store_item *item, struct reply *reply)
 {
 	struct error error;
@@ -114,7 +114,7 @@ answer(const struct request *request, const struct entry *entry, json_t *object,
 }
 
 void
-event_answer(struct web *web, const struct request *request, const struct query *query,
+event_answer(struct web *web, const struct request *request, const struct web_query *query,
     struct reply *reply)
 {
 	char name[STORE_NAME_SIZE];
@@ -129,7 +129,7 @@ event_answer(struct web *web, const struct request *request, const struct query 
 }
 
 void
-event_answer_shown(struct web *web, const struct request *request, const struct query *query,
+event_answer_shown(struct web *web, const struct request *request, const struct web_query *query,
     struct reply *reply)
 {
 	char name[STORE_NAME_SIZE];

@@ -16,13 +16,13 @@
 #include "web/rows.h"
 #include "web/walk.h"
 
-struct list {
+struct event_rows {
 	struct web *web;
-	const struct query *query;
+	const struct web_query *query;
 	struct rows rows;
 	struct store_filter filter;
 	struct deliveries_filter log_filter;
-	struct query log_query;
+	struct web_query log_query;
 };
 
 static bool
@@ -35,21 +35,21 @@ contains(const char *text, const char *part)
 static void
 add_item(const struct store_item *item, void *data)
 {
-	struct list *list = data;
+	struct event_rows *list = data;
 
 	if (contains(item->state.reason, list->query->value[QUERY_REASON]))
 		json_array_append_new(list->rows.array, store_json_row(item));
 }
 
 static bool
-is_in_time(const struct list *list, const struct store_item *item)
+is_in_time(const struct event_rows *list, const struct store_item *item)
 {
 	return list->query->until == 0 || item->entry.received < list->query->until;
 }
 
 /* Add the event of this name, if it matches. Returns STORE_FAILED with *error. */
 static enum store_result
-add_name(struct list *list, const char *name, struct error *error)
+add_name(struct event_rows *list, const char *name, struct error *error)
 {
 	struct store_item item;
 	enum store_result result = store_get(list->web->store, name, &item, error);
@@ -68,7 +68,7 @@ static bool
 add_accepted(const struct attempts_line *line, const char *host, void *data)
 {
 	char name[STORE_NAME_SIZE];
-	struct list *list = data;
+	struct event_rows *list = data;
 	struct error ignored; /* it was forgotten */
 
 	if (!deliveries_filter_matches(&list->log_filter, line))
@@ -82,9 +82,9 @@ add_accepted(const struct attempts_line *line, const char *host, void *data)
 }
 
 static enum store_result
-list_by_log(struct list *list, const char *mark, struct error *error)
+list_by_log(struct event_rows *list, const char *mark, struct error *error)
 {
-	struct walk walk = {.since = list->query->since, .until = list->query->until,
+	struct log_walk walk = {.since = list->query->since, .until = list->query->until,
 	    .deadline = list->rows.deadline, .visit = add_accepted, .data = list};
 
 	memset(&list->log_query, 0, sizeof(list->log_query));
@@ -105,7 +105,7 @@ list_by_log(struct list *list, const char *mark, struct error *error)
 /* ---- in the order of the store ---- */
 
 static enum store_result
-list_by_store(struct list *list, const char *mark, struct error *error)
+list_by_store(struct event_rows *list, const char *mark, struct error *error)
 {
 	struct store_page page = {.filter = list->filter, .until = list->query->until,
 	    .visit = add_item, .data = list};
@@ -126,7 +126,7 @@ list_by_store(struct list *list, const char *mark, struct error *error)
 }
 
 static enum store_result
-list_events(struct list *list, struct error *error)
+list_events(struct event_rows *list, struct error *error)
 {
 	const char *mark = list->query->value[QUERY_AFTER], *id = list->query->value[QUERY_ID];
 	char name[STORE_NAME_SIZE];
@@ -172,14 +172,14 @@ read_statuses(const char *text, unsigned *statuses)
 }
 
 static const char *
-given(const struct query *query, enum query_key key)
+given(const struct web_query *query, enum query_key key)
 {
 	return query->value[key][0] != '\0' ? query->value[key] : NULL;
 }
 
 /* Fill in the rows. Returns whether there is something to answer with; else it is answered. */
 static bool
-fill(struct list *list, const struct query *query, bool csv, struct reply *reply)
+fill(struct event_rows *list, const struct web_query *query, bool csv, struct reply *reply)
 {
 	struct error error = {0};
 
@@ -206,22 +206,22 @@ fill(struct list *list, const struct query *query, bool csv, struct reply *reply
 }
 
 void
-event_list_answer(struct web *web, const struct request *request, const struct query *query,
+event_list_answer(struct web *web, const struct request *request, const struct web_query *query,
     struct reply *reply)
 {
-	struct list list = {.web = web};
+	struct event_rows list = {.web = web};
 
 	if (fill(&list, query, false, reply))
 		rows_answer_json(&list.rows, request, reply);
 }
 
 void
-event_list_answer_csv(struct web *web, const struct request *request, const struct query *query,
+event_list_answer_csv(struct web *web, const struct request *request, const struct web_query *query,
     struct reply *reply)
 {
 	static const char *const columns[] = {"received_at", "status", "type", "npn", "timestamp",
 	    "webhook_id", "event_id", "tries", "due_at", "failed_at", "reason", NULL};
-	struct list list = {.web = web};
+	struct event_rows list = {.web = web};
 
 	(void)request;
 	if (fill(&list, query, true, reply))

@@ -172,7 +172,7 @@ static void
 walk_back(struct history *h, int64_t now, int64_t deadline)
 {
 	const int64_t day = now * NANOSECONDS - HOURS * HOUR;
-	struct walk walk = {.deadline = deadline, .visit = count_old, .data = h,
+	struct log_walk walk = {.deadline = deadline, .visit = count_old, .data = h,
 	    .since = h->daily.row == NULL ? 0 : day};
 	struct error ignored;
 

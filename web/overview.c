@@ -2,12 +2,15 @@
 #define _GNU_SOURCE
 #include "web/overview.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
 #include "base/clock.h"
 #include "base/datetime.h"
 #include "base/text.h"
+#include "drain/causes.h"
+#include "metrics/health.h"
 #include "web/answer.h"
 #include "web/history.h"
 
@@ -53,6 +56,52 @@ set_run_date(struct web *web, json_t *history)
 	entry_free(&item.entry);
 }
 
+/* ---- failures by cause ---- */
+
+enum { CAUSES_SHOWN = 20, FAILURES_PER_LOOK = 200 };
+
+/* store_page()'s visit. */
+static void
+add_failure(const struct store_item *item, void *data)
+{
+	causes_add(data, item);
+}
+
+/* The causes of the newest failures, as `psapi list --failed --by-cause --json` has them. */
+static json_t *
+causes_of_failures(struct web *web)
+{
+	struct causes *causes = calloc(1, sizeof(*causes));
+	struct store_page page = {.filter.statuses = 1U << STORE_DEAD, .limit = FAILURES_PER_LOOK,
+	    .visit = add_failure, .data = causes};
+	int64_t deadline = clock_milliseconds() + WEB_BUDGET_MS / 2;
+	json_t *rows = json_array();
+	struct error ignored; /* too many to be sorted: no causes are shown */
+
+	if (causes == NULL)
+		return rows;
+	while (store_page(web->store, &page, &ignored) == STORE_OK && page.mark[0] != '\0' &&
+	    clock_milliseconds() < deadline)
+		continue;
+	causes_sort(causes);
+	for (size_t i = 0; i < causes->count && i < CAUSES_SHOWN; i++)
+		json_array_append_new(rows, causes_json(&causes->cause[i]));
+	free(causes);
+	return rows;
+}
+
+json_t *
+overview_verdict(struct web *web)
+{
+	struct health *health = malloc(sizeof(*health));
+	json_t *object = NULL;
+
+	if (health != NULL && health_read(web->store, health))
+		object = health_json(health);
+	free(health);
+	return object;
+}
+
 void
 overview_answer(struct web *web, const struct request *request, struct reply *reply)
 {
@@ -69,7 +118,8 @@ overview_answer(struct web *web, const struct request *request, struct reply *re
 	json_t *history = history_json(web->history, now);
 	set_run_date(web, history);
 	answer_json(reply, request,
-	    json_pack("{s:i,s:i,s:i,s:o*,s:o*,s:o}", "waiting", (int)tally.waiting, "failed",
+	    json_pack("{s:i,s:i,s:i,s:o*,s:o*,s:o*,s:o,s:o}", "waiting", (int)tally.waiting, "failed",
 	        (int)tally.failed, "held", (int)tally.held, "oldest", time_or_none(tally.oldest),
-	        "disk", disk_json(web->config), "history", history));
+	        "disk", disk_json(web->config), "verdict", overview_verdict(web), "causes",
+	        tally.failed > 0 ? causes_of_failures(web) : json_array(), "history", history));
 }

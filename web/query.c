@@ -58,7 +58,7 @@ decode(char value[QUERY_VALUE_MAX + 1], const char *text, size_t length)
 }
 
 static const char *
-read_pair(struct query *query, const char *text, size_t length)
+read_pair(struct web_query *query, const char *text, size_t length)
 {
 	const char *equals = memchr(text, '=', length);
 	size_t name_length = equals != NULL ? (size_t)(equals - text) : length;
@@ -73,7 +73,7 @@ read_pair(struct query *query, const char *text, size_t length)
 }
 
 static const char *
-read_limit(struct query *query)
+read_limit(struct web_query *query)
 {
 	const char *text = query->value[QUERY_LIMIT];
 	char *end;
@@ -92,7 +92,7 @@ read_limit(struct query *query)
 }
 
 static const char *
-read_times(struct query *query, int64_t now)
+read_times(struct web_query *query, int64_t now)
 {
 	const char *since = query->value[QUERY_SINCE], *until = query->value[QUERY_UNTIL];
 
@@ -108,7 +108,7 @@ read_times(struct query *query, int64_t now)
 }
 
 const char *
-query_parse(struct query *query, const char *text, int64_t now)
+query_parse(struct web_query *query, const char *text, int64_t now)
 {
 	const char *wrong = NULL;
 

@@ -26,7 +26,7 @@ enum query_key {
 	QUERY_KEYS
 };
 
-struct query {
+struct web_query {
 	char value[QUERY_KEYS][QUERY_VALUE_MAX + 1]; /* UTF-8 without control bytes; "": not given */
 	int64_t since, until; /* nanoseconds since 1970; 0: not given */
 	long limit;
@@ -36,6 +36,6 @@ struct query {
  * Read a query string; NULL: an empty one. now: Unix seconds, for ages like 12h. Returns NULL, or
  * what is wrong, static memory: an unknown or repeated key, a wrong escape, a value too long.
  */
-const char *query_parse(struct query *query, const char *text, int64_t now);
+const char *query_parse(struct web_query *query, const char *text, int64_t now);
 
 #endif

@@ -11,7 +11,7 @@
 #include "web/answer.h"
 
 int
-rows_begin(struct rows *rows, const struct query *query, bool csv)
+rows_begin(struct rows *rows, const struct web_query *query, bool csv)
 {
 	*rows = (struct rows){.array = json_array(), .limit = csv ? ROWS_CSV_MAX : query->limit};
 	rows->deadline = clock_milliseconds() + (csv ? ROWS_CSV_BUDGET_MS : WEB_BUDGET_MS);

@@ -21,7 +21,7 @@ struct rows {
 };
 
 /* Begin: rows for a query as JSON, or for a CSV file. Returns 0, or -1 without memory. */
-int rows_begin(struct rows *rows, const struct query *query, bool csv);
+int rows_begin(struct rows *rows, const struct web_query *query, bool csv);
 /* Whether the page is full. */
 bool rows_are_full(const struct rows *rows);
 bool rows_are_late(const struct rows *rows);

@@ -10,6 +10,7 @@
 #include "secrets/secretfile.h"
 #include "web/actions.h"
 #include "web/answer.h"
+#include "web/overview.h"
 
 enum { MATCH_LINES = 50000 };
 
@@ -70,8 +71,9 @@ setup_answer(struct web *web, const struct request *request, struct reply *reply
 
 	store_describe(web->store, store, sizeof(store));
 	answer_json(reply, request,
-	    json_pack("{s:s,s:o,s:o,s:o,s:s}", "version", PSAPI_VERSION, "store", text_json(store),
-	        "secrets", secrets_json(web), "held", held_json(web), "endpoint_url",
+	    json_pack("{s:s,s:o,s:o,s:o,s:o*,s:s}", "version", PSAPI_VERSION, "store", text_json(store),
+	        "secrets", secrets_json(web), "held", held_json(web), "verdict",
+	        overview_verdict(web), "endpoint_url",
 	        web->config->endpoint_url));
 }
 
@@ -81,7 +83,7 @@ setup_answer_session(struct web *web, const struct request *request, struct repl
 	const char *user = web_user(request);
 
 	answer_json(reply, request,
-	    json_pack("{s:o*,s:b,s:b,s:b,s:s}", "user", user != NULL ? text_json(user) : NULL, "actions",
-	        actions_allowed(web, request), "enabled", actions_enabled(web), "send",
+	    json_pack("{s:o*,s:b,s:b,s:b,s:s}", "user", user != NULL ? text_json(user) : NULL, 
+	        "actions", actions_allowed(web, request), "enabled", actions_enabled(web), "send",
 	        web->courier >= 0, "version", PSAPI_VERSION));
 }

@@ -21,7 +21,7 @@ enum {
 enum step { GO_ON, STOP, END };
 
 struct walker {
-	struct walk *walk;
+	struct log_walk *walk;
 	long lines, older;
 	enum step step; /* of the last line */
 };
@@ -36,7 +36,7 @@ is_late(struct walker *w)
 static enum step
 take(struct walker *w, const struct attempts_line *line, const char *host)
 {
-	struct walk *walk = w->walk;
+	struct log_walk *walk = w->walk;
 	bool late = is_late(w);
 	int64_t at;
 
@@ -56,7 +56,7 @@ take(struct walker *w, const struct attempts_line *line, const char *host)
 static enum store_result
 walk_log(struct web *web, struct walker *w, struct error *error)
 {
-	struct walk *walk = w->walk;
+	struct log_walk *walk = w->walk;
 	struct attempts_line line;
 	struct attempts_reader *reader =
 	    attempts_reader_open(web->config->spool, ATTEMPTS_NEWEST_FIRST, true);
@@ -97,7 +97,7 @@ visit_copy(const char *host, const char *text, int64_t at, int64_t serial, void 
 }
 
 static bool
-read_mark(const struct walk *walk, struct store_attempts_page *page)
+read_mark(const struct log_walk *walk, struct store_attempts_page *page)
 {
 	char *end;
 
@@ -131,7 +131,7 @@ walk_copies(struct web *web, struct walker *w, struct error *error)
 }
 
 enum store_result
-walk_newest(struct web *web, struct walk *walk, struct error *error)
+walk_newest(struct web *web, struct log_walk *walk, struct error *error)
 {
 	struct walker walker = {.walk = walk};
 

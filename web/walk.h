@@ -13,7 +13,7 @@
 
 #define WALK_MARK_SIZE 64
 
-struct walk {
+struct log_walk {
 	int64_t since, until;      /* nanoseconds; 0: not given */
 	int64_t deadline;          /* clock_milliseconds() at which it ends */
 	char mark[WALK_MARK_SIZE]; /* in: "" or where to go on; out: where it ended, "" at the end */
@@ -24,6 +24,6 @@ struct walk {
 };
 
 /* STORE_OK; STORE_ABSENT: the mark's place is gone; or STORE_FAILED with *error. */
-enum store_result walk_newest(struct web *web, struct walk *walk, struct error *error);
+enum store_result walk_newest(struct web *web, struct log_walk *walk, struct error *error);
 
 #endif

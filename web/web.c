@@ -6,12 +6,14 @@
 #define _GNU_SOURCE
 #include "web/web.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sysexits.h>
 
 #include "base/clock.h"
+#include "metrics/metrics.h"
 #include "web/actions.h"
 #include "web/answer.h"
 #include "web/courier.h"
@@ -31,6 +33,7 @@ web_open(struct web *web, const struct config *config, struct error *error)
 	*web = (struct web){.config = config, .courier = -1};
 	pthread_mutex_init(&web->acting, NULL);
 	pthread_mutex_init(&web->sending, NULL);
+	pthread_mutex_init(&web->measuring, NULL);
 	static_init();
 	web->store = store_open(config, false, error);
 	web->history = web->store != NULL ? history_open(web) : NULL;
@@ -46,6 +49,7 @@ web_close(struct web *web)
 	store_close(web->store);
 	pthread_mutex_destroy(&web->acting);
 	pthread_mutex_destroy(&web->sending);
+	pthread_mutex_destroy(&web->measuring);
 }
 
 const char *
@@ -57,7 +61,7 @@ web_user(const struct request *request)
 /* ---- the table ---- */
 
 static void
-answer_session(struct web *web, const struct request *request, const struct query *query,
+answer_session(struct web *web, const struct request *request, const struct web_query *query,
     struct reply *reply)
 {
 	(void)query;
@@ -65,7 +69,7 @@ answer_session(struct web *web, const struct request *request, const struct quer
 }
 
 static void
-answer_overview(struct web *web, const struct request *request, const struct query *query,
+answer_overview(struct web *web, const struct request *request, const struct web_query *query,
     struct reply *reply)
 {
 	(void)query;
@@ -73,7 +77,7 @@ answer_overview(struct web *web, const struct request *request, const struct que
 }
 
 static void
-answer_examples(struct web *web, const struct request *request, const struct query *query,
+answer_examples(struct web *web, const struct request *request, const struct web_query *query,
     struct reply *reply)
 {
 	(void)web;
@@ -82,17 +86,39 @@ answer_examples(struct web *web, const struct request *request, const struct que
 }
 
 static void
-answer_setup(struct web *web, const struct request *request, const struct query *query,
+answer_setup(struct web *web, const struct request *request, const struct web_query *query,
     struct reply *reply)
 {
 	(void)query;
 	setup_answer(web, request, reply);
 }
 
+/* GET /metrics: what `psapi metrics` prints. */
+static void
+answer_metrics(struct web *web, const struct request *request, const struct web_query *query,
+    struct reply *reply)
+{
+	char *text = NULL;
+	size_t length = 0;
+	FILE *to = open_memstream(&text, &length);
+	struct error error;
+
+	(void)request;
+	(void)query;
+	pthread_mutex_lock(&web->measuring);
+	int written = to == NULL ? -1 : metrics_write(to, web->config, web->store, &error);
+	pthread_mutex_unlock(&web->measuring);
+	if ((to != NULL && fclose(to) != 0) || written != 0) {
+		free(text);
+		text = NULL;
+	}
+	answer_text(reply, METRICS_CONTENT_TYPE, ANSWER_HEADERS ANSWER_NO_STORE, text, length);
+}
+
 /* Data: GET and HEAD. */
 static const struct {
 	const char *path;
-	void (*answer)(struct web *web, const struct request *request, const struct query *query,
+	void (*answer)(struct web *web, const struct request *request, const struct web_query *query,
 	    struct reply *reply);
 } views[] = {
 	{API "session", answer_session},
@@ -105,6 +131,7 @@ static const struct {
 	{API "show", event_answer_shown},
 	{API "examples", answer_examples},
 	{API "setup", answer_setup},
+	{"/metrics", answer_metrics},
 };
 
 /* Actions: POST. */
@@ -171,7 +198,7 @@ is_json(const struct request *request)
 static void
 answer_view(struct web *web, size_t i, const struct request *request, struct reply *reply)
 {
-	struct query query;
+	struct web_query query;
 
 	if (is_from_elsewhere(request)) {
 		answer_error(reply, 403, "another site asked for this: open the page itself");

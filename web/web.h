@@ -25,6 +25,7 @@ struct web {
 	int courier;            /* socket to the process that sends examples; -1: there is none */
 	pthread_mutex_t acting; /* one action at a time */
 	pthread_mutex_t sending;
+	pthread_mutex_t measuring;
 };
 
 /* Open what all requests share. Returns 0, or -1 with *error: then web_close() as well. */

@@ -50,8 +50,8 @@ static int
 is_short(struct postgresql *pg, unsigned wanted, struct error *error)
 {
 	static const char sql[] =
-	    "SELECT count(*)::text FROM (SELECT 1 FROM psapi_queue q WHERE ($1::int >> " POSTGRESQL_STATUS
-	    ") & 1 = 1 LIMIT " LOOK_BACK ") few";
+	    "SELECT count(*)::text FROM (SELECT 1 FROM psapi_queue q WHERE ($1::int >> "
+	    POSTGRESQL_STATUS ") & 1 = 1 LIMIT " LOOK_BACK ") few";
 	struct postgresql_parameters p = {0};
 
 	postgresql_number(&p, wanted);
@@ -66,8 +66,8 @@ is_short(struct postgresql *pg, unsigned wanted, struct error *error)
 #define BEFORE "(received_ns, name) < ($1::bigint, $2) AND received_ns >= $3::bigint"
 #define NEWEST " ORDER BY received_ns DESC, name DESC LIMIT "
 static const char from_queue[] =
-    "SELECT " POSTGRESQL_ITEM ", e.received_ns::text FROM psapi_queue q JOIN (SELECT * FROM psapi_event"
-    " WHERE " BEFORE ") e ON e.name = q.name";
+    "SELECT " POSTGRESQL_ITEM ", e.received_ns::text FROM psapi_queue q JOIN (SELECT * FROM"
+    " psapi_event WHERE " BEFORE ") e ON e.name = q.name";
 static const char from_events[] =
     "SELECT " POSTGRESQL_ITEM ", e.received_ns::text FROM (SELECT * FROM psapi_event WHERE " BEFORE
     NEWEST LOOK_BACK ") e LEFT JOIN psapi_queue q ON q.name = e.name";
@@ -168,8 +168,8 @@ enum store_result
 postgresql_tally(void *engine, int64_t now, struct store_tally *tally, struct error *error)
 {
 	static const char sql[] =
-	    "SELECT (count(*) FILTER (WHERE failed_at IS NULL))::text, (count(*) FILTER (WHERE failed_at"
-	    " IS NOT NULL))::text, floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE"
+	    "SELECT (count(*) FILTER (WHERE failed_at IS NULL))::text, (count(*) FILTER (WHERE"
+	    " failed_at IS NOT NULL))::text, floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE"
 	    " failed_at IS NULL)))::bigint::text FROM psapi_queue";
 	PGresult *result = postgresql_run(engine, sql, NULL,
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);

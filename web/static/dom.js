@@ -118,5 +118,5 @@ export function table(caption, columns, rows, attributes = {}) {
 
 export function row(columns, cells, attributes = {}) {
 	return h('tr', {role: 'row', ...attributes}, cells.map((cell, i) =>
-		h('td', {role: 'cell', 'data-label': columns[i]}, cell)));
+		h('td', {role: 'cell', 'data-label': columns[i]}, ...[cell].flat())));
 }

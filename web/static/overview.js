@@ -27,23 +27,27 @@ function findings(data) {
 	return found;
 }
 
-function health(data) {
-	if (data.verdict)
-		return [data.verdict.status, data.verdict.text];
-	const [first] = findings(data);
-	if (first)
-		return first;
-	return data.history.last_accepted || data.waiting > 0 ? ['good', 'All is well.'] :
-		['skipped', 'Nothing was delivered yet.'];
+const VERDICTS = {OK: 'good', WARNING: 'remark', CRITICAL: 'bad', UNKNOWN: 'skipped'};
+const VERDICT_MAX_MS = HOUR_MS;
+
+// What psapi check found, if it runs: one line for each fault.
+function verdictOf(data) {
+	const {verdict} = data;
+	if (!verdict || Date.now() - verdict.at * 1000 > VERDICT_MAX_MS)
+		return [];
+	return verdict.findings.filter((one) => one.status !== 'OK').map((one) => [VERDICTS[one.status], one.text]);
 }
 
 function sentence(data) {
-	const [word, words] = health(data);
-	const others = findings(data).filter(([, other]) => other !== words);
-	return h('section', {class: `health ${word}`, 'aria-label': 'Health'},
-		h('p', {class: 'sentence'}, badge(word, words)),
-		others.map(([other, otherWords]) => h('p', {}, badge(other, otherWords))),
-		data.verdict && data.verdict.at ? h('p', {class: 'quiet'}, 'Checked ', age(data.verdict.at), '.') : null);
+	const order = ['bad', 'remark', 'skipped'];
+	const all = [...findings(data), ...verdictOf(data)].sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
+	const idle = !data.history.last_accepted && data.waiting === 0;
+	const [first, ...others] = all.length ? all : [idle ? ['skipped', 'Nothing was delivered yet.'] : ['good', 'All is well.']];
+	return h('section', {class: `health ${first[0]}`, 'aria-label': 'Health'},
+		h('p', {class: 'sentence'}, badge(...first)), others.map((one) => h('p', {}, badge(...one))),
+		h('p', {class: 'quiet'}, data.verdict ? ['psapi check said ', data.verdict.status, ' ',
+			age(new Date(data.verdict.at * 1000).toISOString()), '. ', link({view: 'setup'}, 'All checks')] :
+			'psapi check has not run yet: psapi-check.timer runs it.'));
 }
 
 function tile(label, value, detail, to) {
@@ -123,7 +127,7 @@ function causes(data) {
 	return h('section', {'aria-labelledby': 'causes-title'}, h('h2', {id: 'causes-title'}, 'Failures by cause'),
 		table('Failures by cause', columns, data.causes.map((one) => row(columns,
 			[one.count.toLocaleString(), one.handler || '–',
-				link({view: 'events', status: 'failed', reason: one.reason}, one.reason || 'no reason given')]))));
+				one.others ? 'other causes' : link({view: 'events', status: 'failed', reason: one.reason}, one.reason || 'no reason given')]))));
 }
 
 export function render(root, data) {

@@ -21,19 +21,20 @@ function secrets(data) {
 					one.matched ? [time(one.matched), ` (${age(one.matched)})`] : 'not in the newest deliveries']))));
 }
 
-function word(check) {
-	return check.remark ? 'remark' : check.ok === null ? 'skipped' : check.ok ? 'ok' : 'failed';
-}
+const WORDS = {OK: 'ok', WARNING: 'remark', CRITICAL: 'failed', UNKNOWN: 'skipped'};
 
 function checks(data) {
-	if (!data.checks || data.checks.length === 0)
+	const {verdict} = data;
+	if (!verdict)
 		return h('section', {'aria-labelledby': 'checks-title'}, h('h2', {id: 'checks-title'}, 'Checks'),
-			h('p', {}, 'All of them, with remedies: ', h('code', {}, 'sudo psapi doctor'), '.'));
+			h('p', {}, 'psapi check has not run yet. All checks, with remedies: ', h('code', {}, 'sudo psapi doctor'), '.'));
 	const columns = ['Result', 'Check', 'What was found'];
 	return h('section', {'aria-labelledby': 'checks-title'}, h('h2', {id: 'checks-title'}, 'Checks'),
-		data.checked_at ? h('p', {class: 'quiet'}, 'Checked ', age(data.checked_at), '.') : null,
-		table('Checks', columns, data.checks.map((one) => row(columns, [badge(word(one)), one.check,
-			[h('div', {}, one.text), one.remedy ? h('pre', {class: 'remedy'}, one.remedy) : null]]))));
+		h('p', {class: 'quiet'}, 'Checked ', age(new Date(verdict.at * 1000).toISOString()), ' by psapi check. More: ',
+			h('code', {}, 'sudo psapi doctor')),
+		table('Checks', columns, verdict.findings.map((one) => row(columns, [badge(WORDS[one.status], one.status.toLowerCase()),
+			one.check, [h('div', {}, one.text), one.remedy ? h('pre', {class: 'remedy'}, one.remedy) : null]
+				.filter(Boolean)]))));
 }
 
 function held(data, context) {
