@@ -96,7 +96,8 @@ add_line(const struct attempts_line *line, const char *host, void *data)
 
 /* Fill in the rows. Returns whether there is something to answer with; else it is answered. */
 static bool
-fill(struct web *web, struct delivery_rows *list, const struct web_query *query, bool csv, struct reply *reply)
+fill(struct web *web, struct delivery_rows *list, const struct web_query *query, bool csv,
+    struct reply *reply)
 {
 	struct log_walk walk = {.since = query->since, .until = query->until, .visit = add_line,
 	    .data = list};

@@ -8,8 +8,8 @@
 #include "web/web.h"
 
 /* GET /api/1/attempts and /api/1/attempts.csv */
-void deliveries_answer(struct web *web, const struct request *request, const struct web_query *query,
-    struct reply *reply);
+void deliveries_answer(struct web *web, const struct request *request,
+    const struct web_query *query, struct reply *reply);
 void deliveries_answer_csv(struct web *web, const struct request *request,
     const struct web_query *query, struct reply *reply);
 

@@ -8,7 +8,7 @@
 void event_answer(struct web *web, const struct request *request, const struct web_query *query,
     struct reply *reply);
 /* GET /api/1/show?id=ID: exactly what `psapi show --json` prints. */
-void event_answer_shown(struct web *web, const struct request *request, const struct web_query *query,
-    struct reply *reply);
+void event_answer_shown(struct web *web, const struct request *request,
+    const struct web_query *query, struct reply *reply);
 
 #endif

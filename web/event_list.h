@@ -5,8 +5,8 @@
 #include "web/web.h"
 
 /* GET /api/1/events and /api/1/events.csv */
-void event_list_answer(struct web *web, const struct request *request, const struct web_query *query,
-    struct reply *reply);
+void event_list_answer(struct web *web, const struct request *request,
+    const struct web_query *query, struct reply *reply);
 void event_list_answer_csv(struct web *web, const struct request *request,
     const struct web_query *query, struct reply *reply);
 

@@ -34,6 +34,7 @@ web_open(struct web *web, const struct config *config, struct error *error)
 	pthread_mutex_init(&web->acting, NULL);
 	pthread_mutex_init(&web->sending, NULL);
 	pthread_mutex_init(&web->measuring, NULL);
+	pthread_mutex_init(&web->tallying, NULL);
 	static_init();
 	web->store = store_open(config, false, error);
 	web->history = web->store != NULL ? history_open(web) : NULL;
@@ -50,6 +51,7 @@ web_close(struct web *web)
 	pthread_mutex_destroy(&web->acting);
 	pthread_mutex_destroy(&web->sending);
 	pthread_mutex_destroy(&web->measuring);
+	pthread_mutex_destroy(&web->tallying);
 }
 
 const char *

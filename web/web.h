@@ -26,6 +26,9 @@ struct web {
 	pthread_mutex_t acting; /* one action at a time */
 	pthread_mutex_t sending;
 	pthread_mutex_t measuring;
+	pthread_mutex_t tallying; /* of the two: */
+	struct store_tally tally; /* as it was counted */
+	int64_t tally_until;      /* clock_milliseconds() until which it counts */
 };
 
 /* Open what all requests share. Returns 0, or -1 with *error: then web_close() as well. */

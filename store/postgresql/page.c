@@ -169,8 +169,8 @@ postgresql_tally(void *engine, int64_t now, struct store_tally *tally, struct er
 {
 	static const char sql[] =
 	    "SELECT (count(*) FILTER (WHERE failed_at IS NULL))::text, (count(*) FILTER (WHERE"
-	    " failed_at IS NOT NULL))::text, floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE"
-	    " failed_at IS NULL)))::bigint::text FROM psapi_queue";
+	    " failed_at IS NOT NULL))::text, floor(extract(epoch FROM now() - min(queued_at)"
+	    " FILTER (WHERE failed_at IS NULL)))::bigint::text FROM psapi_queue";
 	PGresult *result = postgresql_run(engine, sql, NULL,
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 

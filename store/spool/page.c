@@ -172,26 +172,29 @@ spool_page(struct spool *spool, struct store_page *page, struct error *error)
 
 /* ---- the tally ---- */
 
-struct tallying {
-	struct store_tally *tally;
-	long looked;
-};
-
 static int
 tally_name(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 {
-	struct tallying *t = data;
+	struct store_tally *tally = data;
+
+	(void)spool;
+	(void)name;
+	tally->failed += dir == SPOOL_FAILED;
+	tally->held += dir == SPOOL_HOLD;
+	tally->waiting += dir == SPOOL_NEW;
+	return 0;
+}
+
+static int
+find_oldest(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+{
+	struct store_tally *tally = data;
 	struct stat st;
 
-	t->tally->failed += dir == SPOOL_FAILED;
-	t->tally->held += dir == SPOOL_HOLD;
-	t->tally->waiting += dir == SPOOL_NEW;
-	if (dir != SPOOL_NEW || t->looked++ >= SORTED_MAX ||
-	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-		return 0;
 	/* A replay gives an old file a new name, which is a change of its status. */
-	if (t->tally->oldest == 0 || st.st_ctime < t->tally->oldest)
-		t->tally->oldest = st.st_ctime;
+	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    (tally->oldest == 0 || st.st_ctime < tally->oldest))
+		tally->oldest = st.st_ctime;
 	return 0;
 }
 
@@ -199,13 +202,12 @@ enum store_result
 spool_tally(struct spool *spool, struct store_tally *tally, struct error *error)
 {
 	static const enum spool_dir dirs[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_HOLD};
-	struct tallying t = {.tally = tally};
 
 	memset(tally, 0, sizeof(*tally));
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
-		if (spool_each(spool, dirs[i], tally_name, &t) != 0)
+		if (spool_each(spool, dirs[i], tally_name, tally) != 0)
 			return spool_failed(spool, "list the names", dirs[i], "", error);
-	if (t.looked > SORTED_MAX)
-		tally->oldest = 0;
+	if (tally->waiting <= SORTED_MAX && spool_each(spool, SPOOL_NEW, find_oldest, tally) != 0)
+		return spool_failed(spool, "list the names", SPOOL_NEW, "", error);
 	return STORE_OK;
 }

@@ -12,7 +12,7 @@ import subprocess
 from receiver import BINARY, SLOWER, WEB_USER, Receiver
 from servers import Nginx
 from servers_apache import ApacheProxy
-from web_server import certificate
+from web_server import certificate, free_port
 
 WEB = BINARY.parent / "psapi-web"
 USER, PASSWORD = "alice", "a password of the tests"
@@ -121,7 +121,7 @@ class ApachePage(Page, ApacheProxy):
         self.write_passwords()
         self.start_web_server()
         if self.settings.get("PSAPI_WEB_ACTIONS") == "yes":
-            self.web.settings["PSAPI_ENDPOINT_URL"] = f"https://localhost:{self.port}/webhooks/psapi"
+            self.web.settings["PSAPI_ENDPOINT_URL"] = f"http://127.0.0.1:{self.plain}/webhooks/psapi"
         self.web.start()
 
     def configure(self, port):
@@ -130,6 +130,11 @@ class ApachePage(Page, ApacheProxy):
             "unix:/run/psapi/": f"unix:{self.place.dir}/",
             "/etc/apache2/psapi.htpasswd": self.place.dir / "psapi.htpasswd"})
         super().configure(port)
+        # Without TLS, for the page's own sending: no system trusts the tests' certificate.
+        self.plain = free_port()
+        with open(self.place.dir / "apache.conf", "a") as main:
+            main.write(f"Listen 127.0.0.1:{self.plain} http\n<VirtualHost 127.0.0.1:{self.plain}>\n"
+                       "Include conf-available/psapi-proxy.conf\n</VirtualHost>\n")
         vhost = self.place.dir / "psapi-vhost.conf"
         vhost.write_text(vhost.read_text().replace(
             "psapi-proxy.conf\n</", "psapi-proxy.conf\nInclude conf-available/psapi-web.conf\n</"))

@@ -75,7 +75,7 @@ def ask(web, path, query=""):
 
 def views(events):
     """Name, path, query, whether rows are expected."""
-    oldest, middle = f"msg_{0:027}", iso(time.time() - DAYS * 43200)
+    oldest, middle, early = f"msg_{0:027}", iso(time.time() - DAYS * 43200), iso(time.time() - DAYS * 64800)
     yield "overview", "overview", "", False
     yield "deliveries", "attempts", "", True
     yield "deliveries of an NPN", "attempts", "npn=1000017", True
@@ -84,7 +84,7 @@ def views(events):
     yield "events", "events", "", True
     yield "events waiting", "events", "status=new", True
     yield "events failed (none)", "events", "status=failed", False
-    yield "events handled", "events", f"status=handled&until={middle}", True
+    yield "events handled", "events", f"status=handled&until={early}", True
     yield "events of an NPN", "events", "npn=1000017", True
     yield "the oldest event", "event", f"id={oldest}", False
     yield "the newest event", "event", f"id=msg_{events - 1:027}", False
