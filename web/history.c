@@ -190,20 +190,22 @@ walk_back(struct history *h, int64_t now, int64_t deadline)
 		h->since = day;
 }
 
-void
+bool
 history_count(struct history *h, int64_t now, int budget_ms)
 {
 	int64_t deadline = clock_milliseconds() + budget_ms;
 
 	if (pthread_mutex_trylock(&h->lock) != 0)
-		return;
+		return false;
 	if (!h->begun)
 		begin(h);
 	if (h->begun)
 		count_new(h);
 	if (h->begun && !h->complete && budget_ms > 0)
 		walk_back(h, now, deadline);
+	bool more = h->begun && !h->complete;
 	pthread_mutex_unlock(&h->lock);
+	return more;
 }
 
 /* ---- what is known ---- */

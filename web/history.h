@@ -15,9 +15,9 @@ void history_close(struct history *history);
 
 /*
  * Count what is new, and older lines for at most so many milliseconds. Returns at once if another
- * thread does. now: Unix seconds.
+ * thread does. now: Unix seconds. Returns whether there is more to count.
  */
-void history_count(struct history *history, int64_t now, int budget_ms);
+bool history_count(struct history *history, int64_t now, int budget_ms);
 
 /*
  * What is known: {"hours":[{"hour":TIME,"accepted":N,...}],"since":TIME,"complete":BOOL,

@@ -34,6 +34,18 @@ invalid(struct error *error, const char *why)
 	return STORE_INVALID;
 }
 
+/* spool_each()'s visit: 1: there are too many to look at. */
+static int
+count_name(struct spool *spool, enum spool_dir dir, const char *name, void *data)
+{
+	size_t *count = data;
+
+	(void)spool;
+	(void)dir;
+	(void)name;
+	return ++*count > SORTED_MAX ? 1 : 0;
+}
+
 /* spool_each()'s visit: 1: there are too many; -1 with errno. */
 static int
 add_name(struct spool *spool, enum spool_dir dir, const char *name, void *data)
@@ -99,8 +111,12 @@ collect(struct spool *spool, const struct store_filter *filter, struct sorted *s
 	    {SPOOL_FAILED, 1U << STORE_DEAD}};
 
 	for (int i = 0; i < 2; i++) {
-		int stop = (filter->statuses & places[i].statuses) == 0 ? 0 :
-		    spool_each(spool, places[i].dir, add_name, s);
+		size_t count = 0;
+		if ((filter->statuses & places[i].statuses) == 0)
+			continue;
+		int stop = spool_each(spool, places[i].dir, count_name, &count);
+		if (stop == 0)
+			stop = spool_each(spool, places[i].dir, add_name, s);
 		if (stop < 0)
 			return spool_failed(spool, "list the names", places[i].dir, "", error);
 		if (stop > 0)
