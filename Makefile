@@ -5,6 +5,7 @@
 # make install    DESTDIR=, PREFIX= and the GNU directories (packaging/install.mk); make uninstall, make dist
 # make bench      measures it beside limits and alternatives; make bench-memory MINUTES=n: whether memory stays constant
 # make static     psapi-fcgi without shared libraries, psapi with two, in build/static: for CGI on hosts that lack them
+# make screenshots  the pictures of the page in docs/images
 # make soak MINUTES=n  load with all disturbances at once, for n minutes
 # make deps       installs missing packages for building and testing (apt-get; sudo if not root)
 #
@@ -129,7 +130,9 @@ DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
 	util-linux e2fsprogs jq mandoc bash-completion $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
-	lighttpd-mod-openssl caddy haproxy $(POSTGRESQL_PACKAGES)
+	lighttpd-mod-openssl caddy haproxy $(POSTGRESQL_PACKAGES) $(WEB_PACKAGES)
+# For the page: a smoke test is in check, the whole of it in check-long.
+WEB_PACKAGES = chromium chromium-driver python3-selenium fonts-dejavu-core
 POSTGRESQL_PACKAGES = postgresql
 # For docs/hosts.md, with automatic failover.
 HOSTS_PACKAGES = patroni python3-etcd etcd-server haproxy nginx openssl iproute2
@@ -159,6 +162,19 @@ check-e2e: all $(if $(SANITIZE),,build/hook/psapi-fcgi)
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
 		$(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --timeout 300 tests/e2e $(PYTEST_FLAGS)
 
+# The page in a real browser, behind nginx and Apache, over both stores.
+check-web: all
+	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) -m pytest -q -p no:cacheprovider -n 2 --timeout 300 --long \
+		tests/e2e/test_web_api.py tests/e2e/test_web_browser.py
+
+# The pictures of the documents.
+screenshots: all
+	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/screenshots.py docs/images
+
+# With a million events: 4 GiB of disk and some minutes.
+check-web-scale: all
+	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/web_scale.py
+
 # With a million events: 4 GiB of disk and some minutes.
 check-scale: all
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/psapi_scale.py
@@ -178,5 +194,6 @@ include packaging/install.mk tests/trust.mk tests/install/install.mk tests/chaos
 clean:
 	rm -rf build psapi-fcgi psapi psapi-web libpsapi.a $(MODULE)
 
-.PHONY: all deps static demo check check-unit check-e2e check-static check-scale check-long clean
+.PHONY: all deps static demo check check-unit check-e2e check-static check-scale check-web check-web-scale screenshots \
+	check-long clean
 -include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d) $(patsubst %,$(OUT)/%.d,psapi-web $(LIBRARY) $(call sources,commands store/postgresql))

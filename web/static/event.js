@@ -62,7 +62,7 @@ function steps(data) {
 	const list = data.deliveries.map((one) => [one.at, delivery(one)]);
 	if (data.tries > 0 && data.tried_at)
 		list.push([data.tried_at, [time(data.tried_at), badge(data.status === 'failed' ? 'failed' : 'error'),
-			h('span', {}, `try ${data.tries}${data.handler ? ` of ${data.handler}` : ''}: ${data.reason || 'failed'}`)]]);
+			h('span', {}, `handler ${(data.handler || '').replace(/^.*\//, '')}: ${data.reason || 'failed'}`)]]);
 	if (data.failed_at && data.failed_at !== data.tried_at)
 		list.push([data.failed_at, [time(data.failed_at), badge('failed'), h('span', {}, data.reason || 'failed')]]);
 	// A state has no fractions of a second: what was tried in one was delivered before.

@@ -66,7 +66,7 @@ function tiles(data) {
 		tile('Held', data.held.toLocaleString(), data.held ? 'not yet proven' : 'none', {view: 'setup'}),
 		tile('Daily event', runDate || '–', daily ? `received ${age(daily.at)}` : 'none found',
 			daily ? {view: 'event', id: daily.webhook_id} : null),
-		tile('Last accepted', last ? age(last.at) : '–', last ? last.type : 'nothing yet',
+		tile('Last accepted', last ? age(last.at) : '–', last ? (last.type || '').replace('producersync.', '') : 'nothing yet',
 			last ? {view: 'event', id: last.webhook_id} : null),
 		disk ? tile('Disk', bytes(disk.free), `free of ${bytes(disk.total)}`, null) : null);
 }
@@ -89,7 +89,8 @@ function bar(one, i, most) {
 	}
 	group.append(svg('line', {class: 'base', x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT}));
 	if (i % 6 === 0)
-		group.append(svg('text', {x: 0, y: HEIGHT + 16}, hour(one.hour)));
+		group.append(svg('text', {x: i === 24 ? WIDTH : 0, y: HEIGHT + 16, 'text-anchor': i === 24 ? 'end' : 'start'},
+			hour(one.hour)));
 	return group;
 }
 
