@@ -103,6 +103,7 @@ static const struct backend table = {
 	.check = postgresql_check,
 	.import = postgresql_import,
 	.import_end = postgresql_import_end,
+	.unknown = postgresql_unknown,
 	.attempt = postgresql_attempt,
 	.attempts_send = postgresql_attempts_send,
 	.attempts = postgresql_attempts,

@@ -218,6 +218,8 @@ enum store_result postgresql_retry(void *engine, const char *const *names, size_
     size_t *moved, struct error *error);
 enum store_result postgresql_replay(void *engine, const char *const *names, size_t count,
     size_t *moved, struct error *error);
+enum store_result postgresql_unknown(void *engine, const char *const *names, size_t count,
+    size_t *unknown, struct error *error);
 enum store_result postgresql_finish(void *engine, const char *name, struct error *error);
 enum store_result postgresql_forget(void *engine, struct store_forgetting *forgetting,
     struct error *error);
