@@ -715,8 +715,8 @@ TEST(any_call_of_libpq_may_fail)
 TEST(any_allocation_may_fail)
 {
 	NEEDS_SERVER;
-	if (!OWN_ALLOCATOR)
-		skip();
+	if (!OWN_ALLOCATOR || getenv("UNDER_VALGRIND") != NULL)
+		skip(); /* which have allocators of their own */
 	live_with(MEMORY);
 }
 
