@@ -23,7 +23,7 @@ import strace
 from lanes import Lane, Record, stop
 from load import at_once
 from psapi_command import NOTE, PSAPI, Desk, body
-from receiver import SLOWER, Place, Receiver, wait_for
+from receiver import ROOT, SLOWER, Place, Receiver, wait_for
 from replies import assert_accepted, assert_refused, parse_cgi
 from sender import event, signed
 from servers import Socket
@@ -121,6 +121,23 @@ def timed(job):
     begun = time.monotonic()
     result = job()
     return result, time.monotonic() - begun
+
+
+def test_the_tables_are_those_of_the_page(cluster, head):
+    """psapi-store-postgresql(7): tables, columns, and its examples run."""
+    head.accept(event("producersync.npn.activated", npn="123456789", activatedAt="2025-07-25T15:53:01.579Z"))
+    page = (ROOT / "man/psapi-store-postgresql.7").read_text()
+    rows = cluster.primary.sql("SELECT table_name || ' ' || column_name FROM information_schema.columns "
+                               "WHERE table_schema = 'public'", database="psapi").splitlines()
+    described = set()
+    for table, text in re.findall(r"^\.Ss (psapi_\w+)\n((?:(?!\.S[hs] ).*\n)*)", page, re.M):
+        for line in re.findall(r"^\.It Va (.*)$", text, re.M):
+            described |= {f"{table} {column}" for column in re.findall(r"\w+", line)}
+    assert described == set(rows)
+    assert int(re.search(r"format (\d+)", page)[1]) == int(
+        cluster.primary.sql("SELECT format FROM psapi_meta", database="psapi"))
+    examples = re.findall(r"figure sql\n\.Bd.*\n((?:(?!\.Ed).*\n)*)", page)
+    assert [bool(cluster.primary.sql(one, database="psapi").strip()) for one in examples] == [True] * 3
 
 
 # ---- deaths under load ----
