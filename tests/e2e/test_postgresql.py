@@ -414,6 +414,7 @@ def test_an_ended_wait_is_no_commit(cluster, head):
             sender.join(0.1)
         assert_refused(answers[0], "spool_error")
         assert count(cluster) == 1, "visible, and on one machine only"
+        assert_refused(head.send(request), "spool_error")       # no duplicate of something that is not confirmed
     finally:
         standby.start()
         cluster.wait_until_healthy()

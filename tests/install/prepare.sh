@@ -65,6 +65,9 @@ make_debian() {
 	echo "$1" >"$out/debian.packages"
 }
 
-depends=$(dpkg-deb -f "$out/psapi-fcgi_${version}_"*.deb Depends | sed 's/([^)]*)//g; s/|[^,]*//g; s/,//g')
-packages="nginx apache2 logrotate $depends"
+# depends_of PACKAGE: what it needs of Debian
+depends_of() {
+	dpkg-deb -f "$out/$1_${version}_"*.deb Depends | sed 's/([^)]*)//g; s/|[^,]*//g; s/,//g; s/psapi-fcgi//g'
+}
+packages="nginx apache2 logrotate postgresql $(depends_of psapi-fcgi) $(depends_of psapi-fcgi-postgresql)"
 [ "$(cat "$out/debian.packages" 2>/dev/null)" = "$packages" ] || make_debian "$packages"
