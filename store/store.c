@@ -20,6 +20,7 @@
 
 #include "store/backend.h"
 #include "store/spool/spool.h"
+#include "store/unimported.h"
 
 #ifndef PSAPI_MODULEDIR
 #define PSAPI_MODULEDIR "/usr/local/lib/psapi-fcgi"
@@ -496,8 +497,10 @@ store_status(struct store *store, struct error *error)
 void
 store_check(struct store *store, void (*visit)(const struct store_check *, void *), void *data)
 {
-	if (store_is_shared(store))
-		store->backend->check(store->engine, visit, data);
+	if (!store_is_shared(store))
+		return;
+	store->backend->check(store->engine, visit, data);
+	unimported_check(&store->local, store->backend, store->engine, visit, data);
 }
 
 enum store_result
@@ -512,6 +515,12 @@ store_import_end(struct store *store, size_t *imported, struct error *error)
 {
 	return store_is_shared(store) ? store->backend->import_end(store->engine, imported, error) :
 	                                not_shared(error);
+}
+
+void
+store_note_import(struct store *store, int64_t at)
+{
+	spool_note_import(&store->local, at);
 }
 
 void

@@ -370,6 +370,8 @@ void store_check(struct store *store, void (*visit)(const struct store_check *ch
 enum store_result store_import(struct store *store, const struct store_item *item,
     struct error *error);
 enum store_result store_import_end(struct store *store, size_t *imported, struct error *error);
+/* Note in the spool that all that was in it at that time (Unix seconds) is imported. */
+void store_note_import(struct store *store, int64_t at);
 
 /* Keep a copy of a line of the attempts log (at: nanoseconds). Never waits: it may be lost. */
 void store_attempt(struct store *store, int64_t at, const char *line, size_t length);

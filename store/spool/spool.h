@@ -168,6 +168,9 @@ bool spool_state_read(struct spool *spool, const char *name, struct handler_stat
 int spool_state_put(struct spool *spool, const char *name, const struct handler_state *state);
 /* When drain last ran, Unix seconds; 0: never. */
 int64_t spool_last_run(struct spool *spool);
+/* When its events were last imported into a shared store. */
+void spool_note_import(struct spool *spool, int64_t now);
+int64_t spool_last_import(const struct spool *spool);
 /* That there is none, or a directory, is fine. Returns 0, or -1 with errno. */
 int spool_state_remove(struct spool *spool, const char *name);
 
