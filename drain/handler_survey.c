@@ -309,8 +309,8 @@ add_none(const struct look *s, const struct outcome *outcome, const char *types,
 	/* A handler for one type alone may be meant; one that no event finds is not. */
 	bool failed = *s->renames != '\0' && *outcome->type != '\0';
 	add(s->finding, failed ? HANDLER_SURVEY_FAILED : HANDLER_SURVEY_REMARK,
-	    failed ? s->renames : "write a handler default (a link to /bin/true is enough), or do not "
-	                          "subscribe to these types",
+	    failed ? s->renames : "write a handler default (the line #!/bin/true is enough), or do "
+	                          "not subscribe to these types",
 	    "%s finds no handler, and no default, in %s: psapi drain would move it to failed/", types,
 	    s->dir);
 }
@@ -370,14 +370,15 @@ add_unused(const struct look *s, struct handler_survey_finding *f)
 
 	for (size_t i = 0; i < s->count; i++)
 		if (s->files[i].kind == NEAR)
-			add(f, HANDLER_SURVEY_REMARK, "", "%s: no event selects it; rename it to %s",
-			    s->files[i].shown, s->files[i].name);
+			add(f, HANDLER_SURVEY_REMARK, "", "%s: no event selects it", s->files[i].shown);
+	snprintf(f->remedy, sizeof(f->remedy), "%s", s->renames);
 	for (size_t i = 0; i < s->count && n < sizeof(never); i++)
 		if (s->files[i].kind == NEVER)
 			n += (size_t)snprintf(never + n, sizeof(never) - n, "%s%s", n > 0 ? ", " : "",
 			    s->files[i].shown);
 	if (n > 0)
-		add(f, HANDLER_SURVEY_REMARK, "", "never used: %s", never);
+		add(f, HANDLER_SURVEY_REMARK, "drain leaves files alone that are no handlers; nothing needs "
+		    "to be done", "never used: %s", never);
 }
 
 static void
@@ -389,7 +390,7 @@ look_at_files(struct look *s)
 	s->count = list_files(s->dir, &known, &s->files);
 	for (size_t i = 0, n = 0; i < s->count && n < sizeof(s->renames); i++)
 		if (s->files[i].kind == NEAR)
-			n += (size_t)snprintf(s->renames + n, sizeof(s->renames) - n, "%srename %s to %s",
+			n += (size_t)snprintf(s->renames + n, sizeof(s->renames) - n, "%s%s: rename it to %s",
 			    n > 0 ? "\n" : "", s->files[i].shown, s->files[i].name);
 }
 
