@@ -377,8 +377,9 @@ add_unused(const struct look *s, struct handler_survey_finding *f)
 			n += (size_t)snprintf(never + n, sizeof(never) - n, "%s%s", n > 0 ? ", " : "",
 			    s->files[i].shown);
 	if (n > 0)
-		add(f, HANDLER_SURVEY_REMARK, "drain leaves files alone that are no handlers; nothing needs "
-		    "to be done", "never used: %s", never);
+		add(f, HANDLER_SURVEY_REMARK,
+		    "drain leaves files alone that are no handlers; nothing needs to be done",
+		    "never used: %s", never);
 }
 
 static void
@@ -395,25 +396,23 @@ look_at_files(struct look *s)
 }
 
 void
-handler_survey(const char *dir,
-    void (*visit)(const struct handler_survey_finding *finding, void *data), void *data)
+handler_survey(const char *dir, struct handler_survey *survey)
 {
-	struct handler_survey_finding handlers = {.name = "handlers"}, unused = {.name = "unused"};
-	struct look s = {.dir = dir, .finding = &handlers};
+	struct look s = {.dir = dir, .finding = &survey->handlers};
 	struct error error;
 
+	*survey = (struct handler_survey){0};
 	if (handler_check_directory(dir, &error) == 0) {
 		look_at_files(&s);
 		add_types(&s);
-		add_unused(&s, &unused);
+		add(&survey->unused, HANDLER_SURVEY_OK, "", "%s has no other file", dir);
+		add_unused(&s, &survey->unused);
 		free(s.files);
 	} else if (errno == ENOENT) {
-		add(&handlers, HANDLER_SURVEY_NONE, "",
+		add(&survey->handlers, HANDLER_SURVEY_NONE, "",
 		    "%s does not exist: right if a script of your own reads new/", dir);
 	} else {
-		add(&handlers, HANDLER_SURVEY_FAILED, error.remedy, "%s", error.text);
+		add(&survey->handlers, HANDLER_SURVEY_FAILED, error.remedy, "%s", error.text);
 	}
-	visit(&handlers, data);
-	if (unused.result != HANDLER_SURVEY_NONE)
-		visit(&unused, data);
+	add(&survey->unused, HANDLER_SURVEY_NONE, "", "%s cannot be looked at", dir);
 }
