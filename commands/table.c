@@ -36,19 +36,21 @@ const struct command table_commands[] = {
 	    "time when it arrived. Those that a secret proves are accepted. psapi drain and the\n"
 	    "receiver do the same. Exit status 1 if a request stays because it matches no secret.\n",
 	    adopt_main},
-	{"doctor", "[--socket SOCKET] [--cacert FILE] [URL]",
+	{"doctor", "[-q] [--socket SOCKET] [--cacert FILE] [URL]",
 	    "find out what is wrong, and how to fix it",
 	    "  URL              the endpoint as the portal has it: check it from outside as well\n"
 	    "  --socket SOCKET  where to ask the receiver: unix:/path, 127.0.0.1:port, [::1]:port\n"
 	    "                   (default PSAPI_LISTEN)\n"
 	    "  --cacert FILE    trust these certificates instead of the system's\n"
+	    "  -q, --quiet      print only what is wrong; nothing if all is well\n"
 	    "\n"
 	    "Prints a line for each check: ok; BAD, with the remedy below it; \"!\", a remark: it\n"
 	    "works, but a promise cannot be kept here; or \"-\" if the check does not apply (in a\n"
-	    "UTF-8 locale, ticks and crosses). With --json, \"ok\" is true, false or null, and a\n"
-	    "remark has \"remark\":true. Exit status 1 if a check failed. Root becomes the spool's\n"
-	    "owner first, to see what the receiver sees. The probes have the type psapi.doctor: the\n"
-	    "receiver verifies them and stores them in events/, and never queues them.\n",
+	    "UTF-8 locale, ticks and crosses); and at the end how many problems and remarks there\n"
+	    "are. With --json, \"ok\" is true, false or null, and a remark has \"remark\":true. Exit\n"
+	    "status 1 if a check failed. Root becomes the spool's owner first, to see what the\n"
+	    "receiver sees. The probes have the type psapi.doctor: the receiver verifies them and\n"
+	    "stores them in events/, and never queues them.\n",
 	    doctor_main},
 	{"send", "[OPTIONS] URL", "send signed test events as the portal does, or wrong ones",
 	    "  --type TYPE      producersync.updates_available (default), producersync.npn.activated,\n"
@@ -88,7 +90,8 @@ const struct command table_commands[] = {
 	    "producersync, else default. The event is on standard input, its file is the last\n"
 	    "argument; PSAPI_WEBHOOK_ID, PSAPI_EVENT_TYPE, PSAPI_EVENT_TIMESTAMP, PSAPI_NPN,\n"
 	    "PSAPI_RUN_DATE and PSAPI_TRY are set. Exit status 0: done. 75, a signal or a time-out:\n"
-	    "a retry later. Another exit status, or no handler: failed.\n"
+	    "a retry later. 126 and 127: a retry later that does not count, for a program that the\n"
+	    "handler calls is missing. Another exit status, or no handler: failed.\n"
 	    "\n"
 	    "Prints only the handlers' output and failures. Exit status of drain: 0; 1 if an event\n"
 	    "newly failed; 78 if events wait for a handler to be fixed; 77 if a file in new/ cannot\n"
@@ -169,6 +172,7 @@ const struct command table_commands[] = {
 	    " hosts.\n"
 	    TIME_HELP,
 	    attempts_main},
-	{"help", "[SUBCOMMAND]", "explain a subcommand", "", help_main},
+	{"help", "[SUBCOMMAND|TOPIC]", "explain a subcommand",
+	    "The topics are setup, options (of all subcommands) and settings.\n", help_main},
 	{0},
 };
