@@ -48,7 +48,7 @@ endif
 
 # The folders of the library: every source in them is built. CONTRIBUTING.md says what each owns. commands/ is part of
 # psapi only.
-FOLDERS = base secrets store store/spool receiver server drain send doctor
+FOLDERS = base secrets store store/spool receiver server metrics drain send doctor
 sources = $(patsubst %.c,%,$(wildcard $(1:%=%/*.c)))
 LIBRARY = verify events $(call sources,$(FOLDERS))
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)

@@ -49,6 +49,8 @@ int verify_main(struct command_line *line, int argc, char **argv);
 int prune_main(struct command_line *line, int argc, char **argv);
 int attempts_main(struct command_line *line, int argc, char **argv);
 int store_main(struct command_line *line, int argc, char **argv);
+int metrics_main(struct command_line *line, int argc, char **argv);
+int check_main(struct command_line *line, int argc, char **argv);
 int recover_main(struct command_line *line, int argc, char **argv);
 int help_main(struct command_line *line, int argc, char **argv);
 

@@ -172,6 +172,32 @@ const struct command table_commands[] = {
 	    " hosts.\n"
 	    TIME_HELP,
 	    attempts_main},
+	{"check", "[-w RANGES] [-c RANGES] [-t SECONDS] [--mail]",
+	    "a check for Nagios and Icinga, and alerts by mail",
+	    "  -w, --warning RANGES   NAME=RANGE,...; of waiting, retrying, failed, held, oldest,\n"
+	    "                   daily, drain, free, skew, secrets. A RANGE alone: of waiting\n"
+	    "  -c, --critical RANGES  the same. Without them: -w failed=0,held=0,oldest=3600,\n"
+	    "                   skew=-60:60 -c daily=93600,drain=600\n"
+	    "  -t, --timeout SECONDS  (default 10; with --mail 60)\n"
+	    "  --mail           send mail to PSAPI_ALERT_MAILTO when something becomes bad, and when\n"
+	    "                   all is well again; request PSAPI_HEARTBEAT_URL. Prints nothing\n"
+	    "\n"
+	    "Prints one line with performance data. Exit status 0: OK, 1: WARNING, 2: CRITICAL,\n"
+	    "3: UNKNOWN. It is the quick part of psapi doctor: receiver, spool, disk, secret,\n"
+	    "handlers, attempts log, refused deliveries, the daily event, what waits or failed,\n"
+	    "drain's last run, the clock, and the database of PSAPI_STORE. It sends no delivery.\n"
+	    "A RANGE is 10 (0 to 10), 10: (at least 10), ~:10, 5:10, or @5:10 (not 5 to 10).\n",
+	    check_main},
+	{"metrics", "[--output FILE] [CONFIGURATION...]",
+	    "print the numbers of endpoints for Prometheus",
+	    "  --output FILE    write a temporary file beside it, and rename that: for the textfile\n"
+	    "                   collector of node_exporter, whose files end in .prom\n"
+	    "\n"
+	    "Each configuration file is an endpoint (/etc/psapi/*.conf), whose label is the file's\n"
+	    "name without .conf; without one, the endpoint of -f or the default. Counters begin with\n"
+	    "the logs that are there, and survive their rotation. Numbers of what has never happened\n"
+	    "are absent.\n",
+	    metrics_main},
 	{"help", "[SUBCOMMAND|TOPIC]", "explain a subcommand",
 	    "The topics are setup, options (of all subcommands) and settings.\n", help_main},
 	{0},

@@ -42,8 +42,10 @@ MAN_PAGES = $(wildcard man/*.[1578])
 DOCUMENTS = README.md NEWS.md SECURITY.md $(wildcard CONTRIBUTING.md docs/*.md)
 # Examples to copy: DIRECTORY/FILE below docdir/examples.
 example_path = $(docdir)/examples/$(patsubst packaging/%,%,$(1:examples/%=%))
+MONITORING = prometheus icinga nrpe zabbix
 EXAMPLES = $(wildcard nginx/*.conf apache/*.conf apache/shared-hosting/* apache/shared-hosting/.htaccess \
-	examples/Caddyfile examples/*.conf examples/*/* packaging/systemd/*.conf)
+	examples/Caddyfile examples/*.conf examples/*/* packaging/systemd/*.conf \
+	$(MONITORING:%=packaging/%/*))
 
 # $(call put,FILE,PATH[,MODE]): installs FILE with the chosen directories in it.
 define put

@@ -318,6 +318,34 @@ store_count(struct store *store, int64_t now, struct store_counts *counts, struc
 	return result;
 }
 
+/* ---- notes ---- */
+
+int
+store_lock(struct store *store, enum store_lock what, struct error *error)
+{
+	return spool_notes_lock(&store->local, what, error);
+}
+
+void
+store_unlock(struct store *store, int lock)
+{
+	(void)store;
+	if (lock >= 0)
+		close(lock);
+}
+
+char *
+store_note_read(struct store *store, enum store_note note)
+{
+	return spool_note_read(&store->local, note);
+}
+
+enum store_result
+store_note_write(struct store *store, enum store_note note, const char *text, struct error *error)
+{
+	return spool_note_write(&store->local, note, text, error);
+}
+
 /* ---- the rest is the engine's ---- */
 
 void
