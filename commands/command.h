@@ -45,6 +45,7 @@ int show_main(struct command_line *line, int argc, char **argv);
 int retry_main(struct command_line *line, int argc, char **argv);
 int replay_main(struct command_line *line, int argc, char **argv);
 int done_main(struct command_line *line, int argc, char **argv);
+int roster_main(struct command_line *line, int argc, char **argv);
 int verify_main(struct command_line *line, int argc, char **argv);
 int prune_main(struct command_line *line, int argc, char **argv);
 int attempts_main(struct command_line *line, int argc, char **argv);

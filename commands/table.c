@@ -97,14 +97,23 @@ const struct command table_commands[] = {
 	    "newly failed; 78 if events wait for a handler to be fixed; 77 if a file in new/ cannot\n"
 	    "be used, for it belongs to another user; others of sysexits(3).\n",
 	    drain_main},
-	{"list", "[--new|--failed|--waiting|--all] [--type PREFIX] [--npn NPN] [--since TIME]",
+	{"list",
+	    "[--new|--failed|--waiting|--all] [--type PREFIX] [--npn NPN] [--since TIME]\n"
+	    "       [--by-cause], or psapi list --gaps [--days N]",
 	    "list events, in the order in which they arrived",
 	    "  --new            events in new/, of which some may wait for a retry\n"
 	    "  --waiting        events that wait for a retry\n"
 	    "  --failed         events in failed/\n"
 	    "  --all            every event that was ever received and not pruned. Without one of\n"
 	    "                   these options, the events in new/ and failed/\n"
-	    SELECT_HELP "\n" TIME_HELP,
+	    SELECT_HELP
+	    "  --by-cause       failed events (with --waiting: those) in groups of one handler and\n"
+	    "                   one reason: how many, the first, the last, and one id\n"
+	    "  --gaps           days until 26 hours ago that no producersync.updates_available names\n"
+	    "                   (runDate), and whether they are on a weekend. Exit status 1 if there\n"
+	    "                   are any. Before the oldest event that is kept it is not known\n"
+	    "  --days N         with --gaps: the last N days (default 90)\n"
+	    "\n" TIME_HELP,
 	    list_main},
 	{"show", "[--raw] ID...", "show all information about an event",
 	    "  --raw            the signed bytes alone (on a terminal, escaped)\n"
@@ -112,10 +121,16 @@ const struct command table_commands[] = {
 	    "A JSON body is printed as it was signed, indented; with --json it is the member\n"
 	    "\"event\", byte for byte but for line breaks.\n\n" ID_HELP,
 	    show_main},
-	{"retry", "ID...|--all", "put failed events back into new/",
-	    "  --all            all of them\n"
+	{"retry",
+	    "ID...|--all [--type PREFIX] [--npn NPN] [--since TIME] [--reason TEXT]\n"
+	    "       [--dry-run]", "put failed events back into new/",
+	    "  --all            all of them, or of those all that match:\n"
+	    SELECT_HELP
+	    "  --reason TEXT    events that failed for this reason, as list --by-cause shows it\n"
+	    "  --dry-run        say how many, and move nothing\n"
 	    "\n"
-	    "They are handled by the next drain, as if for the first time.\n\n" ID_HELP, retry_main},
+	    "They are handled by the next drain, as if for the first time.\n\n" ID_HELP TIME_HELP,
+	    retry_main},
 	{"replay", "ID...|[--type PREFIX] [--npn NPN] [--since TIME]",
 	    "put handled events back into new/, for a handler that had a bug",
 	    SELECT_HELP "\n"
@@ -123,6 +138,17 @@ const struct command table_commands[] = {
 	    replay_main},
 	{"done", "ID...", "remove events from new/ or failed/ by hand",
 	    "They stay in events/, the archive.\n\n" ID_HELP, done_main},
+	{"roster", "[--at TIME] [--csv]", "list the producers that are active, by what the events say",
+	    "  --at TIME        as of that time, not of now\n"
+	    "  --csv            as comma-separated values, with a line of names above\n"
+	    "\n"
+	    "Of the activated and deactivated events of an NPN the one with the latest timestamp\n"
+	    "counts, in whatever order they arrived, and whether or not they were handled. Of two\n"
+	    "with the same timestamp, activated counts. What psapi prune removes stays counted; but\n"
+	    "at a time before the last removed event of an NPN it is not known what that was: then\n"
+	    "its status is \"unknown\", and the exit status 1. Test events count as well.\n"
+	    TIME_HELP,
+	    roster_main},
 	{"verify", "[--secret-file FILE] [-v] FILE|ID...|--all",
 	    "verify again that AgentSync signed the stored events",
 	    "  --secret-file FILE  more secrets than the configured ones: of another endpoint, or\n"
@@ -154,7 +180,8 @@ const struct command table_commands[] = {
 	    "  --dry-run           list them, remove nothing\n"
 	    "  --force             allow ages under 30d\n"
 	    "\n"
-	    "Events in new/ or failed/ are kept. When an event is removed, its id is forgotten: the\n"
+	    "Events in new/ or failed/ are kept. What the others say of producers stays counted in\n"
+	    "psapi roster. When an event is removed, its id is forgotten: the\n"
 	    "portal can send an event again for up to 90 days, and a pruned event is then accepted\n"
 	    "and handled again.\n",
 	    prune_main},

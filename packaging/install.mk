@@ -44,7 +44,7 @@ DOCUMENTS = README.md NEWS.md SECURITY.md $(wildcard CONTRIBUTING.md docs/*.md)
 example_path = $(docdir)/examples/$(patsubst packaging/%,%,$(1:examples/%=%))
 MONITORING = prometheus icinga nrpe zabbix
 EXAMPLES = $(wildcard nginx/*.conf apache/*.conf apache/shared-hosting/* apache/shared-hosting/.htaccess \
-	examples/Caddyfile examples/*.conf examples/*/* packaging/systemd/*.conf \
+	examples/Caddyfile examples/reconcile examples/*.conf examples/*/* packaging/systemd/*.conf \
 	$(MONITORING:%=packaging/%/*))
 
 # $(call put,FILE,PATH[,MODE]): installs FILE with the chosen directories in it.
@@ -84,7 +84,7 @@ install: all
 	$(if $(wildcard packaging/completion/psapi),$(call put,packaging/completion/psapi,$(completionsdir)/psapi))
 	$(foreach document,$(DOCUMENTS),$(call put,$(document),$(docdir)/$(document)))
 	$(foreach example,$(EXAMPLES),$(call put,$(example),$(call example_path,$(example)),$(if $(filter \
-		examples/handlers/% %.cgi,$(example)),755)))
+		examples/handlers/% examples/reconcile %.cgi,$(example)),755)))
 	$(call put_configuration,packaging/etc/psapi.conf,$(sysconfdir)/psapi/psapi.conf)
 	$(call put_configuration,nginx/psapi.conf,$(nginxdir)/psapi.conf)
 	$(call put_configuration,-e 's/psapi-proxy\.conf/psapi.conf/' apache/psapi-proxy.conf,$(apachedir)/psapi.conf)

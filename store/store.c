@@ -497,6 +497,18 @@ store_forget(struct store *store, struct store_forgetting *forgetting, struct er
 	return store->backend->forget(store->engine, forgetting, error);
 }
 
+enum store_result
+store_roster(struct store *store, int64_t at, struct roster *roster, struct error *error)
+{
+	return store->backend->roster(store->engine, at, roster, error);
+}
+
+enum store_result
+store_forgotten(struct store *store, struct roster *roster, struct error *error)
+{
+	return store->backend->forgotten(store->engine, roster, error);
+}
+
 /* ---- a shared store alone ---- */
 
 static enum store_result
@@ -543,6 +555,13 @@ store_import_end(struct store *store, size_t *imported, struct error *error)
 {
 	return store_is_shared(store) ? store->backend->import_end(store->engine, imported, error) :
 	                                not_shared(error);
+}
+
+enum store_result
+store_import_forgotten(struct store *store, const struct roster *roster, struct error *error)
+{
+	return store_is_shared(store) ?
+	    store->backend->import_forgotten(store->engine, roster, error) : not_shared(error);
 }
 
 void

@@ -227,9 +227,21 @@ enum store_result spool_retry(struct spool *spool, const char *const *names, siz
 enum store_result spool_replay(struct spool *spool, const char *const *names, size_t count,
     size_t *moved, struct error *error);
 enum store_result spool_finish(struct spool *spool, const char *name, struct error *error);
+enum store_result spool_count(struct spool *spool, int64_t now, struct store_counts *counts,
+    struct error *error);
+
+/* forget.c */
 enum store_result spool_forget(struct spool *spool, struct store_forgetting *forgetting,
     struct error *error);
-enum store_result spool_count(struct spool *spool, int64_t now, struct store_counts *counts,
+
+/* forgotten.c */
+enum store_result spool_roster(struct spool *spool, int64_t at, struct roster *roster,
+    struct error *error);
+/* What state/roster has; that there is none is fine. Before a mark's time it is not known. */
+enum store_result spool_forgotten(struct spool *spool, int64_t at, struct roster *roster,
+    struct error *error);
+/* Replace state/roster, durable when it returns. */
+enum store_result spool_forgotten_write(struct spool *spool, const struct roster *roster,
     struct error *error);
 
 #endif
