@@ -1,4 +1,4 @@
-# make install, uninstall, dist. Included by the Makefile.
+# make install, uninstall, dist, deb. Included by the Makefile.
 #
 # The directories are those of GNU, with two exceptions: configuration is in /etc and variable data in /var, whatever the
 # prefix, beside the files of web servers and systemd. A changed prefix, libdir, sysconfdir or localstatedir must be given
@@ -96,12 +96,16 @@ uninstall:
 	@for file in $(CONFIGURATION:%="$(DESTDIR)%"); do \
 		[ ! -e "$$file" ] || echo "$$file: stays, for it may have been changed"; done
 
-# The commit as a tarball: always the same bytes for the same commit.
+# What a release contains, in dist/: the commit as a tarball, always the same bytes for the same commit, and the Debian
+# packages.
 DIST = psapi-fcgi-$(VERSION)
 
 dist:
-	@mkdir -p build
-	git archive --format=tar --prefix=$(DIST)/ HEAD | gzip -9n >build/$(DIST).tar.gz
-	@echo build/$(DIST).tar.gz
+	@mkdir -p dist
+	git archive --format=tar --prefix=$(DIST)/ HEAD | gzip -9n >dist/$(DIST).tar.gz
+	@echo dist/$(DIST).tar.gz
 
-.PHONY: install uninstall dist
+deb:
+	@tools/deb.sh dist
+
+.PHONY: install uninstall dist deb
