@@ -45,6 +45,9 @@ example_path = $(docdir)/examples/$(patsubst packaging/%,%,$(1:examples/%=%))
 EXAMPLES = $(wildcard nginx/*.conf apache/*.conf apache/shared-hosting/* apache/shared-hosting/.htaccess \
 	examples/Caddyfile examples/*.conf examples/*/* packaging/systemd/*.conf)
 
+# cron looks for programs only in the PATH of the crontab.
+LOCATE += $(if $(filter /usr/local/bin /usr/bin,$(bindir)),,-e 's|^PATH=/usr/local/sbin|PATH=$(bindir):/usr/local/sbin|')
+
 # $(call put,FILE,PATH[,MODE]): installs FILE with the chosen directories in it.
 define put
 	@mkdir -p "$(DESTDIR)$(dir $(2))"

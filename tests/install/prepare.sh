@@ -38,16 +38,24 @@ make_debian() {
 	# shellcheck disable=SC2086 # a list of files
 	unshare --mount mmdebstrap --quiet --mode=root --variant=minbase --include=systemd-sysv,dbus \
 		--skip=cleanup/apt --aptopt="$out/apt.conf" \
-		--customize-hook="chroot \"\$1\" apt-get install -qq -y --download-only \
-			-o APT::Install-Recommends=true $1" \
+		--customize-hook="chroot \"\$1\" sh -c 'download() { apt-get install -qq -y --download-only \"\$@\"; }
+			cd /var/cache/apt/archives
+			download -o APT::Install-Recommends=true $1
+			download --no-install-recommends $2
+			apt-get download -qq $3'" \
 		bookworm "$out/debian.new" $sources >"$out/debian.log" 2>&1 || {
 		tail -n 40 "$out/debian.log" >&2
 		exit 1
 	}
 	mv "$out/debian.new" "$out/debian"
-	echo "$1" >"$out/debian.packages"
+	echo "$*" >"$out/debian.packages"
 }
 
 depends=$(dpkg-deb -f "$out/psapi-fcgi_${version}_"*.deb Depends | sed 's/([^)]*)//g; s/|[^,]*//g; s/,//g')
 packages="nginx apache2 logrotate $depends"
-[ "$(cat "$out/debian.packages" 2>/dev/null)" = "$packages" ] || make_debian "$packages"
+# For the ways of installing: what builds, and service managers. The last one conflicts with systemd.
+build=$(make -s print-build-packages)
+managers='sudo make cron runit openrc supervisor'
+standalone=systemd-standalone-sysusers
+[ "$(cat "$out/debian.packages" 2>/dev/null)" = "$packages $build $managers $standalone" ] ||
+	make_debian "$packages" "$build $managers" "$standalone"
