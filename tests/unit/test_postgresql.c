@@ -170,7 +170,7 @@ start_server(void **state)
 	if (script != NULL)
 		pclose(script);
 	if (uri == NULL)
-		fprintf(stderr, "PostgreSQL is not installed (make deps): skipped\n");
+		fprintf(stderr, "PostgreSQL is not installed (make deps-check): skipped\n");
 	return 0;
 }
 
