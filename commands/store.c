@@ -139,7 +139,9 @@ import_item(const struct store_item *item, void *data)
 	return i->result == STORE_OK ? 0 : 1;
 }
 
-/* Handled events first; then those that wait or failed, all at once. */
+/*
+ * Handled events first; then those that wait or failed, all at once; then what forgotten ones said.
+ */
 static enum store_result
 import_all(struct importing *i, struct store *from, size_t *imported, struct error *error)
 {
@@ -156,7 +158,12 @@ import_all(struct importing *i, struct store *from, size_t *imported, struct err
 			return STORE_FAILED;
 		*imported += part;
 	}
-	return STORE_OK;
+	struct roster forgotten = {0};
+	enum store_result result = store_forgotten(from, &forgotten, error);
+	if (result == STORE_OK)
+		result = store_import_forgotten(i->to, &forgotten, error);
+	roster_free(&forgotten);
+	return result;
 }
 
 /* The local spool, where no drain and no command moves events meanwhile. NULL with *error. */

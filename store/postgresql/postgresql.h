@@ -22,7 +22,7 @@
 #include "store/backend.h"
 
 /* psapi_meta.format: the tables' version. */
-#define POSTGRESQL_FORMAT 1
+#define POSTGRESQL_FORMAT 2
 
 enum {
 	POSTGRESQL_CONNECTIONS = 4, /* of a process at most */
@@ -253,6 +253,21 @@ enum store_result postgresql_forget(void *engine, struct store_forgetting *forge
  * it ends.
  */
 void postgresql_progress(const char *what, size_t count, size_t total, bool done);
+
+/* roster.c */
+enum store_result postgresql_roster(void *engine, int64_t at, struct roster *roster,
+    struct error *error);
+enum store_result postgresql_forgotten(void *engine, struct roster *roster, struct error *error);
+enum store_result postgresql_import_forgotten(void *engine, const struct roster *roster,
+    struct error *error);
+/* Of psapi_event: roster_counts(). */
+#define POSTGRESQL_COUNTS \
+	"type IN ('" ROSTER_ACTIVATED "', '" ROSTER_DEACTIVATED "') AND npn ~ '^[0-9]{1,20}$'"
+/* Around a query for rows of psapi_roster, one for each NPN: the later one stays. */
+#define POSTGRESQL_KEEP "INSERT INTO psapi_roster (npn, when_ns, active) "
+#define POSTGRESQL_KEPT \
+	" ON CONFLICT (npn) DO UPDATE SET when_ns = excluded.when_ns, active = excluded.active" \
+	" WHERE (excluded.when_ns, excluded.active) > (psapi_roster.when_ns, psapi_roster.active)"
 
 /* schema.c */
 enum store_result postgresql_init(void *engine, bool *made, struct error *error);

@@ -627,7 +627,7 @@ class OtherVersion(Wrong):
         self.primary.sql("UPDATE psapi_meta SET format = 99", database="psapi")
 
     def mend(self):
-        self.primary.sql("UPDATE psapi_meta SET format = 1", database="psapi")
+        self.primary.sql("UPDATE psapi_meta SET format = 2", database="psapi")
 
 
 class OnlyAStandby(Wrong):

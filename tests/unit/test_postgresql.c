@@ -170,7 +170,7 @@ start_server(void **state)
 	if (script != NULL)
 		pclose(script);
 	if (uri == NULL)
-		fprintf(stderr, "PostgreSQL is not installed (make deps): skipped\n");
+		fprintf(stderr, "PostgreSQL is not installed (make deps-check): skipped\n");
 	return 0;
 }
 
@@ -221,7 +221,7 @@ empty_tables(void)
 
 	snprintf(command, sizeof(command),
 	    "psql -qX '%s' -c 'TRUNCATE psapi_event, psapi_queue, psapi_lane, "
-	         "psapi_attempt'", uri);
+	         "psapi_attempt, psapi_roster'", uri);
 	assert_int_equal(system(command), 0);
 }
 
@@ -264,11 +264,12 @@ teardown(void **state)
 
 /* ---- events ---- */
 
-/* Put an event of that NPN and second. */
+/* Put an event that is received at 1000 + second. */
 static enum store_result
-put(struct host *h, const char *id, const char *npn, int second, enum store_destination destination)
+put_body(struct host *h, const char *id, const char *body, int second,
+    enum store_destination destination)
 {
-	char body[300], name[STORE_NAME_SIZE];
+	char name[STORE_NAME_SIZE];
 	struct evidence evidence = {.id = id, .id_length = strlen(id), .timestamp = "1",
 		.timestamp_length = 1, .signature = "v1,x", .signature_length = 4,
 		    .received_at = {1000 + second, 0}};
@@ -278,11 +279,6 @@ put(struct host *h, const char *id, const char *npn, int second, enum store_dest
 		.now = {1000 + second, 0}, .event = &event, .record = &record};
 	struct error error = {.text = ""};
 
-	snprintf(body, sizeof(body),
-	    "{\"data\":{\"npn\":\"%s\",\"activatedAt\":\"2025-01-01T00:00:00Z\"},"
-	    "\"id\":\"e\",\"timestamp\":\"2025-01-01T00:00:%02dZ\","
-	    "\"type\":\"producersync.npn.activated\"}",
-	    npn, second);
 	events_read(body, strlen(body), &event);
 	assert_int_equal(store_name(id, strlen(id), name), 0);
 	assert_int_equal(record_make(&record, &evidence, body, strlen(body), true), 0);
@@ -291,6 +287,20 @@ put(struct host *h, const char *id, const char *npn, int second, enum store_dest
 	if (result == STORE_FAILED)
 		assert_string_not_equal(error.text, "");
 	return result;
+}
+
+/* Put an event of that NPN and second. */
+static enum store_result
+put(struct host *h, const char *id, const char *npn, int second, enum store_destination destination)
+{
+	char body[300];
+
+	snprintf(body, sizeof(body),
+	    "{\"data\":{\"npn\":\"%s\",\"activatedAt\":\"2025-01-01T00:00:00Z\"},"
+	    "\"id\":\"e\",\"timestamp\":\"2025-01-01T00:00:%02dZ\","
+	    "\"type\":\"producersync.npn.activated\"}",
+	    npn, second);
+	return put_body(h, id, body, second, destination);
 }
 
 struct list {
@@ -500,6 +510,103 @@ TEST(what_waits_is_not_forgotten)
 	assert_int_equal(f.forgotten, 2);
 	assert_int_equal(f.kept, 2);
 	assert_string_equal(listed(&one, &all).text, "a:new d:handled ");
+}
+
+static void
+put_npn(const char *id, const char *kind, const char *npn, const char *at, int second,
+    enum store_destination destination)
+{
+	char body[256];
+
+	snprintf(body, sizeof(body), "{\"type\":\"producersync.npn.%s\",\"timestamp\":\"%s\","
+	    "\"data\":{\"npn\":\"%s\"}}", kind, at, npn);
+	assert_int_equal(put_body(&one, id, body, second, destination), STORE_OK);
+}
+
+/* "npn+ npn- npn? " of the roster at that time. */
+static const char *
+roster_text(struct store *store, int64_t at)
+{
+	static char text[1024];
+	struct roster roster = {0};
+	struct error error;
+	size_t length = 0;
+
+	assert_int_equal(store_roster(store, at, &roster, &error), STORE_OK);
+	roster_sort(&roster);
+	text[0] = '\0';
+	for (size_t i = 0; i < roster.count; i++)
+		length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%c ",
+		    roster.marks[i].npn, roster.marks[i].unknown ? '?' :
+		    roster.marks[i].active                        ? '+' :
+		                                                    '-');
+	roster_free(&roster);
+	return text;
+}
+
+/* What events say is kept by the transaction that removes them. */
+TEST(a_roster_counts_forgotten_events)
+{
+	struct store_forgetting f = {.before = 2500, .now = clock_unix()};
+	const int64_t third = 1735862400LL * 1000000000; /* 2025-01-03 */
+	struct roster roster = {0};
+	struct error error;
+
+	NEEDS_SERVER;
+	put_npn("a", "activated", "7", "2025-01-01T00:00:00Z", 0, STORE_ARCHIVE);
+	put_npn("b", "deactivated", "7", "2025-01-03T00:00:00Z", 1, STORE_ARCHIVE);
+	put_npn("late", "activated", "7", "2025-01-02T00:00:00Z", 2000, STORE_ARCHIVE);
+	put_npn("c", "activated", "8", "2025-01-02T00:00:00Z", 2, STORE_ARCHIVE);
+	put_npn("tie", "deactivated", "8", "2025-01-02T00:00:00Z", 3, STORE_ARCHIVE);
+	put_npn("d", "activated", "100", "2025-01-05T00:00:00Z", 3, STORE_QUEUE);
+	put_npn("e", "activated", "x9", "2025-01-05T00:00:00Z", 3, STORE_ARCHIVE);
+	assert_string_equal(roster_text(two.store, INT64_MAX), "7- 8+ 100+ ");
+	assert_string_equal(roster_text(two.store, third - 1), "7+ 8+ ");
+	sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END"
+	    " $$; CREATE TRIGGER refuse AFTER DELETE ON psapi_event FOR EACH ROW EXECUTE FUNCTION"
+	    " refuse();");
+	assert_int_equal(store_forget(one.store, &f, &error), STORE_FAILED);
+	sql("DROP FUNCTION refuse CASCADE");
+	assert_int_equal(store_forgotten(one.store, &roster, &error), STORE_OK);
+	assert_int_equal(roster.count + (size_t)roster.forgotten, 0);
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(store_forget(one.store, &f, &error), STORE_OK);
+		assert_string_equal(roster_text(two.store, INT64_MAX), "7- 8+ 100+ ");
+		assert_string_equal(roster_text(two.store, third), "7- 8+ ");
+		assert_string_equal(roster_text(two.store, third - 1), "7? 8+ ");
+	}
+	assert_int_equal(store_forgotten(two.store, &roster, &error), STORE_OK);
+	assert_int_equal(roster.forgotten, 1003);
+	assert_int_equal(roster.count, 2);
+	roster_free(&roster);
+}
+
+/* Of the mark that is there and the one that is imported, the later one stays. */
+TEST(what_forgotten_events_said_is_imported)
+{
+	struct roster roster = {.forgotten = 5000}, read = {0};
+	struct error error;
+	char npn[24];
+
+	NEEDS_SERVER;
+	sql("INSERT INTO psapi_roster VALUES ('5', 100, false), ('6', 3, false),"
+	    " ('', 9000000000000, false)");
+	for (int i = 1; i <= 2001; i++) {
+		snprintf(npn, sizeof(npn), "%d", i);
+		assert_int_equal(roster_add(&roster, npn, i, i % 2 == 0, NULL), 0);
+	}
+	for (int again = 0; again < 2; again++)
+		assert_int_equal(store_import_forgotten(one.store, &roster, &error), STORE_OK);
+	roster_free(&roster);
+	assert_int_equal(store_forgotten(two.store, &read, &error), STORE_OK);
+	assert_int_equal(read.forgotten, 9000);
+	assert_int_equal(read.count, 2001);
+	roster_sort(&read);
+	for (int i = 1; i <= 2001; i++) {
+		assert_int_equal(read.marks[i - 1].when, i == 5 ? 100 : i);
+		assert_int_equal(read.marks[i - 1].active, i % 2 == 0);
+	}
+	roster_free(&read);
 }
 
 /* A synchronous commit whose wait was cancelled is a warning, after which the event is visible. */
@@ -732,6 +839,8 @@ main(void)
 		OVER(an_administrator_moves_events_by_their_status),
 		OVER(a_listing_takes_what_the_filter_means),
 		OVER(what_waits_is_not_forgotten),
+		OVER(a_roster_counts_forgotten_events),
+		OVER(what_forgotten_events_said_is_imported),
 		OVER(a_commit_with_a_warning_is_no_commit),
 		OVER(of_many_at_once_each_is_accepted_once),
 		OVER(copies_of_attempts_are_all_hosts),
