@@ -45,10 +45,13 @@ int show_main(struct command_line *line, int argc, char **argv);
 int retry_main(struct command_line *line, int argc, char **argv);
 int replay_main(struct command_line *line, int argc, char **argv);
 int done_main(struct command_line *line, int argc, char **argv);
+int roster_main(struct command_line *line, int argc, char **argv);
 int verify_main(struct command_line *line, int argc, char **argv);
 int prune_main(struct command_line *line, int argc, char **argv);
 int attempts_main(struct command_line *line, int argc, char **argv);
 int store_main(struct command_line *line, int argc, char **argv);
+int metrics_main(struct command_line *line, int argc, char **argv);
+int check_main(struct command_line *line, int argc, char **argv);
 int recover_main(struct command_line *line, int argc, char **argv);
 int help_main(struct command_line *line, int argc, char **argv);
 

@@ -1,9 +1,12 @@
 /* psapi list: events as a table, or one JSON object a line. */
 #define _GNU_SOURCE
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sysexits.h>
 
 #include "commands/command.h"
+#include "commands/list.h"
 #include "commands/select.h"
 #include "base/columns.h"
 #include "base/terminal.h"
@@ -96,36 +99,83 @@ print_item(const struct store_item *item, void *data)
 	return 0;
 }
 
+enum { OPTION_NEW = OPTION_OWN, OPTION_WAITING, OPTION_FAILED, OPTION_ALL, OPTION_CAUSE,
+	OPTION_GAPS, OPTION_DAYS };
+enum { NEW = 1U << STORE_NEW, WAITING = 1U << STORE_WAITING, FAILED = 1U << STORE_DEAD,
+	ALL = NEW | WAITING | FAILED | 1U << STORE_HANDLED };
+enum { DAYS_MAX = 3660 };
+
+/* What the options say. */
+struct wish {
+	struct store_filter filter;
+	bool by_cause, gaps;
+	int64_t days; /* 0: not given */
+};
+
+/* Returns EX_OK, or EX_USAGE (logged). */
+static int
+take_option(const struct command_line *line, int option, const char *word, struct wish *wish)
+{
+	static const unsigned meant[] = {NEW | WAITING, WAITING, FAILED, ALL};
+
+	if (option >= OPTION_NEW && option <= OPTION_ALL) {
+		if (wish->filter.statuses != 0)
+			return command_misused(line, "only one of --new, --waiting, --failed, --all", word);
+		wish->filter.statuses = meant[option - OPTION_NEW];
+	} else if (option == OPTION_DAYS) {
+		wish->days = strspn(optarg, "0123456789") == strlen(optarg) ? atoll(optarg) : 0;
+		if (wish->days < 1 || wish->days > DAYS_MAX)
+			return command_misused(line, "--days takes a number from 1 to 3660", optarg);
+	} else if (option != OPTION_CAUSE && option != OPTION_GAPS) {
+		return select_option(line, option, &wish->filter);
+	}
+	wish->by_cause |= option == OPTION_CAUSE;
+	wish->gaps |= option == OPTION_GAPS;
+	return EX_OK;
+}
+
+/* Options that do not go together. Returns EX_OK, or EX_USAGE (logged). */
+static int
+check_wish(const struct command_line *line, const struct wish *wish)
+{
+	const struct store_filter *f = &wish->filter;
+
+	if (wish->gaps &&
+	    (wish->by_cause || f->statuses != 0 || f->type != NULL || f->npn != NULL || f->since != 0))
+		return command_misused(line, "takes --days alone", "--gaps");
+	if (wish->days != 0 && !wish->gaps)
+		return command_misused(line, "only with --gaps", "--days");
+	if (wish->by_cause && f->statuses != 0 && f->statuses != FAILED && f->statuses != WAITING)
+		return command_misused(line, "with --failed or --waiting", "--by-cause");
+	return EX_OK;
+}
+
 int
 list_main(struct command_line *line, int argc, char **argv)
 {
-	enum { OPTION_NEW = OPTION_OWN, OPTION_WAITING, OPTION_FAILED, OPTION_ALL };
-	enum { NEW = 1U << STORE_NEW, WAITING = 1U << STORE_WAITING, FAILED = 1U << STORE_DEAD,
-		ALL = NEW | WAITING | FAILED | 1U << STORE_HANDLED };
 	static const struct option names[] = {{"new", no_argument, NULL, OPTION_NEW},
 		{"waiting", no_argument, NULL, OPTION_WAITING},
 		{"failed", no_argument, NULL, OPTION_FAILED}, {"all", no_argument, NULL, OPTION_ALL},
-		SELECT_OPTIONS, COMMON_OPTIONS};
-	static const unsigned meant[] = {NEW | WAITING, WAITING, FAILED, ALL};
-	struct store_filter filter = {0};
+		{"by-cause", no_argument, NULL, OPTION_CAUSE}, {"gaps", no_argument, NULL, OPTION_GAPS},
+		{"days", required_argument, NULL, OPTION_DAYS}, SELECT_OPTIONS, COMMON_OPTIONS};
+	struct wish wish = {0};
 	struct error error;
 
-	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;) {
-		if (option >= OPTION_NEW && option <= OPTION_ALL) {
-			if (filter.statuses != 0)
-				return command_misused(line, "only one of --new, --waiting, --failed, --all",
-				    argv[optind - 1]);
-			filter.statuses = meant[option - OPTION_NEW];
-		} else if (select_option(line, option, &filter) != EX_OK) {
+	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;)
+		if (take_option(line, option, argv[optind - 1], &wish) != EX_OK)
 			return EX_USAGE;
-		}
-	}
 	if (optind < argc)
 		return command_misused(line, "list takes options alone; show takes an ID", argv[optind]);
-	if (filter.statuses == 0)
-		filter.statuses = NEW | WAITING | FAILED;
+	if (check_wish(line, &wish) != EX_OK)
+		return EX_USAGE;
+	if (wish.gaps)
+		return list_gaps(line, wish.days != 0 ? wish.days : 90);
+	if (wish.filter.statuses == 0)
+		wish.filter.statuses = wish.by_cause ? FAILED : NEW | WAITING | FAILED;
+	if (wish.by_cause)
+		return list_causes(line, &wish.filter);
 	int status = command_open(line);
 	if (status != EX_OK)
 		return status;
-	return command_status(store_each(line->store, &filter, print_item, line, &error), &error);
+	return command_status(store_each(line->store, &wish.filter, print_item, line, &error), &error);
 }

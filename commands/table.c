@@ -104,14 +104,25 @@ const struct command table_commands[] = {
 	    "event newly failed; 78 if events wait for a handler to be fixed; 77 if a file in\n"
 	    "new/ cannot be used, for it belongs to another user; others of sysexits(3).\n",
 	    drain_main},
-	{"list", "[--new|--failed|--waiting|--all] [SELECTION]",
+	{"list",
+	    "[--new|--failed|--waiting|--all] [SELECTION] [--by-cause]\n"
+	    "       psapi list --gaps [--days N]",
 	    "list events, in the order in which they arrived",
 	    "  --new            events in new/, of which some may wait for a retry\n"
 	    "  --waiting        events that wait for a retry\n"
 	    "  --failed         events in failed/\n"
 	    "  --all            every event that was ever received and not pruned. Without\n"
 	    "                   one of these options, the events in new/ and failed/\n"
-	    SELECT_HELP "\n" TIME_HELP,
+	    SELECT_HELP
+	    "  --by-cause       failed events (with --waiting: those) in groups of one\n"
+	    "                   handler and one reason: how many, the first, the last, and\n"
+	    "                   one id\n"
+	    "  --gaps           days until 26 hours ago that no\n"
+	    "                   producersync.updates_available names (runDate), and whether\n"
+	    "                   they are on a weekend. Exit status 1 if there are any. Before\n"
+	    "                   the oldest event that is kept it is not known\n"
+	    "  --days N         with --gaps: the last N days (default 90)\n"
+	    "\n" TIME_HELP,
 	    list_main},
 	{"show", "[--raw] ID...", "show all information about an event",
 	    "  --raw            the signed bytes alone (on a terminal, escaped)\n"
@@ -119,10 +130,17 @@ const struct command table_commands[] = {
 	    "A JSON body is printed as it was signed, indented; with --json it is the member\n"
 	    "\"event\", byte for byte but for line breaks.\n\n" ID_HELP,
 	    show_main},
-	{"retry", "ID...|--all", "put failed events back into new/",
-	    "  --all            all of them\n"
+	{"retry",
+	    "ID...|--all [SELECTION] [--reason TEXT]\n"
+	    "       [--dry-run]", "put failed events back into new/",
+	    "  --all            all of them, or of those all that match:\n"
+	    SELECT_HELP
+	    "  --reason TEXT    events that failed for this reason, as list --by-cause shows\n"
+	    "                   it\n"
+	    "  --dry-run        say how many, and move nothing\n"
 	    "\n"
-	    "They are handled by the next drain, as if for the first time.\n\n" ID_HELP, retry_main},
+	    "They are handled by the next drain, as if for the first time.\n\n" ID_HELP TIME_HELP,
+	    retry_main},
 	{"replay", "ID...|[--type PREFIX] [--npn NPN] [--since TIME]",
 	    "put handled events back into new/, for a handler that had a bug",
 	    SELECT_HELP "\n"
@@ -130,6 +148,18 @@ const struct command table_commands[] = {
 	    replay_main},
 	{"done", "ID...", "remove events from new/ or failed/ by hand",
 	    "They stay in events/, the archive.\n\n" ID_HELP, done_main},
+	{"roster", "[--at TIME] [--csv]", "list the producers that are active, by what the events say",
+	    "  --at TIME        as of that time, not of now\n"
+	    "  --csv            as comma-separated values, with a line of names above\n"
+	    "\n"
+	    "Of the activated and deactivated events of an NPN the one with the latest\n"
+	    "timestamp counts, in whatever order they arrived, and whether or not they were\n"
+	    "handled. Of two with the same timestamp, activated counts. What psapi prune\n"
+	    "removes stays counted; but at a time before the last removed event of an NPN it\n"
+	    "is not known what that was: then its status is \"unknown\", and the exit status 1.\n"
+	    "Test events count as well.\n"
+	    TIME_HELP,
+	    roster_main},
 	{"verify", "[--secret-file FILE] [-v] FILE|ID...|--all",
 	    "verify again that AgentSync signed the stored events",
 	    "  --secret-file FILE  more secrets than the configured ones: of another\n"
@@ -162,9 +192,10 @@ const struct command table_commands[] = {
 	    "  --dry-run           list them, remove nothing\n"
 	    "  --force             allow ages under 30d\n"
 	    "\n"
-	    "Events in new/ or failed/ are kept. When an event is removed, its id is\n"
-	    "forgotten: the portal can send an event again for up to 90 days, and a pruned\n"
-	    "event is then accepted and handled again.\n",
+	    "Events in new/ or failed/ are kept. What the others say of producers stays\n"
+	    "counted in psapi roster. When an event is removed, its id is forgotten: the\n"
+	    "portal can send an event again for up to 90 days, and a pruned event is then\n"
+	    "accepted and handled again.\n",
 	    prune_main},
 	{"attempts", "[-f] [-n N] [--outcome OUTCOME] [--since TIME] [--local]",
 	    "show the requests that arrived, and their answers",
@@ -180,6 +211,35 @@ const struct command table_commands[] = {
 	    "with \"host\" before those of all hosts.\n"
 	    TIME_HELP,
 	    attempts_main},
+	{"check", "[-w RANGES] [-c RANGES] [-t SECONDS] [--mail]",
+	    "a check for Nagios and Icinga, and alerts by mail",
+	    "  -w, --warning RANGES   NAME=RANGE,...; of waiting, retrying, failed, held,\n"
+	    "                   oldest, daily, drain, free, skew, secrets. A RANGE alone: of\n"
+	    "                   waiting\n"
+	    "  -c, --critical RANGES  the same. Without them: -w failed=0,held=0,oldest=3600,\n"
+	    "                   skew=-60:60 -c daily=93600,drain=600\n"
+	    "  -t, --timeout SECONDS  (default 10; with --mail 60)\n"
+	    "  --mail           send mail to PSAPI_ALERT_MAILTO when something becomes bad,\n"
+	    "                   and when all is well again; request PSAPI_HEARTBEAT_URL.\n"
+	    "                   Prints nothing\n"
+	    "\n"
+	    "Prints one line with performance data. Exit status 0: OK, 1: WARNING, 2:\n"
+	    "CRITICAL, 3: UNKNOWN. It is the quick part of psapi doctor: receiver, spool,\n"
+	    "disk, secret, handlers, attempts log, refused deliveries, the daily event, what\n"
+	    "waits or failed, drain's last run, the clock, and the database of PSAPI_STORE.\n"
+	    "It sends no delivery. A RANGE is 10 (0 to 10), 10: (at least 10), ~:10, 5:10, or\n"
+	    "@5:10 (not 5 to 10).\n",
+	    check_main},
+	{"metrics", "[--output FILE] [CONFIGURATION...]",
+	    "print the numbers of endpoints for Prometheus",
+	    "  --output FILE    write a temporary file beside it, and rename that: for the\n"
+	    "                   textfile collector of node_exporter, whose files end in .prom\n"
+	    "\n"
+	    "Each configuration file is an endpoint (/etc/psapi/*.conf), whose label is the\n"
+	    "file's name without .conf; without one, the endpoint of -f or the default.\n"
+	    "Counters begin with the logs that are there, and survive their rotation. Numbers\n"
+	    "of what has never happened are absent.\n",
+	    metrics_main},
 	{"help", "[SUBCOMMAND|TOPIC]", "explain a subcommand",
 	    "The topics are setup, options (of all subcommands) and settings.\n", help_main},
 	{0},

@@ -370,15 +370,17 @@ take_copy(const char *host, const char *text, void *data)
 }
 
 /* It may have come to another host. */
-static void
-read_copies(struct doctor *d, struct daily *daily)
+int64_t
+doctor_copied_daily(struct doctor *d, int64_t seconds)
 {
-	struct store_attempts copies = {.since = ((int64_t)d->now - COPIES_SECONDS) * NANOSECONDS,
-	    .last = -1, .visit = take_copy, .data = daily};
+	struct daily daily = {0};
+	struct store_attempts copies = {.since = ((int64_t)d->now - seconds) * NANOSECONDS,
+	    .last = -1, .outcome = "accepted", .visit = take_copy, .data = &daily};
 	struct error error;
 
 	if (d->store != NULL && store_is_shared(d->store))
 		store_attempts(d->store, &copies, &error);
+	return daily.last;
 }
 
 static void
@@ -395,7 +397,9 @@ read_log(struct doctor *d, struct daily *daily)
 		take_line(daily, &line);
 	}
 	attempts_reader_close(reader);
-	read_copies(d, daily);
+	int64_t copied = doctor_copied_daily(d, COPIES_SECONDS);
+	if (copied > daily->last)
+		daily->last = copied;
 	attempts_reader_begins(d->config->spool, &daily->first, &compressed);
 }
 
