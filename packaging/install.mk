@@ -18,12 +18,13 @@ mandir = $(datarootdir)/man
 sysconfdir = /etc
 localstatedir = /var
 runstatedir = /run
-# Directories of other programs: systemd, bash and logrotate read them, nginx and Apache include files from them.
+# Directories of other programs: systemd, bash, zsh and logrotate read them, nginx and Apache include files from them.
 systemddir = $(prefix)/lib
 systemdunitdir = $(systemddir)/systemd/system
 sysusersdir = $(systemddir)/sysusers.d
 tmpfilesdir = $(systemddir)/tmpfiles.d
 completionsdir = $(datarootdir)/bash-completion/completions
+zshcompletionsdir = $(datarootdir)/zsh/site-functions
 nginxdir = $(sysconfdir)/nginx/snippets
 apachedir = $(sysconfdir)/apache2/conf-available
 logrotatedir = $(sysconfdir)/logrotate.d
@@ -69,7 +70,7 @@ PROGRAMS = $(bindir)/psapi-fcgi $(bindir)/psapi $(if $(HAVE_PQ),$(moduledir)/$(M
 # The files that `uninstall` removes.
 INSTALLED = $(PROGRAMS) $(UNITS:packaging/systemd/%=$(systemdunitdir)/%) $(sysusersdir)/psapi-fcgi.conf \
 	$(tmpfilesdir)/psapi-fcgi.conf $(foreach page,$(MAN_PAGES),$(call page_path,$(page))) \
-	$(if $(wildcard packaging/completion/psapi),$(completionsdir)/psapi) \
+	$(if $(wildcard packaging/completion/psapi),$(completionsdir)/psapi $(zshcompletionsdir)/_psapi) \
 	$(DOCUMENTS:%=$(docdir)/%) $(foreach example,$(EXAMPLES),$(call example_path,$(example)))
 page_path = $(mandir)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 CONFIGURATION = $(sysconfdir)/psapi/psapi.conf $(nginxdir)/psapi.conf $(apachedir)/psapi.conf \
@@ -85,6 +86,7 @@ install: all
 	$(call put,packaging/systemd/psapi.tmpfiles,$(tmpfilesdir)/psapi-fcgi.conf)
 	$(foreach page,$(MAN_PAGES),$(call put,$(page),$(call page_path,$(page))))
 	$(if $(wildcard packaging/completion/psapi),$(call put,packaging/completion/psapi,$(completionsdir)/psapi))
+	$(if $(wildcard packaging/completion/_psapi),$(call put,packaging/completion/_psapi,$(zshcompletionsdir)/_psapi))
 	$(foreach document,$(DOCUMENTS),$(call put,$(document),$(docdir)/$(document)))
 	$(foreach example,$(EXAMPLES),$(call put,$(example),$(call example_path,$(example)),$(if $(filter \
 		examples/handlers/% examples/reconcile %.cgi,$(example)),755)))
