@@ -226,6 +226,8 @@ enum store_result spool_replay(struct spool *spool, const char *const *names, si
 enum store_result spool_finish(struct spool *spool, const char *name, struct error *error);
 enum store_result spool_forget(struct spool *spool, struct store_forgetting *forgetting,
     struct error *error);
+
+/* count.c */
 enum store_result spool_count(struct spool *spool, int64_t now, struct store_counts *counts,
     struct error *error);
 
