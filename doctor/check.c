@@ -50,7 +50,7 @@ add(struct check_job *run, const struct finding *f, enum health_status status)
 		return;
 	struct health_finding *one = &health->finding[health->count++];
 	snprintf(one->name, sizeof(one->name), "%s", f->name);
-	snprintf(one->text, sizeof(one->text), "%s", f->text);
+	snprintf(one->text, sizeof(one->text), "%.511s", f->text);
 	if (status != HEALTH_OK)
 		snprintf(one->remedy, sizeof(one->remedy), "%s", f->remedy);
 	one->status = status;

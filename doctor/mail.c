@@ -179,7 +179,7 @@ mail_send(const struct mail *mail, struct error *error)
 		return -1;
 	}
 	int input = mail->text == NULL ? -1 : child_input(mail->text, mail->length);
-	int result = input < 0 ? -1 : child_start(&child, argv, environ, input, SEND_MS, &executed);
+	int result = input < 0 ? -1 : child_start(&child, -1, argv, environ, input, SEND_MS, &executed);
 	if (result != 0)
 		error_set(error, EX_OSERR, NULL, "%s: cannot be started: %s", path, strerror(errno));
 	if (input >= 0)

@@ -20,6 +20,7 @@
 
 #include "store/backend.h"
 #include "store/spool/spool.h"
+#include "store/unimported.h"
 
 #ifndef PSAPI_MODULEDIR
 #define PSAPI_MODULEDIR "/usr/local/lib/psapi-fcgi"
@@ -496,6 +497,18 @@ store_forget(struct store *store, struct store_forgetting *forgetting, struct er
 	return store->backend->forget(store->engine, forgetting, error);
 }
 
+enum store_result
+store_roster(struct store *store, int64_t at, struct roster *roster, struct error *error)
+{
+	return store->backend->roster(store->engine, at, roster, error);
+}
+
+enum store_result
+store_forgotten(struct store *store, struct roster *roster, struct error *error)
+{
+	return store->backend->forgotten(store->engine, roster, error);
+}
+
 /* ---- a shared store alone ---- */
 
 static enum store_result
@@ -524,8 +537,10 @@ store_status(struct store *store, struct error *error)
 void
 store_check(struct store *store, void (*visit)(const struct store_check *, void *), void *data)
 {
-	if (store_is_shared(store))
-		store->backend->check(store->engine, visit, data);
+	if (!store_is_shared(store))
+		return;
+	store->backend->check(store->engine, visit, data);
+	unimported_check(&store->local, store->backend, store->engine, visit, data);
 }
 
 enum store_result
@@ -540,6 +555,19 @@ store_import_end(struct store *store, size_t *imported, struct error *error)
 {
 	return store_is_shared(store) ? store->backend->import_end(store->engine, imported, error) :
 	                                not_shared(error);
+}
+
+enum store_result
+store_import_forgotten(struct store *store, const struct roster *roster, struct error *error)
+{
+	return store_is_shared(store) ?
+	    store->backend->import_forgotten(store->engine, roster, error) : not_shared(error);
+}
+
+void
+store_note_import(struct store *store, int64_t at)
+{
+	spool_note_import(&store->local, at);
 }
 
 void

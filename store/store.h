@@ -25,6 +25,7 @@
 #include "store/entry.h"
 #include "store/handler_state.h"
 #include "store/record.h"
+#include "store/roster.h"
 
 struct store;
 
@@ -325,9 +326,23 @@ struct store_forgetting {
 	size_t forgotten, kept; /* out */
 };
 
-/* Forget handled events that are old. */
+/*
+ * Forget handled events that are old. What they say of producers stays: it is durable before an
+ * event is removed, and a call that was cut short can be repeated.
+ */
 enum store_result store_forget(struct store *store, struct store_forgetting *forgetting,
     struct error *error);
+
+/*
+ * Add to an empty roster what the events that were generated until then say (at, nanoseconds;
+ * INT64_MAX: all), also the forgotten ones. It needs no memory for events, only for producers.
+ * STORE_OK or STORE_FAILED, also if a single event could not be read.
+ */
+enum store_result store_roster(struct store *store, int64_t at, struct roster *roster,
+    struct error *error);
+
+/* Add to an empty roster what forgotten events said, and until when they were received. */
+enum store_result store_forgotten(struct store *store, struct roster *roster, struct error *error);
 
 /* How many events, requests and files there are. Times are Unix seconds; 0: none, never. */
 struct store_counts {
@@ -403,6 +418,12 @@ void store_check(struct store *store, void (*visit)(const struct store_check *ch
 enum store_result store_import(struct store *store, const struct store_item *item,
     struct error *error);
 enum store_result store_import_end(struct store *store, size_t *imported, struct error *error);
+/* Note in the spool that all that was in it at that time (Unix seconds) is imported. */
+void store_note_import(struct store *store, int64_t at);
+
+/* Import what another store's store_forgotten() said. */
+enum store_result store_import_forgotten(struct store *store, const struct roster *roster,
+    struct error *error);
 
 /* Keep a copy of a line of the attempts log (at: nanoseconds). Never waits: it may be lost. */
 void store_attempt(struct store *store, int64_t at, const char *line, size_t length);

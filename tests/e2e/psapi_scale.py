@@ -4,7 +4,7 @@
   psapi_scale.py [--events 1000000] [--new 100000] [--dir /tmp]
 
 Builds a spool with that many events in events/, of which so many wait in new/, and runs drain (up to
-its first handler), list, list --all, prune and verify on it. The limits are 200 MiB for each, and 10 s
+its first handler), list, list --all, roster, prune and verify on it. The limits are 200 MiB for each, and 10 s
 to the first handler. A million files take 4 GiB of an ext4, some minutes, and are removed at the end.
 """
 
@@ -108,8 +108,8 @@ def run(directory, events, new):
             status, _, seconds, memory = measure(arguments, spool, told)
             yield what, seconds, memory, status <= 2 and memory <= QUICK_MIB and \
                 (seconds <= QUICK_S or "first" in what)
-        for arguments in (["list"], ["list", "--all"], ["list", "--all", "--json"],
-                          ["verify", "--all"], ["prune", "--older-than", "90d"]):
+        for arguments in (["list"], ["list", "--all"], ["list", "--all", "--json"], ["list", "--failed", "--by-cause"],
+                          ["roster"], ["verify", "--all"], ["prune", "--older-than", "90d"]):
             status, _, seconds, memory = measure(arguments, spool, told)
             yield " ".join(arguments), seconds, memory, status == 0 and memory <= MEMORY_MIB
         # The handled one is gone from new/: only the waiting ones are left.
