@@ -227,6 +227,8 @@ enum store_result spool_retry(struct spool *spool, const char *const *names, siz
 enum store_result spool_replay(struct spool *spool, const char *const *names, size_t count,
     size_t *moved, struct error *error);
 enum store_result spool_finish(struct spool *spool, const char *name, struct error *error);
+
+/* count.c */
 enum store_result spool_count(struct spool *spool, int64_t now, struct store_counts *counts,
     struct error *error);
 
