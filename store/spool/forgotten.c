@@ -110,7 +110,7 @@ damaged(struct spool *spool, size_t good, struct error *error)
 {
 	error_set(error, EX_DATAERR,
 	    "restore it from a backup; without it, psapi roster lacks what psapi prune removed",
-	    "%s/state/" ROSTER_FILE ": is damaged after line %zu", spool->path, good);
+	    "%s/state/roster: is damaged after line %zu", spool->path, good);
 	return STORE_FAILED;
 }
 
