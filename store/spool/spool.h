@@ -89,6 +89,14 @@ int spool_each(struct spool *spool, enum spool_dir dir,
     int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data),
     void *data);
 
+/*
+ * The same for many files that are read: some hundred thousand names at a time are visited in the
+ * order of the disk (names.c).
+ */
+int spool_each_by_inode(struct spool *spool, enum spool_dir dir,
+    int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data),
+    void *data);
+
 /* Whether dir has the name; true as well if that cannot be found out. */
 bool spool_has(struct spool *spool, enum spool_dir dir, const char *name);
 
