@@ -114,7 +114,7 @@ static:
 # As classic CGI, for which they are made, and on a socket.
 check-static: static
 	PSAPI_BIN=$(CURDIR)/build/static $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --timeout 300 tests/e2e \
-		--server cgi --server socket -k 'cgi or socket or command'
+		--server cgi --server socket --store spool -k 'cgi or socket or command'
 
 # ---- tests ----
 
