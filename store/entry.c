@@ -219,14 +219,23 @@ entry_parse(struct entry *entry, char *text, size_t size)
 }
 
 void
+entry_drop_text(struct entry *entry)
+{
+	free(entry->text);
+	free(entry->decoded);
+	entry->text = entry->decoded = NULL;
+	entry->body = NULL;
+	entry->body_length = entry->size = 0;
+}
+
+void
 entry_free(struct entry *entry)
 {
 	free(entry->id);
 	free(entry->timestamp);
 	free(entry->signature);
 	free(entry->received_at);
-	free(entry->text);
-	free(entry->decoded);
+	entry_drop_text(entry);
 	memset(entry, 0, sizeof(*entry));
 }
 

@@ -29,8 +29,8 @@ line_of(const char *body, const char *id, const char *path)
 
 TEST(an_event_is_a_line)
 {
-	char *line = line_of("{\"type\":\"a.b\",\r\n \"data\":{\"npn\":\"12\"},\n\"x\":1.10}\n", "msg_1",
-	    "/s/new/msg_1.json");
+	char *line = line_of("{\"type\":\"a.b\",\r\n \"data\":{\"npn\":\"12\"},\n\"x\":1.10}\n",
+	    "msg_1", "/s/new/msg_1.json");
 
 	assert_string_equal(line, "{\"n\":7,\"id\":\"msg_1\",\"type\":\"a.b\",\"npn\":\"12\","
 	    "\"timestamp\":\"\",\"try\":3,\"file\":\"/s/new/msg_1.json\","
@@ -43,7 +43,8 @@ TEST(a_hostile_id_stays_in_its_line)
 	char *line = line_of("{\"type\":\"x\\ny\"}", "a\"\n\x1b", "/s/\"");
 
 	assert_string_equal(line, "{\"n\":7,\"id\":\"a\\\"\\n\\u001B\",\"type\":\"x\\ny\","
-	    "\"npn\":\"\",\"timestamp\":\"\",\"try\":3,\"file\":\"/s/\\\"\",\"event\":{\"type\":\"x\\ny\"}}");
+	    "\"npn\":\"\",\"timestamp\":\"\",\"try\":3,\"file\":\"/s/\\\"\","
+	    "\"event\":{\"type\":\"x\\ny\"}}");
 	free(line);
 }
 
