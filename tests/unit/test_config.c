@@ -11,7 +11,7 @@
 static const char *const keys[] = {"PSAPI_SPOOL", "PSAPI_STORE", "PSAPI_SECRET_FILE",
 	"PSAPI_TOLERANCE", "PSAPI_MAX_BODY", "PSAPI_MIN_FREE", "PSAPI_SYNC", "PSAPI_LISTEN",
 	"PSAPI_LISTEN_GROUP", "PSAPI_THREADS", "PSAPI_READ_TIMEOUT", "PSAPI_HANDLERS",
-	"PSAPI_HANDLER_TIMEOUT", "PSAPI_MAX_TRIES"};
+	"PSAPI_BATCH_HANDLERS", "PSAPI_BATCH", "PSAPI_HANDLER_TIMEOUT", "PSAPI_MAX_TRIES"};
 _Static_assert(ROWS(keys) == CONFIG_SETTINGS, "a setting that is not tested");
 
 /* A directory, and no settings from whoever runs the tests. */
