@@ -43,7 +43,7 @@ print_tries(const struct handler_state *state)
 {
 	char text[64], at[DATETIME_TEXT_SIZE] = "never";
 
-	if (state->tries == 0)
+	if (state->tries == 0 && state->tried_at == 0)
 		return;
 	if (state->tried_at != 0)
 		datetime_text(state->tried_at, at);

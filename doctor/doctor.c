@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "base/datetime.h"
+#include "drain/handler_survey.h"
 #include "events.h"
 
 /* ---- results ---- */
@@ -158,6 +159,29 @@ report_store_check(const struct store_check *check, void *data)
 	report(data, &f);
 }
 
+/* handler_survey()'s visit. */
+static void
+report_handlers(const struct handler_survey_finding *finding, void *data)
+{
+	struct finding f = {.name = finding->name};
+
+	switch (finding->result) {
+	case HANDLER_SURVEY_OK:
+		doctor_ok(&f, "%s", finding->text);
+		break;
+	case HANDLER_SURVEY_FAILED:
+		doctor_failed(&f, finding->remedy, "%s", finding->text);
+		break;
+	case HANDLER_SURVEY_REMARK:
+		doctor_remark(&f, finding->remedy, "%s", finding->text);
+		break;
+	case HANDLER_SURVEY_NONE:
+		doctor_skipped(&f, "%s", finding->text);
+		break;
+	}
+	report(data, &f);
+}
+
 static void
 check_from_outside(struct doctor *d)
 {
@@ -180,6 +204,7 @@ int
 doctor_run(struct doctor *d)
 {
 	run_table(d, doctor_local_checks);
+	handler_survey(d->config->handlers, report_handlers, d);
 	if (d->store != NULL)
 		store_check(d->store, report_store_check, d);
 	run_table(d, doctor_receiver_checks);

@@ -28,7 +28,7 @@ enum check_result {
 struct finding {
 	const char *name;
 	enum check_result result;
-	char text[512];
+	char text[1024];
 	char remedy[1024]; /* of a CHECK_FAILED or CHECK_REMARK one; lines */
 };
 

@@ -1,10 +1,8 @@
-/* Owns the checks of files: the spool and its file system, the secret, the handlers. */
+/* Owns the checks of files: the spool and its file system, the secret. */
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,7 +11,6 @@
 #include <unistd.h>
 
 #include "base/user.h"
-#include "drain/handler.h"
 #include "secrets/secrets.h"
 
 enum { INODES_MIN = 1000 };
@@ -142,50 +139,6 @@ check_secret(struct doctor *d, struct finding *f)
 		doctor_failed_for(f, &error);
 }
 
-/* ---- the handlers ---- */
-
-/* Every handler in the directory must be one that drain would run. */
-static void
-check_each_handler(struct finding *f, const char *dir, DIR *stream)
-{
-	char path[PATH_MAX];
-	struct error error;
-	int count = 0;
-
-	for (struct dirent *entry; (entry = readdir(stream)) != NULL;) {
-		if (entry->d_name[0] == '.')
-			continue;
-		count++;
-		if (handler_find(dir, entry->d_name, path, sizeof(path), &error) == HANDLER_REFUSED) {
-			doctor_failed_for(f, &error);
-			return;
-		}
-	}
-	if (count == 0)
-		doctor_skipped(f, "%s has no handler: psapi drain would move every event to failed/", dir);
-	else
-		doctor_ok(f, "%s: %d", dir, count);
-}
-
-static void
-check_handlers(struct doctor *d, struct finding *f)
-{
-	const char *dir = d->config->handlers;
-	DIR *stream = opendir(dir);
-	struct error error;
-
-	if (stream == NULL && errno == ENOENT)
-		doctor_skipped(f, "%s does not exist: right if a script of your own reads new/", dir);
-	else if (stream == NULL)
-		doctor_failed(f, "the running user must have access to it", "%s: %s", dir, strerror(errno));
-	else if (handler_check_directory(dir, &error) != 0)
-		doctor_failed_for(f, &error);
-	else
-		check_each_handler(f, dir, stream);
-	if (stream != NULL)
-		closedir(stream);
-}
-
 const struct check doctor_local_checks[] = {
 	{"spool", check_spool, "every directory in it must belong to the receiver's user: chown -R"},
 	{"storing", check_storing,
@@ -193,7 +146,5 @@ const struct check doctor_local_checks[] = {
 	{"space", check_space, "make room, or psapi prune --older-than 90d"},
 	{"secret", check_secret,
 	    "copy the signing secret from the endpoint's page in the portal: psapi secret add"},
-	{"handlers", check_handlers,
-	    "psapi drain runs no handler that other users can change: chown root, chmod go-w"},
 	{0},
 };

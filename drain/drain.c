@@ -152,14 +152,14 @@ show_end(struct drain *d)
 		    d->failed);
 }
 
-/* Log why a handler is not run, once in a drain. Without memory it may be logged again. */
+/* Log what is wrong with a handler, once in a drain. Without memory it may be logged again. */
 static void
-report_refusal(struct drain *d, const struct error *refusal)
+report_refusal(struct drain *d, const char *word, const struct error *refusal)
 {
 	for (size_t i = 0; i < d->refusals; i++)
 		if (strcmp(d->refused[i], refusal->text) == 0)
 			return;
-	log_line("refused: %s%s%s; its events wait until that is fixed", refusal->text,
+	log_line("%s: %s%s%s; its events wait until that is fixed", word, refusal->text,
 	    *refusal->remedy != '\0' ? ": " : "", refusal->remedy);
 	char **refused = reallocarray(d->refused, d->refusals + 1, sizeof(*refused));
 	if (refused == NULL)
@@ -196,12 +196,17 @@ record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 	case RUN_LATER:
 		d->later++;
 		break;
+	case RUN_BROKEN:
+		d->later++;
+		report_refusal(d, "broken", &run->refusal);
+		set_status(d, EX_CONFIG);
+		break;
 	case RUN_FAILED:
 		d->failed++;
 		set_status(d, 1);
 		break;
 	case RUN_WAITS:
-		report_refusal(d, &run->refusal);
+		report_refusal(d, "refused", &run->refusal);
 		set_status(d, EX_CONFIG);
 		break;
 	case RUN_STOP:
