@@ -18,6 +18,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "drain/handler_choice.h"
 
 enum {
 	CHUNK = 32,       /* events that are claimed and loaded at once */
@@ -37,7 +38,7 @@ batch_is_alone(const struct store_work *work, long long max_tries)
 
 /* What is known of the types that were met: whether their events go to this batch's handler. */
 struct filling {
-	struct batch *batch;
+	struct batch_run *batch;
 	size_t limit;
 	bool full;
 	const struct task *aside[ASIDE_MAX];
@@ -75,7 +76,7 @@ is_ours(struct filling *f, const char *type)
 
 /* Append the event of the next item, which is in work. Returns 0, or -1 without memory. */
 static int
-append(struct batch *batch, const struct task *task)
+append(struct batch_run *batch, const struct task *task)
 {
 	struct batch_item *item = &batch->items[batch->count];
 
@@ -112,7 +113,7 @@ put_aside(struct filling *f, const struct task *task)
 static size_t
 claim_some(struct filling *f, const struct task *tasks[CHUNK], uint64_t lanes[CHUNK])
 {
-	struct batch *b = f->batch;
+	struct batch_run *b = f->batch;
 	enum store_result results[CHUNK];
 	struct error error;
 	size_t wanted = 0, count = 0, most = f->limit - b->count;
@@ -142,18 +143,18 @@ claim_some(struct filling *f, const struct task *tasks[CHUNK], uint64_t lanes[CH
 	return count;
 }
 
-/* One that was claimed and was to be loaded: append it, or give it back. */
-static void
+/* One that was claimed and was to be loaded: append it, or give it back. Returns whether it did. */
+static bool
 take_one(struct filling *f, const struct task *task, struct store_work *work,
     enum store_result loaded)
 {
-	struct batch *b = f->batch;
+	struct batch_run *b = f->batch;
 
 	if (loaded == STORE_OK && fits(f, work)) {
 		if (&b->items[b->count].work != work)
 			b->items[b->count].work = *work;
 		if (append(b, task) == 0)
-			return;
+			return true;
 		log_line("out of memory for a batch of events");
 		b->news.stop = true;
 	}
@@ -164,21 +165,21 @@ take_one(struct filling *f, const struct task *task, struct store_work *work,
 		b->news.again |= loaded == STORE_BUSY;
 		schedule_release(b->schedule, task, loaded == STORE_ABSENT);
 	}
-	store_release(b->context->store, task->lane);
+	return false;
 }
 
 /* Take some more tasks. Returns false when there are no more. */
 static bool
 fill_some(struct filling *f)
 {
-	struct batch *b = f->batch;
+	struct batch_run *b = f->batch;
 	const struct task *tasks[CHUNK];
 	uint64_t lanes[CHUNK];
 	const char *names[CHUNK];
 	struct store_work *works[CHUNK];
 	enum store_result results[CHUNK];
 	struct error error;
-	size_t count = claim_some(f, tasks, lanes), first = b->count;
+	size_t count = claim_some(f, tasks, lanes), first = b->count, given = 0;
 
 	for (size_t i = 0; i < count; i++) {
 		names[i] = schedule_name(b->schedule, tasks[i]);
@@ -194,13 +195,16 @@ fill_some(struct filling *f)
 		return false;
 	}
 	for (size_t i = 0; i < count; i++)
-		take_one(f, tasks[i], works[i], results[i]);
+		if (!take_one(f, tasks[i], works[i], results[i]))
+			lanes[given++] = lanes[i];
+	if (given > 0)
+		store_release_many(b->context->store, lanes, given);
 	return count > 0 && !b->news.stop;
 }
 
 /* The first event is in; now others, as long as there are some. */
 static void
-fill(struct batch *b, size_t limit)
+fill(struct batch_run *b, size_t limit)
 {
 	struct filling *f = calloc(1, sizeof(*f));
 
@@ -218,14 +222,14 @@ fill(struct batch *b, size_t limit)
 /* ---- results ---- */
 
 static size_t
-index_of(const struct batch *b, const struct batch_item *item)
+index_of(const struct batch_run *b, const struct batch_item *item)
 {
 	return (size_t)(item - b->items);
 }
 
 /* The store does not record any more: end the handler. */
 static void
-give_up(struct batch *b, const struct error *error)
+give_up(struct batch_run *b, const struct error *error)
 {
 	if (!b->broken)
 		error_log(error);
@@ -236,7 +240,7 @@ give_up(struct batch *b, const struct error *error)
 
 /* Record all that was reported as ok. */
 static void
-flush(struct batch *b)
+flush(struct batch_run *b)
 {
 	size_t count = b->ok_count;
 	struct error error;
@@ -264,7 +268,7 @@ flush(struct batch *b)
 
 /* An event that counts as done is to have a worse result: it comes back into the queue first. */
 static void
-undo(struct batch *b, struct batch_item *item)
+undo(struct batch_run *b, struct batch_item *item)
 {
 	const char *name = item->work.name;
 	struct error error;
@@ -275,12 +279,12 @@ undo(struct batch *b, struct batch_item *item)
 		return;
 	if (store_replay(b->context->store, &name, 1, &moved, &error) == STORE_FAILED)
 		give_up(b, &error);
-	b->news.done -= b->news.done > 0;
+	b->news.done--;
 }
 
 /* The store has recorded an outcome, or not. */
 static void
-note_recorded(struct batch *b, struct batch_item *item, enum store_result stored,
+note_recorded(struct batch_run *b, struct batch_item *item, enum store_result stored,
     const struct error *error)
 {
 	item->recorded = stored == STORE_OK;
@@ -290,7 +294,7 @@ note_recorded(struct batch *b, struct batch_item *item, enum store_result stored
 }
 
 static void
-record_failed(struct batch *b, struct batch_item *item, struct handler_state *state)
+record_failed(struct batch_run *b, struct batch_item *item, struct handler_state *state)
 {
 	struct error error;
 
@@ -305,7 +309,7 @@ record_failed(struct batch *b, struct batch_item *item, struct handler_state *st
 }
 
 static void
-record_later(struct batch *b, struct batch_item *item, struct handler_state *state)
+record_later(struct batch_run *b, struct batch_item *item, struct handler_state *state)
 {
 	struct error error;
 
@@ -318,7 +322,7 @@ record_later(struct batch *b, struct batch_item *item, struct handler_state *sta
 
 /* The state after this run; its reason is still to be written. */
 static struct handler_state
-begin_state(const struct batch *b, const struct batch_item *item)
+begin_state(const struct batch_run *b, const struct batch_item *item)
 {
 	struct handler_state state = {.tries = item->work.state.tries + 1,
 		.tried_at = b->context->clock()};
@@ -330,7 +334,7 @@ begin_state(const struct batch *b, const struct batch_item *item)
 
 /* What the handler says of an event, or what is wrong with that. The worse result counts. */
 static void
-judge(struct batch *b, struct batch_item *item, enum batch_verdict verdict, const char *text,
+judge(struct batch_run *b, struct batch_item *item, enum batch_verdict verdict, const char *text,
     size_t length)
 {
 	char why[192];
@@ -348,7 +352,7 @@ judge(struct batch *b, struct batch_item *item, enum batch_verdict verdict, cons
 	if (b->broken || item->gone)
 		return;
 	if (item->verdict == BATCH_LATER)
-		b->news.later -= b->news.later > 0;
+		b->news.later--;
 	struct handler_state state = begin_state(b, item);
 	text_copy(why, sizeof(why), text, length);
 	if (length == 0)
@@ -362,19 +366,19 @@ judge(struct batch *b, struct batch_item *item, enum batch_verdict verdict, cons
 		record_later(b, item, &state);
 }
 
-/* The handler broke the protocol: the first time in a batch is logged by the caller. */
+/* The handler broke the protocol. The first time in a batch is told. */
 static void
-complain(struct batch *b, const char *what, const char *line, size_t length)
+complain(struct batch_run *b, const char *what, const char *line, size_t length)
 {
-	if (b->news.wrong)
+	if (b->complained)
 		return;
-	b->news.wrong = true;
+	b->complained = b->news.wrong = true;
 	error_set(&b->news.error, EX_CONFIG, "psapi-handlers(7) has the protocol of batches",
 	    "%s: %s: \"%.*s\"", b->run->handler.path, what, length > 100 ? 100 : (int)length, line);
 }
 
 static void
-take_all(struct batch *b)
+take_all(struct batch_run *b)
 {
 	for (size_t i = 0; i < b->count; i++)
 		if (b->items[i].verdict == BATCH_NOTHING)
@@ -385,7 +389,7 @@ take_all(struct batch *b)
 static void
 on_result(void *data, const struct batch_result *result, const char *line, size_t length)
 {
-	struct batch *b = data;
+	struct batch_run *b = data;
 	static const char malformed[] = "malformed result";
 	struct batch_item *item = result->n > 0 && result->n <= b->count ? &b->items[result->n - 1] :
 	                                                                   NULL;
@@ -415,7 +419,7 @@ on_output(void *data, const char *bytes, size_t length)
 static void
 on_bytes(void *data, const char *bytes, size_t length)
 {
-	struct batch *b = data;
+	struct batch_run *b = data;
 
 	batch_protocol_read(&b->reader, bytes, length);
 	flush(b);
@@ -429,7 +433,7 @@ on_bytes(void *data, const char *bytes, size_t length)
 
 /* Of all items but those whose lane is lost. Returns how many; NULL: no memory. */
 static uint64_t *
-lanes_of(const struct batch *b, size_t *count)
+lanes_of(const struct batch_run *b, size_t *count)
 {
 	uint64_t *lanes = calloc(b->count + 1, sizeof(*lanes));
 
@@ -440,7 +444,7 @@ lanes_of(const struct batch *b, size_t *count)
 }
 
 static void
-lose(struct batch *b, const enum store_result *results)
+lose(struct batch_run *b, const enum store_result *results)
 {
 	size_t lost = 0;
 
@@ -457,7 +461,7 @@ lose(struct batch *b, const enum store_result *results)
 }
 
 static void
-renew(struct batch *b, int64_t now)
+renew(struct batch_run *b, int64_t now)
 {
 	struct error error;
 	size_t count;
@@ -479,14 +483,14 @@ renew(struct batch *b, int64_t now)
 }
 
 void
-batch_attend(struct batch *b, int64_t now)
+batch_attend(struct batch_run *b, int64_t now)
 {
 	renew(b, now);
 }
 
 /* Give everything back. */
 static void
-release(struct batch *b)
+release(struct batch_run *b)
 {
 	size_t count;
 	uint64_t *lanes = lanes_of(b, &count);
@@ -511,14 +515,13 @@ release(struct batch *b)
 
 /* What the end of the process means for an event that it did not report. */
 static void
-settle(struct batch *b, struct batch_item *item, int status, const struct handler_state *common)
+settle(struct batch_run *b, struct batch_item *item, int status, const struct handler_state *common)
 {
 	struct handler_state state = *common;
-	const char *reported = "no result; ";
 	enum schedule_verdict verdict = schedule_judge(status, b->run->child.timed_out, 1, 2);
 
 	state.tries = item->work.state.tries + 1;
-	handler_run_describe(b->run, b->context, status, state.tries, reported, &state);
+	handler_run_describe(b->run, b->context, status, &state);
 	if (verdict == SCHEDULE_BROKEN) {
 		state.tries--; /* the one that does not count */
 		record_later(b, item, &state);
@@ -533,7 +536,7 @@ settle(struct batch *b, struct batch_item *item, int status, const struct handle
 }
 
 static void
-settle_all(struct batch *b, int status)
+settle_all(struct batch_run *b, int status)
 {
 	struct handler_state common = {.tried_at = b->context->clock()};
 	const char *path = b->run->handler.path;
@@ -549,7 +552,7 @@ settle_all(struct batch *b, int status)
 }
 
 static void
-report_verbosely(const struct batch *b)
+report_verbosely(const struct batch_run *b)
 {
 	size_t counts[BATCH_FAILED + 1] = {0};
 
@@ -561,7 +564,7 @@ report_verbosely(const struct batch *b)
 }
 
 void
-batch_finish(struct batch *b, int status)
+batch_finish(struct batch_run *b, int status)
 {
 	batch_protocol_end(&b->reader);
 	flush(b);
@@ -583,7 +586,7 @@ batch_finish(struct batch *b, int status)
 
 /* Room for so many. Returns 0, or -1. */
 static int
-make_room(struct batch *b, size_t room)
+make_room(struct batch_run *b, size_t room)
 {
 	if (b->room >= room)
 		return 0;
@@ -598,7 +601,7 @@ make_room(struct batch *b, size_t room)
 
 /* The process, with what was collected as its standard input. */
 static enum handler_run_result
-start_process(struct batch *b)
+start_process(struct batch_run *b)
 {
 	int input = child_input(b->input.text, b->input.length);
 
@@ -616,17 +619,17 @@ start_process(struct batch *b)
 }
 
 enum handler_run_result
-batch_start(struct batch *b, struct handler_run *run, const struct handler_run_context *context,
+batch_start(struct batch_run *b, struct handler_run *run, const struct handler_run_context *context,
     struct schedule *schedule)
 {
-	size_t limit = context->command != NULL ? (size_t)context->batch : (size_t)context->config->batch;
+	size_t limit = context->command != NULL ? context->batch : (size_t)context->config->batch;
 	bool alone = batch_is_alone(&run->work, context->config->max_tries);
 
 	b->context = context;
 	b->schedule = schedule;
 	b->run = run;
 	b->count = b->ok_count = 0;
-	b->heard = b->broken = false;
+	b->heard = b->broken = b->complained = false;
 	b->reader = (struct batch_reader){.result = on_result, .output = on_output, .data = b};
 	int made = make_room(b, alone ? 1 : limit);
 	if (made == 0) {
@@ -652,7 +655,7 @@ batch_start(struct batch *b, struct handler_run *run, const struct handler_run_c
 }
 
 void
-batch_free(struct batch *b)
+batch_free(struct batch_run *b)
 {
 	free(b->items);
 	free(b->ok);

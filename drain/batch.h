@@ -26,14 +26,14 @@ struct batch_item {
 
 /* What has happened since the caller looked last: it sets it back to zero. */
 struct batch_news {
-	size_t done, later, failed;
+	long done, later, failed; /* one that had a better result before is less there */
 	bool again; /* the list is out of date */
 	bool stop;  /* the store or the system fails (logged): the drain must end */
 	bool wrong; /* the handler broke the protocol, or must or cannot run: `error` */
 	struct error error;
 };
 
-struct batch {
+struct batch_run {
 	const struct handler_run_context *context;
 	struct schedule *schedule;
 	struct handler_run *run; /* its process */
@@ -44,6 +44,7 @@ struct batch {
 	struct batch_input input; /* until the process has it */
 	struct batch_reader reader;
 	bool heard;     /* there was a new result: the time-out starts again */
+	bool complained; /* of the protocol */
 	bool broken;    /* the store failed: nothing more is recorded */
 	struct batch_news news;
 };
@@ -57,16 +58,16 @@ bool batch_is_alone(const struct store_work *work, long long max_tries);
  * then as with handler_run_start(), with batch_renew() and batch_finish(). Anything else: the
  * batch is over, and its events wait.
  */
-enum handler_run_result batch_start(struct batch *batch, struct handler_run *run,
+enum handler_run_result batch_start(struct batch_run *batch, struct handler_run *run,
     const struct handler_run_context *context, struct schedule *schedule);
 
 /* Between two reads: record what was reported, at now (clock_milliseconds()) renew the lanes. */
-void batch_attend(struct batch *batch, int64_t now);
+void batch_attend(struct batch_run *batch, int64_t now);
 
 /* Its process has ended with wait(2)'s status: decide on the events that it did not report. */
-void batch_finish(struct batch *batch, int status);
+void batch_finish(struct batch_run *batch, int status);
 
 /* Free what batches of this place used. */
-void batch_free(struct batch *batch);
+void batch_free(struct batch_run *batch);
 
 #endif

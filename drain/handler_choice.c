@@ -26,28 +26,28 @@ set_conflict(const struct config *config, const char *name, struct error *error)
 }
 
 /* A look into one directory. */
-struct look {
+struct choice {
 	enum handler_result result;
 	struct handler handler;
 	struct error error;
 };
 
 static void
-look(const char *dir, const char *type, struct look *look)
+look(const char *dir, const char *type, struct choice *choice)
 {
-	look->result = handler_find(dir, type, &look->handler, &look->error);
+	choice->result = handler_find(dir, type, &choice->handler, &choice->error);
 }
 
 /* Of a directory that is refused nobody knows what it has. */
 static bool
-is_unknown(const struct look *look)
+is_unknown(const struct choice *choice)
 {
-	return look->result == HANDLER_REFUSED && *look->handler.path == '\0';
+	return choice->result == HANDLER_REFUSED && *choice->handler.path == '\0';
 }
 
 /* The one that counts; NULL: both have a handler of this name. */
-static struct look *
-better(struct look *one, struct look *many)
+static struct choice *
+better(struct choice *one, struct choice *many)
 {
 	if (is_unknown(one) || many->result == HANDLER_NONE)
 		return one;
@@ -62,12 +62,12 @@ enum handler_result
 handler_choice_find(const struct config *config, const char *type, struct handler *handler,
     bool *batch, struct error *error)
 {
-	struct look one, many = {.result = HANDLER_NONE, .handler.directory = -1};
+	struct choice one, many = {.result = HANDLER_NONE, .handler.directory = -1};
 
 	look(config->handlers, type, &one);
 	if (has_batch_handlers(config))
 		look(config->batch_handlers, type, &many);
-	struct look *chosen = better(&one, &many);
+	struct choice *chosen = better(&one, &many);
 	*batch = chosen == &many;
 	if (chosen != &one)
 		handler_close(&one.handler);
