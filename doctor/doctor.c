@@ -10,7 +10,6 @@
 #include <jansson.h>
 
 #include "base/datetime.h"
-#include "drain/handler_survey.h"
 #include "events.h"
 
 /* ---- results ---- */
@@ -159,29 +158,6 @@ report_store_check(const struct store_check *check, void *data)
 	report(data, &f);
 }
 
-/* handler_survey()'s visit. */
-static void
-report_handlers(const struct handler_survey_finding *finding, void *data)
-{
-	struct finding f = {.name = finding->name};
-
-	switch (finding->result) {
-	case HANDLER_SURVEY_OK:
-		doctor_ok(&f, "%s", finding->text);
-		break;
-	case HANDLER_SURVEY_FAILED:
-		doctor_failed(&f, finding->remedy, "%s", finding->text);
-		break;
-	case HANDLER_SURVEY_REMARK:
-		doctor_remark(&f, finding->remedy, "%s", finding->text);
-		break;
-	case HANDLER_SURVEY_NONE:
-		doctor_skipped(&f, "%s", finding->text);
-		break;
-	}
-	report(data, &f);
-}
-
 static void
 check_from_outside(struct doctor *d)
 {
@@ -204,7 +180,6 @@ int
 doctor_run(struct doctor *d)
 {
 	run_table(d, doctor_local_checks);
-	handler_survey(d->config->handlers, report_handlers, d);
 	if (d->store != NULL)
 		store_check(d->store, report_store_check, d);
 	run_table(d, doctor_receiver_checks);

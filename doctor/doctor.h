@@ -12,6 +12,7 @@
 
 #include "base/config.h"
 #include "base/error.h"
+#include "drain/handler_survey.h"
 #include "send/delivery.h"
 #include "send/http.h"
 #include "store/store.h"
@@ -56,6 +57,7 @@ struct doctor {
 	int failed;               /* checks */
 	bool not_owner;           /* of the spool: then a file that we cannot read is no fault */
 	struct store *store;      /* NULL: it cannot be opened */
+	struct handler_survey handlers; /* the directory of handlers, as drain judges it */
 	struct keyring *keyring;  /* NULL: no usable secret */
 	bool receiver_answers;    /* at its socket */
 	bool accepted_directly;   /* the receiver accepted a probe that no web server was involved in */

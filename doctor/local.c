@@ -1,4 +1,4 @@
-/* Owns the checks of files: the spool and its file system, the secret. */
+/* Owns the checks of files: the spool and its file system, the secret, the handlers. */
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
 
@@ -139,6 +139,40 @@ check_secret(struct doctor *d, struct finding *f)
 		doctor_failed_for(f, &error);
 }
 
+/* ---- the handlers ---- */
+
+static void
+tell_survey(const struct handler_survey_finding *found, struct finding *f)
+{
+	switch (found->result) {
+	case HANDLER_SURVEY_NONE:
+		doctor_skipped(f, "%s", found->text);
+		break;
+	case HANDLER_SURVEY_OK:
+		doctor_ok(f, "%s", found->text);
+		break;
+	case HANDLER_SURVEY_REMARK:
+		doctor_remark(f, found->remedy, "%s", found->text);
+		break;
+	case HANDLER_SURVEY_FAILED:
+		doctor_failed(f, found->remedy, "%s", found->text);
+		break;
+	}
+}
+
+static void
+check_handlers(struct doctor *d, struct finding *f)
+{
+	handler_survey(d->config->handlers, &d->handlers);
+	tell_survey(&d->handlers.handlers, f);
+}
+
+static void
+check_unused(struct doctor *d, struct finding *f)
+{
+	tell_survey(&d->handlers.unused, f);
+}
+
 const struct check doctor_local_checks[] = {
 	{"spool", check_spool, "every directory in it must belong to the receiver's user: chown -R"},
 	{"storing", check_storing,
@@ -146,5 +180,7 @@ const struct check doctor_local_checks[] = {
 	{"space", check_space, "make room, or psapi prune --older-than 90d"},
 	{"secret", check_secret,
 	    "copy the signing secret from the endpoint's page in the portal: psapi secret add"},
+	{"handlers", check_handlers, ""},
+	{"unused", check_unused, ""},
 	{0},
 };

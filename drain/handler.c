@@ -20,34 +20,45 @@
 
 /* ---- the directory ---- */
 
+/* Why the directory cannot be reached: error_number. Returns -1, with errno. */
+static int
+refuse_directory(const char *dir, int error_number, struct error *error)
+{
+	char user[USER_NAME_SIZE];
+
+	if (error_number == ENOTDIR)
+		error_set(error, EX_CONFIG, "PSAPI_HANDLERS must name a directory",
+		    "%s: is not a directory", dir);
+	else if (error_number == EACCES)
+		error_set(error, EX_CONFIG, "chmod a+x this directory and those above it",
+		    "%s: user %s has no access to it", dir, user_name(geteuid(), user));
+	else
+		error_set(error, EX_CONFIG, "make it, and put handlers into it (PSAPI_HANDLERS)", "%s: %s",
+		    dir, strerror(error_number));
+	errno = error_number;
+	return -1;
+}
+
 /* Walk to the directory. Returns 0, or -1 with the error and errno. */
 static int
 open_directory(const char *dir, struct trust *trust, struct error *error)
 {
-	char user[USER_NAME_SIZE];
-	enum trust_result result = trust_open(trust, NULL, dir, error);
-	int saved = result == TRUST_FAILED ? errno : 0;
-
-	if (result == TRUST_OK && trust->file >= 0) {
-		trust_close(trust);
-		result = TRUST_FAILED;
-		saved = ENOTDIR;
+	switch (trust_open(trust, NULL, dir, error)) {
+	case TRUST_OK:
+		break;
+	case TRUST_REFUSED:
+		errno = 0;
+		return -1;
+	case TRUST_FAILED:
+		return refuse_directory(dir, errno, error);
 	}
-	if (result == TRUST_FAILED && saved == ENOTDIR)
-		error_set(error, EX_CONFIG, "PSAPI_HANDLERS must name a directory",
-		    "%s: is not a directory", dir);
-	else if (result == TRUST_FAILED && saved == EACCES)
-		error_set(error, EX_CONFIG, "chmod a+x this directory and those above it",
-		    "%s: user %s has no access to it", dir, user_name(geteuid(), user));
-	else if (result == TRUST_FAILED)
-		error_set(error, EX_CONFIG, "make it, and put handlers into it (PSAPI_HANDLERS)", "%s: %s",
-		    dir, strerror(saved));
-	else if (result == TRUST_OK && trust_check_directory(trust, error) == TRUST_OK)
+	int error_number = trust->file >= 0 ? ENOTDIR :
+	    faccessat(trust->directory, ".", X_OK, 0) != 0 ? errno : 0;
+	if (error_number == 0 && trust_check_directory(trust, error) == TRUST_OK)
 		return 0;
-	else if (result == TRUST_OK)
-		trust_close(trust);
-	errno = saved;
-	return -1;
+	trust_close(trust);
+	errno = 0;
+	return error_number == 0 ? -1 : refuse_directory(dir, error_number, error);
 }
 
 int
@@ -91,9 +102,9 @@ check_content(struct handler *handler, const struct trust *found, struct error *
 	int fd = openat(found->directory, found->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
 
 	if (fd < 0) {
-		error_set(error, EX_CONFIG, errno == EACCES ? "chmod a+r" : NULL,
-		    "%s: user %s cannot read it: %s", handler->path, user_name(geteuid(), user),
-		    strerror(errno));
+		const char *cause = strerror(errno), *remedy = errno == EACCES ? "chmod a+r" : NULL;
+		error_set(error, EX_CONFIG, remedy, "%s: user %s cannot read it: %s", handler->path,
+		    user_name(geteuid(), user), cause);
 		return -1;
 	}
 	int result = program_check(fd, handler->path, &handler->program, error);

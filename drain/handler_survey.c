@@ -309,8 +309,8 @@ add_none(const struct look *s, const struct outcome *outcome, const char *types,
 	/* A handler for one type alone may be meant; one that no event finds is not. */
 	bool failed = *s->renames != '\0' && *outcome->type != '\0';
 	add(s->finding, failed ? HANDLER_SURVEY_FAILED : HANDLER_SURVEY_REMARK,
-	    failed ? s->renames : "write a handler default (a link to /bin/true is enough), or do not "
-	                          "subscribe to these types",
+	    failed ? s->renames : "write a handler default (the line #!/bin/true is enough), or do "
+	                          "not subscribe to these types",
 	    "%s finds no handler, and no default, in %s: psapi drain would move it to failed/", types,
 	    s->dir);
 }
@@ -370,14 +370,16 @@ add_unused(const struct look *s, struct handler_survey_finding *f)
 
 	for (size_t i = 0; i < s->count; i++)
 		if (s->files[i].kind == NEAR)
-			add(f, HANDLER_SURVEY_REMARK, "", "%s: no event selects it; rename it to %s",
-			    s->files[i].shown, s->files[i].name);
+			add(f, HANDLER_SURVEY_REMARK, "", "%s: no event selects it", s->files[i].shown);
+	snprintf(f->remedy, sizeof(f->remedy), "%s", s->renames);
 	for (size_t i = 0; i < s->count && n < sizeof(never); i++)
 		if (s->files[i].kind == NEVER)
 			n += (size_t)snprintf(never + n, sizeof(never) - n, "%s%s", n > 0 ? ", " : "",
 			    s->files[i].shown);
 	if (n > 0)
-		add(f, HANDLER_SURVEY_REMARK, "", "never used: %s", never);
+		add(f, HANDLER_SURVEY_REMARK,
+		    "drain leaves files alone that are no handlers; nothing needs to be done",
+		    "never used: %s", never);
 }
 
 static void
@@ -389,30 +391,28 @@ look_at_files(struct look *s)
 	s->count = list_files(s->dir, &known, &s->files);
 	for (size_t i = 0, n = 0; i < s->count && n < sizeof(s->renames); i++)
 		if (s->files[i].kind == NEAR)
-			n += (size_t)snprintf(s->renames + n, sizeof(s->renames) - n, "%srename %s to %s",
+			n += (size_t)snprintf(s->renames + n, sizeof(s->renames) - n, "%s%s: rename it to %s",
 			    n > 0 ? "\n" : "", s->files[i].shown, s->files[i].name);
 }
 
 void
-handler_survey(const char *dir,
-    void (*visit)(const struct handler_survey_finding *finding, void *data), void *data)
+handler_survey(const char *dir, struct handler_survey *survey)
 {
-	struct handler_survey_finding handlers = {.name = "handlers"}, unused = {.name = "unused"};
-	struct look s = {.dir = dir, .finding = &handlers};
+	struct look s = {.dir = dir, .finding = &survey->handlers};
 	struct error error;
 
+	*survey = (struct handler_survey){0};
 	if (handler_check_directory(dir, &error) == 0) {
 		look_at_files(&s);
 		add_types(&s);
-		add_unused(&s, &unused);
+		add(&survey->unused, HANDLER_SURVEY_OK, "", "%s has no other file", dir);
+		add_unused(&s, &survey->unused);
 		free(s.files);
 	} else if (errno == ENOENT) {
-		add(&handlers, HANDLER_SURVEY_NONE, "",
+		add(&survey->handlers, HANDLER_SURVEY_NONE, "",
 		    "%s does not exist: right if a script of your own reads new/", dir);
 	} else {
-		add(&handlers, HANDLER_SURVEY_FAILED, error.remedy, "%s", error.text);
+		add(&survey->handlers, HANDLER_SURVEY_FAILED, error.remedy, "%s", error.text);
 	}
-	visit(&handlers, data);
-	if (unused.result != HANDLER_SURVEY_NONE)
-		visit(&unused, data);
+	add(&survey->unused, HANDLER_SURVEY_NONE, "", "%s cannot be looked at", dir);
 }

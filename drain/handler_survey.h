@@ -6,9 +6,8 @@
 #define PSAPI_HANDLER_SURVEY_H
 
 struct handler_survey_finding {
-	const char *name; /* "handlers": what happens to events; "unused": files that none selects */
 	enum {
-		HANDLER_SURVEY_NONE, /* there is no handler: it does not apply */
+		HANDLER_SURVEY_NONE, /* there is no handler, or no such file; text says so */
 		HANDLER_SURVEY_OK,
 		HANDLER_SURVEY_REMARK,
 		HANDLER_SURVEY_FAILED /* events wait, or go to failed/ */
@@ -17,8 +16,12 @@ struct handler_survey_finding {
 	char remedy[1024]; /* of FAILED and REMARK; a line for each */
 };
 
-/* Calls visit for each finding, at most two. File names in the texts are untrusted. */
-void handler_survey(const char *dir,
-    void (*visit)(const struct handler_survey_finding *finding, void *data), void *data);
+struct handler_survey {
+	struct handler_survey_finding handlers; /* what happens to events */
+	struct handler_survey_finding unused;   /* files that no event selects */
+};
+
+/* Look at dir. File names in the texts are untrusted. */
+void handler_survey(const char *dir, struct handler_survey *survey);
 
 #endif

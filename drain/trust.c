@@ -130,9 +130,9 @@ append_name(char path[PATH_MAX], const char *name)
 		path[strrchr(path, '/') == path ? 1 : strrchr(path, '/') - path] = '\0';
 }
 
-/* Go into a directory; takes fd. */
+/* Go into a directory; takes fd. The last one is checked by the caller of trust_open(). */
 static enum trust_result
-enter(struct trust *t, int fd, const char *name, struct error *error)
+enter(struct trust *t, int fd, const char *name, bool last, struct error *error)
 {
 	struct stat st;
 
@@ -140,7 +140,9 @@ enter(struct trust *t, int fd, const char *name, struct error *error)
 		close(t->directory);
 	t->directory = fd;
 	append_name(t->path, name);
-	return fstat(fd, &st) != 0 ? TRUST_FAILED : check_way(t, &st, error);
+	if (fstat(fd, &st) != 0)
+		return TRUST_FAILED;
+	return last ? TRUST_OK : check_way(t, &st, error);
 }
 
 static enum trust_result
@@ -149,7 +151,7 @@ enter_root(struct trust *t, struct error *error)
 	int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	strcpy(t->path, "/");
-	return fd < 0 ? TRUST_FAILED : enter(t, fd, "", error);
+	return fd < 0 ? TRUST_FAILED : enter(t, fd, "", false, error);
 }
 
 /* Put the target of the link fd in front of rest. */
@@ -182,7 +184,7 @@ step(struct trust *t, const char *name, char rest[PATH_MAX], struct error *error
 	if (fd < 0)
 		return TRUST_FAILED;
 	if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode))
-		return enter(t, fd, name, error);
+		return enter(t, fd, name, rest[strspn(rest, "/")] == '\0', error);
 	if (t->shared && !is_ours(&st)) {
 		char path[PATH_MAX];
 		snprintf(path, sizeof(path), "%s", t->path);

@@ -30,8 +30,8 @@ struct trust {
 
 /*
  * Walk path: from /, or if it is relative, from the directory of `from`. Anything but TRUST_OK
- * leaves nothing open. TRUST_OK also for a file that others may write to, and for a directory
- * like /tmp: trust_check_file() and trust_check_directory() look at the end of a path.
+ * leaves nothing open. The end of the path is not checked yet: trust_check_file(),
+ * trust_check_directory().
  */
 enum trust_result trust_open(struct trust *trust, const struct trust *from, const char *path,
     struct error *error);

@@ -39,7 +39,7 @@ def source_text(path):
 
 def join(literals):
     text = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', literals))
-    return text.replace('\\"', '"').replace("\\n", " ")
+    return text.replace('\\"', '"').replace("\\n", " ").replace("\\\\", "\\")
 
 
 def squeeze(text):
