@@ -119,7 +119,7 @@ check_drain(struct doctor *d, struct finding *f)
 
 	if (!count(d, f, &c))
 		return;
-	if (!has_handlers(d->config->handlers)) {
+	if (!has_handlers(d->config->handlers) && !has_handlers(d->config->batch_handlers)) {
 		doctor_skipped(f, "there are no handlers for it");
 		return;
 	}

@@ -74,7 +74,7 @@ handler_choice_find(const struct config *config, const char *type, struct handle
 	if (chosen != &many)
 		handler_close(&many.handler);
 	if (chosen == NULL) {
-		*handler = (struct handler){.directory = -1};
+		*handler = one.handler;
 		set_conflict(config, strrchr(one.handler.path, '/') + 1, error);
 		return HANDLER_REFUSED;
 	}
