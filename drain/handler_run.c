@@ -26,6 +26,8 @@ extern char **environ;
 /* Variables that handlers inherit beside PSAPI_*: never HTTP_*, LD_* or others of the caller. */
 static const char *const inherited[] = {"PATH=", "HOME=", "LANG=", "TZ="};
 
+#define NOT_REPORTED "not reported: "
+
 enum { EVENT_VARIABLES = 6, RENEW_MS = STORE_RENEW_SECONDS * 1000 };
 
 static bool
@@ -234,14 +236,14 @@ handler_run_describe(const struct handler_run *run, const struct handler_run_con
 {
 	char *text = state->reason;
 	size_t size = sizeof(state->reason);
-	int n = run->batch ? snprintf(text, size, "not reported: ") : 0;
+	int n = run->batch ? snprintf(text, size, NOT_REPORTED) : 0;
 
 	text += n;
 	size -= (size_t)n;
 	if (run->aborted)
 		n = snprintf(text, size, "ended because drain was asked twice to end");
 	else if (run->child.timed_out)
-		n = snprintf(text, size, "no %s within %lld s", run->batch ? "result" : "end",
+		n = snprintf(text, size, run->batch ? "no result within %lld s" : "no end within %lld s",
 		    context->config->handler_timeout);
 	else if (WIFSIGNALED(status))
 		n = snprintf(

@@ -12,7 +12,7 @@ import strace
 from psapi_command import Desk, body
 from sender import signed
 from test_psapi_batch import batch_handler, due
-from test_psapi_crash import MOST, again, faulty_drain, needs_strace, step, was_killed   # noqa: F401
+from test_psapi_crash import MOST, again, faulty_drain, needs_strace, was_killed
 
 CALLS = ["unlinkat", "linkat", "renameat", "newfstatat", "read", "write", "ppoll", "waitid", "openat", "close", "fork",
          "memfd_create"]
@@ -21,15 +21,22 @@ FAILURES = [("unlinkat", "EIO"), ("linkat", "EIO"), ("renameat", "ENOSPC"), ("ne
             ("fsync", "EIO")]
 # By id: what is reported, in this order. e6 is left out; f1 is in the lane of e1, and reported as ok.
 REPORTS = r"""#!/usr/bin/awk -f
-BEGIN { FS = "\"" }
-{ n[$6] = NR; print $6 >>(ENVIRON["PSAPI_TOLD"] "/seen") }
+BEGIN { FS = "\""; seen = ENVIRON["PSAPI_TOLD"] "/seen" }
+{ n[$6] = NR; print $6 >>seen }
 function say(word, id) { if (id in n) { print word, n[id]; fflush() } }
 END {
+	close(seen)
 	say("ok", "e1"); say("later", "e2"); say("failed", "e3"); say("ok", "e4"); say("ok", "f1")
 	say("ok", "e5"); system(""); say("failed", "e5"); exit 75
 }
 """
 IDS = ["e1", "e2", "e3", "e4", "e5", "e6", "f1"]
+
+
+@pytest.fixture
+def step(request):
+    """Every call with --long, else every seventh."""
+    return 1 if request.config.getoption("--long") else 7
 
 
 @pytest.fixture
@@ -79,7 +86,7 @@ def assert_finished(desk):
 
 @needs_strace
 @pytest.mark.parametrize("call", CALLS)
-def test_killed_at_any_call(desk, call, step):      # noqa: F811
+def test_killed_at_any_call(desk, call, step):
     for when in range(1, MOST, step):
         again(desk)
         done, injected = faulty_drain(desk, call, "signal=KILL", when, "2")
@@ -95,7 +102,7 @@ def test_killed_at_any_call(desk, call, step):      # noqa: F811
 
 @needs_strace
 @pytest.mark.parametrize("call, error", FAILURES)
-def test_call_fails(desk, call, error, step):       # noqa: F811
+def test_call_fails(desk, call, error, step): 
     """A message and an exit status; nothing is lost, and the next run finishes the work."""
     if call == "read" and os.environ.get("PSAPI_SANITIZED"):
         pytest.skip("a sanitizer that cannot read /proc gives up")
