@@ -527,7 +527,10 @@ settle(struct batch_run *b, struct batch_item *item, int status, const struct ha
 		record_later(b, item, &state);
 		return;
 	}
-	state.alone = (verdict == SCHEDULE_FAILED && b->count > 1) || item->work.state.alone;
+	state.alone = verdict == SCHEDULE_FAILED && b->count > 1;
+	size_t n = strlen(state.reason);
+	if (state.alone)
+		snprintf(state.reason + n, sizeof(state.reason) - n, "; alone next time");
 	bool last = state.tries >= b->context->config->max_tries;
 	if (b->count == 1 && (verdict == SCHEDULE_FAILED || last))
 		record_failed(b, item, &state);

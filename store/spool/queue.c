@@ -375,6 +375,9 @@ unpark(struct spool *spool, struct store_work *work, struct error *error)
 
 	if (opened == ENTRY_ERROR || (opened == ENTRY_OK && fstat(work->file, &st) != 0)) {
 		spool_failed(spool, "read the file", SPOOL_NEW, work->name, error);
+		if (work->file >= 0)
+			close(work->file);
+		work->file = -1;
 		return STORE_FAILED;
 	}
 	if (opened == ENTRY_OK && is_parked_file(work, &st)) {

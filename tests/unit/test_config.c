@@ -82,6 +82,8 @@ TEST(without_any_setting_the_defaults_are_those_of_the_documentation)
 	assert_int_equal(c.read_timeout, 10);
 	assert_string_equal(c.handlers, "/etc/psapi/handlers.d");
 	assert_int_equal(c.handler_timeout, 300);
+	assert_string_equal(c.batch_handlers, "/etc/psapi/batch.d");
+	assert_int_equal(c.batch, 500);
 	assert_int_equal(c.max_tries, 10);
 	config_free(&c);
 }
@@ -92,7 +94,8 @@ TEST(every_setting_can_come_from_every_source)
 				   "PSAPI_TOLERANCE=1\n"
 				   "PSAPI_MAX_BODY=2\nPSAPI_MIN_FREE=3\nPSAPI_SYNC=two\nPSAPI_LISTEN=unix:/l\n"
 				   "PSAPI_LISTEN_GROUP=g\nPSAPI_THREADS=4\nPSAPI_READ_TIMEOUT=5\n"
-				   "PSAPI_HANDLERS=/h\nPSAPI_HANDLER_TIMEOUT=6\nPSAPI_MAX_TRIES=7";
+				   "PSAPI_HANDLERS=/h\nPSAPI_BATCH_HANDLERS=/b\nPSAPI_BATCH=8\n"
+				   "PSAPI_HANDLER_TIMEOUT=6\nPSAPI_MAX_TRIES=7";
 	char copy[sizeof(text)], *overrides[ROWS(keys)];
 	size_t n = 0;
 
@@ -122,6 +125,8 @@ TEST(every_setting_can_come_from_every_source)
 		assert_int_equal(c.read_timeout, 5);
 		assert_string_equal(c.handlers, "/h");
 		assert_int_equal(c.handler_timeout, 6);
+		assert_string_equal(c.batch_handlers, "/b");
+		assert_int_equal(c.batch, 8);
 		assert_int_equal(c.max_tries, 7);
 		config_free(&c);
 	}
