@@ -650,6 +650,7 @@ batch_start(struct batch_run *b, struct handler_run *run, const struct handler_r
 	if (!alone)
 		fill(b, limit);
 	enum handler_run_result result = b->news.stop ? RUN_STOP : start_process(b);
+	handler_close(&run->handler);
 	free(b->input.text);
 	b->input = (struct batch_input){0};
 	if (result != RUN_STARTED)
