@@ -20,6 +20,7 @@ import contenders
 import drain
 import harness
 import report
+import roster
 from harness import Failed
 
 # Requests to sign for each second: more than any contender answers. The same number for all, because wrk needs time
@@ -189,6 +190,13 @@ def measure_million(setup, arguments):
     return many, memory, rates
 
 
+def measure_roster(setup, arguments):
+    """The figures of roster.py, or None if they are not wanted."""
+    if arguments.only and not re.search(arguments.only, "roster"):
+        return None
+    return roster.measure(setup.dir, 20_000 if arguments.quick else roster.EVENTS, arguments.rounds)
+
+
 def machine():
     text = Path("/proc/cpuinfo").read_text()
     model = re.search(r"^model name\s*: (.*)$", text, re.M)
@@ -218,6 +226,7 @@ def main():
             setup.open()
             rounds = run_rounds(setup, arguments, lambda key: not arguments.only or re.search(arguments.only, key))
             million = None if arguments.only else measure_million(setup, arguments)
+            names = measure_roster(setup, arguments)
         except Failed as failed:
             log = setup.log.read_text(errors="replace")[-3000:] if setup.log.exists() else ""
             sys.exit(f"bench: {failed}\n{log}")
@@ -232,7 +241,8 @@ def main():
             f"{os.getloadavg()[0]:.1f} after it."
     if arguments.quick:
         about += "\n\n**A quick run: it shows that the benchmark works. The figures mean nothing.**"
-    text = report.write(about, rounds, million, [(*titles[key], found) for key, found in medians(rounds).items()])
+    text = report.write(about, rounds, million, [(*titles[key], found) for key, found in medians(rounds).items()],
+                        roster.row(names) if names else None)
     print(text)
     if arguments.out:
         arguments.out.write_text(text)

@@ -36,19 +36,21 @@ const struct command table_commands[] = {
 	    "time when it arrived. Those that a secret proves are accepted. psapi drain and the\n"
 	    "receiver do the same. Exit status 1 if a request stays because it matches no secret.\n",
 	    adopt_main},
-	{"doctor", "[--socket SOCKET] [--cacert FILE] [URL]",
+	{"doctor", "[-q] [--socket SOCKET] [--cacert FILE] [URL]",
 	    "find out what is wrong, and how to fix it",
 	    "  URL              the endpoint as the portal has it: check it from outside as well\n"
 	    "  --socket SOCKET  where to ask the receiver: unix:/path, 127.0.0.1:port, [::1]:port\n"
 	    "                   (default PSAPI_LISTEN)\n"
 	    "  --cacert FILE    trust these certificates instead of the system's\n"
+	    "  -q, --quiet      print only what is wrong; nothing if all is well\n"
 	    "\n"
 	    "Prints a line for each check: ok; BAD, with the remedy below it; \"!\", a remark: it\n"
 	    "works, but a promise cannot be kept here; or \"-\" if the check does not apply (in a\n"
-	    "UTF-8 locale, ticks and crosses). With --json, \"ok\" is true, false or null, and a\n"
-	    "remark has \"remark\":true. Exit status 1 if a check failed. Root becomes the spool's\n"
-	    "owner first, to see what the receiver sees. The probes have the type psapi.doctor: the\n"
-	    "receiver verifies them and stores them in events/, and never queues them.\n",
+	    "UTF-8 locale, ticks and crosses); and at the end how many problems and remarks there\n"
+	    "are. With --json, \"ok\" is true, false or null, and a remark has \"remark\":true. Exit\n"
+	    "status 1 if a check failed. Root becomes the spool's owner first, to see what the\n"
+	    "receiver sees. The probes have the type psapi.doctor: the receiver verifies them and\n"
+	    "stores them in events/, and never queues them.\n",
 	    doctor_main},
 	{"send", "[OPTIONS] URL", "send signed test events as the portal does, or wrong ones",
 	    "  --type TYPE      producersync.updates_available (default), producersync.npn.activated,\n"
@@ -102,14 +104,23 @@ const struct command table_commands[] = {
 	    "newly failed; 78 if events wait for a handler to be fixed; 77 if a file in new/ cannot\n"
 	    "be used, for it belongs to another user; others of sysexits(3).\n",
 	    drain_main},
-	{"list", "[--new|--failed|--waiting|--all] [--type PREFIX] [--npn NPN] [--since TIME]",
+	{"list",
+	    "[--new|--failed|--waiting|--all] [--type PREFIX] [--npn NPN] [--since TIME]\n"
+	    "       [--by-cause], or psapi list --gaps [--days N]",
 	    "list events, in the order in which they arrived",
 	    "  --new            events in new/, of which some may wait for a retry\n"
 	    "  --waiting        events that wait for a retry\n"
 	    "  --failed         events in failed/\n"
 	    "  --all            every event that was ever received and not pruned. Without one of\n"
 	    "                   these options, the events in new/ and failed/\n"
-	    SELECT_HELP "\n" TIME_HELP,
+	    SELECT_HELP
+	    "  --by-cause       failed events (with --waiting: those) in groups of one handler and\n"
+	    "                   one reason: how many, the first, the last, and one id\n"
+	    "  --gaps           days until 26 hours ago that no producersync.updates_available names\n"
+	    "                   (runDate), and whether they are on a weekend. Exit status 1 if there\n"
+	    "                   are any. Before the oldest event that is kept it is not known\n"
+	    "  --days N         with --gaps: the last N days (default 90)\n"
+	    "\n" TIME_HELP,
 	    list_main},
 	{"show", "[--raw] ID...", "show all information about an event",
 	    "  --raw            the signed bytes alone (on a terminal, escaped)\n"
@@ -117,10 +128,16 @@ const struct command table_commands[] = {
 	    "A JSON body is printed as it was signed, indented; with --json it is the member\n"
 	    "\"event\", byte for byte but for line breaks.\n\n" ID_HELP,
 	    show_main},
-	{"retry", "ID...|--all", "put failed events back into new/",
-	    "  --all            all of them\n"
+	{"retry",
+	    "ID...|--all [--type PREFIX] [--npn NPN] [--since TIME] [--reason TEXT]\n"
+	    "       [--dry-run]", "put failed events back into new/",
+	    "  --all            all of them, or of those all that match:\n"
+	    SELECT_HELP
+	    "  --reason TEXT    events that failed for this reason, as list --by-cause shows it\n"
+	    "  --dry-run        say how many, and move nothing\n"
 	    "\n"
-	    "They are handled by the next drain, as if for the first time.\n\n" ID_HELP, retry_main},
+	    "They are handled by the next drain, as if for the first time.\n\n" ID_HELP TIME_HELP,
+	    retry_main},
 	{"replay", "ID...|[--type PREFIX] [--npn NPN] [--since TIME]",
 	    "put handled events back into new/, for a handler that had a bug",
 	    SELECT_HELP "\n"
@@ -128,6 +145,17 @@ const struct command table_commands[] = {
 	    replay_main},
 	{"done", "ID...", "remove events from new/ or failed/ by hand",
 	    "They stay in events/, the archive.\n\n" ID_HELP, done_main},
+	{"roster", "[--at TIME] [--csv]", "list the producers that are active, by what the events say",
+	    "  --at TIME        as of that time, not of now\n"
+	    "  --csv            as comma-separated values, with a line of names above\n"
+	    "\n"
+	    "Of the activated and deactivated events of an NPN the one with the latest timestamp\n"
+	    "counts, in whatever order they arrived, and whether or not they were handled. Of two\n"
+	    "with the same timestamp, activated counts. What psapi prune removes stays counted; but\n"
+	    "at a time before the last removed event of an NPN it is not known what that was: then\n"
+	    "its status is \"unknown\", and the exit status 1. Test events count as well.\n"
+	    TIME_HELP,
+	    roster_main},
 	{"verify", "[--secret-file FILE] [-v] FILE|ID...|--all",
 	    "verify again that AgentSync signed the stored events",
 	    "  --secret-file FILE  more secrets than the configured ones: of another endpoint, or\n"
@@ -159,7 +187,8 @@ const struct command table_commands[] = {
 	    "  --dry-run           list them, remove nothing\n"
 	    "  --force             allow ages under 30d\n"
 	    "\n"
-	    "Events in new/ or failed/ are kept. When an event is removed, its id is forgotten: the\n"
+	    "Events in new/ or failed/ are kept. What the others say of producers stays counted in\n"
+	    "psapi roster. When an event is removed, its id is forgotten: the\n"
 	    "portal can send an event again for up to 90 days, and a pruned event is then accepted\n"
 	    "and handled again.\n",
 	    prune_main},
@@ -177,6 +206,33 @@ const struct command table_commands[] = {
 	    " hosts.\n"
 	    TIME_HELP,
 	    attempts_main},
-	{"help", "[SUBCOMMAND]", "explain a subcommand", "", help_main},
+	{"check", "[-w RANGES] [-c RANGES] [-t SECONDS] [--mail]",
+	    "a check for Nagios and Icinga, and alerts by mail",
+	    "  -w, --warning RANGES   NAME=RANGE,...; of waiting, retrying, failed, held, oldest,\n"
+	    "                   daily, drain, free, skew, secrets. A RANGE alone: of waiting\n"
+	    "  -c, --critical RANGES  the same. Without them: -w failed=0,held=0,oldest=3600,\n"
+	    "                   skew=-60:60 -c daily=93600,drain=600\n"
+	    "  -t, --timeout SECONDS  (default 10; with --mail 60)\n"
+	    "  --mail           send mail to PSAPI_ALERT_MAILTO when something becomes bad, and when\n"
+	    "                   all is well again; request PSAPI_HEARTBEAT_URL. Prints nothing\n"
+	    "\n"
+	    "Prints one line with performance data. Exit status 0: OK, 1: WARNING, 2: CRITICAL,\n"
+	    "3: UNKNOWN. It is the quick part of psapi doctor: receiver, spool, disk, secret,\n"
+	    "handlers, attempts log, refused deliveries, the daily event, what waits or failed,\n"
+	    "drain's last run, the clock, and the database of PSAPI_STORE. It sends no delivery.\n"
+	    "A RANGE is 10 (0 to 10), 10: (at least 10), ~:10, 5:10, or @5:10 (not 5 to 10).\n",
+	    check_main},
+	{"metrics", "[--output FILE] [CONFIGURATION...]",
+	    "print the numbers of endpoints for Prometheus",
+	    "  --output FILE    write a temporary file beside it, and rename that: for the textfile\n"
+	    "                   collector of node_exporter, whose files end in .prom\n"
+	    "\n"
+	    "Each configuration file is an endpoint (/etc/psapi/*.conf), whose label is the file's\n"
+	    "name without .conf; without one, the endpoint of -f or the default. Counters begin with\n"
+	    "the logs that are there, and survive their rotation. Numbers of what has never happened\n"
+	    "are absent.\n",
+	    metrics_main},
+	{"help", "[SUBCOMMAND|TOPIC]", "explain a subcommand",
+	    "The topics are setup, options (of all subcommands) and settings.\n", help_main},
 	{0},
 };

@@ -279,7 +279,6 @@ undo(struct batch_run *b, struct batch_item *item)
 		return;
 	if (store_replay(b->context->store, &name, 1, &moved, &error) == STORE_FAILED)
 		give_up(b, &error);
-	b->news.done--;
 }
 
 /* The store has recorded an outcome, or not. */
@@ -351,15 +350,13 @@ judge(struct batch_run *b, struct batch_item *item, enum batch_verdict verdict, 
 		undo(b, item);
 	if (b->broken || item->gone)
 		return;
-	if (item->verdict == BATCH_LATER)
-		b->news.later--;
 	struct handler_state state = begin_state(b, item);
 	text_copy(why, sizeof(why), text, length);
 	if (length == 0)
 		handler_run_copy_stderr(b->run, &state);
-	snprintf(state.reason, sizeof(state.reason), "%s: %s%stry %d of at most %lld",
-	    verdict == BATCH_LATER ? "reported as later" : "reported as failed", why,
-	    *why != '\0' ? ", " : "", state.tries, b->context->config->max_tries);
+	snprintf(state.reason, sizeof(state.reason), "%s%s%s, try %d of at most %lld",
+	    verdict == BATCH_LATER ? "reported as later" : "reported as failed",
+	    *why != '\0' ? ": " : "", why, state.tries, b->context->config->max_tries);
 	if (verdict == BATCH_FAILED || state.tries >= b->context->config->max_tries)
 		record_failed(b, item, &state);
 	else

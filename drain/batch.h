@@ -26,7 +26,7 @@ struct batch_item {
 
 /* What has happened since the caller looked last: it sets it back to zero. */
 struct batch_news {
-	long done, later, failed; /* one that had a better result before is less there */
+	size_t done, later, failed; /* an event whose result has become worse is in both */
 	bool again; /* the list is out of date */
 	bool stop;  /* the store or the system fails (logged): the drain must end */
 	bool wrong; /* the handler broke the protocol, or must or cannot run: `error` */

@@ -21,9 +21,11 @@
 #include "drain/handler_run.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "metrics/runs.h"
 
 enum {
 	PROGRESS_EVERY_MS = 100,
+	NOTE_EVERY_MS = 10000, /* for metrics and check: that it works, and what it has done */
 	ARRIVAL_MS = 50,   /* pause before the list is read again for an event that was not ready */
 	ARRIVAL_LOOKS = 20 /* how often that is done */
 };
@@ -41,6 +43,8 @@ struct drain {
 	bool again;    /* this pass found that its list is out of date */
 	size_t done, later, failed;
 	size_t earlier; /* sum of these three before this pass */
+	struct runs noted; /* of these three, what is noted already */
+	int64_t note_at;   /* clock_milliseconds() of the next note */
 	bool progress; /* standard error is a terminal */
 	bool visible;  /* so is the progress line */
 	int64_t shown; /* when it was last drawn, clock_milliseconds() */
@@ -179,6 +183,22 @@ forget_refusals(struct drain *d)
 	free(d->refused);
 }
 
+/* Note for metrics and check what was done since the last note, and that the drain works. */
+static void
+note_runs(struct drain *d, int status)
+{
+	struct runs all = {.done = (int64_t)d->done, .later = (int64_t)d->later,
+	    .failed = (int64_t)d->failed};
+	struct runs more = {.done = all.done - d->noted.done, .later = all.later - d->noted.later,
+	    .failed = all.failed - d->noted.failed};
+	int64_t now = d->context.clock();
+
+	d->note_at = clock_milliseconds() + NOTE_EVERY_MS;
+	store_note_run(d->context.store, now);
+	if (runs_add(d->context.store, &more, status, now) == 0)
+		d->noted = all;
+}
+
 /* ---- the handlers ---- */
 
 static void
@@ -233,9 +253,9 @@ record_batch(struct drain *d, struct batch_run *batch)
 {
 	struct batch_news *news = &batch->news;
 
-	d->done += (size_t)news->done;
-	d->later += (size_t)news->later;
-	d->failed += (size_t)news->failed;
+	d->done += news->done;
+	d->later += news->later;
+	d->failed += news->failed;
 	d->again |= news->again;
 	if (news->failed > 0)
 		set_status(d, 1);
@@ -307,6 +327,8 @@ wait_for_runs(struct drain *d, const sigset_t *waiting)
 		if (run->renewal < deadline)
 			deadline = run->renewal;
 	}
+	if (d->note_at < deadline)
+		deadline = d->note_at;
 	/* When to draw the progress line again; sooner if it was just cleared. */
 	int64_t due = d->visible ? now + 1000 : d->shown + PROGRESS_EVERY_MS;
 	if (d->progress && deadline > due)
@@ -369,6 +391,8 @@ run_pass(struct drain *d, const sigset_t *waiting)
 		show_progress(d);
 		wait_for_runs(d, waiting);
 		attend_runs(d);
+		if (clock_milliseconds() >= d->note_at)
+			note_runs(d, RUNS_GO_ON);
 	}
 }
 
@@ -425,7 +449,7 @@ drain_run(const struct config *config, struct store *store, const struct drain_o
 	}
 	d.runs = calloc((size_t)options->jobs, sizeof(*d.runs));
 	d.batches = calloc((size_t)options->jobs, sizeof(*d.batches));
-	store_note_run(store, clock());
+	note_runs(&d, RUNS_GO_ON);
 	if (d.runs != NULL && d.batches != NULL) {
 		adopt_now(config, store, &adoption, &error);
 		run_passes(&d);
@@ -434,6 +458,7 @@ drain_run(const struct config *config, struct store *store, const struct drain_o
 		log_line("out of memory for %d handlers", options->jobs);
 		d.status = EX_OSERR;
 	}
+	note_runs(&d, d.status);
 	backlog_free(&d.backlog);
 	forget_refusals(&d);
 	for (int i = 0; d.batches != NULL && i < options->jobs; i++)

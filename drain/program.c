@@ -24,7 +24,7 @@ enum { FIRST_LINE_MAX = 256 }; /* what the kernel reads of a script: BINPRM_BUF_
 
 /* ---- causes and remedies ---- */
 
-enum cause {
+enum program_fault {
 	EMPTY, NO_FIRST_LINE, MARK, UTF16, LATE, CARRIAGE_RETURN, TOO_LONG, NO_INTERPRETER, RELATIVE,
 	INTERPRETER_MISSING, INTERPRETER_CLOSED, INTERPRETER_NO_FILE, INTERPRETER_NO_PROGRAM,
 	INTERPRETER_NOEXEC, ENV_ALONE, ENV_ONE_WORD, ENV_MISSING, LOADER_MISSING
@@ -70,7 +70,7 @@ static const struct {
 };
 
 static int
-refuse(struct error *error, const char *path, enum cause cause, const char *object)
+refuse(struct error *error, const char *path, enum program_fault cause, const char *object)
 {
 	error_set(error, EX_CONFIG, causes[cause].remedy, "%s: %s%s", path, causes[cause].text, object);
 	return -1;

@@ -79,6 +79,9 @@ struct backend {
 	enum store_result (*finish)(void *engine, const char *name, struct error *error);
 	enum store_result (*forget)(void *engine, struct store_forgetting *forgetting,
 	    struct error *error);
+	enum store_result (*roster)(void *engine, int64_t at, struct roster *roster,
+	    struct error *error);
+	enum store_result (*forgotten)(void *engine, struct roster *roster, struct error *error);
 	enum store_result (*count)(void *engine, int64_t now, struct store_counts *counts,
 	    struct error *error);
 
@@ -88,6 +91,11 @@ struct backend {
 	void (*check)(void *engine, void (*visit)(const struct store_check *, void *), void *data);
 	enum store_result (*import)(void *engine, const struct store_item *item, struct error *error);
 	enum store_result (*import_end)(void *engine, size_t *imported, struct error *error);
+	/* *unknown: how many of the names it does not have. */
+	enum store_result (*unknown)(void *engine, const char *const *names, size_t count,
+	    size_t *unknown, struct error *error);
+	enum store_result (*import_forgotten)(void *engine, const struct roster *roster,
+	    struct error *error);
 	void (*attempt)(void *engine, int64_t at, const char *line, size_t length);
 	void (*attempts_send)(void *engine);
 	enum store_result (*attempts)(void *engine, struct store_attempts *query, struct error *error);

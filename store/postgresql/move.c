@@ -178,6 +178,29 @@ postgresql_finish(void *engine, const char *name, struct error *error)
 	return STORE_INVALID;
 }
 
+enum store_result
+postgresql_unknown(void *engine, const char *const *names, size_t count, size_t *unknown,
+    struct error *error)
+{
+	char *array = postgresql_names(names, count);
+	struct postgresql_parameters p = {0};
+
+	if (array == NULL) {
+		error_set(error, EX_OSERR, NULL, "out of memory");
+		return STORE_FAILED;
+	}
+	postgresql_text(&p, array);
+	PGresult *result = postgresql_run(engine,
+	    "SELECT 1 FROM psapi_event WHERE name = ANY ($1::text[])", &p,
+	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+	free(array);
+	if (result == NULL)
+		return STORE_FAILED;
+	*unknown = count - (size_t)PQntuples(result);
+	PQclear(result);
+	return STORE_OK;
+}
+
 /* ---- forgetting ---- */
 
 /*
@@ -192,9 +215,14 @@ postgresql_finish(void *engine, const char *name, struct error *error)
 
 static const char look_sql[] = "SELECT name, received_ns::text FROM (" OLD ") o ORDER BY"
     " received_ns, name";
+/* What they say of producers is kept by the same statement, so by the same transaction. */
 static const char forget_sql[] = "WITH o AS MATERIALIZED (" OLD "), d AS (DELETE FROM psapi_event"
     " USING o"
-    " WHERE psapi_event.name = o.name RETURNING o.name, o.received_ns)"
+    " WHERE psapi_event.name = o.name RETURNING o.name, o.received_ns, type, npn, when_ns), k AS ("
+    POSTGRESQL_KEEP "SELECT * FROM ((SELECT DISTINCT ON (npn) npn, when_ns, type = '"
+    ROSTER_ACTIVATED "' AS active FROM d WHERE " POSTGRESQL_COUNTS
+    " ORDER BY npn, when_ns DESC, active DESC) UNION ALL SELECT '', max(received_ns), false FROM d"
+    " HAVING count(*) > 0) m ORDER BY npn" POSTGRESQL_KEPT ")"
     " SELECT name, received_ns::text FROM d ORDER BY d.received_ns, d.name";
 
 static int64_t

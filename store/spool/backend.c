@@ -166,6 +166,18 @@ forget(void *engine, struct store_forgetting *forgetting, struct error *error)
 }
 
 static enum store_result
+roster(void *engine, int64_t at, struct roster *to, struct error *error)
+{
+	return spool_roster(engine, at, to, error);
+}
+
+static enum store_result
+forgotten(void *engine, struct roster *to, struct error *error)
+{
+	return spool_forgotten(engine, INT64_MAX, to, error);
+}
+
+static enum store_result
 count(void *engine, int64_t now, struct store_counts *counts, struct error *error)
 {
 	return spool_count(engine, now, counts, error);
@@ -201,5 +213,7 @@ const struct backend spool_backend = {
 	.replay = replay,
 	.finish = finish,
 	.forget = forget,
+	.roster = roster,
+	.forgotten = forgotten,
 	.count = count,
 };

@@ -1,7 +1,7 @@
 /*
  * Owns an administrator's view of the spool and moves in it: listings in the order of arrival,
- * the status of an event, retry, replay, finish, forget. It works for millions of events: a
- * listing keeps names and times, about 50 bytes each, and reads one file at a time.
+ * the status of an event, retry, replay, finish. It works for millions of events: a listing keeps
+ * names and times, about 50 bytes each, and reads one file at a time.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -440,61 +440,6 @@ spool_finish(struct spool *spool, const char *name, struct error *error)
 	return STORE_OK;
 }
 
-/* ---- forgetting ---- */
-
-static bool
-is_queued(struct spool *spool, const char *name)
-{
-	return spool_has(spool, SPOOL_NEW, name) || spool_has(spool, SPOOL_FAILED, name);
-}
-
-static int
-forget_event(struct spool *spool, enum spool_dir dir, const char *name, void *data)
-{
-	struct store_forgetting *f = data;
-	struct stat st;
-
-	if (!store_name_valid(name) ||
-	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
-		return 0;
-	/* Written when it was received, and never since. */
-	if (st.st_mtime > f->before || is_queued(spool, name)) {
-		f->kept++;
-		return 0;
-	}
-	if (f->visit != NULL)
-		f->visit(name, st.st_mtime, f->data);
-	f->forgotten++;
-	return f->dry_run || unlinkat(spool->dir[dir], name, 0) == 0 || errno == ENOENT ? 0 : -1;
-}
-
-/*
- * Remove a state that a crash left: its event is neither in new/ nor in failed/. Not a young one:
- * a receiver writes it just before the dead letter that it explains.
- */
-static int
-forget_state(struct spool *spool, enum spool_dir dir, const char *name, void *data)
-{
-	const struct store_forgetting *f = data;
-	struct stat st;
-
-	if (store_name_valid(name) && !is_queued(spool, name) &&
-	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    st.st_mtime < f->now - OLD_SECONDS)
-		unlinkat(spool->dir[dir], name, 0);
-	return 0;
-}
-
-enum store_result
-spool_forget(struct spool *spool, struct store_forgetting *f, struct error *error)
-{
-	if (spool_each(spool, SPOOL_EVENTS, forget_event, f) != 0)
-		return spool_failed(spool, "remove the name", SPOOL_EVENTS, "", error);
-	if (!f->dry_run)
-		spool_each(spool, SPOOL_STATE, forget_state, f);
-	return STORE_OK;
-}
-
 /* ---- counting ---- */
 
 struct counting {
@@ -518,6 +463,8 @@ count_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 	if (dir != SPOOL_NEW)
 		return 0;
 	counts->waiting++;
+	if (counts->oldest_waiting == 0 || st.st_ctime < counts->oldest_waiting)
+		counts->oldest_waiting = st.st_ctime;
 	bool retried = spool_state_read(spool, name, &state) && state.failed_at == 0;
 	counts->retrying += retried;
 	/* A replay gives an old file a new name, which is a change of its status. */
@@ -540,5 +487,6 @@ spool_count(struct spool *spool, int64_t now, struct store_counts *counts, struc
 		if (spool_each(spool, dirs[i], count_name, &counting) != 0)
 			return spool_failed(spool, "list the names", dirs[i], "", error);
 	counts->drained = spool_last_run(spool);
+	counts->standbys = -1;
 	return STORE_OK;
 }

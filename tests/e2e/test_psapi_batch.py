@@ -302,7 +302,7 @@ def test_reasons(desk):
     run = desk.drain(expect=1)
     assert desk.state("e1")["reason"] == "reported as later: no room, try 1 of at most 10"
     assert desk.state("e2")["reason"].startswith("reported as failed: no \x1b[31msuch NPN")
-    assert desk.state("e3")["reason"] == "reported as later: try 1 of at most 10"
+    assert desk.state("e3")["reason"] == "reported as later, try 1 of at most 10"
     assert desk.state("e4")["reason"] == "not reported: exit status 75, try 1 of at most 10"
     assert desk.state("e4")["stderr"] == "so not\n" and "stderr" not in desk.state("e1")
     assert r"failed: e2 (producersync.npn.activated): reported as failed: no \x1b[31msuch" in run.stderr

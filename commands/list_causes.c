@@ -1,0 +1,78 @@
+/* psapi list --by-cause: how many events failed for which cause. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+
+#include "base/datetime.h"
+#include "base/log.h"
+#include "base/terminal.h"
+#include "base/text.h"
+#include "commands/list.h"
+#include "drain/causes.h"
+
+/* store_each()'s visit. */
+static int
+add_item(const struct store_item *item, void *data)
+{
+	if (item->invalid == NULL)
+		causes_add(data, item);
+	return 0;
+}
+
+static void
+print_json(const struct cause *cause, const char *first, const char *last)
+{
+	json_t *object = json_object();
+
+	json_object_set_new(object, "handler", text_json(cause->handler));
+	json_object_set_new(object, "reason", text_json(cause->reason));
+	if (cause->others)
+		json_object_set_new(object, "others", json_true());
+	json_object_set_new(object, "count", json_integer((json_int_t)cause->count));
+	json_object_set_new(object, "first", json_string(first));
+	json_object_set_new(object, "last", json_string(last));
+	json_object_set_new(object, "webhook_id", text_json(cause->id));
+	json_object_set_new(object, "file", json_string(cause->name));
+	terminal_print_json(object);
+}
+
+static void
+print_cause(const struct cause *cause, bool json)
+{
+	char first[DATETIME_TEXT_SIZE], last[DATETIME_TEXT_SIZE];
+
+	datetime_text(cause->first, first);
+	datetime_text(cause->last, last);
+	if (json)
+		print_json(cause, first, last);
+	else
+		printf("%8zu  %s  %s  %s  (%s)  %s\n", cause->count, first, last,
+		    terminal_column(cause->handler),
+		    cause->others ? "other causes" : terminal_column(cause->reason),
+		    command_id(cause->id, cause->name));
+}
+
+int
+list_causes(struct command_line *line, const struct store_filter *filter)
+{
+	struct causes *causes = calloc(1, sizeof(*causes));
+	struct error error;
+
+	if (causes == NULL) {
+		log_line("out of memory");
+		return EX_OSERR;
+	}
+	int status = command_open(line);
+	/* What cannot be read does not keep the others. */
+	if (status == EX_OK)
+		status = command_status(store_each(line->store, filter, add_item, causes, &error), &error);
+	causes_sort(causes);
+	if (causes->count > 0 && !line->json)
+		printf("%s%8s  %-20s  %-20s  %s%s\n", terminal_colour(COLOUR_BOLD), "COUNT", "FIRST",
+		    "LAST", "HANDLER  (REASON)  ONE ID", terminal_colour(COLOUR_NONE));
+	for (size_t i = 0; i < causes->count; i++)
+		print_cause(&causes->cause[i], line->json);
+	free(causes);
+	return status;
+}
