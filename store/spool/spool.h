@@ -217,6 +217,7 @@ enum store_result spool_pending(struct spool *spool, struct store_pending *pendi
 enum store_result spool_load(struct spool *spool, const char *name, struct store_work *work,
     struct error *error);
 void spool_unload(struct spool *spool, struct store_work *work);
+void spool_park(struct spool *spool, struct store_work *work);
 enum store_result spool_done(struct spool *spool, struct store_work *work, struct error *error);
 enum store_result spool_later(struct spool *spool, struct store_work *work,
     const struct handler_state *state, struct error *error);
