@@ -85,9 +85,9 @@ static const struct known_type known_types[] = {
 };
 
 const char *
-events_known_type(size_t number)
+events_known_type(size_t i)
 {
-	return number < sizeof(known_types) / sizeof(known_types[0]) ? known_types[number].type : NULL;
+	return i < sizeof(known_types) / sizeof(known_types[0]) ? known_types[i].type : NULL;
 }
 
 /* The string under name, or NULL if there is none or it holds a NUL. */

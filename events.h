@@ -45,8 +45,8 @@ struct event {
  */
 void events_seed(void);
 
-/* The names of the known types, by number from 0; NULL behind the last one. */
-const char *events_known_type(size_t number);
+/* The known types, whose data is checked: number i, from 0; NULL after the last. */
+const char *events_known_type(size_t i);
 
 /*
  * Read a body. Never fails: a body that is not JSON, or no event, is QUEUE_FAILED with

@@ -56,7 +56,10 @@ read_fallback(void)
 	return fallback_path(path) ? json_load_file(path, 0, NULL) : NULL;
 }
 
-/* Without the store that file is all that is known; with it, what became bad meanwhile. */
+/*
+ * Without the store that file is all that is known; with it, what became bad meanwhile. A note that
+ * is not there is written before there is anything to tell: on a full disk it could not be.
+ */
 static void
 read_told(struct store *store, struct told *told)
 {
@@ -65,7 +68,7 @@ read_told(struct store *store, struct told *told)
 
 	free(text);
 	*told = (struct told){
-	    .note = json_pack("{s:{},s:{}}", "bad", "said"), .changed = there != NULL};
+	    .note = json_pack("{s:{},s:{}}", "bad", "said"), .changed = there != NULL || here == NULL};
 	told->bad = json_object_get(told->note, "bad");
 	told->said = json_object_get(told->note, "said");
 	json_object_update(told->bad, json_object_get(here, "bad"));
@@ -76,21 +79,23 @@ read_told(struct store *store, struct told *told)
 	json_decref(there);
 }
 
-static void
+static bool
 write_fallback(const char *text)
 {
 	char path[PATH_MAX], draft[PATH_MAX + 8];
 
 	if (!fallback_path(path))
-		return;
+		return false;
 	snprintf(draft, sizeof(draft), "%s.new", path);
 	int fd = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
 	if (fd < 0)
-		return;
+		return false;
 	bool good = io_write_all(fd, text, strlen(text)) == 0;
 	close(fd);
-	if (!good || rename(draft, path) != 0)
-		unlink(draft);
+	if (good && rename(draft, path) == 0)
+		return true;
+	unlink(draft);
+	return false;
 }
 
 static void
@@ -101,12 +106,12 @@ write_told(struct store *store, struct told *told)
 
 	if (text == NULL)
 		return;
-	if (store == NULL)
-		write_fallback(text);
-	else if (store_note_write(store, STORE_NOTE_ALERTS, text, &error) != STORE_OK)
+	if (store != NULL && store_note_write(store, STORE_NOTE_ALERTS, text, &error) == STORE_OK) {
+		if (fallback_path(path))
+			unlink(path);
+	} else if (!write_fallback(text) && store != NULL) {
 		error_log(&error);
-	else if (fallback_path(path))
-		unlink(path);
+	}
 	free(text);
 }
 

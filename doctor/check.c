@@ -50,7 +50,7 @@ add(struct check_job *run, const struct finding *f, enum health_status status)
 		return;
 	struct health_finding *one = &health->finding[health->count++];
 	snprintf(one->name, sizeof(one->name), "%s", f->name);
-	snprintf(one->text, sizeof(one->text), "%s", f->text);
+	snprintf(one->text, sizeof(one->text), "%.511s", f->text);
 	if (status != HEALTH_OK)
 		snprintf(one->remedy, sizeof(one->remedy), "%s", f->remedy);
 	one->status = status;
@@ -135,7 +135,8 @@ check_limits_parse(struct range ranges[CHECK_NUMBERS], const char *text)
 		if (i < 0)
 			return "no such number; these are waiting, retrying, failed, held, oldest, daily, "
 			       "drain, free, skew and secrets";
-		if (!range_parse(&ranges[i], range, (size_t)(comma - range)))
+		if ((equals == NULL && comma == range) ||
+		    !range_parse(&ranges[i], range, (size_t)(comma - range)))
 			return "no range: 10, 10:, ~:10, 5:10 or @5:10";
 		rest = *comma == ',' ? comma + 1 : NULL;
 	}

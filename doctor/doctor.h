@@ -12,6 +12,7 @@
 
 #include "base/config.h"
 #include "base/error.h"
+#include "drain/handler_survey.h"
 #include "send/delivery.h"
 #include "send/http.h"
 #include "store/store.h"
@@ -28,7 +29,7 @@ enum check_result {
 struct finding {
 	const char *name;
 	enum check_result result;
-	char text[512];
+	char text[1024];
 	char remedy[1024]; /* of a CHECK_FAILED or CHECK_REMARK one; lines */
 };
 
@@ -56,6 +57,7 @@ struct doctor {
 	int failed;               /* checks */
 	bool not_owner;           /* of the spool: then a file that we cannot read is no fault */
 	struct store *store;      /* NULL: it cannot be opened */
+	struct handler_survey handlers; /* the directory of handlers, as drain judges it */
 	struct store_counts counts; /* of it, */
 	bool counted;               /* once they were counted */
 	struct keyring *keyring;  /* NULL: no usable secret */

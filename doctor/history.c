@@ -8,6 +8,7 @@
 #include <dirent.h>
 
 #include "base/datetime.h"
+#include "base/terminal.h"
 
 enum {
 	RUN_SECONDS = 26 * 3600, /* a day, and two hours more: one event a day is sent at least */
@@ -100,10 +101,10 @@ check_hold(struct doctor *d, struct finding *f)
 /* ---- drain ---- */
 
 /* What is in the directory is judged by the check of handlers. */
-bool
-doctor_has_handlers(const struct config *config)
+static bool
+has_files(const char *path)
 {
-	DIR *stream = opendir(config->handlers);
+	DIR *stream = opendir(path);
 	bool found = false;
 
 	for (const struct dirent *entry;
@@ -114,10 +115,16 @@ doctor_has_handlers(const struct config *config)
 	return found;
 }
 
+bool
+doctor_has_handlers(const struct config *config)
+{
+	return has_files(config->handlers) || has_files(config->batch_handlers);
+}
+
 static void
 check_drain(struct doctor *d, struct finding *f)
 {
-	char at[DATETIME_TEXT_SIZE];
+	char at[TERMINAL_TIME_SIZE];
 	struct store_counts c;
 
 	if (!count(d, f, &c))
@@ -127,7 +134,7 @@ check_drain(struct doctor *d, struct finding *f)
 		return;
 	}
 	int64_t age = d->now - c.drained;
-	datetime_text(c.drained, at);
+	terminal_time(c.drained, at);
 	if (c.drained == 0 && c.waiting == 0)
 		doctor_skipped(f, "psapi drain has not run yet; no event waits for it");
 	else if (c.drained == 0 && c.overdue == 0)

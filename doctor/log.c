@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "base/datetime.h"
+#include "base/terminal.h"
 #include "base/user.h"
 #include "receiver/attempts.h"
 #include "receiver/attempts_reader.h"
@@ -69,12 +70,12 @@ has_probe(struct doctor *d, struct attempts_reader *reader)
 static void
 describe_log(struct doctor *d, struct finding *f)
 {
-	char at[DATETIME_TEXT_SIZE], unread[64] = "";
+	char at[TERMINAL_TIME_SIZE], unread[64] = "";
 	int64_t begins = 0;
 	int compressed;
 
 	bool known = attempts_reader_begins(d->config->spool, &begins, &compressed);
-	datetime_text(begins / NANOSECONDS, at);
+	terminal_time(begins / NANOSECONDS, at);
 	if (compressed > 0)
 		snprintf(unread, sizeof(unread), "; %d compressed one(s) are not read", compressed);
 	if (known)
@@ -231,10 +232,10 @@ read_deliveries(struct doctor *d, struct deliveries *all)
 static void
 clock_text(int64_t seconds, time_t now, char *text, size_t size)
 {
-	char at[DATETIME_TEXT_SIZE];
+	char at[TERMINAL_TIME_SIZE];
 	bool today = seconds / DAY_SECONDS == now / DAY_SECONDS;
 
-	datetime_text(seconds, at);
+	terminal_time(seconds, at);
 	snprintf(text, size, "%.*s%s%.5s UTC", today ? 0 : 10, at, today ? "" : " ", at + 11);
 }
 

@@ -159,8 +159,8 @@ explain(const struct child *child, int status, const char *path, struct error *e
 	if (child->timed_out)
 		error_set(error, EX_TEMPFAIL, NULL, "%s: no end within %d s", path, SEND_MS / 1000);
 	else
-		error_set(error, EX_TEMPFAIL, "it is sent with the next check; try it by hand: echo test | "
-		    "sendmail root", "%s: %s %d%s%.*s", path, WIFSIGNALED(status) ? "signal" :
+		error_set(error, EX_TEMPFAIL, "it is sent with the next check; look at the mail "
+		    "server's log", "%s: %s %d%s%.*s", path, WIFSIGNALED(status) ? "signal" :
 		    "exit status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
 		    length > 0 ? ": " : "", length > 300 ? 300 : (int)length, tail);
 }
@@ -179,7 +179,7 @@ mail_send(const struct mail *mail, struct error *error)
 		return -1;
 	}
 	int input = mail->text == NULL ? -1 : child_input(mail->text, mail->length);
-	int result = input < 0 ? -1 : child_start(&child, argv, environ, input, SEND_MS, &executed);
+	int result = input < 0 ? -1 : child_start(&child, -1, argv, environ, input, SEND_MS, &executed);
 	if (result != 0)
 		error_set(error, EX_OSERR, NULL, "%s: cannot be started: %s", path, strerror(errno));
 	if (input >= 0)

@@ -1,4 +1,4 @@
-# make install, uninstall, dist. Included by the Makefile.
+# make install, uninstall, dist, deb. Included by the Makefile.
 #
 # The directories are those of GNU, with two exceptions: configuration is in /etc and variable data in /var, whatever the
 # prefix, beside the files of web servers and systemd. A changed prefix, libdir, sysconfdir or localstatedir must be given
@@ -18,12 +18,13 @@ mandir = $(datarootdir)/man
 sysconfdir = /etc
 localstatedir = /var
 runstatedir = /run
-# Directories of other programs: systemd, bash and logrotate read them, nginx and Apache include files from them.
+# Directories of other programs: systemd, bash, zsh and logrotate read them, nginx and Apache include files from them.
 systemddir = $(prefix)/lib
 systemdunitdir = $(systemddir)/systemd/system
 sysusersdir = $(systemddir)/sysusers.d
 tmpfilesdir = $(systemddir)/tmpfiles.d
 completionsdir = $(datarootdir)/bash-completion/completions
+zshcompletionsdir = $(datarootdir)/zsh/site-functions
 nginxdir = $(sysconfdir)/nginx/snippets
 apachedir = $(sysconfdir)/apache2/conf-available
 logrotatedir = $(sysconfdir)/logrotate.d
@@ -42,8 +43,13 @@ MAN_PAGES = $(wildcard man/*.[1578])
 DOCUMENTS = README.md NEWS.md SECURITY.md $(wildcard CONTRIBUTING.md docs/*.md)
 # Examples to copy: DIRECTORY/FILE below docdir/examples.
 example_path = $(docdir)/examples/$(patsubst packaging/%,%,$(1:examples/%=%))
+MONITORING = prometheus icinga nrpe zabbix
 EXAMPLES = $(wildcard nginx/*.conf apache/*.conf apache/shared-hosting/* apache/shared-hosting/.htaccess \
-	examples/Caddyfile examples/*.conf examples/*/* packaging/systemd/*.conf)
+	examples/Caddyfile examples/reconcile examples/*.conf examples/*/* packaging/systemd/*.conf \
+	$(MONITORING:%=packaging/%/*))
+
+# cron looks for programs only in the PATH of the crontab.
+LOCATE += $(if $(filter /usr/local/bin /usr/bin,$(bindir)),,-e 's|^PATH=/usr/local/sbin|PATH=$(bindir):/usr/local/sbin|')
 
 # $(call put,FILE,PATH[,MODE]): installs FILE with the chosen directories in it.
 define put
@@ -64,7 +70,7 @@ PROGRAMS = $(bindir)/psapi-fcgi $(bindir)/psapi $(bindir)/psapi-web $(if $(HAVE_
 # The files that `uninstall` removes.
 INSTALLED = $(PROGRAMS) $(UNITS:packaging/systemd/%=$(systemdunitdir)/%) $(sysusersdir)/psapi-fcgi.conf \
 	$(tmpfilesdir)/psapi-fcgi.conf $(foreach page,$(MAN_PAGES),$(call page_path,$(page))) \
-	$(if $(wildcard packaging/completion/psapi),$(completionsdir)/psapi) \
+	$(if $(wildcard packaging/completion/psapi),$(completionsdir)/psapi $(zshcompletionsdir)/_psapi) \
 	$(DOCUMENTS:%=$(docdir)/%) $(foreach example,$(EXAMPLES),$(call example_path,$(example)))
 page_path = $(mandir)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 CONFIGURATION = $(sysconfdir)/psapi/psapi.conf $(nginxdir)/psapi.conf $(apachedir)/psapi.conf \
@@ -72,7 +78,8 @@ CONFIGURATION = $(sysconfdir)/psapi/psapi.conf $(nginxdir)/psapi.conf $(apachedi
 	$(logrotatedir)/psapi-fcgi
 
 install: all
-	$(INSTALL) -d "$(DESTDIR)$(bindir)" "$(DESTDIR)$(sysconfdir)/psapi/handlers.d"
+	$(INSTALL) -d "$(DESTDIR)$(bindir)" "$(DESTDIR)$(sysconfdir)/psapi/handlers.d" \
+		"$(DESTDIR)$(sysconfdir)/psapi/batch.d"
 	$(INSTALL_PROGRAM) $(BIN)psapi-fcgi $(BIN)psapi $(BIN)psapi-web "$(DESTDIR)$(bindir)"
 	$(if $(HAVE_PQ),$(INSTALL) -d "$(DESTDIR)$(moduledir)" && \
 		$(INSTALL_DATA) $(BIN)$(MODULE) "$(DESTDIR)$(moduledir)")
@@ -81,9 +88,10 @@ install: all
 	$(call put,packaging/systemd/psapi.tmpfiles,$(tmpfilesdir)/psapi-fcgi.conf)
 	$(foreach page,$(MAN_PAGES),$(call put,$(page),$(call page_path,$(page))))
 	$(if $(wildcard packaging/completion/psapi),$(call put,packaging/completion/psapi,$(completionsdir)/psapi))
+	$(if $(wildcard packaging/completion/_psapi),$(call put,packaging/completion/_psapi,$(zshcompletionsdir)/_psapi))
 	$(foreach document,$(DOCUMENTS),$(call put,$(document),$(docdir)/$(document)))
 	$(foreach example,$(EXAMPLES),$(call put,$(example),$(call example_path,$(example)),$(if $(filter \
-		examples/handlers/% %.cgi,$(example)),755)))
+		examples/handlers/% examples/reconcile %.cgi,$(example)),755)))
 	$(call put_configuration,packaging/etc/psapi.conf,$(sysconfdir)/psapi/psapi.conf)
 	$(call put_configuration,nginx/psapi.conf,$(nginxdir)/psapi.conf)
 	$(call put_configuration,-e 's/psapi-proxy\.conf/psapi.conf/' apache/psapi-proxy.conf,$(apachedir)/psapi.conf)
@@ -99,12 +107,16 @@ uninstall:
 	@for file in $(CONFIGURATION:%="$(DESTDIR)%"); do \
 		[ ! -e "$$file" ] || echo "$$file: stays, for it may have been changed"; done
 
-# The commit as a tarball: always the same bytes for the same commit.
+# What a release contains, in dist/: the commit as a tarball, always the same bytes for the same commit, and the Debian
+# packages.
 DIST = psapi-fcgi-$(VERSION)
 
 dist:
-	@mkdir -p build
-	git archive --format=tar --prefix=$(DIST)/ HEAD | gzip -9n >build/$(DIST).tar.gz
-	@echo build/$(DIST).tar.gz
+	@mkdir -p dist
+	git archive --format=tar --prefix=$(DIST)/ HEAD | gzip -9n >dist/$(DIST).tar.gz
+	@echo dist/$(DIST).tar.gz
 
-.PHONY: install uninstall dist
+deb:
+	@tools/deb.sh dist
+
+.PHONY: install uninstall dist deb

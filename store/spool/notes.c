@@ -60,8 +60,10 @@ overwrite(struct spool *spool, const char *name, const char *text)
 	size_t length = strlen(text);
 	struct stat st;
 
-	if (fd < 0)
+	if (fd < 0) {
+		errno = errno == ENOENT ? ENOSPC : errno;
 		return -1;
+	}
 	int result = fstat(fd, &st);
 	if (result == 0 && (!S_ISREG(st.st_mode) || (off_t)length > st.st_blocks * BLOCK_BYTES)) {
 		errno = ENOSPC;

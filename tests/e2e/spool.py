@@ -56,8 +56,8 @@ def parse(data):
     return evidence, body, whole["event"]
 
 
-# The programs' own notes in state/: of the last drain, of files that it did not recognise, of numbers and checks.
-NOTES = ("drain", "roster", "unrecognised", "metrics", "runs", "check", "alerts")
+# The own notes of the programs in state/: of the last drain, of unrecognised files, of numbers, checks and producers.
+NOTES = ("drain", "unrecognised", "metrics", "runs", "check", "alerts", "roster")
 
 
 class Spool:

@@ -380,7 +380,7 @@ def test_hostile_log(desk, log):
     assert found.value("psapi_attempts_total", outcome="other", reason="other") > 0
     assert len(found.all("psapi_attempts_total")) <= 64
     assert found.value("psapi_attempts_suppressed_total") == 7
-    assert metrics(desk) == found
+    assert metrics(desk).all("psapi_attempts_total") == found.all("psapi_attempts_total")
 
 
 # ---- drain's notes ----

@@ -43,7 +43,8 @@ def test_e2e_from_there(installed, server):
 def test_man_pages_and_completion(installed):
     there = files(installed / "destdir/usr/local/share")
     assert {"man/man8/psapi-fcgi.8", "man/man1/psapi.1", "man/man5/psapi-spool.5", "man/man5/psapi.conf.5",
-            "man/man7/psapi-handlers.7", "bash-completion/completions/psapi"} <= there
+            "man/man7/psapi-handlers.7", "bash-completion/completions/psapi",
+            "zsh/site-functions/_psapi"} <= there
 
 
 def test_every_directory_can_be_chosen(tmp_path):
@@ -93,7 +94,7 @@ def test_dist(tmp_path):
         tarball = ROOT / make("dist").strip()
         sums.add(hashlib.sha256(tarball.read_bytes()).hexdigest())
     assert len(sums) == 1
-    assert tarball.name == f"psapi-fcgi-{version()}.tar.gz"
+    assert tarball == ROOT / f"dist/psapi-fcgi-{version()}.tar.gz"
     assert gzip.open(tarball).read(1)
     with tarfile.open(tarball) as archive:
         archive.extractall(tmp_path)
