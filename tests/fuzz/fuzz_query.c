@@ -1,6 +1,6 @@
 /*
- * Any query of the page's API: it is refused with a reason, or what was read is within bounds, and is
- * the same again when it is written as a query and read once more.
+ * Any query of the page's API: it is refused with a reason, or what was read is within bounds,
+ * and is the same again when it is written as a query and read once more.
  */
 #include <stdio.h>
 #include <stdlib.h>
