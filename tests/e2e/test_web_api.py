@@ -493,6 +493,7 @@ def test_command_line(place):
 
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer looks into its own process")
 def test_sandbox(place, web):
+    assert web.ask().status == 200      # it serves: it is in its sandbox
     status = dict(line.split(":", 1) for line in open(f"/proc/{web.program.pid}/status"))
     assert status["Seccomp"].strip() == "2" and status["NoNewPrivs"].strip() == "1"
 
