@@ -201,7 +201,7 @@ check-long: check-readable deps-check
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
 	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
-		check-trust check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=30
+		check-trust check-web-scale check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=30
 	$(MAKE) check-install
 
 include packaging/install.mk tests/trust.mk tests/install/install.mk tests/chaos/chaos.mk bench/bench.mk
@@ -209,5 +209,6 @@ include packaging/install.mk tests/trust.mk tests/install/install.mk tests/chaos
 clean:
 	rm -rf build dist psapi-fcgi psapi psapi-web libpsapi.a $(MODULE)
 
-.PHONY: all deps deps-build deps-demo deps-check static demo check check-readable check-unit check-e2e check-static check-scale check-web check-web-scale screenshots check-long clean
+.PHONY: all deps deps-build deps-demo deps-check static demo check check-readable check-unit check-e2e check-static check-scale check-web \
+	check-web-scale screenshots check-long clean
 -include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d) $(patsubst %,$(OUT)/%.d,psapi-web $(LIBRARY) $(call sources,commands store/postgresql))

@@ -89,6 +89,9 @@ TEST(without_any_setting_the_defaults_are_those_of_the_documentation)
 	assert_int_equal(c.max_tries, 10);
 	assert_string_equal(c.alert_mailto, "root");
 	assert_string_equal(c.heartbeat_url, "");
+	assert_string_equal(c.web_listen, "");
+	assert_string_equal(c.web_actions, "no");
+	assert_string_equal(c.endpoint_url, "");
 	config_free(&c);
 }
 
@@ -100,7 +103,8 @@ TEST(every_setting_can_come_from_every_source)
 				   "PSAPI_LISTEN_GROUP=g\nPSAPI_THREADS=4\nPSAPI_READ_TIMEOUT=5\n"
 				   "PSAPI_HANDLERS=/h\nPSAPI_BATCH_HANDLERS=/b\nPSAPI_BATCH=8\n"
 				   "PSAPI_HANDLER_TIMEOUT=6\nPSAPI_MAX_TRIES=7\n"
-				   "PSAPI_ALERT_MAILTO=a@b.example\nPSAPI_HEARTBEAT_URL=http://h/";
+				   "PSAPI_ALERT_MAILTO=a@b.example\nPSAPI_HEARTBEAT_URL=http://h/\n"
+				   "PSAPI_WEB_LISTEN=unix:/w\nPSAPI_WEB_ACTIONS=yes\nPSAPI_ENDPOINT_URL=http://e/";
 	char copy[sizeof(text)], *overrides[ROWS(keys)];
 	size_t n = 0;
 
@@ -135,6 +139,9 @@ TEST(every_setting_can_come_from_every_source)
 		assert_int_equal(c.max_tries, 7);
 		assert_string_equal(c.alert_mailto, "a@b.example");
 		assert_string_equal(c.heartbeat_url, "http://h/");
+		assert_string_equal(c.web_listen, "unix:/w");
+		assert_string_equal(c.web_actions, "yes");
+		assert_string_equal(c.endpoint_url, "http://e/");
 		config_free(&c);
 	}
 }
