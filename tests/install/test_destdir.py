@@ -53,9 +53,9 @@ def test_every_directory_can_be_chosen(tmp_path):
          "localstatedir=/opt/var", "runstatedir=/opt/run", "mandir=/opt/man", "docdir=/opt/doc")
     there = files(tmp_path)
     assert {name.split("/")[0] for name in there} == {"opt"}
-    assert {"opt/e/bin/psapi", "opt/e/bin/psapi-fcgi", "opt/etc/psapi/psapi.conf", "opt/doc/README.md",
+    assert {"opt/e/bin/psapi", "opt/e/bin/psapi-fcgi", "opt/e/bin/psapi-web", "opt/etc/psapi/psapi.conf", "opt/doc/README.md",
             "opt/p/lib/systemd/system/psapi-fcgi.socket"} <= there
-    for name in there - {"opt/e/bin/psapi", "opt/e/bin/psapi-fcgi"}:
+    for name in there - {"opt/e/bin/psapi", "opt/e/bin/psapi-fcgi", "opt/e/bin/psapi-web"}:
         if name.startswith("opt/doc/") and not name.startswith("opt/doc/examples/"):
             continue    # of the documents only the paths of programs and files
         text = (tmp_path / name).read_text()
