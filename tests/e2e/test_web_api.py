@@ -459,6 +459,24 @@ def test_the_sending_process_ends_with_the_page(place):
     wait_for(lambda: subprocess.run(["ps", "-p", child], capture_output=True).returncode != 0, "it has ended")
 
 
+# ---- doctor ----
+
+class OpenPage(NginxPage):
+    """Somebody has removed the authentication."""
+
+    def substitutions(self, port):
+        return super().substitutions(port) | {'auth_basic "psapi";': "", f"auth_basic_user_file {self.place.dir}/psapi.htpasswd;": ""}
+
+
+@pytest.mark.parametrize("cls, result, words", [(NginxPage, True, "asks for a login"), (OpenPage, "remark", "without a login")])
+def test_doctor_asks_whether_there_is_a_login(place, cls, result, words):
+    with page_of(cls, place) as page:
+        done = Desk(place).run("doctor", "--json", f"http://127.0.0.1:{page.port}/webhooks/psapi", expect=None)
+        [found] = [row for row in map(json.loads, done.stdout.splitlines()) if row["check"] == "page"]
+        assert words in found["text"] and f":{page.port}/psapi/" in found["text"]
+        assert found.get("remark", False) == (result == "remark") and ("auth_basic" in found.get("remedy", "")) == (result == "remark")
+
+
 # ---- the process ----
 
 def test_cgi(place):
