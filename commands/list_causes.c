@@ -2,10 +2,12 @@
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sysexits.h>
 
 #include "base/datetime.h"
 #include "base/log.h"
+#include "base/columns.h"
 #include "base/terminal.h"
 #include "base/text.h"
 #include "commands/list.h"
@@ -37,6 +39,33 @@ print_json(const struct cause *cause, const char *first, const char *last)
 	terminal_print_json(object);
 }
 
+enum { INDENT = 10 }; /* of the lines after the first */
+
+/* What follows the times is wrapped on a narrow terminal. */
+static void
+print_row(const struct cause *cause)
+{
+	char first[TERMINAL_TIME_SIZE], last[TERMINAL_TIME_SIZE];
+	char rest[TERMINAL_ESCAPED_SIZE(1024)];
+	int n = printf("%8zu  %s  %s  ", cause->count, terminal_time(cause->first, first),
+	    terminal_time(cause->last, last));
+
+	snprintf(rest, sizeof(rest), "%s  (%s)  %s", terminal_column(cause->handler),
+	    cause->others ? "other causes" : terminal_column(cause->reason),
+	    command_id(cause->id, cause->name));
+	columns_wrap(rest, (size_t)n, INDENT);
+	putchar('\n');
+}
+
+static void
+print_head(void)
+{
+	int width = 19 + (int)strlen(terminal_offset());
+
+	printf("%s%8s  %-*s  %-*s  %s%s\n", terminal_colour(COLOUR_BOLD), "COUNT", width, "FIRST",
+	    width, "LAST", "HANDLER  (REASON)  ONE ID", terminal_colour(COLOUR_NONE));
+}
+
 static void
 print_cause(const struct cause *cause, bool json)
 {
@@ -47,10 +76,7 @@ print_cause(const struct cause *cause, bool json)
 	if (json)
 		print_json(cause, first, last);
 	else
-		printf("%8zu  %s  %s  %s  (%s)  %s\n", cause->count, first, last,
-		    terminal_column(cause->handler),
-		    cause->others ? "other causes" : terminal_column(cause->reason),
-		    command_id(cause->id, cause->name));
+		print_row(cause);
 }
 
 int
@@ -69,8 +95,7 @@ list_causes(struct command_line *line, const struct store_filter *filter)
 		status = command_status(store_each(line->store, filter, add_item, causes, &error), &error);
 	causes_sort(causes);
 	if (causes->count > 0 && !line->json)
-		printf("%s%8s  %-20s  %-20s  %s%s\n", terminal_colour(COLOUR_BOLD), "COUNT", "FIRST",
-		    "LAST", "HANDLER  (REASON)  ONE ID", terminal_colour(COLOUR_NONE));
+		print_head();
 	for (size_t i = 0; i < causes->count; i++)
 		print_cause(&causes->cause[i], line->json);
 	free(causes);
