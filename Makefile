@@ -114,7 +114,7 @@ static:
 # As classic CGI, for which they are made, and on a socket.
 check-static: static
 	PSAPI_BIN=$(CURDIR)/build/static $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --timeout 300 tests/e2e \
-		--server cgi --server socket -k 'cgi or socket or command'
+		--server cgi --server socket --store spool -k 'cgi or socket or command'
 
 # ---- tests ----
 
@@ -123,14 +123,17 @@ BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev li
 	libcurl4-openssl-dev libpq-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = ca-certificates libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
-	util-linux e2fsprogs jq mandoc bash-completion zsh $(TRUST_PACKAGES) \
+	util-linux e2fsprogs jq mandoc bash-completion zsh msmtp sqlite3 $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
 	lighttpd-mod-openssl caddy haproxy $(POSTGRESQL_PACKAGES)
 POSTGRESQL_PACKAGES = postgresql
+# They read the files in packaging/ that are for them.
+MONITOR_PACKAGES = prometheus prometheus-node-exporter icinga2-bin icinga2-common nagios-nrpe-server nagios-nrpe-plugin \
+	zabbix-agent sudo
 # For docs/hosts.md, with automatic failover.
 HOSTS_PACKAGES = patroni python3-etcd etcd-server haproxy nginx openssl iproute2
 # npm may be installed from another source, which conflicts with the package of Debian.
-LONG_PACKAGES = patch valgrind clang-tidy cppcheck shellcheck $(if $(shell command -v npm),,nodejs npm)
+LONG_PACKAGES = patch valgrind clang-tidy cppcheck shellcheck $(MONITOR_PACKAGES) $(if $(shell command -v npm),,nodejs npm)
 
 deps-build:
 	@tools/deps.sh $(BUILD_PACKAGES)

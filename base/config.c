@@ -56,8 +56,11 @@ static const struct setting settings[] = {
 	    "seconds within which a request must have arrived"},
 	{"PSAPI_HANDLERS", PATH, MEMBER(handlers), PSAPI_SYSCONFDIR "/psapi/handlers.d", 0, 0,
 	    "directory of the handlers (psapi drain)"},
+	{"PSAPI_BATCH_HANDLERS", PATH, MEMBER(batch_handlers), PSAPI_SYSCONFDIR "/psapi/batch.d", 0, 0,
+	    "directory of the handlers for many events at once"},
+	{"PSAPI_BATCH", NUMBER, MEMBER(batch), "500", 1, 10000, "events of a batch, at most"},
 	{"PSAPI_HANDLER_TIMEOUT", NUMBER, MEMBER(handler_timeout), "300", 1, 86400,
-	    "seconds that a handler may run"},
+	    "seconds that a handler may run; for a batch, since its last result"},
 	{"PSAPI_MAX_TRIES", NUMBER, MEMBER(max_tries), "10", 1, 1000,
 	    "handler runs before an event goes to failed/"},
 	{"PSAPI_ALERT_MAILTO", MAILTO, MEMBER(alert_mailto), "root", 0, 0,
@@ -413,6 +416,7 @@ config_free(struct config *config)
 	free(config->listen);
 	free(config->listen_group);
 	free(config->handlers);
+	free(config->batch_handlers);
 	free(config->alert_mailto);
 	free(config->heartbeat_url);
 	free(config->name);

@@ -84,11 +84,12 @@ const struct command table_commands[] = {
 	    "4xx for a wrong request. Proxies of the environment are used, but never for\n"
 	    "loopback. The configuration file is -f FILE here.\n",
 	    send_main},
-	{"drain", "[-j N] [-v] [-- CMD ARG...]", "run the handler of each event that is due",
+	{"drain", "[-j N] [-v] [[--batch N] -- CMD ARG...]", "run the handler of each event that is due",
 	    "  -j, --jobs N     handle N lanes at the same time (default 1). A lane is the\n"
 	    "                   events of one NPN, or those without NPN of one type; its\n"
 	    "                   events are handled strictly in the order of their timestamps\n"
 	    "  -v, --verbose    print a line for each handler run, and its standard error\n"
+	    "  --batch N        give up to N events (at most 10000) to one run of CMD\n"
 	    "  -- CMD ARG...    run this command for all events, instead of the handlers\n"
 	    "\n"
 	    "Handlers are programs in PSAPI_HANDLERS, named after an event type or the\n"
@@ -99,6 +100,12 @@ const struct command table_commands[] = {
 	    "time-out: a retry later. 126 and 127: a retry later that does not count, for a\n"
 	    "program that the handler calls is missing. Another exit status, or no handler:\n"
 	    "failed.\n"
+	    "\n"
+	    "Programs in PSAPI_BATCH_HANDLERS, with the same names, get up to PSAPI_BATCH\n"
+	    "events in one run: a line of JSON for each on standard input. They print a line\n"
+	    "for each result: ok N, later N [TEXT], failed N [TEXT], or once ok all COUNT.\n"
+	    "What they do not report is never done. The more specific handler of both\n"
+	    "directories gets an event.\n"
 	    "\n"
 	    "Prints only the handlers' output and failures. Exit status of drain: 0; 1 if an\n"
 	    "event newly failed; 78 if events wait for a handler to be fixed; 77 if a file in\n"

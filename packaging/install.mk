@@ -77,7 +77,8 @@ CONFIGURATION = $(sysconfdir)/psapi/psapi.conf $(nginxdir)/psapi.conf $(apachedi
 	$(logrotatedir)/psapi-fcgi
 
 install: all
-	$(INSTALL) -d "$(DESTDIR)$(bindir)" "$(DESTDIR)$(sysconfdir)/psapi/handlers.d"
+	$(INSTALL) -d "$(DESTDIR)$(bindir)" "$(DESTDIR)$(sysconfdir)/psapi/handlers.d" \
+		"$(DESTDIR)$(sysconfdir)/psapi/batch.d"
 	$(INSTALL_PROGRAM) $(BIN)psapi-fcgi $(BIN)psapi "$(DESTDIR)$(bindir)"
 	$(if $(HAVE_PQ),$(INSTALL) -d "$(DESTDIR)$(moduledir)" && \
 		$(INSTALL_DATA) $(BIN)$(MODULE) "$(DESTDIR)$(moduledir)")

@@ -53,6 +53,19 @@ struct backend {
 	enum store_result (*fail)(void *engine, struct store_work *work,
 	    const struct handler_state *state, struct error *error);
 
+	void (*park)(void *engine, struct store_work *work); /* NULL: nothing is held open */
+	/* NULL, all of them: one by one is as good. */
+	enum store_result (*claim_many)(void *engine, const uint64_t *lanes, size_t count,
+	    enum store_result *results, struct error *error);
+	enum store_result (*renew_many)(void *engine, const uint64_t *lanes, size_t count,
+	    enum store_result *results, struct error *error);
+	void (*release_many)(void *engine, const uint64_t *lanes, size_t count);
+	enum store_result (*load_many)(void *engine, const char *const *names,
+	    struct store_work *const *works, size_t count, enum store_result *results,
+	    struct error *error);
+	enum store_result (*done_many)(void *engine, struct store_work *const *works, size_t count,
+	    enum store_result *results, struct error *error);
+
 	enum store_result (*each)(void *engine, const struct store_filter *filter,
 	    int (*visit)(const struct store_item *item, void *data), void *data, struct error *error);
 	enum store_result (*lookup)(void *engine, const char *id, char name[STORE_NAME_SIZE],

@@ -232,7 +232,12 @@ struct store_work {
 	struct entry entry;
 	struct handler_state state;           /* of the tries before this one */
 	char path[STORE_PATH_SIZE]; /* a file with its record, for a handler */
-	int file;                             /* the store's own */
+	int file;                             /* the store's own, and the rest, too */
+	bool parked;
+	struct {
+		uint64_t device, inode, size;
+		struct timespec written;
+	} identity; /* of its file while that is closed */
 };
 
 /*
@@ -243,6 +248,12 @@ struct store_work {
 enum store_result store_load(struct store *store, const char *name, struct store_work *work,
     struct error *error);
 void store_unload(struct store *store, struct store_work *work);
+
+/*
+ * Give back the record's text and what else an event in work holds open, for many are in work
+ * at once. Its outcome can be recorded as before, and store_unload() is still due.
+ */
+void store_park(struct store *store, struct store_work *work);
 
 /*
  * Its handler succeeded: it leaves the queue. STORE_ABSENT: the lane is lost, and the event is
@@ -257,6 +268,22 @@ enum store_result store_later(struct store *store, struct store_work *work,
 /* It becomes a dead letter; the state says why. STORE_ABSENT: another program has handled it. */
 enum store_result store_fail(struct store *store, struct store_work *work,
     const struct handler_state *state, struct error *error);
+
+/*
+ * The same for many, in as few steps as the store has for that: results[i] is what the call for
+ * one would return. STORE_OK; or STORE_FAILED: some may be done, and results are not filled in, and
+ * nothing is loaded. The lanes are all different.
+ */
+enum store_result store_claim_many(struct store *store, const uint64_t *lanes, size_t count,
+    enum store_result *results, struct error *error);
+enum store_result store_renew_many(struct store *store, const uint64_t *lanes, size_t count,
+    enum store_result *results, struct error *error);
+void store_release_many(struct store *store, const uint64_t *lanes, size_t count);
+enum store_result store_load_many(struct store *store, const char *const *names,
+    struct store_work *const *works, size_t count, enum store_result *results,
+    struct error *error);
+enum store_result store_done_many(struct store *store, struct store_work *const *works,
+    size_t count, enum store_result *results, struct error *error);
 
 /* ---- operator ---- */
 

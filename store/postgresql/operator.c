@@ -45,6 +45,7 @@ postgresql_state(const PGresult *result, int row, int column, struct handler_sta
 	copy(state->handler, sizeof(state->handler), result, row, column + 4);
 	copy(state->reason, sizeof(state->reason), result, row, column + 5);
 	copy(state->stderr_end, sizeof(state->stderr_end), result, row, column + 6);
+	state->alone = postgresql_integer(result, row, column + 7) != 0;
 }
 
 /* Name, status (enum store_status), state, record. */

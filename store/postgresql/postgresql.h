@@ -219,6 +219,22 @@ enum store_result postgresql_fail(void *engine, struct store_work *work,
     const struct handler_state *state, struct error *error);
 void postgresql_queue_close(struct postgresql *pg);
 
+/* One event of row, its columns from column on: name, due, record, state. */
+enum store_result postgresql_load_row(struct postgresql *pg, const PGresult *result, int row,
+    int column, const char *name, struct store_work *work, struct error *error);
+
+/* batch.c */
+enum store_result postgresql_claim_many(void *engine, const uint64_t *lanes, size_t count,
+    enum store_result *results, struct error *error);
+enum store_result postgresql_renew_many(void *engine, const uint64_t *lanes, size_t count,
+    enum store_result *results, struct error *error);
+void postgresql_release_many(void *engine, const uint64_t *lanes, size_t count);
+enum store_result postgresql_load_many(void *engine, const char *const *names,
+    struct store_work *const *works, size_t count, enum store_result *results,
+    struct error *error);
+enum store_result postgresql_done_many(void *engine, struct store_work *const *works,
+    size_t count, enum store_result *results, struct error *error);
+
 /* operator.c */
 enum store_result postgresql_each(void *engine, const struct store_filter *filter,
     int (*visit)(const struct store_item *item, void *data), void *data, struct error *error);
@@ -232,13 +248,18 @@ enum store_result postgresql_count(void *engine, int64_t now, struct store_count
 #define POSTGRESQL_STATE \
 	"q.tries::text, extract(epoch FROM q.tried_at)::bigint::text, " \
 	"extract(epoch FROM q.due_at)::bigint::text, extract(epoch FROM q.failed_at)::bigint::text, " \
-	"q.handler, q.reason, q.said"
-enum { POSTGRESQL_STATE_COLUMNS = 7 };
+	"q.handler, q.reason, q.said, q.alone::int::text"
+enum { POSTGRESQL_STATE_COLUMNS = 8 };
 void postgresql_state(const PGresult *result, int row, int column, struct handler_state *state);
 /* Parse a value that is a record. Returns NULL, or what is wrong. */
 const char *postgresql_record(const PGresult *result, int row, int column, struct entry *entry);
 
 /* move.c */
+/*
+ * An array of names as PostgreSQL writes it, which the caller frees: no name needs a quote. NULL
+ * without memory.
+ */
+char *postgresql_names(const char *const *names, size_t count);
 enum store_result postgresql_retry(void *engine, const char *const *names, size_t count,
     size_t *moved, struct error *error);
 enum store_result postgresql_replay(void *engine, const char *const *names, size_t count,

@@ -98,6 +98,12 @@ unload(void *engine, struct store_work *work)
 	spool_unload(engine, work);
 }
 
+static void
+park(void *engine, struct store_work *work)
+{
+	spool_park(engine, work);
+}
+
 static enum store_result
 done(void *engine, struct store_work *work, struct error *error)
 {
@@ -196,6 +202,7 @@ const struct backend spool_backend = {
 	.release = release,
 	.load = load,
 	.unload = unload,
+	.park = park,
 	.done = done,
 	.later = later,
 	.fail = fail,

@@ -15,8 +15,6 @@
 #include "base/datetime.h"
 #include "store/spool/spool.h"
 
-enum { OLD_SECONDS = 3600 };
-
 static const char *const places[] = {[STORE_NEW] = "new", [STORE_WAITING] = "new",
 	[STORE_DEAD] = "failed", [STORE_HANDLED] = "events"};
 
@@ -437,56 +435,5 @@ spool_finish(struct spool *spool, const char *name, struct error *error)
 		if (there && spool_sync(spool, dirs[i], -1) != 0)
 			return spool_failed(spool, "sync it", dirs[i], "", error);
 	}
-	return STORE_OK;
-}
-
-/* ---- counting ---- */
-
-struct counting {
-	struct store_counts *counts;
-	int64_t now;
-};
-
-static int
-count_name(struct spool *spool, enum spool_dir dir, const char *name, void *data)
-{
-	const struct counting *c = data;
-	struct store_counts *counts = c->counts;
-	struct handler_state state;
-	struct stat st;
-
-	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-		return 0;
-	counts->failed += dir == SPOOL_FAILED;
-	counts->held += dir == SPOOL_HOLD;
-	counts->leftovers += dir == SPOOL_TMP && c->now - st.st_mtime > OLD_SECONDS;
-	if (dir != SPOOL_NEW)
-		return 0;
-	counts->waiting++;
-	if (counts->oldest_waiting == 0 || st.st_ctime < counts->oldest_waiting)
-		counts->oldest_waiting = st.st_ctime;
-	bool retried = spool_state_read(spool, name, &state) && state.failed_at == 0;
-	counts->retrying += retried;
-	/* A replay gives an old file a new name, which is a change of its status. */
-	if (c->now - st.st_ctime <= OLD_SECONDS || (retried && state.due_at > c->now))
-		return 0;
-	counts->overdue++;
-	if (counts->oldest == 0 || st.st_ctime < counts->oldest)
-		counts->oldest = st.st_ctime;
-	return 0;
-}
-
-enum store_result
-spool_count(struct spool *spool, int64_t now, struct store_counts *counts, struct error *error)
-{
-	static const enum spool_dir dirs[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_HOLD, SPOOL_TMP};
-	struct counting counting = {.counts = counts, .now = now};
-
-	memset(counts, 0, sizeof(*counts));
-	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
-		if (spool_each(spool, dirs[i], count_name, &counting) != 0)
-			return spool_failed(spool, "list the names", dirs[i], "", error);
-	counts->drained = spool_last_run(spool);
-	counts->standbys = -1;
 	return STORE_OK;
 }

@@ -62,7 +62,7 @@ def test_options(desk):
     """The options of the subcommand, and those of all subcommands."""
     common = {"-f", "--file", "-o", "--set", "--spool", "--json", "--wide", "--local-time", "-h", "--help", "-V", "--version"}
     assert set(complete(desk, "psapi -")) == common
-    assert set(complete(desk, "psapi drain -")) == {"-j", "--jobs", "-v", "--verbose"} | common
+    assert set(complete(desk, "psapi drain -")) == {"-j", "--jobs", "--batch", "-v", "--verbose"} | common
     assert set(complete(desk, "psapi prune --")) >= {"--older-than", "--dry-run", "--force", "--json"}
     assert complete(desk, "psapi send --wr") == ["--wrong-secret"]
     assert complete(desk, "psapi attempts -f --ou") == ["--outcome"]

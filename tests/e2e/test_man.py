@@ -85,7 +85,7 @@ class Sandbox:
         self.place, self.stack = place, stack
         self.etc, self.run, self.home, self.bin = (place.dir / name for name in
                                                    ("etc", "run", "home", "bin"))
-        for directory in (self.etc, self.run, self.home, self.bin, self.etc / "handlers.d"):
+        for directory in (self.etc, self.run, self.home, self.bin, self.etc / "handlers.d", self.etc / "batch.d"):
             directory.mkdir(mode=0o755)
         for name in ("psapi", "psapi-fcgi"):
             (self.bin / name).symlink_to(BINARY.parent / name)
@@ -93,7 +93,7 @@ class Sandbox:
             (self.bin / name).symlink_to("/bin/true")
         (place.dir / "secret.txt").write_text(SECRET + "\n")
         self.own = {"PSAPI_SPOOL": place.spool.path, "PSAPI_SECRET_FILE": place.secret_file,
-                    "PSAPI_HANDLERS": self.etc / "handlers.d"}
+                    "PSAPI_HANDLERS": self.etc / "handlers.d", "PSAPI_BATCH_HANDLERS": self.etc / "batch.d"}
         self.url = None
         self.write("/etc/psapi/psapi.conf", ["PSAPI_LISTEN=unix:/run/psapi/psapi.sock"])
 
