@@ -84,7 +84,8 @@ const struct command table_commands[] = {
 	    "4xx for a wrong request. Proxies of the environment are used, but never for\n"
 	    "loopback. The configuration file is -f FILE here.\n",
 	    send_main},
-	{"drain", "[-j N] [-v] [[--batch N] -- CMD ARG...]", "run the handler of each event that is due",
+	{"drain", "[-j N] [-v] [[--batch N] -- CMD ARG...]",
+	    "run the handler of each event that is due",
 	    "  -j, --jobs N     handle N lanes at the same time (default 1). A lane is the\n"
 	    "                   events of one NPN, or those without NPN of one type; its\n"
 	    "                   events are handled strictly in the order of their timestamps\n"

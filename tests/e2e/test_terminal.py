@@ -188,6 +188,7 @@ def test_help_fits_a_screen(desk):
     assert_fits(lines)
     assert "PSAPI_" not in "\n".join(lines)
     settings = desk.run("help", "settings").stdout
+    assert_fits(screen(desk, "help", "settings")[0])
     assert "PSAPI_SPOOL" in settings and "PSAPI_HANDLERS" in settings
     assert "--spool" in desk.run("help", "options").stdout and "go live" in desk.run("help", "setup").stdout
 
