@@ -66,7 +66,7 @@ define put_configuration
 
 endef
 
-PROGRAMS = $(bindir)/psapi-fcgi $(bindir)/psapi $(if $(HAVE_PQ),$(moduledir)/$(MODULE))
+PROGRAMS = $(bindir)/psapi-fcgi $(bindir)/psapi $(bindir)/psapi-web $(if $(HAVE_PQ),$(moduledir)/$(MODULE))
 # The files that `uninstall` removes.
 INSTALLED = $(PROGRAMS) $(UNITS:packaging/systemd/%=$(systemdunitdir)/%) $(sysusersdir)/psapi-fcgi.conf \
 	$(tmpfilesdir)/psapi-fcgi.conf $(foreach page,$(MAN_PAGES),$(call page_path,$(page))) \
@@ -74,12 +74,13 @@ INSTALLED = $(PROGRAMS) $(UNITS:packaging/systemd/%=$(systemdunitdir)/%) $(sysus
 	$(DOCUMENTS:%=$(docdir)/%) $(foreach example,$(EXAMPLES),$(call example_path,$(example)))
 page_path = $(mandir)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 CONFIGURATION = $(sysconfdir)/psapi/psapi.conf $(nginxdir)/psapi.conf $(apachedir)/psapi.conf \
+	$(nginxdir)/psapi-web.conf $(apachedir)/psapi-web.conf \
 	$(logrotatedir)/psapi-fcgi
 
 install: all
 	$(INSTALL) -d "$(DESTDIR)$(bindir)" "$(DESTDIR)$(sysconfdir)/psapi/handlers.d" \
 		"$(DESTDIR)$(sysconfdir)/psapi/batch.d"
-	$(INSTALL_PROGRAM) $(BIN)psapi-fcgi $(BIN)psapi "$(DESTDIR)$(bindir)"
+	$(INSTALL_PROGRAM) $(BIN)psapi-fcgi $(BIN)psapi $(BIN)psapi-web "$(DESTDIR)$(bindir)"
 	$(if $(HAVE_PQ),$(INSTALL) -d "$(DESTDIR)$(moduledir)" && \
 		$(INSTALL_DATA) $(BIN)$(MODULE) "$(DESTDIR)$(moduledir)")
 	$(foreach unit,$(UNITS),$(call put,$(unit),$(systemdunitdir)/$(notdir $(unit))))
@@ -94,6 +95,8 @@ install: all
 	$(call put_configuration,packaging/etc/psapi.conf,$(sysconfdir)/psapi/psapi.conf)
 	$(call put_configuration,nginx/psapi.conf,$(nginxdir)/psapi.conf)
 	$(call put_configuration,-e 's/psapi-proxy\.conf/psapi.conf/' apache/psapi-proxy.conf,$(apachedir)/psapi.conf)
+	$(call put_configuration,nginx/psapi-web.conf,$(nginxdir)/psapi-web.conf)
+	$(call put_configuration,apache/psapi-web.conf,$(apachedir)/psapi-web.conf)
 	$(call put_configuration,packaging/etc/psapi.logrotate,$(logrotatedir)/psapi-fcgi)
 
 # Files that the administrator may have changed, the secret and the spool are not removed.

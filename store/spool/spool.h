@@ -255,4 +255,8 @@ enum store_result spool_forgotten(struct spool *spool, int64_t at, struct roster
 enum store_result spool_forgotten_write(struct spool *spool, const struct roster *roster,
     struct error *error);
 
+/* page.c */
+enum store_result spool_page(struct spool *spool, struct store_page *page, struct error *error);
+enum store_result spool_tally(struct spool *spool, struct store_tally *tally, struct error *error);
+
 #endif
