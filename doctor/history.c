@@ -101,10 +101,10 @@ check_hold(struct doctor *d, struct finding *f)
 /* ---- drain ---- */
 
 /* What is in the directory is judged by the check of handlers. */
-bool
-doctor_has_handlers(const struct config *config)
+static bool
+has_files(const char *path)
 {
-	DIR *stream = opendir(config->handlers);
+	DIR *stream = opendir(path);
 	bool found = false;
 
 	for (const struct dirent *entry;
@@ -113,6 +113,12 @@ doctor_has_handlers(const struct config *config)
 	if (stream != NULL)
 		closedir(stream);
 	return found;
+}
+
+bool
+doctor_has_handlers(const struct config *config)
+{
+	return has_files(config->handlers) || has_files(config->batch_handlers);
 }
 
 static void

@@ -212,29 +212,6 @@ list(struct spool *spool, const struct store_filter *filter, struct listing *l)
 	return result;
 }
 
-static bool
-is_type(const char *type, const char *prefix)
-{
-	size_t length = strlen(prefix);
-
-	return strncmp(type, prefix, length) == 0 && (type[length] == '\0' || type[length] == '.');
-}
-
-static bool
-is_meant(const struct store_filter *filter, const struct store_item *item)
-{
-	const struct entry *entry = &item->entry;
-
-	if (filter->statuses != 0 && (filter->statuses & 1U << item->status) == 0)
-		return false;
-	if (item->invalid != NULL)
-		return filter->statuses == 0 && filter->type == NULL && filter->npn == NULL &&
-		    filter->since == 0;
-	return (filter->type == NULL || is_type(entry->event.type, filter->type)) &&
-	    (filter->npn == NULL || strcmp(entry->event.npn, filter->npn) == 0) &&
-	    entry->received >= filter->since;
-}
-
 enum store_result
 spool_items(struct spool *spool, const struct store_filter *filter,
     int (*visit)(const struct store_item *item, void *data), void *data, struct error *error)
@@ -256,7 +233,7 @@ spool_items(struct spool *spool, const struct store_filter *filter,
 			spool_failed(spool, "read the file", directory_of(item.status), item.name, error);
 			result = STORE_FAILED;
 		}
-		if (read != ENTRY_ABSENT && is_meant(filter, &item))
+		if (read != ENTRY_ABSENT && store_filter_matches(filter, &item))
 			stop = visit(&item, data);
 		if (read == ENTRY_OK)
 			entry_free(&item.entry);

@@ -89,6 +89,14 @@ int spool_each(struct spool *spool, enum spool_dir dir,
     int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data),
     void *data);
 
+/*
+ * The same for many files that are read: some hundred thousand names at a time are visited in the
+ * order of the disk (names.c).
+ */
+int spool_each_by_inode(struct spool *spool, enum spool_dir dir,
+    int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data),
+    void *data);
+
 /* Whether dir has the name; true as well if that cannot be found out. */
 bool spool_has(struct spool *spool, enum spool_dir dir, const char *name);
 
@@ -209,6 +217,7 @@ enum store_result spool_pending(struct spool *spool, struct store_pending *pendi
 enum store_result spool_load(struct spool *spool, const char *name, struct store_work *work,
     struct error *error);
 void spool_unload(struct spool *spool, struct store_work *work);
+void spool_park(struct spool *spool, struct store_work *work);
 enum store_result spool_done(struct spool *spool, struct store_work *work, struct error *error);
 enum store_result spool_later(struct spool *spool, struct store_work *work,
     const struct handler_state *state, struct error *error);
@@ -245,5 +254,9 @@ enum store_result spool_forgotten(struct spool *spool, int64_t at, struct roster
 /* Replace state/roster, durable when it returns. */
 enum store_result spool_forgotten_write(struct spool *spool, const struct roster *roster,
     struct error *error);
+
+/* page.c */
+enum store_result spool_page(struct spool *spool, struct store_page *page, struct error *error);
+enum store_result spool_tally(struct spool *spool, struct store_tally *tally, struct error *error);
 
 #endif

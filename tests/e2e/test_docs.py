@@ -104,7 +104,7 @@ def test_commands_exist(page):
         if shown == "":
             continue    # "psapi" followed by a word of the sentence
         for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", rest):
-            assert option in shown + help_of(), (name, option)
+            assert option in shown + help_of("options"), (name, option)
 
 
 def test_every_page_is_in_the_readme():
