@@ -100,7 +100,7 @@ check_hold(struct doctor *d, struct finding *f)
 
 /* ---- drain ---- */
 
-/* What is in the directory is judged by the check of handlers. */
+/* What is in a directory is judged by the check of handlers. */
 static bool
 has_files(const char *path)
 {
