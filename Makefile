@@ -2,11 +2,13 @@
 # make demo       shows how it works, on loopback, in a temporary directory
 # make check      all tests, at most 10 minutes
 # make check-long the same under sanitizers, and analysers
-# make install    DESTDIR=, PREFIX= and the GNU directories (packaging/install.mk); make uninstall, make dist
+# make install    DESTDIR=, PREFIX= and the GNU directories (packaging/install.mk); make uninstall
+# make dist       the release's source tarball, in dist/; make deb: its Debian packages, in dist/
 # make bench      measures it beside limits and alternatives; make bench-memory MINUTES=n: whether memory stays constant
 # make static     psapi-fcgi without shared libraries, psapi with two, in build/static: for CGI on hosts that lack them
 # make soak MINUTES=n  load with all disturbances at once, for n minutes
-# make deps       installs missing packages for building and testing (apt-get; sudo if not root)
+# make deps-build installs what building needs (apt-get; sudo if not root); deps-demo: what the demo needs, too (nginx);
+#                 deps-check: what the tests need, too (compilers, web servers, PostgreSQL). None enables a service
 #
 # SANITIZE=1 builds and tests with ASan and UBSan, in build/sanitize; SANITIZE=thread with TSan.
 
@@ -48,7 +50,7 @@ endif
 
 # The folders of the library: every source in them is built. CONTRIBUTING.md says what each owns. commands/ is part of
 # psapi only.
-FOLDERS = base secrets store store/spool receiver server drain send doctor
+FOLDERS = base secrets store store/spool receiver server metrics drain send doctor
 sources = $(patsubst %.c,%,$(wildcard $(1:%=%/*.c)))
 LIBRARY = verify events $(call sources,$(FOLDERS))
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
@@ -120,7 +122,7 @@ check-static: static
 BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev libseccomp-dev \
 	libcurl4-openssl-dev libpq-dev
 DEMO_PACKAGES = nginx curl openssl python3
-CHECK_PACKAGES = libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
+CHECK_PACKAGES = ca-certificates libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
 	util-linux e2fsprogs jq mandoc bash-completion $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
 	lighttpd-mod-openssl caddy haproxy $(POSTGRESQL_PACKAGES)
@@ -130,26 +132,36 @@ HOSTS_PACKAGES = patroni python3-etcd etcd-server haproxy nginx openssl iproute2
 # npm may be installed from another source, which conflicts with the package of Debian.
 LONG_PACKAGES = patch valgrind clang-tidy cppcheck shellcheck $(if $(shell command -v npm),,nodejs npm)
 
-deps:
+deps-build:
+	@tools/deps.sh $(BUILD_PACKAGES)
+
+deps-demo:
+	@tools/deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES)
+
+deps-check deps:
 	@tools/deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(CHECK_PACKAGES)
 
-demo: deps
+demo: deps-demo
 	@$(MAKE) -s all
 	@tools/demo.sh
 
 # The build comes after deps, in another make: a bare machine has no compiler before.
-check: deps
+check: check-readable deps-check
 	$(MAKE) WERROR=-Werror all static
 	$(if $(SANITIZE),,$(MAKE) check-layout)
 	$(MAKE) WERROR=-Werror check-unit
 	$(MAKE) check-e2e
 	$(if $(SANITIZE),,$(MAKE) WERROR=-Werror check-static check-trust)
 
+# First of all, in one line, instead of three hundred failures.
+check-readable:
+	@tests/readable.sh
+
 check-unit: $(UNIT_TESTS)
 	@for test in $(UNIT_TESTS); do echo "== $$test" && \
 		PSAPI_MODULE_DIR=$(CURDIR)/$(OUT_BIN) timeout 300 $$test || exit 1; done
 
-check-e2e: all $(if $(SANITIZE),,build/hook/psapi-fcgi)
+check-e2e: check-readable all $(if $(SANITIZE),,build/hook/psapi-fcgi)
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
 		$(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --timeout 300 tests/e2e $(PYTEST_FLAGS)
 
@@ -160,17 +172,17 @@ check-scale: all
 # For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
 SANITIZED_SERVERS = socket cgi spawn-fcgi nginx-keepalive apache-fcgid apache-cgid
 
-check-long: deps
+check-long: check-readable deps-check
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
 	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
-		check-trust check-chaos check-hosts soak FULL=1 SECONDS=30
+		check-trust check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=30
 	$(MAKE) check-install
 
 include packaging/install.mk tests/trust.mk tests/install/install.mk tests/chaos/chaos.mk bench/bench.mk
 
 clean:
-	rm -rf build psapi-fcgi psapi libpsapi.a $(MODULE)
+	rm -rf build dist psapi-fcgi psapi libpsapi.a $(MODULE)
 
-.PHONY: all deps static demo check check-unit check-e2e check-static check-scale check-long clean
+.PHONY: all deps deps-build deps-demo deps-check static demo check check-readable check-unit check-e2e check-static check-scale check-long clean
 -include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d) $(patsubst %,$(OUT)/%.d,$(LIBRARY) $(call sources,commands store/postgresql))

@@ -20,7 +20,7 @@
 
 #define LIST_SETTINGS "psapi-fcgi -h lists all settings"
 
-enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL, STORE };
+enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL, STORE, MAILTO, URL };
 
 struct setting {
 	const char *key;
@@ -60,6 +60,10 @@ static const struct setting settings[] = {
 	    "seconds that a handler may run"},
 	{"PSAPI_MAX_TRIES", NUMBER, MEMBER(max_tries), "10", 1, 1000,
 	    "handler runs before an event goes to failed/"},
+	{"PSAPI_ALERT_MAILTO", MAILTO, MEMBER(alert_mailto), "root", 0, 0,
+	    "who gets the mail of psapi check --mail; empty: nobody"},
+	{"PSAPI_HEARTBEAT_URL", URL, MEMBER(heartbeat_url), "", 0, 0,
+	    "psapi check --mail requests it when all is well, URL/fail when not"},
 };
 
 enum { COUNT = sizeof(settings) / sizeof(settings[0]) };
@@ -274,6 +278,28 @@ check_store(const char *value)
 	    NULL : "must be a URI, postgresql://..., or a connection string like host=db1 dbname=psapi";
 }
 
+/* It becomes a header of a mail: nothing in it may begin another one. */
+static const char *
+check_mailto(const char *value)
+{
+	for (const char *p = value; *p != '\0'; p++)
+		if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f)
+			return "must be mail addresses in ASCII, with commas between them";
+	return strlen(value) <= 900 ? NULL : "is longer than the line of a mail";
+}
+
+static const char *
+check_url(const char *value)
+{
+	if (*value == '\0')
+		return NULL;
+	for (const char *p = value; *p != '\0'; p++)
+		if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f)
+			return "must be a URL: no blanks, only ASCII";
+	return strncmp(value, "https://", 8) == 0 || strncmp(value, "http://", 7) == 0 ?
+	    NULL : "must begin with https:// or http://";
+}
+
 static int
 apply(struct config *config, const struct setting *s, const char *value, const char *source,
     struct error *error)
@@ -299,6 +325,10 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 			why = "must be auto or two";
 		else if (s->kind == STORE)
 			why = check_store(value);
+		else if (s->kind == MAILTO)
+			why = check_mailto(value);
+		else if (s->kind == URL)
+			why = check_url(value);
 		/* cppcheck-suppress memleak ; the copy is the member's */
 	}
 	if (why == NULL)
@@ -308,6 +338,18 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 	else
 		error_set(error, EX_CONFIG, NULL, "%s=\"%.200s\" (%.300s): %s", s->key, value, source, why);
 	return -1;
+}
+
+/* "agents" of "/etc/psapi/agents.conf". NULL without memory. */
+static char *
+name_of(const char *file)
+{
+	const char *slash = strrchr(file, '/'), *name = slash != NULL ? slash + 1 : file;
+	size_t length = strlen(name);
+
+	if (length > 5 && strcmp(name + length - 5, ".conf") == 0)
+		length -= 5;
+	return strndup(name, length);
 }
 
 int
@@ -343,6 +385,9 @@ config_load(struct config *config, const char *file, const char *const *override
 		free(raw.value[i]);
 		config->source[i] = raw.source[i];
 	}
+	config->name = name_of(file);
+	if (config->name == NULL)
+		result = -1;
 	if (result != 0)
 		config_free(config);
 	return result;
@@ -368,6 +413,9 @@ config_free(struct config *config)
 	free(config->listen);
 	free(config->listen_group);
 	free(config->handlers);
+	free(config->alert_mailto);
+	free(config->heartbeat_url);
+	free(config->name);
 	memset(config, 0, sizeof(*config));
 }
 

@@ -20,7 +20,7 @@
 #define CONFIG_DEFAULT_FILE PSAPI_SYSCONFDIR "/psapi/psapi.conf"
 
 /* As many settings as the table has. */
-#define CONFIG_SETTINGS 14
+#define CONFIG_SETTINGS 16
 
 /* Strings are owned by the struct; "" where a setting without default is not set. */
 struct config {
@@ -39,6 +39,9 @@ struct config {
 	char *handlers;            /* PSAPI_HANDLERS: directory */
 	long long handler_timeout; /* PSAPI_HANDLER_TIMEOUT: seconds */
 	long long max_tries;       /* PSAPI_MAX_TRIES */
+	char *alert_mailto;        /* PSAPI_ALERT_MAILTO: for the header "To:"; "": no mail */
+	char *heartbeat_url;       /* PSAPI_HEARTBEAT_URL */
+	char *name;                /* the endpoint's: of the configuration file, without ".conf" */
 	char *source[CONFIG_SETTINGS]; /* where each came from: see config_source() */
 };
 

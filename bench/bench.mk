@@ -33,6 +33,7 @@ BENCH_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECO
 
 # Part of check-long: shows that the benchmark works. The figures mean nothing.
 check-bench:
+	@mkdir -p $(BENCH)
 	@$(MAKE) -s bench QUICK=1 >$(BENCH).log 2>&1 || { cat $(BENCH).log; exit 1; }
 	@grep -c '^| accept' $(BENCH)/RESULTS.md
 	@$(MAKE) -s bench-memory QUICK=1 MINUTES=2 >$(BENCH).log 2>&1 || { cat $(BENCH).log; exit 1; }

@@ -6,44 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sysexits.h>
-#include <unistd.h>
 
 #include "commands/command.h"
 #include "base/clock.h"
 #include "base/log.h"
-
-static bool
-is_program(const char *path)
-{
-	struct stat st;
-
-	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
-}
-
-/* The file that a shell would run for this word. False if there is none. */
-static bool
-find_program(const char *word, char *path, size_t size)
-{
-	const char *directory = getenv("PATH");
-
-	if (strchr(word, '/') != NULL) {
-		snprintf(path, size, "%s", word);
-		return is_program(path);
-	}
-	if (directory == NULL)
-		directory = "/usr/local/bin:/usr/bin:/bin";
-	while (*directory != '\0') {
-		size_t length = strcspn(directory, ":");
-		snprintf(path, size, "%.*s/%s", length > 0 ? (int)length : 1, length > 0 ? directory : ".",
-		    word);
-		if (is_program(path))
-			return true;
-		directory += length + (directory[length] == ':' ? 1 : 0);
-	}
-	return false;
-}
+#include "drain/program.h"
 
 static bool
 parse_jobs(const char *text, int *jobs)
@@ -75,7 +43,10 @@ drain_main(struct command_line *line, int argc, char **argv)
 	if (status != EX_OK)
 		return status;
 	if (optind < argc) {
-		if (!find_program(argv[optind], path, sizeof(path))) {
+		const char *search = getenv("PATH");
+		if (search == NULL)
+			search = "/usr/local/bin:/usr/bin:/bin";
+		if (program_find(argv[optind], search, path, sizeof(path)) != 0) {
 			log_line("%s: no such program, or it is not executable", argv[optind]);
 			return EX_UNAVAILABLE;
 		}

@@ -8,6 +8,7 @@
 #include "commands/command.h"
 #include "commands/list.h"
 #include "commands/select.h"
+#include "base/columns.h"
 #include "base/terminal.h"
 #include "base/text.h"
 #include "base/datetime.h"
@@ -51,35 +52,35 @@ print_row_json(const struct store_item *row)
 	terminal_print_json(object);
 }
 
-static void
-print_head(void)
-{
-	printf("%s%-24s  %-7s  %-32s  %-10s  %-24s  %s%s\n", terminal_colour(COLOUR_BOLD), "RECEIVED",
-	    "STATUS", "TYPE", "NPN", "EVENT TIME", "ID", terminal_colour(COLOUR_NONE));
-}
+static const struct columns_spec columns_of_list[] = {
+	{"RECEIVED", COLUMNS_TIME, 24, 19, 4}, {"STATUS", COLUMNS_TEXT, 7, 0, 0},
+	{"TYPE", COLUMNS_TYPE, 32, 17, 3}, {"NPN", COLUMNS_TEXT, 10, 0, 2},
+	{"EVENT TIME", COLUMNS_TIME, 24, 0, 1}, {"ID", COLUMNS_TEXT, 31, 0, 0}};
 
 static void
 print_row(const struct store_item *row)
 {
 	static const enum colour colours[] = {COLOUR_NONE, COLOUR_WARN, COLOUR_BAD, COLOUR_DIM};
-	static bool begun;
+	static struct columns columns;
 	const struct event *event = &row->entry.event;
-	char due[DATETIME_TEXT_SIZE];
+	char received[TERMINAL_TIME_SIZE], at[TERMINAL_TIME_SIZE], due[TERMINAL_TIME_SIZE];
+	char note[TERMINAL_ESCAPED_SIZE(sizeof(row->state.reason)) + 64] = "";
+	size_t n = 0;
 
-	if (!begun)
-		print_head();
-	begun = true;
-	printf("%-24s  %s%-7s%s  %-32s  %-10s  %-24s  %s", terminal_column(row->entry.received_at),
-	    terminal_colour(colours[row->status]), store_status_text(row->status),
-	    terminal_colour(COLOUR_NONE), terminal_column(event->type), terminal_column(event->npn),
-	    terminal_column(event->timestamp), command_id(row->entry.id, row->name));
-	if (row->status == STORE_WAITING && row->state.due_at != 0) {
-		datetime_text(row->state.due_at, due);
-		printf("  due %s", due);
-	}
+	if (columns.count == 0)
+		columns_begin(&columns, columns_of_list,
+		    sizeof(columns_of_list) / sizeof(columns_of_list[0]), 0);
+	if (row->status == STORE_WAITING && row->state.due_at != 0)
+		n = (size_t)snprintf(note, sizeof(note), "due %s", terminal_time(row->state.due_at, due));
 	if (*row->state.reason != '\0')
-		printf("  (%s)", terminal_column(row->state.reason));
-	putchar('\n');
+		snprintf(note + n, sizeof(note) - n, "%s(%s)", n > 0 ? "  " : "",
+		    terminal_column(row->state.reason));
+	columns_row(&columns, (const struct columns_cell[]){
+	    {terminal_time_text(row->entry.received_at, received), COLOUR_NONE},
+	    {store_status_text(row->status), colours[row->status]},
+	    {terminal_column(event->type), COLOUR_NONE}, {terminal_column(event->npn), COLOUR_NONE},
+	    {terminal_time_text(event->timestamp, at), COLOUR_NONE},
+	    {command_id(row->entry.id, row->name), COLOUR_NONE}}, note);
 }
 
 /* store_each()'s visit. */

@@ -21,15 +21,24 @@ print_field(const char *name, const char *value)
 		    terminal_column(value));
 }
 
+/* A time of UTC, or what is there instead of one. */
+static void
+print_time(const char *name, const char *value)
+{
+	char at[TERMINAL_TIME_SIZE];
+
+	print_field(name, datetime_is_utc(value) ? terminal_time_text(value, at) : value);
+}
+
 static void
 print_status(enum store_status status, const struct handler_state *state)
 {
-	char text[512], at[DATETIME_TEXT_SIZE] = "";
+	char text[512], at[TERMINAL_TIME_SIZE] = "";
 
 	if (status == STORE_DEAD && state->failed_at != 0)
-		datetime_text(state->failed_at, at);
+		terminal_time(state->failed_at, at);
 	if (status == STORE_WAITING && state->due_at != 0)
-		datetime_text(state->due_at, at);
+		terminal_time(state->due_at, at);
 	snprintf(text, sizeof(text), "%s%s%s%s%s", store_status_text(status),
 	    *at == '\0'               ? "" :
 	    status == STORE_WAITING  ? ", due " :
@@ -41,12 +50,12 @@ print_status(enum store_status status, const struct handler_state *state)
 static void
 print_tries(const struct handler_state *state)
 {
-	char text[64], at[DATETIME_TEXT_SIZE] = "never";
+	char text[64 + TERMINAL_TIME_SIZE], at[TERMINAL_TIME_SIZE] = "never";
 
-	if (state->tries == 0)
+	if (state->tries == 0 && state->tried_at == 0)
 		return;
 	if (state->tried_at != 0)
-		datetime_text(state->tried_at, at);
+		terminal_time(state->tried_at, at);
 	snprintf(text, sizeof(text), "%d, the last at %s", state->tries, at);
 	print_field("tries", text);
 	print_field("handler", state->handler);
@@ -62,16 +71,15 @@ print_tries(const struct handler_state *state)
 static void
 print_evidence(const struct entry *entry, const char *path)
 {
-	char signed_at[DATETIME_TEXT_SIZE];
+	char signed_at[TERMINAL_TIME_SIZE];
 
 	print_field("type", entry->event.type);
 	print_field("npn", entry->event.npn);
 	print_field("run date", entry->event.run_date);
-	print_field("event time", entry->event.timestamp);
+	print_time("event time", entry->event.timestamp);
 	print_field("event id", entry->event.id);
-	print_field("received", entry->received_at);
-	datetime_text(atoll(entry->timestamp), signed_at);
-	print_field("signed", signed_at);
+	print_time("received", entry->received_at);
+	print_field("signed", terminal_time(atoll(entry->timestamp), signed_at));
 	print_field("signature", entry->signature);
 	print_field("file", path);
 }

@@ -187,6 +187,7 @@ import(struct command_line *line)
 {
 	struct error error;
 	struct importing i = {.to = line->store, .error = &error, .progress = isatty(STDERR_FILENO)};
+	int64_t begun = clock_unix();
 	size_t imported;
 	struct store *from = open_local(line, &error);
 
@@ -195,6 +196,8 @@ import(struct command_line *line)
 	enum store_result result = import_all(&i, from, &imported, &error);
 	if (i.shown != 0)
 		fputs("\r\033[K", stderr);
+	if (result == STORE_OK)
+		store_note_import(from, begun);
 	store_close(from);
 	if (result != STORE_OK) {
 		log_line("store: the import ended early; it can be repeated");

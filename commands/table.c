@@ -36,19 +36,21 @@ const struct command table_commands[] = {
 	    "time when it arrived. Those that a secret proves are accepted. psapi drain and the\n"
 	    "receiver do the same. Exit status 1 if a request stays because it matches no secret.\n",
 	    adopt_main},
-	{"doctor", "[--socket SOCKET] [--cacert FILE] [URL]",
+	{"doctor", "[-q] [--socket SOCKET] [--cacert FILE] [URL]",
 	    "find out what is wrong, and how to fix it",
 	    "  URL              the endpoint as the portal has it: check it from outside as well\n"
 	    "  --socket SOCKET  where to ask the receiver: unix:/path, 127.0.0.1:port, [::1]:port\n"
 	    "                   (default PSAPI_LISTEN)\n"
 	    "  --cacert FILE    trust these certificates instead of the system's\n"
+	    "  -q, --quiet      print only what is wrong; nothing if all is well\n"
 	    "\n"
 	    "Prints a line for each check: ok; BAD, with the remedy below it; \"!\", a remark: it\n"
 	    "works, but a promise cannot be kept here; or \"-\" if the check does not apply (in a\n"
-	    "UTF-8 locale, ticks and crosses). With --json, \"ok\" is true, false or null, and a\n"
-	    "remark has \"remark\":true. Exit status 1 if a check failed. Root becomes the spool's\n"
-	    "owner first, to see what the receiver sees. The probes have the type psapi.doctor: the\n"
-	    "receiver verifies them and stores them in events/, and never queues them.\n",
+	    "UTF-8 locale, ticks and crosses); and at the end how many problems and remarks there\n"
+	    "are. With --json, \"ok\" is true, false or null, and a remark has \"remark\":true. Exit\n"
+	    "status 1 if a check failed. Root becomes the spool's owner first, to see what the\n"
+	    "receiver sees. The probes have the type psapi.doctor: the receiver verifies them and\n"
+	    "stores them in events/, and never queues them.\n",
 	    doctor_main},
 	{"send", "[OPTIONS] URL", "send signed test events as the portal does, or wrong ones",
 	    "  --type TYPE      producersync.updates_available (default), producersync.npn.activated,\n"
@@ -88,7 +90,8 @@ const struct command table_commands[] = {
 	    "producersync, else default. The event is on standard input, its file is the last\n"
 	    "argument; PSAPI_WEBHOOK_ID, PSAPI_EVENT_TYPE, PSAPI_EVENT_TIMESTAMP, PSAPI_NPN,\n"
 	    "PSAPI_RUN_DATE and PSAPI_TRY are set. Exit status 0: done. 75, a signal or a time-out:\n"
-	    "a retry later. Another exit status, or no handler: failed.\n"
+	    "a retry later. 126 and 127: a retry later that does not count, for a program that the\n"
+	    "handler calls is missing. Another exit status, or no handler: failed.\n"
 	    "\n"
 	    "Prints only the handlers' output and failures. Exit status of drain: 0; 1 if an event\n"
 	    "newly failed; 78 if events wait for a handler to be fixed; 77 if a file in new/ cannot\n"
@@ -196,6 +199,33 @@ const struct command table_commands[] = {
 	    " hosts.\n"
 	    TIME_HELP,
 	    attempts_main},
-	{"help", "[SUBCOMMAND]", "explain a subcommand", "", help_main},
+	{"check", "[-w RANGES] [-c RANGES] [-t SECONDS] [--mail]",
+	    "a check for Nagios and Icinga, and alerts by mail",
+	    "  -w, --warning RANGES   NAME=RANGE,...; of waiting, retrying, failed, held, oldest,\n"
+	    "                   daily, drain, free, skew, secrets. A RANGE alone: of waiting\n"
+	    "  -c, --critical RANGES  the same. Without them: -w failed=0,held=0,oldest=3600,\n"
+	    "                   skew=-60:60 -c daily=93600,drain=600\n"
+	    "  -t, --timeout SECONDS  (default 10; with --mail 60)\n"
+	    "  --mail           send mail to PSAPI_ALERT_MAILTO when something becomes bad, and when\n"
+	    "                   all is well again; request PSAPI_HEARTBEAT_URL. Prints nothing\n"
+	    "\n"
+	    "Prints one line with performance data. Exit status 0: OK, 1: WARNING, 2: CRITICAL,\n"
+	    "3: UNKNOWN. It is the quick part of psapi doctor: receiver, spool, disk, secret,\n"
+	    "handlers, attempts log, refused deliveries, the daily event, what waits or failed,\n"
+	    "drain's last run, the clock, and the database of PSAPI_STORE. It sends no delivery.\n"
+	    "A RANGE is 10 (0 to 10), 10: (at least 10), ~:10, 5:10, or @5:10 (not 5 to 10).\n",
+	    check_main},
+	{"metrics", "[--output FILE] [CONFIGURATION...]",
+	    "print the numbers of endpoints for Prometheus",
+	    "  --output FILE    write a temporary file beside it, and rename that: for the textfile\n"
+	    "                   collector of node_exporter, whose files end in .prom\n"
+	    "\n"
+	    "Each configuration file is an endpoint (/etc/psapi/*.conf), whose label is the file's\n"
+	    "name without .conf; without one, the endpoint of -f or the default. Counters begin with\n"
+	    "the logs that are there, and survive their rotation. Numbers of what has never happened\n"
+	    "are absent.\n",
+	    metrics_main},
+	{"help", "[SUBCOMMAND|TOPIC]", "explain a subcommand",
+	    "The topics are setup, options (of all subcommands) and settings.\n", help_main},
 	{0},
 };

@@ -20,9 +20,11 @@
 #include "drain/handler_run.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "metrics/runs.h"
 
 enum {
 	PROGRESS_EVERY_MS = 100,
+	NOTE_EVERY_MS = 10000, /* for metrics and check: that it works, and what it has done */
 	ARRIVAL_MS = 50,   /* pause before the list is read again for an event that was not ready */
 	ARRIVAL_LOOKS = 20 /* how often that is done */
 };
@@ -39,6 +41,8 @@ struct drain {
 	bool again;    /* this pass found that its list is out of date */
 	size_t done, later, failed;
 	size_t earlier; /* sum of these three before this pass */
+	struct runs noted; /* of these three, what is noted already */
+	int64_t note_at;   /* clock_milliseconds() of the next note */
 	bool progress; /* standard error is a terminal */
 	bool visible;  /* so is the progress line */
 	int64_t shown; /* when it was last drawn, clock_milliseconds() */
@@ -152,14 +156,14 @@ show_end(struct drain *d)
 		    d->failed);
 }
 
-/* Log why a handler is not run, once in a drain. Without memory it may be logged again. */
+/* Log what is wrong with a handler, once in a drain. Without memory it may be logged again. */
 static void
-report_refusal(struct drain *d, const struct error *refusal)
+report_refusal(struct drain *d, const char *word, const struct error *refusal)
 {
 	for (size_t i = 0; i < d->refusals; i++)
 		if (strcmp(d->refused[i], refusal->text) == 0)
 			return;
-	log_line("refused: %s%s%s; its events wait until that is fixed", refusal->text,
+	log_line("%s: %s%s%s; its events wait until that is fixed", word, refusal->text,
 	    *refusal->remedy != '\0' ? ": " : "", refusal->remedy);
 	char **refused = reallocarray(d->refused, d->refusals + 1, sizeof(*refused));
 	if (refused == NULL)
@@ -175,6 +179,22 @@ forget_refusals(struct drain *d)
 	while (d->refusals > 0)
 		free(d->refused[--d->refusals]);
 	free(d->refused);
+}
+
+/* Note for metrics and check what was done since the last note, and that the drain works. */
+static void
+note_runs(struct drain *d, int status)
+{
+	struct runs all = {.done = (int64_t)d->done, .later = (int64_t)d->later,
+	    .failed = (int64_t)d->failed};
+	struct runs more = {.done = all.done - d->noted.done, .later = all.later - d->noted.later,
+	    .failed = all.failed - d->noted.failed};
+	int64_t now = d->context.clock();
+
+	d->note_at = clock_milliseconds() + NOTE_EVERY_MS;
+	store_note_run(d->context.store, now);
+	if (runs_add(d->context.store, &more, status, now) == 0)
+		d->noted = all;
 }
 
 /* ---- the handlers ---- */
@@ -196,12 +216,17 @@ record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 	case RUN_LATER:
 		d->later++;
 		break;
+	case RUN_BROKEN:
+		d->later++;
+		report_refusal(d, "broken", &run->refusal);
+		set_status(d, EX_CONFIG);
+		break;
 	case RUN_FAILED:
 		d->failed++;
 		set_status(d, 1);
 		break;
 	case RUN_WAITS:
-		report_refusal(d, &run->refusal);
+		report_refusal(d, "refused", &run->refusal);
 		set_status(d, EX_CONFIG);
 		break;
 	case RUN_STOP:
@@ -256,6 +281,8 @@ wait_for_runs(struct drain *d, const sigset_t *waiting)
 		if (run->renewal < deadline)
 			deadline = run->renewal;
 	}
+	if (d->note_at < deadline)
+		deadline = d->note_at;
 	/* When to draw the progress line again; sooner if it was just cleared. */
 	int64_t due = d->visible ? now + 1000 : d->shown + PROGRESS_EVERY_MS;
 	if (d->progress && deadline > due)
@@ -303,6 +330,8 @@ run_pass(struct drain *d, const sigset_t *waiting)
 		show_progress(d);
 		wait_for_runs(d, waiting);
 		attend_runs(d);
+		if (clock_milliseconds() >= d->note_at)
+			note_runs(d, RUNS_GO_ON);
 	}
 }
 
@@ -358,7 +387,7 @@ drain_run(const struct config *config, struct store *store, const struct drain_o
 		return error_log(&error);
 	}
 	d.runs = calloc((size_t)options->jobs, sizeof(*d.runs));
-	store_note_run(store, clock());
+	note_runs(&d, RUNS_GO_ON);
 	if (d.runs != NULL) {
 		adopt_now(config, store, &adoption, &error);
 		run_passes(&d);
@@ -367,6 +396,7 @@ drain_run(const struct config *config, struct store *store, const struct drain_o
 		log_line("out of memory for %d handlers", options->jobs);
 		d.status = EX_OSERR;
 	}
+	note_runs(&d, d.status);
 	backlog_free(&d.backlog);
 	forget_refusals(&d);
 	free(d.runs);

@@ -17,7 +17,6 @@
 #include "base/log.h"
 #include "base/terminal.h"
 #include "base/text.h"
-#include "drain/handler.h"
 
 extern char **environ;
 
@@ -101,7 +100,7 @@ make_arguments(struct handler_run *run, const struct handler_run_context *contex
 	char **argv = calloc((size_t)count + 2, sizeof(*argv));
 	if (argv == NULL)
 		return NULL;
-	argv[n++] = run->handler;
+	argv[n++] = run->handler.path;
 	while (n < count) {
 		argv[n] = context->command[n];
 		n++;
@@ -153,7 +152,7 @@ report_verbosely(
 	if (!context->verbose)
 		return;
 	log_line("%s: %s (%s), try %d, %s, %.3f s", result, run->work.entry.id,
-	    run->work.entry.event.type, run->work.state.tries + 1, run->handler,
+	    run->work.entry.event.type, run->work.state.tries + 1, run->handler.path,
 	    (double)(clock_milliseconds() - run->started) / 1e3);
 }
 
@@ -251,6 +250,23 @@ copy_stderr(const struct handler_run *run, struct handler_state *state)
 	text_copy(state->stderr_end, sizeof(state->stderr_end), tail, length);
 }
 
+/*
+ * Its handler, or a program that it calls, did not start: not the event's fault, and the next
+ * events would end alike.
+ */
+static enum handler_run_result
+finish_broken(struct handler_run *run, const struct handler_run_context *context, int status,
+    struct handler_state *state)
+{
+	state->tries--; /* the one that does not count */
+	error_set(&run->refusal, EX_CONFIG, handler_broken(WEXITSTATUS(status)),
+	    "%s: exit status %d", run->handler.path, WEXITSTATUS(status));
+	snprintf(state->reason, sizeof(state->reason), "exit status %d: %s", WEXITSTATUS(status),
+	    handler_broken(WEXITSTATUS(status)));
+	enum handler_run_result result = finish_later(run, context, state);
+	return result == RUN_LATER ? RUN_BROKEN : result;
+}
+
 static enum handler_run_result
 record_outcome(struct handler_run *run, const struct handler_run_context *context, int status)
 {
@@ -262,9 +278,12 @@ record_outcome(struct handler_run *run, const struct handler_run_context *contex
 		show_stderr(run);
 	if (verdict == SCHEDULE_DONE)
 		return finish_done(run, context);
-	text_copy(state.handler, sizeof(state.handler), run->handler, strlen(run->handler));
+	const char *path = run->handler.path;
+	text_copy(state.handler, sizeof(state.handler), path, strlen(path));
 	copy_stderr(run, &state);
 	describe(run, context, status, &state);
+	if (verdict == SCHEDULE_BROKEN)
+		return finish_broken(run, context, status, &state);
 	return verdict == SCHEDULE_LATER ? finish_later(run, context, &state) :
 	                                  finish_failed(run, context, &state);
 }
@@ -320,11 +339,12 @@ static enum handler_run_result
 choose_handler(struct handler_run *run, const struct handler_run_context *context)
 {
 	if (context->command != NULL) {
-		snprintf(run->handler, sizeof(run->handler), "%s", context->command[0]);
+		run->handler = (struct handler){.directory = -1};
+		snprintf(run->handler.path, sizeof(run->handler.path), "%s", context->command[0]);
 		return RUN_STARTED;
 	}
-	switch (handler_find(context->config->handlers, run->work.entry.event.type, run->handler,
-	    sizeof(run->handler), &run->refusal)) {
+	switch (handler_find(context->config->handlers, run->work.entry.event.type, &run->handler,
+	    &run->refusal)) {
 	case HANDLER_FOUND:
 		return RUN_STARTED;
 	case HANDLER_NONE:
@@ -339,12 +359,8 @@ choose_handler(struct handler_run *run, const struct handler_run_context *contex
 static enum handler_run_result
 refuse_execution(struct handler_run *run)
 {
-	const char *remedy = errno == ENOEXEC ? "a script must begin with #!/bin/sh or the like" :
-	    errno == ENOENT ? "it, or the interpreter that its first line names, is missing" :
-	                      NULL;
-
-	error_set(&run->refusal, EX_CONFIG, remedy, "%s: cannot be started: %s", run->handler,
-	    strerror(errno));
+	error_set(&run->refusal, EX_CONFIG, program_remedy(errno), "%s: cannot be started: %s",
+	    run->handler.path, strerror(errno));
 	return RUN_WAITS;
 }
 
@@ -358,7 +374,7 @@ start_handler(struct handler_run *run, const struct handler_run_context *context
 	char **argv = make_arguments(run, context, run->work.path);
 	run->started = clock_milliseconds();
 	if (argv != NULL)
-		result = child_start(&run->child, argv, envp, input,
+		result = child_start(&run->child, run->handler.directory, argv, envp, input,
 		    context->config->handler_timeout * 1000, &executed);
 	free(argv);
 	if (result == 0)
@@ -387,6 +403,7 @@ choose_and_start(struct handler_run *run, const struct handler_run_context *cont
 		result = RUN_STOP;
 	}
 	free_environment(environment);
+	handler_close(&run->handler);
 	return result;
 }
 

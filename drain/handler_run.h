@@ -5,13 +5,13 @@
 #ifndef PSAPI_HANDLER_RUN_H
 #define PSAPI_HANDLER_RUN_H
 
-#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/config.h"
 #include "base/error.h"
 #include "drain/child.h"
+#include "drain/handler.h"
 #include "drain/schedule.h"
 #include "store/store.h"
 
@@ -27,8 +27,8 @@ struct handler_run_context {
 struct handler_run {
 	const struct task *task; /* NULL: this place is free */
 	struct store_work work;
-	char handler[PATH_MAX];
-	struct error refusal; /* of RUN_WAITS */
+	struct handler handler; /* for a command only its path */
+	struct error refusal;   /* of RUN_WAITS and RUN_BROKEN */
 	struct child child;
 	bool aborted;    /* its handler is ended early because the drain is told to end at once */
 	bool lost;       /* another drain has taken its lane over: the result does not count */
@@ -40,6 +40,7 @@ enum handler_run_result {
 	RUN_STARTED, /* a handler runs */
 	RUN_DONE,
 	RUN_LATER,  /* the event waits for its retry */
+	RUN_BROKEN, /* the same, for its handler lacks a program: run->refusal; no try was counted */
 	RUN_FAILED, /* the event went to failed/ (logged) */
 	RUN_GONE,   /* another process has handled the event meanwhile; nothing was written */
 	RUN_BUSY,   /* another drain works on its lane; nothing was written */

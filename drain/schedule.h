@@ -21,8 +21,9 @@ int64_t schedule_due(int64_t tried, int64_t due, int64_t now);
 
 enum schedule_verdict {
 	SCHEDULE_DONE,
-	SCHEDULE_LATER, /* a retry, schedule_backoff() from now */
-	SCHEDULE_FAILED /* failed/ */
+	SCHEDULE_LATER,  /* a retry, schedule_backoff() from now */
+	SCHEDULE_BROKEN, /* the same, but the fault is the handler's: the try does not count */
+	SCHEDULE_FAILED  /* failed/ */
 };
 
 /*

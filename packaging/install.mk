@@ -1,4 +1,4 @@
-# make install, uninstall, dist. Included by the Makefile.
+# make install, uninstall, dist, deb. Included by the Makefile.
 #
 # The directories are those of GNU, with two exceptions: configuration is in /etc and variable data in /var, whatever the
 # prefix, beside the files of web servers and systemd. A changed prefix, libdir, sysconfdir or localstatedir must be given
@@ -42,8 +42,13 @@ MAN_PAGES = $(wildcard man/*.[1578])
 DOCUMENTS = README.md NEWS.md SECURITY.md $(wildcard CONTRIBUTING.md docs/*.md)
 # Examples to copy: DIRECTORY/FILE below docdir/examples.
 example_path = $(docdir)/examples/$(patsubst packaging/%,%,$(1:examples/%=%))
+MONITORING = prometheus icinga nrpe zabbix
 EXAMPLES = $(wildcard nginx/*.conf apache/*.conf apache/shared-hosting/* apache/shared-hosting/.htaccess \
-	examples/Caddyfile examples/reconcile examples/*.conf examples/*/* packaging/systemd/*.conf)
+	examples/Caddyfile examples/reconcile examples/*.conf examples/*/* packaging/systemd/*.conf \
+	$(MONITORING:%=packaging/%/*))
+
+# cron looks for programs only in the PATH of the crontab.
+LOCATE += $(if $(filter /usr/local/bin /usr/bin,$(bindir)),,-e 's|^PATH=/usr/local/sbin|PATH=$(bindir):/usr/local/sbin|')
 
 # $(call put,FILE,PATH[,MODE]): installs FILE with the chosen directories in it.
 define put
@@ -96,12 +101,16 @@ uninstall:
 	@for file in $(CONFIGURATION:%="$(DESTDIR)%"); do \
 		[ ! -e "$$file" ] || echo "$$file: stays, for it may have been changed"; done
 
-# The commit as a tarball: always the same bytes for the same commit.
+# What a release contains, in dist/: the commit as a tarball, always the same bytes for the same commit, and the Debian
+# packages.
 DIST = psapi-fcgi-$(VERSION)
 
 dist:
-	@mkdir -p build
-	git archive --format=tar --prefix=$(DIST)/ HEAD | gzip -9n >build/$(DIST).tar.gz
-	@echo build/$(DIST).tar.gz
+	@mkdir -p dist
+	git archive --format=tar --prefix=$(DIST)/ HEAD | gzip -9n >dist/$(DIST).tar.gz
+	@echo dist/$(DIST).tar.gz
 
-.PHONY: install uninstall dist
+deb:
+	@tools/deb.sh dist
+
+.PHONY: install uninstall dist deb

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/crypto.h"
 #include "base/datetime.h"
 #include "events.h"
 #include "receiver/attempts.h"
@@ -285,6 +286,62 @@ attempts_reader_since(struct attempts_reader *r, int64_t since)
 	begin_file(r);
 }
 
+/* ---- places ---- */
+
+/* The hash of a log's first line, or "" while it has none. It is a log of its own by that. */
+static void
+mark_of(int fd, char mark[65])
+{
+	char head[BEGINNING];
+	size_t n = fd < 0 ? 0 : read_at(fd, head, sizeof(head), 0);
+	const char *newline = memchr(head, '\n', n);
+
+	if (newline == NULL || crypto_sha256_hex(head, (size_t)(newline - head), mark) != 0)
+		*mark = '\0';
+}
+
+static bool
+is_at(int fd, const struct attempts_place *place)
+{
+	char mark[65], before;
+
+	if (fd < 0 || place->offset <= 0 || read_at(fd, &before, 1, place->offset - 1) != 1 ||
+	    before != '\n')
+		return false;
+	mark_of(fd, mark);
+	return *mark != '\0' && strcmp(mark, place->log) == 0;
+}
+
+/* The newest first: while a log is copied, for copytruncate, two files have the same first line. */
+bool
+attempts_reader_resume(struct attempts_reader *r, const struct attempts_place *place)
+{
+	for (int i = r->files - 1; i >= 0; i--) {
+		if (!is_at(r->fd[i], place))
+			continue;
+		r->current = i;
+		begin_file(r);
+		r->position = place->offset;
+		return true;
+	}
+	return false;
+}
+
+void
+attempts_reader_place(struct attempts_reader *r, struct attempts_place *place)
+{
+	off_t offset = r->position - (off_t)(r->to - r->from);
+
+	/* A log without a whole line has no mark: the place is the end of the one before it. */
+	for (int i = r->current; i >= 0; i--) {
+		mark_of(r->fd[i], place->log);
+		place->offset = i == r->current ? offset : end_of_lines(r, r->fd[i]);
+		if (*place->log != '\0' && place->offset > 0)
+			return;
+	}
+	*place = (struct attempts_place){.offset = 0};
+}
+
 bool
 attempts_reader_begins(const char *path, int64_t *nanoseconds, int *compressed)
 {
@@ -480,7 +537,8 @@ keep_member(struct attempts_line *line, const char *name, size_t name_length, co
 	    [ATTEMPTS_SKEW] = NAME("skew_s"),
 	    [ATTEMPTS_KEY] = NAME("key"),
 	    [ATTEMPTS_REASON] = NAME("reason"),
-	    [ATTEMPTS_MS] = NAME("ms")};
+	    [ATTEMPTS_MS] = NAME("ms"),
+	    [ATTEMPTS_SUPPRESSED] = NAME("suppressed")};
 #undef NAME
 
 	for (int i = 0; i < ATTEMPTS_MEMBERS; i++) {

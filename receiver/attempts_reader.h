@@ -24,6 +24,7 @@ enum attempts_member {
 	ATTEMPTS_KEY,
 	ATTEMPTS_REASON,
 	ATTEMPTS_MS,
+	ATTEMPTS_SUPPRESSED,
 	ATTEMPTS_MEMBERS
 };
 
@@ -60,6 +61,21 @@ int attempts_reader_compressed(const struct attempts_reader *reader);
  * this time, nanoseconds since 1970.
  */
 void attempts_reader_since(struct attempts_reader *reader, int64_t since);
+
+/* Where a reader stopped. All zero: at the beginning. */
+struct attempts_place {
+	char log[65];   /* SHA-256 of the log's first line, as hex: it is known after a rotation, too */
+	int64_t offset; /* in that log, behind a newline */
+};
+
+/*
+ * Before the first line, of a reader of the oldest first: go on at that place, in whichever file
+ * the log is now. Returns false if no log has it (removed, compressed, cut): then all are read.
+ */
+bool attempts_reader_resume(struct attempts_reader *reader, const struct attempts_place *place);
+
+/* The place behind the last line that was read. Of a reader of the oldest first. */
+void attempts_reader_place(struct attempts_reader *reader, struct attempts_place *place);
 
 /*
  * When the logs of the spool at path begin, as far as they can be read: the time of the first

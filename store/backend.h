@@ -78,6 +78,9 @@ struct backend {
 	void (*check)(void *engine, void (*visit)(const struct store_check *, void *), void *data);
 	enum store_result (*import)(void *engine, const struct store_item *item, struct error *error);
 	enum store_result (*import_end)(void *engine, size_t *imported, struct error *error);
+	/* *unknown: how many of the names it does not have. */
+	enum store_result (*unknown)(void *engine, const char *const *names, size_t count,
+	    size_t *unknown, struct error *error);
 	enum store_result (*import_forgotten)(void *engine, const struct roster *roster,
 	    struct error *error);
 	void (*attempt)(void *engine, int64_t at, const char *line, size_t length);

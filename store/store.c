@@ -20,6 +20,7 @@
 
 #include "store/backend.h"
 #include "store/spool/spool.h"
+#include "store/unimported.h"
 
 #ifndef PSAPI_MODULEDIR
 #define PSAPI_MODULEDIR "/usr/local/lib/psapi-fcgi"
@@ -317,6 +318,34 @@ store_count(struct store *store, int64_t now, struct store_counts *counts, struc
 	return result;
 }
 
+/* ---- notes ---- */
+
+int
+store_lock(struct store *store, enum store_lock what, struct error *error)
+{
+	return spool_notes_lock(&store->local, what, error);
+}
+
+void
+store_unlock(struct store *store, int lock)
+{
+	(void)store;
+	if (lock >= 0)
+		close(lock);
+}
+
+char *
+store_note_read(struct store *store, enum store_note note)
+{
+	return spool_note_read(&store->local, note);
+}
+
+enum store_result
+store_note_write(struct store *store, enum store_note note, const char *text, struct error *error)
+{
+	return spool_note_write(&store->local, note, text, error);
+}
+
 /* ---- the rest is the engine's ---- */
 
 void
@@ -508,8 +537,10 @@ store_status(struct store *store, struct error *error)
 void
 store_check(struct store *store, void (*visit)(const struct store_check *, void *), void *data)
 {
-	if (store_is_shared(store))
-		store->backend->check(store->engine, visit, data);
+	if (!store_is_shared(store))
+		return;
+	store->backend->check(store->engine, visit, data);
+	unimported_check(&store->local, store->backend, store->engine, visit, data);
 }
 
 enum store_result
@@ -531,6 +562,12 @@ store_import_forgotten(struct store *store, const struct roster *roster, struct 
 {
 	return store_is_shared(store) ?
 	    store->backend->import_forgotten(store->engine, roster, error) : not_shared(error);
+}
+
+void
+store_note_import(struct store *store, int64_t at)
+{
+	spool_note_import(&store->local, at);
 }
 
 void

@@ -344,19 +344,52 @@ enum store_result store_roster(struct store *store, int64_t at, struct roster *r
 /* Add to an empty roster what forgotten events said, and until when they were received. */
 enum store_result store_forgotten(struct store *store, struct roster *roster, struct error *error);
 
-/* How many events, requests and files there are. */
+/* How many events, requests and files there are. Times are Unix seconds; 0: none, never. */
 struct store_counts {
 	long waiting;        /* events that are not handled yet */
 	long overdue;        /* of these: due, and arrived over an hour ago */
 	long retrying;       /* of these: wait for a retry */
-	int64_t oldest;      /* Unix seconds when the oldest overdue one arrived; 0: none */
+	int64_t oldest;      /* when the oldest overdue one arrived */
+	int64_t oldest_waiting; /* when the oldest of all that wait arrived */
 	long failed, held;
 	long leftovers;      /* files of writers that died over an hour ago */
-	int64_t drained;     /* Unix seconds when handlers were last run; 0: never */
+	int64_t drained;     /* when handlers were last run */
+	long standbys;       /* synchronous ones of a shared store; -1: there is none, or not known */
 };
 
 /* Count. It takes no longer for many handled events. */
 enum store_result store_count(struct store *store, int64_t now, struct store_counts *counts,
+    struct error *error);
+
+/* ---- notes: small texts that this host keeps for the programs themselves ---- */
+
+enum store_note {
+	STORE_NOTE_METRICS, /* totals of the attempts log */
+	STORE_NOTE_RUNS,    /* totals of handler runs */
+	STORE_NOTE_CHECK,   /* the last verdict of psapi check */
+	STORE_NOTE_ALERTS   /* what psapi check has sent */
+};
+#define STORE_NOTE_SIZE (64 * 1024)
+
+/*
+ * Exclude other processes: that change notes, for a moment, and it waits for at most 5 s; or that
+ * send alerts, and it does not wait. Returns a number for store_unlock(), or -1 with *error.
+ */
+enum store_lock { STORE_LOCK_NOTES, STORE_LOCK_ALERTS };
+int store_lock(struct store *store, enum store_lock what, struct error *error);
+void store_unlock(struct store *store, int lock);
+
+/*
+ * A note as text of less than STORE_NOTE_SIZE bytes, which the caller frees; NULL if there is none,
+ * or it cannot be read.
+ */
+char *store_note_read(struct store *store, enum store_note note);
+
+/*
+ * Replace a note, also on a full disk if it has no more blocks than before. Readers see the old
+ * or the new one; it is not synced. STORE_OK, or STORE_FAILED.
+ */
+enum store_result store_note_write(struct store *store, enum store_note note, const char *text,
     struct error *error);
 
 /* ---- a shared store alone: on the spool these are STORE_INVALID, or do nothing ---- */
@@ -385,6 +418,8 @@ void store_check(struct store *store, void (*visit)(const struct store_check *ch
 enum store_result store_import(struct store *store, const struct store_item *item,
     struct error *error);
 enum store_result store_import_end(struct store *store, size_t *imported, struct error *error);
+/* Note in the spool that all that was in it at that time (Unix seconds) is imported. */
+void store_note_import(struct store *store, int64_t at);
 
 /* Import what another store's store_forgotten() said. */
 enum store_result store_import_forgotten(struct store *store, const struct roster *roster,

@@ -35,6 +35,7 @@ close_engine(void *engine)
 	postgresql_attempts_close(pg);
 	for (int i = 0; i < POSTGRESQL_CONNECTIONS; i++)
 		PQfinish(pg->connections[i].pg);
+	postgresql_names_close(pg);
 	postgresql_unconfigure(pg);
 	pthread_cond_destroy(&pg->changed);
 	pthread_condattr_destroy(&pg->monotonic);
@@ -105,6 +106,7 @@ static const struct backend table = {
 	.check = postgresql_check,
 	.import = postgresql_import,
 	.import_end = postgresql_import_end,
+	.unknown = postgresql_unknown,
 	.import_forgotten = postgresql_import_forgotten,
 	.attempt = postgresql_attempt,
 	.attempts_send = postgresql_attempts_send,

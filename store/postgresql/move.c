@@ -179,6 +179,29 @@ postgresql_finish(void *engine, const char *name, struct error *error)
 	return STORE_INVALID;
 }
 
+enum store_result
+postgresql_unknown(void *engine, const char *const *names, size_t count, size_t *unknown,
+    struct error *error)
+{
+	char *array = array_of(names, count);
+	struct postgresql_parameters p = {0};
+
+	if (array == NULL) {
+		error_set(error, EX_OSERR, NULL, "out of memory");
+		return STORE_FAILED;
+	}
+	postgresql_text(&p, array);
+	PGresult *result = postgresql_run(engine,
+	    "SELECT 1 FROM psapi_event WHERE name = ANY ($1::text[])", &p,
+	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+	free(array);
+	if (result == NULL)
+		return STORE_FAILED;
+	*unknown = count - (size_t)PQntuples(result);
+	PQclear(result);
+	return STORE_OK;
+}
+
 /* ---- forgetting ---- */
 
 /*

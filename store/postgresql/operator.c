@@ -237,17 +237,22 @@ postgresql_count(void *engine, int64_t now, struct store_counts *counts, struct 
 	    "SELECT count(*) FILTER (WHERE failed_at IS NULL), count(*) FILTER (WHERE failed_at IS NOT"
 	    " NULL),"
 	    " count(*) FILTER (WHERE failed_at IS NULL AND tries > 0), count(*) FILTER (WHERE old),"
-	    " floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE old)))::bigint"
+	    " floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE old)))::bigint,"
+	    " floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE failed_at IS"
+	    " NULL)))::bigint,"
+	    " CASE WHEN pg_has_role('pg_read_all_stats', 'USAGE') THEN (SELECT count(*) FROM"
+	    " pg_stat_replication WHERE sync_state IN ('sync', 'quorum')) END"
 	    " FROM (SELECT *, failed_at IS NULL AND queued_at < now() - interval '1 hour'"
 	    " AND coalesce(due_at <= now(), true) AS old FROM psapi_queue) q";
-	char texts[sizeof(sql) + 128];
+	char texts[sizeof(sql) + 160];
 
 	snprintf(texts, sizeof(texts),
-	    "SELECT a::text, b::text, c::text, d::text, e::text FROM (%s) AS t(a, b, c, d, e)",
-	    sql);
+	    "SELECT a::text, b::text, c::text, d::text, e::text, f::text, g::text"
+	    " FROM (%s) AS t(a, b, c, d, e, f, g)", sql);
 	PGresult *result = postgresql_run(engine, texts, NULL,
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	memset(counts, 0, sizeof(*counts));
+	counts->standbys = -1;
 	if (result == NULL)
 		return STORE_FAILED;
 	counts->waiting = (long)postgresql_integer(result, 0, 0);
@@ -255,6 +260,10 @@ postgresql_count(void *engine, int64_t now, struct store_counts *counts, struct 
 	counts->retrying = (long)postgresql_integer(result, 0, 2);
 	counts->overdue = (long)postgresql_integer(result, 0, 3);
 	counts->oldest = counts->overdue > 0 ? now - postgresql_integer(result, 0, 4) : 0;
+	if (counts->waiting > 0)
+		counts->oldest_waiting = now - postgresql_integer(result, 0, 5);
+	if (!PQgetisnull(result, 0, 6))
+		counts->standbys = (long)postgresql_integer(result, 0, 6);
 	PQclear(result);
 	return STORE_OK;
 }

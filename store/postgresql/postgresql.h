@@ -27,6 +27,7 @@
 enum {
 	POSTGRESQL_CONNECTIONS = 4, /* of a process at most */
 	POSTGRESQL_HOSTS = 16,
+	POSTGRESQL_ADDRESSES = 8,      /* of a host */
 	POSTGRESQL_ACCEPT_MS = 4000,   /* the sender waits 5 s for the answer */
 	POSTGRESQL_PATIENCE_MS = 30000, /* of drains and commands, for an answer */
 	POSTGRESQL_LEASE_SECONDS = 30,
@@ -49,6 +50,7 @@ struct postgresql_host {
 	    port of a connection string; NULL: not given */
 };
 
+struct postgresql_lookup;
 struct postgresql_put;
 struct postgresql_copies;
 
@@ -63,6 +65,7 @@ struct postgresql {
 	char *lists[3];            /* which hosts[] points into */
 	struct postgresql_host hosts[POSTGRESQL_HOSTS];
 	int host_count;
+	struct postgresql_lookup *lookups[POSTGRESQL_HOSTS]; /* names.c; NULL: not yet */
 	atomic_int preferred; /* index of the host that answered last */
 	atomic_bool warned;   /* that no standby is synchronous */
 
@@ -99,6 +102,13 @@ void postgresql_unconfigure(struct postgresql *pg);
 
 /* "db1:5432", for messages. One of 4 static buffers of the thread. */
 const char *postgresql_host_text(const struct postgresql *pg, int host);
+
+/*
+ * The error of a connection to a host that was not made: the remedy is found by the words of the
+ * text.
+ */
+void postgresql_refused(const struct postgresql *pg, int host, struct error *error,
+    const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /*
  * A connection of our own, made if need be until deadline (clock_milliseconds()); NULL with
@@ -164,6 +174,21 @@ int64_t postgresql_deadline(int64_t milliseconds);
 /* A value of a result. NULL is 0, "". */
 int64_t postgresql_integer(const PGresult *result, int row, int column);
 
+/* ---- names.c ---- */
+
+struct postgresql_addresses {
+	int count; /* 0: libpq has nothing to look up */
+	char text[POSTGRESQL_ADDRESSES][64];
+};
+
+/*
+ * Look the name of a host up, until the deadline at the latest. Returns 0, or -1 with *error.
+ */
+int postgresql_look_up(struct postgresql *pg, int host, int64_t deadline,
+    struct postgresql_addresses *addresses, struct error *error);
+/* Look-ups that still wait for the resolver end by themselves. */
+void postgresql_names_close(struct postgresql *pg);
+
 /* ---- the operations, by the file that has them ---- */
 
 /* accept.c */
@@ -218,6 +243,8 @@ enum store_result postgresql_retry(void *engine, const char *const *names, size_
     size_t *moved, struct error *error);
 enum store_result postgresql_replay(void *engine, const char *const *names, size_t count,
     size_t *moved, struct error *error);
+enum store_result postgresql_unknown(void *engine, const char *const *names, size_t count,
+    size_t *unknown, struct error *error);
 enum store_result postgresql_finish(void *engine, const char *name, struct error *error);
 enum store_result postgresql_forget(void *engine, struct store_forgetting *forgetting,
     struct error *error);

@@ -26,13 +26,14 @@
 #include "base/log.h"
 #include "store/postgresql/postgresql.h"
 
-enum { PAUSE_MS = 200, DIRECTORY_MODE = 0750, FILE_MODE = 0640 };
+enum { PAUSE_MS = 200, DIRECTORY_MODE = 0750, FILE_MODE = 0640, DIRECTORY_TRIES = 20 };
 
 /* ---- files for handlers ---- */
 
 /*
  * Each process has a directory in the local spool's tmp/: so a file in it has the event's own
- * name. It holds a lock on its directory; one without a lock is of a drain that was killed.
+ * name. It holds a lock on its directory; one without a lock is of a drain that was killed, or
+ * of one that has not locked it yet and makes another if it is removed.
  */
 #define DIRECTORY "drain."
 
@@ -223,25 +224,49 @@ postgresql_release(void *engine, uint64_t lane)
 
 /* ---- an event in work ---- */
 
+/*
+ * A directory that this process has locked. Returns its descriptor, or -1 with errno; path is
+ * changed. EAGAIN: another drain has taken it for an abandoned one, before it was locked.
+ */
+static int
+try_directory(char *path)
+{
+	struct stat made, there;
+
+	if (mkdtemp(path) == NULL)
+		return -1;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && fchmod(fd, DIRECTORY_MODE) == 0 &&
+	    fstat(fd, &made) == 0 && stat(path, &there) == 0 && there.st_ino == made.st_ino)
+		return fd;
+	int saved = fd < 0 && errno != ENOENT ? errno : EAGAIN;
+	if (fd >= 0)
+		close(fd);
+	errno = saved;
+	return -1;
+}
+
 /* Returns 0, or -1 with *error. */
 static int
 make_directory(struct postgresql *pg, struct error *error)
 {
-	char *path = NULL;
+	char path[PATH_MAX];
 
 	if (pg->directory != NULL)
 		return 0;
-	if (asprintf(&path, "%s/tmp/" DIRECTORY "XXXXXX", pg->config->spool) >= 0 &&
-	    mkdtemp(path) != NULL &&
-	    chmod(path, DIRECTORY_MODE) == 0 &&
-	    (pg->directory_lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0 &&
-	    flock(pg->directory_lock, LOCK_EX | LOCK_NB) == 0) {
-		pg->directory = path;
+	int fd = -1;
+	for (int i = 0; i < DIRECTORY_TRIES && fd < 0 && (i == 0 || errno == EAGAIN); i++) {
+		snprintf(path, sizeof(path), "%s/tmp/" DIRECTORY "XXXXXX", pg->config->spool);
+		fd = try_directory(path);
+	}
+	if (fd >= 0 && (pg->directory = strdup(path)) != NULL) {
+		pg->directory_lock = fd;
 		return 0;
 	}
+	if (fd >= 0)
+		close(fd);
 	error_set(error, EX_IOERR, NULL, "%s/tmp: cannot make a directory: %s", pg->config->spool,
 	    strerror(errno));
-	free(path);
 	return -1;
 }
 

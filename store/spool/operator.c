@@ -463,6 +463,8 @@ count_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 	if (dir != SPOOL_NEW)
 		return 0;
 	counts->waiting++;
+	if (counts->oldest_waiting == 0 || st.st_ctime < counts->oldest_waiting)
+		counts->oldest_waiting = st.st_ctime;
 	bool retried = spool_state_read(spool, name, &state) && state.failed_at == 0;
 	counts->retrying += retried;
 	/* A replay gives an old file a new name, which is a change of its status. */
@@ -485,5 +487,6 @@ spool_count(struct spool *spool, int64_t now, struct store_counts *counts, struc
 		if (spool_each(spool, dirs[i], count_name, &counting) != 0)
 			return spool_failed(spool, "list the names", dirs[i], "", error);
 	counts->drained = spool_last_run(spool);
+	counts->standbys = -1;
 	return STORE_OK;
 }

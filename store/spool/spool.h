@@ -176,6 +176,14 @@ bool spool_state_read(struct spool *spool, const char *name, struct handler_stat
 int spool_state_put(struct spool *spool, const char *name, const struct handler_state *state);
 /* When drain last ran, Unix seconds; 0: never. */
 int64_t spool_last_run(struct spool *spool);
+/* When its events were last imported into a shared store. */
+void spool_note_import(struct spool *spool, int64_t now);
+int64_t spool_last_import(const struct spool *spool);
+/* See store_lock() and those that follow it. */
+int spool_notes_lock(struct spool *spool, enum store_lock what, struct error *error);
+char *spool_note_read(struct spool *spool, enum store_note note);
+enum store_result spool_note_write(struct spool *spool, enum store_note note, const char *text,
+    struct error *error);
 /* That there is none, or a directory, is fine. Returns 0, or -1 with errno. */
 int spool_state_remove(struct spool *spool, const char *name);
 

@@ -1,7 +1,7 @@
-# The PostgreSQL store where hosts die. Included by the Makefile; both are part of check-long.
+# The PostgreSQL store where hosts die and calls fail. Included by the Makefile; all are part of check-long.
 
 # Three database nodes, two receivers, two drains, killed at random: make check-chaos MINUTES=n; SEED=n repeats a run.
-check-chaos: MINUTES = $(if $(FULL),10,1)
+check-chaos: MINUTES = 3
 check-chaos: all
 	@tools/deps.sh $(POSTGRESQL_PACKAGES)
 	@PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/chaos/chaos.py $(MINUTES) $(SEED)
@@ -12,4 +12,9 @@ check-hosts: all
 	@tools/deps.sh $(POSTGRESQL_PACKAGES) $(HOSTS_PACKAGES)
 	@PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) -m pytest -q -p no:cacheprovider --long tests/e2e/test_hosts.py
 
-.PHONY: check-chaos check-hosts
+# Each call of libpq and each allocation fails, of which `make check` tries a sample. Four minutes, most of it waiting.
+check-postgresql-faults: all $(OUT)/tests/test_postgresql
+	@tools/deps.sh $(POSTGRESQL_PACKAGES)
+	@FULL=1 PSAPI_MODULE_DIR=$(CURDIR)/$(OUT_BIN) timeout 900 $(OUT)/tests/test_postgresql
+
+.PHONY: check-chaos check-hosts check-postgresql-faults

@@ -55,7 +55,7 @@ def binaries():
 
 
 def why_not():
-    return None if binaries() else "PostgreSQL is not installed (make deps)"
+    return None if binaries() else "PostgreSQL is not installed (make deps-check)"
 
 
 def ordinary_user():

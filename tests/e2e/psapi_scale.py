@@ -23,6 +23,8 @@ from sender import SECRET, signature
 PSAPI = BINARY.parent / "psapi"
 MEMORY_MIB = 200
 FIRST_HANDLER_S = 10
+QUICK_S, QUICK_MIB = 0.5, 64        # of metrics and check; the first metrics read the whole attempts log
+LOG_LINES = 400_000                 # 100 MB, at which the shipped logrotate begins another
 STOP = 'date +%s.%N >"$PSAPI_TOLD"; kill -TERM $PPID'     # ends drain at its first handler
 
 
@@ -48,6 +50,17 @@ def build(spool, events, new):
         os.utime(path, times=(old, old + n / events * 1000))
         if n % (events // new) == 0 and n // (events // new) < new:
             os.link(path, f"{spool}/new/msg_{n:027}.json")
+
+
+def write_log(spool, lines):
+    """Their attempts log; the last one is of a moment ago."""
+    now = time.time()
+    with open(spool / "attempts.jsonl", "w") as log:
+        for n in range(lines):
+            at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(now - (lines - n) / 10))
+            kind = "producersync.updates_available" if n % 9000 == 0 else "producersync.npn.activated"
+            log.write(f'{{"at":"{at}","outcome":"accepted","status":200,"webhook_id":"msg_{n:027}","type":"{kind}",'
+                      f'"event_id":"whe_{n}","remote_addr":"192.0.2.1","bytes":170,"skew_s":0,"key":"0123abcd","ms":2.345}}\n')
 
 
 # getrusage(2) includes the process before its exec, so a small program must start it.
@@ -89,6 +102,11 @@ def run(directory, events, new):
         first = float(told.read_text()) - begun
         yield "drain, to its first handler", first, memory, \
             status == 0 and first <= FIRST_HANDLER_S and memory <= MEMORY_MIB
+        write_log(spool, min(events, LOG_LINES))
+        for what, arguments in (("metrics, the first run", ["metrics"]), ("metrics", ["metrics"]), ("check", ["check"])):
+            status, _, seconds, memory = measure(arguments, spool, told)
+            yield what, seconds, memory, status <= 2 and memory <= QUICK_MIB and \
+                (seconds <= QUICK_S or "first" in what)
         for arguments in (["list"], ["list", "--all"], ["list", "--all", "--json"], ["list", "--failed", "--by-cause"],
                           ["roster"], ["verify", "--all"], ["prune", "--older-than", "90d"]):
             status, _, seconds, memory = measure(arguments, spool, told)

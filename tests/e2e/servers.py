@@ -6,6 +6,7 @@ the skip prints.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -170,7 +171,7 @@ class Nginx(Server):
 
     def write_configuration(self, port):
         directory = self.place.dir
-        shipped = (ROOT / "nginx" / self.shipped).read_text()
+        shipped = for_this_nginx((ROOT / "nginx" / self.shipped).read_text())
         for old, new in self.substitutions(port).items():
             assert old in shipped, f"{self.shipped} has no {old!r}"
             shipped = shipped.replace(old, new)
@@ -223,6 +224,17 @@ class NginxUnbuffered(Nginx):
     def substitutions(self, port):
         return super().substitutions(port) | {
             "fastcgi_request_buffering on;": "fastcgi_request_buffering off;"}
+
+
+def for_this_nginx(text):
+    """What the comment of a shipped vhost says for nginx 1.25.1 and later."""
+    told = subprocess.run(["nginx", "-v"], capture_output=True, text=True, env={"PATH": PATH}, check=True).stderr
+    version = tuple(map(int, re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", told).groups()))
+    if version < (1, 25, 1) or " ssl http2;" not in text:
+        return text
+    assert "# nginx 1.25.1 and later: `listen 443 ssl;` and a line `http2 on;`\n" in text
+    first, rest = text.replace(" ssl http2;", " ssl;").split("    listen ", 1)
+    return f"{first}    http2 on;\n    listen {rest}"
 
 
 class NginxKeepalive(Nginx):

@@ -5,9 +5,11 @@ counts per thread, so a request's calls are counted alone if tracing begins when
 """
 
 import functools
+import glob
 import os
 import re
 import subprocess
+from pathlib import Path
 
 from receiver import wait_for
 
@@ -50,10 +52,16 @@ class Attached:
         self.traced = f"/proc/{pid}"
 
     def __enter__(self):
+        wait_for(self._is_idle, "the receiver has nothing to do")
         with open(self.messages, "wb") as messages:
             self.process = subprocess.Popen(self.arguments, stderr=messages)
         wait_for(self._attached, "strace is attached")
         return self
+
+    def _is_idle(self):
+        """All its threads sleep: no call of what it did before, such as a look whether it listens, is counted."""
+        tasks = glob.glob(f"{self.traced}/task/*/stat")
+        return {Path(task).read_text().rsplit(") ", 1)[1][0] for task in tasks} == {"S"}
 
     def _attached(self):
         messages = self.messages.read_text()

@@ -39,7 +39,7 @@ def source_text(path):
 
 def join(literals):
     text = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', literals))
-    return text.replace('\\"', '"').replace("\\n", " ")
+    return text.replace('\\"', '"').replace("\\n", " ").replace("\\\\", "\\")
 
 
 def squeeze(text):
@@ -178,6 +178,7 @@ def test_every_check_of_doctor_is_explained():
     known = set(re.findall(r'^\t\{"([a-z-]+)", (?:doctor_)?check_', tables, re.M))
     store = (ROOT / "store/postgresql/check.c").read_text()
     known |= set(re.findall(r'\btell\(&?v, "([a-z-]+)"', store))
+    known |= set(re.findall(r'check = \{\.name = "([a-z-]+)"', (ROOT / "store/unimported.c").read_text()))
     assert named == known | {"configuration"}
 
 

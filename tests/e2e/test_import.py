@@ -116,6 +116,32 @@ def test_events_that_came_meanwhile_stay_as_they_are(request, desk, local):
     assert view.names("new") == [] and len(desk.spool.names("new")) == 2, "the spool stays as it is"
 
 
+def doctor_says(desk):
+    rows = map(json.loads, desk.run("doctor", "--json", expect=None).stdout.splitlines())
+    return next(row for row in rows if row["check"] == "import")
+
+
+def test_doctor_says_what_was_not_imported(request, desk, local):
+    """Until the import; not again when its events were handled and forgotten; but for an event that came after it."""
+    fill(desk, 2000)
+    view = shared(request, desk)
+    said = doctor_says(desk)
+    assert said["ok"] is False and "600 event(s) in new/ and failed/" in said["text"], said
+    assert said["remedy"] == "psapi store import"
+    assert "warning: store, import: 600 event(s)" in desk.place.run("-t").stdout
+    desk.run("store", "import")
+    assert doctor_says(desk)["ok"] is True
+    view.sql("DELETE FROM psapi_queue", "DELETE FROM psapi_event")
+    wait_for(lambda: time.time() % 1 < 0.5, "the next second")
+    assert doctor_says(desk)["ok"] is True, "psapi prune has forgotten them"
+    late = signed(body(1), "late")
+    desk.place.settings["PSAPI_STORE"], uri = "", desk.place.settings["PSAPI_STORE"]
+    desk.deliver(late)
+    desk.place.settings["PSAPI_STORE"] = uri
+    said = doctor_says(desk)
+    assert said["ok"] is False and said["text"].startswith("1 event(s)"), said
+
+
 def test_nothing_to_import_into(desk):
     """Without PSAPI_STORE there is no shared store."""
     done = desk.run("store", "import", expect=64)

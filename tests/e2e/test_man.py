@@ -30,7 +30,8 @@ from servers import Nginx
 from spool import EVIDENCE_KEYS
 
 MAN = ROOT / "man"
-PAGES = ["psapi.1", "psapi-spool.5", "psapi.conf.5", "psapi-handlers.7", "psapi-fcgi.8"]
+PAGES = ["psapi.1", "psapi-spool.5", "psapi.conf.5", "psapi-handlers.7", "psapi-store-postgresql.7",
+         "psapi-fcgi.8"]
 ID = "msg_2KWPBgLlAfxdpx2AI54pPJ85f4"      # and a letter
 ACTIVATED = event("producersync.npn.activated", npn="123456789", activatedAt="2025-07-25T15:53:01.579Z")
 

@@ -20,7 +20,7 @@ def installed():
     return ROOT / "build" / "install"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machine(installed):
     if os.geteuid() != 0:
         pytest.skip("a Debian of its own can be booted by root only")

@@ -7,9 +7,12 @@ INSTALL_PACKAGES = debhelper dpkg-dev lintian systemd systemd-container mmdebstr
 OWN_NAMESPACES = $(if $(filter 0,$(shell id -u)),unshare --mount --net --pid --fork --kill-child --mount-proc \
 	sh -c 'ip link set lo up && exec "$$@"' sh)
 
+print-build-packages:
+	@echo $(BUILD_PACKAGES) $(DEMO_PACKAGES)
+
 check-install: all
 	@tools/deps.sh $(INSTALL_PACKAGES)
 	tests/install/prepare.sh
 	$(OWN_NAMESPACES) $(PYTHON) -m pytest -q -p no:cacheprovider --timeout 300 tests/install
 
-.PHONY: check-install
+.PHONY: check-install print-build-packages

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prepares build/install for the tests of the installed program:
 #   destdir/   make install DESTDIR=
-#   *.deb      the package, of this version and of a later one
+#   *.deb      the package, of this version (also in dist/, by make deb) and of a later one
 #   debian/    a Debian 12, from the mirror of this machine's apt. Its cache has the packages that the tests install
 #              there without a network
 # Everything but debian/ is made anew.
@@ -10,31 +10,14 @@ set -eu
 cd "$(dirname "$0")/../.."
 out=$PWD/build/install
 mkdir -p "$out"
-rm -rf "$out/destdir" "$out/build" "$out"/*.deb "$out"/*.changes
+rm -rf "$out/destdir" "$out"/*.deb "$out"/*.changes "$out"/*.buildinfo
 
 make -s install DESTDIR="$out/destdir" >"$out/install.log"
 
-# build_package VERSION [OPTION...]: from a copy of the files in git, because dpkg-buildpackage cleans up
-build_package() {
-	rm -rf "$out/build" && mkdir "$out/build"
-	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$out/build"
-	(
-		cd "$out/build"
-		[ "$1" = "$(dpkg-parsechangelog -S Version)" ] || printf '%s\n' "psapi-fcgi ($1) unstable; urgency=low" '' \
-			'  * A later version, for the test of an upgrade.' '' " -- A Test <test@example.org>  $(date -R)" '' |
-			cat - debian/changelog >"$out/changelog"
-		[ ! -e "$out/changelog" ] || mv "$out/changelog" debian/changelog
-		DEB_BUILD_OPTIONS="parallel=2 noautodbgsym ${2-}" dpkg-buildpackage -b -us -uc
-	) >"$out/build-$1.log" 2>&1 || {
-		tail -n 40 "$out/build-$1.log" >&2
-		exit 1
-	}
-	rm -rf "$out/build"
-}
-
 version=$(dpkg-parsechangelog -S Version)
-build_package "$version"
-build_package "$version+later1" nocheck
+make -s deb
+cp dist/psapi-fcgi*_"$version"_* "$out"
+DEB_BUILD_OPTIONS=nocheck tools/deb.sh "$out" "$version+later1"
 
 [ "$(id -u)" -eq 0 ] || exit 0 # what needs a Debian of its own is for root
 
@@ -55,16 +38,24 @@ make_debian() {
 	# shellcheck disable=SC2086 # a list of files
 	unshare --mount mmdebstrap --quiet --mode=root --variant=minbase --include=systemd-sysv,dbus \
 		--skip=cleanup/apt --aptopt="$out/apt.conf" \
-		--customize-hook="chroot \"\$1\" apt-get install -qq -y --download-only \
-			-o APT::Install-Recommends=true $1" \
+		--customize-hook="chroot \"\$1\" sh -c 'download() { apt-get install -qq -y --download-only \"\$@\"; }
+			cd /var/cache/apt/archives
+			download -o APT::Install-Recommends=true $1
+			download --no-install-recommends $2
+			apt-get download -qq $3'" \
 		bookworm "$out/debian.new" $sources >"$out/debian.log" 2>&1 || {
 		tail -n 40 "$out/debian.log" >&2
 		exit 1
 	}
 	mv "$out/debian.new" "$out/debian"
-	echo "$1" >"$out/debian.packages"
+	echo "$*" >"$out/debian.packages"
 }
 
 depends=$(dpkg-deb -f "$out/psapi-fcgi_${version}_"*.deb Depends | sed 's/([^)]*)//g; s/|[^,]*//g; s/,//g')
 packages="nginx apache2 logrotate $depends"
-[ "$(cat "$out/debian.packages" 2>/dev/null)" = "$packages" ] || make_debian "$packages"
+# For the ways of installing: what builds, and service managers. The last one conflicts with systemd.
+build=$(make -s print-build-packages)
+managers='sudo make cron runit openrc supervisor'
+standalone=systemd-standalone-sysusers
+[ "$(cat "$out/debian.packages" 2>/dev/null)" = "$packages $build $managers $standalone" ] ||
+	make_debian "$packages" "$build $managers" "$standalone"

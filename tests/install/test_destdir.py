@@ -93,7 +93,7 @@ def test_dist(tmp_path):
         tarball = ROOT / make("dist").strip()
         sums.add(hashlib.sha256(tarball.read_bytes()).hexdigest())
     assert len(sums) == 1
-    assert tarball.name == f"psapi-fcgi-{version()}.tar.gz"
+    assert tarball == ROOT / f"dist/psapi-fcgi-{version()}.tar.gz"
     assert gzip.open(tarball).read(1)
     with tarfile.open(tarball) as archive:
         archive.extractall(tmp_path)

@@ -48,6 +48,15 @@ def test_installed_paths_are_the_packages(package, tmp_path):
     assert shown.split()[1] == deb("--field", package, "Version").strip()
 
 
+def test_dist_has_what_a_release_contains(package):
+    """prepare.sh has called make deb; test_destdir.py tests the tarball of make dist."""
+    version = deb("--field", package, "Version").strip()
+    made = {path.name.rsplit("_", 1)[0] for path in (ROOT / "dist").glob(f"*_{version}_*.deb")}
+    assert made == {f"psapi-fcgi_{version}", f"psapi-fcgi-postgresql_{version}"}
+    shown = subprocess.run(["make", "-n", "-C", ROOT, "deb"], capture_output=True, text=True).stdout
+    assert "tools/deb.sh dist" in shown
+
+
 def test_one_version():
     """Makefile and package have the same version; NEWS.md has it or a later one."""
     make = re.search(r"^VERSION = (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1)
@@ -56,7 +65,7 @@ def test_one_version():
     assert re.search(rf"^## (Unreleased|{re.escape(make)})", (ROOT / "NEWS.md").read_text(), re.M)
 
 
-def test_builds_with_what_make_deps_installs():
+def test_builds_with_what_make_deps_build_installs():
     """Both lists of libraries are the same."""
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     packages = re.search(r"^BUILD_PACKAGES = (.*)$", makefile, re.M).group(1).split()

@@ -1,11 +1,13 @@
 /*
  * Owns what store.h promises, over PostgreSQL: each operation on a real server, and then each of
- * them while the connection dies, or libpq fails, at its nth call. The calls are counted by the
- * functions below, which the module finds before libpq's. Without PostgreSQL all is skipped.
+ * them while the connection dies, libpq fails, or memory is missing, at its nth call. The calls
+ * are counted by the functions below, which the module finds before the libraries'. Without
+ * PostgreSQL all is skipped.
  */
 #include "helpers.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sysexits.h>
@@ -17,7 +19,7 @@
 
 /* ---- faults by count ---- */
 
-enum fault { NONE, CUT, REFUSE };
+enum fault { NONE, CUT, REFUSE, MEMORY };
 
 static struct plan {
 	enum fault fault;
@@ -32,7 +34,7 @@ static struct plan {
 static bool
 enters(int (*socket_of)(const void *), const void *connection)
 {
-	if (plan.fault == NONE || ++plan.calls != plan.at)
+	if (plan.fault == NONE || plan.fault == MEMORY || ++plan.calls != plan.at)
 		return false;
 	if (plan.fault == CUT && connection != NULL)
 		shutdown(socket_of(connection), SHUT_RDWR);
@@ -94,6 +96,52 @@ WRAP(int, PQflush, (void *c), (c), -1)
 WRAP(int, PQconsumeInput, (void *c), (c), 0)
 WRAP(int, PQconnectPoll, (void *c), (c), 0 /* PGRES_POLLING_FAILED */)
 
+/* ---- the nth allocation fails: of the module, of libpq, and of libc for them ---- */
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { OWN_ALLOCATOR = false };
+#else
+enum { OWN_ALLOCATOR = true };
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+
+/* Not those of the program itself: missing memory for JSON ends it, as it should. */
+static bool
+no_memory(const void *caller)
+{
+	Dl_info from;
+
+	if (plan.fault != MEMORY || dladdr(caller, &from) == 0 ||
+	    (strstr(from.dli_fname, "/libpq.so") == NULL &&
+	        strstr(from.dli_fname, "/libc.so") == NULL &&
+	        strstr(from.dli_fname, "/psapi-fcgi-postgresql.so") == NULL) ||
+	    ++plan.calls != plan.at)
+		return false;
+	errno = ENOMEM;
+	return true;
+}
+
+void *
+malloc(size_t size)
+{
+	return no_memory(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
+}
+
+void *
+calloc(size_t count, size_t size)
+{
+	return no_memory(__builtin_return_address(0)) ? NULL : __libc_calloc(count, size);
+}
+
+void *
+realloc(void *old, size_t size)
+{
+	return no_memory(__builtin_return_address(0)) ? NULL : __libc_realloc(old, size);
+}
+#endif
+
 /* ---- the server, and stores over it ---- */
 
 static char *uri; /* NULL: there is no server */
@@ -122,7 +170,7 @@ start_server(void **state)
 	if (script != NULL)
 		pclose(script);
 	if (uri == NULL)
-		fprintf(stderr, "PostgreSQL is not installed (make deps): skipped\n");
+		fprintf(stderr, "PostgreSQL is not installed (make deps-check): skipped\n");
 	return 0;
 }
 
@@ -664,6 +712,7 @@ live(bool strict)
 	struct error error;
 	size_t moved;
 	int accepted = 0, wrong = 0;
+	char *status;
 
 	accepted += put(&one, "x", "1", 1, STORE_QUEUE) != STORE_FAILED ? 1 : 0;
 	accepted += put(&one, "y", "2", 2, STORE_DEAD_LETTER) != STORE_FAILED ? 2 : 0;
@@ -680,49 +729,82 @@ live(bool strict)
 	wrong += store_retry(one.store, names, 1, &moved, &error) == STORE_FAILED;
 	wrong += store_each(one.store, &all, add_item, &list, &error) != STORE_OK;
 	wrong += store_count(one.store, 0, &counts, &error) != STORE_OK;
+	wrong += store_probe(one.store, &error) != STORE_OK;
+	status = store_status(one.store, &error);
+	wrong += status == NULL;
+	free(status);
+	store_attempt(one.store, 1000, "{}", 2);
+	store_attempts_send(one.store);
 	if (strict)
 		assert_int_equal(wrong, 0);
 	return accepted;
 }
 
+/* Missing memory may fail the opening, too, which then says so; the fault is behind it then. */
+static void
+reopen(enum fault fault, int at)
+{
+	struct error error = {.text = ""};
+
+	if (fault != MEMORY)
+		return;
+	store_close(one.store);
+	plan = (struct plan){.fault = fault, .at = at};
+	one.store = store_open(&one.config, false, &error);
+	if (one.store != NULL)
+		return;
+	assert_string_not_equal(error.text, "");
+	plan.fault = NONE;
+	one.store = store_open(&one.config, false, &error);
+	assert_non_null(one.store);
+}
+
+static void
+begin_again(enum fault fault, int at)
+{
+	plan.fault = NONE;
+	host_close(&one);
+	host_open(&one, "one");
+	empty_tables();
+	reopen(fault, at);
+	plan = (struct plan){.fault = fault, .at = at, .calls = fault == MEMORY ? plan.calls : 0};
+}
+
+/* A life whose nth call fails, and the sender's retry. */
+static void
+live_once(enum fault fault, int at)
+{
+	begin_again(fault, at);
+	int accepted = live(false);
+	plan.fault = NONE;
+	enum store_result x = put(&two, "x", "1", 1, STORE_QUEUE), y = put(&two, "y", "2", 2,
+	    STORE_DEAD_LETTER);
+	if ((accepted & 1) != 0)
+		assert_int_equal(x, STORE_DUPLICATE);
+	if ((accepted & 2) != 0)
+		assert_int_equal(y, STORE_DUPLICATE);
+	assert_true(x == STORE_OK || x == STORE_DUPLICATE);
+	assert_true(y == STORE_OK || y == STORE_DUPLICATE);
+	struct list events = listed(&two, &all);
+	assert_int_equal(strncmp(events.text, "x:", 2), 0);
+	assert_non_null(strstr(events.text, " y:"));
+}
+
+/* All calls with FULL=1; else some twenty, others each time. */
 static void
 live_with(enum fault fault)
 {
-	/* All calls with FULL=1; else some twenty, others each time. */
-	int calls = 1, step = 1, begin = (int)(time(NULL) % 20);
+	int begin = (int)(time(NULL) % 20);
 
-	for (int at = 1; at <= calls; at += step) {
-		host_close(&one);
-		host_open(&one, "one");
-		empty_tables();
-		if (calls == 1) {
-			plan = (struct plan){.fault = fault, .at = -1};
-			assert_int_equal(live(true), 3);
-			calls = plan.calls;
-			assert_in_range(calls, 50, 2000);
-			step = getenv("FULL") != NULL && *getenv("FULL") != '\0' ? 1 : calls / 20;
-			at += step > 1 ? begin % step : 0;
-			print_message("%d calls, from the %d. on each %d.\n", calls, at, step);
-			empty_tables();
-			host_close(&one);
-			host_open(&one, "one");
-		}
-		plan = (struct plan){.fault = fault, .at = at};
-		int accepted = live(false);
-		plan.fault = NONE;
-		/* The sender's retry. */
-		enum store_result x = put(&two, "x", "1", 1, STORE_QUEUE), y = put(&two, "y", "2", 2,
-		    STORE_DEAD_LETTER);
-		if ((accepted & 1) != 0)
-			assert_int_equal(x, STORE_DUPLICATE);
-		if ((accepted & 2) != 0)
-			assert_int_equal(y, STORE_DUPLICATE);
-		assert_true(x == STORE_OK || x == STORE_DUPLICATE);
-		assert_true(y == STORE_OK || y == STORE_DUPLICATE);
-		struct list events = listed(&two, &all);
-		assert_int_equal(strncmp(events.text, "x:", 2), 0);
-		assert_non_null(strstr(events.text, " y:"));
-	}
+	begin_again(fault, -1);
+	assert_int_equal(live(true), 3);
+	int calls = plan.calls;
+	assert_in_range(calls, 50, 20000);
+	int step = getenv("FULL") != NULL && *getenv("FULL") != '\0' ? 1 : calls / 20;
+	begin = 1 + (step > 1 ? begin % step : 0);
+	print_message("%d calls, from the %d. on each %d.\n", calls, begin, step);
+	for (int at = begin; at <= calls; at += step)
+		live_once(fault, at);
 }
 
 TEST(the_connection_may_die_before_any_call)
@@ -735,6 +817,14 @@ TEST(any_call_of_libpq_may_fail)
 {
 	NEEDS_SERVER;
 	live_with(REFUSE);
+}
+
+TEST(any_allocation_may_fail)
+{
+	NEEDS_SERVER;
+	if (!OWN_ALLOCATOR || getenv("UNDER_VALGRIND") != NULL)
+		skip(); /* which have allocators of their own */
+	live_with(MEMORY);
 }
 
 int
@@ -756,6 +846,7 @@ main(void)
 		OVER(copies_of_attempts_are_all_hosts),
 		OVER(the_connection_may_die_before_any_call),
 		OVER(any_call_of_libpq_may_fail),
+		OVER(any_allocation_may_fail),
 	};
 
 	return cmocka_run_group_tests(tests, start_server, stop_server);
