@@ -41,9 +41,9 @@ UNITS = $(wildcard packaging/systemd/*.socket packaging/systemd/*.service packag
 MAN_PAGES = $(wildcard man/*.[1578])
 DOCUMENTS = README.md NEWS.md SECURITY.md $(wildcard CONTRIBUTING.md docs/*.md)
 # Examples to copy: DIRECTORY/FILE below docdir/examples.
-example_path = $(docdir)/examples/$(patsubst packaging/%,%,$(1:examples/%=%))
+example_path = $(docdir)/examples/$(patsubst Containerfile,container/Containerfile,$(patsubst packaging/%,%,$(1:examples/%=%)))
 EXAMPLES = $(wildcard nginx/*.conf apache/*.conf apache/shared-hosting/* apache/shared-hosting/.htaccess \
-	examples/Caddyfile examples/*.conf examples/*/* packaging/systemd/*.conf)
+	examples/Caddyfile examples/*.conf examples/*/* Containerfile packaging/systemd/*.conf)
 
 # cron looks for programs only in the PATH of the crontab.
 LOCATE += $(if $(filter /usr/local/bin /usr/bin,$(bindir)),,-e 's|^PATH=/usr/local/sbin|PATH=$(bindir):/usr/local/sbin|')
@@ -85,7 +85,7 @@ install: all
 	$(if $(wildcard packaging/completion/psapi),$(call put,packaging/completion/psapi,$(completionsdir)/psapi))
 	$(foreach document,$(DOCUMENTS),$(call put,$(document),$(docdir)/$(document)))
 	$(foreach example,$(EXAMPLES),$(call put,$(example),$(call example_path,$(example)),$(if $(filter \
-		examples/handlers/% %.cgi,$(example)),755)))
+		examples/handlers/% %.cgi %-loop,$(example)),755)))
 	$(call put_configuration,packaging/etc/psapi.conf,$(sysconfdir)/psapi/psapi.conf)
 	$(call put_configuration,nginx/psapi.conf,$(nginxdir)/psapi.conf)
 	$(call put_configuration,-e 's/psapi-proxy\.conf/psapi.conf/' apache/psapi-proxy.conf,$(apachedir)/psapi.conf)
