@@ -179,7 +179,7 @@ check-long: check-readable deps-check
 		check-trust check-chaos check-hosts soak FULL=1 SECONDS=30
 	$(MAKE) check-install
 
-include packaging/install.mk tests/trust.mk tests/install/install.mk tests/container/container.mk tests/chaos/chaos.mk bench/bench.mk
+include packaging/install.mk tests/trust.mk tests/install/install.mk tests/container/container.mk tests/releases/releases.mk tests/chaos/chaos.mk bench/bench.mk
 
 clean:
 	rm -rf build dist psapi-fcgi psapi libpsapi.a $(MODULE)
