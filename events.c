@@ -84,6 +84,12 @@ static const struct known_type known_types[] = {
 	        {"deactivatedAt", datetime_is_utc, "data.deactivatedAt is no ISO 8601 time in UTC"}}},
 };
 
+const char *
+events_known_type(size_t i)
+{
+	return i < sizeof(known_types) / sizeof(known_types[0]) ? known_types[i].type : NULL;
+}
+
 /* The string under name, or NULL if there is none or it holds a NUL. */
 static const char *
 string_member(const json_t *object, const char *name)

@@ -45,6 +45,9 @@ struct event {
  */
 void events_seed(void);
 
+/* The known types, whose data is checked: number i, from 0; NULL after the last. */
+const char *events_known_type(size_t i);
+
 /*
  * Read a body. Never fails: a body that is not JSON, or no event, is QUEUE_FAILED with
  * the reason; an unknown type is normal and QUEUE_NEW.

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "commands/table.h"
+#include "commands/usage.h"
 #include "base/io.h"
 #include "base/log.h"
 
@@ -21,7 +22,7 @@ static int
 dispatch(struct command_line *line, int argc, char **argv)
 {
 	if (argc < 1) {
-		log_line("no subcommand; psapi help lists them");
+		usage_print_short(line->commands);
 		return EX_USAGE;
 	}
 	for (const struct command *c = line->commands; c->name != NULL; c++) {
@@ -33,7 +34,7 @@ dispatch(struct command_line *line, int argc, char **argv)
 		command_close(line);
 		return status;
 	}
-	return command_misused(line, "no such subcommand", argv[0]);
+	return command_unknown(line, argv[0]);
 }
 
 /* Write what is buffered. Returns status, or EX_IOERR if standard output failed. */

@@ -20,7 +20,7 @@
 
 #define LIST_SETTINGS "psapi-fcgi -h lists all settings"
 
-enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL, STORE };
+enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL, STORE, MAILTO, URL, YES_NO };
 
 struct setting {
 	const char *key;
@@ -56,10 +56,23 @@ static const struct setting settings[] = {
 	    "seconds within which a request must have arrived"},
 	{"PSAPI_HANDLERS", PATH, MEMBER(handlers), PSAPI_SYSCONFDIR "/psapi/handlers.d", 0, 0,
 	    "directory of the handlers (psapi drain)"},
+	{"PSAPI_BATCH_HANDLERS", PATH, MEMBER(batch_handlers), PSAPI_SYSCONFDIR "/psapi/batch.d", 0, 0,
+	    "directory of the handlers for many events at once"},
+	{"PSAPI_BATCH", NUMBER, MEMBER(batch), "500", 1, 10000, "events of a batch, at most"},
 	{"PSAPI_HANDLER_TIMEOUT", NUMBER, MEMBER(handler_timeout), "300", 1, 86400,
-	    "seconds that a handler may run"},
+	    "seconds that a handler may run; for a batch, since its last result"},
 	{"PSAPI_MAX_TRIES", NUMBER, MEMBER(max_tries), "10", 1, 1000,
 	    "handler runs before an event goes to failed/"},
+	{"PSAPI_ALERT_MAILTO", MAILTO, MEMBER(alert_mailto), "root", 0, 0,
+	    "who gets the mail of psapi check --mail; empty: nobody"},
+	{"PSAPI_HEARTBEAT_URL", URL, MEMBER(heartbeat_url), "", 0, 0,
+	    "psapi check --mail requests it when all is well, URL/fail when not"},
+	{"PSAPI_WEB_LISTEN", LISTEN, MEMBER(web_listen), "", 0, 0,
+	    "the page's socket, as PSAPI_LISTEN (psapi-web)"},
+	{"PSAPI_WEB_ACTIONS", YES_NO, MEMBER(web_actions), "no", 0, 0,
+	    "whether the page can retry, replay and send for users who signed in: yes, no"},
+	{"PSAPI_ENDPOINT_URL", URL, MEMBER(endpoint_url), "", 0, 0,
+	    "this receiver's URL, as the portal has it"},
 };
 
 enum { COUNT = sizeof(settings) / sizeof(settings[0]) };
@@ -274,6 +287,28 @@ check_store(const char *value)
 	    NULL : "must be a URI, postgresql://..., or a connection string like host=db1 dbname=psapi";
 }
 
+/* It becomes a header of a mail: nothing in it may begin another one. */
+static const char *
+check_mailto(const char *value)
+{
+	for (const char *p = value; *p != '\0'; p++)
+		if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f)
+			return "must be mail addresses in ASCII, with commas between them";
+	return strlen(value) <= 900 ? NULL : "is longer than the line of a mail";
+}
+
+static const char *
+check_url(const char *value)
+{
+	if (*value == '\0')
+		return NULL;
+	for (const char *p = value; *p != '\0'; p++)
+		if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f)
+			return "must be a URL: no blanks, only ASCII";
+	return strncmp(value, "https://", 8) == 0 || strncmp(value, "http://", 7) == 0 ?
+	    NULL : "must begin with https:// or http://";
+}
+
 static int
 apply(struct config *config, const struct setting *s, const char *value, const char *source,
     struct error *error)
@@ -299,6 +334,12 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 			why = "must be auto or two";
 		else if (s->kind == STORE)
 			why = check_store(value);
+		else if (s->kind == MAILTO)
+			why = check_mailto(value);
+		else if (s->kind == URL)
+			why = check_url(value);
+		else if (s->kind == YES_NO && strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+			why = "must be yes or no";
 		/* cppcheck-suppress memleak ; the copy is the member's */
 	}
 	if (why == NULL)
@@ -308,6 +349,18 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 	else
 		error_set(error, EX_CONFIG, NULL, "%s=\"%.200s\" (%.300s): %s", s->key, value, source, why);
 	return -1;
+}
+
+/* "agents" of "/etc/psapi/agents.conf". NULL without memory. */
+static char *
+name_of(const char *file)
+{
+	const char *slash = strrchr(file, '/'), *name = slash != NULL ? slash + 1 : file;
+	size_t length = strlen(name);
+
+	if (length > 5 && strcmp(name + length - 5, ".conf") == 0)
+		length -= 5;
+	return strndup(name, length);
 }
 
 int
@@ -343,6 +396,9 @@ config_load(struct config *config, const char *file, const char *const *override
 		free(raw.value[i]);
 		config->source[i] = raw.source[i];
 	}
+	config->name = name_of(file);
+	if (config->name == NULL)
+		result = -1;
 	if (result != 0)
 		config_free(config);
 	return result;
@@ -368,6 +424,10 @@ config_free(struct config *config)
 	free(config->listen);
 	free(config->listen_group);
 	free(config->handlers);
+	free(config->batch_handlers);
+	free(config->alert_mailto);
+	free(config->heartbeat_url);
+	free(config->name);
 	memset(config, 0, sizeof(*config));
 }
 

@@ -172,6 +172,18 @@ datetime_text(int64_t seconds, char text[DATETIME_TEXT_SIZE])
 		snprintf(text, DATETIME_TEXT_SIZE, "-");
 }
 
+void
+datetime_exact(int64_t nanoseconds, char text[DATETIME_EXACT_SIZE])
+{
+	int64_t fraction = nanoseconds % NANOSECONDS;
+	char whole[DATETIME_TEXT_SIZE];
+
+	fraction += fraction < 0 ? NANOSECONDS : 0;
+	datetime_text((nanoseconds - fraction) / NANOSECONDS, whole);
+	whole[strcspn(whole, "Z")] = '\0';
+	snprintf(text, DATETIME_EXACT_SIZE, "%s.%09dZ", whole, (int)fraction);
+}
+
 static void
 put_digits(char *text, int digits, int number)
 {

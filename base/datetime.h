@@ -39,6 +39,11 @@ bool datetime_argument(const char *text, int64_t now, int64_t *nanoseconds);
 /* Unix seconds as ISO 8601, to the second. */
 void datetime_text(int64_t seconds, char text[DATETIME_TEXT_SIZE]);
 
+/* Room for "2025-07-24T22:51:05.391000000Z" and a NUL, whatever the year. */
+#define DATETIME_EXACT_SIZE 48
+/* Nanoseconds since 1970 as ISO 8601, with all of their digits: datetime_parse() gives the same. */
+void datetime_exact(int64_t nanoseconds, char text[DATETIME_EXACT_SIZE]);
+
 /* Room for "2025-07-24T22:51:05.391Z" and a NUL. */
 #define DATETIME_ISO_SIZE 25
 /* UTC time with milliseconds, RFC 3339. */

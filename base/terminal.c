@@ -1,11 +1,15 @@
-/* Owns escaping and colours. */
+/* Owns escaping, colours, and what the options of the command line say about the output. */
 #define _GNU_SOURCE
 #include "base/terminal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "base/datetime.h"
 
 static bool
 is_harmless(unsigned char c, bool lines)
@@ -76,6 +80,89 @@ terminal_colour(enum colour colour)
 	if (known == 0)
 		known = has_colours() ? 2 : 1;
 	return known == 2 ? sequences[colour] : "";
+}
+
+/* ---- width and times ---- */
+
+static bool wide, local_time;
+
+void
+terminal_set_wide(void)
+{
+	wide = true;
+}
+
+void
+terminal_set_local_time(void)
+{
+	local_time = true;
+}
+
+size_t
+terminal_width(void)
+{
+	struct winsize size = {0};
+	const char *columns = getenv("COLUMNS");
+
+	if (wide || !isatty(STDOUT_FILENO))
+		return SIZE_MAX;
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+		return size.ws_col;
+	int number = columns != NULL ? atoi(columns) : 0;
+	return number > 0 ? (size_t)number : 80;
+}
+
+const char *
+terminal_zone(void)
+{
+	return local_time ? "LOCAL" : "UTC";
+}
+
+const char *
+terminal_offset(void)
+{
+	return local_time ? "+00:00" : "Z";
+}
+
+/* milliseconds < 0: to the second. */
+static const char *
+format_local(time_t seconds, int milliseconds, char to[TERMINAL_TIME_SIZE])
+{
+	struct tm tm;
+	char fraction[8] = "", zone[8];
+
+	if (localtime_r(&seconds, &tm) == NULL)
+		return NULL;
+	size_t n = strftime(to, TERMINAL_TIME_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
+	if (milliseconds >= 0)
+		snprintf(fraction, sizeof(fraction), ".%03d", milliseconds % 1000);
+	strftime(zone, sizeof(zone), "%z", &tm);
+	snprintf(to + n, TERMINAL_TIME_SIZE - n, "%s%.3s:%s", fraction, zone, zone + 3);
+	return to;
+}
+
+const char *
+terminal_time_text(const char *text, char to[TERMINAL_TIME_SIZE])
+{
+	int64_t at;
+
+	if (local_time && datetime_is_utc(text) && datetime_parse(text, &at)) {
+		int64_t rest = (at % NANOSECONDS + NANOSECONDS) % NANOSECONDS;
+		int milliseconds = strchr(text, '.') != NULL ? (int)(rest / 1000000) : -1;
+		if (format_local((time_t)((at - rest) / NANOSECONDS), milliseconds, to) != NULL)
+			return to;
+	}
+	return *text == '\0' ? strcpy(to, "-") :
+	                       terminal_escape(to, TERMINAL_TIME_SIZE, text, strlen(text), false);
+}
+
+const char *
+terminal_time(int64_t seconds, char to[TERMINAL_TIME_SIZE])
+{
+	char text[DATETIME_TEXT_SIZE];
+
+	datetime_text(seconds, text);
+	return terminal_time_text(text, to);
 }
 
 void

@@ -1,6 +1,7 @@
-/* Owns what becomes of text that no JSON string can hold. */
+/* Owns what becomes of text that no JSON string can hold, and the distance of words. */
 #include "base/text.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,4 +60,35 @@ text_json(const char *text)
 	json_t *string = json_string(copy);
 	free(copy);
 	return string;
+}
+
+static size_t
+least(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Optimal string alignment: rows of the table of all beginnings of a and b. */
+size_t
+text_distance(const char *a, const char *b)
+{
+	enum { MAX = 63 };
+	size_t rows[3][MAX + 1], n = strlen(a), m = strlen(b);
+
+	if (n > MAX || m > MAX)
+		return SIZE_MAX;
+	for (size_t i = 0; i <= n; i++) {
+		size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *two = rows[(i + 1) % 3];
+		row[0] = i;
+		for (size_t j = 1; j <= m; j++) {
+			if (i == 0) {
+				row[j] = j;
+				continue;
+			}
+			row[j] = least(above[j - 1] + (a[i - 1] != b[j - 1]), least(above[j], row[j - 1]) + 1);
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+				row[j] = least(row[j], two[j - 2] + 1);
+		}
+	}
+	return rows[n % 3][m];
 }

@@ -1,4 +1,4 @@
-/* Text of any bytes, made fit for JSON: UTF-8 without NUL. */
+/* Text of any bytes, made fit for JSON: UTF-8 without NUL; how alike two words are. */
 #ifndef PSAPI_TEXT_H
 #define PSAPI_TEXT_H
 
@@ -21,5 +21,11 @@ void text_copy(char *to, size_t size, const char *bytes, size_t length);
 
 /* A JSON string of a text, as text_copy() would have it; NULL without memory. */
 json_t *text_json(const char *text);
+
+/*
+ * How many letters must be inserted, removed, changed, or swapped with the next one, to make b of
+ * a: a typing error is one of these. Texts over 63 bytes are far from each other: SIZE_MAX.
+ */
+size_t text_distance(const char *a, const char *b);
 
 #endif

@@ -65,15 +65,21 @@ def reach(rounds, million):
     yield least("refusals against the null responder", of("refusal") / of("null"), 0.85)
     yield least(f"accept with {many:,} files against an empty spool", Figure(full) / Figure(empty), 0.9)
     yield most(f"memory, 64 threads, after {many:,} events", memory, 4, " MiB", 1)
+    yield least("psapi drain: batches against a process for each event, both in Python",
+                of("drain batch") / of("drain one"), 50, " ×")
+    yield least("psapi drain: events per second in batches", max(statistics.median(of("drain batch")), statistics.median(
+        of("drain batch 5000"))), 20_000)
     yield most("start to first answer", statistics.median(of("accept", "start")), 10, " ms", 1)
 
 
-def write(about, rounds, million, medians):
-    """about: the sentences in front. million: what run.py's function measured; None: only the figures."""
+def write(about, rounds, million, medians, roster):
+    """about: the sentences in front. million: what run.py's function measured; None: only the figures. roster: a row,
+    or None."""
     parts = ["# Results of `make bench`", "", about]
-    if million:
+    reached = [*(reach(rounds, million) if million else ()), *([roster] if roster else ())]
+    if reached:
         words = {True: "yes", False: "**no**"}
-        rows = [(what, bound, value, words[good]) for what, bound, value, good in reach(rounds, million)]
+        rows = [(what, bound, value, words[good]) for what, bound, value, good in reached]
         parts += ["", "## Reach", "", table(["", "at least / most", "found", "reached"], rows)]
     parts += ["", "## Figures", "",
               "CPU: seconds per 1,000 requests, of the program and of the web server before it; of CGI it is not "

@@ -17,8 +17,10 @@ import time
 from pathlib import Path
 
 import contenders
+import drain
 import harness
 import report
+import roster
 from harness import Failed
 
 # Requests to sign for each second: more than any contender answers. The same number for all, because wrk needs time
@@ -32,7 +34,7 @@ ALONE = {   # key -> title, threads, file system, more arguments of store.c
 # Rows that are compared with each other follow each other in a round: a disturbance of the machine affects all.
 ORDER = ("php 8", "php 16", "php 32", "accept", "accept two", "node", "flask", "accept 1 two", "accept 1",
          "fdatasync 1", "accept 64", "store 64", "accept tmpfs", "null store tmpfs", "duplicate", "null", "refusal",
-         "cgi", "cgi static")
+         "cgi", "cgi static", *drain.ROWS)
 
 
 def count_for(contender, seconds):
@@ -126,6 +128,7 @@ def alone(setup, seconds, threads, fs, what):
 def run_rounds(setup, arguments, wanted):
     """All contenders, one after the other, in each round. Returns {key: the figures of each round}."""
     jobs = {key: lambda row=row: alone(setup, arguments.seconds, *row[1:]) for key, row in ALONE.items()}
+    jobs |= {key: lambda key=key: drain.measure(setup, key, arguments.quick) for key in drain.ROWS}
     jobs |= {c.key: lambda c=c: measure(c, setup, arguments.seconds) for c in setup.contenders}
     rounds = {}
     for number in range(arguments.rounds):
@@ -187,6 +190,13 @@ def measure_million(setup, arguments):
     return many, memory, rates
 
 
+def measure_roster(setup, arguments):
+    """The figures of roster.py, or None if they are not wanted."""
+    if arguments.only and not re.search(arguments.only, "roster"):
+        return None
+    return roster.measure(setup.dir, 20_000 if arguments.quick else roster.EVENTS, arguments.rounds)
+
+
 def machine():
     text = Path("/proc/cpuinfo").read_text()
     model = re.search(r"^model name\s*: (.*)$", text, re.M)
@@ -216,20 +226,23 @@ def main():
             setup.open()
             rounds = run_rounds(setup, arguments, lambda key: not arguments.only or re.search(arguments.only, key))
             million = None if arguments.only else measure_million(setup, arguments)
+            names = measure_roster(setup, arguments)
         except Failed as failed:
             log = setup.log.read_text(errors="replace")[-3000:] if setup.log.exists() else ""
             sys.exit(f"bench: {failed}\n{log}")
         finally:
             setup.close()
     titles = {c.key: (c.title, harness.name_of(c.fs)) for c in setup.contenders} | \
-        {key: (row[0], harness.name_of(row[2])) for key, row in ALONE.items()}
+        {key: (row[0], harness.name_of(row[2])) for key, row in ALONE.items()} | \
+        {key: (row[0], harness.name_of("ext4")) for key, row in drain.ROWS.items()}
     about = f"{time.strftime('%Y-%m-%d')}, {machine()}. ext4: {harness.describe_ext4()}. Median of " \
             f"{arguments.rounds} rounds of {arguments.seconds} s, 16 connections over loopback unless the row says " \
             f"otherwise; {(time.time() - began) / 60:.0f} minutes, load average {before:.1f} before it, " \
             f"{os.getloadavg()[0]:.1f} after it."
     if arguments.quick:
         about += "\n\n**A quick run: it shows that the benchmark works. The figures mean nothing.**"
-    text = report.write(about, rounds, million, [(*titles[key], found) for key, found in medians(rounds).items()])
+    text = report.write(about, rounds, million, [(*titles[key], found) for key, found in medians(rounds).items()],
+                        roster.row(names) if names else None)
     print(text)
     if arguments.out:
         arguments.out.write_text(text)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/columns.h"
 #include "base/datetime.h"
 #include "base/json_text.h"
 #include "base/log.h"
@@ -32,6 +33,7 @@ struct query {
 	bool following;
 	bool local;             /* of this host alone, from its own log */
 	const char *host;       /* of the line that is printed; NULL: there is no such column */
+	struct columns columns;
 	bool begun; /* a line was printed, and the head of the table before it */
 };
 
@@ -71,44 +73,56 @@ text_of(const json_t *attempt, const char *key)
 	return text != NULL ? text : "";
 }
 
-/* A number as text; "" if there is none. */
+/* A number as text; "-" if there is none. */
 static void
 number_of(const json_t *attempt, const char *key, char *text, size_t size)
 {
 	const json_t *value = json_object_get(attempt, key);
 
-	*text = '\0';
+	snprintf(text, size, "-");
 	if (json_is_integer(value))
 		snprintf(text, size, "%lld", (long long)json_integer_value(value));
 	else if (json_is_real(value))
 		snprintf(text, size, "%.1f", json_real_value(value));
 }
 
+enum { HOST = 1 }; /* the column that is there for a shared store alone */
+
+static const struct columns_spec columns_of_attempts[] = {
+	{"TIME", COLUMNS_TIME, 24, 19, 0}, {"HOST", COLUMNS_TEXT, 12, 0, 7},
+	{"OUTCOME", COLUMNS_TEXT, 9, 0, 0}, {"", COLUMNS_NUMBER, 3, 0, 0},
+	{"TYPE OR REASON", COLUMNS_TYPE, 32, 20, 0}, {"FROM", COLUMNS_TEXT, 15, 0, 6},
+	{"BYTES", COLUMNS_NUMBER, 7, 0, 2}, {"SKEW", COLUMNS_NUMBER, 5, 0, 4},
+	{"KEY", COLUMNS_TEXT, 8, 0, 3}, {"MS", COLUMNS_NUMBER, 6, 0, 1},
+	{"WEBHOOK-ID", COLUMNS_TEXT, 31, 0, 5}};
+
 static void
-print_row(const json_t *attempt, const char *host)
+print_row(const struct query *q, const json_t *attempt)
 {
 	const char *outcome = text_of(attempt, "outcome"), *type = text_of(attempt, "type");
-	char status[24], bytes[24], skew[24], ms[24], suppressed[24];
+	char status[24], bytes[24], skew[24], ms[24], suppressed[24], at[TERMINAL_TIME_SIZE];
+	char host[TERMINAL_ESCAPED_SIZE(64)] = "", note[128] = "";
+	enum colour colour = colour_of(outcome);
 
 	number_of(attempt, "status", status, sizeof(status));
 	number_of(attempt, "bytes", bytes, sizeof(bytes));
 	number_of(attempt, "skew_s", skew, sizeof(skew));
 	number_of(attempt, "ms", ms, sizeof(ms));
 	number_of(attempt, "suppressed", suppressed, sizeof(suppressed));
-	printf("%-24s  ", terminal_column(text_of(attempt, "at")));
-	if (host != NULL)
-		printf("%-12s  ", terminal_column(host));
-	printf("%s%-9s  %3s%s  ",
-	    terminal_colour(colour_of(outcome)), terminal_column(outcome), terminal_column(status),
-	    terminal_colour(COLOUR_NONE));
-	printf("%-32s  %-15s  %7s  %5s  %-8s  %6s  ",
-	    terminal_column(*type != '\0' ? type : text_of(attempt, "reason")),
-	    terminal_column(text_of(attempt, "remote_addr")), terminal_column(bytes),
-	    terminal_column(skew), terminal_column(text_of(attempt, "key")), terminal_column(ms));
-	printf("%s", terminal_column(text_of(attempt, "webhook_id")));
-	if (*suppressed != '\0')
-		printf("  (and %s rejected ones that are not listed)", terminal_column(suppressed));
-	putchar('\n');
+	if (*suppressed != '-')
+		snprintf(note, sizeof(note), "(and %s rejected ones that are not listed)", suppressed);
+	if (q->host != NULL)
+		terminal_escape(host, sizeof(host), q->host, strnlen(q->host, 64), false);
+	columns_row(&q->columns, (const struct columns_cell[]){
+	    {terminal_time_text(text_of(attempt, "at"), at), COLOUR_NONE},
+	    {*host != '\0' ? host : "-", COLOUR_NONE}, {terminal_column(outcome), colour},
+	    {status, colour},
+	    {terminal_column(*type != '\0' ? type : text_of(attempt, "reason")), COLOUR_NONE},
+	    {terminal_column(text_of(attempt, "remote_addr")), COLOUR_NONE},
+	    {bytes, COLOUR_NONE}, {skew, COLOUR_NONE},
+	    {terminal_column(text_of(attempt, "key")), COLOUR_NONE},
+	    {ms, COLOUR_NONE},
+	    {terminal_column(text_of(attempt, "webhook_id")), COLOUR_NONE}}, note);
 }
 
 /* The line as it is, after a member of ours. */
@@ -130,17 +144,16 @@ print_line(struct query *q, const char *text)
 	json_t *attempt = json_loads(text, 0, NULL);
 
 	if (!q->begun && !q->line->json)
-		printf("%s%-24s  %s%-9s  %3s  %-32s  %-15s  %7s  %5s  %-8s  %6s  %s%s\n",
-		    terminal_colour(COLOUR_BOLD), "TIME", q->host != NULL ? "HOST          " : "",
-		    "OUTCOME", "", "TYPE OR REASON", "FROM", "BYTES",
-		    "SKEW", "KEY", "MS", "WEBHOOK-ID", terminal_colour(COLOUR_NONE));
+		columns_begin(&q->columns, columns_of_attempts,
+		    sizeof(columns_of_attempts) / sizeof(columns_of_attempts[0]),
+		    q->host == NULL ? 1U << HOST : 0);
 	q->begun = true;
 	if (attempt != NULL && q->line->json && q->host != NULL)
 		print_json_with_host(q, text);
 	else if (attempt != NULL && q->line->json)
 		json_text_print_line(text, strlen(text), true);
 	else if (attempt != NULL)
-		print_row(attempt, q->host);
+		print_row(q, attempt);
 	else if (!q->line->json)
 		printf("%s(torn line) %s%s\n", terminal_colour(COLOUR_DIM), terminal_column(text),
 		    terminal_colour(COLOUR_NONE));
@@ -256,14 +269,14 @@ run_shared(struct query *q)
 static void
 tell_beginning(const struct query *q)
 {
-	char at[DATETIME_TEXT_SIZE], unread[96] = "";
+	char at[TERMINAL_TIME_SIZE], unread[96] = "";
 	int64_t begins;
 	int compressed;
 
 	if (!attempts_reader_begins(q->line->config.spool, &begins, &compressed) ||
 	    begins <= q->since || (q->line->json && compressed == 0))
 		return;
-	datetime_text(begins / NANOSECONDS, at);
+	terminal_time(begins / NANOSECONDS, at);
 	if (compressed > 0)
 		snprintf(unread, sizeof(unread), "; %d older one(s) are compressed: zcat and jq read them",
 		    compressed);

@@ -3,6 +3,7 @@
 #include "commands/command.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/terminal.h"
+#include "base/text.h"
 #include "base/user.h"
 #include "commands/usage.h"
 
@@ -51,6 +54,12 @@ take_common(struct command_line *line, int option)
 	case OPTION_JSON:
 		line->json = true;
 		return true;
+	case OPTION_WIDE:
+		terminal_set_wide();
+		return true;
+	case OPTION_LOCAL_TIME:
+		terminal_set_local_time();
+		return true;
 	case 'h':
 	case OPTION_HELP:
 		if (line->command != NULL)
@@ -71,6 +80,61 @@ is_known(const struct option *names, int value)
 	return names->name != NULL;
 }
 
+/*
+ * "no such WHAT", or with the name that is nearest to word: "no such WHAT; did you mean NAME?".
+ * Names come one by one, the last is NULL.
+ */
+struct nearest {
+	const char *name;
+	size_t distance;
+};
+
+static void
+compare(struct nearest *nearest, const char *word, const char *name)
+{
+	size_t distance = text_distance(word, name);
+
+	/* the beginning of a name was meant for it, too */
+	if (strlen(word) > 1 && strncmp(word, name, strlen(word)) == 0)
+		distance = 1;
+	if (distance <= (strlen(name) < 5 ? 1 : 2) && distance < nearest->distance)
+		*nearest = (struct nearest){name, distance};
+}
+
+static int
+unknown(const struct command_line *line, const char *what, const char *dashes,
+    const struct nearest *nearest, const char *word)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), nearest->name != NULL ? "no such %s; did you mean %s%s?" :
+	    "no such %s", what, dashes, nearest->name != NULL ? nearest->name : "");
+	return command_misused(line, text, word);
+}
+
+int
+command_unknown(const struct command_line *line, const char *word)
+{
+	struct nearest nearest = {NULL, SIZE_MAX};
+
+	for (const struct command *c = line->commands; c->name != NULL; c++)
+		compare(&nearest, word, c->name);
+	return unknown(line, "subcommand", "", &nearest, word);
+}
+
+/* word has two dashes, and maybe an argument. */
+static void
+unknown_option(const struct command_line *line, const struct option *names, const char *word)
+{
+	struct nearest nearest = {NULL, SIZE_MAX};
+	char plain[64];
+
+	snprintf(plain, sizeof(plain), "%.*s", (int)strcspn(word, "="), word);
+	for (; names->name != NULL; names++)
+		compare(&nearest, plain + strspn(plain, "-"), names->name);
+	unknown(line, "option", "--", &nearest, word);
+}
+
 /* Log the fault that getopt_long(3) has found with word, or with the letter in optopt. */
 static void
 misused_option(const struct command_line *line, const struct option *names, int fault,
@@ -82,8 +146,10 @@ misused_option(const struct command_line *line, const struct option *names, int 
 		command_misused(line, "takes an argument", word[1] == '-' ? word : letter);
 	else if (is_known(names, optopt))
 		command_misused(line, "takes no argument", word);
+	else if (optopt != 0)
+		command_misused(line, "no such option", letter);
 	else
-		command_misused(line, "no such option", optopt != 0 ? letter : word);
+		unknown_option(line, names, word);
 }
 
 int
@@ -119,8 +185,10 @@ command_misused(const struct command_line *line, const char *what, const char *t
 {
 	const char *name = line->command != NULL ? line->command->name : "";
 
-	log_line("%s%s\"%s\": %s; psapi help%s%s says more", name, *name != '\0' ? ": " : "", text,
-	    what, *name != '\0' ? " " : "", name);
+	const char *end = what[strlen(what) - 1] == '?' ? "" : ";";
+
+	log_line("%s%s\"%s\": %s%s psapi help%s%s says more", name, *name != '\0' ? ": " : "", text,
+	    what, end, *name != '\0' ? " " : "", name);
 	return EX_USAGE;
 }
 

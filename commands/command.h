@@ -45,21 +45,27 @@ int show_main(struct command_line *line, int argc, char **argv);
 int retry_main(struct command_line *line, int argc, char **argv);
 int replay_main(struct command_line *line, int argc, char **argv);
 int done_main(struct command_line *line, int argc, char **argv);
+int roster_main(struct command_line *line, int argc, char **argv);
 int verify_main(struct command_line *line, int argc, char **argv);
 int prune_main(struct command_line *line, int argc, char **argv);
 int attempts_main(struct command_line *line, int argc, char **argv);
 int store_main(struct command_line *line, int argc, char **argv);
+int metrics_main(struct command_line *line, int argc, char **argv);
+int check_main(struct command_line *line, int argc, char **argv);
 int recover_main(struct command_line *line, int argc, char **argv);
 int help_main(struct command_line *line, int argc, char **argv);
 
 /* Options beside single letters. A command's own ones begin at OPTION_OWN. */
-enum { OPTION_FILE = 256, OPTION_SPOOL, OPTION_JSON, OPTION_HELP, OPTION_OWN };
+enum { OPTION_FILE = 256, OPTION_SPOOL, OPTION_JSON, OPTION_HELP, OPTION_WIDE, OPTION_LOCAL_TIME,
+	OPTION_OWN };
 
 /* The rows that every command's option table ends with. */
 #define COMMON_OPTIONS                                                                             \
 	{"file", required_argument, NULL, OPTION_FILE}, {"set", required_argument, NULL, 'o'},         \
 	    {"spool", required_argument, NULL, OPTION_SPOOL},                                          \
-	    {"help", no_argument, NULL, OPTION_HELP}, {"json", no_argument, NULL, OPTION_JSON}, {0}
+	    {"help", no_argument, NULL, OPTION_HELP}, {"json", no_argument, NULL, OPTION_JSON},        \
+	    {"wide", no_argument, NULL, OPTION_WIDE},                                                  \
+	    {"local-time", no_argument, NULL, OPTION_LOCAL_TIME}, {0}
 
 /*
  * Return the next of the command's own options, like getopt_long(3), or -1 at the end. Those of
@@ -71,6 +77,9 @@ int command_option(struct command_line *line, int argc, char **argv, const char 
 
 /* Log "COMMAND: "TEXT": WHAT; psapi help COMMAND says more". Returns EX_USAGE. */
 int command_misused(const struct command_line *line, const char *what, const char *text);
+
+/* The same for a word that is no subcommand: a similar one is suggested. */
+int command_unknown(const struct command_line *line, const char *word);
 
 /* Read the settings. Returns EX_OK, or another exit status (logged). */
 int command_configure(struct command_line *line);

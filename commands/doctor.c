@@ -13,6 +13,7 @@
 
 #include "commands/command.h"
 #include "base/clock.h"
+#include "base/columns.h"
 #include "base/user.h"
 #include "base/terminal.h"
 
@@ -32,6 +33,30 @@ is_utf8(void)
 	return false;
 }
 
+enum { TEXT_AT = 20, REMEDY_AT = 5 }; /* columns; TEXT_AT after the mark */
+
+/* In lines. Names of files may be in it. */
+static void
+print_remedy(const char *remedy)
+{
+	char text[TERMINAL_ESCAPED_SIZE(256)];
+
+	while (*remedy != '\0') {
+		size_t n = strcspn(remedy, "\n");
+		/* Our own words have back slashes: only what could steer a terminal is escaped. */
+		bool harmless = true;
+		for (size_t i = 0; i < n; i++)
+			harmless = harmless && remedy[i] >= 0x20 && remedy[i] < 0x7f;
+		snprintf(text, sizeof(text), "%.*s", (int)n, remedy);
+		if (!harmless)
+			terminal_escape(text, sizeof(text), remedy, n, false);
+		printf("%*s", REMEDY_AT, "");
+		columns_wrap(text, REMEDY_AT, REMEDY_AT);
+		putchar('\n');
+		remedy += n + (remedy[n] == '\n');
+	}
+}
+
 static void
 print_row(const struct finding *f)
 {
@@ -47,15 +72,12 @@ print_row(const struct finding *f)
 	char text[TERMINAL_ESCAPED_SIZE(sizeof(f->text))];
 
 	terminal_escape(text, sizeof(text), f->text, strlen(f->text), false);
-	printf("%s%s%s  %-16s  %s\n", terminal_colour(colours[f->result]),
-	    is_utf8() ? ticks[f->result] : letters[f->result], terminal_colour(COLOUR_NONE), f->name,
-	    text);
-	/* The remedy needs no escaping: it is our own text. */
-	for (const char *line = f->remedy; *line != '\0';) {
-		size_t n = strcspn(line, "\n");
-		printf("     %.*s\n", (int)n, line);
-		line += n + (line[n] == '\n');
-	}
+	printf("%s%s%s  %-16s  ", terminal_colour(colours[f->result]),
+	    is_utf8() ? ticks[f->result] : letters[f->result], terminal_colour(COLOUR_NONE), f->name);
+	size_t at = TEXT_AT + (is_utf8() ? 1 : strlen(letters[f->result]));
+	columns_wrap(text, at, at);
+	putchar('\n');
+	print_remedy(f->remedy);
 	fflush(stdout);
 }
 
@@ -72,15 +94,38 @@ print_row_json(const struct finding *f)
 	    *f->remedy != '\0' ? f->remedy : NULL));
 }
 
+/* How doctor's results are printed, and what they add up to. */
+struct report {
+	const struct command_line *line;
+	bool quiet; /* only what is wrong, and the sum */
+	int problems, remarks;
+};
+
 static void
 report(const struct finding *finding, void *user)
 {
-	const struct command_line *line = user;
+	struct report *r = user;
 
-	if (line->json)
+	r->problems += finding->result == CHECK_FAILED;
+	r->remarks += finding->result == CHECK_REMARK;
+	if (r->quiet && finding->result != CHECK_FAILED && finding->result != CHECK_REMARK)
+		return;
+	if (r->line->json)
 		print_row_json(finding);
 	else
 		print_row(finding);
+}
+
+/* The last line: "2 problems, 1 remark". Under --quiet nothing, if nothing is wrong. */
+static void
+print_sum(const struct report *r)
+{
+	if (r->line->json || (r->quiet && r->problems + r->remarks == 0))
+		return;
+	enum colour colour = r->problems > 0 ? COLOUR_BAD : r->remarks > 0 ? COLOUR_WARN : COLOUR_GOOD;
+	printf("%s%d problem%s, %d remark%s%s\n", terminal_colour(colour), r->problems,
+	    r->problems == 1 ? "" : "s", r->remarks, r->remarks == 1 ? "" : "s",
+	    terminal_colour(COLOUR_NONE));
 }
 
 /*
@@ -88,13 +133,13 @@ report(const struct finding *finding, void *user)
  * user.
  */
 static int
-become_owner(struct command_line *line)
+become_owner(struct command_line *line, bool quiet)
 {
 	char name[USER_NAME_SIZE];
 	uid_t before = geteuid();
 	int status = command_become_owner(line);
 
-	if (status == EX_OK && geteuid() != before && !line->json)
+	if (status == EX_OK && geteuid() != before && !line->json && !quiet)
 		printf("Checking as %s, the owner of %s.\n", user_name(geteuid(), name),
 		    line->config.spool);
 	return status;
@@ -102,7 +147,7 @@ become_owner(struct command_line *line)
 
 /* Read the settings, which is the first check. Without them there are no other checks. */
 static int
-configure(struct command_line *line)
+configure(struct command_line *line, struct report *r)
 {
 	struct finding f = {.name = "configuration"};
 	struct error error;
@@ -110,13 +155,13 @@ configure(struct command_line *line)
 	if (config_load(&line->config, line->file, line->overrides, line->count, &error) != 0) {
 		doctor_failed(&f, *error.remedy != '\0' ? error.remedy :
 		    "correct that setting; psapi-fcgi -h lists all", "%s", error.text);
-		report(&f, line);
+		report(&f, r);
 		return 1;
 	}
 	line->configured = true;
-	int status = become_owner(line);
+	int status = become_owner(line, r->quiet);
 	doctor_ok(&f, "all settings are valid");
-	report(&f, line);
+	report(&f, r);
 	return status;
 }
 
@@ -124,14 +169,18 @@ int
 doctor_main(struct command_line *line, int argc, char **argv)
 {
 	static const struct option names[] = {{"socket", required_argument, NULL, OPTION_SOCKET},
-	    {"cacert", required_argument, NULL, OPTION_CACERT}, COMMON_OPTIONS};
-	struct doctor doctor = {.report = report, .user = line};
+	    {"cacert", required_argument, NULL, OPTION_CACERT}, {"quiet", no_argument, NULL, 'q'},
+	    COMMON_OPTIONS};
+	struct report sum = {.line = line};
+	struct doctor doctor = {.report = report, .user = &sum};
 	char listen[256];
 
-	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;) {
+	for (int option; (option = command_option(line, argc, argv, "q", names)) != -1;) {
 		if (option == '?')
 			return EX_USAGE;
-		if (option == OPTION_CACERT)
+		if (option == 'q')
+			sum.quiet = true;
+		else if (option == OPTION_CACERT)
 			doctor.ca_file = optarg;
 		else if (line->count < OVERRIDES_MAX) {
 			snprintf(
@@ -142,11 +191,15 @@ doctor_main(struct command_line *line, int argc, char **argv)
 	if (argc - optind > 1)
 		return command_misused(line, "one URL at most", argv[optind + 1]);
 	doctor.url = argv[optind];
-	int status = configure(line);
-	if (status != EX_OK)
+	int status = configure(line, &sum);
+	if (status != EX_OK) {
+		print_sum(&sum);
 		return status;
+	}
 	doctor.config = &line->config;
 	doctor.listen = line->config.listen;
 	doctor.now = (time_t)clock_unix();
-	return doctor_run(&doctor) == 0 ? EX_OK : 1;
+	status = doctor_run(&doctor) == 0 ? EX_OK : 1;
+	print_sum(&sum);
+	return status;
 }

@@ -6,59 +6,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sysexits.h>
-#include <unistd.h>
 
 #include "commands/command.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "drain/program.h"
 
+/* A number from 1 to most. */
 static bool
-is_program(const char *path)
-{
-	struct stat st;
-
-	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
-}
-
-/* The file that a shell would run for this word. False if there is none. */
-static bool
-find_program(const char *word, char *path, size_t size)
-{
-	const char *directory = getenv("PATH");
-
-	if (strchr(word, '/') != NULL) {
-		snprintf(path, size, "%s", word);
-		return is_program(path);
-	}
-	if (directory == NULL)
-		directory = "/usr/local/bin:/usr/bin:/bin";
-	while (*directory != '\0') {
-		size_t length = strcspn(directory, ":");
-		snprintf(path, size, "%.*s/%s", length > 0 ? (int)length : 1, length > 0 ? directory : ".",
-		    word);
-		if (is_program(path))
-			return true;
-		directory += length + (directory[length] == ':' ? 1 : 0);
-	}
-	return false;
-}
-
-static bool
-parse_jobs(const char *text, int *jobs)
+parse_number(const char *text, long most, long *number)
 {
 	char *end;
-	long number = strtol(text, &end, 10);
 
-	*jobs = (int)number;
-	return *end == '\0' && number >= 1 && number <= DRAIN_JOBS_MAX;
+	*number = strtol(text, &end, 10);
+	return *end == '\0' && *number >= 1 && *number <= most;
 }
 
 int
 drain_main(struct command_line *line, int argc, char **argv)
 {
 	static const struct option names[] = {{"jobs", required_argument, NULL, 'j'},
+	    {"batch", required_argument, NULL, 'b'},
 	    {"verbose", no_argument, NULL, 'v'}, COMMON_OPTIONS};
 	struct drain_options options = {.jobs = 1};
 	char path[PATH_MAX];
@@ -68,14 +37,26 @@ drain_main(struct command_line *line, int argc, char **argv)
 			return EX_USAGE;
 		if (option == 'v')
 			options.verbose = true;
-		if (option == 'j' && !parse_jobs(optarg, &options.jobs))
+		long number = 0;
+		if (option == 'j' && !parse_number(optarg, DRAIN_JOBS_MAX, &number))
 			return command_misused(line, "-j takes a number from 1 to 256", optarg);
+		if (option == 'j')
+			options.jobs = (int)number;
+		if (option == 'b' && !parse_number(optarg, DRAIN_BATCH_MAX, &number))
+			return command_misused(line, "--batch takes a number from 1 to 10000", optarg);
+		if (option == 'b')
+			options.batch = (size_t)number;
 	}
+	if (options.batch > 0 && optind >= argc)
+		return command_misused(line, "--batch needs a command", "psapi drain --batch N -- CMD");
 	int status = command_open(line);
 	if (status != EX_OK)
 		return status;
 	if (optind < argc) {
-		if (!find_program(argv[optind], path, sizeof(path))) {
+		const char *search = getenv("PATH");
+		if (search == NULL)
+			search = "/usr/local/bin:/usr/bin:/bin";
+		if (program_find(argv[optind], search, path, sizeof(path)) != 0) {
 			log_line("%s: no such program, or it is not executable", argv[optind]);
 			return EX_UNAVAILABLE;
 		}

@@ -1,4 +1,4 @@
-/* psapi help: the help text of all subcommands, or of one. */
+/* psapi help: the list of all subcommands, the text of one, or of a topic. */
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -21,6 +21,8 @@ help_main(struct command_line *line, int argc, char **argv)
 		usage_print_command(c);
 		return EX_OK;
 	}
+	if (usage_print_topic(name))
+		return EX_OK;
 	line->command = NULL;
-	return command_misused(line, "no such subcommand", argv[1]);
+	return command_unknown(line, name);
 }

@@ -1,82 +1,46 @@
 /* psapi list: events as a table, or one JSON object a line. */
 #define _GNU_SOURCE
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sysexits.h>
 
 #include "commands/command.h"
+#include "commands/list.h"
 #include "commands/select.h"
+#include "base/columns.h"
 #include "base/terminal.h"
-#include "base/text.h"
 #include "base/datetime.h"
 
-static void
-set_text(json_t *object, const char *key, const char *text)
-{
-	json_object_set_new(object, key, text_json(text));
-}
-
-static void
-set_time(json_t *object, const char *key, int64_t seconds)
-{
-	char text[DATETIME_TEXT_SIZE];
-
-	if (seconds == 0)
-		return;
-	datetime_text(seconds, text);
-	set_text(object, key, text);
-}
-
-static void
-print_row_json(const struct store_item *row)
-{
-	const struct event *event = &row->entry.event;
-	json_t *object = json_object();
-
-	set_text(object, "webhook_id", row->entry.id);
-	set_text(object, "file", row->name);
-	set_text(object, "status", store_status_text(row->status));
-	set_text(object, "type", event->type);
-	set_text(object, "npn", event->npn);
-	set_text(object, "timestamp", event->timestamp);
-	set_text(object, "event_id", event->id);
-	set_text(object, "received_at", row->entry.received_at);
-	json_object_set_new(object, "tries", json_integer(row->state.tries));
-	set_time(object, "due_at", row->state.due_at);
-	set_time(object, "failed_at", row->state.failed_at);
-	if (*row->state.reason != '\0')
-		set_text(object, "reason", row->state.reason);
-	terminal_print_json(object);
-}
-
-static void
-print_head(void)
-{
-	printf("%s%-24s  %-7s  %-32s  %-10s  %-24s  %s%s\n", terminal_colour(COLOUR_BOLD), "RECEIVED",
-	    "STATUS", "TYPE", "NPN", "EVENT TIME", "ID", terminal_colour(COLOUR_NONE));
-}
+static const struct columns_spec columns_of_list[] = {
+	{"RECEIVED", COLUMNS_TIME, 24, 19, 4}, {"STATUS", COLUMNS_TEXT, 7, 0, 0},
+	{"TYPE", COLUMNS_TYPE, 32, 17, 3}, {"NPN", COLUMNS_TEXT, 10, 0, 2},
+	{"EVENT TIME", COLUMNS_TIME, 24, 0, 1}, {"ID", COLUMNS_TEXT, 31, 0, 0}};
 
 static void
 print_row(const struct store_item *row)
 {
 	static const enum colour colours[] = {COLOUR_NONE, COLOUR_WARN, COLOUR_BAD, COLOUR_DIM};
-	static bool begun;
+	static struct columns columns;
 	const struct event *event = &row->entry.event;
-	char due[DATETIME_TEXT_SIZE];
+	char received[TERMINAL_TIME_SIZE], at[TERMINAL_TIME_SIZE], due[TERMINAL_TIME_SIZE];
+	char note[TERMINAL_ESCAPED_SIZE(sizeof(row->state.reason)) + 64] = "";
+	size_t n = 0;
 
-	if (!begun)
-		print_head();
-	begun = true;
-	printf("%-24s  %s%-7s%s  %-32s  %-10s  %-24s  %s", terminal_column(row->entry.received_at),
-	    terminal_colour(colours[row->status]), store_status_text(row->status),
-	    terminal_colour(COLOUR_NONE), terminal_column(event->type), terminal_column(event->npn),
-	    terminal_column(event->timestamp), command_id(row->entry.id, row->name));
-	if (row->status == STORE_WAITING && row->state.due_at != 0) {
-		datetime_text(row->state.due_at, due);
-		printf("  due %s", due);
-	}
+	if (columns.count == 0)
+		columns_begin(&columns, columns_of_list,
+		    sizeof(columns_of_list) / sizeof(columns_of_list[0]), 0);
+	if (row->status == STORE_WAITING && row->state.due_at != 0)
+		n = (size_t)snprintf(note, sizeof(note), "due %s", terminal_time(row->state.due_at, due));
 	if (*row->state.reason != '\0')
-		printf("  (%s)", terminal_column(row->state.reason));
-	putchar('\n');
+		snprintf(note + n, sizeof(note) - n, "%s(%s)", n > 0 ? "  " : "",
+		    terminal_column(row->state.reason));
+	columns_row(&columns, (const struct columns_cell[]){
+	    {terminal_time_text(row->entry.received_at, received), COLOUR_NONE},
+	    {store_status_text(row->status), colours[row->status]},
+	    {terminal_column(event->type), COLOUR_NONE}, {terminal_column(event->npn), COLOUR_NONE},
+	    {terminal_time_text(event->timestamp, at), COLOUR_NONE},
+	    {command_id(row->entry.id, row->name), COLOUR_NONE}}, note);
 }
 
 /* store_each()'s visit. */
@@ -89,42 +53,89 @@ print_item(const struct store_item *item, void *data)
 	if (item->invalid != NULL)
 		return 0;
 	if (line->json)
-		print_row_json(item);
+		terminal_print_json(store_json_row(item));
 	else
 		print_row(item);
 	return 0;
 }
 
+enum { OPTION_NEW = OPTION_OWN, OPTION_WAITING, OPTION_FAILED, OPTION_ALL, OPTION_CAUSE,
+	OPTION_GAPS, OPTION_DAYS };
+enum { NEW = 1U << STORE_NEW, WAITING = 1U << STORE_WAITING, FAILED = 1U << STORE_DEAD,
+	ALL = NEW | WAITING | FAILED | 1U << STORE_HANDLED };
+enum { DAYS_MAX = 3660 };
+
+/* What the options say. */
+struct wish {
+	struct store_filter filter;
+	bool by_cause, gaps;
+	int64_t days; /* 0: not given */
+};
+
+/* Returns EX_OK, or EX_USAGE (logged). */
+static int
+take_option(const struct command_line *line, int option, const char *word, struct wish *wish)
+{
+	static const unsigned meant[] = {NEW | WAITING, WAITING, FAILED, ALL};
+
+	if (option >= OPTION_NEW && option <= OPTION_ALL) {
+		if (wish->filter.statuses != 0)
+			return command_misused(line, "only one of --new, --waiting, --failed, --all", word);
+		wish->filter.statuses = meant[option - OPTION_NEW];
+	} else if (option == OPTION_DAYS) {
+		wish->days = strspn(optarg, "0123456789") == strlen(optarg) ? atoll(optarg) : 0;
+		if (wish->days < 1 || wish->days > DAYS_MAX)
+			return command_misused(line, "--days takes a number from 1 to 3660", optarg);
+	} else if (option != OPTION_CAUSE && option != OPTION_GAPS) {
+		return select_option(line, option, &wish->filter);
+	}
+	wish->by_cause |= option == OPTION_CAUSE;
+	wish->gaps |= option == OPTION_GAPS;
+	return EX_OK;
+}
+
+/* Options that do not go together. Returns EX_OK, or EX_USAGE (logged). */
+static int
+check_wish(const struct command_line *line, const struct wish *wish)
+{
+	const struct store_filter *f = &wish->filter;
+
+	if (wish->gaps &&
+	    (wish->by_cause || f->statuses != 0 || f->type != NULL || f->npn != NULL || f->since != 0))
+		return command_misused(line, "takes --days alone", "--gaps");
+	if (wish->days != 0 && !wish->gaps)
+		return command_misused(line, "only with --gaps", "--days");
+	if (wish->by_cause && f->statuses != 0 && f->statuses != FAILED && f->statuses != WAITING)
+		return command_misused(line, "with --failed or --waiting", "--by-cause");
+	return EX_OK;
+}
+
 int
 list_main(struct command_line *line, int argc, char **argv)
 {
-	enum { OPTION_NEW = OPTION_OWN, OPTION_WAITING, OPTION_FAILED, OPTION_ALL };
-	enum { NEW = 1U << STORE_NEW, WAITING = 1U << STORE_WAITING, FAILED = 1U << STORE_DEAD,
-		ALL = NEW | WAITING | FAILED | 1U << STORE_HANDLED };
 	static const struct option names[] = {{"new", no_argument, NULL, OPTION_NEW},
 		{"waiting", no_argument, NULL, OPTION_WAITING},
 		{"failed", no_argument, NULL, OPTION_FAILED}, {"all", no_argument, NULL, OPTION_ALL},
-		SELECT_OPTIONS, COMMON_OPTIONS};
-	static const unsigned meant[] = {NEW | WAITING, WAITING, FAILED, ALL};
-	struct store_filter filter = {0};
+		{"by-cause", no_argument, NULL, OPTION_CAUSE}, {"gaps", no_argument, NULL, OPTION_GAPS},
+		{"days", required_argument, NULL, OPTION_DAYS}, SELECT_OPTIONS, COMMON_OPTIONS};
+	struct wish wish = {0};
 	struct error error;
 
-	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;) {
-		if (option >= OPTION_NEW && option <= OPTION_ALL) {
-			if (filter.statuses != 0)
-				return command_misused(line, "only one of --new, --waiting, --failed, --all",
-				    argv[optind - 1]);
-			filter.statuses = meant[option - OPTION_NEW];
-		} else if (select_option(line, option, &filter) != EX_OK) {
+	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;)
+		if (take_option(line, option, argv[optind - 1], &wish) != EX_OK)
 			return EX_USAGE;
-		}
-	}
 	if (optind < argc)
 		return command_misused(line, "list takes options alone; show takes an ID", argv[optind]);
-	if (filter.statuses == 0)
-		filter.statuses = NEW | WAITING | FAILED;
+	if (check_wish(line, &wish) != EX_OK)
+		return EX_USAGE;
+	if (wish.gaps)
+		return list_gaps(line, wish.days != 0 ? wish.days : 90);
+	if (wish.filter.statuses == 0)
+		wish.filter.statuses = wish.by_cause ? FAILED : NEW | WAITING | FAILED;
+	if (wish.by_cause)
+		return list_causes(line, &wish.filter);
 	int status = command_open(line);
 	if (status != EX_OK)
 		return status;
-	return command_status(store_each(line->store, &filter, print_item, line, &error), &error);
+	return command_status(store_each(line->store, &wish.filter, print_item, line, &error), &error);
 }

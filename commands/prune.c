@@ -20,9 +20,9 @@ static void
 print_name(const char *name, int64_t received, void *data)
 {
 	const struct command_line *line = data;
-	char at[DATETIME_TEXT_SIZE];
+	char at[TERMINAL_TIME_SIZE];
 
-	datetime_text(received, at);
+	terminal_time(received, at);
 	if (line->json)
 		terminal_print_json(json_pack("{s:s,s:s}", "file", name, "received_at", at));
 	else

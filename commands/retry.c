@@ -3,30 +3,60 @@
 #include <stdio.h>
 #include <sysexits.h>
 
+#include <string.h>
+
+#include "base/terminal.h"
 #include "commands/command.h"
+#include "commands/select.h"
+#include "drain/causes.h"
+
+/* Which of the dead letters. */
+struct selection {
+	struct store_filter filter;
+	const char *reason; /* as list --by-cause shows it; NULL: any */
+	bool all, dry_run;
+	struct command_names names; /* those that match */
+};
+
+static bool
+has_reason(const struct store_item *item, const char *reason)
+{
+	char own[CAUSES_TEXT_SIZE];
+
+	causes_reason(&item->state, own);
+	return strcmp(own, reason) == 0 || strcmp(terminal_column(own), reason) == 0;
+}
 
 /* store_each()'s visit. */
 static int
 collect(const struct store_item *item, void *data)
 {
-	return command_names_add(data, item->name);
+	struct selection *selection = data;
+
+	if (selection->reason != NULL && !has_reason(item, selection->reason))
+		return 0;
+	return command_names_add(&selection->names, item->name);
 }
 
 /* A dead letter that is still arriving is the next call's. */
 static int
-retry_all(struct command_line *line)
+retry_all(struct command_line *line, struct selection *selection)
 {
-	const struct store_filter filter = {.statuses = 1U << STORE_DEAD};
-	struct command_names names = {0};
+	enum store_result result = STORE_OK;
 	struct error error;
 	size_t moved = 0;
 	/* What cannot be read does not keep the others. */
-	int listed = command_status(store_each(line->store, &filter, collect, &names, &error), &error);
-	enum store_result result = store_retry(line->store, (const char *const *)names.name,
-	    names.count, &moved, &error);
+	int listed = command_status(
+	    store_each(line->store, &selection->filter, collect, selection, &error), &error);
 
-	command_names_free(&names);
-	printf("%zu back to new\n", moved);
+	if (selection->dry_run)
+		printf("%zu would go back to new; nothing is moved\n", selection->names.count);
+	else
+		result = store_retry(line->store, (const char *const *)selection->names.name,
+		    selection->names.count, &moved, &error);
+	command_names_free(&selection->names);
+	if (!selection->dry_run)
+		printf("%zu back to new\n", moved);
 	int status = result == STORE_INVALID ? EX_OK : command_status(result, &error);
 	return status != EX_OK ? status : listed;
 }
@@ -44,26 +74,46 @@ retry(struct command_line *line, const char *id)
 	return command_status(store_retry(line->store, names, 1, &moved, &error), &error);
 }
 
+enum { OPTION_ALL = OPTION_OWN, OPTION_REASON, OPTION_DRY_RUN };
+
+/* Returns EX_OK, or EX_USAGE (logged). */
+static int
+take_option(const struct command_line *line, int option, struct selection *selection)
+{
+	selection->all |= option == OPTION_ALL;
+	selection->dry_run |= option == OPTION_DRY_RUN;
+	if (option == OPTION_REASON)
+		selection->reason = optarg;
+	if (option >= OPTION_ALL && option <= OPTION_DRY_RUN)
+		return EX_OK;
+	return select_option(line, option, &selection->filter);
+}
+
 int
 retry_main(struct command_line *line, int argc, char **argv)
 {
-	static const struct option names[] = {{"all", no_argument, NULL, OPTION_OWN}, COMMON_OPTIONS};
-	bool all = false;
+	static const struct option names[] = {{"all", no_argument, NULL, OPTION_ALL},
+		{"reason", required_argument, NULL, OPTION_REASON},
+		{"dry-run", no_argument, NULL, OPTION_DRY_RUN}, SELECT_OPTIONS, COMMON_OPTIONS};
+	struct selection selection = {0};
 
-	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;) {
-		if (option == '?')
+	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;)
+		if (take_option(line, option, &selection) != EX_OK)
 			return EX_USAGE;
-		all = true;
-	}
-	if (all == (optind < argc))
-		return command_misused(line, "either IDs or --all", all ? argv[optind] : "retry");
+	const struct store_filter *f = &selection.filter;
+	bool selects = f->type != NULL || f->npn != NULL || f->since != 0 || selection.reason != NULL;
+	if (selection.all == (optind < argc))
+		return command_misused(line, "either IDs or --all", selection.all ? argv[optind] : "retry");
+	if ((selects || selection.dry_run) && !selection.all)
+		return command_misused(line, "what selects, and --dry-run, go with --all", argv[optind]);
+	selection.filter.statuses = 1U << STORE_DEAD;
 	int status = command_open(line);
-	if (status == EX_OK)
+	if (status == EX_OK && !selection.dry_run)
 		status = command_begin(line);
 	if (status != EX_OK)
 		return status;
-	if (all)
-		return retry_all(line);
+	if (selection.all)
+		return retry_all(line, &selection);
 	for (int i = optind; i < argc; i++) {
 		int result = retry(line, argv[i]);
 		status = result != EX_OK ? result : status;

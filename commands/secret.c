@@ -15,6 +15,7 @@
 #include "receiver/attempts_reader.h"
 #include "receiver/last_match.h"
 #include "base/clock.h"
+#include "base/columns.h"
 #include "base/datetime.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -191,34 +192,51 @@ add_main(struct command_line *line)
 /* ---- list ---- */
 
 static void
+print_good(const struct secretfile_entry *entry, const char *matched)
+{
+	char added[TERMINAL_TIME_SIZE], at[TERMINAL_TIME_SIZE];
+
+	terminal_time_text(entry->added, added);
+	printf("%-12s %-*s ", entry->fingerprint, 20 + (int)strlen(terminal_offset()), added);
+	if (*matched != '\0')
+		puts(terminal_time_text(matched, at));
+	else
+		puts("never, as far as the attempts log goes back");
+}
+
+static void
+print_bad(const struct secretfile_entry *entry)
+{
+	char text[32];
+	int n = snprintf(text, sizeof(text), "line %d ", entry->line);
+
+	printf("%s%s", terminal_colour(COLOUR_BAD), text);
+	columns_wrap(verify_secret_kind_text(entry->kind), (size_t)n, 4);
+	printf("%s\n", terminal_colour(COLOUR_NONE));
+}
+
+static void
 print_entry(bool json, const struct secretfile_entry *entry, const char *matched)
 {
-	if (json && entry->kind == SECRET_GOOD)
-		terminal_print_json(json_pack("{s:s,s:s*,s:s*}", "fingerprint", entry->fingerprint, "added",
-		    *entry->added != '\0' ? entry->added : NULL, "matched",
-		    *matched != '\0' ? matched : NULL));
-	else if (json)
-		terminal_print_json(json_pack("{s:i,s:s}", "line", entry->line, "unusable",
-		    verify_secret_kind_text(entry->kind)));
+	if (json)
+		terminal_print_json(last_match_json(entry, matched));
 	else if (entry->kind == SECRET_GOOD)
-		printf("%-12s %-21s %s\n", entry->fingerprint, terminal_column(entry->added),
-		    *matched != '\0' ? matched : "never, as far as the attempts log goes back");
+		print_good(entry, matched);
 	else
-		printf("%sline %d %s%s\n", terminal_colour(COLOUR_BAD), entry->line,
-		    verify_secret_kind_text(entry->kind), terminal_colour(COLOUR_NONE));
+		print_bad(entry);
 }
 
 /* "never" is as far as the log goes back. */
 static void
 print_beginning(const char *spool)
 {
-	char at[DATETIME_TEXT_SIZE], unread[64] = "";
+	char at[TERMINAL_TIME_SIZE], unread[64] = "";
 	int64_t begins;
 	int compressed;
 
 	if (!attempts_reader_begins(spool, &begins, &compressed))
 		return;
-	datetime_text(begins / NANOSECONDS, at);
+	terminal_time(begins / NANOSECONDS, at);
 	if (compressed > 0)
 		snprintf(unread, sizeof(unread), "; %d compressed one(s) are not read", compressed);
 	printf("The attempts log begins at %s%s.\n", at, unread);
@@ -237,8 +255,9 @@ print_list(struct command_line *line, const struct secretfile_entry *entries, si
 		log_line(
 		    "%s: %s: it is not known when they last matched", line->config.spool, strerror(errno));
 	if (!line->json && count > 0)
-		printf("%s%-12s %-21s %s%s\n", terminal_colour(COLOUR_BOLD), "SECRET", "ADDED",
-		    "LAST MATCHED", terminal_colour(COLOUR_NONE));
+		printf("%s%-12s %-*s %s%s\n", terminal_colour(COLOUR_BOLD), "SECRET",
+		    20 + (int)strlen(terminal_offset()), "ADDED", "LAST MATCHED",
+		    terminal_colour(COLOUR_NONE));
 	for (size_t i = 0; i < count; i++)
 		print_entry(line->json, &entries[i], matches[i].at);
 	for (size_t i = 0; !line->json && i < count; i++) {

@@ -6,11 +6,9 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "base/crypto.h"
 #include "base/json_text.h"
 #include "commands/command.h"
 #include "base/terminal.h"
-#include "base/text.h"
 #include "base/datetime.h"
 
 static void
@@ -21,15 +19,24 @@ print_field(const char *name, const char *value)
 		    terminal_column(value));
 }
 
+/* A time of UTC, or what is there instead of one. */
+static void
+print_time(const char *name, const char *value)
+{
+	char at[TERMINAL_TIME_SIZE];
+
+	print_field(name, datetime_is_utc(value) ? terminal_time_text(value, at) : value);
+}
+
 static void
 print_status(enum store_status status, const struct handler_state *state)
 {
-	char text[512], at[DATETIME_TEXT_SIZE] = "";
+	char text[512], at[TERMINAL_TIME_SIZE] = "";
 
 	if (status == STORE_DEAD && state->failed_at != 0)
-		datetime_text(state->failed_at, at);
+		terminal_time(state->failed_at, at);
 	if (status == STORE_WAITING && state->due_at != 0)
-		datetime_text(state->due_at, at);
+		terminal_time(state->due_at, at);
 	snprintf(text, sizeof(text), "%s%s%s%s%s", store_status_text(status),
 	    *at == '\0'               ? "" :
 	    status == STORE_WAITING  ? ", due " :
@@ -41,12 +48,12 @@ print_status(enum store_status status, const struct handler_state *state)
 static void
 print_tries(const struct handler_state *state)
 {
-	char text[64], at[DATETIME_TEXT_SIZE] = "never";
+	char text[64 + TERMINAL_TIME_SIZE], at[TERMINAL_TIME_SIZE] = "never";
 
-	if (state->tries == 0)
+	if (state->tries == 0 && state->tried_at == 0)
 		return;
 	if (state->tried_at != 0)
-		datetime_text(state->tried_at, at);
+		terminal_time(state->tried_at, at);
 	snprintf(text, sizeof(text), "%d, the last at %s", state->tries, at);
 	print_field("tries", text);
 	print_field("handler", state->handler);
@@ -62,16 +69,15 @@ print_tries(const struct handler_state *state)
 static void
 print_evidence(const struct entry *entry, const char *path)
 {
-	char signed_at[DATETIME_TEXT_SIZE];
+	char signed_at[TERMINAL_TIME_SIZE];
 
 	print_field("type", entry->event.type);
 	print_field("npn", entry->event.npn);
 	print_field("run date", entry->event.run_date);
-	print_field("event time", entry->event.timestamp);
+	print_time("event time", entry->event.timestamp);
 	print_field("event id", entry->event.id);
-	print_field("received", entry->received_at);
-	datetime_text(atoll(entry->timestamp), signed_at);
-	print_field("signed", signed_at);
+	print_time("received", entry->received_at);
+	print_field("signed", terminal_time(atoll(entry->timestamp), signed_at));
 	print_field("signature", entry->signature);
 	print_field("file", path);
 }
@@ -89,61 +95,14 @@ print_body(const struct entry *entry)
 		putchar('\n');
 }
 
-static void
-set_text(json_t *object, const char *key, const char *text)
-{
-	if (*text != '\0')
-		json_object_set_new(object, key, text_json(text));
-}
-
-static void
-set_time(json_t *object, const char *key, int64_t seconds)
-{
-	char text[DATETIME_TEXT_SIZE];
-
-	datetime_text(seconds, text);
-	if (seconds != 0)
-		set_text(object, key, text);
-}
-
-/* A body that is not JSON, in the form that the spool's files have. */
-static void
-set_encoded_body(json_t *object, const struct entry *entry)
-{
-	char *text = malloc(CRYPTO_BASE64_SIZE(entry->body_length));
-
-	if (text == NULL)
-		return;
-	crypto_base64_encode(entry->body, entry->body_length, text);
-	json_object_set_new(object, "body_base64", json_string(text));
-	free(text);
-}
-
+/* The body is never parsed and written anew: what is printed is what was signed. */
 static void
 print_json_of(const struct store_item *item)
 {
 	const struct entry *entry = &item->entry;
-	const struct handler_state *state = &item->state;
-	json_t *object = json_object();
 
-	set_text(object, "webhook_id", entry->id);
-	set_text(object, "status", store_status_text(item->status));
-	set_text(object, "file", item->path);
-	set_text(object, "received_at", entry->received_at);
-	set_text(object, "webhook_timestamp", entry->timestamp);
-	set_text(object, "webhook_signature", entry->signature);
-	json_object_set_new(object, "tries", json_integer(state->tries));
-	set_time(object, "tried_at", state->tried_at);
-	set_time(object, "due_at", state->due_at);
-	set_time(object, "failed_at", state->failed_at);
-	set_text(object, "handler", state->handler);
-	set_text(object, "reason", state->reason);
-	set_text(object, "stderr", state->stderr_end);
-	if (!entry->event.parsed)
-		set_encoded_body(object, entry);
-	/* Never parsed and written anew: what is printed is what was signed. */
-	json_text_print_with(object, "event", entry->event.parsed ? entry->body : "null",
-	    entry->event.parsed ? entry->body_length : 4);
+	json_text_print_with(store_json_details(item), "event",
+	    entry->event.parsed ? entry->body : "null", entry->event.parsed ? entry->body_length : 4);
 }
 
 static void

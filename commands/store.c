@@ -139,7 +139,9 @@ import_item(const struct store_item *item, void *data)
 	return i->result == STORE_OK ? 0 : 1;
 }
 
-/* Handled events first; then those that wait or failed, all at once. */
+/*
+ * Handled events first; then those that wait or failed, all at once; then what forgotten ones said.
+ */
 static enum store_result
 import_all(struct importing *i, struct store *from, size_t *imported, struct error *error)
 {
@@ -156,7 +158,12 @@ import_all(struct importing *i, struct store *from, size_t *imported, struct err
 			return STORE_FAILED;
 		*imported += part;
 	}
-	return STORE_OK;
+	struct roster forgotten = {0};
+	enum store_result result = store_forgotten(from, &forgotten, error);
+	if (result == STORE_OK)
+		result = store_import_forgotten(i->to, &forgotten, error);
+	roster_free(&forgotten);
+	return result;
 }
 
 /* The local spool, where no drain and no command moves events meanwhile. NULL with *error. */
@@ -180,6 +187,7 @@ import(struct command_line *line)
 {
 	struct error error;
 	struct importing i = {.to = line->store, .error = &error, .progress = isatty(STDERR_FILENO)};
+	int64_t begun = clock_unix();
 	size_t imported;
 	struct store *from = open_local(line, &error);
 
@@ -188,6 +196,8 @@ import(struct command_line *line)
 	enum store_result result = import_all(&i, from, &imported, &error);
 	if (i.shown != 0)
 		fputs("\r\033[K", stderr);
+	if (result == STORE_OK)
+		store_note_import(from, begun);
 	store_close(from);
 	if (result != STORE_OK) {
 		log_line("store: the import ended early; it can be repeated");

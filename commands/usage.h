@@ -4,8 +4,14 @@
 
 #include "commands/command.h"
 
-/* Print the list of all subcommands, the common options and the settings. */
+/* On standard error, for a command line without a subcommand: their names. */
+void usage_print_short(const struct command *commands);
+
+/* Print the list of all subcommands: it fits a screen. */
 void usage_print_overview(const struct command *commands);
+
+/* Print a topic that is no subcommand: settings, options, setup. False: there is no such topic. */
+bool usage_print_topic(const char *name);
 
 /* Print what one subcommand does and takes. */
 void usage_print_command(const struct command *command);

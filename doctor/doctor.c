@@ -132,20 +132,21 @@ report(struct doctor *d, struct finding *f)
 	d->report(f, d->user);
 }
 
-static void
-run_table(struct doctor *d, const struct check *checks)
+void
+doctor_run_table(struct doctor *d, const struct check *checks, const char *name)
 {
 	for (const struct check *c = checks; c->name != NULL; c++) {
 		struct finding f = {.name = c->name};
+		if (name != NULL && strcmp(name, c->name) != 0)
+			continue;
 		snprintf(f.remedy, sizeof(f.remedy), "%s", c->remedy);
 		c->run(d, &f);
 		report(d, &f);
 	}
 }
 
-/* store_check()'s visit. */
-static void
-report_store_check(const struct store_check *check, void *data)
+void
+doctor_report_store(const struct store_check *check, void *data)
 {
 	struct finding f = {.name = check->name};
 
@@ -170,8 +171,8 @@ check_from_outside(struct doctor *d)
 		report(d, &f);
 		return;
 	}
-	run_table(d, doctor_url_checks);
-	run_table(d, doctor_probe_checks);
+	doctor_run_table(d, doctor_url_checks, NULL);
+	doctor_run_table(d, doctor_probe_checks, NULL);
 	http_close(d->http);
 	free(d->first.body);
 }
@@ -179,12 +180,12 @@ check_from_outside(struct doctor *d)
 int
 doctor_run(struct doctor *d)
 {
-	run_table(d, doctor_local_checks);
+	doctor_run_table(d, doctor_local_checks, NULL);
 	if (d->store != NULL)
-		store_check(d->store, report_store_check, d);
-	run_table(d, doctor_receiver_checks);
-	run_table(d, doctor_log_checks);
-	run_table(d, doctor_history_checks);
+		store_check(d->store, doctor_report_store, d);
+	doctor_run_table(d, doctor_receiver_checks, NULL);
+	doctor_run_table(d, doctor_log_checks, NULL);
+	doctor_run_table(d, doctor_history_checks, NULL);
 	if (d->url != NULL)
 		check_from_outside(d);
 	verify_keyring_free(d->keyring);

@@ -12,6 +12,7 @@
 
 #include "base/config.h"
 #include "base/error.h"
+#include "drain/handler_survey.h"
 #include "send/delivery.h"
 #include "send/http.h"
 #include "store/store.h"
@@ -28,7 +29,7 @@ enum check_result {
 struct finding {
 	const char *name;
 	enum check_result result;
-	char text[512];
+	char text[1024];
 	char remedy[1024]; /* of a CHECK_FAILED or CHECK_REMARK one; lines */
 };
 
@@ -56,6 +57,9 @@ struct doctor {
 	int failed;               /* checks */
 	bool not_owner;           /* of the spool: then a file that we cannot read is no fault */
 	struct store *store;      /* NULL: it cannot be opened */
+	struct handler_survey handlers; /* the directory of handlers, as drain judges it */
+	struct store_counts counts; /* of it, */
+	bool counted;               /* once they were counted */
 	struct keyring *keyring;  /* NULL: no usable secret */
 	bool receiver_answers;    /* at its socket */
 	bool accepted_directly;   /* the receiver accepted a probe that no web server was involved in */
@@ -93,6 +97,12 @@ int doctor_run(struct doctor *doctor);
 
 /* ---- for the checks ---- */
 
+/* Run and report the checks of a table; name NULL: all, else that one. */
+void doctor_run_table(struct doctor *doctor, const struct check *checks, const char *name);
+
+/* store_check()'s visit; data is the doctor. */
+void doctor_report_store(const struct store_check *check, void *data);
+
 /* Set the result of a check. One that sets none is CHECK_OK. */
 void doctor_ok(struct finding *finding, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -119,6 +129,15 @@ void doctor_exchange(struct doctor *doctor, const char *method, const struct del
 /* Send "{}" without a signature to the URL, at this address of its host. */
 void doctor_exchange_at(struct doctor *doctor, struct http *http, const char *address,
     struct http_answer *answer);
+
+/*
+ * When the daily event last came to any host of a shared store, in the last so many seconds:
+ * nanoseconds since 1970; 0: it did not, or the store is not shared.
+ */
+int64_t doctor_copied_daily(struct doctor *doctor, int64_t seconds);
+
+/* Whether there is a handler for psapi drain. */
+bool doctor_has_handlers(const struct config *config);
 
 /* Checks of addresses.c, for the table of url.c. */
 void doctor_check_name(struct doctor *doctor, struct finding *finding);

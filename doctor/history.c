@@ -8,6 +8,7 @@
 #include <dirent.h>
 
 #include "base/datetime.h"
+#include "base/terminal.h"
 
 enum {
 	RUN_SECONDS = 26 * 3600, /* a day, and two hours more: one event a day is sent at least */
@@ -32,10 +33,13 @@ count(struct doctor *d, struct finding *f, struct store_counts *counts)
 
 	if (!has_store(d, f))
 		return false;
-	if (store_count(d->store, d->now, counts, &error) == STORE_OK)
-		return true;
-	doctor_failed_for(f, &error);
-	return false;
+	if (!d->counted && store_count(d->store, d->now, &d->counts, &error) != STORE_OK) {
+		doctor_failed_for(f, &error);
+		return false;
+	}
+	d->counted = true;
+	*counts = d->counts;
+	return true;
 }
 
 static void
@@ -96,9 +100,9 @@ check_hold(struct doctor *d, struct finding *f)
 
 /* ---- drain ---- */
 
-/* Whether a handler is there. What is in the directory is judged by the check of handlers. */
+/* What is in the directory is judged by the check of handlers. */
 static bool
-has_handlers(const char *path)
+has_files(const char *path)
 {
 	DIR *stream = opendir(path);
 	bool found = false;
@@ -111,20 +115,26 @@ has_handlers(const char *path)
 	return found;
 }
 
+bool
+doctor_has_handlers(const struct config *config)
+{
+	return has_files(config->handlers) || has_files(config->batch_handlers);
+}
+
 static void
 check_drain(struct doctor *d, struct finding *f)
 {
-	char at[DATETIME_TEXT_SIZE];
+	char at[TERMINAL_TIME_SIZE];
 	struct store_counts c;
 
 	if (!count(d, f, &c))
 		return;
-	if (!has_handlers(d->config->handlers)) {
+	if (!doctor_has_handlers(d->config)) {
 		doctor_skipped(f, "there are no handlers for it");
 		return;
 	}
 	int64_t age = d->now - c.drained;
-	datetime_text(c.drained, at);
+	terminal_time(c.drained, at);
 	if (c.drained == 0 && c.waiting == 0)
 		doctor_skipped(f, "psapi drain has not run yet; no event waits for it");
 	else if (c.drained == 0 && c.overdue == 0)

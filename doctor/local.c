@@ -2,9 +2,7 @@
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,7 +11,6 @@
 #include <unistd.h>
 
 #include "base/user.h"
-#include "drain/handler.h"
 #include "secrets/secrets.h"
 
 enum { INODES_MIN = 1000 };
@@ -144,46 +141,36 @@ check_secret(struct doctor *d, struct finding *f)
 
 /* ---- the handlers ---- */
 
-/* Every handler in the directory must be one that drain would run. */
 static void
-check_each_handler(struct finding *f, const char *dir, DIR *stream)
+tell_survey(const struct handler_survey_finding *found, struct finding *f)
 {
-	char path[PATH_MAX];
-	struct error error;
-	int count = 0;
-
-	for (struct dirent *entry; (entry = readdir(stream)) != NULL;) {
-		if (entry->d_name[0] == '.')
-			continue;
-		count++;
-		if (handler_find(dir, entry->d_name, path, sizeof(path), &error) == HANDLER_REFUSED) {
-			doctor_failed_for(f, &error);
-			return;
-		}
+	switch (found->result) {
+	case HANDLER_SURVEY_NONE:
+		doctor_skipped(f, "%s", found->text);
+		break;
+	case HANDLER_SURVEY_OK:
+		doctor_ok(f, "%s", found->text);
+		break;
+	case HANDLER_SURVEY_REMARK:
+		doctor_remark(f, found->remedy, "%s", found->text);
+		break;
+	case HANDLER_SURVEY_FAILED:
+		doctor_failed(f, found->remedy, "%s", found->text);
+		break;
 	}
-	if (count == 0)
-		doctor_skipped(f, "%s has no handler: psapi drain would move every event to failed/", dir);
-	else
-		doctor_ok(f, "%s: %d", dir, count);
 }
 
 static void
 check_handlers(struct doctor *d, struct finding *f)
 {
-	const char *dir = d->config->handlers;
-	DIR *stream = opendir(dir);
-	struct error error;
+	handler_survey(d->config, &d->handlers);
+	tell_survey(&d->handlers.handlers, f);
+}
 
-	if (stream == NULL && errno == ENOENT)
-		doctor_skipped(f, "%s does not exist: right if a script of your own reads new/", dir);
-	else if (stream == NULL)
-		doctor_failed(f, "the running user must have access to it", "%s: %s", dir, strerror(errno));
-	else if (handler_check_directory(dir, &error) != 0)
-		doctor_failed_for(f, &error);
-	else
-		check_each_handler(f, dir, stream);
-	if (stream != NULL)
-		closedir(stream);
+static void
+check_unused(struct doctor *d, struct finding *f)
+{
+	tell_survey(&d->handlers.unused, f);
 }
 
 const struct check doctor_local_checks[] = {
@@ -193,7 +180,7 @@ const struct check doctor_local_checks[] = {
 	{"space", check_space, "make room, or psapi prune --older-than 90d"},
 	{"secret", check_secret,
 	    "copy the signing secret from the endpoint's page in the portal: psapi secret add"},
-	{"handlers", check_handlers,
-	    "psapi drain runs no handler that other users can change: chown root, chmod go-w"},
+	{"handlers", check_handlers, ""},
+	{"unused", check_unused, ""},
 	{0},
 };

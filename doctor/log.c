@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "base/datetime.h"
+#include "base/terminal.h"
 #include "base/user.h"
 #include "receiver/attempts.h"
 #include "receiver/attempts_reader.h"
@@ -69,12 +70,12 @@ has_probe(struct doctor *d, struct attempts_reader *reader)
 static void
 describe_log(struct doctor *d, struct finding *f)
 {
-	char at[DATETIME_TEXT_SIZE], unread[64] = "";
+	char at[TERMINAL_TIME_SIZE], unread[64] = "";
 	int64_t begins = 0;
 	int compressed;
 
 	bool known = attempts_reader_begins(d->config->spool, &begins, &compressed);
-	datetime_text(begins / NANOSECONDS, at);
+	terminal_time(begins / NANOSECONDS, at);
 	if (compressed > 0)
 		snprintf(unread, sizeof(unread), "; %d compressed one(s) are not read", compressed);
 	if (known)
@@ -231,10 +232,10 @@ read_deliveries(struct doctor *d, struct deliveries *all)
 static void
 clock_text(int64_t seconds, time_t now, char *text, size_t size)
 {
-	char at[DATETIME_TEXT_SIZE];
+	char at[TERMINAL_TIME_SIZE];
 	bool today = seconds / DAY_SECONDS == now / DAY_SECONDS;
 
-	datetime_text(seconds, at);
+	terminal_time(seconds, at);
 	snprintf(text, size, "%.*s%s%.5s UTC", today ? 0 : 10, at, today ? "" : " ", at + 11);
 }
 
@@ -369,15 +370,17 @@ take_copy(const char *host, const char *text, void *data)
 }
 
 /* It may have come to another host. */
-static void
-read_copies(struct doctor *d, struct daily *daily)
+int64_t
+doctor_copied_daily(struct doctor *d, int64_t seconds)
 {
-	struct store_attempts copies = {.since = ((int64_t)d->now - COPIES_SECONDS) * NANOSECONDS,
-	    .last = -1, .visit = take_copy, .data = daily};
+	struct daily daily = {0};
+	struct store_attempts copies = {.since = ((int64_t)d->now - seconds) * NANOSECONDS,
+	    .last = -1, .outcome = "accepted", .visit = take_copy, .data = &daily};
 	struct error error;
 
 	if (d->store != NULL && store_is_shared(d->store))
 		store_attempts(d->store, &copies, &error);
+	return daily.last;
 }
 
 static void
@@ -394,7 +397,9 @@ read_log(struct doctor *d, struct daily *daily)
 		take_line(daily, &line);
 	}
 	attempts_reader_close(reader);
-	read_copies(d, daily);
+	int64_t copied = doctor_copied_daily(d, COPIES_SECONDS);
+	if (copied > daily->last)
+		daily->last = copied;
 	attempts_reader_begins(d->config->spool, &daily->first, &compressed);
 }
 

@@ -75,8 +75,28 @@ reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/*
+ * Execute the program. A script's interpreter opens it by a name: /dev/fd/N/NAME, so that N must
+ * stay open. It is the directory and not the file, so that $0 keeps its name, and what is beside
+ * it is found. Only root and the running user can change names in that directory. Without
+ * /dev/fd, in a chroot, its path must do.
+ */
+static void
+execute(int directory, char *const argv[], char *const envp[])
+{
+	const char *name = strrchr(argv[0], '/');
+	int kept = directory < 0 || access("/dev/fd/0", F_OK) != 0 ? -1 :
+	    fcntl(directory, F_DUPFD, STDERR_FILENO + 1);
+
+	if (kept >= 0 && name != NULL)
+		execveat(kept, name + 1, argv, envp, 0);
+	else
+		execve(argv[0], argv, envp);
+}
+
 static _Noreturn void
-become(char *const argv[], char *const envp[], int input, int pipes[PIPES][2], pid_t parent)
+become(int directory, char *const argv[], char *const envp[], int input, int pipes[PIPES][2],
+    pid_t parent)
 {
 	setpgid(0, 0);
 #ifdef PR_SET_PDEATHSIG
@@ -91,7 +111,7 @@ become(char *const argv[], char *const envp[], int input, int pipes[PIPES][2], p
 		 * A handler that is left running must keep no lock of our caller, of flock(1) for example.
 		 */
 		close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
-		execve(argv[0], argv, envp);
+		execute(directory, argv, envp);
 	}
 	(void)!write(pipes[EXEC][1], &errno, sizeof(errno));
 	_exit(127);
@@ -111,8 +131,8 @@ exec_error(int fd)
 }
 
 int
-child_start(struct child *child, char *const argv[], char *const envp[], int input,
-    int64_t timeout, bool *executed)
+child_start(struct child *child, int directory, char *const argv[], char *const envp[],
+    int input, int64_t timeout, bool *executed)
 {
 	int pipes[PIPES][2];
 	pid_t parent = getpid();
@@ -123,7 +143,7 @@ child_start(struct child *child, char *const argv[], char *const envp[], int inp
 		return -1;
 	child->pid = fork();
 	if (child->pid == 0)
-		become(argv, envp, input, pipes, parent);
+		become(directory, argv, envp, input, pipes, parent);
 	if (child->pid < 0) {
 		close_pipes(pipes);
 		return -1;
@@ -193,7 +213,9 @@ child_read(struct child *child)
 	char buffer[16384];
 	size_t out = take(&child->out, buffer, sizeof(buffer));
 
-	if (out > 0)
+	if (out > 0 && child->take != NULL)
+		child->take(child->taker, buffer, out);
+	else if (out > 0)
 		io_write_all(STDOUT_FILENO, buffer, out);
 	size_t err = take(&child->err, buffer, sizeof(buffer));
 	if (err > 0)

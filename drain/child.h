@@ -21,6 +21,9 @@ struct child {
 	int64_t grace;    /* milliseconds between SIGTERM and SIGKILL */
 	bool timed_out;   /* it was ended by child_enforce_deadline() */
 	bool killed;      /* with SIGKILL */
+	/* Gets its standard output. To be set after child_start(); NULL: it goes to ours. */
+	void (*take)(void *data, const char *bytes, size_t length);
+	void *taker; /* its data */
 	size_t tail_length;
 	char tail[2 * CHILD_TAIL]; /* child_tail() */
 };
@@ -33,11 +36,13 @@ int child_input(const void *data, size_t length);
 
 /*
  * Start argv[0], a path, with this environment and input as standard input (the caller closes
- * it). It may run for timeout milliseconds. Returns 0; or -1 with errno if it cannot be started;
- * *executed: execve(2) was called, and failed.
+ * it). directory: an open directory that has the file under the last name of that path: then it
+ * is started from there, whatever the path names by now; -1: by its path. It may run for timeout
+ * milliseconds. Returns 0; or -1 with errno if it cannot be started; *executed: execve(2) was
+ * called, and failed.
  */
-int child_start(struct child *child, char *const argv[], char *const envp[], int input,
-    int64_t timeout, bool *executed);
+int child_start(struct child *child, int directory, char *const argv[], char *const envp[],
+    int input, int64_t timeout, bool *executed);
 
 /*
  * Read what it has written, without waiting: its standard output goes to ours, of its standard

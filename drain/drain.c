@@ -17,12 +17,15 @@
 
 #include "receiver/adopt.h"
 #include "drain/backlog.h"
+#include "drain/batch.h"
 #include "drain/handler_run.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "metrics/runs.h"
 
 enum {
 	PROGRESS_EVERY_MS = 100,
+	NOTE_EVERY_MS = 10000, /* for metrics and check: that it works, and what it has done */
 	ARRIVAL_MS = 50,   /* pause before the list is read again for an event that was not ready */
 	ARRIVAL_LOOKS = 20 /* how often that is done */
 };
@@ -32,6 +35,7 @@ struct drain {
 	const struct drain_options *options;
 	struct backlog backlog;
 	struct handler_run *runs;
+	struct batch_run *batches; /* of each run */
 	int running;
 	bool stop;     /* start no further handler: the spool or the system fails */
 	int status;    /* the exit status, so far */
@@ -39,6 +43,8 @@ struct drain {
 	bool again;    /* this pass found that its list is out of date */
 	size_t done, later, failed;
 	size_t earlier; /* sum of these three before this pass */
+	struct runs noted; /* of these three, what is noted already */
+	int64_t note_at;   /* clock_milliseconds() of the next note */
 	bool progress; /* standard error is a terminal */
 	bool visible;  /* so is the progress line */
 	int64_t shown; /* when it was last drawn, clock_milliseconds() */
@@ -152,14 +158,14 @@ show_end(struct drain *d)
 		    d->failed);
 }
 
-/* Log why a handler is not run, once in a drain. Without memory it may be logged again. */
+/* Log what is wrong with a handler, once in a drain. Without memory it may be logged again. */
 static void
-report_refusal(struct drain *d, const struct error *refusal)
+report_refusal(struct drain *d, const char *word, const struct error *refusal)
 {
 	for (size_t i = 0; i < d->refusals; i++)
 		if (strcmp(d->refused[i], refusal->text) == 0)
 			return;
-	log_line("refused: %s%s%s; its events wait until that is fixed", refusal->text,
+	log_line("%s: %s%s%s; its events wait until that is fixed", word, refusal->text,
 	    *refusal->remedy != '\0' ? ": " : "", refusal->remedy);
 	char **refused = reallocarray(d->refused, d->refusals + 1, sizeof(*refused));
 	if (refused == NULL)
@@ -175,6 +181,22 @@ forget_refusals(struct drain *d)
 	while (d->refusals > 0)
 		free(d->refused[--d->refusals]);
 	free(d->refused);
+}
+
+/* Note for metrics and check what was done since the last note, and that the drain works. */
+static void
+note_runs(struct drain *d, int status)
+{
+	struct runs all = {.done = (int64_t)d->done, .later = (int64_t)d->later,
+	    .failed = (int64_t)d->failed};
+	struct runs more = {.done = all.done - d->noted.done, .later = all.later - d->noted.later,
+	    .failed = all.failed - d->noted.failed};
+	int64_t now = d->context.clock();
+
+	d->note_at = clock_milliseconds() + NOTE_EVERY_MS;
+	store_note_run(d->context.store, now);
+	if (runs_add(d->context.store, &more, status, now) == 0)
+		d->noted = all;
 }
 
 /* ---- the handlers ---- */
@@ -196,12 +218,17 @@ record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 	case RUN_LATER:
 		d->later++;
 		break;
+	case RUN_BROKEN:
+		d->later++;
+		report_refusal(d, "broken", &run->refusal);
+		set_status(d, EX_CONFIG);
+		break;
 	case RUN_FAILED:
 		d->failed++;
 		set_status(d, 1);
 		break;
 	case RUN_WAITS:
-		report_refusal(d, &run->refusal);
+		report_refusal(d, "refused", &run->refusal);
 		set_status(d, EX_CONFIG);
 		break;
 	case RUN_STOP:
@@ -210,13 +237,53 @@ record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 	case RUN_AGAIN:
 		d->again = true;
 		break;
-	case RUN_BUSY: /* its events are the other drain's */
+	case RUN_BATCH: /* start_batch() has it */
+	case RUN_BUSY:  /* its events are the other drain's */
 	case RUN_GONE:
 		break;
 	}
 	run->task = NULL;
 	schedule_release(d->backlog.schedule, task,
 	    result == RUN_DONE || result == RUN_FAILED || result == RUN_GONE);
+}
+
+/* What a batch has to tell. */
+static void
+record_batch(struct drain *d, struct batch_run *batch)
+{
+	struct batch_news *news = &batch->news;
+
+	d->done += news->done;
+	d->later += news->later;
+	d->failed += news->failed;
+	d->again |= news->again;
+	if (news->failed > 0)
+		set_status(d, 1);
+	if (news->wrong) {
+		report_refusal(d, "broken", &news->error);
+		set_status(d, EX_CONFIG);
+	}
+	if (news->stop)
+		fail(d, EX_IOERR);
+	*news = (struct batch_news){0};
+}
+
+/* The handler of this place takes many: give it more than the first. */
+static void
+start_batch(struct drain *d, struct handler_run *run, struct batch_run *batch)
+{
+	enum handler_run_result result = batch_start(batch, run, &d->context, d->backlog.schedule);
+
+	record_batch(d, batch);
+	if (result == RUN_STARTED) {
+		d->running++;
+		d->started = true;
+	} else if (result == RUN_WAITS) {
+		report_refusal(d, "refused", &run->refusal);
+		set_status(d, EX_CONFIG);
+	} else {
+		fail(d, EX_IOERR);
+	}
 }
 
 /* Start handlers in the free places. */
@@ -230,8 +297,12 @@ start_runs(struct drain *d)
 			if (run->task == NULL)
 				return;
 			clear_progress(d);
-			record(d, run,
-			    handler_run_start(run, &d->context, schedule_name(d->backlog.schedule, run->task)));
+			enum handler_run_result result = handler_run_start(run, &d->context,
+			    schedule_name(d->backlog.schedule, run->task));
+			if (result == RUN_BATCH)
+				start_batch(d, run, &d->batches[i]);
+			else
+				record(d, run, result);
 		}
 	}
 }
@@ -256,6 +327,8 @@ wait_for_runs(struct drain *d, const sigset_t *waiting)
 		if (run->renewal < deadline)
 			deadline = run->renewal;
 	}
+	if (d->note_at < deadline)
+		deadline = d->note_at;
 	/* When to draw the progress line again; sooner if it was just cleared. */
 	int64_t due = d->visible ? now + 1000 : d->shown + PROGRESS_EVERY_MS;
 	if (d->progress && deadline > due)
@@ -265,6 +338,18 @@ wait_for_runs(struct drain *d, const sigset_t *waiting)
 	timeout.tv_nsec = left % 1000 * 1000000;
 	if (ppoll(fds, n, deadline == INT64_MAX ? NULL : &timeout, waiting) > 0)
 		clear_progress(d); /* a handler writes, maybe to the same terminal */
+}
+
+/* The handler of a place has ended. */
+static void
+end_run(struct drain *d, struct handler_run *run, int status)
+{
+	d->running--;
+	clear_progress(d);
+	if (run->batch)
+		batch_finish(&d->batches[run - d->runs], status);
+	else
+		record(d, run, handler_run_finish(run, &d->context, status));
 }
 
 /* Read output, enforce deadlines, finish the runs whose handler has ended. */
@@ -283,13 +368,16 @@ attend_runs(struct drain *d)
 			run->child.deadline = now;
 		}
 		child_read(&run->child);
-		handler_run_renew(run, &d->context, now);
+		if (run->batch)
+			batch_attend(&d->batches[i], now);
+		else
+			handler_run_renew(run, &d->context, now);
 		child_enforce_deadline(&run->child, now);
-		if (!child_ended(&run->child, &status))
-			continue;
-		d->running--;
-		clear_progress(d);
-		record(d, run, handler_run_finish(run, &d->context, status));
+		bool ended = child_ended(&run->child, &status);
+		if (ended)
+			end_run(d, run, status);
+		if (run->batch)
+			record_batch(d, &d->batches[i]);
 	}
 }
 
@@ -303,6 +391,8 @@ run_pass(struct drain *d, const sigset_t *waiting)
 		show_progress(d);
 		wait_for_runs(d, waiting);
 		attend_runs(d);
+		if (clock_milliseconds() >= d->note_at)
+			note_runs(d, RUNS_GO_ON);
 	}
 }
 
@@ -342,7 +432,7 @@ drain_run(const struct config *config, struct store *store, const struct drain_o
 	struct drain d = {.options = options,
 		.progress = isatty(STDERR_FILENO) && !options->verbose,
 		.backlog = {.store = store, .clock = clock, .is_interrupted = is_interrupted},
-		.context = {config, store, options->command, clock, options->verbose}};
+		.context = {config, store, options->command, clock, options->verbose, options->batch}};
 	struct adoption adoption = {0}; /* doctor reports the requests that stay held */
 	struct error error;
 
@@ -358,8 +448,9 @@ drain_run(const struct config *config, struct store *store, const struct drain_o
 		return error_log(&error);
 	}
 	d.runs = calloc((size_t)options->jobs, sizeof(*d.runs));
-	store_note_run(store, clock());
-	if (d.runs != NULL) {
+	d.batches = calloc((size_t)options->jobs, sizeof(*d.batches));
+	note_runs(&d, RUNS_GO_ON);
+	if (d.runs != NULL && d.batches != NULL) {
 		adopt_now(config, store, &adoption, &error);
 		run_passes(&d);
 		show_end(&d);
@@ -367,8 +458,12 @@ drain_run(const struct config *config, struct store *store, const struct drain_o
 		log_line("out of memory for %d handlers", options->jobs);
 		d.status = EX_OSERR;
 	}
+	note_runs(&d, d.status);
 	backlog_free(&d.backlog);
 	forget_refusals(&d);
+	for (int i = 0; d.batches != NULL && i < options->jobs; i++)
+		batch_free(&d.batches[i]);
+	free(d.batches);
 	free(d.runs);
 	store_work_end(store);
 	return d.status;

@@ -1,83 +1,163 @@
 /*
- * Owns the choice of a handler, and the refusal of handlers that other users can change: they
- * would run with the rights of the spool's owner.
+ * Owns the choice of a handler, and the judgement of one: others must not be able to change it,
+ * for it runs with the rights of the spool's owner, and it must be able to start.
  */
 #define _GNU_SOURCE
 #include "drain/handler.h"
 
 #include <errno.h>
-#include <libgen.h>
-#include <limits.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sysexits.h>
 #include <unistd.h>
 
-/* Whether root and the running user alone can change it. Returns 0, or -1 with the error. */
+#include "base/user.h"
+#include "drain/trust.h"
+
+/* ---- the directory ---- */
+
+/* Why the directory cannot be reached: error_number. Returns -1, with errno. */
 static int
-check_writers(const char *path, const struct stat *st, struct error *error)
+refuse_directory(const char *dir, int error_number, struct error *error)
 {
-	if (st->st_uid != 0 && st->st_uid != geteuid()) {
-		error_set(error, EX_CONFIG, "chown root",
-		    "%s: owned by user %u, neither root nor the running user %u", path,
-		    (unsigned)st->st_uid, (unsigned)geteuid());
+	char user[USER_NAME_SIZE];
+
+	if (error_number == ENOTDIR)
+		error_set(error, EX_CONFIG, "PSAPI_HANDLERS must name a directory",
+		    "%s: is not a directory", dir);
+	else if (error_number == EACCES)
+		error_set(error, EX_CONFIG, "chmod a+x this directory and those above it",
+		    "%s: user %s has no access to it", dir, user_name(geteuid(), user));
+	else
+		error_set(error, EX_CONFIG, "make it, and put handlers into it (PSAPI_HANDLERS)", "%s: %s",
+		    dir, strerror(error_number));
+	errno = error_number;
+	return -1;
+}
+
+/* Walk to the directory. Returns 0, or -1 with the error and errno. */
+static int
+open_directory(const char *dir, struct trust *trust, struct error *error)
+{
+	switch (trust_open(trust, NULL, dir, error)) {
+	case TRUST_OK:
+		break;
+	case TRUST_REFUSED:
+		errno = 0;
 		return -1;
+	case TRUST_FAILED:
+		return refuse_directory(dir, errno, error);
 	}
-	if ((st->st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-		error_set(error, EX_CONFIG, "chmod go-w", "%s: mode %04o lets other users change it", path,
-		    (unsigned)st->st_mode & 07777);
-		return -1;
-	}
-	return 0;
+	int error_number = trust->file >= 0 ? ENOTDIR :
+	    faccessat(trust->directory, ".", X_OK, 0) != 0 ? errno : 0;
+	if (error_number == 0 && trust_check_directory(trust, error) == TRUST_OK)
+		return 0;
+	trust_close(trust);
+	errno = 0;
+	return error_number == 0 ? -1 : refuse_directory(dir, error_number, error);
 }
 
 int
 handler_check_directory(const char *dir, struct error *error)
 {
-	struct stat st;
+	struct trust trust;
 
-	if (stat(dir, &st) != 0)
-		error_set(error, EX_CONFIG, "make it, and put handlers into it (PSAPI_HANDLERS)", "%s: %s",
-		    dir, strerror(errno));
-	else if (!S_ISDIR(st.st_mode))
-		error_set(error, EX_CONFIG, "PSAPI_HANDLERS must name a directory",
-		    "%s: is not a directory", dir);
-	else if (access(dir, X_OK) != 0)
-		error_set(error, EX_CONFIG, "the running user must have access to it", "%s: %s", dir,
-		    strerror(errno));
-	else
-		return check_writers(dir, &st, error);
-	return -1;
+	if (open_directory(dir, &trust, error) != 0)
+		return -1;
+	trust_close(&trust);
+	return 0;
 }
 
-/* Whether the file at path may be run. Returns 0, or -1 with the error. */
+/* ---- one handler ---- */
+
+/* Why it cannot be executed, by cause. */
 static int
-check_handler(const char *path, struct error *error)
+refuse_execution(const char *path, const struct trust *found, const struct stat *st,
+    struct error *error)
 {
-	char real[PATH_MAX], directory[PATH_MAX];
-	struct stat st;
+	char user[USER_NAME_SIZE];
+	struct statvfs mount;
 
-	if (realpath(path, real) == NULL || stat(real, &st) != 0) {
-		error_set(error, EX_CONFIG, NULL, "%s: %s", path, strerror(errno));
-		return -1;
-	}
-	if (!S_ISREG(st.st_mode)) {
-		error_set(error, EX_CONFIG, "a handler is a program: move it away",
-		    "%s: is not a regular file", path);
-		return -1;
-	}
-	strcpy(directory, real);
-	if (check_writers(real, &st, error) != 0 ||
-	    handler_check_directory(dirname(directory), error) != 0)
-		return -1;
-	if (access(real, X_OK) == 0)
-		return 0;
-	error_set(error, EX_CONFIG, "chmod +x", "%s: is not executable", path);
+	if (fstatvfs(found->file, &mount) == 0 && (mount.f_flag & ST_NOEXEC) != 0)
+		error_set(error, EX_CONFIG,
+		    "keep handlers on another file system (PSAPI_HANDLERS), or mount -o remount,exec",
+		    "%s: is on a file system that is mounted noexec", path);
+	else if ((st->st_mode & 0111) == 0)
+		error_set(error, EX_CONFIG, "chmod +x", "%s: is not executable", path);
+	else
+		error_set(error, EX_CONFIG, "chmod a+rx", "%s: mode %04o lets user %s not execute it", path,
+		    (unsigned)st->st_mode & 07777, user_name(geteuid(), user));
 	return -1;
 }
+
+/* Its bytes are read: without them nobody knows what would run. */
+static int
+check_content(struct handler *handler, const struct trust *found, struct error *error)
+{
+	char user[USER_NAME_SIZE];
+	int fd = openat(found->directory, found->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+
+	if (fd < 0) {
+		const char *cause = strerror(errno), *remedy = errno == EACCES ? "chmod a+r" : NULL;
+		error_set(error, EX_CONFIG, remedy, "%s: user %s cannot read it: %s", handler->path,
+		    user_name(geteuid(), user), cause);
+		return -1;
+	}
+	int result = program_check(fd, handler->path, &handler->program, error);
+	close(fd);
+	return result;
+}
+
+/* Whether the file that a walk has found may be run. Returns 0, or -1 with the error. */
+static int
+check_found(struct handler *handler, const struct trust *found, struct error *error)
+{
+	struct stat st;
+
+	if (found->file < 0 || fstat(found->file, &st) != 0 || !S_ISREG(st.st_mode)) {
+		error_set(error, EX_CONFIG, "a handler is a program: move it away",
+		    "%s: is not a regular file", handler->path);
+		return -1;
+	}
+	if (trust_check_file(found, handler->path, error) != TRUST_OK)
+		return -1;
+	if (faccessat(found->directory, found->name, X_OK, 0) != 0)
+		return refuse_execution(handler->path, found, &st, error);
+	return check_content(handler, found, error);
+}
+
+static int
+check_handler(struct handler *handler, const struct trust *directory, struct error *error)
+{
+	struct trust found;
+	char user[USER_NAME_SIZE];
+	int result = -1;
+
+	switch (trust_open(&found, directory, strrchr(handler->path, '/') + 1, error)) {
+	case TRUST_OK:
+		result = check_found(handler, &found, error);
+		trust_close(&found);
+		break;
+	case TRUST_FAILED:
+		if (errno == EACCES)
+			error_set(error, EX_CONFIG, "chmod a+x the directories on the way to it",
+			    "%s: user %s has no access to it", handler->path, user_name(geteuid(), user));
+		else
+			error_set(error, EX_CONFIG, errno == ENOENT ?
+			    "it is a link whose target is missing: correct or remove it" : NULL,
+			    "%s: %s", handler->path, strerror(errno));
+		break;
+	case TRUST_REFUSED:
+		break;
+	}
+	return result;
+}
+
+/* ---- the choice ---- */
 
 static bool
 can_be_file_name(const char *type)
@@ -87,34 +167,74 @@ can_be_file_name(const char *type)
 	    strlen(type);
 }
 
-/* DIR/NAME into path. Returns whether such a file exists, or may exist (EACCES). */
+/* Whether such a file exists, or may exist (EACCES). Then the handler has its path. */
 static bool
-may_exist(const char *dir, const char *name, char *path, size_t size)
+may_exist(const struct trust *directory, const char *dir, const char *name,
+    struct handler *handler)
 {
 	struct stat st;
 
-	return snprintf(path, size, "%s/%s", dir, name) < (int)size &&
-	    (lstat(path, &st) == 0 || errno != ENOENT);
+	return snprintf(handler->path, sizeof(handler->path), "%s/%s", dir, name) <
+	    (int)sizeof(handler->path) &&
+	    (fstatat(directory->directory, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT);
+}
+
+/* The most specific name for the type. */
+static bool
+choose(const struct trust *directory, const char *dir, const char *type, struct handler *handler)
+{
+	char name[NAME_MAX + 1] = "";
+
+	if (can_be_file_name(type))
+		snprintf(name, sizeof(name), "%s", type);
+	while (*name != '\0') {
+		handler->specificity = strlen(name);
+		if (may_exist(directory, dir, name, handler))
+			return true;
+		char *dot = strrchr(name, '.');
+		*(dot != NULL ? dot : name) = '\0';
+	}
+	handler->specificity = 0;
+	return may_exist(directory, dir, "default", handler);
 }
 
 enum handler_result
-handler_find(const char *dir, const char *type, char *path, size_t size, struct error *error)
+handler_find(const char *dir, const char *type, struct handler *handler, struct error *error)
 {
-	char name[NAME_MAX + 1] = "";
-	bool found = false;
+	struct trust directory;
+	enum handler_result result = HANDLER_NONE;
 
+	*handler = (struct handler){.directory = -1};
 	/* Each time: while an administrator replaces the directory, "no handler" would be wrong. */
-	if (handler_check_directory(dir, error) != 0)
+	if (open_directory(dir, &directory, error) != 0)
 		return HANDLER_REFUSED;
-	if (can_be_file_name(type))
-		snprintf(name, sizeof(name), "%s", type);
-	while (*name != '\0' && !(found = may_exist(dir, name, path, size))) {
-		char *dot = strrchr(name, '.');
-		if (dot == NULL)
-			break;
-		*dot = '\0';
+	if (choose(&directory, dir, type, handler))
+		result = check_handler(handler, &directory, error) == 0 ? HANDLER_FOUND : HANDLER_REFUSED;
+	if (result == HANDLER_FOUND) {
+		handler->directory = directory.directory;
+		directory.directory = -1;
 	}
-	if (!found && !may_exist(dir, "default", path, size))
-		return HANDLER_NONE;
-	return check_handler(path, error) == 0 ? HANDLER_FOUND : HANDLER_REFUSED;
+	trust_close(&directory);
+	return result;
+}
+
+void
+handler_close(struct handler *handler)
+{
+	if (handler->directory >= 0)
+		close(handler->directory);
+	handler->directory = -1;
+}
+
+const char *
+handler_broken(int exit_status)
+{
+	switch (exit_status) {
+	case 126:
+		return "a program that it calls cannot be executed";
+	case 127:
+		return "a program that it calls was not found: is it in PATH where psapi drain is started?";
+	default:
+		return NULL;
+	}
 }

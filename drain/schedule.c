@@ -46,6 +46,9 @@ schedule_judge(int status, bool timed_out, int tries, long long max_tries)
 	if (WIFEXITED(status) && !timed_out) {
 		if (WEXITSTATUS(status) == 0)
 			return SCHEDULE_DONE;
+		/* what a shell and env(1) exit with if a program cannot be executed, or is not found */
+		if (WEXITSTATUS(status) == 126 || WEXITSTATUS(status) == 127)
+			return SCHEDULE_BROKEN;
 		if (WEXITSTATUS(status) != EX_TEMPFAIL)
 			return SCHEDULE_FAILED;
 	}
@@ -220,6 +223,12 @@ schedule_release(struct schedule *s, const struct task *task, bool goes_on)
 {
 	if (goes_on && task->next != NONE)
 		heap_push(s, task->next);
+}
+
+void
+schedule_return(struct schedule *s, const struct task *task)
+{
+	heap_push(s, (uint32_t)(task - s->tasks));
 }
 
 const char *

@@ -21,8 +21,9 @@ int64_t schedule_due(int64_t tried, int64_t due, int64_t now);
 
 enum schedule_verdict {
 	SCHEDULE_DONE,
-	SCHEDULE_LATER, /* a retry, schedule_backoff() from now */
-	SCHEDULE_FAILED /* failed/ */
+	SCHEDULE_LATER,  /* a retry, schedule_backoff() from now */
+	SCHEDULE_BROKEN, /* the same, but the fault is the handler's: the try does not count */
+	SCHEDULE_FAILED  /* failed/ */
 };
 
 /*
@@ -68,6 +69,11 @@ const struct task *schedule_next(struct schedule *schedule, int64_t now);
  * may follow; otherwise the event waits and blocks its lane.
  */
 void schedule_release(struct schedule *schedule, const struct task *task, bool goes_on);
+
+/*
+ * The task was not begun after all: it may come again, and its lane is free as before.
+ */
+void schedule_return(struct schedule *schedule, const struct task *task);
 
 /* The name that was added. Owned by the schedule. */
 const char *schedule_name(const struct schedule *schedule, const struct task *task);

@@ -198,6 +198,16 @@ secrets_read(const char *path, struct error *error)
 	return read_keyring(path, error, &reading);
 }
 
+bool
+secrets_is_empty(const char *path)
+{
+	struct reading reading;
+	struct error error;
+
+	verify_keyring_free(read_keyring(path, &error, &reading));
+	return reading.empty;
+}
+
 struct secrets *
 secrets_open(const char *path)
 {

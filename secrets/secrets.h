@@ -45,4 +45,7 @@ unsigned long secrets_generation(struct secrets *secrets);
  */
 struct keyring *secrets_read(const char *path, struct error *error);
 
+/* Whether that file is there, can be trusted, and has no line that is meant to be a secret. */
+bool secrets_is_empty(const char *path);
+
 #endif

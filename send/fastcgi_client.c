@@ -17,7 +17,8 @@
 #include "base/clock.h"
 
 /* FastCGI 1.0, section 8. */
-enum { VERSION = 1, BEGIN = 1, END = 3, PARAMS = 4, STDIN = 5, STDOUT = 6, RESPONDER = 1 };
+enum { VERSION = 1, BEGIN = 1, END = 3, PARAMS = 4, STDIN = 5, STDOUT = 6, GET_VALUES = 9,
+	GET_VALUES_RESULT = 10, RESPONDER = 1 };
 enum { HEADER_SIZE = 8, CONTENT_MAX = 65535, REQUEST_ID = 1 };
 
 /* ---- connect ---- */
@@ -226,6 +227,38 @@ peer_user(int fd)
 	return peer.uid;
 }
 
+/* A step failed, with errno. */
+static void
+explain(struct error *error, const char *where, const char *step, int number)
+{
+	error_set(error, EX_UNAVAILABLE, NULL, "%s: %s: %s%s", where, step,
+	    number == EAGAIN || number == EINPROGRESS ? "no answer in time" : strerror(number),
+	    number == ECONNREFUSED ? ": the socket exists, but nobody listens there" : "");
+}
+
+int
+fastcgi_client_ping(const char *where, int timeout_ms, struct error *error)
+{
+	static const unsigned char question[HEADER_SIZE] = {VERSION, GET_VALUES};
+	unsigned char answer[HEADER_SIZE] = {0};
+	int fd = connect_to(where, timeout_ms), result = -1;
+	const char *step = fd < 0 ? "connect" : "question";
+
+	if (fd >= 0 && send(fd, question, sizeof(question), MSG_NOSIGNAL) == sizeof(question))
+		result = receive_exactly(fd, answer, sizeof(answer));
+	if (result == 0 && answer[1] != GET_VALUES_RESULT) {
+		errno = EPROTO;
+		result = -1;
+	}
+	int saved = errno;
+	if (result != 0)
+		explain(error, where, step, saved);
+	if (fd >= 0)
+		close(fd);
+	errno = saved;
+	return result;
+}
+
 int
 fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *request,
     int timeout_ms, struct fastcgi_client_answer *answer, struct error *error)
@@ -247,9 +280,7 @@ fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *
 	if (result == 0)
 		parse(answer);
 	else
-		error_set(error, EX_UNAVAILABLE, NULL, "%s: %s: %s%s", where, step,
-		    saved == EAGAIN || saved == EINPROGRESS ? "no answer in time" : strerror(saved),
-		    saved == ECONNREFUSED ? ": the socket exists, but nobody listens there" : "");
+		explain(error, where, step, saved);
 	if (fd >= 0)
 		close(fd);
 	answer->us = clock_microseconds() - start;

@@ -33,4 +33,10 @@ struct fastcgi_client_answer {
 int fastcgi_client_exchange(const char *where, const struct fastcgi_client_request *request,
     int timeout_ms, struct fastcgi_client_answer *answer, struct error *error);
 
+/*
+ * Ask it for a management record (FCGI_GET_VALUES, section 4.1): a FastCGI server answers, and it
+ * is no request. Returns as above.
+ */
+int fastcgi_client_ping(const char *where, int timeout_ms, struct error *error);
+
 #endif

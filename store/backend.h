@@ -53,6 +53,19 @@ struct backend {
 	enum store_result (*fail)(void *engine, struct store_work *work,
 	    const struct handler_state *state, struct error *error);
 
+	void (*park)(void *engine, struct store_work *work); /* NULL: nothing is held open */
+	/* NULL, all of them: one by one is as good. */
+	enum store_result (*claim_many)(void *engine, const uint64_t *lanes, size_t count,
+	    enum store_result *results, struct error *error);
+	enum store_result (*renew_many)(void *engine, const uint64_t *lanes, size_t count,
+	    enum store_result *results, struct error *error);
+	void (*release_many)(void *engine, const uint64_t *lanes, size_t count);
+	enum store_result (*load_many)(void *engine, const char *const *names,
+	    struct store_work *const *works, size_t count, enum store_result *results,
+	    struct error *error);
+	enum store_result (*done_many)(void *engine, struct store_work *const *works, size_t count,
+	    enum store_result *results, struct error *error);
+
 	enum store_result (*each)(void *engine, const struct store_filter *filter,
 	    int (*visit)(const struct store_item *item, void *data), void *data, struct error *error);
 	enum store_result (*lookup)(void *engine, const char *id, char name[STORE_NAME_SIZE],
@@ -66,7 +79,14 @@ struct backend {
 	enum store_result (*finish)(void *engine, const char *name, struct error *error);
 	enum store_result (*forget)(void *engine, struct store_forgetting *forgetting,
 	    struct error *error);
+	enum store_result (*roster)(void *engine, int64_t at, struct roster *roster,
+	    struct error *error);
+	enum store_result (*forgotten)(void *engine, struct roster *roster, struct error *error);
 	enum store_result (*count)(void *engine, int64_t now, struct store_counts *counts,
+	    struct error *error);
+
+	enum store_result (*page)(void *engine, struct store_page *page, struct error *error);
+	enum store_result (*tally)(void *engine, int64_t now, struct store_tally *tally,
 	    struct error *error);
 
 	/* Of a shared store alone; NULL in the spool's table. */
@@ -75,9 +95,16 @@ struct backend {
 	void (*check)(void *engine, void (*visit)(const struct store_check *, void *), void *data);
 	enum store_result (*import)(void *engine, const struct store_item *item, struct error *error);
 	enum store_result (*import_end)(void *engine, size_t *imported, struct error *error);
+	/* *unknown: how many of the names it does not have. */
+	enum store_result (*unknown)(void *engine, const char *const *names, size_t count,
+	    size_t *unknown, struct error *error);
+	enum store_result (*import_forgotten)(void *engine, const struct roster *roster,
+	    struct error *error);
 	void (*attempt)(void *engine, int64_t at, const char *line, size_t length);
 	void (*attempts_send)(void *engine);
 	enum store_result (*attempts)(void *engine, struct store_attempts *query, struct error *error);
+	enum store_result (*attempts_page)(void *engine, struct store_attempts_page *page,
+	    struct error *error);
 	void (*network)(void *engine, struct store_network *network);
 };
 

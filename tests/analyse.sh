@@ -4,7 +4,7 @@
 # reason here or in .clang-tidy.
 set -u
 sources=$(git ls-files '*.c' | grep -v ^tests/)
-scripts=$(git ls-files | grep -E '\.sh$|^\.ci/run$|^examples/handlers/')
+scripts=$(git ls-files | grep -E '\.sh$|^\.ci/run$|^examples/(handlers/|reconcile$)')
 failed=0
 
 # Two files keep strings in an array that grows, and free them at the end: the analyser of gcc 12 loses sight of them

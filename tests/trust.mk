@@ -148,7 +148,8 @@ check-mbedtls3:
 # ---- uninitialised memory (make check SANITIZE=1 finds leaks) ----
 
 check-valgrind: $(UNIT_TESTS)
-	@for test in $(UNIT_TESTS); do UNDER_VALGRIND=1 valgrind -q --fair-sched=try --error-exitcode=9 \
+	@for test in $(UNIT_TESTS); do UNDER_VALGRIND=1 FULL= PSAPI_MODULE_DIR=$(CURDIR)/$(OUT_BIN) \
+		valgrind -q --fair-sched=try --error-exitcode=9 --soname-synonyms=somalloc=NONE \
 		$$test >build/valgrind.log 2>&1 || { cat build/valgrind.log; exit 1; }; done
 	@echo "valgrind: $(words $(UNIT_TESTS)) unit tests, nothing uninitialised"
 

@@ -74,26 +74,34 @@ by_name(const void *a, const void *b)
 	return strcmp((*one)->intake->name, (*two)->intake->name);
 }
 
-/* Returns 0 if libpq did not take it. */
-static int
-send_event(PGconn *pg, const struct postgresql_put *put)
+/* The parameters of accept_sql. */
+static void
+add_event(struct postgresql_parameters *p, const struct postgresql_put *put)
 {
 	const struct store_intake *intake = put->intake;
 	struct entry times = {.event = *intake->event,
 		.received = intake->now.tv_sec * NANOSECONDS + intake->now.tv_nsec};
-	struct postgresql_parameters p = {0};
 	bool dead = intake->destination == STORE_DEAD_LETTER;
 
-	postgresql_text(&p, intake->name);
-	postgresql_number(&p, times.received);
-	postgresql_text(&p, intake->event->type);
-	postgresql_text(&p, intake->event->npn);
-	postgresql_text(&p, intake->destination != STORE_ARCHIVE ? "t" : "f");
-	postgresql_number(&p, (int64_t)entry_lane(intake->event));
-	postgresql_number(&p, entry_when(&times));
-	postgresql_bytes(&p, put->record, put->size);
-	postgresql_text(&p, dead ? "t" : "f");
-	postgresql_text(&p, dead && intake->reason != NULL ? intake->reason : "");
+	postgresql_text(p, intake->name);
+	postgresql_number(p, times.received);
+	postgresql_text(p, intake->event->type);
+	postgresql_text(p, intake->event->npn);
+	postgresql_text(p, intake->destination != STORE_ARCHIVE ? "t" : "f");
+	postgresql_number(p, (int64_t)entry_lane(intake->event));
+	postgresql_number(p, entry_when(&times));
+	postgresql_bytes(p, put->record, put->size);
+	postgresql_text(p, dead ? "t" : "f");
+	postgresql_text(p, dead && intake->reason != NULL ? intake->reason : "");
+}
+
+/* Returns 0 if libpq did not take it. */
+static int
+send_event(PGconn *pg, const struct postgresql_put *put)
+{
+	struct postgresql_parameters p = {0};
+
+	add_event(&p, put);
 	return PQsendQueryPrepared(pg, STATEMENT, p.count, p.value, p.length, p.format, 1);
 }
 
@@ -173,6 +181,19 @@ roll_back(struct postgresql *pg, struct postgresql_connection *connection, int64
 	PQclear(result);
 }
 
+/* Whether the COMMIT came with a warning, which is then *error. */
+static bool
+is_unconfirmed(const struct postgresql *pg, const struct postgresql_connection *connection,
+    struct error *error)
+{
+	if (connection->warnings > 0)
+		error_set(error, EX_TEMPFAIL,
+		    "the wait for the standby was cancelled: look at the server's log",
+		    "PostgreSQL at %s: %s", postgresql_host_text(pg, connection->host),
+		    connection->warning);
+	return connection->warnings > 0;
+}
+
 /* The whole batch, in one transaction. POSTGRESQL_DONE: each put has its result. */
 static enum postgresql_outcome
 run_batch(struct postgresql *pg, struct postgresql_connection *connection, struct batch *batch,
@@ -189,13 +210,8 @@ run_batch(struct postgresql *pg, struct postgresql_connection *connection, struc
 	    error);
 	if (outcome == POSTGRESQL_BROKEN || PQexitPipelineMode(connection->pg) != 1)
 		return POSTGRESQL_BROKEN;
-	if (connection->warnings > 0) {
-		error_set(error, EX_TEMPFAIL,
-		    "the wait for the standby was cancelled: look at the server's log",
-		    "PostgreSQL at %s: %s", postgresql_host_text(pg, connection->host),
-		    connection->warning);
+	if (is_unconfirmed(pg, connection, error))
 		return POSTGRESQL_BROKEN;
-	}
 	/* The first result is that of the PREPARE, which stays also when the transaction does not. */
 	connection->prepared |= results > batch->count + 2 && rows[0] == 0;
 	if (outcome == POSTGRESQL_REFUSED) {
@@ -489,27 +505,59 @@ check_privileges(struct postgresql *pg, struct error *error)
 	return missing > 0 ? -1 : 0;
 }
 
-/* Put an event that nobody handles, by the same statement, and remove it. */
+/*
+ * Put an event that nobody handles by the same statement, and remove it in the same transaction:
+ * its COMMIT waits for the standby as each, and a process that is killed meanwhile leaves nothing.
+ */
+static enum postgresql_outcome
+try_probe(struct postgresql *pg, struct postgresql_connection *connection,
+    const struct postgresql_put *put, struct error *error)
+{
+	struct postgresql_parameters event = {0}, name = {0};
+	enum postgresql_outcome outcome = POSTGRESQL_DONE;
+
+	add_event(&event, put);
+	postgresql_text(&name, put->intake->name);
+	const struct {
+		const char *sql;
+		const struct postgresql_parameters *parameters;
+	} steps[] = {{"BEGIN", NULL}, {accept_sql, &event},
+	    {"DELETE FROM psapi_event WHERE name = $1", &name}, {"COMMIT", NULL}};
+	connection->warnings = 0;
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && outcome == POSTGRESQL_DONE; i++) {
+		PGresult *result = NULL;
+		outcome = postgresql_execute(pg, connection, steps[i].sql, steps[i].parameters,
+		    put->deadline, &result, error);
+		PQclear(result);
+	}
+	if (outcome == POSTGRESQL_REFUSED)
+		roll_back(pg, connection, put->deadline);
+	if (outcome == POSTGRESQL_DONE && is_unconfirmed(pg, connection, error))
+		outcome = POSTGRESQL_BROKEN;
+	return outcome;
+}
+
+/* The same, again while there is time if the connection broke. */
 static enum store_result
 put_probe(struct postgresql *pg, const char *name, struct error *error)
 {
 	static const char contents[] = "probe\n";
 	const struct event event = {.queue = QUEUE_NONE, .type = EVENTS_DOCTOR_TYPE};
-	const struct record record = {.iov = {{(char *)(uintptr_t)contents, sizeof(contents) - 1}},
-	    .count = 1};
-	struct store_intake intake = {.name = name, .destination = STORE_ARCHIVE, .event = &event,
-		.record = &record};
-	struct postgresql_parameters p = {0};
+	struct store_intake intake = {.name = name, .destination = STORE_ARCHIVE, .event = &event};
+	const struct postgresql_put put = {.intake = &intake, .record = (char *)(uintptr_t)contents,
+		.size = sizeof(contents) - 1, .deadline = postgresql_deadline(POSTGRESQL_ACCEPT_MS)};
+	enum postgresql_outcome outcome;
 
 	clock_gettime(CLOCK_REALTIME, &intake.now);
-	enum store_result result = postgresql_put(pg, &intake, error);
-	if (result != STORE_OK && result != STORE_DUPLICATE)
-		return STORE_FAILED;
-	postgresql_text(&p, name);
-	PGresult *removed = postgresql_run(pg, "DELETE FROM psapi_event WHERE name = $1", &p,
-	    postgresql_deadline(POSTGRESQL_ACCEPT_MS), error);
-	PQclear(removed);
-	return removed != NULL ? STORE_OK : STORE_FAILED;
+	do {
+		struct postgresql_connection *connection = postgresql_take(pg, put.deadline, error);
+		if (connection == NULL)
+			return STORE_FAILED;
+		outcome = try_probe(pg, connection, &put, error);
+		postgresql_give(pg, connection, outcome == POSTGRESQL_BROKEN);
+	} while (outcome == POSTGRESQL_BROKEN && clock_milliseconds() + PAUSE_MS < put.deadline &&
+	    poll(NULL, 0, PAUSE_MS) == 0);
+	return outcome == POSTGRESQL_DONE ? STORE_OK : STORE_FAILED;
 }
 
 enum store_result

@@ -35,6 +35,7 @@ close_engine(void *engine)
 	postgresql_attempts_close(pg);
 	for (int i = 0; i < POSTGRESQL_CONNECTIONS; i++)
 		PQfinish(pg->connections[i].pg);
+	postgresql_names_close(pg);
 	postgresql_unconfigure(pg);
 	pthread_cond_destroy(&pg->changed);
 	pthread_condattr_destroy(&pg->monotonic);
@@ -87,6 +88,11 @@ static const struct backend table = {
 	.release = postgresql_release,
 	.load = postgresql_load,
 	.unload = postgresql_unload,
+	.claim_many = postgresql_claim_many,
+	.renew_many = postgresql_renew_many,
+	.release_many = postgresql_release_many,
+	.load_many = postgresql_load_many,
+	.done_many = postgresql_done_many,
 	.done = postgresql_done,
 	.later = postgresql_later,
 	.fail = postgresql_fail,
@@ -97,15 +103,22 @@ static const struct backend table = {
 	.replay = postgresql_replay,
 	.finish = postgresql_finish,
 	.forget = postgresql_forget,
+	.roster = postgresql_roster,
+	.forgotten = postgresql_forgotten,
 	.count = postgresql_count,
+	.page = postgresql_page,
+	.tally = postgresql_tally,
 	.init = postgresql_init,
 	.status = postgresql_status,
 	.check = postgresql_check,
 	.import = postgresql_import,
 	.import_end = postgresql_import_end,
+	.unknown = postgresql_unknown,
+	.import_forgotten = postgresql_import_forgotten,
 	.attempt = postgresql_attempt,
 	.attempts_send = postgresql_attempts_send,
 	.attempts = postgresql_attempts,
+	.attempts_page = postgresql_attempts_page,
 	.network = postgresql_network,
 };
 

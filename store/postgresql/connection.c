@@ -5,11 +5,12 @@
  * libpq is used asynchronously: its blocking calls have no end when a host is frozen or no
  * standby confirms. It would try the hosts of a list one after the other, but asynchronously
  * with no limit for each; so each is tried here, with its share of the time, the one that
- * answered last first. What libpq does not do asynchronously is the look-up of a host's name.
+ * answered last first. It looks a name up without any limit: so it gets addresses (names.c).
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -279,13 +280,18 @@ static const struct {
 	{"no answer", "is it frozen, or is a firewall in the way?", false},
 };
 
-/* The error of a connection that was not made. */
-static void
-explain_refusal(const struct postgresql *pg, int host, const char *text, struct error *error)
+void
+postgresql_refused(const struct postgresql *pg, int host, struct error *error,
+    const char *format, ...)
 {
 	const char *remedy = "psql with the same connection string must work";
 	bool final = false;
+	char text[600];
+	va_list ap;
 
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
 		if (strstr(text, refusals[i].words) == NULL)
 			continue;
@@ -305,7 +311,8 @@ static const struct {
 	const char *remedy;
 } codes[] = {
 	{"42P01", POSTGRESQL_REFUSED, EX_CONFIG, "make the tables: psapi store init"},
-	{"42703", POSTGRESQL_REFUSED, EX_CONFIG, "the tables are of another version: psapi store init"},
+	{"42703", POSTGRESQL_REFUSED, EX_CONFIG,
+	    "somebody has changed the tables: psapi-store-postgresql(7) has their columns"},
 	{"3F000", POSTGRESQL_REFUSED, EX_CONFIG,
 	    "the user's search_path must name a schema: GRANT CREATE ON SCHEMA public TO psapi"},
 	{"42501", POSTGRESQL_REFUSED, EX_NOPERM,
@@ -482,16 +489,17 @@ on_notice(void *data, const PGresult *notice)
 	    "warning");
 }
 
-/* Begin to connect to one host. NULL without memory. */
+/* Begin to connect to one host; address NULL: the configured one. NULL without memory. */
 static PGconn *
-start(const struct postgresql *pg, const struct postgresql_host *host)
+start(const struct postgresql *pg, const struct postgresql_host *host, const char *address)
 {
 	const char *keywords[OPTIONS_MAX + 1], *values[OPTIONS_MAX + 1];
 	int n = 0;
 
+	address = address == NULL ? host->address : address;
 	for (const PQconninfoOption *o = pg->options; o->keyword != NULL && n < OPTIONS_MAX - 2; o++) {
 		const char *value = strcmp(o->keyword, "host") == 0 ? host->name :
-		    strcmp(o->keyword, "hostaddr") == 0             ? host->address :
+		    strcmp(o->keyword, "hostaddr") == 0             ? address :
 		    strcmp(o->keyword, "port") == 0                 ? host->port :
 		                                                      o->val;
 		if (value == NULL || *value == '\0')
@@ -523,13 +531,13 @@ finish_connecting(struct postgresql *pg, struct postgresql_connection *connectio
 		int ready = wait_socket(connection->pg, status == PGRES_POLLING_READING ? POLLIN : POLLOUT,
 		    deadline);
 		if (ready <= 0) {
-			explain_refusal(pg, connection->host, "no answer in time", error);
+			postgresql_refused(pg, connection->host, error, "no answer in time");
 			return -1;
 		}
 		status = PQconnectPoll(connection->pg);
 	}
 	one_line(text, sizeof(text), PQerrorMessage(connection->pg));
-	explain_refusal(pg, connection->host, text, error);
+	postgresql_refused(pg, connection->host, error, "%s", text);
 	return -1;
 }
 
@@ -578,7 +586,9 @@ check_format(struct postgresql *pg, struct postgresql_connection *connection, in
 	PQclear(result);
 	if (format == POSTGRESQL_FORMAT)
 		return 0;
-	error_set(error, EX_CONFIG, "a later version made them: install that one on each host",
+	error_set(error, EX_CONFIG, format < POSTGRESQL_FORMAT ?
+	        "a version before the first release made them: psapi store init in a new database" :
+	        "a later version made them: install that one on each host",
 	    "PostgreSQL at %s: the tables have format %lld, this program knows %d",
 	    postgresql_host_text(pg, connection->host), (long long)format, POSTGRESQL_FORMAT);
 	return -1;
@@ -612,19 +622,37 @@ disconnect(struct postgresql_connection *connection)
 	connection->pg = NULL;
 }
 
+/* To one address of its host. */
 static int
-connect_one(struct postgresql *pg, struct postgresql_connection *connection, int host,
-    int64_t deadline,
-    struct error *error)
+connect_address(struct postgresql *pg, struct postgresql_connection *connection,
+    const char *address, int64_t deadline, struct error *error)
 {
-	connection->host = host;
-	connection->pg = start(pg, &pg->hosts[host]);
+	connection->pg = start(pg, &pg->hosts[connection->host], address);
 	if (connection->pg == NULL)
 		error_set(error, EX_OSERR, NULL, "out of memory");
 	else if (finish_connecting(pg, connection, deadline, error) == 0 &&
 	    settle(pg, connection, deadline, error) == 0)
 		return 0;
 	disconnect(connection);
+	return -1;
+}
+
+static int
+connect_one(struct postgresql *pg, struct postgresql_connection *connection, int host,
+    int64_t deadline, struct error *error)
+{
+	struct postgresql_addresses addresses;
+
+	connection->host = host;
+	if (postgresql_look_up(pg, host, deadline, &addresses, error) != 0)
+		return -1;
+	if (addresses.count == 0)
+		return connect_address(pg, connection, NULL, deadline, error);
+	for (int i = 0; i < addresses.count; i++) {
+		int64_t now = clock_milliseconds(), share = (deadline - now) / (addresses.count - i);
+		if (connect_address(pg, connection, addresses.text[i], now + share, error) == 0)
+			return 0;
+	}
 	return -1;
 }
 

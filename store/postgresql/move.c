@@ -39,9 +39,8 @@ postgresql_progress(const char *what, size_t count, size_t total, bool done)
 
 /* ---- many events by their names ---- */
 
-/* An array of names as PostgreSQL writes it, which the caller frees: no name needs a quote. */
-static char *
-array_of(const char *const *names, size_t count)
+char *
+postgresql_names(const char *const *names, size_t count)
 {
 	size_t n = 0;
 	char *text = malloc(count * STORE_NAME_SIZE + 3);
@@ -96,7 +95,7 @@ move_batch(struct postgresql *pg, const char *sql, const char *const *names, siz
     size_t *moved,
     bool retry, struct error *error)
 {
-	char *array = array_of(names, count);
+	char *array = postgresql_names(names, count);
 	struct postgresql_parameters p = {0};
 	enum store_result outcome = STORE_OK;
 
@@ -141,7 +140,7 @@ postgresql_retry(void *engine, const char *const *names, size_t count, size_t *m
 {
 	static const char sql[] =
 	    "UPDATE psapi_queue SET tries = 0, tried_at = NULL, due_at = NULL, failed_at = NULL,"
-	    " queued_at = now(), handler = '', reason = '', said = ''"
+	    " queued_at = now(), alone = false, handler = '', reason = '', said = ''"
 	    " WHERE name = ANY ($1::text[]) AND failed_at IS NOT NULL RETURNING name";
 
 	return move(engine, sql, names, count, moved, true, error);
@@ -179,6 +178,29 @@ postgresql_finish(void *engine, const char *name, struct error *error)
 	return STORE_INVALID;
 }
 
+enum store_result
+postgresql_unknown(void *engine, const char *const *names, size_t count, size_t *unknown,
+    struct error *error)
+{
+	char *array = postgresql_names(names, count);
+	struct postgresql_parameters p = {0};
+
+	if (array == NULL) {
+		error_set(error, EX_OSERR, NULL, "out of memory");
+		return STORE_FAILED;
+	}
+	postgresql_text(&p, array);
+	PGresult *result = postgresql_run(engine,
+	    "SELECT 1 FROM psapi_event WHERE name = ANY ($1::text[])", &p,
+	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+	free(array);
+	if (result == NULL)
+		return STORE_FAILED;
+	*unknown = count - (size_t)PQntuples(result);
+	PQclear(result);
+	return STORE_OK;
+}
+
 /* ---- forgetting ---- */
 
 /*
@@ -193,9 +215,14 @@ postgresql_finish(void *engine, const char *name, struct error *error)
 
 static const char look_sql[] = "SELECT name, received_ns::text FROM (" OLD ") o ORDER BY"
     " received_ns, name";
+/* What they say of producers is kept by the same statement, so by the same transaction. */
 static const char forget_sql[] = "WITH o AS MATERIALIZED (" OLD "), d AS (DELETE FROM psapi_event"
     " USING o"
-    " WHERE psapi_event.name = o.name RETURNING o.name, o.received_ns)"
+    " WHERE psapi_event.name = o.name RETURNING o.name, o.received_ns, type, npn, when_ns), k AS ("
+    POSTGRESQL_KEEP "SELECT * FROM ((SELECT DISTINCT ON (npn) npn, when_ns, type = '"
+    ROSTER_ACTIVATED "' AS active FROM d WHERE " POSTGRESQL_COUNTS
+    " ORDER BY npn, when_ns DESC, active DESC) UNION ALL SELECT '', max(received_ns), false FROM d"
+    " HAVING count(*) > 0) m ORDER BY npn" POSTGRESQL_KEPT ")"
     " SELECT name, received_ns::text FROM d ORDER BY d.received_ns, d.name";
 
 static int64_t

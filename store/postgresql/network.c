@@ -4,7 +4,9 @@
  */
 #define _GNU_SOURCE
 #include <netdb.h>
+#include <netinet/in.h>
 #include <pwd.h>
+#include <resolv.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,11 +87,25 @@ add_files(const struct postgresql *pg, struct store_network *network, bool tcp)
 	}
 }
 
+/*
+ * The resolver loads modules when it first needs them, which the sandbox would not allow. Here,
+ * without a thread, it asks each server once, and waits for a second.
+ */
+static void
+load_resolver(const char *name)
+{
+	struct addrinfo *found;
+
+	if (res_init() == 0)
+		_res.retrans = _res.retry = 1;
+	if (getaddrinfo(name, NULL, NULL, &found) == 0)
+		freeaddrinfo(found);
+}
+
 void
 postgresql_network(void *engine, struct store_network *network)
 {
 	const struct postgresql *pg = engine;
-	struct addrinfo *found;
 	bool tcp = false;
 
 	network->wanted = true;
@@ -102,10 +118,9 @@ postgresql_network(void *engine, struct store_network *network)
 		add_port(network, host->port);
 		if (host->address != NULL)
 			continue;
+		if (!network->names)
+			load_resolver(host->name);
 		network->names = true;
-		/* Now, for the resolver may load modules for it, which the sandbox will not allow. */
-		if (getaddrinfo(host->name, NULL, NULL, &found) == 0)
-			freeaddrinfo(found);
 	}
 	add_files(pg, network, tcp);
 }

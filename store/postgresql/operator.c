@@ -45,17 +45,14 @@ postgresql_state(const PGresult *result, int row, int column, struct handler_sta
 	copy(state->handler, sizeof(state->handler), result, row, column + 4);
 	copy(state->reason, sizeof(state->reason), result, row, column + 5);
 	copy(state->stderr_end, sizeof(state->stderr_end), result, row, column + 6);
+	state->alone = postgresql_integer(result, row, column + 7) != 0;
 }
 
-/* Name, status (enum store_status), state, record. */
-#define STATUS \
-	"(CASE WHEN q.name IS NULL THEN 3 WHEN q.failed_at IS NOT NULL THEN 2" \
-	" WHEN q.tries > 0 THEN 1 ELSE 0 END)"
-#define ITEM "SELECT e.name, " STATUS "::text, e.record, " POSTGRESQL_STATE " FROM psapi_event e"
+#define STATUS POSTGRESQL_STATUS
+#define ITEM "SELECT " POSTGRESQL_ITEM " FROM psapi_event e"
 
-/* Why it is no event, or NULL. */
-static const char *
-read_item(const PGresult *result, int row, struct store_item *item)
+const char *
+postgresql_item(const PGresult *result, int row, struct store_item *item)
 {
 	*item = (struct store_item){.name = PQgetvalue(result, row, 0)};
 	item->status = (enum store_status)postgresql_integer(result, row, 1);
@@ -80,7 +77,7 @@ postgresql_get(void *engine, const char *name, struct store_item *item, struct e
 		return STORE_FAILED;
 	if (PQntuples(result) == 0) {
 		found = STORE_ABSENT;
-	} else if (read_item(result, 0, item) != NULL) {
+	} else if (postgresql_item(result, 0, item) != NULL) {
 		error_set(error, EX_DATAERR, NULL, "%s: %s", name, item->invalid);
 		found = STORE_INVALID;
 	}
@@ -163,7 +160,7 @@ visit_rows(const PGresult *result, int (*visit)(const struct store_item *, void 
 	int stop = 0;
 
 	for (int i = 0; i < PQntuples(result) && stop == 0; i++) {
-		const char *why = read_item(result, i, &item);
+		const char *why = postgresql_item(result, i, &item);
 		if (why == NULL || all)
 			stop = visit(&item, data);
 		if (why == NULL)
@@ -237,17 +234,22 @@ postgresql_count(void *engine, int64_t now, struct store_counts *counts, struct 
 	    "SELECT count(*) FILTER (WHERE failed_at IS NULL), count(*) FILTER (WHERE failed_at IS NOT"
 	    " NULL),"
 	    " count(*) FILTER (WHERE failed_at IS NULL AND tries > 0), count(*) FILTER (WHERE old),"
-	    " floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE old)))::bigint"
+	    " floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE old)))::bigint,"
+	    " floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE failed_at IS"
+	    " NULL)))::bigint,"
+	    " CASE WHEN pg_has_role('pg_read_all_stats', 'USAGE') THEN (SELECT count(*) FROM"
+	    " pg_stat_replication WHERE sync_state IN ('sync', 'quorum')) END"
 	    " FROM (SELECT *, failed_at IS NULL AND queued_at < now() - interval '1 hour'"
 	    " AND coalesce(due_at <= now(), true) AS old FROM psapi_queue) q";
-	char texts[sizeof(sql) + 128];
+	char texts[sizeof(sql) + 160];
 
 	snprintf(texts, sizeof(texts),
-	    "SELECT a::text, b::text, c::text, d::text, e::text FROM (%s) AS t(a, b, c, d, e)",
-	    sql);
+	    "SELECT a::text, b::text, c::text, d::text, e::text, f::text, g::text"
+	    " FROM (%s) AS t(a, b, c, d, e, f, g)", sql);
 	PGresult *result = postgresql_run(engine, texts, NULL,
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	memset(counts, 0, sizeof(*counts));
+	counts->standbys = -1;
 	if (result == NULL)
 		return STORE_FAILED;
 	counts->waiting = (long)postgresql_integer(result, 0, 0);
@@ -255,6 +257,10 @@ postgresql_count(void *engine, int64_t now, struct store_counts *counts, struct 
 	counts->retrying = (long)postgresql_integer(result, 0, 2);
 	counts->overdue = (long)postgresql_integer(result, 0, 3);
 	counts->oldest = counts->overdue > 0 ? now - postgresql_integer(result, 0, 4) : 0;
+	if (counts->waiting > 0)
+		counts->oldest_waiting = now - postgresql_integer(result, 0, 5);
+	if (!PQgetisnull(result, 0, 6))
+		counts->standbys = (long)postgresql_integer(result, 0, 6);
 	PQclear(result);
 	return STORE_OK;
 }

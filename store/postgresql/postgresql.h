@@ -22,11 +22,12 @@
 #include "store/backend.h"
 
 /* psapi_meta.format: the tables' version. */
-#define POSTGRESQL_FORMAT 1
+#define POSTGRESQL_FORMAT 2
 
 enum {
 	POSTGRESQL_CONNECTIONS = 4, /* of a process at most */
 	POSTGRESQL_HOSTS = 16,
+	POSTGRESQL_ADDRESSES = 8,      /* of a host */
 	POSTGRESQL_ACCEPT_MS = 4000,   /* the sender waits 5 s for the answer */
 	POSTGRESQL_PATIENCE_MS = 30000, /* of drains and commands, for an answer */
 	POSTGRESQL_LEASE_SECONDS = 30,
@@ -49,6 +50,7 @@ struct postgresql_host {
 	    port of a connection string; NULL: not given */
 };
 
+struct postgresql_lookup;
 struct postgresql_put;
 struct postgresql_copies;
 
@@ -63,6 +65,7 @@ struct postgresql {
 	char *lists[3];            /* which hosts[] points into */
 	struct postgresql_host hosts[POSTGRESQL_HOSTS];
 	int host_count;
+	struct postgresql_lookup *lookups[POSTGRESQL_HOSTS]; /* names.c; NULL: not yet */
 	atomic_int preferred; /* index of the host that answered last */
 	atomic_bool warned;   /* that no standby is synchronous */
 
@@ -99,6 +102,13 @@ void postgresql_unconfigure(struct postgresql *pg);
 
 /* "db1:5432", for messages. One of 4 static buffers of the thread. */
 const char *postgresql_host_text(const struct postgresql *pg, int host);
+
+/*
+ * The error of a connection to a host that was not made: the remedy is found by the words of the
+ * text.
+ */
+void postgresql_refused(const struct postgresql *pg, int host, struct error *error,
+    const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /*
  * A connection of our own, made if need be until deadline (clock_milliseconds()); NULL with
@@ -164,6 +174,21 @@ int64_t postgresql_deadline(int64_t milliseconds);
 /* A value of a result. NULL is 0, "". */
 int64_t postgresql_integer(const PGresult *result, int row, int column);
 
+/* ---- names.c ---- */
+
+struct postgresql_addresses {
+	int count; /* 0: libpq has nothing to look up */
+	char text[POSTGRESQL_ADDRESSES][64];
+};
+
+/*
+ * Look the name of a host up, until the deadline at the latest. Returns 0, or -1 with *error.
+ */
+int postgresql_look_up(struct postgresql *pg, int host, int64_t deadline,
+    struct postgresql_addresses *addresses, struct error *error);
+/* Look-ups that still wait for the resolver end by themselves. */
+void postgresql_names_close(struct postgresql *pg);
+
 /* ---- the operations, by the file that has them ---- */
 
 /* accept.c */
@@ -194,6 +219,22 @@ enum store_result postgresql_fail(void *engine, struct store_work *work,
     const struct handler_state *state, struct error *error);
 void postgresql_queue_close(struct postgresql *pg);
 
+/* One event of row, its columns from column on: name, due, record, state. */
+enum store_result postgresql_load_row(struct postgresql *pg, const PGresult *result, int row,
+    int column, const char *name, struct store_work *work, struct error *error);
+
+/* batch.c */
+enum store_result postgresql_claim_many(void *engine, const uint64_t *lanes, size_t count,
+    enum store_result *results, struct error *error);
+enum store_result postgresql_renew_many(void *engine, const uint64_t *lanes, size_t count,
+    enum store_result *results, struct error *error);
+void postgresql_release_many(void *engine, const uint64_t *lanes, size_t count);
+enum store_result postgresql_load_many(void *engine, const char *const *names,
+    struct store_work *const *works, size_t count, enum store_result *results,
+    struct error *error);
+enum store_result postgresql_done_many(void *engine, struct store_work *const *works,
+    size_t count, enum store_result *results, struct error *error);
+
 /* operator.c */
 enum store_result postgresql_each(void *engine, const struct store_filter *filter,
     int (*visit)(const struct store_item *item, void *data), void *data, struct error *error);
@@ -207,17 +248,33 @@ enum store_result postgresql_count(void *engine, int64_t now, struct store_count
 #define POSTGRESQL_STATE \
 	"q.tries::text, extract(epoch FROM q.tried_at)::bigint::text, " \
 	"extract(epoch FROM q.due_at)::bigint::text, extract(epoch FROM q.failed_at)::bigint::text, " \
-	"q.handler, q.reason, q.said"
-enum { POSTGRESQL_STATE_COLUMNS = 7 };
+	"q.handler, q.reason, q.said, q.alone::int::text"
+enum { POSTGRESQL_STATE_COLUMNS = 8 };
+/*
+ * The first three columns of an event: name, status, record; q is its row of psapi_queue, if any.
+ */
+#define POSTGRESQL_STATUS \
+	"(CASE WHEN q.name IS NULL THEN 3 WHEN q.failed_at IS NOT NULL THEN 2" \
+	" WHEN q.tries > 0 THEN 1 ELSE 0 END)"
+#define POSTGRESQL_ITEM "e.name, " POSTGRESQL_STATUS "::text, e.record, " POSTGRESQL_STATE
+/* Read such a row. Returns why it is no event, or NULL: then the caller frees item->entry. */
+const char *postgresql_item(const PGresult *result, int row, struct store_item *item);
 void postgresql_state(const PGresult *result, int row, int column, struct handler_state *state);
 /* Parse a value that is a record. Returns NULL, or what is wrong. */
 const char *postgresql_record(const PGresult *result, int row, int column, struct entry *entry);
 
 /* move.c */
+/*
+ * An array of names as PostgreSQL writes it, which the caller frees: no name needs a quote. NULL
+ * without memory.
+ */
+char *postgresql_names(const char *const *names, size_t count);
 enum store_result postgresql_retry(void *engine, const char *const *names, size_t count,
     size_t *moved, struct error *error);
 enum store_result postgresql_replay(void *engine, const char *const *names, size_t count,
     size_t *moved, struct error *error);
+enum store_result postgresql_unknown(void *engine, const char *const *names, size_t count,
+    size_t *unknown, struct error *error);
 enum store_result postgresql_finish(void *engine, const char *name, struct error *error);
 enum store_result postgresql_forget(void *engine, struct store_forgetting *forgetting,
     struct error *error);
@@ -226,6 +283,21 @@ enum store_result postgresql_forget(void *engine, struct store_forgetting *forge
  * it ends.
  */
 void postgresql_progress(const char *what, size_t count, size_t total, bool done);
+
+/* roster.c */
+enum store_result postgresql_roster(void *engine, int64_t at, struct roster *roster,
+    struct error *error);
+enum store_result postgresql_forgotten(void *engine, struct roster *roster, struct error *error);
+enum store_result postgresql_import_forgotten(void *engine, const struct roster *roster,
+    struct error *error);
+/* Of psapi_event: roster_counts(). */
+#define POSTGRESQL_COUNTS \
+	"type IN ('" ROSTER_ACTIVATED "', '" ROSTER_DEACTIVATED "') AND npn ~ '^[0-9]{1,20}$'"
+/* Around a query for rows of psapi_roster, one for each NPN: the later one stays. */
+#define POSTGRESQL_KEEP "INSERT INTO psapi_roster (npn, when_ns, active) "
+#define POSTGRESQL_KEPT \
+	" ON CONFLICT (npn) DO UPDATE SET when_ns = excluded.when_ns, active = excluded.active" \
+	" WHERE (excluded.when_ns, excluded.active) > (psapi_roster.when_ns, psapi_roster.active)"
 
 /* schema.c */
 enum store_result postgresql_init(void *engine, bool *made, struct error *error);
@@ -247,6 +319,13 @@ enum store_result postgresql_attempts(void *engine, struct store_attempts *query
     struct error *error);
 int postgresql_attempts_open(struct postgresql *pg);
 void postgresql_attempts_close(struct postgresql *pg);
+
+/* page.c */
+enum store_result postgresql_page(void *engine, struct store_page *page, struct error *error);
+enum store_result postgresql_tally(void *engine, int64_t now, struct store_tally *tally,
+    struct error *error);
+enum store_result postgresql_attempts_page(void *engine, struct store_attempts_page *page,
+    struct error *error);
 
 /* network.c */
 void postgresql_network(void *engine, struct store_network *network);

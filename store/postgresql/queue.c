@@ -26,13 +26,14 @@
 #include "base/log.h"
 #include "store/postgresql/postgresql.h"
 
-enum { PAUSE_MS = 200, DIRECTORY_MODE = 0750, FILE_MODE = 0640 };
+enum { PAUSE_MS = 200, DIRECTORY_MODE = 0750, FILE_MODE = 0640, DIRECTORY_TRIES = 20 };
 
 /* ---- files for handlers ---- */
 
 /*
  * Each process has a directory in the local spool's tmp/: so a file in it has the event's own
- * name. It holds a lock on its directory; one without a lock is of a drain that was killed.
+ * name. It holds a lock on its directory; one without a lock is of a drain that was killed, or
+ * of one that has not locked it yet and makes another if it is removed.
  */
 #define DIRECTORY "drain."
 
@@ -223,25 +224,49 @@ postgresql_release(void *engine, uint64_t lane)
 
 /* ---- an event in work ---- */
 
+/*
+ * A directory that this process has locked. Returns its descriptor, or -1 with errno; path is
+ * changed. EAGAIN: another drain has taken it for an abandoned one, before it was locked.
+ */
+static int
+try_directory(char *path)
+{
+	struct stat made, there;
+
+	if (mkdtemp(path) == NULL)
+		return -1;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && fchmod(fd, DIRECTORY_MODE) == 0 &&
+	    fstat(fd, &made) == 0 && stat(path, &there) == 0 && there.st_ino == made.st_ino)
+		return fd;
+	int saved = fd < 0 && errno != ENOENT ? errno : EAGAIN;
+	if (fd >= 0)
+		close(fd);
+	errno = saved;
+	return -1;
+}
+
 /* Returns 0, or -1 with *error. */
 static int
 make_directory(struct postgresql *pg, struct error *error)
 {
-	char *path = NULL;
+	char path[PATH_MAX];
 
 	if (pg->directory != NULL)
 		return 0;
-	if (asprintf(&path, "%s/tmp/" DIRECTORY "XXXXXX", pg->config->spool) >= 0 &&
-	    mkdtemp(path) != NULL &&
-	    chmod(path, DIRECTORY_MODE) == 0 &&
-	    (pg->directory_lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0 &&
-	    flock(pg->directory_lock, LOCK_EX | LOCK_NB) == 0) {
-		pg->directory = path;
+	int fd = -1;
+	for (int i = 0; i < DIRECTORY_TRIES && fd < 0 && (i == 0 || errno == EAGAIN); i++) {
+		snprintf(path, sizeof(path), "%s/tmp/" DIRECTORY "XXXXXX", pg->config->spool);
+		fd = try_directory(path);
+	}
+	if (fd >= 0 && (pg->directory = strdup(path)) != NULL) {
+		pg->directory_lock = fd;
 		return 0;
 	}
+	if (fd >= 0)
+		close(fd);
 	error_set(error, EX_IOERR, NULL, "%s/tmp: cannot make a directory: %s", pg->config->spool,
 	    strerror(errno));
-	free(path);
 	return -1;
 }
 
@@ -285,19 +310,22 @@ static const char load_sql[] =
     " (SELECT lane FROM psapi_queue WHERE name = $1 AND failed_at IS NULL)"
     " ORDER BY q.when_ns, q.name LIMIT 1";
 
-static enum store_result
-take(struct postgresql *pg, const PGresult *result, struct store_work *work, struct error *error)
+enum store_result
+postgresql_load_row(struct postgresql *pg, const PGresult *result, int row, int column,
+    const char *name, struct store_work *work, struct error *error)
 {
-	if (PQntuples(result) == 0)
-		return STORE_ABSENT;
-	if (strcmp(PQgetvalue(result, 0, 0), work->name) != 0 || postgresql_integer(result, 0, 1) == 0)
+	work->file = -1;
+	work->parked = false;
+	snprintf(work->name, sizeof(work->name), "%s", name);
+	if (strcmp(PQgetvalue(result, row, column), name) != 0 ||
+	    postgresql_integer(result, row, column + 1) == 0)
 		return STORE_BUSY;
-	const char *why = postgresql_record(result, 0, 2, &work->entry);
+	const char *why = postgresql_record(result, row, column + 2, &work->entry);
 	if (why != NULL) {
 		error_set(error, EX_DATAERR, NULL, "%s: %s", work->name, why);
 		return STORE_FAILED;
 	}
-	postgresql_state(result, 0, 3, &work->state);
+	postgresql_state(result, row, column + 3, &work->state);
 	if (make_file(pg, work, error) == 0)
 		return STORE_OK;
 	entry_free(&work->entry);
@@ -309,14 +337,13 @@ postgresql_load(void *engine, const char *name, struct store_work *work, struct 
 {
 	struct postgresql_parameters p = {0};
 
-	work->file = -1;
-	snprintf(work->name, sizeof(work->name), "%s", name);
-	postgresql_text(&p, work->name);
+	postgresql_text(&p, name);
 	PGresult *result = postgresql_run(engine, load_sql, &p,
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	if (result == NULL)
 		return STORE_FAILED;
-	enum store_result taken = take(engine, result, work, error);
+	enum store_result taken = PQntuples(result) == 0 ? STORE_ABSENT :
+	    postgresql_load_row(engine, result, 0, 0, name, work, error);
 	PQclear(result);
 	return taken;
 }
@@ -397,9 +424,12 @@ add_state(struct postgresql_parameters *p, const struct handler_state *state)
 	postgresql_text(p, state->handler);
 	postgresql_text(p, state->reason);
 	postgresql_text(p, state->stderr_end);
+	postgresql_text(p, state->tried_at != 0 ? "t" : "f");
+	postgresql_text(p, state->alone ? "t" : "f");
 }
 
-#define SET_STATE "UPDATE psapi_queue SET tries = $4, handler = $5, reason = $6, said = $7, "
+#define SET_STATE "UPDATE psapi_queue SET tries = $4, handler = $5, reason = $6, said = $7, " \
+	"alone = $9, "
 #define TRIED "tried_at = CASE WHEN $8 THEN clock_timestamp() ELSE tried_at END, "
 
 enum store_result
@@ -407,13 +437,12 @@ postgresql_later(void *engine, struct store_work *work, const struct handler_sta
     struct error *error)
 {
 	static const char sql[] = MINE SET_STATE TRIED
-	    "due_at = clock_timestamp() + make_interval(secs => $9) WHERE name = $1 AND failed_at IS"
+	    "due_at = clock_timestamp() + make_interval(secs => $10) WHERE name = $1 AND failed_at IS"
 	    " NULL" COUNTED;
 	struct postgresql_parameters p;
 
 	begin_outcome(engine, work, &p);
 	add_state(&p, state);
-	postgresql_text(&p, state->tried_at != 0 ? "t" : "f");
 	postgresql_number(&p, state->due_at > state->tried_at ? state->due_at - state->tried_at : 0);
 	return write_state(engine, sql, work, &p, error);
 }
@@ -429,6 +458,5 @@ postgresql_fail(void *engine, struct store_work *work, const struct handler_stat
 
 	begin_outcome(engine, work, &p);
 	add_state(&p, state);
-	postgresql_text(&p, state->tried_at != 0 ? "t" : "f");
 	return write_state(engine, sql, work, &p, error);
 }

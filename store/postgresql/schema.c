@@ -8,6 +8,8 @@
  *   psapi_queue    a row while an event waits, or is a dead letter; none: it was handled
  *   psapi_lane     a row while a drain works on a lane
  *   psapi_attempt  copies of the attempts logs of all hosts
+ *   psapi_roster   what forgotten events said of each producer: the last of them; the row of
+ *                  the NPN '' has when the last event that is forgotten was received
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -27,7 +29,8 @@ static const char *const statements[] = {
 	"CREATE TABLE psapi_queue (name text COLLATE \"C\" PRIMARY KEY REFERENCES psapi_event,"
 	" lane bigint NOT NULL, when_ns bigint NOT NULL, tries int NOT NULL DEFAULT 0, tried_at"
 	    " timestamptz,"
-	" due_at timestamptz, failed_at timestamptz, queued_at timestamptz NOT NULL DEFAULT now(),"
+	" due_at timestamptz, failed_at timestamptz, alone boolean NOT NULL DEFAULT false,"
+	" queued_at timestamptz NOT NULL DEFAULT now(),"
 	" handler text NOT NULL DEFAULT '', reason text NOT NULL DEFAULT '', said text NOT NULL"
 	    " DEFAULT '')"
 	" WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold ="
@@ -41,9 +44,11 @@ static const char *const statements[] = {
 	    " bigint NOT NULL,"
 	" host text NOT NULL, line text NOT NULL)",
 	"CREATE INDEX psapi_attempt_at ON psapi_attempt (at_ns)",
-	"INSERT INTO psapi_meta (format) VALUES (1)",
+	"CREATE TABLE psapi_roster (npn text COLLATE \"C\" PRIMARY KEY, when_ns bigint NOT NULL,"
+	" active boolean NOT NULL)",
+	"INSERT INTO psapi_meta (format) VALUES (2)",
 };
-_Static_assert(POSTGRESQL_FORMAT == 1, "psapi_meta");
+_Static_assert(POSTGRESQL_FORMAT == 2, "psapi_meta");
 
 enum { STATEMENTS = sizeof(statements) / sizeof(statements[0]) };
 

@@ -98,6 +98,12 @@ unload(void *engine, struct store_work *work)
 	spool_unload(engine, work);
 }
 
+static void
+park(void *engine, struct store_work *work)
+{
+	spool_park(engine, work);
+}
+
 static enum store_result
 done(void *engine, struct store_work *work, struct error *error)
 {
@@ -160,9 +166,34 @@ forget(void *engine, struct store_forgetting *forgetting, struct error *error)
 }
 
 static enum store_result
+roster(void *engine, int64_t at, struct roster *to, struct error *error)
+{
+	return spool_roster(engine, at, to, error);
+}
+
+static enum store_result
+forgotten(void *engine, struct roster *to, struct error *error)
+{
+	return spool_forgotten(engine, INT64_MAX, to, error);
+}
+
+static enum store_result
 count(void *engine, int64_t now, struct store_counts *counts, struct error *error)
 {
 	return spool_count(engine, now, counts, error);
+}
+
+static enum store_result
+page(void *engine, struct store_page *wanted, struct error *error)
+{
+	return spool_page(engine, wanted, error);
+}
+
+static enum store_result
+tally(void *engine, int64_t now, struct store_tally *counts, struct error *error)
+{
+	(void)now;
+	return spool_tally(engine, counts, error);
 }
 
 const struct backend spool_backend = {
@@ -184,6 +215,7 @@ const struct backend spool_backend = {
 	.release = release,
 	.load = load,
 	.unload = unload,
+	.park = park,
 	.done = done,
 	.later = later,
 	.fail = fail,
@@ -194,5 +226,9 @@ const struct backend spool_backend = {
 	.replay = replay,
 	.finish = finish,
 	.forget = forget,
+	.roster = roster,
+	.forgotten = forgotten,
 	.count = count,
+	.page = page,
+	.tally = tally,
 };

@@ -89,6 +89,14 @@ int spool_each(struct spool *spool, enum spool_dir dir,
     int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data),
     void *data);
 
+/*
+ * The same for many files that are read: some hundred thousand names at a time are visited in the
+ * order of the disk (names.c).
+ */
+int spool_each_by_inode(struct spool *spool, enum spool_dir dir,
+    int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data),
+    void *data);
+
 /* Whether dir has the name; true as well if that cannot be found out. */
 bool spool_has(struct spool *spool, enum spool_dir dir, const char *name);
 
@@ -168,6 +176,14 @@ bool spool_state_read(struct spool *spool, const char *name, struct handler_stat
 int spool_state_put(struct spool *spool, const char *name, const struct handler_state *state);
 /* When drain last ran, Unix seconds; 0: never. */
 int64_t spool_last_run(struct spool *spool);
+/* When its events were last imported into a shared store. */
+void spool_note_import(struct spool *spool, int64_t now);
+int64_t spool_last_import(const struct spool *spool);
+/* See store_lock() and those that follow it. */
+int spool_notes_lock(struct spool *spool, enum store_lock what, struct error *error);
+char *spool_note_read(struct spool *spool, enum store_note note);
+enum store_result spool_note_write(struct spool *spool, enum store_note note, const char *text,
+    struct error *error);
 /* That there is none, or a directory, is fine. Returns 0, or -1 with errno. */
 int spool_state_remove(struct spool *spool, const char *name);
 
@@ -201,6 +217,7 @@ enum store_result spool_pending(struct spool *spool, struct store_pending *pendi
 enum store_result spool_load(struct spool *spool, const char *name, struct store_work *work,
     struct error *error);
 void spool_unload(struct spool *spool, struct store_work *work);
+void spool_park(struct spool *spool, struct store_work *work);
 enum store_result spool_done(struct spool *spool, struct store_work *work, struct error *error);
 enum store_result spool_later(struct spool *spool, struct store_work *work,
     const struct handler_state *state, struct error *error);
@@ -219,9 +236,27 @@ enum store_result spool_retry(struct spool *spool, const char *const *names, siz
 enum store_result spool_replay(struct spool *spool, const char *const *names, size_t count,
     size_t *moved, struct error *error);
 enum store_result spool_finish(struct spool *spool, const char *name, struct error *error);
-enum store_result spool_forget(struct spool *spool, struct store_forgetting *forgetting,
-    struct error *error);
+
+/* count.c */
 enum store_result spool_count(struct spool *spool, int64_t now, struct store_counts *counts,
     struct error *error);
+
+/* forget.c */
+enum store_result spool_forget(struct spool *spool, struct store_forgetting *forgetting,
+    struct error *error);
+
+/* forgotten.c */
+enum store_result spool_roster(struct spool *spool, int64_t at, struct roster *roster,
+    struct error *error);
+/* What state/roster has; that there is none is fine. Before a mark's time it is not known. */
+enum store_result spool_forgotten(struct spool *spool, int64_t at, struct roster *roster,
+    struct error *error);
+/* Replace state/roster, durable when it returns. */
+enum store_result spool_forgotten_write(struct spool *spool, const struct roster *roster,
+    struct error *error);
+
+/* page.c */
+enum store_result spool_page(struct spool *spool, struct store_page *page, struct error *error);
+enum store_result spool_tally(struct spool *spool, struct store_tally *tally, struct error *error);
 
 #endif

@@ -14,7 +14,9 @@
 #include "base/datetime.h"
 #include "store/spool/spool.h"
 
+/* Names that no event has. */
 #define DRAIN_FILE "drain"
+#define IMPORT_FILE "imported"
 
 /* A state is a few hundred bytes and 4 KiB of standard error, each byte at most \u00XX. */
 enum { FILE_SIZE_MAX = 64 * 1024 };
@@ -65,24 +67,25 @@ spool_state_read(struct spool *spool, const char *name, struct handler_state *st
 	return known;
 }
 
-/* ---- when drain last ran: state/drain, a name that no event has ---- */
+/* ---- when something was last done: a file with the time ---- */
 
-void
-spool_note_run(struct spool *spool, int64_t now)
+static void
+note(struct spool *spool, const char *file, int64_t now)
 {
 	char text[DATETIME_TEXT_SIZE + 1];
 
 	datetime_text(now, text);
 	strcat(text, "\n");
-	spool_state_write(spool, DRAIN_FILE, text);
+	spool_state_write(spool, file, text);
 }
 
-int64_t
-spool_last_run(struct spool *spool)
+/* Unix seconds; 0: never. */
+static int64_t
+noted(const struct spool *spool, const char *file)
 {
 	char text[DATETIME_TEXT_SIZE + 1] = "";
 	int64_t nanoseconds;
-	int fd = openat(spool->dir[SPOOL_STATE], DRAIN_FILE,
+	int fd = openat(spool->dir[SPOOL_STATE], file,
 	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
 	if (fd < 0)
@@ -92,6 +95,30 @@ spool_last_run(struct spool *spool)
 	text[n > 0 ? n : 0] = '\0';
 	text[strcspn(text, "\n")] = '\0';
 	return datetime_parse(text, &nanoseconds) ? nanoseconds / NANOSECONDS : 0;
+}
+
+void
+spool_note_run(struct spool *spool, int64_t now)
+{
+	note(spool, DRAIN_FILE, now);
+}
+
+int64_t
+spool_last_run(struct spool *spool)
+{
+	return noted(spool, DRAIN_FILE);
+}
+
+void
+spool_note_import(struct spool *spool, int64_t now)
+{
+	note(spool, IMPORT_FILE, now);
+}
+
+int64_t
+spool_last_import(const struct spool *spool)
+{
+	return noted(spool, IMPORT_FILE);
 }
 
 int

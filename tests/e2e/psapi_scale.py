@@ -4,7 +4,7 @@
   psapi_scale.py [--events 1000000] [--new 100000] [--dir /tmp]
 
 Builds a spool with that many events in events/, of which so many wait in new/, and runs drain (up to
-its first handler), list, list --all, prune and verify on it. The limits are 200 MiB for each, and 10 s
+its first handler), list, list --all, roster, prune and verify on it. The limits are 200 MiB for each, and 10 s
 to the first handler. A million files take 4 GiB of an ext4, some minutes, and are removed at the end.
 """
 
@@ -23,6 +23,8 @@ from sender import SECRET, signature
 PSAPI = BINARY.parent / "psapi"
 MEMORY_MIB = 200
 FIRST_HANDLER_S = 10
+QUICK_S, QUICK_MIB = 0.5, 64        # of metrics and check; the first metrics read the whole attempts log
+LOG_LINES = 400_000                 # 100 MB, at which the shipped logrotate begins another
 STOP = 'date +%s.%N >"$PSAPI_TOLD"; kill -TERM $PPID'     # ends drain at its first handler
 
 
@@ -48,6 +50,17 @@ def build(spool, events, new):
         os.utime(path, times=(old, old + n / events * 1000))
         if n % (events // new) == 0 and n // (events // new) < new:
             os.link(path, f"{spool}/new/msg_{n:027}.json")
+
+
+def write_log(spool, lines):
+    """Their attempts log; the last one is of a moment ago."""
+    now = time.time()
+    with open(spool / "attempts.jsonl", "w") as log:
+        for n in range(lines):
+            at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(now - (lines - n) / 10))
+            kind = "producersync.updates_available" if n % 9000 == 0 else "producersync.npn.activated"
+            log.write(f'{{"at":"{at}","outcome":"accepted","status":200,"webhook_id":"msg_{n:027}","type":"{kind}",'
+                      f'"event_id":"whe_{n}","remote_addr":"192.0.2.1","bytes":170,"skew_s":0,"key":"0123abcd","ms":2.345}}\n')
 
 
 # getrusage(2) includes the process before its exec, so a small program must start it.
@@ -84,13 +97,19 @@ def run(directory, events, new):
         (work / "secret").chmod(0o600)
         spool, told = work / "spool", work / "told"
         spool.mkdir()
+        spool.chmod(0o2770)
         build(spool, events, new)
         status, begun, _, memory = measure(["drain", "--", "sh", "-c", STOP], spool, told)
         first = float(told.read_text()) - begun
         yield "drain, to its first handler", first, memory, \
             status == 0 and first <= FIRST_HANDLER_S and memory <= MEMORY_MIB
-        for arguments in (["list"], ["list", "--all"], ["list", "--all", "--json"],
-                          ["verify", "--all"], ["prune", "--older-than", "90d"]):
+        write_log(spool, min(events, LOG_LINES))
+        for what, arguments in (("metrics, the first run", ["metrics"]), ("metrics", ["metrics"]), ("check", ["check"])):
+            status, _, seconds, memory = measure(arguments, spool, told)
+            yield what, seconds, memory, status <= 2 and memory <= QUICK_MIB and \
+                (seconds <= QUICK_S or "first" in what)
+        for arguments in (["list"], ["list", "--all"], ["list", "--all", "--json"], ["list", "--failed", "--by-cause"],
+                          ["roster"], ["verify", "--all"], ["prune", "--older-than", "90d"]):
             status, _, seconds, memory = measure(arguments, spool, told)
             yield " ".join(arguments), seconds, memory, status == 0 and memory <= MEMORY_MIB
         # The handled one is gone from new/: only the waiting ones are left.

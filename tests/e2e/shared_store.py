@@ -18,7 +18,7 @@ PSAPI = BINARY.parent / "psapi"
 LOCAL = ("hold", "tmp")
 # The words of `psapi` for what the spool's directories say.
 STATUSES = {"new": ("new", "waiting"), "failed": ("failed",), "events": ("new", "waiting", "failed", "handled")}
-TABLES = "psapi_event, psapi_queue, psapi_lane, psapi_attempt"
+TABLES = "psapi_event, psapi_queue, psapi_lane, psapi_attempt, psapi_roster"
 
 
 def settings(uri):

@@ -56,6 +56,10 @@ def parse(data):
     return evidence, body, whole["event"]
 
 
+# The own notes of the programs in state/: of the last drain, of unrecognised files, of numbers, checks and producers.
+NOTES = ("drain", "unrecognised", "metrics", "runs", "check", "alerts", "roster")
+
+
 class Spool:
     rounded_up = 0      # seconds that a due_at may be later than it must
     def __init__(self, path):
@@ -72,8 +76,8 @@ class Spool:
             return []
         # The probe of a start that was killed: nobody's event, like every name that begins with a dot.
         files = [f for f in files if not f.startswith(".probe.")]
-        # drain's note of its last run, and of the files that it did not recognise.
-        files = [f for f in files if (directory, f) not in (("state", "drain"), ("state", "unrecognised"))]
+        if directory == "state":
+            files = [f for f in files if f not in NOTES]
         assert all(f.endswith(".json") for f in files), files
         return [f[:-len(".json")] for f in files]
 
@@ -87,14 +91,14 @@ class Spool:
         return Stored(evidence, body, event, stat)
 
     def files(self):
-        """Every file of the spool but the log, the lock and drain's note: relative path -> inode."""
+        """Every file of the spool but the log, the lock and the notes: relative path -> inode."""
         found = {}
         for folder, _, files in os.walk(self.path):
             for file in files:
                 path = Path(folder, file)
                 found[str(path.relative_to(self.path))] = path.stat().st_ino
         return {k: v for k, v in found.items()
-                if k not in ("attempts.jsonl", "lock", "state/drain")}
+                if k not in ("attempts.jsonl", "lock", *(f"state/{note}" for note in NOTES if note != "unrecognised"))}
 
     def path_for_a_handler(self, path, webhook_id):
         """Whether this is the file that a handler gets."""

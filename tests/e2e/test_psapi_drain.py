@@ -136,7 +136,7 @@ def test_input_that_nobody_reads(desk, script):
     ("exit 1\n", "exit status 1"),
     ("exit 74\n", "exit status 74"),
     ("exit 76\n", "exit status 76"),
-    ("exit 127\n", "exit status 127"),
+    ("exit 125\n", "exit status 125"),
 ])
 def test_failure(desk, script, reason):
     desk.handler("default", "echo first >&2\necho the reason is this >&2\n" + script)

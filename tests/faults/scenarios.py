@@ -196,8 +196,21 @@ def after_replay(testbed, outcome, again):
         yield f"queued: {A.name} in {testbed.queued(A)}, {B.name} in {testbed.queued(B)}"
 
 
+def roster_of(testbed):
+    """The lines of state/roster; complaints are in them."""
+    try:
+        with open(testbed.at("state", "roster"), encoding="ascii") as file:
+            head, *lines = file.read().splitlines()
+    except FileNotFoundError:
+        return []
+    return lines if head.split()[3] == str(len(lines)) else [f"torn: {head}"]
+
+
 def after_prune(testbed, _, again):
     yield from known(testbed, B)
+    there, said = A.name in testbed.names("events"), roster_of(testbed)
+    if said not in ([], ["123456789 2025-07-25T15:53:01.579000000Z activated"]) or not (there or said):
+        yield f"{A.name} is {'' if there else 'not '}in events/, and state/roster has {said}"
     if testbed.queued(B) != ["new"] or (again and A.name in testbed.names("events")):
         yield f"{B.name} in {testbed.queued(B)}, events/ has {testbed.names('events')}"
 
@@ -281,6 +294,8 @@ SCENARIOS = [
     Scenario("replay", archive, command=psapi("replay", "msg_a"), sends=False, holds=after_replay, like="retry"),
     Scenario("prune", archive, command=psapi("prune", "--older-than", "90d"), sends=False, holds=after_prune,
              like="retry"),
+    Scenario("prune, one wait", archive, command=psapi("prune", "--older-than", "90d"), sends=False, holds=after_prune,
+             one_wait=True, like="prune"),
     Scenario("adopt", held, command=psapi("adopt"), sends=False, holds=after_adopt, like="retry"),
     Scenario("secret add", empty, command=psapi("secret", "add"), sends=False,
              holds=after_secret_add, typed=OTHER_SECRET.encode() + b"\n"),

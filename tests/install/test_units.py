@@ -33,7 +33,7 @@ def test_verify(units, installed):
         text = unit.read_text().replace("/usr/local/bin/", f"{installed}/destdir/usr/local/bin/")
         unit.write_text(re.sub(r"^(User|Group|SocketUser|SocketGroup)=.*$", r"\1=root", text, flags=re.M))
     names = sorted(str(unit) for unit in units.iterdir())
-    assert len(names) == 12
+    assert len(names) == 18
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *names], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
@@ -62,7 +62,7 @@ def test_templates_differ_in_nothing_but_the_name():
                                                           "InaccessiblePaths="))]
 
     templates = sorted((ROOT / "packaging/systemd").glob("*@.*"))
-    assert len(templates) == 6
+    assert len(templates) == 8
     for template in templates:
         assert settings(template) == settings(template.with_name(template.name.replace("@", ""))), template
 

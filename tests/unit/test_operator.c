@@ -4,6 +4,8 @@
  */
 #include "spool_helpers.h"
 
+#include "base/datetime.h"
+
 #define EVENT(type, npn) "{\"type\":\"" type "\",\"data\":{\"npn\":\"" npn "\"}}"
 
 /* Where an event is: bits. */
@@ -735,11 +737,179 @@ TEST(what_cannot_be_forgotten_is_said)
 	interference = (struct interference){.of = UNLINKAT, .nth = 1, .error = EROFS};
 	assert_int_equal(spool_forget(&f->spool, &forgetting, &f->error), STORE_FAILED);
 	assert_true(tells(f, &f->error, "events", EROFS));
-	interference = (struct interference){.of = OPENAT, .nth = 1, .error = EACCES};
+	interference = (struct interference){.of = OPENAT, .nth = 2, .error = EACCES}; /* events/ */
 	assert_int_equal(spool_forget(&f->spool, &forgetting, &f->error), STORE_FAILED);
 	interference.nth = 0;
 	assert_true(tells(f, &f->error, "events", EACCES));
 	expect_where(f, "handled.json", IN_EVENTS);
+}
+
+/* ---- what the forgotten ones said ---- */
+
+#define NPN_EVENT(kind, npn, at) "{\"type\":\"producersync.npn." kind "\",\"timestamp\":\"" at \
+	"\",\"data\":{\"npn\":\"" npn "\"}}"
+
+/* "npn+ npn- npn? " of the roster at that time. */
+static const char *
+roster_text(struct fixture *f, int64_t at)
+{
+	static char text[1024];
+	struct roster roster = {0};
+	size_t length = 0;
+
+	assert_int_equal(spool_roster(&f->spool, at, &roster, &f->error), STORE_OK);
+	roster_sort(&roster);
+	text[0] = '\0';
+	for (size_t i = 0; i < roster.count; i++)
+		length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%c ",
+		    roster.marks[i].npn, roster.marks[i].unknown ? '?' :
+		    roster.marks[i].active                        ? '+' :
+		                                                    '-');
+	roster_free(&roster);
+	return text;
+}
+
+static void
+add_producers(struct fixture *f)
+{
+	add(f, "a", IN_EVENTS, NPN_EVENT("activated", "7", "2025-01-01T00:00:00Z"), 1000);
+	add(f, "b", IN_EVENTS, NPN_EVENT("deactivated", "7", "2025-01-03T00:00:00Z"), 1001);
+	add(f, "late", IN_EVENTS, NPN_EVENT("activated", "7", "2025-01-02T00:00:00Z"), 3000);
+	add(f, "c", IN_EVENTS, NPN_EVENT("activated", "8", "2025-01-02T00:00:00.000000001Z"), 1002);
+	add(f, "d", IN_EVENTS | IN_FAILED, NPN_EVENT("activated", "100", "2025-01-05T00:00:00Z"), 1003);
+	add(f, "no number", IN_EVENTS, NPN_EVENT("activated", "x9", "2025-01-05T00:00:00Z"), 1003);
+}
+
+static int64_t
+day(int number)
+{
+	return (1735689600LL + (number - 1) * 86400LL) * NANOSECONDS; /* of January 2025 */
+}
+
+TEST(a_roster_counts_forgotten_events)
+{
+	struct fixture *f = *state;
+	struct store_forgetting forgetting = {.before = 2500, .now = 10000};
+	struct roster roster = {0};
+
+	add_producers(f);
+	assert_string_equal(roster_text(f, INT64_MAX), "7- 8+ 100+ ");
+	assert_string_equal(roster_text(f, day(3) - 1), "7+ 8+ ");
+	assert_string_equal(roster_text(f, day(2)), "7+ ");
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(spool_forget(&f->spool, &forgetting, &f->error), STORE_OK);
+		assert_string_equal(roster_text(f, INT64_MAX), "7- 8+ 100+ ");
+		assert_string_equal(roster_text(f, day(3)), "7- 8+ ");
+		/* b is forgotten: what was before it may be forgotten, too. */
+		assert_string_equal(roster_text(f, day(3) - 1), "7? 8+ ");
+		assert_string_equal(roster_text(f, day(2)), "7? 8? ");
+	}
+	expect_text(f, SPOOL_STATE, "roster", "roster 1 1970-01-01T00:16:43Z 2\n"
+	    "7 2025-01-03T00:00:00.000000000Z deactivated\n"
+	    "8 2025-01-02T00:00:00.000000001Z activated\n");
+	assert_int_equal(spool_forgotten(&f->spool, INT64_MAX, &roster, &f->error), STORE_OK);
+	assert_int_equal(roster.forgotten, 1003);
+	assert_int_equal(roster.count, 2);
+	roster_free(&roster);
+}
+
+/* Whatever fails, at whichever call: no answer changes, and the next run finishes. */
+TEST(a_roster_survives_each_failure)
+{
+	struct fixture *f = *state;
+	struct store_forgetting forgetting = {.before = 2500, .now = 10000};
+	int nth = 1;
+
+	for (bool met = true; met; nth++) {
+		add_producers(f);
+		interference = (struct interference){.of = ANY, .nth = nth, .error = EIO};
+		enum store_result result = spool_forget(&f->spool, &forgetting, &f->error);
+		met = interference.seen >= nth;
+		interference.nth = 0;
+		if (!met && result != STORE_OK)
+			fail_msg("%s", f->error.text);
+		restart(f);
+		assert_string_equal(roster_text(f, INT64_MAX), "7- 8+ 100+ ");
+		forgetting.forgotten = forgetting.kept = 0;
+		assert_int_equal(spool_forget(&f->spool, &forgetting, &f->error), STORE_OK);
+		assert_string_equal(roster_text(f, INT64_MAX), "7- 8+ 100+ ");
+		assert_int_equal(forgetting.kept, 2);
+		drop(f, SPOOL_STATE, "roster");
+		drop(f, SPOOL_EVENTS, "late.json");
+		drop(f, SPOOL_EVENTS, "d.json");
+		drop(f, SPOOL_FAILED, "d.json");
+	}
+	assert_true(nth > 20);
+}
+
+TEST(what_is_said_is_on_the_disk_before_an_event_goes)
+{
+	struct fixture *f = *state;
+	struct store_forgetting forgetting = {.before = 2500, .now = 10000};
+
+	add(f, "a", IN_EVENTS, NPN_EVENT("activated", "7", "2025-01-01T00:00:00Z"), 1000);
+	trace_begin(&f->spool);
+	assert_int_equal(spool_forget(&f->spool, &forgetting, &f->error), STORE_OK);
+	const char *text = trace_end();
+	const char *data = strstr(text, "fsync(file)"), *renamed = strstr(text, "rename(state)");
+	const char *synced = strstr(text, "fsync(state)"), *gone = strstr(text, "unlink(events)");
+	if (data == NULL || renamed == NULL || synced == NULL || gone == NULL || data > renamed ||
+	    renamed > synced || synced > gone)
+		fail_msg("%s", text);
+	/* With nothing to forget, nothing is written. */
+	trace_begin(&f->spool);
+	assert_int_equal(spool_forget(&f->spool, &forgetting, &f->error), STORE_OK);
+	assert_null(strstr(trace_end(), "rename"));
+}
+
+TEST(many_are_forgotten_in_batches)
+{
+	struct fixture *f = *state;
+	struct store_forgetting forgetting = {.before = 2500, .now = 10000};
+	struct roster roster = {0};
+	char id[32], body[256];
+
+	for (int i = 0; i < 4200; i++) {
+		snprintf(id, sizeof(id), "e%d", i);
+		snprintf(body, sizeof(body), NPN_EVENT("activated", "%d", "2025-01-01T00:00:00Z"), i);
+		add(f, id, IN_EVENTS, body, 1000);
+	}
+	assert_int_equal(spool_forget(&f->spool, &forgetting, &f->error), STORE_OK);
+	assert_int_equal(forgetting.forgotten, 4200);
+	assert_int_equal(count(f, SPOOL_EVENTS), 0);
+	assert_int_equal(spool_roster(&f->spool, INT64_MAX, &roster, &f->error), STORE_OK);
+	assert_int_equal(roster.count, 4200);
+	roster_free(&roster);
+}
+
+TEST(a_damaged_roster_is_refused_and_nothing_is_forgotten)
+{
+	static const char *const texts[] = {"", "\n", "roster 2 2025-01-01T00:00:00Z 0\n",
+		"roster 1 2025-01-01T00:00:00Z 1\n", "roster 1 2025-01-01T00:00:00Z 0",
+		"roster 1 yesterday 0\n", "roster 1 2025-01-01T00:00:00Z x\n",
+		"roster 1 2025-01-01T00:00:00Z 99999999999999999999\n",
+		"roster 1 2025-01-01T00:00:00Z 1\n7 2025-01-01T00:00:00Z activ",
+		"roster 1 2025-01-01T00:00:00Z 1\n7 2025-01-01T00:00:00Z activ\n",
+		"roster 1 2025-01-01T00:00:00Z 1\n7 now activated\n",
+		"roster 1 2025-01-01T00:00:00Z 1\n7x 2025-01-01T00:00:00Z activated\n",
+		"roster 1 2025-01-01T00:00:00Z 1\n 2025-01-01T00:00:00Z activated\n",
+		"roster 1 2025-01-01T00:00:00Z 1\n7 2025-01-01T00:00:00Z activated\n8 x\n",
+		"roster 1 2025-01-01T00:00:00Z 1\n123456789012345678901 2025-01-01T00:00:00Z activated\n"};
+	struct fixture *f = *state;
+	struct store_forgetting forgetting = {.before = 2500, .now = 10000};
+	struct roster roster = {0};
+
+	add(f, "a", IN_EVENTS, NPN_EVENT("activated", "7", "2025-01-01T00:00:00Z"), 1000);
+	for (size_t i = 0; i < ROWS(texts); i++) {
+		put(f, SPOOL_STATE, "roster", texts[i]);
+		if (spool_forget(&f->spool, &forgetting, &f->error) != STORE_FAILED ||
+		    strstr(f->error.text, "is damaged after line") == NULL)
+			fail_msg("row %zu: %s", i, f->error.text);
+		assert_int_equal(spool_roster(&f->spool, INT64_MAX, &roster, &f->error), STORE_FAILED);
+		roster_free(&roster);
+		expect_where(f, "a.json", IN_EVENTS);
+		drop(f, SPOOL_STATE, "roster");
+	}
 }
 
 /* ---- count ---- */
@@ -827,6 +997,11 @@ main(void)
 		SPOOL_TEST(what_is_old_and_was_handled_is_forgotten),
 		SPOOL_TEST(a_state_whose_event_waits_nowhere_goes_with_an_hour),
 		SPOOL_TEST(what_cannot_be_forgotten_is_said),
+		SPOOL_TEST(a_roster_counts_forgotten_events),
+		SPOOL_TEST(a_roster_survives_each_failure),
+		SPOOL_TEST(what_is_said_is_on_the_disk_before_an_event_goes),
+		SPOOL_TEST(many_are_forgotten_in_batches),
+		SPOOL_TEST(a_damaged_roster_is_refused_and_nothing_is_forgotten),
 		SPOOL_TEST(what_there_is_is_counted_without_a_look_at_each_handled_event),
 		SPOOL_TEST(a_directory_that_cannot_be_counted_is_named),
 	};

@@ -1,11 +1,13 @@
 /*
  * Owns what store.h promises, over PostgreSQL: each operation on a real server, and then each of
- * them while the connection dies, or libpq fails, at its nth call. The calls are counted by the
- * functions below, which the module finds before libpq's. Without PostgreSQL all is skipped.
+ * them while the connection dies, libpq fails, or memory is missing, at its nth call. The calls
+ * are counted by the functions below, which the module finds before the libraries'. Without
+ * PostgreSQL all is skipped.
  */
 #include "helpers.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sysexits.h>
@@ -17,7 +19,7 @@
 
 /* ---- faults by count ---- */
 
-enum fault { NONE, CUT, REFUSE };
+enum fault { NONE, CUT, REFUSE, MEMORY };
 
 static struct plan {
 	enum fault fault;
@@ -32,7 +34,7 @@ static struct plan {
 static bool
 enters(int (*socket_of)(const void *), const void *connection)
 {
-	if (plan.fault == NONE || ++plan.calls != plan.at)
+	if (plan.fault == NONE || plan.fault == MEMORY || ++plan.calls != plan.at)
 		return false;
 	if (plan.fault == CUT && connection != NULL)
 		shutdown(socket_of(connection), SHUT_RDWR);
@@ -93,6 +95,52 @@ WRAP(int, PQsetSingleRowMode, (void *c), (c), 0)
 WRAP(int, PQflush, (void *c), (c), -1)
 WRAP(int, PQconsumeInput, (void *c), (c), 0)
 WRAP(int, PQconnectPoll, (void *c), (c), 0 /* PGRES_POLLING_FAILED */)
+
+/* ---- the nth allocation fails: of the module, of libpq, and of libc for them ---- */
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { OWN_ALLOCATOR = false };
+#else
+enum { OWN_ALLOCATOR = true };
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+
+/* Not those of the program itself: missing memory for JSON ends it, as it should. */
+static bool
+no_memory(const void *caller)
+{
+	Dl_info from;
+
+	if (plan.fault != MEMORY || dladdr(caller, &from) == 0 ||
+	    (strstr(from.dli_fname, "/libpq.so") == NULL &&
+	        strstr(from.dli_fname, "/libc.so") == NULL &&
+	        strstr(from.dli_fname, "/psapi-fcgi-postgresql.so") == NULL) ||
+	    ++plan.calls != plan.at)
+		return false;
+	errno = ENOMEM;
+	return true;
+}
+
+void *
+malloc(size_t size)
+{
+	return no_memory(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
+}
+
+void *
+calloc(size_t count, size_t size)
+{
+	return no_memory(__builtin_return_address(0)) ? NULL : __libc_calloc(count, size);
+}
+
+void *
+realloc(void *old, size_t size)
+{
+	return no_memory(__builtin_return_address(0)) ? NULL : __libc_realloc(old, size);
+}
+#endif
 
 /* ---- the server, and stores over it ---- */
 
@@ -173,7 +221,7 @@ empty_tables(void)
 
 	snprintf(command, sizeof(command),
 	    "psql -qX '%s' -c 'TRUNCATE psapi_event, psapi_queue, psapi_lane, "
-	         "psapi_attempt'", uri);
+	         "psapi_attempt, psapi_roster'", uri);
 	assert_int_equal(system(command), 0);
 }
 
@@ -216,11 +264,12 @@ teardown(void **state)
 
 /* ---- events ---- */
 
-/* Put an event of that NPN and second. */
+/* Put an event that is received at 1000 + second. */
 static enum store_result
-put(struct host *h, const char *id, const char *npn, int second, enum store_destination destination)
+put_body(struct host *h, const char *id, const char *body, int second,
+    enum store_destination destination)
 {
-	char body[300], name[STORE_NAME_SIZE];
+	char name[STORE_NAME_SIZE];
 	struct evidence evidence = {.id = id, .id_length = strlen(id), .timestamp = "1",
 		.timestamp_length = 1, .signature = "v1,x", .signature_length = 4,
 		    .received_at = {1000 + second, 0}};
@@ -230,11 +279,6 @@ put(struct host *h, const char *id, const char *npn, int second, enum store_dest
 		.now = {1000 + second, 0}, .event = &event, .record = &record};
 	struct error error = {.text = ""};
 
-	snprintf(body, sizeof(body),
-	    "{\"data\":{\"npn\":\"%s\",\"activatedAt\":\"2025-01-01T00:00:00Z\"},"
-	    "\"id\":\"e\",\"timestamp\":\"2025-01-01T00:00:%02dZ\","
-	    "\"type\":\"producersync.npn.activated\"}",
-	    npn, second);
 	events_read(body, strlen(body), &event);
 	assert_int_equal(store_name(id, strlen(id), name), 0);
 	assert_int_equal(record_make(&record, &evidence, body, strlen(body), true), 0);
@@ -243,6 +287,20 @@ put(struct host *h, const char *id, const char *npn, int second, enum store_dest
 	if (result == STORE_FAILED)
 		assert_string_not_equal(error.text, "");
 	return result;
+}
+
+/* Put an event of that NPN and second. */
+static enum store_result
+put(struct host *h, const char *id, const char *npn, int second, enum store_destination destination)
+{
+	char body[300];
+
+	snprintf(body, sizeof(body),
+	    "{\"data\":{\"npn\":\"%s\",\"activatedAt\":\"2025-01-01T00:00:00Z\"},"
+	    "\"id\":\"e\",\"timestamp\":\"2025-01-01T00:00:%02dZ\","
+	    "\"type\":\"producersync.npn.activated\"}",
+	    npn, second);
+	return put_body(h, id, body, second, destination);
 }
 
 struct list {
@@ -393,6 +451,63 @@ TEST(an_outcome_counts_only_while_the_lane_is_ours)
 	assert_string_equal(listed(&one, &all).text, "a:failed ");
 }
 
+/* Results of many calls as letters: ok, busy, absent. */
+static const char *
+letters(const enum store_result *results, size_t count)
+{
+	static char text[16];
+
+	for (size_t i = 0; i < count; i++)
+		text[i] = results[i] == STORE_OK ? 'o' : results[i] == STORE_BUSY ? 'b' : 'a';
+	text[count] = '\0';
+	return text;
+}
+
+TEST(many_at_once_are_as_one_by_one)
+{
+	static struct store_work works[5];
+	struct store_work *const each[] = {&works[0], &works[1], &works[2], &works[3], &works[4]};
+	static const char *const names[] = {"a.json", "b.json", "c.json", "d.json", "none.json"};
+	enum store_result results[5];
+	uint64_t lanes[5];
+	struct error error;
+
+	NEEDS_SERVER;
+	for (int i = 0; i < 4; i++) {
+		char npn[2] = {(char)('1' + i), '\0'}, id[2] = {(char)('a' + i), '\0'};
+		struct event event = {0};
+		assert_int_equal(put(&one, id, npn, 2, STORE_QUEUE), STORE_OK);
+		strcpy(event.npn, npn);
+		lanes[i] = entry_lane(&event);
+	}
+	lanes[4] = 12345;
+	assert_int_equal(put(&one, "earlier", "3", 1, STORE_QUEUE), STORE_OK); /* than c */
+	assert_int_equal(store_claim(two.store, lanes[1], &error), STORE_OK);
+	assert_int_equal(store_claim_many(one.store, lanes, 5, results, &error), STORE_OK);
+	assert_string_equal(letters(results, 5), "obooo");
+	assert_int_equal(store_load_many(one.store, names, each, 5, results, &error), STORE_OK);
+	assert_string_equal(letters(results, 5), "ooboa");
+	assert_string_equal(works[3].entry.event.npn, "4");
+	assert_true(exists(works[0].path) && exists(works[3].path));
+	store_park(one.store, &works[0]);
+	assert_null(works[0].entry.text);
+	assert_int_equal(store_renew_many(one.store, lanes, 5, results, &error), STORE_OK);
+	assert_string_equal(letters(results, 5), "oaooo");
+	/* Of b the lane is not ours. */
+	struct store_work *const done[] = {&works[0], &works[1], &works[3]};
+	assert_int_equal(store_done_many(one.store, done, 3, results, &error), STORE_OK);
+	assert_string_equal(letters(results, 3), "oao");
+	for (int i = 0; i < 4; i++)
+		if (i != 2)
+			store_unload(one.store, &works[i]);
+	assert_false(exists(works[0].path) || exists(works[3].path));
+	store_release_many(one.store, lanes, 5);
+	assert_int_equal(store_claim_many(two.store, lanes, 5, results, &error), STORE_OK);
+	assert_string_equal(letters(results, 5), "ooooo");
+	assert_string_equal(listed(&one, &all).text, "earlier:new a:handled b:new c:new d:handled ");
+	store_release_many(two.store, lanes, 5);
+}
+
 TEST(an_administrator_moves_events_by_their_status)
 {
 	const char *names[] = {"a.json", "b.json", "c.json"};
@@ -452,6 +567,103 @@ TEST(what_waits_is_not_forgotten)
 	assert_int_equal(f.forgotten, 2);
 	assert_int_equal(f.kept, 2);
 	assert_string_equal(listed(&one, &all).text, "a:new d:handled ");
+}
+
+static void
+put_npn(const char *id, const char *kind, const char *npn, const char *at, int second,
+    enum store_destination destination)
+{
+	char body[256];
+
+	snprintf(body, sizeof(body), "{\"type\":\"producersync.npn.%s\",\"timestamp\":\"%s\","
+	    "\"data\":{\"npn\":\"%s\"}}", kind, at, npn);
+	assert_int_equal(put_body(&one, id, body, second, destination), STORE_OK);
+}
+
+/* "npn+ npn- npn? " of the roster at that time. */
+static const char *
+roster_text(struct store *store, int64_t at)
+{
+	static char text[1024];
+	struct roster roster = {0};
+	struct error error;
+	size_t length = 0;
+
+	assert_int_equal(store_roster(store, at, &roster, &error), STORE_OK);
+	roster_sort(&roster);
+	text[0] = '\0';
+	for (size_t i = 0; i < roster.count; i++)
+		length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%c ",
+		    roster.marks[i].npn, roster.marks[i].unknown ? '?' :
+		    roster.marks[i].active                        ? '+' :
+		                                                    '-');
+	roster_free(&roster);
+	return text;
+}
+
+/* What events say is kept by the transaction that removes them. */
+TEST(a_roster_counts_forgotten_events)
+{
+	struct store_forgetting f = {.before = 2500, .now = clock_unix()};
+	const int64_t third = 1735862400LL * 1000000000; /* 2025-01-03 */
+	struct roster roster = {0};
+	struct error error;
+
+	NEEDS_SERVER;
+	put_npn("a", "activated", "7", "2025-01-01T00:00:00Z", 0, STORE_ARCHIVE);
+	put_npn("b", "deactivated", "7", "2025-01-03T00:00:00Z", 1, STORE_ARCHIVE);
+	put_npn("late", "activated", "7", "2025-01-02T00:00:00Z", 2000, STORE_ARCHIVE);
+	put_npn("c", "activated", "8", "2025-01-02T00:00:00Z", 2, STORE_ARCHIVE);
+	put_npn("tie", "deactivated", "8", "2025-01-02T00:00:00Z", 3, STORE_ARCHIVE);
+	put_npn("d", "activated", "100", "2025-01-05T00:00:00Z", 3, STORE_QUEUE);
+	put_npn("e", "activated", "x9", "2025-01-05T00:00:00Z", 3, STORE_ARCHIVE);
+	assert_string_equal(roster_text(two.store, INT64_MAX), "7- 8+ 100+ ");
+	assert_string_equal(roster_text(two.store, third - 1), "7+ 8+ ");
+	sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END"
+	    " $$; CREATE TRIGGER refuse AFTER DELETE ON psapi_event FOR EACH ROW EXECUTE FUNCTION"
+	    " refuse();");
+	assert_int_equal(store_forget(one.store, &f, &error), STORE_FAILED);
+	sql("DROP FUNCTION refuse CASCADE");
+	assert_int_equal(store_forgotten(one.store, &roster, &error), STORE_OK);
+	assert_int_equal(roster.count + (size_t)roster.forgotten, 0);
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(store_forget(one.store, &f, &error), STORE_OK);
+		assert_string_equal(roster_text(two.store, INT64_MAX), "7- 8+ 100+ ");
+		assert_string_equal(roster_text(two.store, third), "7- 8+ ");
+		assert_string_equal(roster_text(two.store, third - 1), "7? 8+ ");
+	}
+	assert_int_equal(store_forgotten(two.store, &roster, &error), STORE_OK);
+	assert_int_equal(roster.forgotten, 1003);
+	assert_int_equal(roster.count, 2);
+	roster_free(&roster);
+}
+
+/* Of the mark that is there and the one that is imported, the later one stays. */
+TEST(what_forgotten_events_said_is_imported)
+{
+	struct roster roster = {.forgotten = 5000}, read = {0};
+	struct error error;
+	char npn[24];
+
+	NEEDS_SERVER;
+	sql("INSERT INTO psapi_roster VALUES ('5', 100, false), ('6', 3, false),"
+	    " ('', 9000000000000, false)");
+	for (int i = 1; i <= 2001; i++) {
+		snprintf(npn, sizeof(npn), "%d", i);
+		assert_int_equal(roster_add(&roster, npn, i, i % 2 == 0, NULL), 0);
+	}
+	for (int again = 0; again < 2; again++)
+		assert_int_equal(store_import_forgotten(one.store, &roster, &error), STORE_OK);
+	roster_free(&roster);
+	assert_int_equal(store_forgotten(two.store, &read, &error), STORE_OK);
+	assert_int_equal(read.forgotten, 9000);
+	assert_int_equal(read.count, 2001);
+	roster_sort(&read);
+	for (int i = 1; i <= 2001; i++) {
+		assert_int_equal(read.marks[i - 1].when, i == 5 ? 100 : i);
+		assert_int_equal(read.marks[i - 1].active, i % 2 == 0);
+	}
+	roster_free(&read);
 }
 
 /* A synchronous commit whose wait was cancelled is a warning, after which the event is visible. */
@@ -557,6 +769,7 @@ live(bool strict)
 	struct error error;
 	size_t moved;
 	int accepted = 0, wrong = 0;
+	char *status;
 
 	accepted += put(&one, "x", "1", 1, STORE_QUEUE) != STORE_FAILED ? 1 : 0;
 	accepted += put(&one, "y", "2", 2, STORE_DEAD_LETTER) != STORE_FAILED ? 2 : 0;
@@ -573,49 +786,82 @@ live(bool strict)
 	wrong += store_retry(one.store, names, 1, &moved, &error) == STORE_FAILED;
 	wrong += store_each(one.store, &all, add_item, &list, &error) != STORE_OK;
 	wrong += store_count(one.store, 0, &counts, &error) != STORE_OK;
+	wrong += store_probe(one.store, &error) != STORE_OK;
+	status = store_status(one.store, &error);
+	wrong += status == NULL;
+	free(status);
+	store_attempt(one.store, 1000, "{}", 2);
+	store_attempts_send(one.store);
 	if (strict)
 		assert_int_equal(wrong, 0);
 	return accepted;
 }
 
+/* Missing memory may fail the opening, too, which then says so; the fault is behind it then. */
+static void
+reopen(enum fault fault, int at)
+{
+	struct error error = {.text = ""};
+
+	if (fault != MEMORY)
+		return;
+	store_close(one.store);
+	plan = (struct plan){.fault = fault, .at = at};
+	one.store = store_open(&one.config, false, &error);
+	if (one.store != NULL)
+		return;
+	assert_string_not_equal(error.text, "");
+	plan.fault = NONE;
+	one.store = store_open(&one.config, false, &error);
+	assert_non_null(one.store);
+}
+
+static void
+begin_again(enum fault fault, int at)
+{
+	plan.fault = NONE;
+	host_close(&one);
+	host_open(&one, "one");
+	empty_tables();
+	reopen(fault, at);
+	plan = (struct plan){.fault = fault, .at = at, .calls = fault == MEMORY ? plan.calls : 0};
+}
+
+/* A life whose nth call fails, and the sender's retry. */
+static void
+live_once(enum fault fault, int at)
+{
+	begin_again(fault, at);
+	int accepted = live(false);
+	plan.fault = NONE;
+	enum store_result x = put(&two, "x", "1", 1, STORE_QUEUE), y = put(&two, "y", "2", 2,
+	    STORE_DEAD_LETTER);
+	if ((accepted & 1) != 0)
+		assert_int_equal(x, STORE_DUPLICATE);
+	if ((accepted & 2) != 0)
+		assert_int_equal(y, STORE_DUPLICATE);
+	assert_true(x == STORE_OK || x == STORE_DUPLICATE);
+	assert_true(y == STORE_OK || y == STORE_DUPLICATE);
+	struct list events = listed(&two, &all);
+	assert_int_equal(strncmp(events.text, "x:", 2), 0);
+	assert_non_null(strstr(events.text, " y:"));
+}
+
+/* All calls with FULL=1; else some twenty, others each time. */
 static void
 live_with(enum fault fault)
 {
-	/* All calls with FULL=1; else some twenty, others each time. */
-	int calls = 1, step = 1, begin = (int)(time(NULL) % 20);
+	int begin = (int)(time(NULL) % 20);
 
-	for (int at = 1; at <= calls; at += step) {
-		host_close(&one);
-		host_open(&one, "one");
-		empty_tables();
-		if (calls == 1) {
-			plan = (struct plan){.fault = fault, .at = -1};
-			assert_int_equal(live(true), 3);
-			calls = plan.calls;
-			assert_in_range(calls, 50, 2000);
-			step = getenv("FULL") != NULL && *getenv("FULL") != '\0' ? 1 : calls / 20;
-			at += step > 1 ? begin % step : 0;
-			print_message("%d calls, from the %d. on each %d.\n", calls, at, step);
-			empty_tables();
-			host_close(&one);
-			host_open(&one, "one");
-		}
-		plan = (struct plan){.fault = fault, .at = at};
-		int accepted = live(false);
-		plan.fault = NONE;
-		/* The sender's retry. */
-		enum store_result x = put(&two, "x", "1", 1, STORE_QUEUE), y = put(&two, "y", "2", 2,
-		    STORE_DEAD_LETTER);
-		if ((accepted & 1) != 0)
-			assert_int_equal(x, STORE_DUPLICATE);
-		if ((accepted & 2) != 0)
-			assert_int_equal(y, STORE_DUPLICATE);
-		assert_true(x == STORE_OK || x == STORE_DUPLICATE);
-		assert_true(y == STORE_OK || y == STORE_DUPLICATE);
-		struct list events = listed(&two, &all);
-		assert_int_equal(strncmp(events.text, "x:", 2), 0);
-		assert_non_null(strstr(events.text, " y:"));
-	}
+	begin_again(fault, -1);
+	assert_int_equal(live(true), 3);
+	int calls = plan.calls;
+	assert_in_range(calls, 50, 20000);
+	int step = getenv("FULL") != NULL && *getenv("FULL") != '\0' ? 1 : calls / 20;
+	begin = 1 + (step > 1 ? begin % step : 0);
+	print_message("%d calls, from the %d. on each %d.\n", calls, begin, step);
+	for (int at = begin; at <= calls; at += step)
+		live_once(fault, at);
 }
 
 TEST(the_connection_may_die_before_any_call)
@@ -630,6 +876,14 @@ TEST(any_call_of_libpq_may_fail)
 	live_with(REFUSE);
 }
 
+TEST(any_allocation_may_fail)
+{
+	NEEDS_SERVER;
+	if (!OWN_ALLOCATOR || getenv("UNDER_VALGRIND") != NULL)
+		skip(); /* which have allocators of their own */
+	live_with(MEMORY);
+}
+
 int
 main(void)
 {
@@ -639,14 +893,18 @@ main(void)
 		OVER(what_is_read_back_is_what_was_put),
 		OVER(a_lane_is_one_drains_and_its_earliest_event_comes_first),
 		OVER(an_outcome_counts_only_while_the_lane_is_ours),
+		OVER(many_at_once_are_as_one_by_one),
 		OVER(an_administrator_moves_events_by_their_status),
 		OVER(a_listing_takes_what_the_filter_means),
 		OVER(what_waits_is_not_forgotten),
+		OVER(a_roster_counts_forgotten_events),
+		OVER(what_forgotten_events_said_is_imported),
 		OVER(a_commit_with_a_warning_is_no_commit),
 		OVER(of_many_at_once_each_is_accepted_once),
 		OVER(copies_of_attempts_are_all_hosts),
 		OVER(the_connection_may_die_before_any_call),
 		OVER(any_call_of_libpq_may_fail),
+		OVER(any_allocation_may_fail),
 	};
 
 	return cmocka_run_group_tests(tests, start_server, stop_server);

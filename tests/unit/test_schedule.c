@@ -140,6 +140,26 @@ TEST(a_lane_is_taken_until_it_is_released)
 	schedule_free(s);
 }
 
+TEST(a_task_that_is_returned_comes_again_in_its_order)
+{
+	struct schedule *s = schedule_new();
+
+	add(s, "a1", 1, 0, 7);
+	add(s, "b1", 2, 0, 8);
+	add(s, "a2", 3, 0, 7);
+	add(s, "c1", 4, 0, 9);
+	assert_int_equal(schedule_sort(s), 0);
+	const struct task *a1 = schedule_next(s, 0), *b1 = schedule_next(s, 0);
+	schedule_return(s, b1);
+	schedule_return(s, a1);
+	assert_ptr_equal(schedule_next(s, 0), a1);
+	schedule_release(s, a1, true);
+	assert_ptr_equal(schedule_next(s, 0), b1);
+	assert_string_equal(schedule_name(s, schedule_next(s, 0)), "a2");
+	assert_string_equal(schedule_name(s, schedule_next(s, 0)), "c1");
+	schedule_free(s);
+}
+
 TEST(nothing_is_nothing)
 {
 	struct schedule *s = schedule_new();
@@ -201,6 +221,7 @@ main(void)
 		cmocka_unit_test(a_lane_waits_as_a_whole),
 		cmocka_unit_test(who_is_put_off_holds_up_its_lane),
 		cmocka_unit_test(a_lane_is_taken_until_it_is_released),
+		cmocka_unit_test(a_task_that_is_returned_comes_again_in_its_order),
 		cmocka_unit_test(nothing_is_nothing),
 		cmocka_unit_test(many_lanes_at_random),
 	};

@@ -1,0 +1,194 @@
+/*
+ * psapi check: its command line, its time-out, its output. The checks are in doctor/check.c,
+ * alerts in doctor/alert.c.
+ */
+#define _GNU_SOURCE
+#include "doctor/check.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/terminal.h"
+#include "base/text.h"
+#include "commands/command.h"
+#include "doctor/alert.h"
+
+enum { TIMEOUT_S = 10, TIMEOUT_MAIL_S = 60, TIMEOUT_MAX_S = 3600 };
+
+/* The checks, in a thread that may hang for ever: in a call of the kernel, on a broken disk. */
+struct check_thread {
+	const struct config *config;
+	const struct check_limits *limits;
+	struct check_report report;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool done;
+};
+
+static void *
+work(void *data)
+{
+	struct check_thread *job = data;
+
+	check_run(job->config, job->limits, (time_t)clock_unix(), &job->report);
+	pthread_mutex_lock(&job->lock);
+	job->done = true;
+	pthread_cond_signal(&job->changed);
+	pthread_mutex_unlock(&job->lock);
+	return NULL;
+}
+
+/* Wait for the checks. Returns whether they ended in time. */
+static bool
+wait_for(struct check_thread *job, int seconds)
+{
+	struct timespec end;
+	int result = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += seconds;
+	pthread_mutex_lock(&job->lock);
+	while (!job->done && result != ETIMEDOUT)
+		result = pthread_cond_timedwait(&job->changed, &job->lock, &end);
+	bool done = job->done;
+	pthread_mutex_unlock(&job->lock);
+	return done;
+}
+
+static void
+set_timed_out(struct check_report *report, int seconds)
+{
+	struct health *health = &report->health;
+
+	memset(report, 0, sizeof(*report));
+	health->at = clock_unix();
+	health->status = HEALTH_UNKNOWN;
+	health->count = 1;
+	health->finding[0] = (struct health_finding){.name = "time-out", .status = HEALTH_UNKNOWN,
+	    .since = health->at,
+	    .remedy = "look at the disk (dmesg), or at the database in PSAPI_STORE"};
+	snprintf(health->finding[0].text, sizeof(health->finding[0].text), "no result within %d s",
+	    seconds);
+}
+
+/* Run the checks within so many seconds. Never returns NULL; the job of a time-out is not freed. */
+static struct check_report *
+run(const struct config *config, const struct check_limits *limits, int seconds)
+{
+	struct check_thread *job = calloc(1, sizeof(*job));
+	static struct check_report timed_out;
+	pthread_condattr_t attributes;
+	pthread_t thread;
+
+	if (job == NULL)
+		return NULL;
+	job->config = config;
+	job->limits = limits;
+	pthread_mutex_init(&job->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&job->changed, &attributes);
+	if (pthread_create(&thread, NULL, work, job) != 0)
+		return NULL;
+	pthread_detach(thread);
+	if (wait_for(job, seconds))
+		return &job->report;
+	set_timed_out(&timed_out, seconds);
+	return &timed_out;
+}
+
+/* ---- the output ---- */
+
+static int
+unknown(const char *text)
+{
+	printf("PSAPI UNKNOWN - %s\n", text);
+	return HEALTH_UNKNOWN;
+}
+
+static void
+alert(const struct command_line *line, const struct health *health)
+{
+	struct error error;
+	struct store *store = store_open(&line->config, false, &error);
+
+	alert_run(&line->config, store, health);
+	store_close(store);
+}
+
+static bool
+parse_seconds(const char *text, int *seconds)
+{
+	char *end;
+	long number = strtol(text, &end, 10);
+
+	*seconds = (int)number;
+	return *end == '\0' && number >= 1 && number <= TIMEOUT_MAX_S;
+}
+
+struct check_options {
+	struct check_limits limits;
+	int seconds;
+	bool mail;
+};
+
+/* Returns 0, or HEALTH_UNKNOWN: a monitoring system reads our exit status. */
+static int
+read_options(struct command_line *line, int argc, char **argv, struct check_options *o)
+{
+	enum { OPTION_MAIL = OPTION_OWN };
+	static const struct option names[] = {{"warning", required_argument, NULL, 'w'},
+		{"critical", required_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 't'},
+		{"mail", no_argument, NULL, OPTION_MAIL}, COMMON_OPTIONS};
+	const char *wrong = NULL;
+
+	for (int option; (option = command_option(line, argc, argv, "w:c:t:", names)) != -1;) {
+		if (option == '?')
+			return unknown("usage: psapi help check");
+		if (option == OPTION_MAIL)
+			o->mail = true;
+		else if (option == 't' && !parse_seconds(optarg, &o->seconds))
+			wrong = "-t takes seconds, 1 to 3600";
+		else if (option != 't')
+			wrong = check_limits_parse(option == 'w' ? o->limits.warning : o->limits.critical,
+			    optarg);
+		if (wrong != NULL)
+			return unknown(command_misused(line, wrong, optarg) != EX_OK ? wrong : "");
+	}
+	if (optind < argc)
+		return unknown(command_misused(line, "check takes options alone", argv[optind]) != EX_OK ?
+		    "check takes options alone" : "");
+	return 0;
+}
+
+int
+check_main(struct command_line *line, int argc, char **argv)
+{
+	struct check_options o = {.seconds = 0};
+
+	check_limits_default(&o.limits);
+	if (read_options(line, argc, argv, &o) != 0)
+		return HEALTH_UNKNOWN;
+	if (o.seconds == 0)
+		o.seconds = o.mail ? TIMEOUT_MAIL_S : TIMEOUT_S;
+	if (command_configure(line) != EX_OK || command_become_owner(line) != EX_OK)
+		return unknown("the settings cannot be used; standard error says why");
+	const struct check_report *report = run(&line->config, &o.limits, o.seconds);
+	if (report == NULL)
+		return unknown("out of memory");
+	if (line->json)
+		terminal_print_json(health_json(&report->health));
+	else if (!o.mail || isatty(STDOUT_FILENO))
+		check_print(stdout, report, &o.limits);
+	fflush(stdout);
+	if (o.mail)
+		alert(line, &report->health);
+	/* A thread that hangs must keep nobody from the result. */
+	_exit((int)report->health.status);
+}

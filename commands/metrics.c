@@ -1,0 +1,136 @@
+/*
+ * psapi metrics: which endpoints, and where the text goes. A process for each endpoint becomes the
+ * owner of its spool; the file of --output is the caller's.
+ */
+#define _GNU_SOURCE
+#include "metrics/metrics.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "commands/command.h"
+
+enum { FILE_MODE = 0644 };
+
+/* ---- the numbers ---- */
+
+/* Collect the numbers of the endpoint of a configuration file; NULL: of the command line's. */
+static struct metrics *
+collect(struct command_line *line, const char *file)
+{
+	struct error error;
+
+	if (file != NULL)
+		line->file = file;
+	if (command_configure(line) != EX_OK)
+		return NULL;
+	struct metrics *metrics = NULL;
+	if (command_become_owner(line) == EX_OK) {
+		line->store = store_open(&line->config, false, &error);
+		if (line->store == NULL)
+			error_log(&error);
+		metrics = metrics_collect(&line->config, line->store);
+	}
+	command_close(line);
+	return metrics;
+}
+
+/* Print all of them; an endpoint whose numbers cannot be read at all ends it. */
+static int
+print(struct command_line *line, char *const *files, int count, FILE *stream)
+{
+	const struct metrics **all = calloc((size_t)count + 1, sizeof(struct metrics *));
+	int status = all == NULL ? EX_OSERR : EX_OK, n = 0;
+
+	while (status == EX_OK && n < (count > 0 ? count : 1)) {
+		all[n] = collect(line, count > 0 ? files[n] : NULL);
+		if (all[n] == NULL)
+			status = EX_CONFIG;
+		else
+			n++;
+	}
+	if (status == EX_OK && metrics_print(stream, all, (size_t)n) != 0) {
+		log_line("the metrics cannot be written: %s", strerror(errno));
+		status = EX_IOERR;
+	}
+	while (n > 0)
+		metrics_free((struct metrics *)(uintptr_t)all[--n]);
+	free(all);
+	return status;
+}
+
+/* ---- the file ---- */
+
+/*
+ * In a process of its own, which may become another user: the file stays open to it, and its
+ * directory to us. Returns an exit status.
+ */
+static int
+print_apart(struct command_line *line, char *const *files, int count, int fd)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		FILE *stream = fdopen(fd, "w");
+		_exit(stream == NULL ? EX_OSERR : print(line, files, count, stream));
+	}
+	if (pid < 0) {
+		log_line("cannot start a process: %s", strerror(errno));
+		return EX_OSERR;
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EX_SOFTWARE;
+}
+
+/* A reader sees the old file or the new one, whole. */
+static int
+replace(struct command_line *line, char *const *files, int count, const char *output)
+{
+	char path[PATH_MAX];
+
+	if ((size_t)snprintf(path, sizeof(path), "%s.XXXXXX", output) >= sizeof(path))
+		return command_misused(line, "the path is too long", output);
+	int fd = mkostemp(path, O_CLOEXEC);
+	if (fd < 0) {
+		log_line("%s: cannot be made: %s", path, strerror(errno));
+		return EX_CANTCREAT;
+	}
+	int status = print_apart(line, files, count, fd);
+	if (status == EX_OK && (fchmod(fd, FILE_MODE) != 0 || rename(path, output) != 0)) {
+		log_line("%s: cannot be replaced: %s", output, strerror(errno));
+		status = EX_CANTCREAT;
+	}
+	if (status != EX_OK)
+		unlink(path);
+	close(fd);
+	return status;
+}
+
+int
+metrics_main(struct command_line *line, int argc, char **argv)
+{
+	enum { OPTION_OUTPUT = OPTION_OWN };
+	static const struct option names[] = {
+	    {"output", required_argument, NULL, OPTION_OUTPUT}, COMMON_OPTIONS};
+	const char *output = NULL;
+
+	for (int option; (option = command_option(line, argc, argv, "", names)) != -1;) {
+		if (option == '?')
+			return EX_USAGE;
+		output = optarg;
+	}
+	if (output != NULL && *output == '\0')
+		return command_misused(line, "--output takes the path of a file", output);
+	return output != NULL ? replace(line, argv + optind, argc - optind, output) :
+	                        print(line, argv + optind, argc - optind, stdout);
+}

@@ -1,0 +1,473 @@
+/*
+ * Owns which checks are quick, how severe each is, the numbers with their limits, and the line of a
+ * plugin.
+ */
+#define _GNU_SOURCE
+#include "doctor/check.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/datetime.h"
+#include "doctor/doctor.h"
+#include "metrics/runs.h"
+#include "metrics/totals.h"
+#include "receiver/attempts_reader.h"
+#include "secrets/secrets.h"
+#include "send/fastcgi_client.h"
+
+#define DAILY_TYPE "producersync.updates_available"
+
+enum {
+	PING_MS = 3000,
+	DAY_SECONDS = 26 * 3600, /* a day, and two hours more: one event a day is sent at least */
+	LINE_SIZE = 2048         /* of a plugin */
+};
+
+/* What the checks of one run share. */
+struct check_job {
+	struct doctor doctor;
+	const struct check_limits *limits;
+	struct check_report *report;
+	struct totals totals;
+	struct runs runs;
+	bool counted;    /* the totals are known */
+	bool awaits;     /* the first secret: it is not set up yet */
+	enum health_status severity; /* of the next failed finding */
+};
+
+/* ---- findings ---- */
+
+static void
+add(struct check_job *run, const struct finding *f, enum health_status status)
+{
+	struct health *health = &run->report->health;
+
+	if (health->count == HEALTH_FINDINGS_MAX)
+		return;
+	struct health_finding *one = &health->finding[health->count++];
+	snprintf(one->name, sizeof(one->name), "%s", f->name);
+	snprintf(one->text, sizeof(one->text), "%.511s", f->text);
+	if (status != HEALTH_OK)
+		snprintf(one->remedy, sizeof(one->remedy), "%s", f->remedy);
+	one->status = status;
+	if (status > health->status)
+		health->status = status;
+}
+
+/* The doctor's report. A remark is no alarm, and what does not apply is none. */
+static void
+take(const struct finding *f, void *user)
+{
+	struct check_job *run = user;
+
+	if (f->result == CHECK_FAILED)
+		add(run, f, run->severity);
+	else if (f->result == CHECK_OK || f->result == CHECK_REMARK)
+		add(run, f, HEALTH_OK);
+}
+
+/* ---- the numbers ---- */
+
+/* A name, its unit (of performance data), the limits without -w and -c, and the remedy. */
+static const struct number {
+	const char *name, *unit, *warning, *critical, *format, *remedy;
+	double scale; /* of the value in the text */
+} numbers[CHECK_NUMBERS] = {
+	[CHECK_WAITING] = {"waiting", "", "", "", "%.0f event(s) wait to be handled",
+	    "does cron run psapi drain, or your script? psapi drain -v shows what happens", 1},
+	[CHECK_RETRYING] = {"retrying", "", "", "", "%.0f event(s) wait for a retry",
+	    "psapi list --waiting says why", 1},
+	[CHECK_DEAD] = {"failed", "", "0", "", "%.0f event(s) in failed/",
+	    "psapi list --failed says why; fix the handler, then psapi retry --all, or psapi done ID",
+	    1},
+	[CHECK_HELD] = {"held", "", "0", "",
+	    "%.0f request(s) that arrived before the secret was added wait in hold/",
+	    "add the endpoint's secret (psapi secret add), then psapi adopt; psapi adopt --discard "
+	    "removes those that match none", 1},
+	[CHECK_OLDEST] = {"oldest", "s", "3600", "", "the oldest event that waits arrived %.1f h ago",
+	    "psapi list --waiting says why a handler is tried again; does cron, or "
+	    "psapi-drain.timer, run psapi drain?", 3600},
+	[CHECK_DAILY] = {"daily", "s", "", "93600",
+	    "the last producersync.updates_available came %.1f h ago",
+	    "look at the endpoint in the portal: is it enabled (after 5 days of failures it is not), "
+	    "is it subscribed to producersync, what do its Message Attempts say?", 3600},
+	[CHECK_DRAIN] = {"drain", "s", "", "600", "psapi drain was last at work %.1f min ago",
+	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or a line for cron, of the "
+	    "spool's user: * * * * * psapi drain", 60},
+	[CHECK_FREE] = {"free", "B", "", "", "%.0f MiB free on the spool's file system",
+	    "make room, or psapi prune --older-than 90d", 1 << 20},
+	[CHECK_SKEW] = {"skew", "s", "-60:60", "",
+	    "the clock is %.0f s off the sender's, in the median of the last deliveries",
+	    "synchronise the clock by NTP: apt install chrony, or timedatectl set-ntp true", 1},
+	[CHECK_SECRETS] = {"secrets", "", "", "", "%.0f usable secret(s)", "psapi secret list", 1},
+};
+
+void
+check_limits_default(struct check_limits *limits)
+{
+	for (int i = 0; i < CHECK_NUMBERS; i++) {
+		range_parse(&limits->warning[i], numbers[i].warning, strlen(numbers[i].warning));
+		range_parse(&limits->critical[i], numbers[i].critical, strlen(numbers[i].critical));
+	}
+}
+
+static int
+find_number(const char *name, size_t length)
+{
+	for (int i = 0; i < CHECK_NUMBERS; i++)
+		if (strlen(numbers[i].name) == length && memcmp(numbers[i].name, name, length) == 0)
+			return i;
+	return -1;
+}
+
+const char *
+check_limits_parse(struct range ranges[CHECK_NUMBERS], const char *text)
+{
+	for (const char *rest = text; rest != NULL;) {
+		const char *comma = strchrnul(rest, ',');
+		const char *equals = memchr(rest, '=', (size_t)(comma - rest));
+		const char *range = equals != NULL ? equals + 1 : rest;
+		int i = equals != NULL ? find_number(rest, (size_t)(equals - rest)) : CHECK_WAITING;
+		if (i < 0)
+			return "no such number; these are waiting, retrying, failed, held, oldest, daily, "
+			       "drain, free, skew and secrets";
+		if ((equals == NULL && comma == range) ||
+		    !range_parse(&ranges[i], range, (size_t)(comma - range)))
+			return "no range: 10, 10:, ~:10, 5:10 or @5:10";
+		rest = *comma == ',' ? comma + 1 : NULL;
+	}
+	return NULL;
+}
+
+static void
+set_number(struct check_job *run, enum check_number which, double value)
+{
+	run->report->number[which].known = true;
+	run->report->number[which].value = value;
+}
+
+/* A time on this clock, as an age; a clock that was set back makes none that is negative. */
+static double
+age(const struct check_job *run, int64_t then)
+{
+	return then < run->doctor.now ? (double)(run->doctor.now - then) : 0;
+}
+
+/* ---- reading the numbers ---- */
+
+static void
+read_counts(struct check_job *run)
+{
+	const struct store_counts *c = &run->doctor.counts;
+
+	set_number(run, CHECK_WAITING, (double)c->waiting);
+	set_number(run, CHECK_RETRYING, (double)c->retrying);
+	set_number(run, CHECK_DEAD, (double)c->failed);
+	set_number(run, CHECK_HELD, (double)c->held);
+	if (c->oldest_waiting != 0)
+		set_number(run, CHECK_OLDEST, age(run, c->oldest_waiting));
+	if (c->waiting == 0 && !doctor_has_handlers(run->doctor.config))
+		return; /* a script of the user's own reads new/ */
+	if (c->drained != 0)
+		set_number(run, CHECK_DRAIN, age(run, c->drained));
+	else if (c->waiting > 0 && doctor_has_handlers(run->doctor.config))
+		set_number(run, CHECK_DRAIN, age(run, c->oldest_waiting));
+}
+
+/*
+ * The daily event's last time, nanoseconds: here, or on another host of a shared store. One from
+ * the future was logged under a wrong clock.
+ */
+static int64_t
+last_daily(struct check_job *run)
+{
+	int64_t now = (int64_t)run->doctor.now * NANOSECONDS;
+	int64_t last = totals_accepted(&run->totals, DAILY_TYPE);
+
+	if (last > now + 3600 * NANOSECONDS)
+		last = 0;
+	if (last < now - DAY_SECONDS * NANOSECONDS) {
+		int64_t elsewhere = doctor_copied_daily(&run->doctor, DAY_SECONDS);
+		last = elsewhere > last ? elsewhere : last;
+	}
+	return last;
+}
+
+/* Where none ever came, since the log begins: a day is long enough for the first. */
+static void
+read_daily(struct check_job *run)
+{
+	int64_t last = last_daily(run);
+	int compressed;
+
+	if (last == 0 && (run->awaits ||
+	        !attempts_reader_begins(run->doctor.config->spool, &last, &compressed)))
+		return;
+	set_number(run, CHECK_DAILY, age(run, last / NANOSECONDS));
+}
+
+static void
+read_numbers(struct check_job *run)
+{
+	struct doctor *d = &run->doctor;
+	struct statvfs st;
+	int64_t skew;
+
+	if (statvfs(d->config->spool, &st) == 0)
+		set_number(run, CHECK_FREE, (double)st.f_bavail * (double)st.f_frsize);
+	if (d->keyring != NULL)
+		set_number(run, CHECK_SECRETS, (double)verify_keyring_size(d->keyring));
+	if (d->counted)
+		read_counts(run);
+	if (!run->counted)
+		return;
+	read_daily(run);
+	if (totals_skew(&run->totals, &skew))
+		set_number(run, CHECK_SKEW, (double)skew);
+}
+
+/* A number that breaks its range is a finding; of the others, those that say something. */
+static void
+judge_number(struct check_job *run, enum check_number which)
+{
+	const struct number *number = &numbers[which];
+	struct finding f = {.name = number->name};
+	double value = run->report->number[which].value;
+	enum health_status status = HEALTH_OK;
+
+	if (!run->report->number[which].known)
+		return;
+	if (range_alarms(&run->limits->critical[which], value))
+		status = HEALTH_CRITICAL;
+	else if (range_alarms(&run->limits->warning[which], value))
+		status = HEALTH_WARNING;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	snprintf(f.text, sizeof(f.text), number->format, value / number->scale);
+#pragma GCC diagnostic pop
+	snprintf(f.remedy, sizeof(f.remedy), "%s", number->remedy);
+	add(run, &f, status);
+}
+
+/* ---- further checks ---- */
+
+/* It has no socket of its own: a web server starts it, and the way of real requests shows it. */
+static void
+check_answers(struct doctor *d, struct finding *f)
+{
+	struct error error;
+
+	if (*d->listen == '\0')
+		doctor_skipped(f, "no PSAPI_LISTEN");
+	else if (fastcgi_client_ping(d->listen, PING_MS, &error) == 0)
+		doctor_ok(f, "the receiver answers");
+	else if (errno == EACCES && geteuid() != 0)
+		doctor_skipped(f, "%s", error.text);
+	else
+		doctor_failed_for(f, &error);
+}
+
+static const struct check ping[] = {
+	{"receiver", check_answers,
+	    "start the receiver (systemctl start psapi-fcgi.socket psapi-fcgi); psapi-fcgi -t says "
+	    "what keeps it from starting"},
+	{0},
+};
+
+/* An event that newly failed (exit status 1) is in failed/, which is counted. */
+static void
+check_drain_status(struct doctor *d, struct finding *f)
+{
+	const struct check_job *run = d->user;
+
+	if (run->runs.ended == 0)
+		doctor_skipped(f, "no drain has ended yet");
+	else if (run->runs.status == 0 || run->runs.status == 1)
+		doctor_ok(f, "the last psapi drain ended with exit status %d", run->runs.status);
+	else
+		doctor_failed(f, NULL, "the last psapi drain ended with exit status %d: events wait",
+		    run->runs.status);
+}
+
+static const struct check drain_status[] = {
+	{"drain-status", check_drain_status,
+	    "run it by hand, it says why: sudo -u psapi psapi drain; journalctl -u psapi-drain"},
+	{0},
+};
+
+/* ---- the checks ---- */
+
+/* In this order: the first request makes the spool, and the log is found before it is judged. */
+static const struct {
+	const struct check *table;
+	const char *name;
+	enum health_status severity;
+	bool awaited; /* it says nothing while the first secret is awaited */
+} checks[] = {
+	{ping, "receiver", HEALTH_CRITICAL, false},
+	{doctor_local_checks, "spool", HEALTH_CRITICAL, false},
+	{doctor_local_checks, "storing", HEALTH_CRITICAL, false},
+	{doctor_local_checks, "space", HEALTH_CRITICAL, false},
+	{doctor_local_checks, "secret", HEALTH_CRITICAL, true},
+	{doctor_local_checks, "handlers", HEALTH_WARNING, false},
+	{doctor_log_checks, "log", HEALTH_WARNING, false},
+	{doctor_log_checks, "deliveries", HEALTH_CRITICAL, true},
+	{drain_status, "drain-status", HEALTH_WARNING, false},
+};
+
+static void
+run_checks(struct check_job *run)
+{
+	struct doctor *d = &run->doctor;
+
+	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
+		run->severity = checks[i].severity;
+		if (!checks[i].awaited || !run->awaits)
+			doctor_run_table(d, checks[i].table, checks[i].name);
+		if (strcmp(checks[i].name, "spool") != 0 || d->store == NULL)
+			continue;
+		run->awaits = secrets_is_empty(d->config->secret_file) && store_is_empty(d->store);
+		runs_read(d->store, &run->runs);
+	}
+	run->severity = HEALTH_CRITICAL;
+	if (d->store != NULL)
+		store_check(d->store, doctor_report_store, d);
+}
+
+/* Count what is in the store and in the log. */
+static void
+count(struct check_job *run)
+{
+	struct doctor *d = &run->doctor;
+	struct finding f = {.name = "store"};
+	struct error error;
+
+	if (d->store == NULL)
+		return;
+	d->counted = store_count(d->store, d->now, &d->counts, &error) == STORE_OK;
+	if (!d->counted) {
+		doctor_failed_for(&f, &error);
+		add(run, &f, HEALTH_CRITICAL);
+	}
+	run->counted = totals_update(d->config, d->store, &run->totals, &error) == 0;
+}
+
+/* Nobody has set it up yet: the package is installed, and no request has come. */
+static bool
+is_untouched(const struct config *config)
+{
+	char path[4200];
+
+	snprintf(path, sizeof(path), "%s/events", config->spool);
+	return access(config->spool, F_OK) == 0 && access(path, F_OK) != 0 && errno == ENOENT &&
+	    secrets_is_empty(config->secret_file);
+}
+
+/* What was bad in the last verdict has been since then. */
+static void
+date_findings(struct health *health, const struct health *last)
+{
+	for (int i = 0; i < health->count; i++) {
+		struct health_finding *f = &health->finding[i];
+		const struct health_finding *before = health_find(last, f->name);
+		bool lasting = before != NULL && before->status != HEALTH_OK && before->since > 0 &&
+		    before->since < health->at;
+		if (f->status != HEALTH_OK)
+			f->since = lasting ? before->since : health->at;
+	}
+}
+
+void
+check_run(const struct config *config, const struct check_limits *limits, time_t now,
+    struct check_report *report)
+{
+	struct check_job run = {.doctor = {.config = config, .listen = config->listen, .now = now,
+		.report = take, .user = &run}, .limits = limits, .report = report};
+	struct finding untouched = {
+	    .name = "set-up", .text = "waits for its first secret and request"};
+	struct health *last = calloc(1, sizeof(*last));
+
+	memset(report, 0, sizeof(*report));
+	report->health.at = now;
+	if (is_untouched(config)) {
+		add(&run, &untouched, HEALTH_OK);
+	} else {
+		run_checks(&run);
+		count(&run);
+		read_numbers(&run);
+		for (int i = 0; i < CHECK_NUMBERS; i++)
+			judge_number(&run, (enum check_number)i);
+	}
+	if (run.doctor.store != NULL && last != NULL)
+		health_read(run.doctor.store, last);
+	if (last != NULL)
+		date_findings(&report->health, last);
+	if (run.doctor.store != NULL)
+		health_write(run.doctor.store, &report->health);
+	free(last);
+	verify_keyring_free(run.doctor.keyring);
+	store_close(run.doctor.store);
+}
+
+/* ---- the line of a plugin ---- */
+
+/* Append text: '|' begins performance data, and a line break the long output. */
+static void
+append(char *line, const char *text)
+{
+	size_t n = strlen(line);
+
+	for (; *text != '\0' && n + 1 < LINE_SIZE; text++)
+		line[n++] = *text == '|' ? '/' : *text < ' ' || *text >= 0x7f ? ' ' : *text;
+	line[n] = '\0';
+}
+
+/* The findings that are bad, the worst first; of a good verdict what tells most. */
+static void
+append_findings(char *line, const struct health *health)
+{
+	static const char *const telling[] = {"set-up", "deliveries", "waiting", "daily"};
+	bool first = true;
+
+	for (int status = HEALTH_UNKNOWN; status > HEALTH_OK; status--)
+		for (int i = 0; i < health->count; i++) {
+			const struct health_finding *f = &health->finding[i];
+			if ((int)f->status != status)
+				continue;
+			append(line, first ? "" : "; ");
+			append(line, f->name);
+			append(line, ": ");
+			append(line, f->text);
+			first = false;
+		}
+	for (size_t i = 0; health->status == HEALTH_OK && i < sizeof(telling) / sizeof(telling[0]);
+	     i++) {
+		const struct health_finding *f = health_find(health, telling[i]);
+		append(line, f == NULL || first ? "" : "; ");
+		append(line, f == NULL ? "" : f->text);
+		first = first && f == NULL;
+	}
+}
+
+void
+check_print(FILE *stream, const struct check_report *report, const struct check_limits *limits)
+{
+	char line[LINE_SIZE] = "";
+	bool first = true;
+
+	append_findings(line, &report->health);
+	fprintf(stream, "PSAPI %s - %s", health_text(report->health.status), line);
+	for (int i = 0; i < CHECK_NUMBERS; i++) {
+		if (!report->number[i].known)
+			continue;
+		fprintf(stream, "%s%s=%.0f%s;%s;%s%s", first ? " | " : " ", numbers[i].name,
+		    report->number[i].value, numbers[i].unit, limits->warning[i].text,
+		    limits->critical[i].text, i == CHECK_SKEW ? "" : ";0");
+		first = false;
+	}
+	fputc('\n', stream);
+}

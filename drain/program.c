@@ -1,0 +1,298 @@
+/*
+ * Owns the table of causes for which a program does not start, and the reading of what decides:
+ * the first bytes of the file, the interpreter of a script, the program that env(1) is to find.
+ */
+#define _GNU_SOURCE
+#include "drain/program.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "drain/trust.h"
+
+enum { FIRST_LINE_MAX = 256 }; /* what the kernel reads of a script: BINPRM_BUF_SIZE */
+
+#define BLANKS " \t"
+
+/* ---- causes and remedies ---- */
+
+enum program_fault {
+	EMPTY, NO_FIRST_LINE, MARK, UTF16, LATE, CARRIAGE_RETURN, TOO_LONG, NO_INTERPRETER, RELATIVE,
+	INTERPRETER_MISSING, INTERPRETER_CLOSED, INTERPRETER_NO_FILE, INTERPRETER_NO_PROGRAM,
+	INTERPRETER_NOEXEC, ENV_ALONE, ENV_ONE_WORD, ENV_MISSING, LOADER_MISSING
+};
+
+#define CORRECT_LINE "install it, or correct the first line"
+
+/* Each row is provoked by test_psapi_handlers.py::test_first_line. */
+static const struct {
+	const char *text; /* then comes the object, if there is one */
+	const char *remedy;
+} causes[] = {
+    [EMPTY] = {"is empty", "write it; a handler with nothing to do is #!/bin/true"},
+    [NO_FIRST_LINE] = {"has no first line with #!, and is no compiled program",
+        "a script must begin with #!/bin/sh or the like"},
+    [MARK] = {"begins with a byte order mark (BOM), so that its #! does not count",
+        "save it as UTF-8 without BOM; or sed -i '1s/^\\xef\\xbb\\xbf//'"},
+    [UTF16] = {"is text in UTF-16", "save it as UTF-8 without BOM"},
+    [LATE] = {"has blanks or empty lines before its #!", "#! must be its first two bytes"},
+    [CARRIAGE_RETURN] = {"has Windows line ends (CR LF): the first line names ",
+        "dos2unix; or sed -i 's/\\r$//'"},
+    [TOO_LONG] = {"has a first line of more than 255 bytes, which the kernel cuts",
+        "shorten it, by a link to the interpreter for example"},
+    [NO_INTERPRETER] = {"names no interpreter after #!", "for example #!/bin/sh"},
+    [RELATIVE] = {"names its interpreter without a path: ",
+        "write the whole path, or #!/usr/bin/env before the name"},
+    [INTERPRETER_MISSING] = {"its interpreter is missing: ", CORRECT_LINE},
+    [INTERPRETER_CLOSED] = {"its interpreter cannot be reached by the running user: ",
+        "chmod a+x its directories, or install it elsewhere"},
+    [INTERPRETER_NO_FILE] = {"its interpreter is not a program: ", "correct the first line"},
+    [INTERPRETER_NO_PROGRAM] = {"its interpreter is not executable: ",
+        "chmod a+rx the interpreter, or correct the first line"},
+    [INTERPRETER_NOEXEC] = {"its interpreter is on a file system that is mounted noexec: ",
+        "install it elsewhere, or mount -o remount,exec"},
+    [ENV_ALONE] = {"names no program after env", "for example #!/usr/bin/env python3"},
+    [ENV_ONE_WORD] = {"env takes all words of the first line for one name: ",
+        "write env -S before them"},
+    [ENV_MISSING] = {"env finds no such program in PATH: ",
+        "set PATH where psapi drain is started (crontab, unit), or write the program's whole path "
+        "into the first line"},
+    [LOADER_MISSING] = {"its dynamic loader is missing: ",
+        "it is built for another system: build it for this one, or link it statically"},
+};
+
+static int
+refuse(struct error *error, const char *path, enum program_fault cause, const char *object)
+{
+	error_set(error, EX_CONFIG, causes[cause].remedy, "%s: %s%s", path, causes[cause].text, object);
+	return -1;
+}
+
+const char *
+program_remedy(int error_number)
+{
+	switch (error_number) {
+	case ENOEXEC:
+		return "it is compiled for another kind of machine";
+	case ENOENT:
+		return "it, or the interpreter that its first line names, is missing";
+	case EACCES:
+	case EPERM:
+		return "a security module (SELinux, AppArmor) may forbid it: look into the audit log";
+	case ETXTBSY:
+		return "it is being written: put a new version into its place with mv";
+	case ELIBBAD:
+		return "its dynamic loader cannot be used: build it for this system";
+	default:
+		return NULL;
+	}
+}
+
+/* ---- looking a program up ---- */
+
+static bool
+is_program(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
+int
+program_find(const char *word, const char *search, char *path, size_t size)
+{
+	if (strchr(word, '/') != NULL) {
+		snprintf(path, size, "%s", word);
+		return is_program(path) ? 0 : -1;
+	}
+	if (search == NULL || *search == '\0')
+		search = "/bin:/usr/bin";
+	for (;;) {
+		size_t length = strcspn(search, ":");
+		snprintf(path, size, "%.*s/%s", length > 0 ? (int)length : 1, length > 0 ? search : ".",
+		    word);
+		if (is_program(path))
+			return 0;
+		if (search[length] == '\0')
+			return -1;
+		search += length + 1;
+	}
+}
+
+/* ---- the interpreter ---- */
+
+/* The interpreter runs with the same rights: nobody else may change it. */
+static int
+check_interpreter(const char *path, const char *interpreter, struct error *error)
+{
+	struct error cause;
+	struct statvfs mount;
+	struct trust trust;
+	int result = -1;
+
+	if (*interpreter != '/')
+		return refuse(error, path, RELATIVE, interpreter);
+	switch (trust_open(&trust, NULL, interpreter, &cause)) {
+	case TRUST_OK:
+		break;
+	case TRUST_REFUSED:
+		error_set(error, EX_CONFIG, cause.remedy, "%s: its interpreter: %s", path, cause.text);
+		return -1;
+	case TRUST_FAILED:
+		return refuse(error, path, errno == EACCES ? INTERPRETER_CLOSED : INTERPRETER_MISSING,
+		    interpreter);
+	}
+	if (trust.file < 0)
+		refuse(error, path, INTERPRETER_NO_FILE, interpreter);
+	else if (trust_check_file(&trust, interpreter, &cause) != TRUST_OK)
+		error_set(error, EX_CONFIG, cause.remedy, "%s: its interpreter: %s", path, cause.text);
+	else if (fstatvfs(trust.file, &mount) == 0 && (mount.f_flag & ST_NOEXEC) != 0)
+		refuse(error, path, INTERPRETER_NOEXEC, interpreter);
+	else if (!is_program(interpreter))
+		refuse(error, path, INTERPRETER_NO_PROGRAM, interpreter);
+	else
+		result = 0;
+	trust_close(&trust);
+	return result;
+}
+
+/* ---- env ---- */
+
+/*
+ * The program in the words after `env -S`: not an option, not a variable. False where that is
+ * not plain.
+ */
+static bool
+find_word(char *words, char **word)
+{
+	char *rest = words;
+
+	if (strpbrk(words, "\\\"'$#") != NULL)
+		return false;
+	while ((*word = strtok_r(rest, BLANKS, &rest)) != NULL) {
+		if (**word == '-')
+			return false;
+		if (strchr(*word, '=') == NULL)
+			return true;
+	}
+	return false;
+}
+
+/* argument: what follows `env`, which gets it as one word. */
+static int
+check_env(const char *path, char *argument, struct program *program, struct error *error)
+{
+	static const char *const split[] = {"-S", "--split-string=", "--split-string"};
+	char *word = argument;
+
+	if (*argument == '\0')
+		return refuse(error, path, ENV_ALONE, "");
+	if (*argument != '-' && strpbrk(argument, BLANKS) != NULL)
+		return refuse(error, path, ENV_ONE_WORD, argument);
+	if (*argument == '-') {
+		size_t i = 0, n = sizeof(split) / sizeof(split[0]);
+		while (i < n && strncmp(argument, split[i], strlen(split[i])) != 0)
+			i++;
+		if (i == n || !find_word(argument + strlen(split[i]), &word))
+			return 0;
+	}
+	if (program_find(word, getenv("PATH"), program->found, sizeof(program->found)) == 0)
+		return 0;
+	program->found[0] = '\0';
+	return refuse(error, path, ENV_MISSING, word);
+}
+
+/* ---- the file ---- */
+
+/* The dynamic loader of a program for this word size, as the kernel looks it up. */
+static int
+check_loader(int fd, const char *path, struct error *error)
+{
+	char loader[PATH_MAX];
+	Elf64_Ehdr head;
+	Elf64_Phdr part;
+
+	if (sizeof(void *) != 8 || pread(fd, &head, sizeof(head), 0) != (ssize_t)sizeof(head) ||
+	    head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_phentsize != sizeof(part))
+		return 0;
+	for (int i = 0; i < head.e_phnum; i++) {
+		off_t at = (off_t)(head.e_phoff + (size_t)i * sizeof(part));
+		if (pread(fd, &part, sizeof(part), at) != (ssize_t)sizeof(part))
+			return 0;
+		if (part.p_type != PT_INTERP || part.p_filesz == 0 || part.p_filesz > sizeof(loader))
+			continue;
+		ssize_t n = pread(fd, loader, part.p_filesz, (off_t)part.p_offset);
+		if (n != (ssize_t)part.p_filesz || loader[n - 1] != '\0' || access(loader, F_OK) == 0)
+			return 0;
+		return refuse(error, path, LOADER_MISSING, loader);
+	}
+	return 0;
+}
+
+/* The file does not begin with #!. */
+static int
+check_other(int fd, const char *path, const char *start, size_t length, struct error *error)
+{
+	if (length == 0)
+		return refuse(error, path, EMPTY, "");
+	if (memcmp(start, ELFMAG, SELFMAG) == 0)
+		return check_loader(fd, path, error);
+	if (memcmp(start, "\xef\xbb\xbf", 3) == 0)
+		return refuse(error, path, MARK, "");
+	if (memcmp(start, "\xff\xfe", 2) == 0 || memcmp(start, "\xfe\xff", 2) == 0)
+		return refuse(error, path, UTF16, "");
+	start += strspn(start, " \t\r\n");
+	return refuse(error, path, memcmp(start, "#!", 2) == 0 ? LATE : NO_FIRST_LINE, "");
+}
+
+/* line: what follows #!, without its end; it is cut into words. */
+static int
+check_line(const char *path, char *line, struct program *program, struct error *error)
+{
+	line += strspn(line, BLANKS);
+	if (*line == '\0')
+		return refuse(error, path, NO_INTERPRETER, "");
+	for (char *end = line + strlen(line); strchr(BLANKS, end[-1]) != NULL;)
+		*--end = '\0';
+	size_t length = strcspn(line, BLANKS);
+	char *argument = line + length + strspn(line + length, BLANKS);
+	line[length] = '\0';
+	snprintf(program->interpreter, sizeof(program->interpreter), "%s", line);
+	if (check_interpreter(path, line, error) != 0)
+		return -1;
+	const char *name = strrchr(line, '/') + 1;
+	return strcmp(name, "env") == 0 ? check_env(path, argument, program, error) : 0;
+}
+
+int
+program_check(int fd, const char *path, struct program *program, struct error *error)
+{
+	char start[FIRST_LINE_MAX + 4] = "";
+	ssize_t n = pread(fd, start, FIRST_LINE_MAX, 0);
+
+	*program = (struct program){0};
+	if (n < 0) {
+		error_set(error, EX_CONFIG, NULL, "%s: %s", path, strerror(errno));
+		return -1;
+	}
+	if (memcmp(start, "#!", 2) != 0)
+		return check_other(fd, path, start, (size_t)n, error);
+	size_t length = strcspn(start, "\n");
+	if (length == FIRST_LINE_MAX)
+		return refuse(error, path, TOO_LONG, "");
+	start[length] = '\0';
+	size_t plain = strcspn(start, "\r");
+	if (plain == length)
+		return check_line(path, start + 2, program, error);
+	/* With the CR, as the kernel takes it for the interpreter or its argument. */
+	start[plain + 1] = '\0';
+	return refuse(error, path, CARRIAGE_RETURN, start + 2 + strspn(start + 2, BLANKS));
+}

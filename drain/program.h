@@ -1,0 +1,35 @@
+/*
+ * Whether the kernel, and the interpreter that the first line of a script names, would run a file:
+ * what execve(2) answers with one of four errors, or an interpreter with 127, has a dozen causes,
+ * and each has its own remedy.
+ */
+#ifndef PSAPI_PROGRAM_H
+#define PSAPI_PROGRAM_H
+
+#include <limits.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+/* What the first line of a script leads to. */
+struct program {
+	char interpreter[PATH_MAX]; /* "": it is no script */
+	char found[PATH_MAX];       /* what env(1) would run, from PATH; "": it names no env */
+};
+
+/*
+ * Check a regular file, open for reading; path is for the error. Returns 0, or -1 with the error
+ * (EX_CONFIG), whose text begins with path.
+ */
+int program_check(int fd, const char *path, struct program *program, struct error *error);
+
+/*
+ * Find a program as a shell and env(1) do: word itself if it has a slash, else the first in the
+ * directories of search ("" or NULL: those of execvp(3)). Returns 0 with its path, or -1.
+ */
+int program_find(const char *word, const char *search, char *path, size_t size);
+
+/* The remedy for an execve(2) of path that failed with error_number, as far as that says it. */
+const char *program_remedy(int error_number);
+
+#endif

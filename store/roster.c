@@ -1,0 +1,151 @@
+/* Owns the rule which event of a producer counts, and the table of producers by NPN. */
+#define _GNU_SOURCE
+#include "store/roster.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+
+enum { SLOTS_LEAST = 1024 };
+
+bool
+roster_counts(const struct event *event, bool *active)
+{
+	size_t digits = strspn(event->npn, "0123456789");
+
+	*active = strcmp(event->type, ROSTER_ACTIVATED) == 0;
+	return (*active || strcmp(event->type, ROSTER_DEACTIVATED) == 0) && digits >= 1 &&
+	    digits <= ROSTER_NPN_MAX && event->npn[digits] == '\0';
+}
+
+void
+roster_free(struct roster *roster)
+{
+	free(roster->marks);
+	free(roster->slots);
+	memset(roster, 0, sizeof(*roster));
+}
+
+/* ---- the table ---- */
+
+/* FNV-1a, 64 bits, of which the upper half is mixed in: NPNs differ in their last digits. */
+static size_t
+hash(const char *npn)
+{
+	uint64_t value = 0xcbf29ce484222325U;
+
+	for (; *npn != '\0'; npn++)
+		value = (value ^ (unsigned char)*npn) * 0x100000001b3U;
+	return (size_t)(value ^ value >> 32);
+}
+
+/* The slot that has the NPN, or where it belongs. There is a free one. */
+static uint32_t *
+slot_of(const struct roster *roster, const char *npn)
+{
+	size_t i = hash(npn) & (roster->slot_count - 1);
+
+	while (roster->slots[i] != 0 && strcmp(roster->marks[roster->slots[i] - 1].npn, npn) != 0)
+		i = (i + 1) & (roster->slot_count - 1);
+	return &roster->slots[i];
+}
+
+static int
+grow_slots(struct roster *roster)
+{
+	size_t count = roster->slot_count == 0 ? SLOTS_LEAST : 2 * roster->slot_count;
+	uint32_t *slots = calloc(count, sizeof(*slots));
+
+	if (slots == NULL)
+		return -1;
+	free(roster->slots);
+	roster->slots = slots;
+	roster->slot_count = count;
+	for (size_t i = 0; i < roster->count; i++)
+		*slot_of(roster, roster->marks[i].npn) = (uint32_t)i + 1;
+	return 0;
+}
+
+static int
+make_room(struct roster *roster)
+{
+	if (2 * (roster->count + 1) > roster->slot_count && grow_slots(roster) != 0)
+		return -1;
+	if (roster->count < roster->room)
+		return 0;
+	size_t room = roster->room + roster->room / 2 + SLOTS_LEAST / 2;
+	struct roster_mark *marks = reallocarray(roster->marks, room, sizeof(*marks));
+	if (marks == NULL)
+		return -1;
+	roster->marks = marks;
+	roster->room = room;
+	return 0;
+}
+
+/* The mark of an NPN; a new one is of INT64_MIN, and not active. NULL without memory. */
+static struct roster_mark *
+mark_of(struct roster *roster, const char *npn)
+{
+	if (make_room(roster) != 0)
+		return NULL;
+	uint32_t *slot = slot_of(roster, npn);
+	if (*slot == 0) {
+		struct roster_mark *mark = &roster->marks[roster->count++];
+		*mark = (struct roster_mark){.when = INT64_MIN};
+		text_copy(mark->npn, sizeof(mark->npn), npn, strlen(npn));
+		*slot = (uint32_t)roster->count;
+	}
+	return &roster->marks[*slot - 1];
+}
+
+/* ---- what counts ---- */
+
+int
+roster_add(struct roster *roster, const char *npn, int64_t when, bool active, bool *changed)
+{
+	struct roster_mark *mark = mark_of(roster, npn);
+
+	if (mark == NULL)
+		return -1;
+	bool counts = when > mark->when || (when == mark->when && active && !mark->active);
+	if (changed != NULL)
+		*changed = counts;
+	if (counts && !mark->unknown) {
+		mark->when = when;
+		mark->active = active;
+	}
+	return 0;
+}
+
+int
+roster_add_forgotten(struct roster *roster, const char *npn, int64_t when, bool active, int64_t at)
+{
+	if (when <= at)
+		return roster_add(roster, npn, when, active, NULL);
+	struct roster_mark *mark = mark_of(roster, npn);
+	if (mark == NULL)
+		return -1;
+	mark->unknown = true;
+	mark->active = false;
+	mark->when = when;
+	return 0;
+}
+
+/* ---- the order ---- */
+
+static int
+compare(const void *a, const void *b)
+{
+	const struct roster_mark *x = a, *y = b;
+	size_t m = strlen(x->npn), n = strlen(y->npn);
+
+	return m != n ? (m < n ? -1 : 1) : strcmp(x->npn, y->npn);
+}
+
+void
+roster_sort(struct roster *roster)
+{
+	if (roster->count > 0)
+		qsort(roster->marks, roster->count, sizeof(*roster->marks), compare);
+}

@@ -1,0 +1,433 @@
+"""`psapi check --mail`: a person is told of each change, once, and never of nothing. The mails go through sendmail's
+interface, in one test through the real msmtp; a heartbeat service is told each time."""
+
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+import mailbox as mailboxes
+from psapi_command import PSAPI, Desk, body, updates
+from receiver import Receiver, wait_for
+from sender import OTHER_SECRET, event, signed
+from servers import Socket
+from test_disk import fill, small_disk      # noqa: F401  a fixture
+from test_metrics import HOSTILE, line
+
+
+class Post(Desk):
+    """A desk on a host with a receiver, handlers, and a sendmail."""
+
+    def __init__(self, place):
+        super().__init__(place)
+        self.mailbox = mailboxes.Mailbox(place.dir / "mail")
+        self.server = Socket(place)
+        self.listen()
+
+    def listen(self):
+        self.server.receiver = Receiver(self.place).start()
+        self.place.settings["PSAPI_LISTEN"] = f"unix:{self.server.receiver.path}"
+
+    def environment(self, extra=None):
+        env = super().environment(extra)
+        return env | {"PATH": f"{self.mailbox.dir}:{env['PATH']}"} if extra is None else env
+
+    def check(self, *arguments, expect=None, **more):
+        """The way of psapi-check.service. Silent, but for what only the journal can be told."""
+        done = self.run("check", "--mail", *arguments, expect=expect, **more)
+        assert done.stdout == ""
+        return done
+
+    def hears(self, *arguments):
+        """The one mail that a check sends, and no word beside it."""
+        assert self.check(*arguments).stderr == ""
+        return self.mailbox.only()
+
+    def silent(self, *arguments):
+        assert self.check(*arguments).stderr == ""
+        assert self.mailbox.mails() == []
+
+    def good(self, *bodies):
+        for one in bodies or (updates(1),):
+            assert self.server.send(signed(one)).status == 200
+
+
+@pytest.fixture
+def post(place):
+    post = Post(place)
+    yield post
+    post.close()
+
+
+def text(mail):
+    return mail.get_content()
+
+
+# ---- changes ----
+
+@pytest.mark.each_store
+def test_once_when_bad_and_once_when_well(post):
+    post.good()
+    post.silent()
+    post.good(b"no JSON")
+    mail = post.hears()
+    host = os.uname().nodename
+    assert mail["To"] == "root" and mail["Subject"] == f"psapi on {host} (receiver): WARNING: failed"
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert "WARNING: failed: 1 event(s) in failed/" in text(mail)
+    assert re.search(r"^    since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$", text(mail), re.M), "since when"
+    assert "what mends it:\n      psapi list --failed says why" in text(mail)
+    assert (post.mailbox.dir / "arguments").read_text() == "-i -t\n"
+    for _ in range(3):
+        post.silent()
+    post.server.receiver.stop()
+    mail = post.hears()
+    assert "CRITICAL: receiver" in mail["Subject"] and "failed" not in mail["Subject"]
+    assert "Known before, and still bad:" in text(mail) and "failed: 1 event(s)" in text(mail)
+    post.silent()
+    post.listen()
+    post.silent()
+    post.run("retry", "--all")
+    mail = post.hears()
+    assert mail["Subject"] == f"psapi on {host} (receiver): all is well again" and "failed, since 20" in text(mail)
+    post.silent()
+
+
+def test_bad_again_while_another_is_still_bad(post):
+    post.good(b"no JSON")
+    post.hears()
+    post.server.receiver.stop()
+    post.hears()
+    post.listen()
+    post.silent()
+    post.server.receiver.stop()
+    assert "receiver" in post.hears()["Subject"]
+
+
+def test_first_check_is_bad(post):
+    """Nothing is known from before: that is a change, too."""
+    post.good(b"no JSON")
+    post.hears()
+
+
+def test_settings(post):
+    post.good(b"no JSON")
+    post.place.settings["PSAPI_ALERT_MAILTO"] = "a@example.org, Team B <b@example.org>"
+    assert post.hears()["To"] == "a@example.org, Team B <b@example.org>"
+    for wrong in ("a@x\nBcc: b@x", "é@example.org", "a" * 1000):
+        post.place.settings["PSAPI_ALERT_MAILTO"] = wrong
+        done = subprocess.run([PSAPI, "check", "--mail"], env=post.environment(), capture_output=True, text=True)
+        assert done.returncode == 3 and "PSAPI_ALERT_MAILTO" in done.stderr, wrong
+    assert post.mailbox.mails() == []
+
+
+def test_nobody_wants_mail(post):
+    post.place.settings["PSAPI_ALERT_MAILTO"] = ""
+    post.good(b"no JSON")
+    assert "WARNING: failed: 1 event(s)" in post.check(expect=1).stderr
+    assert post.check(expect=1).stderr == ""
+    assert post.mailbox.mails() == []
+
+
+# ---- what survives ----
+
+def test_a_restart_and_a_kill(post):
+    """Killed while sendmail has the mail: it is sent again, and none is lost."""
+    post.good(b"no JSON")
+    post.mailbox.script('echo >>"$(dirname "$0")/begun"; cat >/dev/null; sleep 60')
+    child = post.start("check", "--mail")
+    wait_for((post.mailbox.dir / "begun").exists, "sendmail runs")
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    post.mailbox.script()
+    post.hears()
+    post.silent()
+
+
+def test_sendmail_that_fails(post):
+    """Said once; the mail is sent when it works."""
+    post.mailbox.script("echo 'no route to host' >&2; exit 75")
+    post.good(b"no JSON")
+    assert "exit status 75: no route to host" in post.check(expect=1).stderr
+    assert post.check(expect=1).stderr == ""
+    post.mailbox.script()
+    post.hears()
+    post.silent()
+    post.run("retry", "--all")
+    post.mailbox.script("exit 1")
+    assert "exit status 1" in post.check(expect=0).stderr
+    post.mailbox.script()
+    assert "well again" in post.hears()["Subject"]
+
+
+def without_sendmail():
+    """A command that runs another one on a machine without sendmail."""
+    found = [path for path in ("/usr/sbin/sendmail", "/usr/lib/sendmail") if os.path.exists(path)]
+    if not found:
+        return ()
+    if os.geteuid() != 0:
+        pytest.skip("only root can hide this machine's sendmail")
+    hide = "".join(f"mount --bind /dev/null {os.path.realpath(path)} && " for path in dict.fromkeys(map(os.path.realpath, found)))
+    return ("unshare", "-m", "sh", "-c", hide + 'exec "$@"', "sh")
+
+
+def test_no_sendmail(post):
+    """Said once in the journal, with what would have been in the mail; each change is, too."""
+    under = without_sendmail()
+    (post.mailbox.dir / "sendmail").unlink()
+    post.good(b"no JSON")
+    said = post.check(under=under).stderr
+    assert said.count("there is no sendmail") == 1 and "WARNING: failed: 1 event(s)" in said
+    assert post.check(under=under).stderr == ""
+    post.run("retry", "--all")
+    said = post.check(under=under).stderr
+    assert "all is well again" in said and "there is no sendmail" not in said
+
+
+def test_two_at_once(post):
+    post.mailbox.script("sleep 0.5")
+    post.good(b"no JSON")
+    children = [post.start("check", "--mail") for _ in range(4)]
+    for child in children:
+        assert child.wait(60) == 1
+    post.mailbox.only()
+    post.silent()
+
+
+def test_clock_that_steps(post):
+    """Back by a day: no change, and no time in the future."""
+    note = post.spool.path / "state" / "check"
+    post.good(b"no JSON")
+    post.hears()
+    verdict = json.loads(note.read_text())
+    for finding in verdict["findings"]:
+        finding["since"] += 86400
+    note.write_text(json.dumps(verdict | {"at": verdict["at"] + 86400}))
+    post.silent()
+    assert all(f["since"] <= time.time() for f in json.loads(note.read_text())["findings"])
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"bad":[1],"said":3}', '{"bad":{"failed":"x"}}', "\0" * 1000],
+                         ids=str.__len__)
+def test_note_that_is_damaged(post, damage):
+    """At worst a mail comes twice."""
+    post.good(b"no JSON")
+    post.hears()
+    (post.spool.path / "state" / "alerts").write_text(damage)
+    post.check(expect=1)
+    assert len(post.mailbox.mails()) <= 1
+    post.silent()
+
+
+def test_spool_that_is_gone(post):
+    """Its disk is not mounted, for example: the note is in the service's runtime directory meanwhile."""
+    runtime = post.place.dir / "runtime"
+    runtime.mkdir()
+    post.place.settings["RUNTIME_DIRECTORY"] = str(runtime)
+    post.good()
+    post.silent()
+    away = post.place.dir / "away"
+    post.server.receiver.stop()
+    post.spool.path.rename(away)
+    mail = post.hears()
+    assert "spool" in mail["Subject"]
+    post.silent()
+    away.rename(post.spool.path)
+    post.listen()
+    assert "well again" in post.hears()["Subject"]
+    post.silent()
+    assert list(runtime.iterdir()) == []
+
+
+# ---- what is in a mail ----
+
+@pytest.mark.parametrize("name", ['x"y', "a\nBcc: b@example.org\n\n.\n", "\x1b[31m", "é\u2028", "a" * 200, ".."],
+                         ids=["quote", "header", "escape", "unicode", "long", "dots"])
+def test_hostile_text(post, name):
+    """In headers and body: the endpoint's name, paths, what the log says."""
+    conf = post.place.dir / f"{name}.conf"
+    conf.write_text("")
+    post.good()
+    (post.spool.path / "attempts.jsonl").write_text("".join(
+        line(outcome="rejected", reason=reason, key=None) for reason in (name, *HOSTILE)))
+    mail = post.hears("-f", conf)
+    assert mail["Bcc"] is None and "\n" not in mail["Subject"] and len(mail["Subject"]) < 900
+    body_text = text(mail)
+    assert "deliver" in body_text and max(map(len, body_text.splitlines())) <= 76
+    assert all(" " <= c < "\x7f" or c == "\n" for c in body_text)
+
+
+def test_real_msmtp(post):
+    """A real sendmail, to a real SMTP server."""
+    if shutil.which("msmtp") is None:
+        pytest.skip("needs msmtp")
+    with mailboxes.smtp() as server:
+        (post.mailbox.dir / "sendmail").unlink()
+        (post.mailbox.dir / "sendmail").symlink_to(shutil.which("msmtp"))
+        home = post.place.dir / "home"
+        home.mkdir()
+        (home / ".msmtprc").write_text(f"defaults\naccount default\nhost 127.0.0.1\nport {server.server_address[1]}\n"
+                                       "from psapi@example.org\nauth off\ntls off\n")
+        (home / ".msmtprc").chmod(0o600)
+        post.place.settings["HOME"] = str(home)
+        post.good(b"no JSON")
+        assert post.check(expect=1).stderr == ""
+        assert post.check(expect=1).stderr == ""
+        ((recipients, sent),) = server.mails
+        assert recipients == ["<root>"] and b"Subject: psapi on " in sent and b"psapi list --failed" in sent
+
+
+# ---- the heartbeat ----
+
+class Beats(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.beats.append((self.path, self.headers.get("content-length"), self.headers.get("content-type")))
+        self.send_response(self.server.status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def heartbeats(status=200):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Beats)
+    server.beats, server.status = [], status
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("path, failing", [("/ping/1", "/ping/1/fail"), ("/ping/1/", "/ping/1/fail"),
+                                           ("/p?a=1", "/p/fail?a=1")])
+def test_heartbeat(post, path, failing):
+    post.good()
+    with heartbeats() as service:
+        post.place.settings["PSAPI_HEARTBEAT_URL"] = f"http://127.0.0.1:{service.server_port}{path}"
+        post.silent()
+        post.good(b"no JSON")
+        post.hears()
+        post.silent()
+    assert service.beats == [(path, None, None), (failing, None, None), (failing, None, None)]
+
+
+def test_heartbeat_that_cannot_be_sent(post):
+    """Said once, until it works again; the check's own result is the same."""
+    post.good()
+    with heartbeats(500) as service:
+        post.place.settings["PSAPI_HEARTBEAT_URL"] = f"http://127.0.0.1:{service.server_port}/x"
+        assert "is answered with status 500" in post.check(expect=0).stderr
+        post.silent()
+        service.status = 200
+        post.silent()
+    assert "cannot be requested" in post.check(expect=0).stderr
+    post.silent()
+    for wrong in ("ftp://x", "http://a b", "x"):
+        post.place.settings["PSAPI_HEARTBEAT_URL"] = wrong
+        assert "PSAPI_HEARTBEAT_URL" in post.run("check", expect=3).stderr
+
+
+# ---- silence is noticed: the settings are the defaults, and the check is run as its timer does ----
+
+HOUR = 3600
+
+
+def test_disabled_endpoint(post):
+    """The portal sends nothing more: within 26 h and a run of the timer."""
+    post.good()
+    post.silent()
+    (post.spool.path / "state" / "metrics").unlink()
+    log = post.spool.path / "attempts.jsonl"
+    log.write_text(line(time.time() - 25.9 * HOUR, type="producersync.updates_available"))
+    post.silent()
+    (post.spool.path / "state" / "metrics").unlink()
+    log.write_text(line(time.time() - 26.1 * HOUR, type="producersync.updates_available"))
+    mail = post.hears()
+    assert "daily" in mail["Subject"] and "is it enabled" in text(mail)
+
+
+def test_wrong_secret(post):
+    post.good()
+    post.silent()
+    for _ in range(3):
+        assert post.server.send(signed(secrets=[OTHER_SECRET])).status == 401
+    mail = post.hears()
+    assert "deliveries" in mail["Subject"] and "3 deliveries since" in text(mail)
+    assert "signature_mismatch" in text(mail) and "psapi secret add" in text(mail)
+
+
+def test_stopped_drain(post):
+    """Within 10 min and a run of the timer."""
+    post.handler("default", "exit 0\n")
+    post.good()
+    post.drain()
+    post.silent()
+    note = post.spool.path / "state" / "drain"
+    note.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(time.time() - 590)))
+    post.silent()
+    note.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(time.time() - 610)))
+    mail = post.hears()
+    assert "drain" in mail["Subject"] and "psapi-drain.timer" in text(mail)
+    post.drain()
+    assert "well again" in post.hears()["Subject"]
+
+
+@pytest.mark.settings(PSAPI_MIN_FREE="0")
+def test_full_disk(place, small_disk):     # noqa: F811
+    """To the last byte: what was told is kept nevertheless."""
+    post = Post(place)
+    try:
+        post.good()
+        post.silent()
+        fill(small_disk)
+        mail = post.hears()
+        assert "storing" in mail["Subject"] and "No space left" in text(mail).replace("\n", " ") and "room" in text(mail)
+        for _ in range(2):
+            post.silent()
+        (small_disk / "filler").unlink()
+        assert "well again" in post.hears()["Subject"]
+        post.silent()
+    finally:
+        post.close()
+
+
+def test_disk_below_the_limit(post):
+    post.good()
+    post.silent()
+    post.place.settings["PSAPI_MIN_FREE"] = str(1 << 59)
+    assert "space" in post.hears()["Subject"]
+
+
+@pytest.mark.each_store
+def test_failing_handler(post):
+    post.handler("default", "echo 'cannot reach the CRM' >&2; exit 1\n")
+    post.good()
+    post.silent()
+    post.drain(expect=1)
+    mail = post.hears()
+    assert "failed" in mail["Subject"] and "psapi list --failed" in text(mail)
+
+
+@pytest.mark.each_store
+def test_handler_that_puts_off_for_ever(post):
+    """Within the hour that an event may wait; here within a second."""
+    post.handler("default", "exit 75\n")
+    post.good(body(1))
+    post.drain()
+    post.silent()
+    time.sleep(2.1)
+    assert "oldest" in post.hears("-w", "oldest=1")["Subject"]
+    post.silent("-w", "oldest=1")

@@ -1,0 +1,475 @@
+"""One judgement of handlers: `psapi drain` and `psapi doctor` refuse the same handlers in the same words, and each cause
+has its own remedy. Where the remedy is a command, the test runs it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+import strace
+from psapi_command import NOTE, PSAPI, Desk, body
+from receiver import wait_for
+from sender import signed
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, and give files away")
+SCRIPT = "#!/bin/sh\n" + NOTE
+
+
+@pytest.fixture
+def desk(place):
+    desk = Desk(place)
+    yield desk
+    desk.close()
+
+
+def write(path, content, mode=0o755):
+    path.parent.mkdir(mode=0o755, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    path.chmod(mode)
+    return path
+
+
+def refusal(done):
+    """What drain says of one handler: text and remedy."""
+    found = re.fullmatch(r"psapi: refused: (.*); its events wait until that is fixed\n", done.stderr)
+    assert found, done.stderr
+    return found[1]
+
+
+def doctor(desk, name="handlers", **more):
+    """A row of doctor."""
+    done = desk.run("doctor", "--json", expect=None, **more)
+    return {row["check"]: row for row in map(json.loads, done.stdout.splitlines())}.get(name)
+
+
+def assert_refused(desk, *words, **more):
+    """By drain and by doctor, in the same words. The event waits, and no try is counted. Returns the remedy."""
+    (webhook_id,) = desk.deliver(signed(body(len(desk.place.receivers))))
+    said = refusal(desk.drain(expect=78, **more))
+    assert desk.where(webhook_id) == ["new", "events"] and desk.lines() == []
+    row = doctor(desk, **more)
+    assert row["ok"] is False and f"{row['text']}: {row['remedy']}" == said, (row, said)
+    for word in words:
+        assert word in said, (word, said)
+    return row["remedy"]
+
+
+def assert_runs(desk):
+    desk.drain_silently()
+    assert len(desk.lines()) == 1, desk.lines()
+    row = doctor(desk)
+    assert row["ok"] is True and "would run" in row["text"], row
+
+
+# ---- the first line ----
+
+WITHOUT_CR, WITHOUT_BOM = r"sed -i 's/\r$//'", r"sed -i '1s/^\xef\xbb\xbf//'"
+FIRST_LINES = {     # content, words, the remedy if it is a command
+    "Windows line ends": (SCRIPT.replace("\n", "\r\n"), ["Windows line ends", r"/bin/sh\x0d"], WITHOUT_CR),
+    "Windows, env": ("#!/usr/bin/env sh\r\n" + NOTE, ["Windows line ends", r"sh\x0d"], WITHOUT_CR),
+    "Macintosh line ends": (SCRIPT.replace("\n", "\r"), ["Windows line ends"], None),
+    "BOM": (b"\xef\xbb\xbf" + SCRIPT.encode(), ["byte order mark"], WITHOUT_BOM),
+    "UTF-16": (SCRIPT.encode("utf-16"), ["UTF-16"], None),
+    "a blank before": (" " + SCRIPT, ["before its #!"], None),
+    "an empty line before": ("\n" + SCRIPT, ["before its #!"], None),
+    "empty": ("", ["is empty"], None),
+    "no first line": ("echo hello\n", ["has no first line with #!"], None),
+    "too long": ("#!/" + "x" * 300 + "\n", ["more than 255 bytes"], None),
+    "no interpreter": ("#!  \n", ["names no interpreter"], None),
+    "no path": ("#!sh\n" + NOTE, ["without a path: sh"], None),
+    "missing": ("#!/no/such/sh -e\n" + NOTE, ["its interpreter is missing: /no/such/sh", "correct the first line"],
+                None),
+    "missing, no line end": ("#!/no/such/sh", ["its interpreter is missing: /no/such/sh"], None),
+    "a directory": ("#!/usr/bin\n" + NOTE, ["its interpreter is not a program: /usr/bin"], None),
+    "not executable": ("#!/etc/passwd\n" + NOTE, ["its interpreter is not executable: /etc/passwd"], None),
+    "env alone": ("#!/usr/bin/env\n" + NOTE, ["names no program after env"], None),
+    "env, two words": ("#!/usr/bin/env sh -u\n" + NOTE, ["one name: sh -u", "env -S"], None),
+    "env, missing": ("#!/usr/bin/env no-such\n", ["no such program in PATH: no-such", "crontab"], None),
+    "env -S, missing": ("#!/usr/bin/env -S A=b no-such -u\n", ["no such program in PATH: no-such"], None),
+}
+
+
+@pytest.mark.parametrize("what", FIRST_LINES)
+def test_first_line(desk, what):
+    content, words, command = FIRST_LINES[what]
+    handler = write(desk.handlers / "default", content)
+    remedy = assert_refused(desk, f"{handler}: ", *words)
+    if command is None:
+        write(handler, SCRIPT)
+    else:
+        assert command in remedy
+        subprocess.run(f"{command} {handler}", shell=True, check=True)
+    assert_runs(desk)
+
+
+@pytest.mark.parametrize("line", ["#! /bin/sh", "#!/bin/sh -e", "#!\t/bin/sh\t", "#!/usr/bin/env sh",
+                                  "#!/usr/bin/env -S sh -e", "#!/usr/bin/env -S A=b sh"])
+def test_good_first_line(desk, line):
+    write(desk.handlers / "default", f"{line}\n{NOTE}")
+    desk.deliver(signed(body(1)))
+    assert_runs(desk)
+
+
+def test_compiled(desk):
+    """A program; and one whose dynamic loader is missing, as of another C library."""
+    with open("/usr/bin/basename", "rb") as file:
+        program = file.read()
+    handler = write(desk.handlers / "default", program)
+    assert doctor(desk)["ok"] is True
+    loader, other = b"/lib64/ld-linux-x86-64.so.2\0", b"/lib64/ld-musl-x86-64.so.1\0\0"
+    if loader not in program:
+        pytest.skip("another machine")
+    write(handler, program.replace(loader, other))
+    assert_refused(desk, "its dynamic loader is missing: /lib64/ld-musl-x86-64.so.1", "build it for this one")
+
+
+def test_for_another_machine(desk):
+    """Only the kernel knows which ones it runs."""
+    with open("/usr/bin/basename", "rb") as file:
+        program = bytearray(file.read())
+    program[18:20] = b"\xf3\x00"    # RISC-V
+    write(desk.handlers / "default", bytes(program))
+    (webhook_id,) = desk.deliver(signed(body(1)))
+    said = refusal(desk.drain(expect=78))
+    assert "cannot be started: Exec format error: it is compiled for another kind of machine" in said
+    assert desk.where(webhook_id) == ["new", "events"]
+
+
+def test_being_written(desk):
+    with open("/usr/bin/basename", "rb") as file:
+        handler = write(desk.handlers / "default", file.read())
+    desk.deliver(signed(body(1)))
+    with open(handler, "ab"):
+        said = refusal(desk.drain(expect=78))
+    assert "Text file busy: it is being written: put a new version into its place with mv" in said
+    assert desk.drain().stderr == ""
+
+
+def test_path_of_env(desk):
+    """It is drain's PATH that counts. Doctor remarks a program that neither cron nor systemd would find."""
+    tool = write(desk.place.dir / "tools" / "my-sh", '#!/bin/sh\nexec sh "$@"\n')
+    write(desk.handlers / "default", "#!/usr/bin/env my-sh\n" + NOTE)
+    path = {"PATH": f"{tool.parent}:{os.environ['PATH']}"}
+    assert_refused(desk, "no such program in PATH: my-sh")
+    row = doctor(desk, env=path)
+    assert row["remark"] and f"env finds {tool}" in row["text"] and "cron" in row["remedy"], row
+    desk.drain(env=path)
+    assert len(desk.lines()) == 1
+
+
+# ---- files and directories ----
+
+def test_not_executable(desk):
+    handler = write(desk.handlers / "default", SCRIPT, mode=0o644)
+    remedy = assert_refused(desk, "is not executable")
+    subprocess.run([*remedy.split(), handler], check=True)
+    assert_runs(desk)
+
+
+def test_link_without_target(desk):
+    (desk.handlers / "default").symlink_to("/nowhere/at/all")
+    assert_refused(desk, "No such file or directory", "a link whose target is missing")
+
+
+def test_link(desk):
+    """Its own name stays: one program may serve several types."""
+    target = write(desk.place.dir / "programs" / "one", SCRIPT + 'echo "${0##*/}" >>"$PSAPI_TOLD/name"\n')
+    (desk.handlers / "producersync.npn").symlink_to("../programs/one")
+    desk.deliver(signed(body(1)))
+    desk.drain_silently()
+    assert desk.lines("name") == ["producersync.npn"]
+    (desk.told / "seen").unlink()
+    target.parent.chmod(0o777)
+    (webhook_id,) = desk.deliver(signed(body(2)))
+    said = refusal(desk.drain(expect=78))
+    assert said == f"{target.parent}: mode 0777 lets other users change what is below it: chmod go-w"
+    row = doctor(desk)
+    assert f"{row['text']}: {row['remedy']}" == said
+    assert desk.where(webhook_id) == ["new", "events"]
+
+
+@pytest.fixture
+def inner(desk):
+    """The directory of handlers is one level deeper, and has a good handler."""
+    above = desk.place.dir / "above"
+    above.mkdir(mode=0o755)
+    desk.handlers.rename(above / "handlers.d")
+    desk.place.settings["PSAPI_HANDLERS"] = desk.handlers = above / "handlers.d"
+    write(desk.handlers / "default", SCRIPT)
+    return desk.handlers
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777, 0o1775])
+def test_directory_above(desk, inner, mode):
+    """Another user could rename the directory of handlers. Not in one like /tmp, which is sticky."""
+    inner.parent.chmod(mode)
+    if mode & 0o1000:
+        desk.deliver(signed(body(1)))
+    else:
+        remedy = assert_refused(desk, f"{inner.parent}: mode {mode:04o} lets other users change what is below it")
+        subprocess.run([*remedy.split(), inner.parent], check=True)
+    assert_runs(desk)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+def test_directory(desk, inner, mode):
+    """Here also one like /tmp: another user could make files in it, hard links to any program for example."""
+    inner.chmod(mode)
+    remedy = assert_refused(desk, f"{inner}: mode {mode:04o} lets other users change it")
+    subprocess.run([*remedy.split(), inner], check=True)
+    assert_runs(desk)
+
+
+@as_root
+@pytest.mark.parametrize("what", ["above", "handlers.d", "default", "link"])
+def test_in_the_hands_of_another(desk, inner, what):
+    """The owner of a directory can change it, whatever its mode is now; the owner of a link in /tmp the link."""
+    above = inner.parent
+    if what == "link":
+        above.chmod(0o1777)
+        (above / "link").symlink_to(inner)
+        desk.place.settings["PSAPI_HANDLERS"] = above / "link"
+    given = {"above": above, "handlers.d": inner, "default": inner / "default", "link": above / "link"}[what]
+    shutil.chown(given, "nobody") if what != "link" else os.chown(given, 65534, 65534, follow_symlinks=False)
+    remedy = assert_refused(desk, f"{given}: owned by user nobody, neither root nor the running user root")
+    assert ("PSAPI_HANDLERS" if what in ("above", "link") else "chown root") in remedy
+
+
+@pytest.mark.parametrize("how", ["directory", "file"])
+def test_interpreter_in_the_hands_of_others(desk, how):
+    with open("/bin/dash", "rb") as file:
+        shell = write(desk.place.dir / "venv" / "sh", file.read())
+    write(desk.handlers / "default", f"#!{shell}\n{NOTE}")
+    (shell if how == "file" else shell.parent).chmod(0o777)
+    assert_refused(desk, f"{desk.handlers}/default: its interpreter: {shell.parent}", "lets other users change")
+
+
+MOUNT = 'mount --bind "$1" "$1" && mount -o remount,bind,noexec "$1" && shift && exec "$@"'
+
+
+@as_root
+def test_noexec(desk):
+    """Handlers on such a file system, and an interpreter. In a mount namespace of its own."""
+    mounted = ["unshare", "-m", "sh", "-c", MOUNT, "sh"]
+    if subprocess.run([*mounted, desk.handlers, "true"], capture_output=True).returncode != 0:
+        pytest.skip("cannot mount here")
+    write(desk.handlers / "default", SCRIPT)
+    assert_refused(desk, "is on a file system that is mounted noexec", "remount,exec", "PSAPI_HANDLERS",
+                   under=[*mounted, desk.handlers])
+    with open("/bin/dash", "rb") as file:
+        shell = write(desk.place.dir / "shells" / "sh", file.read())
+    write(desk.handlers / "default", f"#!{shell}\n{NOTE}")
+    said = refusal(desk.drain(expect=78, under=[*mounted, shell.parent]))
+    assert f"its interpreter is on a file system that is mounted noexec: {shell}" in said
+    assert_runs(desk)
+
+
+def give_spool_away(desk):
+    """Root becomes the spool's owner in drain and doctor."""
+    desk.deliver(signed(body(1)))
+    desk.place.dir.chmod(0o755)
+    desk.told.chmod(0o777)
+    subprocess.run(["chown", "-R", "nobody:nogroup", desk.spool.path], check=True)
+
+
+def assert_both_say(desk, *words):
+    said = refusal(desk.drain(expect=78))
+    row = doctor(desk)
+    assert row["ok"] is False and f"{row['text']}: {row['remedy']}" == said, (row, said)
+    assert all(word in said for word in words), said
+
+
+@as_root
+@pytest.mark.parametrize("mode, words, remedy", [
+    (0o700, "mode 0700 lets user nobody not execute it", "chmod a+rx"),
+    (0o711, "user nobody cannot read it", "chmod a+r")])
+def test_not_for_this_user(desk, mode, words, remedy):
+    """Root made a handler under umask 077, and psapi drain runs as another user."""
+    handler = write(desk.handlers / "default", SCRIPT, mode=mode)
+    give_spool_away(desk)
+    assert_both_say(desk, words, remedy)
+    subprocess.run([*remedy.split(), handler], check=True)
+    desk.drain_silently()
+    assert len(desk.lines()) == 1
+
+
+@as_root
+@pytest.mark.parametrize("what", ["directory", "above", "target"])
+def test_closed_to_this_user(desk, inner, what):
+    give_spool_away(desk)
+    if what == "target":
+        (desk.place.dir / "handlers.d").mkdir(mode=0o755)
+        (desk.place.dir / "handlers.d" / "default").symlink_to(inner / "default")
+        desk.place.settings["PSAPI_HANDLERS"] = desk.place.dir / "handlers.d"
+    (inner if what == "directory" else inner.parent).chmod(0o700)
+    assert_both_say(desk, "user nobody has no access to it: chmod a+x")
+
+
+@pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
+def test_what_was_checked_runs(desk):
+    """The directory of handlers is replaced between the check and the start: the handler that was checked runs."""
+    write(desk.handlers / "default", SCRIPT)
+    evil = write(desk.place.dir / "evil" / "default", '#!/bin/sh\necho evil >>"$PSAPI_TOLD/evil"\n').parent
+    desk.deliver(signed(body(1)))
+    log = desk.place.dir / "strace.log"
+    under = ["strace", "-f", "-qq", "-o", log, "-e", "trace=execveat", "-e", "inject=execveat:delay_enter=2s"]
+    child = subprocess.Popen([*under, PSAPI, "drain"], env=desk.environment() | strace.ENVIRONMENT)
+    desk.children.append(child)
+    wait_for(lambda: child.poll() is not None or (log.exists() and "execveat(" in log.read_text()), "the start")
+    assert child.poll() is None
+    desk.handlers.rename(desk.place.dir / "away")
+    evil.rename(desk.handlers)
+    assert child.wait(60) == 0
+    assert desk.lines("evil") == [] and len(desk.lines()) == 1
+
+
+def test_beside_the_handler(desk):
+    """`$0` names the handler's directory: a library beside it is found, by sh and by Python."""
+    write(desk.handlers / "lib" / "note.sh", NOTE)
+    write(desk.handlers / "lib" / "note.py", "import os\nwith open(os.environ['PSAPI_TOLD'] + '/seen', 'a') as file:\n"
+          "    print(os.environ['PSAPI_WEBHOOK_ID'], file=file)\n")
+    write(desk.handlers / "producersync.npn.activated", '#!/bin/sh\n. "$(dirname "$0")/lib/note.sh"\n')
+    write(desk.handlers / "producersync.npn.deactivated", "#!/usr/bin/python3\nimport os, sys\n"
+          "sys.path.append(os.path.dirname(os.path.abspath(__file__)) + '/lib')\nimport note\n")
+    ids = desk.deliver(signed(body(1)), signed(body(2, kind="producersync.npn.deactivated")))
+    desk.drain_silently()
+    assert sorted(desk.lines()) == sorted(ids)
+
+
+# ---- names ----
+
+def test_near_misses(desk):
+    """They are named with their right names; with nothing else, every event would fail."""
+    for name in ("default.sh", "producersync.npn.activated.py"):
+        write(desk.handlers / name, SCRIPT)
+    row = doctor(desk)
+    assert row["ok"] is False and "npn.deactivated or of an unknown type finds no handler" in row["text"], row
+    assert row["remedy"].splitlines() == ["default.sh: rename it to default",
+                                          "producersync.npn.activated.py: rename it to producersync.npn.activated"]
+    unused = doctor(desk, "unused")
+    assert unused["remark"] and "default.sh: no event selects it" in unused["text"]
+    assert unused["remedy"] == row["remedy"]
+    for line in row["remedy"].splitlines():
+        old, new = re.fullmatch(r"(\S+): rename it to (\S+)", line).groups()
+        (desk.handlers / old).rename(desk.handlers / new)
+    row = doctor(desk)
+    assert row["ok"] is True and "remark" not in row
+    assert (f"an event of type producersync.npn.activated would run {desk.handlers}/producersync.npn.activated"
+            in row["text"]), row
+    assert f"npn.deactivated or of an unknown type would run {desk.handlers}/default" in row["text"]
+    assert doctor(desk, "unused")["ok"] is True
+
+
+@pytest.mark.parametrize("name, right", [
+    ("Default", "default"), ("defualt", "default"), ("default.sh", "default"), ("default.SH.py", "default"),
+    ("producersync-npn-activated", "producersync.npn.activated"),
+    ("producersync.updates.available", "producersync.updates_available"),
+    ("ProducerSync.npn.sh", "producersync.npn"), ("producersync.npn.actived", "producersync.npn.activated"),
+    ("id.producer.created.py", "id.producer.created"), ("README", None), ("x~", None), ("default.bak", None),
+    ("default.dpkg-old", None), ("helper.sh", None), ("notes.md", None)])
+def test_name(desk, name, right):
+    write(desk.handlers / "producersync", SCRIPT)
+    write(desk.handlers / name, SCRIPT)
+    row = doctor(desk, "unused")
+    assert row["ok"] is True and row["remark"] is True
+    if right is None:
+        assert row["text"] == f"never used: {name}" and "rename" not in row["remedy"]
+    else:
+        assert row["text"] == f"{name}: no event selects it" and row["remedy"] == f"{name}: rename it to {right}"
+
+
+def test_what_no_event_selects(desk):
+    """README, lib/, x~ are no fault, whatever is in them."""
+    write(desk.handlers / "default", SCRIPT)
+    write(desk.handlers / "README", "read me\n", mode=0o666)
+    write(desk.handlers / "x~", "#!/no/such\r\n")
+    (desk.handlers / "lib").mkdir(mode=0o777)
+    (desk.handlers / ".hidden").write_text("")
+    assert doctor(desk)["ok"] is True
+    row = doctor(desk, "unused")
+    assert row["ok"] is True and row["remark"] and row["text"] == "never used: README, lib/, x~"
+
+
+def test_names_are_escaped(desk):
+    write(desk.handlers / "default", SCRIPT)
+    write(desk.handlers / "a\033[2Jb.sh", SCRIPT)
+    assert r"a\x1b[2Jb.sh" in doctor(desk, "unused")["text"]
+    assert "\033[2J" not in desk.run("doctor", expect=None).stdout
+    (desk.handlers / "default").rename(desk.handlers / "default.\033[2J")
+    assert "\033[2J" not in desk.run("doctor", expect=None).stdout
+
+
+def test_some_types_find_none(desk):
+    """Events of the others would go to failed/."""
+    write(desk.handlers / "producersync.npn", SCRIPT)
+    row = doctor(desk)
+    assert row["ok"] is True and row["remark"], row
+    assert "an event of type producersync.updates_available or of an unknown type finds no handler" in row["text"]
+    assert "default" in row["remedy"]
+
+
+def test_no_handler(desk):
+    assert doctor(desk)["ok"] is None and "no handler" in doctor(desk)["text"]
+
+
+def test_type_of_another_product(desk):
+    """Nobody knows it, but a handler is named after it: drain would run that, or refuse it."""
+    write(desk.handlers / "default", SCRIPT)
+    other = write(desk.handlers / "id.producer.created", SCRIPT)
+    assert f"an event of type id.producer.created would run {other}" in doctor(desk)["text"]
+    write(other, SCRIPT, mode=0o644)
+    row = doctor(desk)
+    assert row["ok"] is False and row["text"] == f"{other}: is not executable"
+
+
+def test_several_faults(desk):
+    """All are named, each with its remedy."""
+    write(desk.handlers / "default", SCRIPT, mode=0o644)
+    write(desk.handlers / "producersync", SCRIPT.replace("\n", "\r\n"))
+    row = doctor(desk)
+    assert "default: is not executable" in row["text"] and "producersync: has Windows" in row["text"]
+    assert len(row["remedy"].splitlines()) == 2
+
+
+def test_no_directory(desk):
+    shutil.rmtree(desk.handlers)
+    assert doctor(desk)["ok"] is None
+    desk.handlers.write_text("")
+    assert_refused(desk, f"{desk.handlers}: is not a directory: PSAPI_HANDLERS must name a directory")
+
+
+# ---- 126 and 127 ----
+
+@pytest.mark.parametrize("script, status", [
+    ("no-such-program\n", 127), ("exec no-such-program\n", 127), ("/etc/passwd\n", 126), ("exit 126\n", 126)])
+def test_broken(desk, script, status):
+    """Not the event's fault: it waits however often that happens, and drain exits 78 with one line for all."""
+    desk.place.settings["PSAPI_MAX_TRIES"] = "1"
+    desk.handler("default", 'echo tried >>"$PSAPI_TOLD/tried"\n' + script)
+    ids = desk.deliver(signed(body(1, "1")), signed(body(2, "2")))
+    for run in range(2):
+        done = desk.drain(expect=78)
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert done.stderr.startswith(f"psapi: broken: {desk.handlers}/default: exit status {status}: ")
+        assert len(desk.lines("tried")) == 2 * (run + 1)
+        for webhook_id in ids:
+            assert desk.where(webhook_id) == ["new", "events", "state"]
+            state = desk.state(webhook_id)
+            assert state["tries"] == 0 and state["reason"].startswith(f"exit status {status}")
+            desk.write_state(webhook_id, **state | {"due_at": "2026-01-01T00:00:00.000Z"})
+    shown = desk.run("show", ids[0]).stdout
+    assert f"exit status {status}: " in shown and ("no-such-program" not in script or "not found" in shown)
+    desk.handler("default", NOTE)
+    desk.drain_silently()
+    assert sorted(desk.lines()) == sorted(ids)
+
+
+def test_broken_command(desk):
+    """The same for a command that gets all events."""
+    (webhook_id,) = desk.deliver(signed(body(1)))
+    done = desk.drain("--", "sh", "-c", "no-such-program", expect=78)
+    assert "broken: " in done.stderr
+    assert desk.where(webhook_id) == ["new", "events", "state"]
