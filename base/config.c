@@ -20,7 +20,7 @@
 
 #define LIST_SETTINGS "psapi-fcgi -h lists all settings"
 
-enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL, STORE, MAILTO, URL };
+enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL, STORE, MAILTO, URL, YES_NO };
 
 struct setting {
 	const char *key;
@@ -67,6 +67,12 @@ static const struct setting settings[] = {
 	    "who gets the mail of psapi check --mail; empty: nobody"},
 	{"PSAPI_HEARTBEAT_URL", URL, MEMBER(heartbeat_url), "", 0, 0,
 	    "psapi check --mail requests it when all is well, URL/fail when not"},
+	{"PSAPI_WEB_LISTEN", LISTEN, MEMBER(web_listen), "", 0, 0,
+	    "the page's socket, as PSAPI_LISTEN (psapi-web)"},
+	{"PSAPI_WEB_ACTIONS", YES_NO, MEMBER(web_actions), "no", 0, 0,
+	    "whether the page can retry, replay and send for users who signed in: yes, no"},
+	{"PSAPI_ENDPOINT_URL", URL, MEMBER(endpoint_url), "", 0, 0,
+	    "this receiver's URL, as the portal has it"},
 };
 
 enum { COUNT = sizeof(settings) / sizeof(settings[0]) };
@@ -332,6 +338,8 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 			why = check_mailto(value);
 		else if (s->kind == URL)
 			why = check_url(value);
+		else if (s->kind == YES_NO && strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+			why = "must be yes or no";
 		/* cppcheck-suppress memleak ; the copy is the member's */
 	}
 	if (why == NULL)

@@ -189,10 +189,11 @@ class Bench:
         """(what, seconds, MiB) of drain to its first handler, and of list."""
         self.fill(events, new)
         told = self.dir / "told"
-        for what, arguments in (("drain, to its first handler", ["drain", "--", "sh", "-c", STOP]), ("list", ["list"])):
+        for what, arguments in (("drain, to its first handler", ["drain", "--", "sh", "-c", STOP]), ("list", ["list"]),
+                                ("roster", ["roster"])):
             status, begun, seconds, memory = metered(arguments, self.dir / "spool", told, **self.environment())
             assert status == 0, (what, status)
-            if what != "list":
+            if what.startswith("drain"):
                 seconds = float(told.read_text()) - begun
             yield what, seconds, memory
 

@@ -7,7 +7,6 @@
 #include "base/datetime.h"
 #include "base/log.h"
 #include "base/terminal.h"
-#include "base/text.h"
 #include "commands/list.h"
 #include "drain/causes.h"
 
@@ -21,23 +20,6 @@ add_item(const struct store_item *item, void *data)
 }
 
 static void
-print_json(const struct cause *cause, const char *first, const char *last)
-{
-	json_t *object = json_object();
-
-	json_object_set_new(object, "handler", text_json(cause->handler));
-	json_object_set_new(object, "reason", text_json(cause->reason));
-	if (cause->others)
-		json_object_set_new(object, "others", json_true());
-	json_object_set_new(object, "count", json_integer((json_int_t)cause->count));
-	json_object_set_new(object, "first", json_string(first));
-	json_object_set_new(object, "last", json_string(last));
-	json_object_set_new(object, "webhook_id", text_json(cause->id));
-	json_object_set_new(object, "file", json_string(cause->name));
-	terminal_print_json(object);
-}
-
-static void
 print_cause(const struct cause *cause, bool json)
 {
 	char first[DATETIME_TEXT_SIZE], last[DATETIME_TEXT_SIZE];
@@ -45,7 +27,7 @@ print_cause(const struct cause *cause, bool json)
 	datetime_text(cause->first, first);
 	datetime_text(cause->last, last);
 	if (json)
-		print_json(cause, first, last);
+		terminal_print_json(causes_json(cause));
 	else
 		printf("%8zu  %s  %s  %s  (%s)  %s\n", cause->count, first, last,
 		    terminal_column(cause->handler),

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/datetime.h"
@@ -72,17 +73,31 @@ print_roster(struct roster *roster, enum format format, int64_t *from)
 	return unknown;
 }
 
+/* Many events take seconds: on a terminal it says what it does meanwhile. */
+static int
+add_up(struct command_line *line, int64_t at, struct roster *roster)
+{
+	bool terminal = isatty(STDERR_FILENO);
+	struct error error;
+
+	if (terminal)
+		fputs("adding up the events ...", stderr);
+	enum store_result result = store_roster(line->store, at, roster, &error);
+	if (terminal)
+		fputs("\r\033[K", stderr);
+	return command_status(result, &error);
+}
+
 static int
 show(struct command_line *line, int64_t at, enum format format)
 {
 	struct roster roster = {0};
 	char text[DATETIME_EXACT_SIZE];
-	struct error error;
 	int64_t from;
 	int status = command_open(line);
 
 	if (status == EX_OK)
-		status = command_status(store_roster(line->store, at, &roster, &error), &error);
+		status = add_up(line, at, &roster);
 	if (status == EX_OK && print_roster(&roster, format, &from) > 0) {
 		datetime_exact(from, text);
 		log_line("roster: some producers are not known at that time, for psapi prune has removed "

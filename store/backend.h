@@ -85,6 +85,10 @@ struct backend {
 	enum store_result (*count)(void *engine, int64_t now, struct store_counts *counts,
 	    struct error *error);
 
+	enum store_result (*page)(void *engine, struct store_page *page, struct error *error);
+	enum store_result (*tally)(void *engine, int64_t now, struct store_tally *tally,
+	    struct error *error);
+
 	/* Of a shared store alone; NULL in the spool's table. */
 	enum store_result (*init)(void *engine, bool *made, struct error *error);
 	char *(*status)(void *engine, struct error *error);
@@ -99,6 +103,8 @@ struct backend {
 	void (*attempt)(void *engine, int64_t at, const char *line, size_t length);
 	void (*attempts_send)(void *engine);
 	enum store_result (*attempts)(void *engine, struct store_attempts *query, struct error *error);
+	enum store_result (*attempts_page)(void *engine, struct store_attempts_page *page,
+	    struct error *error);
 	void (*network)(void *engine, struct store_network *network);
 };
 

@@ -679,3 +679,32 @@ store_network(struct store *store, struct store_network *network)
 	if (store_is_shared(store))
 		store->backend->network(store->engine, network);
 }
+
+/* ---- pages ---- */
+
+enum store_result
+store_page(struct store *store, struct store_page *page, struct error *error)
+{
+	return store->backend->page(store->engine, page, error);
+}
+
+enum store_result
+store_tally(struct store *store, int64_t now, struct store_tally *tally, struct error *error)
+{
+	struct store_tally local;
+	enum store_result result = store->backend->tally(store->engine, now, tally, error);
+
+	/* What is held is of this host. */
+	if (result == STORE_OK && store_is_shared(store)) {
+		result = spool_tally(&store->local, &local, error);
+		tally->held = local.held;
+	}
+	return result;
+}
+
+enum store_result
+store_attempts_page(struct store *store, struct store_attempts_page *page, struct error *error)
+{
+	return store_is_shared(store) ? store->backend->attempts_page(store->engine, page, error) :
+	                                not_shared(error);
+}

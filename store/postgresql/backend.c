@@ -106,6 +106,8 @@ static const struct backend table = {
 	.roster = postgresql_roster,
 	.forgotten = postgresql_forgotten,
 	.count = postgresql_count,
+	.page = postgresql_page,
+	.tally = postgresql_tally,
 	.init = postgresql_init,
 	.status = postgresql_status,
 	.check = postgresql_check,
@@ -116,6 +118,7 @@ static const struct backend table = {
 	.attempt = postgresql_attempt,
 	.attempts_send = postgresql_attempts_send,
 	.attempts = postgresql_attempts,
+	.attempts_page = postgresql_attempts_page,
 	.network = postgresql_network,
 };
 

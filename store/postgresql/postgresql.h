@@ -250,6 +250,15 @@ enum store_result postgresql_count(void *engine, int64_t now, struct store_count
 	"extract(epoch FROM q.due_at)::bigint::text, extract(epoch FROM q.failed_at)::bigint::text, " \
 	"q.handler, q.reason, q.said, q.alone::int::text"
 enum { POSTGRESQL_STATE_COLUMNS = 8 };
+/*
+ * The first three columns of an event: name, status, record; q is its row of psapi_queue, if any.
+ */
+#define POSTGRESQL_STATUS \
+	"(CASE WHEN q.name IS NULL THEN 3 WHEN q.failed_at IS NOT NULL THEN 2" \
+	" WHEN q.tries > 0 THEN 1 ELSE 0 END)"
+#define POSTGRESQL_ITEM "e.name, " POSTGRESQL_STATUS "::text, e.record, " POSTGRESQL_STATE
+/* Read such a row. Returns why it is no event, or NULL: then the caller frees item->entry. */
+const char *postgresql_item(const PGresult *result, int row, struct store_item *item);
 void postgresql_state(const PGresult *result, int row, int column, struct handler_state *state);
 /* Parse a value that is a record. Returns NULL, or what is wrong. */
 const char *postgresql_record(const PGresult *result, int row, int column, struct entry *entry);
@@ -310,6 +319,13 @@ enum store_result postgresql_attempts(void *engine, struct store_attempts *query
     struct error *error);
 int postgresql_attempts_open(struct postgresql *pg);
 void postgresql_attempts_close(struct postgresql *pg);
+
+/* page.c */
+enum store_result postgresql_page(void *engine, struct store_page *page, struct error *error);
+enum store_result postgresql_tally(void *engine, int64_t now, struct store_tally *tally,
+    struct error *error);
+enum store_result postgresql_attempts_page(void *engine, struct store_attempts_page *page,
+    struct error *error);
 
 /* network.c */
 void postgresql_network(void *engine, struct store_network *network);

@@ -110,7 +110,7 @@ damaged(struct spool *spool, size_t good, struct error *error)
 {
 	error_set(error, EX_DATAERR,
 	    "restore it from a backup; without it, psapi roster lacks what psapi prune removed",
-	    "%s/state/" ROSTER_FILE ": is damaged after line %zu", spool->path, good);
+	    "%s/state/roster: is damaged after line %zu", spool->path, good);
 	return STORE_FAILED;
 }
 
@@ -245,7 +245,7 @@ enum store_result
 spool_roster(struct spool *spool, int64_t at, struct roster *roster, struct error *error)
 {
 	struct roster_reading r = {.roster = roster, .at = at, .error = error};
-	int visited = spool_each(spool, SPOOL_EVENTS, read_event, &r);
+	int visited = spool_each_by_inode(spool, SPOOL_EVENTS, read_event, &r);
 
 	if (visited < 0) {
 		spool_failed(spool, "list the names", SPOOL_EVENTS, "", error);

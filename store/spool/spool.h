@@ -89,6 +89,14 @@ int spool_each(struct spool *spool, enum spool_dir dir,
     int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data),
     void *data);
 
+/*
+ * The same for many files that are read: some hundred thousand names at a time are visited in the
+ * order of the disk (names.c).
+ */
+int spool_each_by_inode(struct spool *spool, enum spool_dir dir,
+    int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data),
+    void *data);
+
 /* Whether dir has the name; true as well if that cannot be found out. */
 bool spool_has(struct spool *spool, enum spool_dir dir, const char *name);
 
@@ -228,6 +236,8 @@ enum store_result spool_retry(struct spool *spool, const char *const *names, siz
 enum store_result spool_replay(struct spool *spool, const char *const *names, size_t count,
     size_t *moved, struct error *error);
 enum store_result spool_finish(struct spool *spool, const char *name, struct error *error);
+
+/* count.c */
 enum store_result spool_count(struct spool *spool, int64_t now, struct store_counts *counts,
     struct error *error);
 
@@ -244,5 +254,9 @@ enum store_result spool_forgotten(struct spool *spool, int64_t at, struct roster
 /* Replace state/roster, durable when it returns. */
 enum store_result spool_forgotten_write(struct spool *spool, const struct roster *roster,
     struct error *error);
+
+/* page.c */
+enum store_result spool_page(struct spool *spool, struct store_page *page, struct error *error);
+enum store_result spool_tally(struct spool *spool, struct store_tally *tally, struct error *error);
 
 #endif

@@ -97,6 +97,7 @@ def run(directory, events, new):
         (work / "secret").chmod(0o600)
         spool, told = work / "spool", work / "told"
         spool.mkdir()
+        spool.chmod(0o2770)
         build(spool, events, new)
         status, begun, _, memory = measure(["drain", "--", "sh", "-c", STOP], spool, told)
         first = float(told.read_text()) - begun

@@ -309,13 +309,13 @@ def test_drain_goes_on_where_the_handler_was_cut(desk, api):
     assert desk.where(webhook_id) == ["events"] and records(desk) == ALL and len(api.requests) == 4
 
 
-@pytest.mark.parametrize("href", ["http://127.0.0.1:9/evil", "//127.0.0.1:9/x\x1b[2J", "file:///etc/passwd"])
+@pytest.mark.parametrize("href", ["http://127.0.0.1:9/evil", "/v2/x\x1b[2J", "/v2/a b", "file:///etc/passwd"])
 def test_the_token_goes_nowhere_else(desk, api, href):
     api.faults = [(200, {}, {"embedded": {"licenses": [{"id": "x"}]}, "links": {"next": {"href": href}}})]
     done = fetch(desk, api, 75)
     assert "\x1b" not in done.stderr
     assert not (desk.home / "updates/2025-07-24/licenses.jsonl").exists()
-    assert all(path.startswith(("/v2/", "//127")) for path, _ in api.requests)
+    assert len(api.requests) == 1
 
 
 # ---- progress ----

@@ -3,6 +3,7 @@ interrupted and repeated. 10,000 events; with --long 100,000."""
 
 import json
 import os
+import re
 import time
 
 import pytest
@@ -63,6 +64,7 @@ def shared(request, desk):
     return view
 
 
+@pytest.mark.timeout(900)
 def test_killed_and_repeated(request, desk, local):
     count = 100_000 if request.config.getoption("--long") and not SANITIZED else 10_000
     fill(desk, count)
@@ -78,8 +80,8 @@ def test_killed_and_repeated(request, desk, local):
         child.kill()
         child.wait()
     assert kills, "never killed: it is too fast"
-    done = desk.run("store", "import")
-    assert "import" in done.stdout + done.stderr
+    told, status = desk.on_a_terminal("store", "import")
+    assert status == 0 and re.search(r"\r\d+ events\x1b\[K", told) and f"of {count} events imported" in told, told
     assert listed(desk) == before, "counts, states, order"
     again = desk.run("store", "import")
     assert again.returncode == 0 and listed(desk) == before == listed(desk, **local)
@@ -146,3 +148,21 @@ def test_nothing_to_import_into(desk):
     """Without PSAPI_STORE there is no shared store."""
     done = desk.run("store", "import", expect=64)
     assert "PSAPI_STORE" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_what_was_pruned_is_imported(request, desk, local):
+    """The roster stays the same, also at times that are not known; and so it does after a second import."""
+    desk.handler("default", ":\n")
+    desk.deliver(signed(body(1, "7"), "a"), signed(body(2, "8"), "b"), signed(body(3, "8", "producersync.npn.deactivated")),
+                 signed(body(4, "9"), "d"))
+    desk.drain_silently()
+    desk.run("prune", "--older-than", "0d", "--force")
+    desk.deliver(signed(body(5, "10"), "e"), signed(body(0, "7"), "f"))
+    questions = [((), 0), (("--at", "2025-07-25T00:00:02.500Z"), 1), (("--at", "2025-07-25T00:00:04Z"), 0)]
+    before = [desk.run("roster", "--csv", *arguments, env=local, expect=status).stdout for arguments, status in questions]
+    assert before[0].splitlines()[1:] == [f"{npn},active,2025-07-25T00:00:0{second}.000Z"
+                                          for npn, second in (("7", 1), ("9", 4), ("10", 5))]
+    shared(request, desk)
+    for _ in range(2):
+        desk.run("store", "import")
+        assert [desk.run("roster", "--csv", *arguments, expect=status).stdout for arguments, status in questions] == before

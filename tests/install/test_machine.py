@@ -224,6 +224,38 @@ def test_logrotate(machine, spool):
     assert line["webhook_id"] == request.header("webhook-id").decode()
 
 
+def test_shared_store(machine, installed, spool):
+    """The second package: a database over TCP, which its drop-in for the unit allows. Without it all is as before."""
+    [module] = [p for p in installed.glob("psapi-fcgi-postgresql_*.deb") if "later" not in p.name]
+    machine.install(put_in(machine, module), "postgresql")
+    wait_for(lambda: machine.run("pg_lsclusters", "-h", expect=None).stdout.split()[3:4] == ["online"], "it runs", 60)
+    machine.run("runuser", "-u", "postgres", "--", "psql", "-c",
+                "CREATE ROLE psapi LOGIN PASSWORD 'right' IN ROLE pg_read_all_stats", "-c",
+                "CREATE DATABASE psapi OWNER psapi ENCODING UTF8 TEMPLATE template0")
+    machine.run("install", "-m", "600", "-o", "psapi", "/dev/stdin", "/etc/psapi/pgpass", stdin="*:*:*:psapi:right\n")
+    conf = machine.root / "etc/psapi/psapi.conf"
+    before = conf.read_text()
+    conf.write_text(before + "PSAPI_STORE=postgresql://psapi@127.0.0.1/psapi?passfile=/etc/psapi/pgpass\n")
+    assert "are made" in as_psapi(machine, "psapi", "store", "init").stdout
+    machine.run("systemctl", "restart", "psapi-fcgi.service")
+    stored = spool.names("events")
+    request = signed()
+    assert_accepted(send(request))
+    assert send(request).word == "duplicate"
+    assert spool.names("events") == stored
+    [row] = as_psapi(machine, "psapi", "list", "--json").stdout.splitlines()
+    assert json.loads(row)["webhook_id"] == request.header("webhook-id").decode()
+    assert as_psapi(machine, "psapi", "drain", "--", "sh", "-c", "echo $PSAPI_WEBHOOK_ID").stdout.split() == \
+        [request.header("webhook-id").decode()]
+    assert machine.property("psapi-fcgi.service", "PrivateNetwork") == "no"
+    conf.write_text(before)
+    machine.run("apt-get", "purge", "-q", "-y", "psapi-fcgi-postgresql")
+    assert machine.property("psapi-fcgi.service", "PrivateNetwork") == "yes"
+    machine.run("systemctl", "restart", "psapi-fcgi.service")
+    assert_accepted(send(signed()))
+    assert len(spool.names("events")) == len(stored) + 1
+
+
 def test_upgrade_under_load(machine, packages, spool):
     """A new version while events come: no event is refused, no file of the administrator is changed."""
     spool.empty()
