@@ -122,7 +122,8 @@ collect(struct spool *spool, const struct store_filter *filter, struct sorted *s
 		if (stop > 0)
 			return invalid(error, "too many events wait to be sorted");
 	}
-	qsort(s->items, s->count, sizeof(*s->items), compare);
+	if (s->count > 0)
+		qsort(s->items, s->count, sizeof(*s->items), compare);
 	return STORE_OK;
 }
 
