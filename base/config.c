@@ -429,6 +429,9 @@ config_free(struct config *config)
 	free(config->batch_handlers);
 	free(config->alert_mailto);
 	free(config->heartbeat_url);
+	free(config->web_listen);
+	free(config->web_actions);
+	free(config->endpoint_url);
 	free(config->name);
 	memset(config, 0, sizeof(*config));
 }
