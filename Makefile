@@ -1,4 +1,4 @@
-# make            ./psapi-fcgi, ./psapi, libpsapi.a and, with libpq, ./psapi-fcgi-postgresql.so
+# make            ./psapi-fcgi, ./psapi, ./psapi-web, libpsapi.a and, with libpq, ./psapi-fcgi-postgresql.so
 # make demo       shows how it works, on loopback, in a temporary directory
 # make check      all tests, at most 10 minutes
 # make check-long the same under sanitizers, and analysers
@@ -6,6 +6,7 @@
 # make dist       the release's source tarball, in dist/; make deb: its Debian packages, in dist/
 # make bench      measures it beside limits and alternatives; make bench-memory MINUTES=n: whether memory stays constant
 # make static     psapi-fcgi without shared libraries, psapi with two, in build/static: for CGI on hosts that lack them
+# make screenshots  the pictures of the page in docs/images
 # make soak MINUTES=n  load with all disturbances at once, for n minutes
 # make deps-build installs what building needs (apt-get; sudo if not root); deps-demo: what the demo needs, too (nginx);
 #                 deps-check: what the tests need, too (compilers, web servers, PostgreSQL). None enables a service
@@ -50,7 +51,7 @@ endif
 
 # The folders of the library: every source in them is built. CONTRIBUTING.md says what each owns. commands/ is part of
 # psapi only.
-FOLDERS = base secrets store store/spool receiver server metrics drain send doctor
+FOLDERS = base secrets store store/spool receiver server metrics drain send doctor web
 sources = $(patsubst %.c,%,$(wildcard $(1:%=%/*.c)))
 LIBRARY = verify events $(call sources,$(FOLDERS))
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
@@ -69,7 +70,7 @@ UNIT_TESTS = $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test
 
 COMMAND_OBJECTS = $(OUT)/psapi.o $(patsubst %,$(OUT)/%.o,$(call sources,commands))
 
-all: $(BIN)psapi-fcgi $(BIN)psapi $(MODULES)
+all: $(BIN)psapi-fcgi $(BIN)psapi $(BIN)psapi-web $(MODULES)
 
 $(BIN)libpsapi.a: $(LIBRARY_OBJECTS)
 	rm -f $@ && $(AR) rcs $@ $^
@@ -79,6 +80,12 @@ $(BIN)psapi-fcgi: $(OUT)/psapi-fcgi.o $(BIN)libpsapi.a
 
 $(BIN)psapi: $(COMMAND_OBJECTS) $(BIN)libpsapi.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(CLIENT_LIBRARIES)
+
+$(BIN)psapi-web: $(OUT)/psapi-web.o $(BIN)libpsapi.a
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBRARIES) $(CLIENT_LIBRARIES) $(RECEIVER_LIBRARIES)
+
+# The page's files are in it: no compiler tells make of .incbin.
+$(OUT)/web/static.o: $(wildcard web/static/*)
 
 # Position-independent, and one symbol of it is seen.
 $(OUT)/store/postgresql/%.o: store/postgresql/%.c Makefile
@@ -114,7 +121,7 @@ static:
 # As classic CGI, for which they are made, and on a socket.
 check-static: static
 	PSAPI_BIN=$(CURDIR)/build/static $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --timeout 300 tests/e2e \
-		--server cgi --server socket -k 'cgi or socket or command'
+		--server cgi --server socket --store spool -k 'cgi or socket or command'
 
 # ---- tests ----
 
@@ -123,14 +130,19 @@ BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev li
 	libcurl4-openssl-dev libpq-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = ca-certificates libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
-	util-linux e2fsprogs jq mandoc bash-completion $(TRUST_PACKAGES) \
+	util-linux e2fsprogs jq mandoc bash-completion zsh msmtp sqlite3 $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
-	lighttpd-mod-openssl caddy haproxy $(POSTGRESQL_PACKAGES)
+	lighttpd-mod-openssl caddy haproxy $(POSTGRESQL_PACKAGES) $(WEB_PACKAGES)
+# For the page: a smoke test is in check, the whole of it in check-long.
+WEB_PACKAGES = chromium chromium-driver python3-selenium fonts-dejavu-core
 POSTGRESQL_PACKAGES = postgresql
+# They read the files in packaging/ that are for them.
+MONITOR_PACKAGES = prometheus prometheus-node-exporter icinga2-bin icinga2-common nagios-nrpe-server nagios-nrpe-plugin \
+	zabbix-agent sudo
 # For docs/hosts.md, with automatic failover.
 HOSTS_PACKAGES = patroni python3-etcd etcd-server haproxy nginx openssl iproute2
 # npm may be installed from another source, which conflicts with the package of Debian.
-LONG_PACKAGES = patch valgrind clang-tidy cppcheck shellcheck $(if $(shell command -v npm),,nodejs npm)
+LONG_PACKAGES = patch valgrind clang-tidy cppcheck shellcheck $(MONITOR_PACKAGES) $(if $(shell command -v npm),,nodejs npm)
 
 deps-build:
 	@tools/deps.sh $(BUILD_PACKAGES)
@@ -146,7 +158,9 @@ demo: deps-demo
 	@tools/demo.sh
 
 # The build comes after deps, in another make: a bare machine has no compiler before.
-check: check-readable deps-check
+check:
+	@tests/readable.sh
+	@$(MAKE) -s deps-check
 	$(MAKE) WERROR=-Werror all static
 	$(if $(SANITIZE),,$(MAKE) check-layout)
 	$(MAKE) WERROR=-Werror check-unit
@@ -165,6 +179,19 @@ check-e2e: check-readable all $(if $(SANITIZE),,build/hook/psapi-fcgi)
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
 		$(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --timeout 300 tests/e2e $(PYTEST_FLAGS)
 
+# The page in a real browser, behind nginx and Apache, over both stores.
+check-web: all
+	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) -m pytest -q -p no:cacheprovider -n 2 --timeout 300 --long \
+		tests/e2e/test_web_api.py tests/e2e/test_web_browser.py
+
+# The pictures of the documents.
+screenshots: all
+	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/screenshots.py docs/images
+
+# With a million events: 4 GiB of disk and some minutes.
+check-web-scale: all
+	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/web_scale.py
+
 # With a million events: 4 GiB of disk and some minutes.
 check-scale: all
 	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/psapi_scale.py
@@ -172,17 +199,20 @@ check-scale: all
 # For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
 SANITIZED_SERVERS = socket cgi spawn-fcgi nginx-keepalive apache-fcgid apache-cgid
 
-check-long: check-readable deps-check
+check-long:
+	@tests/readable.sh
+	@$(MAKE) -s deps-check
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
 	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
-		check-trust check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=30
-	$(MAKE) check-install
+		check-trust check-web-scale check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=30
+	$(MAKE) check-install check-container check-releases
 
-include packaging/install.mk tests/trust.mk tests/install/install.mk tests/chaos/chaos.mk bench/bench.mk
+include packaging/install.mk tests/trust.mk tests/install/install.mk tests/container/container.mk tests/releases/releases.mk tests/chaos/chaos.mk bench/bench.mk
 
 clean:
-	rm -rf build dist psapi-fcgi psapi libpsapi.a $(MODULE)
+	rm -rf build dist psapi-fcgi psapi psapi-web libpsapi.a $(MODULE)
 
-.PHONY: all deps deps-build deps-demo deps-check static demo check check-readable check-unit check-e2e check-static check-scale check-long clean
--include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d) $(patsubst %,$(OUT)/%.d,$(LIBRARY) $(call sources,commands store/postgresql))
+.PHONY: all deps deps-build deps-demo deps-check static demo check check-readable check-unit check-e2e check-static check-scale check-web \
+	check-web-scale screenshots check-long clean
+-include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d) $(patsubst %,$(OUT)/%.d,psapi-web $(LIBRARY) $(call sources,commands store/postgresql))

@@ -48,23 +48,31 @@ drop_one(struct columns *c)
 	return true;
 }
 
+/* From its least width. Returns how much of spare it takes. */
+static size_t
+widen(struct columns *c, size_t i, size_t spare)
+{
+	const struct columns_spec *spec = &c->spec[i];
+	size_t more = full_width(spec) - spec->least;
+
+	/* a time has two forms, and none between */
+	if (more > spare)
+		more = spec->kind == COLUMNS_TIME ? 0 : spare;
+	c->width[i] = spec->least + more;
+	return more;
+}
+
 static void
 lay_out(struct columns *c, size_t room)
 {
 	while (needed(c, false) > room && drop_one(c))
 		continue;
 	size_t need = needed(c, false), spare = room > need ? room - need : 0;
-	for (size_t i = 0; i < c->count; i++) {
-		const struct columns_spec *spec = &c->spec[i];
-		if (c->width[i] == 0 || spec->least == 0)
-			continue;
-		size_t more = full_width(spec) - spec->least;
-		/* a time between its two forms is no form */
-		if (more > spare)
-			more = spec->kind == COLUMNS_TIME ? 0 : spare;
-		c->width[i] = spec->least + more;
-		spare -= more;
-	}
+	for (int times = 0; times < 2; times++)
+		for (size_t i = 0; i < c->count; i++)
+			if (c->width[i] != 0 && c->spec[i].least != 0 &&
+			    times == (c->spec[i].kind == COLUMNS_TIME))
+				spare -= widen(c, i, spare);
 }
 
 /* ---- texts ---- */
@@ -129,7 +137,7 @@ void
 columns_begin(struct columns *c, const struct columns_spec *spec, size_t count, unsigned hidden)
 {
 	struct columns_cell heads[COLUMNS_MAX];
-	char zone[32];
+	char zones[COLUMNS_MAX][32];
 
 	*c = (struct columns){.spec = spec, .count = count};
 	for (size_t i = 0; i < count; i++)
@@ -141,8 +149,8 @@ columns_begin(struct columns *c, const struct columns_spec *spec, size_t count, 
 		heads[i] = (struct columns_cell){spec[i].head, COLOUR_NONE};
 		if (spec[i].kind != COLUMNS_TIME || c->fits || c->width[i] > TIME_SHORT)
 			continue;
-		snprintf(zone, sizeof(zone), "%s %s", spec[i].head, terminal_zone());
-		heads[i].text = zone;
+		snprintf(zones[i], sizeof(zones[i]), "%s %s", spec[i].head, terminal_zone());
+		heads[i].text = zones[i];
 	}
 	printf("%s", terminal_colour(COLOUR_BOLD));
 	print_cells(c, heads);

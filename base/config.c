@@ -18,9 +18,11 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "base/columns.h"
+
 #define LIST_SETTINGS "psapi-fcgi -h lists all settings"
 
-enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL, STORE, MAILTO, URL };
+enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL, STORE, MAILTO, URL, YES_NO };
 
 struct setting {
 	const char *key;
@@ -56,14 +58,23 @@ static const struct setting settings[] = {
 	    "seconds within which a request must have arrived"},
 	{"PSAPI_HANDLERS", PATH, MEMBER(handlers), PSAPI_SYSCONFDIR "/psapi/handlers.d", 0, 0,
 	    "directory of the handlers (psapi drain)"},
+	{"PSAPI_BATCH_HANDLERS", PATH, MEMBER(batch_handlers), PSAPI_SYSCONFDIR "/psapi/batch.d", 0, 0,
+	    "directory of the handlers for many events at once"},
+	{"PSAPI_BATCH", NUMBER, MEMBER(batch), "500", 1, 10000, "events of a batch, at most"},
 	{"PSAPI_HANDLER_TIMEOUT", NUMBER, MEMBER(handler_timeout), "300", 1, 86400,
-	    "seconds that a handler may run"},
+	    "seconds that a handler may run; for a batch, since its last result"},
 	{"PSAPI_MAX_TRIES", NUMBER, MEMBER(max_tries), "10", 1, 1000,
 	    "handler runs before an event goes to failed/"},
 	{"PSAPI_ALERT_MAILTO", MAILTO, MEMBER(alert_mailto), "root", 0, 0,
 	    "who gets the mail of psapi check --mail; empty: nobody"},
 	{"PSAPI_HEARTBEAT_URL", URL, MEMBER(heartbeat_url), "", 0, 0,
 	    "psapi check --mail requests it when all is well, URL/fail when not"},
+	{"PSAPI_WEB_LISTEN", LISTEN, MEMBER(web_listen), "", 0, 0,
+	    "the page's socket, as PSAPI_LISTEN (psapi-web)"},
+	{"PSAPI_WEB_ACTIONS", YES_NO, MEMBER(web_actions), "no", 0, 0,
+	    "whether the page can retry, replay and send for users who signed in: yes, no"},
+	{"PSAPI_ENDPOINT_URL", URL, MEMBER(endpoint_url), "", 0, 0,
+	    "this receiver's URL, as the portal has it"},
 };
 
 enum { COUNT = sizeof(settings) / sizeof(settings[0]) };
@@ -329,6 +340,8 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 			why = check_mailto(value);
 		else if (s->kind == URL)
 			why = check_url(value);
+		else if (s->kind == YES_NO && strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+			why = "must be yes or no";
 		/* cppcheck-suppress memleak ; the copy is the member's */
 	}
 	if (why == NULL)
@@ -413,6 +426,7 @@ config_free(struct config *config)
 	free(config->listen);
 	free(config->listen_group);
 	free(config->handlers);
+	free(config->batch_handlers);
 	free(config->alert_mailto);
 	free(config->heartbeat_url);
 	free(config->name);
@@ -422,7 +436,14 @@ config_free(struct config *config)
 void
 config_usage(void)
 {
-	for (int i = 0; i < COUNT; i++)
-		printf("  %-22s %s (default %s)\n", settings[i].key, settings[i].help,
+	enum { INDENT = 25 };
+	char text[512];
+
+	for (int i = 0; i < COUNT; i++) {
+		int n = printf("  %-22s ", settings[i].key);
+		snprintf(text, sizeof(text), "%s (default %s)", settings[i].help,
 		    *settings[i].fallback != '\0' ? settings[i].fallback : "none");
+		columns_wrap(text, (size_t)n, INDENT);
+		putchar('\n');
+	}
 }

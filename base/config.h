@@ -20,7 +20,7 @@
 #define CONFIG_DEFAULT_FILE PSAPI_SYSCONFDIR "/psapi/psapi.conf"
 
 /* As many settings as the table has. */
-#define CONFIG_SETTINGS 16
+#define CONFIG_SETTINGS 21
 
 /* Strings are owned by the struct; "" where a setting without default is not set. */
 struct config {
@@ -37,10 +37,15 @@ struct config {
 	long long threads;         /* PSAPI_THREADS */
 	long long read_timeout;    /* PSAPI_READ_TIMEOUT: seconds */
 	char *handlers;            /* PSAPI_HANDLERS: directory */
+	char *batch_handlers;      /* PSAPI_BATCH_HANDLERS: directory */
+	long long batch;           /* PSAPI_BATCH: events */
 	long long handler_timeout; /* PSAPI_HANDLER_TIMEOUT: seconds */
 	long long max_tries;       /* PSAPI_MAX_TRIES */
 	char *alert_mailto;        /* PSAPI_ALERT_MAILTO: for the header "To:"; "": no mail */
 	char *heartbeat_url;       /* PSAPI_HEARTBEAT_URL */
+	char *web_listen;          /* PSAPI_WEB_LISTEN: as listen, of psapi-web */
+	char *web_actions;         /* PSAPI_WEB_ACTIONS: "yes" or "no" */
+	char *endpoint_url;        /* PSAPI_ENDPOINT_URL: of the receiver, as the sender calls it */
 	char *name;                /* the endpoint's: of the configuration file, without ".conf" */
 	char *source[CONFIG_SETTINGS]; /* where each came from: see config_source() */
 };

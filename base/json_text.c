@@ -50,22 +50,22 @@ character(const char *text, size_t length, size_t *size)
 }
 
 static void
-print_string(const char *text, size_t length, bool ascii)
+print_string(FILE *to, const char *text, size_t length, bool ascii)
 {
 	size_t size;
 
 	if (!ascii) {
-		fwrite(text, 1, length, stdout);
+		fwrite(text, 1, length, to);
 		return;
 	}
 	for (size_t i = 0; i < length; i += size) {
 		uint32_t c = character(text + i, length - i, &size);
 		if (c >= 0x20 && c < 0x7f)
-			putchar((int)c);
+			putc((int)c, to);
 		else if (c < 0x10000)
-			printf("\\u%04x", (unsigned)c);
+			fprintf(to, "\\u%04x", (unsigned)c);
 		else
-			printf("\\u%04x\\u%04x", (unsigned)(0xd7c0 + (c >> 10)),
+			fprintf(to, "\\u%04x\\u%04x", (unsigned)(0xd7c0 + (c >> 10)),
 			    (unsigned)(0xdc00 + (c & 0x3ff)));
 	}
 }
@@ -73,16 +73,16 @@ print_string(const char *text, size_t length, bool ascii)
 /* ---- in one line ---- */
 
 static void
-print_tokens(const char *text, size_t length, bool ascii)
+print_tokens(FILE *to, const char *text, size_t length, bool ascii)
 {
 	for (size_t i = 0; i < length;) {
 		if (text[i] == '"') {
 			size_t n = string_length(text + i, length - i);
-			print_string(text + i, n, ascii);
+			print_string(to, text + i, n, ascii);
 			i += n;
 			continue;
 		}
-		putchar(text[i] == '\n' || text[i] == '\r' || (ascii && text[i] == '\t') ? ' ' : text[i]);
+		putc(text[i] == '\n' || text[i] == '\r' || (ascii && text[i] == '\t') ? ' ' : text[i], to);
 		i++;
 	}
 }
@@ -90,12 +90,13 @@ print_tokens(const char *text, size_t length, bool ascii)
 void
 json_text_print_line(const char *text, size_t length, bool ascii)
 {
-	print_tokens(text, length, ascii);
+	print_tokens(stdout, text, length, ascii);
 	putchar('\n');
 }
 
 void
-json_text_print_with(json_t *object, const char *key, const char *text, size_t length)
+json_text_write_with(FILE *to, json_t *object, const char *key, const char *text, size_t length,
+    bool ascii)
 {
 	char *members = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
 
@@ -103,20 +104,26 @@ json_text_print_with(json_t *object, const char *key, const char *text, size_t l
 	if (members == NULL)
 		return;
 	size_t n = strlen(members) - 1; /* without its brace */
-	printf("%.*s%s\"%s\":", (int)n, members, n > 1 ? "," : "", key);
-	print_tokens(text, length, isatty(STDOUT_FILENO));
-	puts("}");
+	fprintf(to, "%.*s%s\"%s\":", (int)n, members, n > 1 ? "," : "", key);
+	print_tokens(to, text, length, ascii);
+	fputs("}\n", to);
 	free(members);
+}
+
+void
+json_text_print_with(json_t *object, const char *key, const char *text, size_t length)
+{
+	json_text_write_with(stdout, object, key, text, length, isatty(STDOUT_FILENO));
 }
 
 /* ---- indented ---- */
 
 static void
-break_line(size_t depth)
+break_line(FILE *to, size_t depth)
 {
-	putchar('\n');
+	putc('\n', to);
 	for (size_t i = 0; i < depth && i < INDENT_MAX; i++)
-		fputs("  ", stdout);
+		fputs("  ", to);
 }
 
 /* The index of the next token from i on. */
@@ -129,7 +136,7 @@ next_token(const char *text, size_t length, size_t i)
 }
 
 void
-json_text_print_indented(const char *text, size_t length)
+json_text_write_indented(FILE *to, const char *text, size_t length, bool ascii)
 {
 	size_t depth = 0, next;
 
@@ -138,32 +145,38 @@ json_text_print_indented(const char *text, size_t length)
 		switch (text[i]) {
 		case '"':
 			next = i + string_length(text + i, length - i);
-			print_string(text + i, next - i, true);
+			print_string(to, text + i, next - i, ascii);
 			break;
 		case '{':
 		case '[':
-			putchar(text[i]);
+			putc(text[i], to);
 			next = next_token(text, length, next);
 			if (next < length && (text[next] == '}' || text[next] == ']'))
-				putchar(text[next++]);
+				putc(text[next++], to);
 			else
-				break_line(++depth);
+				break_line(to, ++depth);
 			break;
 		case '}':
 		case ']':
-			break_line(depth > 0 ? --depth : 0);
-			putchar(text[i]);
+			break_line(to, depth > 0 ? --depth : 0);
+			putc(text[i], to);
 			break;
 		case ',':
-			putchar(',');
-			break_line(depth);
+			putc(',', to);
+			break_line(to, depth);
 			break;
 		case ':':
-			fputs(": ", stdout);
+			fputs(": ", to);
 			break;
 		default: /* of a number, true, false or null */
-			putchar(text[i]);
+			putc(text[i], to);
 		}
 	}
-	putchar('\n');
+	putc('\n', to);
+}
+
+void
+json_text_print_indented(const char *text, size_t length)
+{
+	json_text_write_indented(stdout, text, length, true);
 }

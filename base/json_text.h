@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include <jansson.h>
 
@@ -25,5 +26,10 @@ void json_text_print_indented(const char *text, size_t length);
  * member at its end: key, whose value is the JSON text as it is.
  */
 void json_text_print_with(json_t *object, const char *key, const char *text, size_t length);
+
+/* The same two for another stream. ascii: as for json_text_print_line(). */
+void json_text_write_indented(FILE *to, const char *text, size_t length, bool ascii);
+void json_text_write_with(FILE *to, json_t *object, const char *key, const char *text,
+    size_t length, bool ascii);
 
 #endif

@@ -2,12 +2,13 @@
 #ifndef PSAPI_REPLY_H
 #define PSAPI_REPLY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Bytes of a body that needs no memory of its own. */
 #define REPLY_TEXT_SIZE 768
 
-/* The strings are static memory. A reply must not be copied: body may point into it. */
+/* The strings are static memory, or in heap. A reply must not be copied: body may point into it. */
 struct reply {
 	int status;         /* of HTTP */
 	const char *phrase; /* its reason phrase, RFC 9110 */
@@ -15,6 +16,7 @@ struct reply {
 	const char *header; /* further header lines, each with CRLF; or "" */
 	const char *body;   /* in text, in heap, or static memory */
 	size_t length;      /* of body, bytes */
+	bool bodiless;      /* to HEAD: only the length of the body is sent. The server clears it */
 	void *heap;         /* freed by reply_free(); or NULL */
 	char text[REPLY_TEXT_SIZE];
 };

@@ -65,6 +65,10 @@ def reach(rounds, million):
     yield least("refusals against the null responder", of("refusal") / of("null"), 0.85)
     yield least(f"accept with {many:,} files against an empty spool", Figure(full) / Figure(empty), 0.9)
     yield most(f"memory, 64 threads, after {many:,} events", memory, 4, " MiB", 1)
+    yield least("psapi drain: batches against a process for each event, both in Python",
+                of("drain batch") / of("drain one"), 50, " ×")
+    yield least("psapi drain: events per second in batches", max(statistics.median(of("drain batch")), statistics.median(
+        of("drain batch 5000"))), 20_000)
     yield most("start to first answer", statistics.median(of("accept", "start")), 10, " ms", 1)
 
 

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import contenders
+import drain
 import harness
 import report
 import roster
@@ -33,7 +34,7 @@ ALONE = {   # key -> title, threads, file system, more arguments of store.c
 # Rows that are compared with each other follow each other in a round: a disturbance of the machine affects all.
 ORDER = ("php 8", "php 16", "php 32", "accept", "accept two", "node", "flask", "accept 1 two", "accept 1",
          "fdatasync 1", "accept 64", "store 64", "accept tmpfs", "null store tmpfs", "duplicate", "null", "refusal",
-         "cgi", "cgi static")
+         "cgi", "cgi static", *drain.ROWS)
 
 
 def count_for(contender, seconds):
@@ -127,6 +128,7 @@ def alone(setup, seconds, threads, fs, what):
 def run_rounds(setup, arguments, wanted):
     """All contenders, one after the other, in each round. Returns {key: the figures of each round}."""
     jobs = {key: lambda row=row: alone(setup, arguments.seconds, *row[1:]) for key, row in ALONE.items()}
+    jobs |= {key: lambda key=key: drain.measure(setup, key, arguments.quick) for key in drain.ROWS}
     jobs |= {c.key: lambda c=c: measure(c, setup, arguments.seconds) for c in setup.contenders}
     rounds = {}
     for number in range(arguments.rounds):
@@ -231,7 +233,8 @@ def main():
         finally:
             setup.close()
     titles = {c.key: (c.title, harness.name_of(c.fs)) for c in setup.contenders} | \
-        {key: (row[0], harness.name_of(row[2])) for key, row in ALONE.items()}
+        {key: (row[0], harness.name_of(row[2])) for key, row in ALONE.items()} | \
+        {key: (row[0], harness.name_of("ext4")) for key, row in drain.ROWS.items()}
     about = f"{time.strftime('%Y-%m-%d')}, {machine()}. ext4: {harness.describe_ext4()}. Median of " \
             f"{arguments.rounds} rounds of {arguments.seconds} s, 16 connections over loopback unless the row says " \
             f"otherwise; {(time.time() - began) / 60:.0f} minutes, load average {before:.1f} before it, " \

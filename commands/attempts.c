@@ -73,13 +73,13 @@ text_of(const json_t *attempt, const char *key)
 	return text != NULL ? text : "";
 }
 
-/* A number as text; "" if there is none. */
+/* A number as text; "-" if there is none. */
 static void
 number_of(const json_t *attempt, const char *key, char *text, size_t size)
 {
 	const json_t *value = json_object_get(attempt, key);
 
-	*text = '\0';
+	snprintf(text, size, "-");
 	if (json_is_integer(value))
 		snprintf(text, size, "%lld", (long long)json_integer_value(value));
 	else if (json_is_real(value))
@@ -109,19 +109,19 @@ print_row(const struct query *q, const json_t *attempt)
 	number_of(attempt, "skew_s", skew, sizeof(skew));
 	number_of(attempt, "ms", ms, sizeof(ms));
 	number_of(attempt, "suppressed", suppressed, sizeof(suppressed));
-	if (*suppressed != '\0')
+	if (*suppressed != '-')
 		snprintf(note, sizeof(note), "(and %s rejected ones that are not listed)", suppressed);
 	if (q->host != NULL)
 		terminal_escape(host, sizeof(host), q->host, strnlen(q->host, 64), false);
 	columns_row(&q->columns, (const struct columns_cell[]){
 	    {terminal_time_text(text_of(attempt, "at"), at), COLOUR_NONE},
 	    {*host != '\0' ? host : "-", COLOUR_NONE}, {terminal_column(outcome), colour},
-	    {terminal_column(status), colour},
+	    {status, colour},
 	    {terminal_column(*type != '\0' ? type : text_of(attempt, "reason")), COLOUR_NONE},
 	    {terminal_column(text_of(attempt, "remote_addr")), COLOUR_NONE},
-	    {terminal_column(bytes), COLOUR_NONE}, {terminal_column(skew), COLOUR_NONE},
+	    {bytes, COLOUR_NONE}, {skew, COLOUR_NONE},
 	    {terminal_column(text_of(attempt, "key")), COLOUR_NONE},
-	    {terminal_column(ms), COLOUR_NONE},
+	    {ms, COLOUR_NONE},
 	    {terminal_column(text_of(attempt, "webhook_id")), COLOUR_NONE}}, note);
 }
 

@@ -105,25 +105,6 @@ run(const struct config *config, const struct check_limits *limits, int seconds)
 
 /* ---- the output ---- */
 
-static void
-print_json(const struct health *health)
-{
-	json_t *findings = json_array();
-
-	for (int i = 0; i < health->count; i++) {
-		const struct health_finding *f = &health->finding[i];
-		json_t *one = json_pack("{s:s,s:s,s:o}", "check", f->name, "status",
-		    health_text(f->status), "text", text_json(f->text));
-		if (f->status != HEALTH_OK)
-			json_object_set_new(one, "remedy", text_json(f->remedy));
-		if (f->status != HEALTH_OK)
-			json_object_set_new(one, "since", json_integer(f->since));
-		json_array_append_new(findings, one);
-	}
-	terminal_print_json(json_pack("{s:s,s:I,s:o}", "status", health_text(health->status), "at",
-	    (json_int_t)health->at, "findings", findings));
-}
-
 static int
 unknown(const char *text)
 {
@@ -202,7 +183,7 @@ check_main(struct command_line *line, int argc, char **argv)
 	if (report == NULL)
 		return unknown("out of memory");
 	if (line->json)
-		print_json(&report->health);
+		terminal_print_json(health_json(&report->health));
 	else if (!o.mail || isatty(STDOUT_FILENO))
 		check_print(stdout, report, &o.limits);
 	fflush(stdout);

@@ -13,20 +13,21 @@
 #include "base/log.h"
 #include "drain/program.h"
 
+/* A number from 1 to most. */
 static bool
-parse_jobs(const char *text, int *jobs)
+parse_number(const char *text, long most, long *number)
 {
 	char *end;
-	long number = strtol(text, &end, 10);
 
-	*jobs = (int)number;
-	return *end == '\0' && number >= 1 && number <= DRAIN_JOBS_MAX;
+	*number = strtol(text, &end, 10);
+	return *end == '\0' && *number >= 1 && *number <= most;
 }
 
 int
 drain_main(struct command_line *line, int argc, char **argv)
 {
 	static const struct option names[] = {{"jobs", required_argument, NULL, 'j'},
+	    {"batch", required_argument, NULL, 'b'},
 	    {"verbose", no_argument, NULL, 'v'}, COMMON_OPTIONS};
 	struct drain_options options = {.jobs = 1};
 	char path[PATH_MAX];
@@ -36,9 +37,18 @@ drain_main(struct command_line *line, int argc, char **argv)
 			return EX_USAGE;
 		if (option == 'v')
 			options.verbose = true;
-		if (option == 'j' && !parse_jobs(optarg, &options.jobs))
+		long number = 0;
+		if (option == 'j' && !parse_number(optarg, DRAIN_JOBS_MAX, &number))
 			return command_misused(line, "-j takes a number from 1 to 256", optarg);
+		if (option == 'j')
+			options.jobs = (int)number;
+		if (option == 'b' && !parse_number(optarg, DRAIN_BATCH_MAX, &number))
+			return command_misused(line, "--batch takes a number from 1 to 10000", optarg);
+		if (option == 'b')
+			options.batch = (size_t)number;
 	}
+	if (options.batch > 0 && optind >= argc)
+		return command_misused(line, "--batch needs a command", "psapi drain --batch N -- CMD");
 	int status = command_open(line);
 	if (status != EX_OK)
 		return status;

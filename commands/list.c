@@ -10,47 +10,7 @@
 #include "commands/select.h"
 #include "base/columns.h"
 #include "base/terminal.h"
-#include "base/text.h"
 #include "base/datetime.h"
-
-static void
-set_text(json_t *object, const char *key, const char *text)
-{
-	json_object_set_new(object, key, text_json(text));
-}
-
-static void
-set_time(json_t *object, const char *key, int64_t seconds)
-{
-	char text[DATETIME_TEXT_SIZE];
-
-	if (seconds == 0)
-		return;
-	datetime_text(seconds, text);
-	set_text(object, key, text);
-}
-
-static void
-print_row_json(const struct store_item *row)
-{
-	const struct event *event = &row->entry.event;
-	json_t *object = json_object();
-
-	set_text(object, "webhook_id", row->entry.id);
-	set_text(object, "file", row->name);
-	set_text(object, "status", store_status_text(row->status));
-	set_text(object, "type", event->type);
-	set_text(object, "npn", event->npn);
-	set_text(object, "timestamp", event->timestamp);
-	set_text(object, "event_id", event->id);
-	set_text(object, "received_at", row->entry.received_at);
-	json_object_set_new(object, "tries", json_integer(row->state.tries));
-	set_time(object, "due_at", row->state.due_at);
-	set_time(object, "failed_at", row->state.failed_at);
-	if (*row->state.reason != '\0')
-		set_text(object, "reason", row->state.reason);
-	terminal_print_json(object);
-}
 
 static const struct columns_spec columns_of_list[] = {
 	{"RECEIVED", COLUMNS_TIME, 24, 19, 4}, {"STATUS", COLUMNS_TEXT, 7, 0, 0},
@@ -93,7 +53,7 @@ print_item(const struct store_item *item, void *data)
 	if (item->invalid != NULL)
 		return 0;
 	if (line->json)
-		print_row_json(item);
+		terminal_print_json(store_json_row(item));
 	else
 		print_row(item);
 	return 0;

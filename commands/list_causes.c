@@ -2,12 +2,12 @@
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sysexits.h>
 
-#include "base/datetime.h"
+#include "base/columns.h"
 #include "base/log.h"
 #include "base/terminal.h"
-#include "base/text.h"
 #include "commands/list.h"
 #include "drain/causes.h"
 
@@ -20,37 +20,40 @@ add_item(const struct store_item *item, void *data)
 	return 0;
 }
 
-static void
-print_json(const struct cause *cause, const char *first, const char *last)
-{
-	json_t *object = json_object();
+enum { INDENT = 10 }; /* of the lines after the first */
 
-	json_object_set_new(object, "handler", text_json(cause->handler));
-	json_object_set_new(object, "reason", text_json(cause->reason));
-	if (cause->others)
-		json_object_set_new(object, "others", json_true());
-	json_object_set_new(object, "count", json_integer((json_int_t)cause->count));
-	json_object_set_new(object, "first", json_string(first));
-	json_object_set_new(object, "last", json_string(last));
-	json_object_set_new(object, "webhook_id", text_json(cause->id));
-	json_object_set_new(object, "file", json_string(cause->name));
-	terminal_print_json(object);
+/* What follows the times is wrapped on a narrow terminal. */
+static void
+print_row(const struct cause *cause)
+{
+	char first[TERMINAL_TIME_SIZE], last[TERMINAL_TIME_SIZE];
+	char rest[TERMINAL_ESCAPED_SIZE(1024)];
+	int n = printf("%8zu  %s  %s  ", cause->count, terminal_time(cause->first, first),
+	    terminal_time(cause->last, last));
+
+	snprintf(rest, sizeof(rest), "%s  (%s)  %s", terminal_column(cause->handler),
+	    cause->others ? "other causes" : terminal_column(cause->reason),
+	    command_id(cause->id, cause->name));
+	columns_wrap(rest, (size_t)n, INDENT);
+	putchar('\n');
+}
+
+static void
+print_head(void)
+{
+	int width = 19 + (int)strlen(terminal_offset());
+
+	printf("%s%8s  %-*s  %-*s  %s%s\n", terminal_colour(COLOUR_BOLD), "COUNT", width, "FIRST",
+	    width, "LAST", "HANDLER  (REASON)  ONE ID", terminal_colour(COLOUR_NONE));
 }
 
 static void
 print_cause(const struct cause *cause, bool json)
 {
-	char first[DATETIME_TEXT_SIZE], last[DATETIME_TEXT_SIZE];
-
-	datetime_text(cause->first, first);
-	datetime_text(cause->last, last);
 	if (json)
-		print_json(cause, first, last);
+		terminal_print_json(causes_json(cause));
 	else
-		printf("%8zu  %s  %s  %s  (%s)  %s\n", cause->count, first, last,
-		    terminal_column(cause->handler),
-		    cause->others ? "other causes" : terminal_column(cause->reason),
-		    command_id(cause->id, cause->name));
+		print_row(cause);
 }
 
 int
@@ -69,8 +72,7 @@ list_causes(struct command_line *line, const struct store_filter *filter)
 		status = command_status(store_each(line->store, filter, add_item, causes, &error), &error);
 	causes_sort(causes);
 	if (causes->count > 0 && !line->json)
-		printf("%s%8s  %-20s  %-20s  %s%s\n", terminal_colour(COLOUR_BOLD), "COUNT", "FIRST",
-		    "LAST", "HANDLER  (REASON)  ONE ID", terminal_colour(COLOUR_NONE));
+		print_head();
 	for (size_t i = 0; i < causes->count; i++)
 		print_cause(&causes->cause[i], line->json);
 	free(causes);

@@ -218,13 +218,8 @@ print_bad(const struct secretfile_entry *entry)
 static void
 print_entry(bool json, const struct secretfile_entry *entry, const char *matched)
 {
-	if (json && entry->kind == SECRET_GOOD)
-		terminal_print_json(json_pack("{s:s,s:s*,s:s*}", "fingerprint", entry->fingerprint, "added",
-		    *entry->added != '\0' ? entry->added : NULL, "matched",
-		    *matched != '\0' ? matched : NULL));
-	else if (json)
-		terminal_print_json(json_pack("{s:i,s:s}", "line", entry->line, "unusable",
-		    verify_secret_kind_text(entry->kind)));
+	if (json)
+		terminal_print_json(last_match_json(entry, matched));
 	else if (entry->kind == SECRET_GOOD)
 		print_good(entry, matched);
 	else

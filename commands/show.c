@@ -6,11 +6,9 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "base/crypto.h"
 #include "base/json_text.h"
 #include "commands/command.h"
 #include "base/terminal.h"
-#include "base/text.h"
 #include "base/datetime.h"
 
 static void
@@ -97,61 +95,14 @@ print_body(const struct entry *entry)
 		putchar('\n');
 }
 
-static void
-set_text(json_t *object, const char *key, const char *text)
-{
-	if (*text != '\0')
-		json_object_set_new(object, key, text_json(text));
-}
-
-static void
-set_time(json_t *object, const char *key, int64_t seconds)
-{
-	char text[DATETIME_TEXT_SIZE];
-
-	datetime_text(seconds, text);
-	if (seconds != 0)
-		set_text(object, key, text);
-}
-
-/* A body that is not JSON, in the form that the spool's files have. */
-static void
-set_encoded_body(json_t *object, const struct entry *entry)
-{
-	char *text = malloc(CRYPTO_BASE64_SIZE(entry->body_length));
-
-	if (text == NULL)
-		return;
-	crypto_base64_encode(entry->body, entry->body_length, text);
-	json_object_set_new(object, "body_base64", json_string(text));
-	free(text);
-}
-
+/* The body is never parsed and written anew: what is printed is what was signed. */
 static void
 print_json_of(const struct store_item *item)
 {
 	const struct entry *entry = &item->entry;
-	const struct handler_state *state = &item->state;
-	json_t *object = json_object();
 
-	set_text(object, "webhook_id", entry->id);
-	set_text(object, "status", store_status_text(item->status));
-	set_text(object, "file", item->path);
-	set_text(object, "received_at", entry->received_at);
-	set_text(object, "webhook_timestamp", entry->timestamp);
-	set_text(object, "webhook_signature", entry->signature);
-	json_object_set_new(object, "tries", json_integer(state->tries));
-	set_time(object, "tried_at", state->tried_at);
-	set_time(object, "due_at", state->due_at);
-	set_time(object, "failed_at", state->failed_at);
-	set_text(object, "handler", state->handler);
-	set_text(object, "reason", state->reason);
-	set_text(object, "stderr", state->stderr_end);
-	if (!entry->event.parsed)
-		set_encoded_body(object, entry);
-	/* Never parsed and written anew: what is printed is what was signed. */
-	json_text_print_with(object, "event", entry->event.parsed ? entry->body : "null",
-	    entry->event.parsed ? entry->body_length : 4);
+	json_text_print_with(store_json_details(item), "event",
+	    entry->event.parsed ? entry->body : "null", entry->event.parsed ? entry->body_length : 4);
 }
 
 static void

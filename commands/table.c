@@ -15,46 +15,51 @@
 
 const struct command table_commands[] = {
 	{"secret", "add | list | drop FINGERPRINT", "add, list and drop the endpoint's signing secrets",
-	    "  add              ask for a secret on the terminal, without echo, or read it from\n"
-	    "                   standard input. White space and quotes around it are removed;\n"
-	    "                   a text that cannot be a signing secret is refused, with the reason\n"
-	    "  list             fingerprints (the first 8 hex digits of SHA-256 of the key), when\n"
-	    "                   each was added, and when it last matched a request, from the\n"
-	    "                   attempts log and the rotated ones; requests of psapi send and\n"
-	    "                   doctor (msg_psapi...) do not count\n"
+	    "  add              ask for a secret on the terminal, without echo, or read it\n"
+	    "                   from standard input. White space and quotes around it are\n"
+	    "                   removed; a text that cannot be a signing secret is refused,\n"
+	    "                   with the reason\n"
+	    "  list             fingerprints (the first 8 hex digits of SHA-256 of the key),\n"
+	    "                   when each was added, and when it last matched a request, from\n"
+	    "                   the attempts log and the rotated ones; requests of psapi send\n"
+	    "                   and doctor (msg_psapi...) do not count\n"
 	    "  drop FINGERPRINT remove a secret that was rotated out\n"
 	    "\n"
-	    "The file PSAPI_SECRET_FILE is replaced atomically. It keeps its owner and group; its\n"
-	    "mode is 0640 or stricter. A comment line before a secret says when it was added.\n",
+	    "The file PSAPI_SECRET_FILE is replaced atomically. It keeps its owner and group;\n"
+	    "its mode is 0640 or stricter. A comment line before a secret says when it was\n"
+	    "added.\n",
 	    secret_main},
 	{"adopt", "[--discard]", "accept the requests that arrived before the first secret",
 	    "  --discard        remove the requests that match no secret\n"
 	    "\n"
 	    "Before the first secret (the secret file exists and is empty, no event was ever\n"
-	    "accepted) the receiver answers 200 to well-formed requests and holds them. psapi adopt\n"
-	    "verifies them after the secret was added: the timestamp of each is compared with the\n"
-	    "time when it arrived. Those that a secret proves are accepted. psapi drain and the\n"
-	    "receiver do the same. Exit status 1 if a request stays because it matches no secret.\n",
+	    "accepted) the receiver answers 200 to well-formed requests and holds them. psapi\n"
+	    "adopt verifies them after the secret was added: the timestamp of each is\n"
+	    "compared with the time when it arrived. Those that a secret proves are accepted.\n"
+	    "psapi drain and the receiver do the same. Exit status 1 if a request stays\n"
+	    "because it matches no secret.\n",
 	    adopt_main},
 	{"doctor", "[-q] [--socket SOCKET] [--cacert FILE] [URL]",
 	    "find out what is wrong, and how to fix it",
-	    "  URL              the endpoint as the portal has it: check it from outside as well\n"
-	    "  --socket SOCKET  where to ask the receiver: unix:/path, 127.0.0.1:port, [::1]:port\n"
-	    "                   (default PSAPI_LISTEN)\n"
+	    "  URL              the endpoint as the portal has it: check it from outside as\n"
+	    "                   well\n"
+	    "  --socket SOCKET  where to ask the receiver: unix:/path, 127.0.0.1:port,\n"
+	    "                   [::1]:port (default PSAPI_LISTEN)\n"
 	    "  --cacert FILE    trust these certificates instead of the system's\n"
 	    "  -q, --quiet      print only what is wrong; nothing if all is well\n"
 	    "\n"
-	    "Prints a line for each check: ok; BAD, with the remedy below it; \"!\", a remark: it\n"
-	    "works, but a promise cannot be kept here; or \"-\" if the check does not apply (in a\n"
-	    "UTF-8 locale, ticks and crosses); and at the end how many problems and remarks there\n"
-	    "are. With --json, \"ok\" is true, false or null, and a remark has \"remark\":true. Exit\n"
-	    "status 1 if a check failed. Root becomes the spool's owner first, to see what the\n"
-	    "receiver sees. The probes have the type psapi.doctor: the receiver verifies them and\n"
-	    "stores them in events/, and never queues them.\n",
+	    "Prints a line for each check: ok; BAD, with the remedy below it; \"!\", a remark:\n"
+	    "it works, but a promise cannot be kept here; or \"-\" if the check does not apply\n"
+	    "(in a UTF-8 locale, ticks and crosses); and at the end how many problems and\n"
+	    "remarks there are. With --json, \"ok\" is true, false or null, and a remark has\n"
+	    "\"remark\":true. Exit status 1 if a check failed. Root becomes the spool's owner\n"
+	    "first, to see what the receiver sees. The probes have the type psapi.doctor: the\n"
+	    "receiver verifies them and stores them in events/, and never queues them.\n",
 	    doctor_main},
 	{"send", "[OPTIONS] URL", "send signed test events as the portal does, or wrong ones",
-	    "  --type TYPE      producersync.updates_available (default), producersync.npn.activated,\n"
-	    "                   producersync.npn.deactivated: the documented examples\n"
+	    "  --type TYPE      producersync.updates_available (default),\n"
+	    "                   producersync.npn.activated, producersync.npn.deactivated: the\n"
+	    "                   documented examples\n"
 	    "  --data JSON      the event's data, for these and any other type\n"
 	    "  --file FILE      send this whole event, byte for byte (\"-\": standard input)\n"
 	    "  --id ID          the webhook-id (default: a new one for each, msg_psapi...)\n"
@@ -63,55 +68,67 @@ const struct command table_commands[] = {
 	    "  --parallel N     N requests at a time (default 1)\n"
 	    "  --secret-file FILE  sign with these secrets (default PSAPI_SECRET_FILE)\n"
 	    "  --unsigned, --tampered, --stale, --wrong-secret\n"
-	    "                   a wrong request, which a receiver must refuse with a 4xx (one kind)\n"
-	    "  --retries N      without a 2xx answer, try again up to N times as the sender does:\n"
-	    "                   same id, new timestamp and signature, after 5 s, 5 min, 30 min,\n"
-	    "                   2 h, 5 h, then 10 h, 20 % more or less\n"
+	    "                   a wrong request, which a receiver must refuse with a 4xx (one\n"
+	    "                   kind)\n"
+	    "  --retries N      without a 2xx answer, try again up to N times as the sender\n"
+	    "                   does: same id, new timestamp and signature, after 5 s, 5 min,\n"
+	    "                   30 min, 2 h, 5 h, then 10 h, 20 % more or less\n"
 	    "  --time-scale X   multiply these waits: 0.001 for a demonstration\n"
 	    "  --print          print an equivalent curl command instead of sending\n"
 	    "  --cacert FILE    trust these certificates instead of the system's\n"
 	    "  --insecure       trust any certificate\n"
 	    "\n"
-	    "Prints status, milliseconds, webhook-id and reply of each try. psapi send follows no\n"
-	    "redirect: the sender counts one as a failure, like an answer after more than 5 s.\n"
-	    "Exit status 1 if a last try was not answered as expected: 2xx, or 4xx for a wrong\n"
-	    "request. Proxies of the environment are used, but never for loopback. The\n"
-	    "configuration file is -f FILE here.\n",
+	    "Prints status, milliseconds, webhook-id and reply of each try. psapi send\n"
+	    "follows no redirect: the sender counts one as a failure, like an answer after\n"
+	    "more than 5 s. Exit status 1 if a last try was not answered as expected: 2xx, or\n"
+	    "4xx for a wrong request. Proxies of the environment are used, but never for\n"
+	    "loopback. The configuration file is -f FILE here.\n",
 	    send_main},
-	{"drain", "[-j N] [-v] [-- CMD ARG...]", "run the handler of each event that is due",
-	    "  -j, --jobs N     handle N lanes at the same time (default 1). A lane is the events\n"
-	    "                   of one NPN, or those without NPN of one type; its events are\n"
-	    "                   handled strictly in the order of their timestamps\n"
+	{"drain", "[-j N] [-v] [[--batch N] -- CMD ARG...]",
+	    "run the handler of each event that is due",
+	    "  -j, --jobs N     handle N lanes at the same time (default 1). A lane is the\n"
+	    "                   events of one NPN, or those without NPN of one type; its\n"
+	    "                   events are handled strictly in the order of their timestamps\n"
 	    "  -v, --verbose    print a line for each handler run, and its standard error\n"
+	    "  --batch N        give up to N events (at most 10000) to one run of CMD\n"
 	    "  -- CMD ARG...    run this command for all events, instead of the handlers\n"
 	    "\n"
 	    "Handlers are programs in PSAPI_HANDLERS, named after an event type or the\n"
 	    "beginning of one: producersync.npn.activated, else producersync.npn, else\n"
 	    "producersync, else default. The event is on standard input, its file is the last\n"
 	    "argument; PSAPI_WEBHOOK_ID, PSAPI_EVENT_TYPE, PSAPI_EVENT_TIMESTAMP, PSAPI_NPN,\n"
-	    "PSAPI_RUN_DATE and PSAPI_TRY are set. Exit status 0: done. 75, a signal or a time-out:\n"
-	    "a retry later. 126 and 127: a retry later that does not count, for a program that the\n"
-	    "handler calls is missing. Another exit status, or no handler: failed.\n"
+	    "PSAPI_RUN_DATE and PSAPI_TRY are set. Exit status 0: done. 75, a signal or a\n"
+	    "time-out: a retry later. 126 and 127: a retry later that does not count, for a\n"
+	    "program that the handler calls is missing. Another exit status, or no handler:\n"
+	    "failed.\n"
 	    "\n"
-	    "Prints only the handlers' output and failures. Exit status of drain: 0; 1 if an event\n"
-	    "newly failed; 78 if events wait for a handler to be fixed; 77 if a file in new/ cannot\n"
-	    "be used, for it belongs to another user; others of sysexits(3).\n",
+	    "Programs in PSAPI_BATCH_HANDLERS, with the same names, get up to PSAPI_BATCH\n"
+	    "events in one run: a line of JSON for each on standard input. They print a line\n"
+	    "for each result: ok N, later N [TEXT], failed N [TEXT], or once ok all COUNT.\n"
+	    "What they do not report is never done. The more specific handler of both\n"
+	    "directories gets an event.\n"
+	    "\n"
+	    "Prints only the handlers' output and failures. Exit status of drain: 0; 1 if an\n"
+	    "event newly failed; 78 if events wait for a handler to be fixed; 77 if a file in\n"
+	    "new/ cannot be used, for it belongs to another user; others of sysexits(3).\n",
 	    drain_main},
 	{"list",
-	    "[--new|--failed|--waiting|--all] [--type PREFIX] [--npn NPN] [--since TIME]\n"
-	    "       [--by-cause], or psapi list --gaps [--days N]",
+	    "[--new|--failed|--waiting|--all] [SELECTION] [--by-cause]\n"
+	    "       psapi list --gaps [--days N]",
 	    "list events, in the order in which they arrived",
 	    "  --new            events in new/, of which some may wait for a retry\n"
 	    "  --waiting        events that wait for a retry\n"
 	    "  --failed         events in failed/\n"
-	    "  --all            every event that was ever received and not pruned. Without one of\n"
-	    "                   these options, the events in new/ and failed/\n"
+	    "  --all            every event that was ever received and not pruned. Without\n"
+	    "                   one of these options, the events in new/ and failed/\n"
 	    SELECT_HELP
-	    "  --by-cause       failed events (with --waiting: those) in groups of one handler and\n"
-	    "                   one reason: how many, the first, the last, and one id\n"
-	    "  --gaps           days until 26 hours ago that no producersync.updates_available names\n"
-	    "                   (runDate), and whether they are on a weekend. Exit status 1 if there\n"
-	    "                   are any. Before the oldest event that is kept it is not known\n"
+	    "  --by-cause       failed events (with --waiting: those) in groups of one\n"
+	    "                   handler and one reason: how many, the first, the last, and\n"
+	    "                   one id\n"
+	    "  --gaps           days until 26 hours ago that no\n"
+	    "                   producersync.updates_available names (runDate), and whether\n"
+	    "                   they are on a weekend. Exit status 1 if there are any. Before\n"
+	    "                   the oldest event that is kept it is not known\n"
 	    "  --days N         with --gaps: the last N days (default 90)\n"
 	    "\n" TIME_HELP,
 	    list_main},
@@ -122,11 +139,12 @@ const struct command table_commands[] = {
 	    "\"event\", byte for byte but for line breaks.\n\n" ID_HELP,
 	    show_main},
 	{"retry",
-	    "ID...|--all [--type PREFIX] [--npn NPN] [--since TIME] [--reason TEXT]\n"
+	    "ID...|--all [SELECTION] [--reason TEXT]\n"
 	    "       [--dry-run]", "put failed events back into new/",
 	    "  --all            all of them, or of those all that match:\n"
 	    SELECT_HELP
-	    "  --reason TEXT    events that failed for this reason, as list --by-cause shows it\n"
+	    "  --reason TEXT    events that failed for this reason, as list --by-cause shows\n"
+	    "                   it\n"
 	    "  --dry-run        say how many, and move nothing\n"
 	    "\n"
 	    "They are handled by the next drain, as if for the first time.\n\n" ID_HELP TIME_HELP,
@@ -142,18 +160,20 @@ const struct command table_commands[] = {
 	    "  --at TIME        as of that time, not of now\n"
 	    "  --csv            as comma-separated values, with a line of names above\n"
 	    "\n"
-	    "Of the activated and deactivated events of an NPN the one with the latest timestamp\n"
-	    "counts, in whatever order they arrived, and whether or not they were handled. Of two\n"
-	    "with the same timestamp, activated counts. What psapi prune removes stays counted; but\n"
-	    "at a time before the last removed event of an NPN it is not known what that was: then\n"
-	    "its status is \"unknown\", and the exit status 1. Test events count as well.\n"
+	    "Of the activated and deactivated events of an NPN the one with the latest\n"
+	    "timestamp counts, in whatever order they arrived, and whether or not they were\n"
+	    "handled. Of two with the same timestamp, activated counts. What psapi prune\n"
+	    "removes stays counted; but at a time before the last removed event of an NPN it\n"
+	    "is not known what that was: then its status is \"unknown\", and the exit status 1.\n"
+	    "Test events count as well.\n"
 	    TIME_HELP,
 	    roster_main},
 	{"verify", "[--secret-file FILE] [-v] FILE|ID...|--all",
 	    "verify again that AgentSync signed the stored events",
-	    "  --secret-file FILE  more secrets than the configured ones: of another endpoint, or\n"
-	    "                      retired ones (repeatable)\n"
-	    "  --all               verify all events of the archive, events/; list those that fail\n"
+	    "  --secret-file FILE  more secrets than the configured ones: of another\n"
+	    "                      endpoint, or retired ones (repeatable)\n"
+	    "  --all               verify all events of the archive, events/; list those that\n"
+	    "                      fail\n"
 	    "  -v, --verbose       with --all: list the good ones as well\n"
 	    "\n"
 	    "Exit status 1 if an event fails.\n" ID_HELP,
@@ -161,29 +181,29 @@ const struct command table_commands[] = {
 	{"recover", "", "commit what a crash or a power cut left uncommitted",
 	    "Each event of new/ or failed/ that events/ lacks is synced and linked there. The\n"
 	    "receiver does the same when it starts, psapi drain in each run, and\n"
-	    "psapi-recover.service at boot. It may run at any moment. It repairs no file: every\n"
-	    "file in new/ is whole.\n",
+	    "psapi-recover.service at boot. It may run at any moment. It repairs no file:\n"
+	    "every file in new/ is whole.\n",
 	    recover_main},
 	{"store", "init | status | import", "set up and look at the database that several hosts share",
-	    "  init             make the tables in the database that PSAPI_STORE names; that they are\n"
-	    "                   there is fine\n"
+	    "  init             make the tables in the database that PSAPI_STORE names; that\n"
+	    "                   they are there is fine\n"
 	    "  status           its nodes, who follows whom, sizes, what waits\n"
-	    "  import           copy the local spool's events with their status; those that are there\n"
-	    "                   already stay as they are. It can be interrupted and repeated, and\n"
-	    "                   removes nothing from the spool\n"
+	    "  import           copy the local spool's events with their status; those that\n"
+	    "                   are there already stay as they are. It can be interrupted and\n"
+	    "                   repeated, and removes nothing from the spool\n"
 	    "\n"
-	    "PSAPI_STORE=postgresql://USER@HOST1,HOST2/DATABASE on each host; the module is in the\n"
-	    "package psapi-fcgi-postgresql. docs/hosts.md shows a whole set-up.\n",
+	    "PSAPI_STORE=postgresql://USER@HOST1,HOST2/DATABASE on each host; the module is\n"
+	    "in the package psapi-fcgi-postgresql. docs/hosts.md shows a whole set-up.\n",
 	    store_main},
 	{"prune", "--older-than AGE [--dry-run] [--force]", "remove old events that were handled",
 	    "  --older-than AGE    events that were received longer ago than this: 90d\n"
 	    "  --dry-run           list them, remove nothing\n"
 	    "  --force             allow ages under 30d\n"
 	    "\n"
-	    "Events in new/ or failed/ are kept. What the others say of producers stays counted in\n"
-	    "psapi roster. When an event is removed, its id is forgotten: the\n"
-	    "portal can send an event again for up to 90 days, and a pruned event is then accepted\n"
-	    "and handled again.\n",
+	    "Events in new/ or failed/ are kept. What the others say of producers stays\n"
+	    "counted in psapi roster. When an event is removed, its id is forgotten: the\n"
+	    "portal can send an event again for up to 90 days, and a pruned event is then\n"
+	    "accepted and handled again.\n",
 	    prune_main},
 	{"attempts", "[-f] [-n N] [--outcome OUTCOME] [--since TIME] [--local]",
 	    "show the requests that arrived, and their answers",
@@ -193,37 +213,40 @@ const struct command table_commands[] = {
 	    "  --since TIME     at that time or later\n"
 	    "  --local          with PSAPI_STORE: only those of this host\n"
 	    "\n"
-	    "Reads the attempts log and those that were rotated (attempts.jsonl.1, -20260131), but no\n"
-	    "compressed ones, and says where they begin; with PSAPI_STORE, the copies of all hosts in\n"
-	    "the database. --json prints the lines as they are, with \"host\" before those of all"
-	    " hosts.\n"
+	    "Reads the attempts log and those that were rotated (attempts.jsonl.1,\n"
+	    "-20260131), but no compressed ones, and says where they begin; with PSAPI_STORE,\n"
+	    "the copies of all hosts in the database. --json prints the lines as they are,\n"
+	    "with \"host\" before those of all hosts.\n"
 	    TIME_HELP,
 	    attempts_main},
 	{"check", "[-w RANGES] [-c RANGES] [-t SECONDS] [--mail]",
 	    "a check for Nagios and Icinga, and alerts by mail",
-	    "  -w, --warning RANGES   NAME=RANGE,...; of waiting, retrying, failed, held, oldest,\n"
-	    "                   daily, drain, free, skew, secrets. A RANGE alone: of waiting\n"
+	    "  -w, --warning RANGES   NAME=RANGE,...; of waiting, retrying, failed, held,\n"
+	    "                   oldest, daily, drain, free, skew, secrets. A RANGE alone: of\n"
+	    "                   waiting\n"
 	    "  -c, --critical RANGES  the same. Without them: -w failed=0,held=0,oldest=3600,\n"
 	    "                   skew=-60:60 -c daily=93600,drain=600\n"
 	    "  -t, --timeout SECONDS  (default 10; with --mail 60)\n"
-	    "  --mail           send mail to PSAPI_ALERT_MAILTO when something becomes bad, and when\n"
-	    "                   all is well again; request PSAPI_HEARTBEAT_URL. Prints nothing\n"
+	    "  --mail           send mail to PSAPI_ALERT_MAILTO when something becomes bad,\n"
+	    "                   and when all is well again; request PSAPI_HEARTBEAT_URL.\n"
+	    "                   Prints nothing\n"
 	    "\n"
-	    "Prints one line with performance data. Exit status 0: OK, 1: WARNING, 2: CRITICAL,\n"
-	    "3: UNKNOWN. It is the quick part of psapi doctor: receiver, spool, disk, secret,\n"
-	    "handlers, attempts log, refused deliveries, the daily event, what waits or failed,\n"
-	    "drain's last run, the clock, and the database of PSAPI_STORE. It sends no delivery.\n"
-	    "A RANGE is 10 (0 to 10), 10: (at least 10), ~:10, 5:10, or @5:10 (not 5 to 10).\n",
+	    "Prints one line with performance data. Exit status 0: OK, 1: WARNING, 2:\n"
+	    "CRITICAL, 3: UNKNOWN. It is the quick part of psapi doctor: receiver, spool,\n"
+	    "disk, secret, handlers, attempts log, refused deliveries, the daily event, what\n"
+	    "waits or failed, drain's last run, the clock, and the database of PSAPI_STORE.\n"
+	    "It sends no delivery. A RANGE is 10 (0 to 10), 10: (at least 10), ~:10, 5:10, or\n"
+	    "@5:10 (not 5 to 10).\n",
 	    check_main},
 	{"metrics", "[--output FILE] [CONFIGURATION...]",
 	    "print the numbers of endpoints for Prometheus",
-	    "  --output FILE    write a temporary file beside it, and rename that: for the textfile\n"
-	    "                   collector of node_exporter, whose files end in .prom\n"
+	    "  --output FILE    write a temporary file beside it, and rename that: for the\n"
+	    "                   textfile collector of node_exporter, whose files end in .prom\n"
 	    "\n"
-	    "Each configuration file is an endpoint (/etc/psapi/*.conf), whose label is the file's\n"
-	    "name without .conf; without one, the endpoint of -f or the default. Counters begin with\n"
-	    "the logs that are there, and survive their rotation. Numbers of what has never happened\n"
-	    "are absent.\n",
+	    "Each configuration file is an endpoint (/etc/psapi/*.conf), whose label is the\n"
+	    "file's name without .conf; without one, the endpoint of -f or the default.\n"
+	    "Counters begin with the logs that are there, and survive their rotation. Numbers\n"
+	    "of what has never happened are absent.\n",
 	    metrics_main},
 	{"help", "[SUBCOMMAND|TOPIC]", "explain a subcommand",
 	    "The topics are setup, options (of all subcommands) and settings.\n", help_main},

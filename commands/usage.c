@@ -34,8 +34,8 @@ print_setup(void)
 {
 	puts("An endpoint is set up in the order of the portal's Quick Start:\n"
 	     "  access     sign in to the portal\n"
-	     "  register   with psapi-fcgi running and its secret file empty, add the endpoint: the\n"
-	     "             portal sends a request at once, which is held\n"
+	     "  register   with psapi-fcgi running and its secret file empty, add the\n"
+	     "             endpoint: the portal sends a request at once, which is held\n"
 	     "  secret     psapi secret add, then psapi adopt\n"
 	     "  verify     psapi doctor https://YOUR.HOST/webhooks/psapi\n"
 	     "  test       psapi send https://YOUR.HOST/webhooks/psapi, \"Send Example\" in the\n"
@@ -47,8 +47,8 @@ static void
 print_options(void)
 {
 	puts("All subcommands take these options (exceptions: -f of attempts, --file of send):\n"
-	     "  -f, --file FILE      configuration file (default $PSAPI_CONF, " CONFIG_DEFAULT_FILE
-	     ")\n"
+	     "  -f, --file FILE      configuration file (default $PSAPI_CONF,\n"
+	     "                       " CONFIG_DEFAULT_FILE ")\n"
 	     "  -o, --set KEY=VALUE  a setting; overrides the environment and the file\n"
 	     "      --spool DIR      the same as -o PSAPI_SPOOL=DIR\n"
 	     "      --json           print lists as JSON, one object a line\n"

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "commands/command.h"
+#include "receiver/evidence.h"
 #include "secrets/secrets.h"
 #include "base/terminal.h"
 #include "base/text.h"
@@ -41,30 +42,6 @@ add_secrets(struct verifier *v, const char *path)
 	return true;
 }
 
-/* The fingerprint of the secret that signed the event, or NULL. */
-static const char *
-find_key(const struct verifier *v, const struct entry *entry)
-{
-	struct message message = {
-		.id = entry->id,
-		.id_length = strlen(entry->id),
-		.timestamp = entry->timestamp,
-		.timestamp_length = strlen(entry->timestamp),
-		.body = entry->body,
-		.body_length = entry->body_length,
-	};
-	struct verification outcome;
-	int64_t signed_at;
-
-	if (!verify_timestamp_parse(message.timestamp, message.timestamp_length, &signed_at))
-		return NULL;
-	for (int i = 0; i < v->count; i++)
-		if (verify(v->rings[i], &message, entry->signature, strlen(entry->signature), signed_at, 0,
-		        &outcome) == VERIFY_OK)
-			return outcome.key;
-	return NULL;
-}
-
 static void
 report(struct verifier *v, const char *what, const char *key, const char *why)
 {
@@ -84,10 +61,6 @@ report(struct verifier *v, const char *what, const char *key, const char *why)
 	    key != NULL ? "signed with secret " : "", key != NULL ? key : why);
 }
 
-static const char unproven[] =
-    "no secret known here signed this: its contents were changed, or another secret signed "
-    "it (--secret-file)";
-
 /* store_each()'s visit. */
 static int
 check_item(const struct store_item *item, void *data)
@@ -97,7 +70,7 @@ check_item(const struct store_item *item, void *data)
 	if (item->invalid != NULL)
 		report(v, item->name, NULL, item->invalid);
 	else
-		report(v, item->name, find_key(v, &item->entry), unproven);
+		report(v, item->name, evidence_key(v->rings, v->count, &item->entry), evidence_unproven);
 	return 0;
 }
 
@@ -117,7 +90,7 @@ check_file(struct verifier *v, const char *path)
 		report(v, path, NULL, why);
 		return;
 	}
-	report(v, path, find_key(v, &entry), unproven);
+	report(v, path, evidence_key(v->rings, v->count, &entry), evidence_unproven);
 	entry_free(&entry);
 }
 
@@ -137,7 +110,7 @@ check_event(struct verifier *v, const char *id)
 		return EX_NOINPUT;
 	enum store_result result = store_get(v->line->store, name, &item, &error);
 	if (result == STORE_OK) {
-		report(v, id, find_key(v, &item.entry), unproven);
+		report(v, id, evidence_key(v->rings, v->count, &item.entry), evidence_unproven);
 		entry_free(&item.entry);
 		return EX_OK;
 	}

@@ -1,6 +1,6 @@
 /*
- * Owns the checks of what has become of events: those that wait or failed, held requests and
- * leftovers, and whether drain runs.
+ * Owns the checks of past events: those that wait or failed, held requests and leftovers, and
+ * whether drain runs.
  */
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
@@ -100,11 +100,11 @@ check_hold(struct doctor *d, struct finding *f)
 
 /* ---- drain ---- */
 
-/* What is in the directory is judged by the check of handlers. */
-bool
-doctor_has_handlers(const struct config *config)
+/* Whether there are any. The check "handlers" judges them. */
+static bool
+has_files(const char *path)
 {
-	DIR *stream = opendir(config->handlers);
+	DIR *stream = opendir(path);
 	bool found = false;
 
 	for (const struct dirent *entry;
@@ -113,6 +113,12 @@ doctor_has_handlers(const struct config *config)
 	if (stream != NULL)
 		closedir(stream);
 	return found;
+}
+
+bool
+doctor_has_handlers(const struct config *config)
+{
+	return has_files(config->handlers) || has_files(config->batch_handlers);
 }
 
 static void

@@ -163,7 +163,7 @@ tell_survey(const struct handler_survey_finding *found, struct finding *f)
 static void
 check_handlers(struct doctor *d, struct finding *f)
 {
-	handler_survey(d->config->handlers, &d->handlers);
+	handler_survey(d->config, &d->handlers);
 	tell_survey(&d->handlers.handlers, f);
 }
 

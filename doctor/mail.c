@@ -159,8 +159,8 @@ explain(const struct child *child, int status, const char *path, struct error *e
 	if (child->timed_out)
 		error_set(error, EX_TEMPFAIL, NULL, "%s: no end within %d s", path, SEND_MS / 1000);
 	else
-		error_set(error, EX_TEMPFAIL, "it is sent with the next check; try it by hand: echo test | "
-		    "sendmail root", "%s: %s %d%s%.*s", path, WIFSIGNALED(status) ? "signal" :
+		error_set(error, EX_TEMPFAIL, "it is sent with the next check; look at the mail "
+		    "server's log", "%s: %s %d%s%.*s", path, WIFSIGNALED(status) ? "signal" :
 		    "exit status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
 		    length > 0 ? ": " : "", length > 300 ? 300 : (int)length, tail);
 }

@@ -1,6 +1,6 @@
 /*
- * Owns the checks of the way to the receiver, from outside in. Each is skipped unless the ones
- * before it were ok, so that doctor names the fault itself, and not all that follows from it.
+ * Owns the checks of the way from the Internet to the receiver. Each is skipped unless the checks
+ * before it passed, so that doctor names the fault and not its consequences.
  */
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
@@ -169,6 +169,55 @@ check_answer(struct doctor *d, struct finding *f)
 		doctor_explain_status(f, &d->first);
 }
 
+/* ---- the operator's page ---- */
+
+#define PAGE_PATH "/psapi/"
+
+/* "https://HOST" of the endpoint, with the page's path. */
+static void
+page_url(const struct doctor *d, const char *path, char *url, size_t size)
+{
+	const char *host = strstr(d->url, "://");
+	size_t length = host == NULL ? 0 : (size_t)(host - d->url) + 3;
+
+	length += strcspn(d->url + length, "/?#");
+	snprintf(url, size, "%.*s" PAGE_PATH "%s", (int)length, d->url, path);
+}
+
+/* Whether this is an answer of psapi-web's API. */
+static bool
+is_page(const struct http_answer *answer)
+{
+	return answer->failure == HTTP_ANSWERED && answer->status == 200 && answer->body != NULL &&
+	    strncmp(answer->content_type, "application/json", 16) == 0 &&
+	    strstr(answer->body, "\"actions\":") != NULL && strstr(answer->body, "\"send\":") != NULL;
+}
+
+/* Without a password: nobody must see it. At another path than the shipped one it is not found. */
+static void
+check_page(struct doctor *d, struct finding *f)
+{
+	static const char *const no_headers[] = {NULL};
+	char url[600];
+	struct http_request request = {.url = url, .method = "GET", .headers = no_headers};
+	struct http_answer answer;
+
+	if (d->first.failure != HTTP_ANSWERED) {
+		doctor_skipped(f, "there is no answer");
+		return;
+	}
+	page_url(d, "api/1/session", url, sizeof(url));
+	http_exchange(d->http, &request, &answer);
+	page_url(d, "", url, sizeof(url));
+	if (is_page(&answer))
+		doctor_remark(f, NULL, "%.400s answers without a login", url);
+	else if (answer.failure == HTTP_ANSWERED && (answer.status == 401 || answer.status == 403))
+		doctor_ok(f, "%.400s asks for a login", url);
+	else
+		doctor_ok(f, "there is none at %.400s", url);
+	free(answer.body);
+}
+
 const struct check doctor_url_checks[] = {
 	{"url", check_url,
 	    "give the endpoint's URL as the portal has it: https://YOUR.HOST/webhooks/psapi"},
@@ -178,7 +227,7 @@ const struct check doctor_url_checks[] = {
 	    "does the web server listen on that port, does a firewall let it through? ss -ltn; nft "
 	    "list ruleset"},
 	{"addresses", doctor_check_addresses,
-	    "the sender may take any of them: remove the record (A, AAAA), or have the web server "
+	    "the sender may use any of them: remove the record (A, AAAA), or have the web server "
 	    "listen there, too\n"
 	    "(nginx: listen [::]:443 ssl; Apache: Listen)"},
 	{"certificate", check_certificate,
@@ -190,5 +239,9 @@ const struct check doctor_url_checks[] = {
 	    "give the portal the URL that it leads to; or exclude the location from the rule\n"
 	    "(nginx: return 301, rewrite; Apache: Redirect, RewriteRule, DirectorySlash)"},
 	{"answer", check_answer, ""},
+	{"page", check_page,
+	    "whoever reaches that address sees all events. Have the web server ask for a login there "
+	    "(nginx: auth_basic; Apache: Require),\n"
+	    "as nginx/psapi-web.conf and apache/psapi-web.conf do; or remove it"},
 	{0},
 };

@@ -90,3 +90,23 @@ causes_sort(struct causes *causes)
 {
 	qsort(causes->cause, causes->count, sizeof(causes->cause[0]), compare);
 }
+
+json_t *
+causes_json(const struct cause *cause)
+{
+	char first[DATETIME_TEXT_SIZE], last[DATETIME_TEXT_SIZE];
+	json_t *object = json_object();
+
+	datetime_text(cause->first, first);
+	datetime_text(cause->last, last);
+	json_object_set_new(object, "handler", text_json(cause->handler));
+	json_object_set_new(object, "reason", text_json(cause->reason));
+	if (cause->others)
+		json_object_set_new(object, "others", json_true());
+	json_object_set_new(object, "count", json_integer((json_int_t)cause->count));
+	json_object_set_new(object, "first", json_string(first));
+	json_object_set_new(object, "last", json_string(last));
+	json_object_set_new(object, "webhook_id", text_json(cause->id));
+	json_object_set_new(object, "file", json_string(cause->name));
+	return object;
+}

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <jansson.h>
+
 #include "store/store.h"
 
 enum { CAUSES_MAX = 500, CAUSES_TEXT_SIZE = 256 };
@@ -37,5 +39,8 @@ void causes_add(struct causes *causes, const struct store_item *item);
 
 /* The most frequent first; the others last. */
 void causes_sort(struct causes *causes);
+
+/* A row of `psapi list --by-cause --json`, which the caller frees. */
+json_t *causes_json(const struct cause *cause);
 
 #endif

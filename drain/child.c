@@ -213,7 +213,9 @@ child_read(struct child *child)
 	char buffer[16384];
 	size_t out = take(&child->out, buffer, sizeof(buffer));
 
-	if (out > 0)
+	if (out > 0 && child->take != NULL)
+		child->take(child->taker, buffer, out);
+	else if (out > 0)
 		io_write_all(STDOUT_FILENO, buffer, out);
 	size_t err = take(&child->err, buffer, sizeof(buffer));
 	if (err > 0)

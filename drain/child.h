@@ -21,6 +21,9 @@ struct child {
 	int64_t grace;    /* milliseconds between SIGTERM and SIGKILL */
 	bool timed_out;   /* it was ended by child_enforce_deadline() */
 	bool killed;      /* with SIGKILL */
+	/* Gets its standard output. To be set after child_start(); NULL: it goes to ours. */
+	void (*take)(void *data, const char *bytes, size_t length);
+	void *taker; /* its data */
 	size_t tail_length;
 	char tail[2 * CHILD_TAIL]; /* child_tail() */
 };

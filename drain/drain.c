@@ -17,6 +17,7 @@
 
 #include "receiver/adopt.h"
 #include "drain/backlog.h"
+#include "drain/batch.h"
 #include "drain/handler_run.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -34,6 +35,7 @@ struct drain {
 	const struct drain_options *options;
 	struct backlog backlog;
 	struct handler_run *runs;
+	struct batch_run *batches; /* of each run */
 	int running;
 	bool stop;     /* start no further handler: the spool or the system fails */
 	int status;    /* the exit status, so far */
@@ -235,13 +237,53 @@ record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 	case RUN_AGAIN:
 		d->again = true;
 		break;
-	case RUN_BUSY: /* its events are the other drain's */
+	case RUN_BATCH: /* start_batch() has it */
+	case RUN_BUSY:  /* its events are the other drain's */
 	case RUN_GONE:
 		break;
 	}
 	run->task = NULL;
 	schedule_release(d->backlog.schedule, task,
 	    result == RUN_DONE || result == RUN_FAILED || result == RUN_GONE);
+}
+
+/* What a batch has to tell. */
+static void
+record_batch(struct drain *d, struct batch_run *batch)
+{
+	struct batch_news *news = &batch->news;
+
+	d->done += news->done;
+	d->later += news->later;
+	d->failed += news->failed;
+	d->again |= news->again;
+	if (news->failed > 0)
+		set_status(d, 1);
+	if (news->wrong) {
+		report_refusal(d, "broken", &news->error);
+		set_status(d, EX_CONFIG);
+	}
+	if (news->stop)
+		fail(d, EX_IOERR);
+	*news = (struct batch_news){0};
+}
+
+/* The handler of this place takes many: give it more than the first. */
+static void
+start_batch(struct drain *d, struct handler_run *run, struct batch_run *batch)
+{
+	enum handler_run_result result = batch_start(batch, run, &d->context, d->backlog.schedule);
+
+	record_batch(d, batch);
+	if (result == RUN_STARTED) {
+		d->running++;
+		d->started = true;
+	} else if (result == RUN_WAITS) {
+		report_refusal(d, "refused", &run->refusal);
+		set_status(d, EX_CONFIG);
+	} else {
+		fail(d, EX_IOERR);
+	}
 }
 
 /* Start handlers in the free places. */
@@ -255,8 +297,12 @@ start_runs(struct drain *d)
 			if (run->task == NULL)
 				return;
 			clear_progress(d);
-			record(d, run,
-			    handler_run_start(run, &d->context, schedule_name(d->backlog.schedule, run->task)));
+			enum handler_run_result result = handler_run_start(run, &d->context,
+			    schedule_name(d->backlog.schedule, run->task));
+			if (result == RUN_BATCH)
+				start_batch(d, run, &d->batches[i]);
+			else
+				record(d, run, result);
 		}
 	}
 }
@@ -294,6 +340,18 @@ wait_for_runs(struct drain *d, const sigset_t *waiting)
 		clear_progress(d); /* a handler writes, maybe to the same terminal */
 }
 
+/* The handler of a place has ended. */
+static void
+end_run(struct drain *d, struct handler_run *run, int status)
+{
+	d->running--;
+	clear_progress(d);
+	if (run->batch)
+		batch_finish(&d->batches[run - d->runs], status);
+	else
+		record(d, run, handler_run_finish(run, &d->context, status));
+}
+
 /* Read output, enforce deadlines, finish the runs whose handler has ended. */
 static void
 attend_runs(struct drain *d)
@@ -310,13 +368,16 @@ attend_runs(struct drain *d)
 			run->child.deadline = now;
 		}
 		child_read(&run->child);
-		handler_run_renew(run, &d->context, now);
+		if (run->batch)
+			batch_renew(&d->batches[i], now);
+		else
+			handler_run_renew(run, &d->context, now);
 		child_enforce_deadline(&run->child, now);
-		if (!child_ended(&run->child, &status))
-			continue;
-		d->running--;
-		clear_progress(d);
-		record(d, run, handler_run_finish(run, &d->context, status));
+		bool ended = child_ended(&run->child, &status);
+		if (ended)
+			end_run(d, run, status);
+		if (run->batch)
+			record_batch(d, &d->batches[i]);
 	}
 }
 
@@ -371,7 +432,7 @@ drain_run(const struct config *config, struct store *store, const struct drain_o
 	struct drain d = {.options = options,
 		.progress = isatty(STDERR_FILENO) && !options->verbose,
 		.backlog = {.store = store, .clock = clock, .is_interrupted = is_interrupted},
-		.context = {config, store, options->command, clock, options->verbose}};
+		.context = {config, store, options->command, clock, options->verbose, options->batch}};
 	struct adoption adoption = {0}; /* doctor reports the requests that stay held */
 	struct error error;
 
@@ -387,8 +448,9 @@ drain_run(const struct config *config, struct store *store, const struct drain_o
 		return error_log(&error);
 	}
 	d.runs = calloc((size_t)options->jobs, sizeof(*d.runs));
+	d.batches = calloc((size_t)options->jobs, sizeof(*d.batches));
 	note_runs(&d, RUNS_GO_ON);
-	if (d.runs != NULL) {
+	if (d.runs != NULL && d.batches != NULL) {
 		adopt_now(config, store, &adoption, &error);
 		run_passes(&d);
 		show_end(&d);
@@ -399,6 +461,9 @@ drain_run(const struct config *config, struct store *store, const struct drain_o
 	note_runs(&d, d.status);
 	backlog_free(&d.backlog);
 	forget_refusals(&d);
+	for (int i = 0; d.batches != NULL && i < options->jobs; i++)
+		batch_free(&d.batches[i]);
+	free(d.batches);
 	free(d.runs);
 	store_work_end(store);
 	return d.status;

@@ -13,10 +13,12 @@
 #include "store/store.h"
 
 #define DRAIN_JOBS_MAX 256
+#define DRAIN_BATCH_MAX 10000 /* as PSAPI_BATCH */
 
 struct drain_options {
 	int jobs;             /* lanes that are handled at the same time, 1 to DRAIN_JOBS_MAX */
 	bool verbose;         /* a line for each handler run */
+	size_t batch;         /* how many events the command takes at once; 0: one by one */
 	char *const *command; /* for all events: NULL-terminated, [0] a path; NULL: handlers */
 };
 

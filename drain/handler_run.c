@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/terminal.h"
 #include "base/text.h"
+#include "drain/handler_choice.h"
 
 extern char **environ;
 
@@ -24,6 +25,8 @@ extern char **environ;
 
 /* Variables that handlers inherit beside PSAPI_*: never HTTP_*, LD_* or others of the caller. */
 static const char *const inherited[] = {"PATH=", "HOME=", "LANG=", "TZ="};
+
+#define NOT_REPORTED "not reported: "
 
 enum { EVENT_VARIABLES = 6, RENEW_MS = STORE_RENEW_SECONDS * 1000 };
 
@@ -38,51 +41,67 @@ is_inherited(const char *variable)
 	return false;
 }
 
-/* Whether one of the first n variables has the same name. */
-static bool
-is_set(char *const *variables, int n, const char *variable)
-{
-	size_t length = strcspn(variable, "=") + 1;
+/* What an event says; a batch has it in its lines. */
+static const char *const of_event[] = {"PSAPI_WEBHOOK_ID=", "PSAPI_EVENT_TYPE=",
+	"PSAPI_EVENT_TIMESTAMP=", "PSAPI_NPN=", "PSAPI_RUN_DATE=", "PSAPI_TRY="};
+_Static_assert(sizeof(of_event) / sizeof(of_event[0]) == EVENT_VARIABLES, "EVENT_VARIABLES");
 
-	for (int i = 0; i < n; i++)
-		if (strncmp(variables[i], variable, length) == 0)
+/*
+ * Whether we set it ourselves, or it is to be absent. The number of a batch's events is nowhere:
+ * "ok all COUNT" proves that all lines were read.
+ */
+static bool
+is_ours(const struct handler_run *run, const char *variable)
+{
+	for (size_t i = 0; i < EVENT_VARIABLES; i++)
+		if (strncmp(variable, of_event[i], strlen(of_event[i])) == 0)
 			return true;
-	return false;
+	return run->batch && strncmp(variable, "PSAPI_BATCH=", 12) == 0;
 }
 
 static void
-free_environment(char **environment)
+free_environment(const struct handler_run *run, char **environment)
 {
-	for (int i = 0; environment != NULL && i < EVENT_VARIABLES; i++)
+	for (int i = 0; environment != NULL && !run->batch && i < EVENT_VARIABLES; i++)
 		free(environment[i]);
 	free(environment);
 }
 
-/* The event's own variables, always all of them, then the inherited ones. NULL without memory. */
-static char **
-make_environment(const struct handler_run *run)
+/* The event's own variables, in variables[0] and so on. Returns how many; -1 without memory. */
+static int
+set_event(const struct handler_run *run, char **variables)
 {
 	const struct event *event = &run->work.entry.event;
-	int count = 0, n = 0;
+	int n = 0;
 
-	while (environ[count] != NULL)
-		count++;
-	char **variables = calloc((size_t)count + EVENT_VARIABLES + 1, sizeof(*variables));
-	if (variables == NULL)
-		return NULL;
 	int failed = asprintf(&variables[n++], "PSAPI_WEBHOOK_ID=%s", run->work.entry.id) < 0;
 	failed |= asprintf(&variables[n++], "PSAPI_EVENT_TYPE=%s", event->type) < 0;
 	failed |= asprintf(&variables[n++], "PSAPI_EVENT_TIMESTAMP=%s", event->timestamp) < 0;
 	failed |= asprintf(&variables[n++], "PSAPI_NPN=%s", event->npn) < 0;
 	failed |= asprintf(&variables[n++], "PSAPI_RUN_DATE=%s", event->run_date) < 0;
 	failed |= asprintf(&variables[n++], "PSAPI_TRY=%d", run->work.state.tries + 1) < 0;
-	if (failed) {
+	return failed ? -1 : n;
+}
+
+/* The event's own variables, always all of them, then the inherited ones. NULL without memory. */
+static char **
+make_environment(const struct handler_run *run)
+{
+	int count = 0;
+
+	while (environ[count] != NULL)
+		count++;
+	char **variables = calloc((size_t)count + EVENT_VARIABLES + 1, sizeof(*variables));
+	if (variables == NULL)
+		return NULL;
+	int n = run->batch ? 0 : set_event(run, variables);
+	if (n < 0) {
 		/* asprintf(3) leaves what it could not make undefined: nothing of it is freed. */
 		free(variables);
 		return NULL;
 	}
 	for (int i = 0; i < count; i++)
-		if (is_inherited(environ[i]) && !is_set(variables, EVENT_VARIABLES, environ[i]))
+		if (is_inherited(environ[i]) && !is_ours(run, environ[i]))
 			variables[n++] = environ[i];
 	return variables;
 }
@@ -111,10 +130,10 @@ make_arguments(struct handler_run *run, const struct handler_run_context *contex
 
 /* ---- reports ---- */
 
-static void
-report_failure(const struct handler_run *run, const struct handler_state *state)
+void
+handler_run_report_failure(const struct store_work *work, const struct handler_state *state)
 {
-	const struct entry *entry = &run->work.entry;
+	const struct entry *entry = &work->entry;
 	const char *last = state->stderr_end, *end = last + strlen(last);
 
 	/* Of standard error its last line: that one usually names the cause. */
@@ -128,9 +147,8 @@ report_failure(const struct handler_run *run, const struct handler_state *state)
 	    end > last ? ": " : "", end - last > 200 ? 200 : (int)(end - last), last);
 }
 
-/* The end of the handler's standard error, as whole lines; escaped on a terminal. */
-static void
-show_stderr(const struct handler_run *run)
+void
+handler_run_show_stderr(const struct handler_run *run)
 {
 	char text[TERMINAL_ESCAPED_SIZE(CHILD_TAIL)];
 	size_t length;
@@ -208,23 +226,25 @@ finish_failed(
 	state->failed_at = context->clock();
 	enum store_result stored = store_fail(context->store, &run->work, state, &error);
 	if (stored == STORE_OK)
-		report_failure(run, state);
+		handler_run_report_failure(&run->work, state);
 	return recorded(stored, RUN_FAILED, &error);
 }
 
-/* Why the handler did not succeed, in words. */
-static void
-describe(const struct handler_run *run, const struct handler_run_context *context, int status,
-    struct handler_state *state)
+void
+handler_run_describe(const struct handler_run *run, const struct handler_run_context *context,
+    int status, struct handler_state *state)
 {
 	char *text = state->reason;
 	size_t size = sizeof(state->reason);
-	int n;
+	int n = run->batch ? snprintf(text, size, NOT_REPORTED) : 0;
 
+	text += n;
+	size -= (size_t)n;
 	if (run->aborted)
 		n = snprintf(text, size, "ended because drain was asked twice to end");
 	else if (run->child.timed_out)
-		n = snprintf(text, size, "no end within %lld s", context->config->handler_timeout);
+		n = snprintf(text, size, run->batch ? "no result within %lld s" : "no end within %lld s",
+		    context->config->handler_timeout);
 	else if (WIFSIGNALED(status))
 		n = snprintf(
 		    text, size, "ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
@@ -234,11 +254,9 @@ describe(const struct handler_run *run, const struct handler_run_context *contex
 	    context->config->max_tries);
 }
 
-/*
- * The end of standard error as text. It may begin within a character of UTF-8: that one is dropped.
- */
-static void
-copy_stderr(const struct handler_run *run, struct handler_state *state)
+/* It may begin within a character of UTF-8: that one is dropped. */
+void
+handler_run_copy_stderr(const struct handler_run *run, struct handler_state *state)
 {
 	size_t length;
 	const char *tail = child_tail(&run->child, &length);
@@ -275,13 +293,13 @@ record_outcome(struct handler_run *run, const struct handler_run_context *contex
 	    context->config->max_tries);
 
 	if (context->verbose)
-		show_stderr(run);
+		handler_run_show_stderr(run);
 	if (verdict == SCHEDULE_DONE)
 		return finish_done(run, context);
 	const char *path = run->handler.path;
 	text_copy(state.handler, sizeof(state.handler), path, strlen(path));
-	copy_stderr(run, &state);
-	describe(run, context, status, &state);
+	handler_run_copy_stderr(run, &state);
+	handler_run_describe(run, context, status, &state);
 	if (verdict == SCHEDULE_BROKEN)
 		return finish_broken(run, context, status, &state);
 	return verdict == SCHEDULE_LATER ? finish_later(run, context, &state) :
@@ -339,12 +357,13 @@ static enum handler_run_result
 choose_handler(struct handler_run *run, const struct handler_run_context *context)
 {
 	if (context->command != NULL) {
+		run->batch = context->batch > 0;
 		run->handler = (struct handler){.directory = -1};
 		snprintf(run->handler.path, sizeof(run->handler.path), "%s", context->command[0]);
 		return RUN_STARTED;
 	}
-	switch (handler_find(context->config->handlers, run->work.entry.event.type, &run->handler,
-	    &run->refusal)) {
+	switch (handler_choice_find(context->config, run->work.entry.event.type, &run->handler,
+	    &run->batch, &run->refusal)) {
 	case HANDLER_FOUND:
 		return RUN_STARTED;
 	case HANDLER_NONE:
@@ -359,24 +378,27 @@ choose_handler(struct handler_run *run, const struct handler_run_context *contex
 static enum handler_run_result
 refuse_execution(struct handler_run *run)
 {
-	error_set(&run->refusal, EX_CONFIG, program_remedy(errno), "%s: cannot be started: %s",
-	    run->handler.path, strerror(errno));
+	program_explain(run->handler.path, errno, &run->refusal);
 	return RUN_WAITS;
 }
 
-static enum handler_run_result
-start_handler(struct handler_run *run, const struct handler_run_context *context,
-    char *const envp[], int input)
+enum handler_run_result
+handler_run_execute(struct handler_run *run, const struct handler_run_context *context, int input,
+    char *file)
 {
 	bool executed = false;
 	int result = -1;
 
-	char **argv = make_arguments(run, context, run->work.path);
+	char **argv = make_arguments(run, context, file), **envp = make_environment(run);
 	run->started = clock_milliseconds();
-	if (argv != NULL)
+	if (argv != NULL && envp != NULL)
 		result = child_start(&run->child, run->handler.directory, argv, envp, input,
 		    context->config->handler_timeout * 1000, &executed);
 	free(argv);
+	int saved = errno;
+	free_environment(run, envp);
+	handler_close(&run->handler);
+	errno = saved;
 	if (result == 0)
 		return RUN_STARTED;
 	if (executed)
@@ -392,18 +414,16 @@ choose_and_start(struct handler_run *run, const struct handler_run_context *cont
 
 	if (result != RUN_STARTED)
 		return result;
-	char **environment = make_environment(run);
-	int input = environment == NULL ? -1 :
-	    child_input(run->work.entry.body, run->work.entry.body_length);
-	if (input >= 0) {
-		result = start_handler(run, context, environment, input);
-		close(input);
-	} else {
+	if (run->batch)
+		return RUN_BATCH;
+	int input = child_input(run->work.entry.body, run->work.entry.body_length);
+	if (input < 0) {
 		log_line("cannot prepare a handler's input: %s", strerror(errno));
-		result = RUN_STOP;
+		handler_close(&run->handler);
+		return RUN_STOP;
 	}
-	free_environment(environment);
-	handler_close(&run->handler);
+	result = handler_run_execute(run, context, input, run->work.path);
+	close(input);
 	return result;
 }
 
@@ -421,7 +441,7 @@ handler_run_start(
 	enum store_result loaded = store_load(context->store, name, &run->work, &error);
 	enum handler_run_result result = loaded == STORE_OK ? choose_and_start(run, context) :
 	                                                      recorded(loaded, RUN_STARTED, &error);
-	if (result == RUN_STARTED)
+	if (result == RUN_STARTED || result == RUN_BATCH)
 		return result;
 	if (loaded == STORE_OK)
 		store_unload(context->store, &run->work);

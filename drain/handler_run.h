@@ -22,6 +22,7 @@ struct handler_run_context {
 	char *const *command;   /* for all events: NULL-terminated, [0] a path; NULL: handlers */
 	int64_t (*clock)(void); /* Unix seconds */
 	bool verbose;
+	size_t batch; /* the most events that the command takes at once; 0: one by one */
 };
 
 struct handler_run {
@@ -30,6 +31,7 @@ struct handler_run {
 	struct handler handler; /* for a command only its path */
 	struct error refusal;   /* of RUN_WAITS and RUN_BROKEN */
 	struct child child;
+	bool batch;      /* its handler takes many events: batch.h */
 	bool aborted;    /* its handler is ended early because the drain is told to end at once */
 	bool lost;       /* another drain has taken its lane over: the result does not count */
 	int64_t renewal; /* clock_milliseconds() when the lane is to be renewed */
@@ -38,6 +40,7 @@ struct handler_run {
 
 enum handler_run_result {
 	RUN_STARTED, /* a handler runs */
+	RUN_BATCH,   /* the handler takes many: the event is in work, for batch_start() */
 	RUN_DONE,
 	RUN_LATER,  /* the event waits for its retry */
 	RUN_BROKEN, /* the same, for its handler lacks a program: run->refusal; no try was counted */
@@ -67,5 +70,27 @@ void handler_run_renew(
 /* The handler ended with wait(2)'s status: write the outcome into the store, and free the run. */
 enum handler_run_result handler_run_finish(
     struct handler_run *run, const struct handler_run_context *context, int status);
+
+/* ---- for batch.c ---- */
+
+/*
+ * Start run->handler with input as standard input and file as last argument (NULL: none), and
+ * close the handler. RUN_STARTED, RUN_WAITS or RUN_STOP.
+ */
+enum handler_run_result handler_run_execute(struct handler_run *run,
+    const struct handler_run_context *context, int input, char *file);
+
+/* Into state->reason: why the handler did not succeed, in words. */
+void handler_run_describe(const struct handler_run *run, const struct handler_run_context *context,
+    int status, struct handler_state *state);
+
+/* Into state->stderr_end: the end of its standard error, as text. */
+void handler_run_copy_stderr(const struct handler_run *run, struct handler_state *state);
+
+/* Print the end of its standard error, as whole lines; escaped on a terminal. */
+void handler_run_show_stderr(const struct handler_run *run);
+
+/* Log that an event went to failed/. */
+void handler_run_report_failure(const struct store_work *work, const struct handler_state *state);
 
 #endif

@@ -16,9 +16,10 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/text.h"
-#include "drain/handler.h"
+#include "drain/handler_choice.h"
 #include "events.h"
 
 enum { KNOWN_MAX = 32 };
@@ -116,7 +117,7 @@ meant(const struct known *known, const char *name)
 /* A file in the directory. */
 struct file {
 	enum name_kind kind;
-	char shown[NAME_MAX + 2]; /* its name; of a directory, with a slash */
+	char shown[NAME_MAX * 2]; /* its name; of a directory, with a slash */
 	char name[NAME_MAX + 1];  /* POSSIBLE: the type that selects it; NEAR: its right name */
 };
 
@@ -220,6 +221,7 @@ add(struct handler_survey_finding *f, int result, const char *remedy, const char
 }
 
 struct look {
+	const struct config *config;
 	const char *dir;
 	struct file *files;
 	size_t count;
@@ -239,8 +241,11 @@ struct outcome {
 static void
 find_outcome(const struct look *s, const char *type, struct outcome *outcome)
 {
+	bool batch;
+
 	outcome->type = type;
-	outcome->result = handler_find(s->dir, type, &outcome->handler, &outcome->error);
+	outcome->result = handler_choice_find(s->config, type, &outcome->handler, &batch,
+	    &outcome->error);
 	handler_close(&outcome->handler);
 }
 
@@ -382,33 +387,69 @@ add_unused(const struct look *s, struct handler_survey_finding *f)
 		    "never used: %s", never);
 }
 
+/* Of the batch handlers: "batch.d/default.sh". */
+static void
+name_directory(struct file *file, const char *dir)
+{
+	const char *name = strrchr(dir, '/');
+	char shown[sizeof(file->shown)];
+
+	snprintf(shown, sizeof(shown), "%s", file->shown);
+	snprintf(file->shown, sizeof(file->shown), "%.200s/%.*s", name != NULL ? name + 1 : dir,
+	    NAME_MAX + 1, shown);
+}
+
+/* The files of both directories. */
 static void
 look_at_files(struct look *s)
 {
 	struct known known;
+	struct file *more;
 
 	list_known(&known);
 	s->count = list_files(s->dir, &known, &s->files);
+	size_t count = list_files(s->config->batch_handlers, &known, &more);
+	for (size_t i = 0; i < count; i++)
+		name_directory(&more[i], s->config->batch_handlers);
+	struct file *all = count == 0 ? NULL : reallocarray(s->files, s->count + count, sizeof(*all));
+	if (all != NULL) {
+		memcpy(all + s->count, more, count * sizeof(*all));
+		s->files = all;
+		s->count += count;
+	}
+	free(more);
 	for (size_t i = 0, n = 0; i < s->count && n < sizeof(s->renames); i++)
 		if (s->files[i].kind == NEAR)
 			n += (size_t)snprintf(s->renames + n, sizeof(s->renames) - n, "%s%s: rename it to %s",
 			    n > 0 ? "\n" : "", s->files[i].shown, s->files[i].name);
 }
 
-void
-handler_survey(const char *dir, struct handler_survey *survey)
+/* A name that both directories have, unless it was told as what happens to some type. */
+static void
+add_conflict(const struct look *s)
 {
-	struct look s = {.dir = dir, .finding = &survey->handlers};
+	struct error error;
+
+	if (handler_choice_conflict(s->config, &error) && strstr(s->finding->text, error.text) == NULL)
+		add(s->finding, HANDLER_SURVEY_FAILED, error.remedy, "%s", error.text);
+}
+
+void
+handler_survey(const struct config *config, struct handler_survey *survey)
+{
+	const char *dir = config->handlers;
+	struct look s = {.config = config, .dir = dir, .finding = &survey->handlers};
 	struct error error;
 
 	*survey = (struct handler_survey){0};
 	if (handler_check_directory(dir, &error) == 0) {
 		look_at_files(&s);
 		add_types(&s);
+		add_conflict(&s);
 		add(&survey->unused, HANDLER_SURVEY_OK, "", "%s has no other file", dir);
 		add_unused(&s, &survey->unused);
 		free(s.files);
-	} else if (errno == ENOENT) {
+	} else if (errno == ENOENT && access(config->batch_handlers, F_OK) != 0) {
 		add(&survey->handlers, HANDLER_SURVEY_NONE, "",
 		    "%s does not exist: right if a script of your own reads new/", dir);
 	} else {

@@ -5,6 +5,8 @@
 #ifndef PSAPI_HANDLER_SURVEY_H
 #define PSAPI_HANDLER_SURVEY_H
 
+#include "base/config.h"
+
 struct handler_survey_finding {
 	enum {
 		HANDLER_SURVEY_NONE, /* there is no handler, or no such file; text says so */
@@ -21,7 +23,10 @@ struct handler_survey {
 	struct handler_survey_finding unused;   /* files that no event selects */
 };
 
-/* Look at dir. File names in the texts are untrusted. */
-void handler_survey(const char *dir, struct handler_survey *survey);
+/*
+ * Look at the directory of handlers, and at that of batch handlers if there is one. File names in
+ * the texts are untrusted.
+ */
+void handler_survey(const struct config *config, struct handler_survey *survey);
 
 #endif

@@ -225,6 +225,12 @@ schedule_release(struct schedule *s, const struct task *task, bool goes_on)
 		heap_push(s, task->next);
 }
 
+void
+schedule_return(struct schedule *s, const struct task *task)
+{
+	heap_push(s, (uint32_t)(task - s->tasks));
+}
+
 const char *
 schedule_name(const struct schedule *s, const struct task *task)
 {

@@ -70,6 +70,11 @@ const struct task *schedule_next(struct schedule *schedule, int64_t now);
  */
 void schedule_release(struct schedule *schedule, const struct task *task, bool goes_on);
 
+/*
+ * The task was not begun after all: it may come again, and its lane is free as before.
+ */
+void schedule_return(struct schedule *schedule, const struct task *task);
+
 /* The name that was added. Owned by the schedule. */
 const char *schedule_name(const struct schedule *schedule, const struct task *task);
 

@@ -101,3 +101,22 @@ health_find(const struct health *health, const char *name)
 			return &health->finding[i];
 	return NULL;
 }
+
+json_t *
+health_json(const struct health *health)
+{
+	json_t *findings = json_array();
+
+	for (int i = 0; i < health->count; i++) {
+		const struct health_finding *f = &health->finding[i];
+		json_t *one = json_pack("{s:s,s:s,s:o}", "check", f->name, "status",
+		    health_text(f->status), "text", text_json(f->text));
+		if (f->status != HEALTH_OK)
+			json_object_set_new(one, "remedy", text_json(f->remedy));
+		if (f->status != HEALTH_OK)
+			json_object_set_new(one, "since", json_integer(f->since));
+		json_array_append_new(findings, one);
+	}
+	return json_pack("{s:s,s:I,s:o}", "status", health_text(health->status), "at",
+	    (json_int_t)health->at, "findings", findings);
+}

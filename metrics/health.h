@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <jansson.h>
+
 #include "store/store.h"
 
 /* As Nagios counts. */
@@ -45,5 +47,8 @@ void health_write(struct store *store, const struct health *health);
 
 /* The one of that name; NULL if there is none. */
 const struct health_finding *health_find(const struct health *health, const char *name);
+
+/* What `psapi check --json` prints, which the caller frees. */
+json_t *health_json(const struct health *health);
 
 #endif

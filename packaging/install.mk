@@ -18,12 +18,13 @@ mandir = $(datarootdir)/man
 sysconfdir = /etc
 localstatedir = /var
 runstatedir = /run
-# Directories of other programs: systemd, bash and logrotate read them, nginx and Apache include files from them.
+# Directories of other programs: systemd, bash, zsh and logrotate read them, nginx and Apache include files from them.
 systemddir = $(prefix)/lib
 systemdunitdir = $(systemddir)/systemd/system
 sysusersdir = $(systemddir)/sysusers.d
 tmpfilesdir = $(systemddir)/tmpfiles.d
 completionsdir = $(datarootdir)/bash-completion/completions
+zshcompletionsdir = $(datarootdir)/zsh/site-functions
 nginxdir = $(sysconfdir)/nginx/snippets
 apachedir = $(sysconfdir)/apache2/conf-available
 logrotatedir = $(sysconfdir)/logrotate.d
@@ -41,10 +42,10 @@ UNITS = $(wildcard packaging/systemd/*.socket packaging/systemd/*.service packag
 MAN_PAGES = $(wildcard man/*.[1578])
 DOCUMENTS = README.md NEWS.md SECURITY.md $(wildcard CONTRIBUTING.md docs/*.md)
 # Examples to copy: DIRECTORY/FILE below docdir/examples.
-example_path = $(docdir)/examples/$(patsubst packaging/%,%,$(1:examples/%=%))
+example_path = $(docdir)/examples/$(patsubst Containerfile,container/Containerfile,$(patsubst packaging/%,%,$(1:examples/%=%)))
 MONITORING = prometheus icinga nrpe zabbix
 EXAMPLES = $(wildcard nginx/*.conf apache/*.conf apache/shared-hosting/* apache/shared-hosting/.htaccess \
-	examples/Caddyfile examples/reconcile examples/*.conf examples/*/* packaging/systemd/*.conf \
+	examples/Caddyfile examples/reconcile examples/*.conf examples/*/* Containerfile packaging/systemd/*.conf \
 	$(MONITORING:%=packaging/%/*))
 
 # cron looks for programs only in the PATH of the crontab.
@@ -65,19 +66,21 @@ define put_configuration
 
 endef
 
-PROGRAMS = $(bindir)/psapi-fcgi $(bindir)/psapi $(if $(HAVE_PQ),$(moduledir)/$(MODULE))
+PROGRAMS = $(bindir)/psapi-fcgi $(bindir)/psapi $(bindir)/psapi-web $(if $(HAVE_PQ),$(moduledir)/$(MODULE))
 # The files that `uninstall` removes.
 INSTALLED = $(PROGRAMS) $(UNITS:packaging/systemd/%=$(systemdunitdir)/%) $(sysusersdir)/psapi-fcgi.conf \
 	$(tmpfilesdir)/psapi-fcgi.conf $(foreach page,$(MAN_PAGES),$(call page_path,$(page))) \
-	$(if $(wildcard packaging/completion/psapi),$(completionsdir)/psapi) \
+	$(if $(wildcard packaging/completion/psapi),$(completionsdir)/psapi $(zshcompletionsdir)/_psapi) \
 	$(DOCUMENTS:%=$(docdir)/%) $(foreach example,$(EXAMPLES),$(call example_path,$(example)))
 page_path = $(mandir)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 CONFIGURATION = $(sysconfdir)/psapi/psapi.conf $(nginxdir)/psapi.conf $(apachedir)/psapi.conf \
+	$(nginxdir)/psapi-web.conf $(apachedir)/psapi-web.conf \
 	$(logrotatedir)/psapi-fcgi
 
 install: all
-	$(INSTALL) -d "$(DESTDIR)$(bindir)" "$(DESTDIR)$(sysconfdir)/psapi/handlers.d"
-	$(INSTALL_PROGRAM) $(BIN)psapi-fcgi $(BIN)psapi "$(DESTDIR)$(bindir)"
+	$(INSTALL) -d "$(DESTDIR)$(bindir)" "$(DESTDIR)$(sysconfdir)/psapi/handlers.d" \
+		"$(DESTDIR)$(sysconfdir)/psapi/batch.d"
+	$(INSTALL_PROGRAM) $(BIN)psapi-fcgi $(BIN)psapi $(BIN)psapi-web "$(DESTDIR)$(bindir)"
 	$(if $(HAVE_PQ),$(INSTALL) -d "$(DESTDIR)$(moduledir)" && \
 		$(INSTALL_DATA) $(BIN)$(MODULE) "$(DESTDIR)$(moduledir)")
 	$(foreach unit,$(UNITS),$(call put,$(unit),$(systemdunitdir)/$(notdir $(unit))))
@@ -85,12 +88,15 @@ install: all
 	$(call put,packaging/systemd/psapi.tmpfiles,$(tmpfilesdir)/psapi-fcgi.conf)
 	$(foreach page,$(MAN_PAGES),$(call put,$(page),$(call page_path,$(page))))
 	$(if $(wildcard packaging/completion/psapi),$(call put,packaging/completion/psapi,$(completionsdir)/psapi))
+	$(if $(wildcard packaging/completion/_psapi),$(call put,packaging/completion/_psapi,$(zshcompletionsdir)/_psapi))
 	$(foreach document,$(DOCUMENTS),$(call put,$(document),$(docdir)/$(document)))
 	$(foreach example,$(EXAMPLES),$(call put,$(example),$(call example_path,$(example)),$(if $(filter \
-		examples/handlers/% examples/reconcile %.cgi,$(example)),755)))
+		examples/handlers/% examples/reconcile %.cgi %-loop,$(example)),755)))
 	$(call put_configuration,packaging/etc/psapi.conf,$(sysconfdir)/psapi/psapi.conf)
 	$(call put_configuration,nginx/psapi.conf,$(nginxdir)/psapi.conf)
 	$(call put_configuration,-e 's/psapi-proxy\.conf/psapi.conf/' apache/psapi-proxy.conf,$(apachedir)/psapi.conf)
+	$(call put_configuration,nginx/psapi-web.conf,$(nginxdir)/psapi-web.conf)
+	$(call put_configuration,apache/psapi-web.conf,$(apachedir)/psapi-web.conf)
 	$(call put_configuration,packaging/etc/psapi.logrotate,$(logrotatedir)/psapi-fcgi)
 
 # Files that the administrator may have changed, the secret and the spool are not removed.

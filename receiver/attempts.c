@@ -141,6 +141,7 @@ format_line(const struct attempt *a, unsigned long suppressed, char buffer[LINE_
 	add_text(&line, "reason", a->reason, length_of(a->reason));
 	add_text(&line, "webhook_id", a->webhook_id, a->webhook_id_length);
 	add_text(&line, "type", a->type, length_of(a->type));
+	add_text(&line, "npn", a->npn, length_of(a->npn));
 	add_text(&line, "event_id", a->event_id, length_of(a->event_id));
 	add_text(&line, "remote_addr", a->remote_addr, length_of(a->remote_addr));
 	json_line_put(&line, ",\"bytes\":");

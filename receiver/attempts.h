@@ -23,6 +23,7 @@ struct attempt {
 	const char *webhook_id;
 	size_t webhook_id_length;
 	const char *type;     /* the event's */
+	const char *npn;      /* the event's */
 	const char *event_id; /* the event's "id" */
 	const char *remote_addr;
 	size_t bytes; /* of the body that were read */

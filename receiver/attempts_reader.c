@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -538,6 +539,7 @@ keep_member(struct attempts_line *line, const char *name, size_t name_length, co
 	    [ATTEMPTS_KEY] = NAME("key"),
 	    [ATTEMPTS_REASON] = NAME("reason"),
 	    [ATTEMPTS_MS] = NAME("ms"),
+	    [ATTEMPTS_NPN] = NAME("npn"),
 	    [ATTEMPTS_SUPPRESSED] = NAME("suppressed")};
 #undef NAME
 
@@ -624,6 +626,94 @@ attempts_reader_next(struct attempts_reader *r, struct attempts_line *line)
 		memset(line->member, 0, sizeof(line->member));
 	r->cut = false;
 	return true;
+}
+
+/* ---- places ---- */
+
+/* Go on before an offset of a file. */
+static void
+go_to(struct attempts_reader *r, int file, off_t offset)
+{
+	r->current = file;
+	begin_file(r);
+	r->position = offset;
+}
+
+void
+attempts_reader_mark(const struct attempts_reader *r, char mark[ATTEMPTS_MARK_SIZE])
+{
+	off_t end = r->position + (off_t)(r->to - r->from);
+	struct stat st = {0};
+
+	if (r->fd[r->current] >= 0)
+		fstat(r->fd[r->current], &st);
+	snprintf(mark, ATTEMPTS_MARK_SIZE, "%llu.%lld", (unsigned long long)st.st_ino, (long long)end);
+}
+
+bool
+attempts_reader_seek(struct attempts_reader *r, const char *mark)
+{
+	char *dot, *end;
+	struct stat st;
+
+	errno = 0;
+	unsigned long long inode = strtoull(mark, &dot, 10);
+	if (errno != 0 || *mark < '0' || *mark > '9' || *dot != '.' || dot[1] < '0' || dot[1] > '9')
+		return false;
+	off_t offset = strtoll(dot + 1, &end, 10);
+	if (errno != 0 || *end != '\0')
+		return false;
+	for (int i = 0; i < r->files; i++) {
+		if (r->fd[i] < 0 || fstat(r->fd[i], &st) != 0 || st.st_ino != inode ||
+		    offset > st.st_size)
+			continue;
+		go_to(r, i, offset);
+		return true;
+	}
+	return false;
+}
+
+/* The time of the first line with one that begins behind an offset; INT64_MIN if there is none. */
+static int64_t
+time_behind(struct attempts_reader *r, int fd, off_t offset)
+{
+	size_t n = read_at(fd, r->buffer, BEGINNING, offset);
+	int64_t at;
+
+	r->buffer[n] = '\0';
+	char *text = offset == 0 ? r->buffer : memchr(r->buffer, '\n', n);
+	if (text != NULL && offset != 0)
+		text++;
+	for (char *end; text != NULL && (end = strchr(text, '\n')) != NULL; text = end + 1) {
+		struct attempts_line line = {.text = text, .length = (size_t)(end - text)};
+		*end = '\0';
+		if (scan(&line) && attempts_reader_time(&line, &at))
+			return at;
+	}
+	return INT64_MIN;
+}
+
+void
+attempts_reader_until(struct attempts_reader *r, int64_t until)
+{
+	int file = 0;
+
+	while (file < r->files - 1 && (r->fd[file] < 0 || (r->begins[file] != INT64_MAX &&
+	        r->begins[file] >= until) || time_behind(r, r->fd[file], 0) >= until))
+		file++;
+	off_t low = 0, high = r->begins[file] == INT64_MAX ? r->log_end : size_of(r->fd[file]);
+	/* Before low all is older, from high on all is younger. */
+	while (high - low > BEGINNING) {
+		off_t middle = low + (high - low) / 2;
+		if (time_behind(r, r->fd[file], middle) < until)
+			low = middle;
+		else
+			high = middle;
+	}
+	/* The line that crosses high: its rest is read, too. */
+	size_t n = read_at(r->fd[file], r->buffer, BEGINNING, high);
+	const char *newline = memchr(r->buffer, '\n', n);
+	go_to(r, file, newline != NULL ? high + (newline - r->buffer) + 1 : high);
 }
 
 bool

@@ -24,6 +24,7 @@ enum attempts_member {
 	ATTEMPTS_KEY,
 	ATTEMPTS_REASON,
 	ATTEMPTS_MS,
+	ATTEMPTS_NPN,
 	ATTEMPTS_SUPPRESSED,
 	ATTEMPTS_MEMBERS
 };
@@ -96,6 +97,26 @@ bool attempts_reader_next(struct attempts_reader *reader, struct attempts_line *
  * also when the log was renamed and made anew, or cut to nothing.
  */
 void attempts_reader_follow(struct attempts_reader *reader);
+
+/* ---- places, of a reader of the newest first ---- */
+
+/* Room for a mark and a NUL. */
+#define ATTEMPTS_MARK_SIZE 48
+
+/* Where the lines that were not yet given end, as a text for attempts_reader_seek(). */
+void attempts_reader_mark(const struct attempts_reader *reader, char mark[ATTEMPTS_MARK_SIZE]);
+
+/*
+ * Go on where a mark was made, also after the log was rotated. Returns false if that place is gone,
+ * or the text is no mark: then nothing is changed.
+ */
+bool attempts_reader_seek(struct attempts_reader *reader, const char *mark);
+
+/*
+ * Leave out what was logged at this time (nanoseconds since 1970) or later. It takes steps of
+ * halves, not of lines; lines that are out of order (of what was held) may be left out or not.
+ */
+void attempts_reader_until(struct attempts_reader *reader, int64_t until);
 
 /* A line that is somewhere else, as attempts_reader_next() would give it. The text is borrowed. */
 void attempts_reader_parse(struct attempts_line *line, const char *text);

@@ -36,6 +36,12 @@ all_found(const struct last_match *matches, int count)
 int
 last_match_find(const char *path, struct last_match *matches, int count)
 {
+	return last_match_find_within(path, matches, count, LINES_MAX);
+}
+
+int
+last_match_find_within(const char *path, struct last_match *matches, int count, long lines)
+{
 	struct attempts_line line;
 	long more = LINES_MORE;
 
@@ -44,10 +50,20 @@ last_match_find(const char *path, struct last_match *matches, int count)
 	struct attempts_reader *reader = attempts_reader_open(path, ATTEMPTS_NEWEST_FIRST, true);
 	if (reader == NULL)
 		return -1;
-	for (long i = 0; i < LINES_MAX && more > 0 && attempts_reader_next(reader, &line); i++) {
+	for (long i = 0; i < lines && more > 0 && attempts_reader_next(reader, &line); i++) {
 		note(&line, matches, count);
 		more -= all_found(matches, count) ? 1 : 0;
 	}
 	attempts_reader_close(reader);
 	return 0;
+}
+
+json_t *
+last_match_json(const struct secretfile_entry *entry, const char *matched)
+{
+	if (entry->kind != SECRET_GOOD)
+		return json_pack("{s:i,s:s}", "line", entry->line, "unusable",
+		    verify_secret_kind_text(entry->kind));
+	return json_pack("{s:s,s:s*,s:s*}", "fingerprint", entry->fingerprint, "added",
+	    *entry->added != '\0' ? entry->added : NULL, "matched", *matched != '\0' ? matched : NULL);
 }

@@ -2,7 +2,10 @@
 #ifndef PSAPI_LAST_MATCH_H
 #define PSAPI_LAST_MATCH_H
 
+#include <jansson.h>
+
 #include "base/datetime.h"
+#include "secrets/secretfile.h"
 #include "verify.h"
 
 struct last_match {
@@ -17,5 +20,10 @@ struct last_match {
  * the log cannot be read; then every at is "".
  */
 int last_match_find(const char *path, struct last_match *matches, int count);
+/* The same, with a look at no more lines than this. */
+int last_match_find_within(const char *path, struct last_match *matches, int count, long lines);
+
+/* A row of `psapi secret list --json`, which the caller frees. It has no secret. */
+json_t *last_match_json(const struct secretfile_entry *entry, const char *matched);
 
 #endif

@@ -617,6 +617,7 @@ log_attempt(const struct transaction *t, enum verdict verdict, int64_t start)
 		.webhook_id = t->value[HTTP_WEBHOOK_ID],
 		.webhook_id_length = id_length(t),
 		.type = t->event.type,
+		.npn = t->event.npn,
 		.event_id = t->event.id,
 		.remote_addr = t->value[REMOTE_ADDR],
 		.bytes = t->message.body_length,

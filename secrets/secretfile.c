@@ -170,6 +170,18 @@ open_edit(struct edit *d, const char *path, struct error *error)
 	return result == SECRETFILE_DONE ? read_edit(d, error) : result;
 }
 
+/* To look alone: without a lock, for the file is only ever replaced as a whole. */
+static enum secretfile_result
+open_view(struct edit *d, const char *path, struct error *error)
+{
+	*d = (struct edit){.lock = -1};
+	d->text = securemem_new(FILE_MAX + 1);
+	if (d->text == NULL)
+		return failed(path, "read", error);
+	snprintf(d->path, sizeof(d->path), "%s", path);
+	return read_edit(d, error);
+}
+
 /* ---- writing it ---- */
 
 /* Write the text, set owner, group and mode, sync: then the file may take its name. */
@@ -364,7 +376,7 @@ secretfile_list(const char *path, struct secretfile_entry **entries, size_t *cou
     struct error *error)
 {
 	struct edit d;
-	int result = open_edit(&d, path, error) == SECRETFILE_DONE ? 0 : -1;
+	int result = open_view(&d, path, error) == SECRETFILE_DONE ? 0 : -1;
 	struct walk walk = {.next = d.text};
 
 	*entries = NULL;

@@ -118,7 +118,7 @@ write_response(const struct reply *reply)
 	}
 	if (io_write_all(STDOUT_FILENO, header, length) != 0)
 		return -1;
-	return io_write_all(STDOUT_FILENO, reply->body, reply->length);
+	return reply->bodiless ? 0 : io_write_all(STDOUT_FILENO, reply->body, reply->length);
 }
 
 int
@@ -135,6 +135,7 @@ cgi_serve(const struct service *service)
 	declared = request_variable(&request, "CONTENT_LENGTH");
 	if (declared != NULL && request_length_parse(declared, strlen(declared), &length))
 		input.left = length;
+	reply.bodiless = false;
 	service->handle(service->context, &request, &reply);
 	int result = write_response(&reply), error = errno;
 	reply_free(&reply);

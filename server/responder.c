@@ -217,11 +217,13 @@ answer(struct responder *r, struct fastcgi *fastcgi, struct upload *upload)
 	struct reply reply;
 
 	cgi_correct(fastcgi_variables(fastcgi));
+	reply.bodiless = false;
 	r->service->handle(r->service->context, &request, &reply);
 	size_t length = cgi_header(&reply, header);
 	if (length > 0) {
 		fastcgi_write(fastcgi, header, length);
-		fastcgi_write(fastcgi, reply.body, reply.length);
+		if (!reply.bodiless)
+			fastcgi_write(fastcgi, reply.body, reply.length);
 	}
 	reply_free(&reply);
 }

@@ -53,6 +53,19 @@ struct backend {
 	enum store_result (*fail)(void *engine, struct store_work *work,
 	    const struct handler_state *state, struct error *error);
 
+	void (*park)(void *engine, struct store_work *work); /* NULL: nothing is held open */
+	/* NULL, all of them: one by one is as good. */
+	enum store_result (*claim_many)(void *engine, const uint64_t *lanes, size_t count,
+	    enum store_result *results, struct error *error);
+	enum store_result (*renew_many)(void *engine, const uint64_t *lanes, size_t count,
+	    enum store_result *results, struct error *error);
+	void (*release_many)(void *engine, const uint64_t *lanes, size_t count);
+	enum store_result (*load_many)(void *engine, const char *const *names,
+	    struct store_work *const *works, size_t count, enum store_result *results,
+	    struct error *error);
+	enum store_result (*done_many)(void *engine, struct store_work *const *works, size_t count,
+	    enum store_result *results, struct error *error);
+
 	enum store_result (*each)(void *engine, const struct store_filter *filter,
 	    int (*visit)(const struct store_item *item, void *data), void *data, struct error *error);
 	enum store_result (*lookup)(void *engine, const char *id, char name[STORE_NAME_SIZE],
@@ -72,6 +85,10 @@ struct backend {
 	enum store_result (*count)(void *engine, int64_t now, struct store_counts *counts,
 	    struct error *error);
 
+	enum store_result (*page)(void *engine, struct store_page *page, struct error *error);
+	enum store_result (*tally)(void *engine, int64_t now, struct store_tally *tally,
+	    struct error *error);
+
 	/* Of a shared store alone; NULL in the spool's table. */
 	enum store_result (*init)(void *engine, bool *made, struct error *error);
 	char *(*status)(void *engine, struct error *error);
@@ -86,6 +103,8 @@ struct backend {
 	void (*attempt)(void *engine, int64_t at, const char *line, size_t length);
 	void (*attempts_send)(void *engine);
 	enum store_result (*attempts)(void *engine, struct store_attempts *query, struct error *error);
+	enum store_result (*attempts_page)(void *engine, struct store_attempts_page *page,
+	    struct error *error);
 	void (*network)(void *engine, struct store_network *network);
 };
 

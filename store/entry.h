@@ -52,6 +52,9 @@ enum entry_result entry_open(int dir, const char *name, int *fd, const char **wh
 
 void entry_free(struct entry *entry);
 
+/* Free the record's text, and with it the body. What the event says, and the evidence, stay. */
+void entry_drop_text(struct entry *entry);
+
 /* When the event was generated, nanoseconds since 1970; when it was received if it does not say. */
 int64_t entry_when(const struct entry *entry);
 

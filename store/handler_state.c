@@ -42,6 +42,7 @@ handler_state_parse(const char *text, size_t length, struct handler_state *state
 	state->tried_at = get_time(object, "tried_at");
 	state->due_at = get_time(object, "due_at");
 	state->failed_at = get_time(object, "failed_at");
+	state->alone = json_is_true(json_object_get(object, "alone"));
 	get_text(object, "handler", state->handler, sizeof(state->handler));
 	get_text(object, "reason", state->reason, sizeof(state->reason));
 	get_text(object, "stderr", state->stderr_end, sizeof(state->stderr_end));
@@ -75,6 +76,8 @@ handler_state_format(const struct handler_state *state)
 	set_time(object, "tried_at", state->tried_at);
 	set_time(object, "due_at", state->due_at);
 	set_time(object, "failed_at", state->failed_at);
+	if (state->alone)
+		json_object_set_new(object, "alone", json_true());
 	set_text(object, "handler", state->handler);
 	set_text(object, "reason", state->reason);
 	set_text(object, "stderr", state->stderr_end);

@@ -17,6 +17,7 @@ struct handler_state {
 	int64_t tried_at;  /* the last one, Unix seconds; 0: never */
 	int64_t due_at;    /* the next one, Unix seconds; 0: at once */
 	int64_t failed_at; /* when it became a dead letter; 0: it did not */
+	bool alone;        /* the next run is for it alone, in a batch of one */
 	char handler[256]; /* which one ran; "" if none did */
 	char reason[256];  /* why the last run was no success, or why it failed */
 	char stderr_end[HANDLER_STATE_STDERR_MAX + 1]; /* the end of standard error; text, made UTF-8 */

@@ -452,6 +452,87 @@ store_fail(struct store *store, struct store_work *work, const struct handler_st
 	return store->backend->fail(store->engine, work, state, error);
 }
 
+void
+store_park(struct store *store, struct store_work *work)
+{
+	if (store->backend->park != NULL)
+		store->backend->park(store->engine, work);
+	entry_drop_text(&work->entry);
+}
+
+/* ---- many at once, or one by one ---- */
+
+enum store_result
+store_claim_many(struct store *store, const uint64_t *lanes, size_t count,
+    enum store_result *results, struct error *error)
+{
+	const struct backend *backend = store->backend;
+
+	if (backend->claim_many != NULL)
+		return backend->claim_many(store->engine, lanes, count, results, error);
+	for (size_t i = 0; i < count; i++)
+		if ((results[i] = backend->claim(store->engine, lanes[i], error)) == STORE_FAILED)
+			return STORE_FAILED;
+	return STORE_OK;
+}
+
+enum store_result
+store_renew_many(struct store *store, const uint64_t *lanes, size_t count,
+    enum store_result *results, struct error *error)
+{
+	const struct backend *backend = store->backend;
+
+	if (backend->renew_many != NULL)
+		return backend->renew_many(store->engine, lanes, count, results, error);
+	for (size_t i = 0; i < count; i++)
+		if ((results[i] = backend->renew(store->engine, lanes[i], error)) == STORE_FAILED)
+			return STORE_FAILED;
+	return STORE_OK;
+}
+
+void
+store_release_many(struct store *store, const uint64_t *lanes, size_t count)
+{
+	if (store->backend->release_many != NULL)
+		store->backend->release_many(store->engine, lanes, count);
+	for (size_t i = 0; i < count && store->backend->release_many == NULL; i++)
+		store->backend->release(store->engine, lanes[i]);
+}
+
+enum store_result
+store_load_many(struct store *store, const char *const *names, struct store_work *const *works,
+    size_t count, enum store_result *results, struct error *error)
+{
+	const struct backend *backend = store->backend;
+
+	if (backend->load_many != NULL)
+		return backend->load_many(store->engine, names, works, count, results, error);
+	for (size_t i = 0; i < count; i++) {
+		results[i] = backend->load(store->engine, names[i], works[i], error);
+		if (results[i] != STORE_FAILED)
+			continue;
+		while (i-- > 0)
+			if (results[i] == STORE_OK)
+				backend->unload(store->engine, works[i]);
+		return STORE_FAILED;
+	}
+	return STORE_OK;
+}
+
+enum store_result
+store_done_many(struct store *store, struct store_work *const *works, size_t count,
+    enum store_result *results, struct error *error)
+{
+	const struct backend *backend = store->backend;
+
+	if (backend->done_many != NULL)
+		return backend->done_many(store->engine, works, count, results, error);
+	for (size_t i = 0; i < count; i++)
+		if ((results[i] = backend->done(store->engine, works[i], error)) == STORE_FAILED)
+			return STORE_FAILED;
+	return STORE_OK;
+}
+
 enum store_result
 store_each(struct store *store, const struct store_filter *filter,
     int (*visit)(const struct store_item *item, void *data), void *data, struct error *error)
@@ -597,4 +678,33 @@ store_network(struct store *store, struct store_network *network)
 	*network = (struct store_network){0};
 	if (store_is_shared(store))
 		store->backend->network(store->engine, network);
+}
+
+/* ---- pages ---- */
+
+enum store_result
+store_page(struct store *store, struct store_page *page, struct error *error)
+{
+	return store->backend->page(store->engine, page, error);
+}
+
+enum store_result
+store_tally(struct store *store, int64_t now, struct store_tally *tally, struct error *error)
+{
+	struct store_tally local;
+	enum store_result result = store->backend->tally(store->engine, now, tally, error);
+
+	/* What is held is of this host. */
+	if (result == STORE_OK && store_is_shared(store)) {
+		result = spool_tally(&store->local, &local, error);
+		tally->held = local.held;
+	}
+	return result;
+}
+
+enum store_result
+store_attempts_page(struct store *store, struct store_attempts_page *page, struct error *error)
+{
+	return store_is_shared(store) ? store->backend->attempts_page(store->engine, page, error) :
+	                                not_shared(error);
 }

@@ -19,6 +19,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include <jansson.h>
+
 #include "base/config.h"
 #include "base/error.h"
 #include "events.h"
@@ -232,7 +234,12 @@ struct store_work {
 	struct entry entry;
 	struct handler_state state;           /* of the tries before this one */
 	char path[STORE_PATH_SIZE]; /* a file with its record, for a handler */
-	int file;                             /* the store's own */
+	int file;                             /* the store's own, and the rest, too */
+	bool parked;
+	struct {
+		uint64_t device, inode, size;
+		struct timespec written;
+	} identity; /* of its file while that is closed */
 };
 
 /*
@@ -243,6 +250,12 @@ struct store_work {
 enum store_result store_load(struct store *store, const char *name, struct store_work *work,
     struct error *error);
 void store_unload(struct store *store, struct store_work *work);
+
+/*
+ * Give back the record's text and what else an event in work holds open, for many are in work
+ * at once. Its outcome can be recorded as before, and store_unload() is still due.
+ */
+void store_park(struct store *store, struct store_work *work);
 
 /*
  * Its handler succeeded: it leaves the queue. STORE_ABSENT: the lane is lost, and the event is
@@ -258,6 +271,22 @@ enum store_result store_later(struct store *store, struct store_work *work,
 enum store_result store_fail(struct store *store, struct store_work *work,
     const struct handler_state *state, struct error *error);
 
+/*
+ * The same for many, in as few steps as the store has for that: results[i] is what the call for
+ * one would return. STORE_OK; or STORE_FAILED: some may be done, and results are not filled in, and
+ * nothing is loaded. The lanes are all different.
+ */
+enum store_result store_claim_many(struct store *store, const uint64_t *lanes, size_t count,
+    enum store_result *results, struct error *error);
+enum store_result store_renew_many(struct store *store, const uint64_t *lanes, size_t count,
+    enum store_result *results, struct error *error);
+void store_release_many(struct store *store, const uint64_t *lanes, size_t count);
+enum store_result store_load_many(struct store *store, const char *const *names,
+    struct store_work *const *works, size_t count, enum store_result *results,
+    struct error *error);
+enum store_result store_done_many(struct store *store, struct store_work *const *works,
+    size_t count, enum store_result *results, struct error *error);
+
 /* ---- operator ---- */
 
 enum store_status { STORE_NEW, STORE_WAITING, STORE_DEAD, STORE_HANDLED };
@@ -271,6 +300,10 @@ struct store_filter {
 	const char *npn;   /* NULL: any */
 	int64_t since;     /* received at or after, nanoseconds since 1970; 0: ever */
 };
+
+struct store_item;
+/* Whether an event matches. */
+bool store_filter_matches(const struct store_filter *filter, const struct store_item *item);
 
 /* An event as an administrator sees it. */
 struct store_item {
@@ -303,6 +336,50 @@ enum store_result store_lookup(struct store *store, const char *id, char name[ST
  */
 enum store_result store_get(struct store *store, const char *name, struct store_item *item,
     struct error *error);
+
+/* ---- pages: newest first, and never a visit to everything ---- */
+
+/* Room for a mark and a NUL. */
+#define STORE_MARK_SIZE (STORE_NAME_SIZE + 32)
+
+struct store_page {
+	struct store_filter filter;
+	int64_t until; /* received before, nanoseconds; 0: ever */
+	long limit;    /* so many events are visited at most */
+	/*
+	 * In: "" for the newest, or where an earlier page ended. Out: where this one ended, which may
+	 * be before the limit, for only so much is looked at in one call; "": there is no more.
+	 */
+	char mark[STORE_MARK_SIZE];
+	int64_t reached; /* out: when the last one that was looked at was received; 0: none was */
+	void (*visit)(const struct store_item *item, void *data);
+	void *data;
+};
+
+/*
+ * Visit the next events that match, the newest first. STORE_INVALID: this store does not know
+ * their order without a look at all of them: handled events of the spool, and of a spool in
+ * which more than 10,000 wait. The attempts log knows it. A mark of another store, or one that
+ * was changed, is STORE_INVALID, too.
+ */
+enum store_result store_page(struct store *store, struct store_page *page, struct error *error);
+
+/* How much waits. */
+struct store_tally {
+	long waiting, failed, held;
+	int64_t oldest; /* Unix seconds when the oldest that waits was queued; 0: none, or not known */
+};
+
+/* Count names, and look at no more than 10,000 events. */
+enum store_result store_tally(struct store *store, int64_t now, struct store_tally *tally,
+    struct error *error);
+
+/*
+ * The JSON of an event, which the caller frees: a row of `psapi list --json`; and what `psapi show
+ * --json` prints, but for its member "event", which is the body as it was signed.
+ */
+json_t *store_json_row(const struct store_item *item);
+json_t *store_json_details(const struct store_item *item);
 
 /*
  * The administrator's moves, between store_work_begin() and store_work_end(), durable when they
@@ -440,6 +517,16 @@ struct store_attempts {
 	void *data;
 };
 enum store_result store_attempts(struct store *store, struct store_attempts *query,
+    struct error *error);
+
+/* A page of what all hosts logged, the newest first. */
+struct store_attempts_page {
+	int64_t at, serial; /* in: only what is before both, 0 and 0: the newest; out: the last one */
+	long count;         /* lines at most; out: how many there were */
+	int (*visit)(const char *host, const char *line, int64_t at, int64_t serial, void *data);
+	void *data;
+};
+enum store_result store_attempts_page(struct store *store, struct store_attempts_page *page,
     struct error *error);
 
 /* What the sandbox must leave to it. */

@@ -311,7 +311,8 @@ static const struct {
 	const char *remedy;
 } codes[] = {
 	{"42P01", POSTGRESQL_REFUSED, EX_CONFIG, "make the tables: psapi store init"},
-	{"42703", POSTGRESQL_REFUSED, EX_CONFIG, "the tables are of another version: psapi store init"},
+	{"42703", POSTGRESQL_REFUSED, EX_CONFIG,
+	    "somebody has changed the tables: psapi-store-postgresql(7) has their columns"},
 	{"3F000", POSTGRESQL_REFUSED, EX_CONFIG,
 	    "the user's search_path must name a schema: GRANT CREATE ON SCHEMA public TO psapi"},
 	{"42501", POSTGRESQL_REFUSED, EX_NOPERM,

@@ -22,9 +22,9 @@ static const char import_sql[] =
     " when_ns),"
     " q AS (INSERT INTO psapi_queue (name, lane, when_ns, tries, tried_at, due_at, failed_at,"
     " handler, reason,"
-    " said) SELECT name, lane, when_ns, $10, to_timestamp(nullif($11, 0)),"
+    " said, alone) SELECT name, lane, when_ns, $10, to_timestamp(nullif($11, 0)),"
     " to_timestamp(nullif($12, 0)),"
-    " to_timestamp(nullif($13, 0)), $14, $15, $16 FROM e WHERE $9)"
+    " to_timestamp(nullif($13, 0)), $14, $15, $16, $17 FROM e WHERE $9)"
     " SELECT 1 FROM e";
 
 /* Returns whether libpq took it. */
@@ -59,6 +59,7 @@ send_item(struct postgresql_connection *connection, const struct store_item *ite
 	postgresql_text(&p, state->handler);
 	postgresql_text(&p, state->reason);
 	postgresql_text(&p, state->stderr_end);
+	postgresql_text(&p, state->alone ? "t" : "f");
 	return PQsendQueryPrepared(connection->pg, STATEMENT, p.count, p.value, p.length, p.format,
 	    1) == 1;
 }

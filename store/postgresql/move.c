@@ -39,9 +39,8 @@ postgresql_progress(const char *what, size_t count, size_t total, bool done)
 
 /* ---- many events by their names ---- */
 
-/* An array of names as PostgreSQL writes it, which the caller frees: no name needs a quote. */
-static char *
-array_of(const char *const *names, size_t count)
+char *
+postgresql_names(const char *const *names, size_t count)
 {
 	size_t n = 0;
 	char *text = malloc(count * STORE_NAME_SIZE + 3);
@@ -96,7 +95,7 @@ move_batch(struct postgresql *pg, const char *sql, const char *const *names, siz
     size_t *moved,
     bool retry, struct error *error)
 {
-	char *array = array_of(names, count);
+	char *array = postgresql_names(names, count);
 	struct postgresql_parameters p = {0};
 	enum store_result outcome = STORE_OK;
 
@@ -141,7 +140,7 @@ postgresql_retry(void *engine, const char *const *names, size_t count, size_t *m
 {
 	static const char sql[] =
 	    "UPDATE psapi_queue SET tries = 0, tried_at = NULL, due_at = NULL, failed_at = NULL,"
-	    " queued_at = now(), handler = '', reason = '', said = ''"
+	    " queued_at = now(), alone = false, handler = '', reason = '', said = ''"
 	    " WHERE name = ANY ($1::text[]) AND failed_at IS NOT NULL RETURNING name";
 
 	return move(engine, sql, names, count, moved, true, error);
@@ -183,7 +182,7 @@ enum store_result
 postgresql_unknown(void *engine, const char *const *names, size_t count, size_t *unknown,
     struct error *error)
 {
-	char *array = array_of(names, count);
+	char *array = postgresql_names(names, count);
 	struct postgresql_parameters p = {0};
 
 	if (array == NULL) {

@@ -45,17 +45,14 @@ postgresql_state(const PGresult *result, int row, int column, struct handler_sta
 	copy(state->handler, sizeof(state->handler), result, row, column + 4);
 	copy(state->reason, sizeof(state->reason), result, row, column + 5);
 	copy(state->stderr_end, sizeof(state->stderr_end), result, row, column + 6);
+	state->alone = postgresql_integer(result, row, column + 7) != 0;
 }
 
-/* Name, status (enum store_status), state, record. */
-#define STATUS \
-	"(CASE WHEN q.name IS NULL THEN 3 WHEN q.failed_at IS NOT NULL THEN 2" \
-	" WHEN q.tries > 0 THEN 1 ELSE 0 END)"
-#define ITEM "SELECT e.name, " STATUS "::text, e.record, " POSTGRESQL_STATE " FROM psapi_event e"
+#define STATUS POSTGRESQL_STATUS
+#define ITEM "SELECT " POSTGRESQL_ITEM " FROM psapi_event e"
 
-/* Why it is no event, or NULL. */
-static const char *
-read_item(const PGresult *result, int row, struct store_item *item)
+const char *
+postgresql_item(const PGresult *result, int row, struct store_item *item)
 {
 	*item = (struct store_item){.name = PQgetvalue(result, row, 0)};
 	item->status = (enum store_status)postgresql_integer(result, row, 1);
@@ -80,7 +77,7 @@ postgresql_get(void *engine, const char *name, struct store_item *item, struct e
 		return STORE_FAILED;
 	if (PQntuples(result) == 0) {
 		found = STORE_ABSENT;
-	} else if (read_item(result, 0, item) != NULL) {
+	} else if (postgresql_item(result, 0, item) != NULL) {
 		error_set(error, EX_DATAERR, NULL, "%s: %s", name, item->invalid);
 		found = STORE_INVALID;
 	}
@@ -163,7 +160,7 @@ visit_rows(const PGresult *result, int (*visit)(const struct store_item *, void 
 	int stop = 0;
 
 	for (int i = 0; i < PQntuples(result) && stop == 0; i++) {
-		const char *why = read_item(result, i, &item);
+		const char *why = postgresql_item(result, i, &item);
 		if (why == NULL || all)
 			stop = visit(&item, data);
 		if (why == NULL)

@@ -219,6 +219,22 @@ enum store_result postgresql_fail(void *engine, struct store_work *work,
     const struct handler_state *state, struct error *error);
 void postgresql_queue_close(struct postgresql *pg);
 
+/* One event of row, its columns from column on: name, due, record, state. */
+enum store_result postgresql_load_row(struct postgresql *pg, const PGresult *result, int row,
+    int column, const char *name, struct store_work *work, struct error *error);
+
+/* batch.c */
+enum store_result postgresql_claim_many(void *engine, const uint64_t *lanes, size_t count,
+    enum store_result *results, struct error *error);
+enum store_result postgresql_renew_many(void *engine, const uint64_t *lanes, size_t count,
+    enum store_result *results, struct error *error);
+void postgresql_release_many(void *engine, const uint64_t *lanes, size_t count);
+enum store_result postgresql_load_many(void *engine, const char *const *names,
+    struct store_work *const *works, size_t count, enum store_result *results,
+    struct error *error);
+enum store_result postgresql_done_many(void *engine, struct store_work *const *works,
+    size_t count, enum store_result *results, struct error *error);
+
 /* operator.c */
 enum store_result postgresql_each(void *engine, const struct store_filter *filter,
     int (*visit)(const struct store_item *item, void *data), void *data, struct error *error);
@@ -232,13 +248,27 @@ enum store_result postgresql_count(void *engine, int64_t now, struct store_count
 #define POSTGRESQL_STATE \
 	"q.tries::text, extract(epoch FROM q.tried_at)::bigint::text, " \
 	"extract(epoch FROM q.due_at)::bigint::text, extract(epoch FROM q.failed_at)::bigint::text, " \
-	"q.handler, q.reason, q.said"
-enum { POSTGRESQL_STATE_COLUMNS = 7 };
+	"q.handler, q.reason, q.said, q.alone::int::text"
+enum { POSTGRESQL_STATE_COLUMNS = 8 };
+/*
+ * The first three columns of an event: name, status, record; q is its row of psapi_queue, if any.
+ */
+#define POSTGRESQL_STATUS \
+	"(CASE WHEN q.name IS NULL THEN 3 WHEN q.failed_at IS NOT NULL THEN 2" \
+	" WHEN q.tries > 0 THEN 1 ELSE 0 END)"
+#define POSTGRESQL_ITEM "e.name, " POSTGRESQL_STATUS "::text, e.record, " POSTGRESQL_STATE
+/* Read such a row. Returns why it is no event, or NULL: then the caller frees item->entry. */
+const char *postgresql_item(const PGresult *result, int row, struct store_item *item);
 void postgresql_state(const PGresult *result, int row, int column, struct handler_state *state);
 /* Parse a value that is a record. Returns NULL, or what is wrong. */
 const char *postgresql_record(const PGresult *result, int row, int column, struct entry *entry);
 
 /* move.c */
+/*
+ * An array of names as PostgreSQL writes it, which the caller frees: no name needs a quote. NULL
+ * without memory.
+ */
+char *postgresql_names(const char *const *names, size_t count);
 enum store_result postgresql_retry(void *engine, const char *const *names, size_t count,
     size_t *moved, struct error *error);
 enum store_result postgresql_replay(void *engine, const char *const *names, size_t count,
@@ -289,6 +319,13 @@ enum store_result postgresql_attempts(void *engine, struct store_attempts *query
     struct error *error);
 int postgresql_attempts_open(struct postgresql *pg);
 void postgresql_attempts_close(struct postgresql *pg);
+
+/* page.c */
+enum store_result postgresql_page(void *engine, struct store_page *page, struct error *error);
+enum store_result postgresql_tally(void *engine, int64_t now, struct store_tally *tally,
+    struct error *error);
+enum store_result postgresql_attempts_page(void *engine, struct store_attempts_page *page,
+    struct error *error);
 
 /* network.c */
 void postgresql_network(void *engine, struct store_network *network);

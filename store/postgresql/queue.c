@@ -310,19 +310,22 @@ static const char load_sql[] =
     " (SELECT lane FROM psapi_queue WHERE name = $1 AND failed_at IS NULL)"
     " ORDER BY q.when_ns, q.name LIMIT 1";
 
-static enum store_result
-take(struct postgresql *pg, const PGresult *result, struct store_work *work, struct error *error)
+enum store_result
+postgresql_load_row(struct postgresql *pg, const PGresult *result, int row, int column,
+    const char *name, struct store_work *work, struct error *error)
 {
-	if (PQntuples(result) == 0)
-		return STORE_ABSENT;
-	if (strcmp(PQgetvalue(result, 0, 0), work->name) != 0 || postgresql_integer(result, 0, 1) == 0)
+	work->file = -1;
+	work->parked = false;
+	snprintf(work->name, sizeof(work->name), "%s", name);
+	if (strcmp(PQgetvalue(result, row, column), name) != 0 ||
+	    postgresql_integer(result, row, column + 1) == 0)
 		return STORE_BUSY;
-	const char *why = postgresql_record(result, 0, 2, &work->entry);
+	const char *why = postgresql_record(result, row, column + 2, &work->entry);
 	if (why != NULL) {
 		error_set(error, EX_DATAERR, NULL, "%s: %s", work->name, why);
 		return STORE_FAILED;
 	}
-	postgresql_state(result, 0, 3, &work->state);
+	postgresql_state(result, row, column + 3, &work->state);
 	if (make_file(pg, work, error) == 0)
 		return STORE_OK;
 	entry_free(&work->entry);
@@ -334,14 +337,13 @@ postgresql_load(void *engine, const char *name, struct store_work *work, struct 
 {
 	struct postgresql_parameters p = {0};
 
-	work->file = -1;
-	snprintf(work->name, sizeof(work->name), "%s", name);
-	postgresql_text(&p, work->name);
+	postgresql_text(&p, name);
 	PGresult *result = postgresql_run(engine, load_sql, &p,
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	if (result == NULL)
 		return STORE_FAILED;
-	enum store_result taken = take(engine, result, work, error);
+	enum store_result taken = PQntuples(result) == 0 ? STORE_ABSENT :
+	    postgresql_load_row(engine, result, 0, 0, name, work, error);
 	PQclear(result);
 	return taken;
 }
@@ -422,9 +424,12 @@ add_state(struct postgresql_parameters *p, const struct handler_state *state)
 	postgresql_text(p, state->handler);
 	postgresql_text(p, state->reason);
 	postgresql_text(p, state->stderr_end);
+	postgresql_text(p, state->tried_at != 0 ? "t" : "f");
+	postgresql_text(p, state->alone ? "t" : "f");
 }
 
-#define SET_STATE "UPDATE psapi_queue SET tries = $4, handler = $5, reason = $6, said = $7, "
+#define SET_STATE "UPDATE psapi_queue SET tries = $4, handler = $5, reason = $6, said = $7, " \
+	"alone = $9, "
 #define TRIED "tried_at = CASE WHEN $8 THEN clock_timestamp() ELSE tried_at END, "
 
 enum store_result
@@ -432,13 +437,12 @@ postgresql_later(void *engine, struct store_work *work, const struct handler_sta
     struct error *error)
 {
 	static const char sql[] = MINE SET_STATE TRIED
-	    "due_at = clock_timestamp() + make_interval(secs => $9) WHERE name = $1 AND failed_at IS"
+	    "due_at = clock_timestamp() + make_interval(secs => $10) WHERE name = $1 AND failed_at IS"
 	    " NULL" COUNTED;
 	struct postgresql_parameters p;
 
 	begin_outcome(engine, work, &p);
 	add_state(&p, state);
-	postgresql_text(&p, state->tried_at != 0 ? "t" : "f");
 	postgresql_number(&p, state->due_at > state->tried_at ? state->due_at - state->tried_at : 0);
 	return write_state(engine, sql, work, &p, error);
 }
@@ -454,6 +458,5 @@ postgresql_fail(void *engine, struct store_work *work, const struct handler_stat
 
 	begin_outcome(engine, work, &p);
 	add_state(&p, state);
-	postgresql_text(&p, state->tried_at != 0 ? "t" : "f");
 	return write_state(engine, sql, work, &p, error);
 }

@@ -98,6 +98,12 @@ unload(void *engine, struct store_work *work)
 	spool_unload(engine, work);
 }
 
+static void
+park(void *engine, struct store_work *work)
+{
+	spool_park(engine, work);
+}
+
 static enum store_result
 done(void *engine, struct store_work *work, struct error *error)
 {
@@ -177,6 +183,19 @@ count(void *engine, int64_t now, struct store_counts *counts, struct error *erro
 	return spool_count(engine, now, counts, error);
 }
 
+static enum store_result
+page(void *engine, struct store_page *wanted, struct error *error)
+{
+	return spool_page(engine, wanted, error);
+}
+
+static enum store_result
+tally(void *engine, int64_t now, struct store_tally *counts, struct error *error)
+{
+	(void)now;
+	return spool_tally(engine, counts, error);
+}
+
 const struct backend spool_backend = {
 	.version = PSAPI_VERSION,
 	.size = sizeof(struct backend),
@@ -196,6 +215,7 @@ const struct backend spool_backend = {
 	.release = release,
 	.load = load,
 	.unload = unload,
+	.park = park,
 	.done = done,
 	.later = later,
 	.fail = fail,
@@ -209,4 +229,6 @@ const struct backend spool_backend = {
 	.roster = roster,
 	.forgotten = forgotten,
 	.count = count,
+	.page = page,
+	.tally = tally,
 };

@@ -283,6 +283,7 @@ spool_load(struct spool *spool, const char *name, struct store_work *work, struc
 	const char *why;
 
 	work->file = -1;
+	work->parked = false;
 	snprintf(work->name, sizeof(work->name), "%s", name);
 	snprintf(work->path, sizeof(work->path), "%s/new/%s", spool->path, name);
 	switch (spool_file_open(spool, &file, SPOOL_NEW, name, &work->entry, &why)) {
@@ -310,16 +311,101 @@ spool_load(struct spool *spool, const char *name, struct store_work *work, struc
 	return STORE_OK;
 }
 
+/* ---- a parked one: its file is closed, and known by what does not change in it ---- */
+
+void
+spool_park(struct spool *spool, struct store_work *work)
+{
+	struct stat st;
+
+	(void)spool;
+	if (work->file < 0 || fstat(work->file, &st) != 0)
+		return; /* it stays open: that is only dearer */
+	work->identity.device = st.st_dev;
+	work->identity.inode = st.st_ino;
+	work->identity.size = (uint64_t)st.st_size;
+	work->identity.written = st.st_mtim;
+	close(work->file);
+	work->file = -1;
+	work->parked = true;
+}
+
+/* No event file is written again: another file has another time, even with the same inode. */
+static bool
+is_parked_file(const struct store_work *work, const struct stat *st)
+{
+	return st->st_ino == work->identity.inode && st->st_dev == work->identity.device &&
+	    (uint64_t)st->st_size == work->identity.size &&
+	    st->st_mtim.tv_sec == work->identity.written.tv_sec &&
+	    st->st_mtim.tv_nsec == work->identity.written.tv_nsec;
+}
+
+/* spool_file_unlink(), of a parked one. */
+static int
+unlink_parked(struct spool *spool, const struct store_work *work, enum spool_dir dir)
+{
+	struct stat st;
+
+	if (fstatat(spool->dir[dir], work->name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return errno == ENOENT ? 0 : -1;
+	if (!is_parked_file(work, &st))
+		return 0;
+	return unlinkat(spool->dir[dir], work->name, 0) == 0 || errno == ENOENT ? 0 : -1;
+}
+
+static int
+done_parked(struct spool *spool, const struct store_work *work)
+{
+	if (spool_state_remove(spool, work->name) != 0 ||
+	    unlink_parked(spool, work, SPOOL_FAILED) != 0)
+		return -1;
+	return unlink_parked(spool, work, SPOOL_NEW);
+}
+
+/*
+ * Open its file again. STORE_ABSENT: another program has removed it, and what is left of it is
+ * removed, too.
+ */
+static enum store_result
+unpark(struct spool *spool, struct store_work *work, struct error *error)
+{
+	const char *why;
+	struct stat st;
+	enum entry_result opened = entry_open(spool->dir[SPOOL_NEW], work->name, &work->file, &why);
+
+	if (opened == ENTRY_ERROR || (opened == ENTRY_OK && fstat(work->file, &st) != 0)) {
+		spool_failed(spool, "read the file", SPOOL_NEW, work->name, error);
+		if (work->file >= 0)
+			close(work->file);
+		work->file = -1;
+		return STORE_FAILED;
+	}
+	if (opened == ENTRY_OK && is_parked_file(work, &st)) {
+		work->parked = false;
+		return STORE_OK;
+	}
+	if (opened == ENTRY_OK)
+		close(work->file);
+	work->file = -1;
+	return spool_done(spool, work, error) == STORE_OK ? STORE_ABSENT : STORE_FAILED;
+}
+
+/* ---- outcomes ---- */
+
 /* Remove the state, a name in failed/ that a retry left, and last the name in new/. */
 enum store_result
 spool_done(struct spool *spool, struct store_work *work, struct error *error)
 {
 	struct spool_file file = file_of(work);
 
-	if (spool_state_remove(spool, work->name) == 0 &&
+	if (work->parked) {
+		if (done_parked(spool, work) == 0)
+			return STORE_OK;
+	} else if (spool_state_remove(spool, work->name) == 0 &&
 	    spool_file_unlink(spool, &file, SPOOL_FAILED, work->name) == 0 &&
-	    spool_file_unlink(spool, &file, SPOOL_NEW, work->name) == 0)
+	    spool_file_unlink(spool, &file, SPOOL_NEW, work->name) == 0) {
 		return STORE_OK;
+	}
 	spool_failed(spool, "remove the name", SPOOL_NEW, work->name, error);
 	return STORE_FAILED;
 }
@@ -331,8 +417,8 @@ is_gone(struct spool *spool, const struct spool_file *file)
 	return spool_file_is(spool, file, SPOOL_NEW, file->name) == 0;
 }
 
-enum store_result
-spool_later(struct spool *spool, struct store_work *work, const struct handler_state *state,
+static enum store_result
+put_later(struct spool *spool, struct store_work *work, const struct handler_state *state,
     struct error *error)
 {
 	struct spool_file file = file_of(work);
@@ -343,6 +429,20 @@ spool_later(struct spool *spool, struct store_work *work, const struct handler_s
 		return STORE_OK;
 	spool_failed(spool, "write a file", SPOOL_STATE, work->name, error);
 	return STORE_FAILED;
+}
+
+enum store_result
+spool_later(struct spool *spool, struct store_work *work, const struct handler_state *state,
+    struct error *error)
+{
+	bool parked = work->parked;
+	enum store_result result = parked ? unpark(spool, work, error) : STORE_OK;
+
+	if (result == STORE_OK)
+		result = put_later(spool, work, state, error);
+	if (parked)
+		spool_park(spool, work);
+	return result;
 }
 
 /* Replaces a file that was put into failed/ by hand: else the event would be in no queue. */
@@ -359,12 +459,12 @@ link_into_failed(struct spool *spool, const struct spool_file *file)
 	return same == 1 ? 0 : -1;
 }
 
-enum store_result
-spool_fail(struct spool *spool, struct store_work *work, const struct handler_state *state,
+static enum store_result
+put_failed(struct spool *spool, struct store_work *work, const struct handler_state *state,
     struct error *error)
 {
 	struct spool_file file = file_of(work);
-	enum store_result result = spool_later(spool, work, state, error);
+	enum store_result result = put_later(spool, work, state, error);
 
 	if (result != STORE_OK)
 		return result;
@@ -380,4 +480,18 @@ spool_fail(struct spool *spool, struct store_work *work, const struct handler_st
 		return STORE_OK;
 	spool_failed(spool, "move the event", SPOOL_NEW, work->name, error);
 	return STORE_FAILED;
+}
+
+enum store_result
+spool_fail(struct spool *spool, struct store_work *work, const struct handler_state *state,
+    struct error *error)
+{
+	bool parked = work->parked;
+	enum store_result result = parked ? unpark(spool, work, error) : STORE_OK;
+
+	if (result == STORE_OK)
+		result = put_failed(spool, work, state, error);
+	if (parked)
+		spool_park(spool, work);
+	return result;
 }

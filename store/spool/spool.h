@@ -218,6 +218,7 @@ enum store_result spool_pending(struct spool *spool, struct store_pending *pendi
 enum store_result spool_load(struct spool *spool, const char *name, struct store_work *work,
     struct error *error);
 void spool_unload(struct spool *spool, struct store_work *work);
+void spool_park(struct spool *spool, struct store_work *work);
 enum store_result spool_done(struct spool *spool, struct store_work *work, struct error *error);
 enum store_result spool_later(struct spool *spool, struct store_work *work,
     const struct handler_state *state, struct error *error);
@@ -236,6 +237,8 @@ enum store_result spool_retry(struct spool *spool, const char *const *names, siz
 enum store_result spool_replay(struct spool *spool, const char *const *names, size_t count,
     size_t *moved, struct error *error);
 enum store_result spool_finish(struct spool *spool, const char *name, struct error *error);
+
+/* count.c */
 enum store_result spool_count(struct spool *spool, int64_t now, struct store_counts *counts,
     struct error *error);
 
@@ -252,5 +255,9 @@ enum store_result spool_forgotten(struct spool *spool, int64_t at, struct roster
 /* Replace state/roster, durable when it returns. */
 enum store_result spool_forgotten_write(struct spool *spool, const struct roster *roster,
     struct error *error);
+
+/* page.c */
+enum store_result spool_page(struct spool *spool, struct store_page *page, struct error *error);
+enum store_result spool_tally(struct spool *spool, struct store_tally *tally, struct error *error);
 
 #endif

@@ -1,4 +1,4 @@
-"""packaging/completion/psapi: bash finds and loads it, and completes subcommands, options and values."""
+"""packaging/completion: bash and zsh find and load them, and complete subcommands, options and values."""
 
 import re
 import subprocess
@@ -47,23 +47,24 @@ def complete(desk, line):
 
 
 def test_subcommands(desk):
-    overview = desk.run("help").stdout.split("\nAn endpoint")[0]
+    overview = desk.run("help").stdout
     known = re.findall(r"^  ([a-z]+) +\S", overview, re.M)
     assert len(known) > 10
     assert complete(desk, "psapi ") == known
     assert complete(desk, "psapi re") == ["retry", "replay", "recover"]
     assert complete(desk, "psapi --spool /x re") == ["retry", "replay", "recover"]
     assert complete(desk, "psapi help sh") == ["show"]
+    assert complete(desk, "psapi help set") == ["setup", "settings"]
     assert complete(desk, "psapi help show ") == []
 
 
 def test_options(desk):
     """The options of the subcommand, and those of all subcommands."""
-    common = {"-f", "--file", "-o", "--set", "--spool", "--json", "-h", "--help", "-V", "--version"}
+    common = {"-f", "--file", "-o", "--set", "--spool", "--json", "--wide", "--local-time", "-h", "--help", "-V", "--version"}
     assert set(complete(desk, "psapi -")) == common
-    assert set(complete(desk, "psapi drain -")) == {"-j", "--jobs", "-v", "--verbose"} | common
+    assert set(complete(desk, "psapi drain -")) == {"-j", "--jobs", "--batch", "-v", "--verbose"} | common
     assert set(complete(desk, "psapi prune --")) >= {"--older-than", "--dry-run", "--force", "--json"}
-    assert complete(desk, "psapi send --w") == ["--wrong-secret"]
+    assert complete(desk, "psapi send --wr") == ["--wrong-secret"]
     assert complete(desk, "psapi attempts -f --ou") == ["--outcome"]
     assert complete(desk, "psapi list --json --wa") == ["--waiting"]
 
@@ -117,3 +118,57 @@ def test_fingerprints(desk):
     assert complete(desk, "psapi secret drop ") == []
     desk.place.write_secret(SECRET)
 
+
+
+# ---- zsh ----
+
+# A real zsh with its line editor on a pseudo-terminal. What it would offer goes into a file: compadd is asked for the
+# matches first. The last word of the line is completed by the key TAB.
+ZSH = r"""
+zmodload zsh/zpty || exit 9
+zpty z zsh -f -i
+zpty -w z "PROMPT=; fpath=($FOLDER \$fpath); autoload -U compinit; compinit -u -D"
+zpty -w z "bindkey '^I' complete-word; zstyle ':completion:*' insert-tab false; LISTMAX=9999"
+zpty -w z 'compadd() { local -a found; if [[ ${@[1,(i)(-|--)]} == *-(O|A|D)\ * ]]; then builtin compadd "$@"; return; fi
+builtin compadd -O found "$@"; print -rl -- $found >>$OUT; builtin compadd "$@"; }'
+zpty -w z 'finished() { print -r -- "(end)" >>$OUT; exit }; comppostfuncs=(finished)'
+zpty -w z 'print -r -- "(ready)" >>$OUT'
+until [[ -s $OUT ]]; do sleep 0.05; done
+zpty -n -w z "$1"$'\t'
+for ((i = 0; i < 400; i++)); do
+	[[ $(tail -n 1 $OUT) != "(end)" ]] || break
+	zpty -r -t z >/dev/null 2>&1
+	sleep 0.05
+done
+zpty -d z
+"""
+
+
+def complete_zsh(desk, line):
+    out = desk.place.dir / "zsh.out"
+    out.unlink(missing_ok=True)
+    environment = desk.environment() | {"FOLDER": str(ROOT / "packaging/completion"), "OUT": str(out), "TERM": "dumb",
+                                        "PATH": f"{PSAPI.parent}:/usr/bin:/bin", "HOME": str(desk.place.dir)}
+    done = subprocess.run(["zsh", "-f", "-c", ZSH, "zsh", line], cwd=desk.place.dir, env=environment, text=True,
+                          capture_output=True, stdin=subprocess.DEVNULL, timeout=60 * SLOWER)
+    assert done.returncode == 0, done
+    lines = out.read_text().splitlines()
+    assert lines[0] == "(ready)" and lines[-1] == "(end)", lines
+    return [found for found in lines[1:-1] if found]
+
+
+def test_zsh(desk):
+    waiting, failed = desk.deliver(signed(webhook_id="msg_waiting"), signed(b"no JSON", webhook_id="msg_failed"))
+    known = re.findall(r"^  ([a-z]+) +\S", desk.run("help").stdout, re.M)
+    assert sorted(complete_zsh(desk, "psapi ")) == sorted(known)
+    assert sorted(complete_zsh(desk, "psapi --spool /x re")) == ["recover", "replay", "retry"]
+    assert set(complete_zsh(desk, "psapi help set")) == {"setup", "settings"}
+    assert set(complete_zsh(desk, "psapi prune --")) >= {"--older-than", "--dry-run", "--force", "--json"}
+    assert complete_zsh(desk, "psapi send --wr") == ["--wrong-secret"]
+    assert complete_zsh(desk, "psapi attempts --outcome ac") == ["accepted"]
+    assert complete_zsh(desk, "psapi -o PSAPI_TH") == ["PSAPI_THREADS"]
+    assert sorted(complete_zsh(desk, "psapi show msg_")) == [failed, waiting]
+    assert complete_zsh(desk, f"psapi --spool {desk.spool.path} retry ") == [failed]
+    (desk.place.dir / "a-directory").mkdir()
+    assert "a-directory" in " ".join(complete_zsh(desk, "psapi --spool a-"))
+    assert "jq" in complete_zsh(desk, "psapi drain -- jq")

@@ -25,7 +25,7 @@ LITERAL = r'(?:"(?:[^"\\]|\\.)*"\s*)+'
 SOURCES = sorted(path for path in ROOT.glob("**/*.c")
                  if not re.match("(tests|bench|build)/", str(path.relative_to(ROOT))))
 OWN_WORDS = {"doctor/http_status.c", "doctor/local.c", "doctor/probe.c", "doctor/history.c", "doctor/log.c", "doctor/url.c",
-             "doctor/receiver.c", "send/delivery.c", "send/http.c", "send/fastcgi_client.c"}
+             "doctor/receiver.c", "doctor/check.c", "commands/check.c", "send/delivery.c", "send/http.c", "send/fastcgi_client.c"}
 
 GOOD = {("verify.c", "is a signing secret")}        # printed nowhere
 
@@ -104,7 +104,7 @@ def test_commands_exist(page):
         if shown == "":
             continue    # "psapi" followed by a word of the sentence
         for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", rest):
-            assert option in shown + help_of(), (name, option)
+            assert option in shown + help_of("options"), (name, option)
 
 
 def test_every_page_is_in_the_readme():
@@ -203,24 +203,25 @@ def shell(desk, *command, **settings):
                           timeout=60 * SLOWER)
 
 
-def test_nagios(desk):
-    """The check of docs/monitoring.md: its four answers."""
-    [script] = [block for block in blocks("monitoring.md", "sh") if block.startswith("#!")]
-    check = desk.place.dir / "check_psapi"
-    check.write_text(script)
-    desk.place.settings["PSAPI_LISTEN"] = f"unix:{desk.place.dir}/psapi.sock"
-    desk.handler("default", ":\n")
+def test_the_check_of_the_page(desk):
+    """The command of docs/monitoring.md, and what it names."""
+    page = (ROOT / "docs/monitoring.md").read_text()
+    [command] = re.findall(r"^\$ sudo -u psapi (psapi check .*)$", page, re.M)
     with Socket(desk.place) as server:
-        done = shell(desk, "/bin/sh", check)
-        assert (done.returncode, done.stdout) == (0, "OK - psapi receives\n"), done
-        assert_accepted(server.send(signed(b"no JSON")))
-        done = shell(desk, "/bin/sh", check)
-        assert (done.returncode, done.stdout) == (1, "WARNING - failed: 1 event(s) in failed/\n"), done
+        desk.place.settings["PSAPI_LISTEN"] = f"unix:{desk.place.dir}/psapi.sock"
+        assert_accepted(server.send(signed(body(1))))
+        done = shell(desk, *command.split())
+        assert done.returncode == 0 and done.stdout.startswith("PSAPI OK - ") and " | waiting=" in done.stdout, done
         server.receiver.stop()
-    done = shell(desk, "/bin/sh", check)
-    assert done.returncode == 2 and "CRITICAL - " in done.stdout and "socket: " in done.stdout, done
-    done = shell(desk, "/bin/sh", check, "--nonsense")
-    assert done.returncode == 3 and done.stdout.startswith("UNKNOWN - psapi: doctor: "), done
+    table = page.split("| it looks at |")[1].split("\n\n")[0]
+    names = {name for row in re.findall(r"^\| (`[^|]*) \|", table, re.M) for name in re.findall(r"`([a-z-]+)`", row)}
+    source = (ROOT / "doctor/check.c").read_text()
+    known = set(re.findall(r'^\t\{\w+, "([a-z-]+)", HEALTH_', source, re.M))
+    known |= {name for name, warning, critical in re.findall(
+        r'\[CHECK_\w+\] = \{"([a-z]+)", "\w*", "([^"]*)", "([^"]*)"', source) if warning or critical}
+    assert names == known | {"database"}
+    for path in re.findall(r"`((?:icinga|nrpe|zabbix|prometheus)/[\w.]+)`", page):
+        assert (ROOT / "packaging" / path).exists(), path
 
 
 def test_numbers(desk):
@@ -308,9 +309,10 @@ def test_the_loop_of_the_readme(sandbox):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it becomes another user")
 def test_the_start_script_without_systemd(sandbox):
-    """docs/install.md: root starts it, with the short PATH of an init system; it makes /run/psapi itself."""
-    [script] = [block for block in blocks("install.md", "sh") if "setpriv" in block]
-    assert "/etc/cron.d/psapi-fcgi" in (ROOT / "docs/install.md").read_text()
+    """docs/without-systemd.md: root starts it, with the short PATH of an init system; it makes /run/psapi itself.
+    tests/install runs the whole page."""
+    [script] = [re.search("<<'END'\n(.*?)END\n", block, re.S)[1] for block in blocks("without-systemd.md")
+                if "setpriv" in block]
     for user in ("-o psapi", "--reuid=psapi --regid=psapi --groups=psapi,www-data"):
         assert user in script
         script = script.replace(user, user.replace("psapi", "www-data"))

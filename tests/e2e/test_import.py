@@ -3,6 +3,7 @@ interrupted and repeated. 10,000 events; with --long 100,000."""
 
 import json
 import os
+import re
 import time
 
 import pytest
@@ -63,6 +64,7 @@ def shared(request, desk):
     return view
 
 
+@pytest.mark.timeout(900)
 def test_killed_and_repeated(request, desk, local):
     count = 100_000 if request.config.getoption("--long") and not SANITIZED else 10_000
     fill(desk, count)
@@ -78,8 +80,8 @@ def test_killed_and_repeated(request, desk, local):
         child.kill()
         child.wait()
     assert kills, "never killed: it is too fast"
-    done = desk.run("store", "import")
-    assert "import" in done.stdout + done.stderr
+    told, status = desk.on_a_terminal("store", "import")
+    assert status == 0 and re.search(r"\r\d+ events\x1b\[K", told) and f"of {count} events imported" in told, told
     assert listed(desk) == before, "counts, states, order"
     again = desk.run("store", "import")
     assert again.returncode == 0 and listed(desk) == before == listed(desk, **local)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,7 +13,7 @@ import pytest
 
 from psapi_command import PSAPI, Desk, body, updates
 from receiver import ROOT
-from sender import event, signed
+from sender import OTHER_SECRET, event, signature, signed
 
 
 @pytest.fixture
@@ -240,6 +241,158 @@ def test_token_goes_nowhere_else(fetcher):
     assert not (fetcher.home / "updates" / "2025-07-24" / "licenses.jsonl").exists()
 
 
+# ---- batches ----
+
+@pytest.fixture
+def batches(desk):
+    """Eight events of four NPNs; what is true afterwards: 1 and 4 are active, 2 and 3 are not."""
+    desk.batches = desk.place.dir / "batch.d"
+    desk.batches.mkdir(mode=0o755)
+    desk.place.settings["PSAPI_BATCH_HANDLERS"] = desk.batches
+
+    def give():
+        off = "producersync.npn.deactivated"
+        return desk.deliver(signed(body(1, "1"), "a"), signed(body(2, "2"), "b"), signed(body(3, "3"), "c"),
+                            signed(body(4, "2", off), "d"), signed(body(5, "4"), "e"), signed(body(6, "3", off), "f"),
+                            signed(body(7, "1", off), "g"), signed(body(8, "1"), "h"))
+    desk.give = give
+    return desk
+
+
+def install_batch(desk, example, name):
+    handlers, desk.handlers = desk.handlers, desk.batches
+    text = (ROOT / "examples/handlers" / example).read_text()
+    assert f"install -m 755 examples/handlers/{example} /etc/psapi/batch.d/{name}\n" in text
+    subprocess.run(["install", "-m", "755", ROOT / "examples/handlers" / example, desk.batches / name], check=True)
+    desk.handlers = handlers
+
+
+def assert_all_done(desk, ids):
+    assert [desk.where(one) for one in ids] == [["events"]] * len(ids), desk.rows("list")
+
+
+def test_batch_bash(batches):
+    install_batch(batches, "batch-bash", "producersync.npn")
+    ids = batches.give()
+    batches.drain_silently()
+    assert_all_done(batches, ids)
+    assert sorted(os.listdir(batches.home / "npns")) == ["1", "4"]
+    shutil.rmtree(batches.home / "npns")
+    (batches.home / "npns").write_text("")      # no directory can be made there
+    batches.run("replay", "--npn", "4")
+    batches.drain_silently()
+    assert batches.where("e") == ["new", "events", "state"]
+
+
+def test_batch_python(batches):
+    install_batch(batches, "batch-python", "producersync.npn")
+    ids = batches.give()
+    batches.drain_silently()
+    assert_all_done(batches, ids)
+    assert sorted(json.loads((batches.home / "producers.json").read_text())["active"]) == ["1", "4"]
+    batches.run("replay", "--npn", "2")
+    batches.drain_silently("-j", "2")
+    assert sorted(json.loads((batches.home / "producers.json").read_text())["active"]) == ["1", "4"]
+    batches.run("replay", "a")
+    batches.drain(env={"PSAPI_TABLE": "/nowhere/x"})
+    assert batches.where("a") == ["new", "events", "state"]
+
+
+def sqlite(path, sql):
+    return subprocess.run(["sqlite3", path, sql], check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def test_batch_sqlite(batches):
+    install_batch(batches, "batch-sqlite", "producersync")
+    ids = batches.give() + batches.deliver(signed(updates(9), "u"))
+    batches.drain_silently()
+    assert_all_done(batches, ids)
+    database = batches.home / "psapi.db"
+    assert sqlite(database, "SELECT npn FROM producer WHERE active ORDER BY npn") == ["1", "4"]
+    assert sqlite(database, "SELECT id FROM event ORDER BY at, id") == ids
+    assert json.loads(sqlite(database, "SELECT event FROM event WHERE id = 'u'")[0]) == json.loads(updates(9))
+    batches.run("replay", "--type", "producersync")
+    batches.drain_silently("-j", "2")
+    assert sqlite(database, "SELECT count(*), (SELECT count(*) FROM producer WHERE active) FROM event") == ["9|2"]
+    assert_all_done(batches, ids)
+
+
+def test_batch_sqlite_fails(batches):
+    """Nothing is reported, and nothing is done."""
+    install_batch(batches, "batch-sqlite", "producersync")
+    batches.give()
+    batches.drain(env={"PSAPI_SQLITE": "/nowhere/x.db"})
+    assert batches.where("a") == ["new", "events", "state"]
+    assert "unable to open" in batches.state("a")["stderr"]
+
+
+@pytest.mark.parametrize("store", ["postgresql"], indirect=True)
+def test_batch_postgresql(batches, store):
+    """In one transaction; what the database refuses is given to it again alone, and then fails alone."""
+    install_batch(batches, "batch-postgresql", "producersync")
+    cluster = batches.spool.cluster
+    cluster.drop("producers")
+    batches.place.settings["PSAPI_DATABASE"] = cluster.database("producers")
+    text = (ROOT / "examples/handlers" / "batch-postgresql").read_text()
+    tables = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   CREATE TABLE")]
+
+    def sql(*statements):
+        return cluster.primary.sql("SET ROLE psapi", *statements, database="producers").split()
+
+    ids = batches.give() + batches.deliver(signed(updates(9), "u"))
+    batches.drain("-v")
+    assert batches.where("a") == ["new", "events", "state"], "there are no tables yet"
+    assert "does not exist" in batches.state("a")["stderr"]
+    assert len(tables) == 2 and sql(*tables) == []
+    batches.spool.sql("UPDATE psapi_queue SET due_at = NULL, alone = false")
+    batches.drain_silently()
+    assert_all_done(batches, ids)
+    assert sql("SELECT npn FROM producer WHERE active ORDER BY npn") == ["1", "4"]
+    assert sql("SELECT id FROM event ORDER BY at, id") == ids
+    bad = json.dumps({"type": "producersync.x", "timestamp": "never"}).encode()
+    more = batches.deliver(signed(bad, "bad"), signed(body(10, "7"), "good"))
+    batches.drain_silently()
+    assert sql("SELECT count(*) FROM event") == ["9"], "one transaction"
+    batches.spool.sql("UPDATE psapi_queue SET due_at = NULL")
+    batches.drain(expect=1)
+    assert [batches.where(one) for one in more] == [["events", "failed", "state"], ["events"]]
+    assert "never" in batches.state("bad")["stderr"]
+    batches.place.settings["PSAPI_DATABASE"] = "host=/nowhere"
+    batches.run("replay", "good")
+    batches.drain_silently()
+    assert batches.where("good") == ["new", "events", "state"]
+    cluster.drop("producers")
+
+
+# ---- forward ----
+
+def test_forward(desk):
+    """Byte for byte, with the same id; its signature is of another secret, and of now."""
+    install(desk, "forward", "default")
+    secret = desk.place.dir / "forward-secret"
+    secret.write_text(OTHER_SECRET + "\n")
+    ids = desk.deliver(signed(body(1), "a"), signed(updates(2), "b"))
+    with Api(lambda *_: (answers.pop(0), {})) as api:
+        answers = [204, 302, 200]
+        desk.place.settings |= {"PSAPI_FORWARD_URL": f"{api.url}/hook?x=1", "PSAPI_FORWARD_SECRET": secret}
+        desk.drain_silently()
+        assert [desk.where(one) for one in ids] == [["events"], ["new", "events", "state"]], "a redirect is no success"
+        desk.write_state("b", tries=1, due_in=-1)
+        desk.drain_silently()
+    assert [desk.where(one) for one in ids] == [["events"]] * 2
+    for (method, path, headers, text), webhook_id, sent in zip(api.requests, "abb", (body(1), updates(2), updates(2))):
+        assert (method, path, text.encode()) == ("POST", "/hook?x=1", sent)
+        headers = {name.lower(): value for name, value in headers.items()}
+        assert headers["webhook-id"] == webhook_id and headers["content-type"] == "application/json"
+        at = int(headers["webhook-timestamp"])
+        assert abs(at - time.time()) < 60
+        assert headers["webhook-signature"] == signature(OTHER_SECRET, webhook_id, at, sent).decode()
+    desk.run("replay", "a")
+    desk.drain_silently()       # nobody listens there any more
+    assert desk.where("a") == ["new", "events", "state"]
+    assert OTHER_SECRET not in str(desk.rows("list"))
+
+
 # ---- examples/cron/, packaging/systemd/ ----
 
 def test_crontab(desk):
@@ -260,6 +413,17 @@ def test_crontab(desk):
                               stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert desk.where(webhook_id) == ["events"]
+
+
+@pytest.mark.parametrize("prefix, path", [
+    ("/usr/local", "/usr/local/sbin:"), ("/usr", "/usr/local/sbin:"), ("/opt/psapi", "/opt/psapi/bin:/usr/local/sbin:")])
+def test_crontab_has_the_path_of_its_prefix(prefix, path, tmp_path):
+    """cron finds psapi there. tests/install lets a real cron run it."""
+    subprocess.run(["make", "-s", "-C", ROOT, "-o", "all", "install", f"DESTDIR={tmp_path}", f"PREFIX={prefix}"],
+                   check=True, capture_output=True)
+    table = (tmp_path / f"{prefix[1:]}/share/doc/psapi-fcgi/examples/cron/psapi.cron").read_text()
+    [found] = [line[len("PATH="):] for line in table.splitlines() if line.startswith("PATH=")]
+    assert found.startswith(path) and f"{prefix}/bin" in found.split(":")
 
 
 def test_systemd_units():

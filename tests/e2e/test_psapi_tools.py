@@ -54,7 +54,7 @@ def test_help(desk):
     assert re.fullmatch(r"psapi \d+\.\d+\.\d+\n", desk.run("--version").stdout)
 
 
-@pytest.mark.parametrize("arguments", [[], ["nothing"], ["help", "nothing"], ["-x"], ["list", "x"],
+@pytest.mark.parametrize("arguments", [["nothing"], ["help", "nothing"], ["-x"], ["list", "x"],
                                        ["list", "--new", "--all"], ["list", "--since", "yesterday"],
                                        ["show"], ["retry"], ["retry", "--all", "x"], ["replay"],
                                        ["replay", "--type", "x", "id"], ["done"], ["verify"],

@@ -28,11 +28,23 @@ def seeds():
     yield from boundaries()
     yield from files()
     yield from logs()
+    yield from batches()
     for number, text in enumerate([b"PSAPI_SPOOL=/x\nPSAPI_LISTEN=unix:/run/x\n", b"# c\n;\n\nA=b\n",
                                    b"PSAPI_THREADS='8'\nPSAPI_TOLERANCE=\"300\"\n",
                                    b"PSAPI_LISTEN=127.0.0.1:9000\nPSAPI_MAX_BODY=1\n",
                                    b"PSAPI_LISTEN=[::1]:9000\nPSAPI_NO=1\n"]):
         yield "config", number, text
+    for number, text in enumerate([b"outcome=rejected&npn=%31%32&since=12h&until=2025-07-24T22:51Z&limit=7", b"id=%c3%a9+x&&after=l1.2",
+                                   b"type=producersync.npn&type=x", b"npn=%zz", b"limit=99999999999999999999", b"reason", b"=&x=1"]):
+        yield "query", number, text
+
+
+def batches():
+    """What batch handlers write, and an event, each after the length of a part."""
+    for number, text in enumerate([b"ok 1\nlater 2 disk full\nfailed 3 no such NPN\r\nok all 3", b"ok\nok 0\nok 1 2\nfailed to",
+                                   b"hello\n" + b"x" * 1030 + b"\nfailed 12 " + b"y" * 1030 + b"\nlater " + b" " * 1018 + b"12\n",
+                                   b'{"data":{"npn":"1"},\r\n"timestamp":"x","type":"a.b"}\n']):
+        yield "batch", number, b"\x06" + text
 
 
 def records():

@@ -51,8 +51,11 @@ make_debian() {
 	echo "$*" >"$out/debian.packages"
 }
 
-depends=$(dpkg-deb -f "$out/psapi-fcgi_${version}_"*.deb Depends | sed 's/([^)]*)//g; s/|[^,]*//g; s/,//g')
-packages="nginx apache2 logrotate $depends"
+# depends_of PACKAGE: what it needs of Debian
+depends_of() {
+	dpkg-deb -f "$out/$1_${version}_"*.deb Depends | sed 's/([^)]*)//g; s/|[^,]*//g; s/,//g; s/psapi-fcgi//g'
+}
+packages="nginx apache2 logrotate postgresql $(depends_of psapi-fcgi) $(depends_of psapi-fcgi-postgresql)"
 # For the ways of installing: what builds, and service managers. The last one conflicts with systemd.
 build=$(make -s print-build-packages)
 managers='sudo make cron runit openrc supervisor'

@@ -43,7 +43,8 @@ def test_e2e_from_there(installed, server):
 def test_man_pages_and_completion(installed):
     there = files(installed / "destdir/usr/local/share")
     assert {"man/man8/psapi-fcgi.8", "man/man1/psapi.1", "man/man5/psapi-spool.5", "man/man5/psapi.conf.5",
-            "man/man7/psapi-handlers.7", "bash-completion/completions/psapi"} <= there
+            "man/man7/psapi-handlers.7", "bash-completion/completions/psapi",
+            "zsh/site-functions/_psapi"} <= there
 
 
 def test_every_directory_can_be_chosen(tmp_path):

@@ -181,6 +181,56 @@ def test_drain_units(machine, spool):
     assert spool.names("failed") == []
 
 
+SENDMAIL = "#!/bin/sh\numask 022; cat >\"$(mktemp /var/lib/psapi/mail.XXXXXX)\"\n"
+
+
+def mails(machine):
+    """They are taken out."""
+    found = []
+    for path in (machine.root / "var/lib/psapi").glob("mail.*"):
+        found.append(path.read_text())
+        path.unlink()
+    return found
+
+
+def test_alerts(machine, spool):
+    """On after the package's installation: a person is told of an event that failed, and when all is well again."""
+    machine.run("systemctl", "is-enabled", "psapi-check.timer")
+    machine.run("systemctl", "is-active", "psapi-check.timer")
+    machine.run("systemctl", "stop", "psapi-check.timer")
+    sendmail = machine.root / "usr/sbin/sendmail"
+    sendmail.write_text(SENDMAIL)
+    sendmail.chmod(0o755)
+    spool.empty()
+    machine.run("systemctl", "start", "psapi-check.service")
+    mails(machine)
+    assert send(signed(b"no JSON")).status == 200
+    machine.run("systemctl", "start", "psapi-check.service")
+    [mail] = mails(machine)
+    assert mail.startswith("To: root\nSubject: psapi on ") and "WARNING: failed: 1 event(s)" in mail
+    machine.run("systemctl", "start", "psapi-check.service")
+    assert mails(machine) == []
+    as_psapi(machine, "psapi", "retry", "--all")
+    machine.run("systemctl", "start", "psapi-check.service")
+    [mail] = mails(machine)
+    assert "failed" in mail and machine.property("psapi-check.service", "Result") == "success"
+    sendmail.unlink()
+    spool.empty()
+    machine.run("systemctl", "start", "psapi-check.timer")
+
+
+def test_metrics(machine):
+    """psapi-metrics.service writes where node_exporter reads; without its directory it does nothing."""
+    machine.run("systemctl", "is-enabled", "psapi-metrics.timer", expect=1)
+    folder = machine.root / "var/lib/prometheus/node-exporter"
+    machine.run("systemctl", "start", "psapi-metrics.service")
+    assert not folder.exists()
+    folder.mkdir(parents=True)
+    machine.run("systemctl", "start", "psapi-metrics.service")
+    assert 'psapi_store_up{endpoint="psapi"} 1\n' in (folder / "psapi.prom").read_text()
+    assert (folder / "psapi.prom").stat().st_mode & 0o777 == 0o644
+
+
 def test_another_endpoint(machine, spool):
     """As described in psapi-fcgi@.service: its own configuration, secret, spool, socket and drain."""
     conf = machine.root / "etc/psapi/second.conf"
@@ -222,6 +272,38 @@ def test_logrotate(machine, spool):
     assert_accepted(send(request))
     [line] = spool.attempts()
     assert line["webhook_id"] == request.header("webhook-id").decode()
+
+
+def test_shared_store(machine, installed, spool):
+    """The second package: a database over TCP, which its drop-in for the unit allows. Without it all is as before."""
+    [module] = [p for p in installed.glob("psapi-fcgi-postgresql_*.deb") if "later" not in p.name]
+    machine.install(put_in(machine, module), "postgresql")
+    wait_for(lambda: machine.run("pg_lsclusters", "-h", expect=None).stdout.split()[3:4] == ["online"], "it runs", 60)
+    machine.run("runuser", "-u", "postgres", "--", "psql", "-c",
+                "CREATE ROLE psapi LOGIN PASSWORD 'right' IN ROLE pg_read_all_stats", "-c",
+                "CREATE DATABASE psapi OWNER psapi ENCODING UTF8 TEMPLATE template0")
+    machine.run("install", "-m", "600", "-o", "psapi", "/dev/stdin", "/etc/psapi/pgpass", stdin="*:*:*:psapi:right\n")
+    conf = machine.root / "etc/psapi/psapi.conf"
+    before = conf.read_text()
+    conf.write_text(before + "PSAPI_STORE=postgresql://psapi@127.0.0.1/psapi?passfile=/etc/psapi/pgpass\n")
+    assert "are made" in as_psapi(machine, "psapi", "store", "init").stdout
+    machine.run("systemctl", "restart", "psapi-fcgi.service")
+    stored = spool.names("events")
+    request = signed()
+    assert_accepted(send(request))
+    assert send(request).word == "duplicate"
+    assert spool.names("events") == stored
+    [row] = as_psapi(machine, "psapi", "list", "--json").stdout.splitlines()
+    assert json.loads(row)["webhook_id"] == request.header("webhook-id").decode()
+    assert as_psapi(machine, "psapi", "drain", "--", "sh", "-c", "echo $PSAPI_WEBHOOK_ID").stdout.split() == \
+        [request.header("webhook-id").decode()]
+    assert machine.property("psapi-fcgi.service", "PrivateNetwork") == "no"
+    conf.write_text(before)
+    machine.run("apt-get", "purge", "-q", "-y", "psapi-fcgi-postgresql")
+    assert machine.property("psapi-fcgi.service", "PrivateNetwork") == "yes"
+    machine.run("systemctl", "restart", "psapi-fcgi.service")
+    assert_accepted(send(signed()))
+    assert len(spool.names("events")) == len(stored) + 1
 
 
 def test_upgrade_under_load(machine, packages, spool):

@@ -340,6 +340,58 @@ TEST(tests_of_our_own_are_told_from_the_senders)
 	}
 }
 
+/* ---- places ---- */
+
+/* Read all that is new since the place, and move it. */
+static void
+assert_new(const char *dir, struct attempts_place *place, bool found, const char *expected)
+{
+	struct attempts_reader *reader = attempts_reader_open(dir, ATTEMPTS_OLDEST_FIRST, true);
+
+	assert_non_null(reader);
+	assert_int_equal(attempts_reader_resume(reader, place), found);
+	char *text = read_with(reader);
+	assert_string_equal(text, expected);
+	free(text);
+	attempts_reader_place(reader, place);
+	attempts_reader_close(reader);
+}
+
+TEST(a_place_is_found_again_after_a_rotation)
+{
+	struct attempts_place place = {.offset = 0};
+	const char *log = in(*state, LOG), *old = in(*state, LOG ".1");
+
+	assert_new(*state, &place, false, "");
+	append(log, "a\nb\nc");
+	assert_new(*state, &place, false, "a\nb\n");
+	append(log, "c\nd\n");
+	assert_int_equal(rename(log, old), 0);
+	assert_new(*state, &place, true, "cc\nd\n"); /* the new log is still missing */
+	append(log, "torn");
+	assert_new(*state, &place, true, "");
+	append(log, "e\n");
+	assert_new(*state, &place, true, "torne\n");
+	assert_new(*state, &place, true, "");
+}
+
+/* The same file goes on with another first line, and may be longer than before. */
+TEST(a_place_is_not_found_in_a_log_that_begins_anew)
+{
+	struct attempts_place place = {.offset = 0};
+
+	file_write(in(*state, LOG), "a\nb\n", 0640);
+	assert_new(*state, &place, false, "a\nb\n");
+	file_write(in(*state, LOG), "c\nd\ne\n", 0640);
+	assert_new(*state, &place, false, "c\nd\ne\n");
+	file_write(in(*state, LOG), "c\n", 0640);
+	assert_new(*state, &place, false, "c\n");
+	file_write(in(*state, LOG), "c\nlonger\n", 0640);
+	assert_new(*state, &place, true, "longer\n");
+	file_write(in(*state, LOG), "c\nnow another line is at this place\n", 0640);
+	assert_new(*state, &place, false, "c\nnow another line is at this place\n");
+}
+
 int
 main(void)
 {
@@ -355,6 +407,8 @@ main(void)
 		SANDBOX_TEST(torn_lines_have_no_members),
 		SANDBOX_TEST(a_nul_ends_no_line),
 		SANDBOX_TEST(tests_of_our_own_are_told_from_the_senders),
+		SANDBOX_TEST(a_place_is_found_again_after_a_rotation),
+		SANDBOX_TEST(a_place_is_not_found_in_a_log_that_begins_anew),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,8 +11,9 @@
 static const char *const keys[] = {"PSAPI_SPOOL", "PSAPI_STORE", "PSAPI_SECRET_FILE",
 	"PSAPI_TOLERANCE", "PSAPI_MAX_BODY", "PSAPI_MIN_FREE", "PSAPI_SYNC", "PSAPI_LISTEN",
 	"PSAPI_LISTEN_GROUP", "PSAPI_THREADS", "PSAPI_READ_TIMEOUT", "PSAPI_HANDLERS",
-	"PSAPI_HANDLER_TIMEOUT", "PSAPI_MAX_TRIES",
-	"PSAPI_ALERT_MAILTO", "PSAPI_HEARTBEAT_URL"};
+	"PSAPI_BATCH_HANDLERS", "PSAPI_BATCH", "PSAPI_HANDLER_TIMEOUT", "PSAPI_MAX_TRIES",
+	"PSAPI_ALERT_MAILTO", "PSAPI_HEARTBEAT_URL", "PSAPI_WEB_LISTEN", "PSAPI_WEB_ACTIONS",
+	"PSAPI_ENDPOINT_URL"};
 _Static_assert(ROWS(keys) == CONFIG_SETTINGS, "a setting that is not tested");
 
 /* A directory, and no settings from whoever runs the tests. */
@@ -83,9 +84,14 @@ TEST(without_any_setting_the_defaults_are_those_of_the_documentation)
 	assert_int_equal(c.read_timeout, 10);
 	assert_string_equal(c.handlers, "/etc/psapi/handlers.d");
 	assert_int_equal(c.handler_timeout, 300);
+	assert_string_equal(c.batch_handlers, "/etc/psapi/batch.d");
+	assert_int_equal(c.batch, 500);
 	assert_int_equal(c.max_tries, 10);
 	assert_string_equal(c.alert_mailto, "root");
 	assert_string_equal(c.heartbeat_url, "");
+	assert_string_equal(c.web_listen, "");
+	assert_string_equal(c.web_actions, "no");
+	assert_string_equal(c.endpoint_url, "");
 	config_free(&c);
 }
 
@@ -95,8 +101,10 @@ TEST(every_setting_can_come_from_every_source)
 				   "PSAPI_TOLERANCE=1\n"
 				   "PSAPI_MAX_BODY=2\nPSAPI_MIN_FREE=3\nPSAPI_SYNC=two\nPSAPI_LISTEN=unix:/l\n"
 				   "PSAPI_LISTEN_GROUP=g\nPSAPI_THREADS=4\nPSAPI_READ_TIMEOUT=5\n"
-				   "PSAPI_HANDLERS=/h\nPSAPI_HANDLER_TIMEOUT=6\nPSAPI_MAX_TRIES=7\n"
-				   "PSAPI_ALERT_MAILTO=a@b.example\nPSAPI_HEARTBEAT_URL=http://h/";
+				   "PSAPI_HANDLERS=/h\nPSAPI_BATCH_HANDLERS=/b\nPSAPI_BATCH=8\n"
+				   "PSAPI_HANDLER_TIMEOUT=6\nPSAPI_MAX_TRIES=7\n"
+				   "PSAPI_ALERT_MAILTO=a@b.example\nPSAPI_HEARTBEAT_URL=http://h/\n"
+				   "PSAPI_WEB_LISTEN=unix:/w\nPSAPI_WEB_ACTIONS=yes\nPSAPI_ENDPOINT_URL=http://e/";
 	char copy[sizeof(text)], *overrides[ROWS(keys)];
 	size_t n = 0;
 
@@ -126,9 +134,14 @@ TEST(every_setting_can_come_from_every_source)
 		assert_int_equal(c.read_timeout, 5);
 		assert_string_equal(c.handlers, "/h");
 		assert_int_equal(c.handler_timeout, 6);
+		assert_string_equal(c.batch_handlers, "/b");
+		assert_int_equal(c.batch, 8);
 		assert_int_equal(c.max_tries, 7);
 		assert_string_equal(c.alert_mailto, "a@b.example");
 		assert_string_equal(c.heartbeat_url, "http://h/");
+		assert_string_equal(c.web_listen, "unix:/w");
+		assert_string_equal(c.web_actions, "yes");
+		assert_string_equal(c.endpoint_url, "http://e/");
 		config_free(&c);
 	}
 }

@@ -33,6 +33,7 @@ setup(void **state)
 		return -1;
 	f->config = (struct config){.spool = strdup(in(f->dir, "spool")),
 		.secret_file = strdup(in(f->dir, "secret")), .handlers = strdup(in(f->dir, "none")),
+		.batch_handlers = strdup(in(f->dir, "none")),
 		.listen = strdup(""), .listen_group = strdup(""), .sync = strdup("two"), .tolerance = 300};
 	file_write(f->config.secret_file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n", 0600);
 	*state = f;

@@ -316,7 +316,7 @@ TEST(lanes_are_npns_or_types)
 TEST(a_state_is_parsed_as_it_was_formatted)
 {
 	struct handler_state written = {.tries = 3, .tried_at = 1000, .due_at = 2000,
-	    .failed_at = 3000},
+	    .failed_at = 3000, .alone = true},
 		empty = {0}, parsed;
 
 	strcpy(written.handler, "/etc/psapi/handlers.d/default");

@@ -959,7 +959,7 @@ TEST(what_there_is_is_counted_without_a_look_at_each_handled_event)
 
 TEST(a_directory_that_cannot_be_counted_is_named)
 {
-	static const char *const dirs[] = {"new", "failed", "hold", "tmp"};
+	static const char *const dirs[] = {"state", "new", "failed", "hold", "tmp"};
 	struct fixture *f = *state;
 	struct store_counts counts;
 

@@ -451,6 +451,63 @@ TEST(an_outcome_counts_only_while_the_lane_is_ours)
 	assert_string_equal(listed(&one, &all).text, "a:failed ");
 }
 
+/* Results of many calls as letters: ok, busy, absent. */
+static const char *
+letters(const enum store_result *results, size_t count)
+{
+	static char text[16];
+
+	for (size_t i = 0; i < count; i++)
+		text[i] = results[i] == STORE_OK ? 'o' : results[i] == STORE_BUSY ? 'b' : 'a';
+	text[count] = '\0';
+	return text;
+}
+
+TEST(many_at_once_are_as_one_by_one)
+{
+	static struct store_work works[5];
+	struct store_work *const each[] = {&works[0], &works[1], &works[2], &works[3], &works[4]};
+	static const char *const names[] = {"a.json", "b.json", "c.json", "d.json", "none.json"};
+	enum store_result results[5];
+	uint64_t lanes[5];
+	struct error error;
+
+	NEEDS_SERVER;
+	for (int i = 0; i < 4; i++) {
+		char npn[2] = {(char)('1' + i), '\0'}, id[2] = {(char)('a' + i), '\0'};
+		struct event event = {0};
+		assert_int_equal(put(&one, id, npn, 2, STORE_QUEUE), STORE_OK);
+		strcpy(event.npn, npn);
+		lanes[i] = entry_lane(&event);
+	}
+	lanes[4] = 12345;
+	assert_int_equal(put(&one, "earlier", "3", 1, STORE_QUEUE), STORE_OK); /* than c */
+	assert_int_equal(store_claim(two.store, lanes[1], &error), STORE_OK);
+	assert_int_equal(store_claim_many(one.store, lanes, 5, results, &error), STORE_OK);
+	assert_string_equal(letters(results, 5), "obooo");
+	assert_int_equal(store_load_many(one.store, names, each, 5, results, &error), STORE_OK);
+	assert_string_equal(letters(results, 5), "ooboa");
+	assert_string_equal(works[3].entry.event.npn, "4");
+	assert_true(exists(works[0].path) && exists(works[3].path));
+	store_park(one.store, &works[0]);
+	assert_null(works[0].entry.text);
+	assert_int_equal(store_renew_many(one.store, lanes, 5, results, &error), STORE_OK);
+	assert_string_equal(letters(results, 5), "oaooo");
+	/* Of b the lane is not ours. */
+	struct store_work *const done[] = {&works[0], &works[1], &works[3]};
+	assert_int_equal(store_done_many(one.store, done, 3, results, &error), STORE_OK);
+	assert_string_equal(letters(results, 3), "oao");
+	for (int i = 0; i < 4; i++)
+		if (i != 2)
+			store_unload(one.store, &works[i]);
+	assert_false(exists(works[0].path) || exists(works[3].path));
+	store_release_many(one.store, lanes, 5);
+	assert_int_equal(store_claim_many(two.store, lanes, 5, results, &error), STORE_OK);
+	assert_string_equal(letters(results, 5), "ooooo");
+	assert_string_equal(listed(&one, &all).text, "earlier:new a:handled b:new c:new d:handled ");
+	store_release_many(two.store, lanes, 5);
+}
+
 TEST(an_administrator_moves_events_by_their_status)
 {
 	const char *names[] = {"a.json", "b.json", "c.json"};
@@ -836,6 +893,7 @@ main(void)
 		OVER(what_is_read_back_is_what_was_put),
 		OVER(a_lane_is_one_drains_and_its_earliest_event_comes_first),
 		OVER(an_outcome_counts_only_while_the_lane_is_ours),
+		OVER(many_at_once_are_as_one_by_one),
 		OVER(an_administrator_moves_events_by_their_status),
 		OVER(a_listing_takes_what_the_filter_means),
 		OVER(what_waits_is_not_forgotten),

@@ -46,6 +46,12 @@ TEST(an_exit_status_decides)
 		{EXITED(75), false, 10, SCHEDULE_FAILED},
 		{EXITED(75), false, 11, SCHEDULE_FAILED},
 		{EXITED(76), false, 1, SCHEDULE_FAILED},
+		{EXITED(125), false, 1, SCHEDULE_FAILED},
+		{EXITED(126), false, 1, SCHEDULE_BROKEN},
+		{EXITED(127), false, 1, SCHEDULE_BROKEN},
+		{EXITED(127), false, 100, SCHEDULE_BROKEN},
+		{EXITED(127), true, 10, SCHEDULE_FAILED}, /* late */
+		{EXITED(128), false, 1, SCHEDULE_FAILED},
 		{EXITED(255), false, 1, SCHEDULE_FAILED},
 		{KILLED(SIGKILL), false, 1, SCHEDULE_LATER},
 		{KILLED(SIGSEGV) | 0x80, false, 1, SCHEDULE_LATER}, /* with a core */
@@ -140,6 +146,26 @@ TEST(a_lane_is_taken_until_it_is_released)
 	schedule_free(s);
 }
 
+TEST(a_task_that_is_returned_comes_again_in_its_order)
+{
+	struct schedule *s = schedule_new();
+
+	add(s, "a1", 1, 0, 7);
+	add(s, "b1", 2, 0, 8);
+	add(s, "a2", 3, 0, 7);
+	add(s, "c1", 4, 0, 9);
+	assert_int_equal(schedule_sort(s), 0);
+	const struct task *a1 = schedule_next(s, 0), *b1 = schedule_next(s, 0);
+	schedule_return(s, b1);
+	schedule_return(s, a1);
+	assert_ptr_equal(schedule_next(s, 0), a1);
+	schedule_release(s, a1, true);
+	assert_ptr_equal(schedule_next(s, 0), b1);
+	assert_string_equal(schedule_name(s, schedule_next(s, 0)), "a2");
+	assert_string_equal(schedule_name(s, schedule_next(s, 0)), "c1");
+	schedule_free(s);
+}
+
 TEST(nothing_is_nothing)
 {
 	struct schedule *s = schedule_new();
@@ -201,6 +227,7 @@ main(void)
 		cmocka_unit_test(a_lane_waits_as_a_whole),
 		cmocka_unit_test(who_is_put_off_holds_up_its_lane),
 		cmocka_unit_test(a_lane_is_taken_until_it_is_released),
+		cmocka_unit_test(a_task_that_is_returned_comes_again_in_its_order),
 		cmocka_unit_test(nothing_is_nothing),
 		cmocka_unit_test(many_lanes_at_random),
 	};

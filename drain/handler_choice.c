@@ -1,0 +1,103 @@
+/* Owns the rule between the two directories of handlers. */
+#define _GNU_SOURCE
+#include "drain/handler_choice.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+/* Whether PSAPI_BATCH_HANDLERS is to be looked at: its default need not exist. */
+static bool
+has_batch_handlers(const struct config *config)
+{
+	return access(config->batch_handlers, F_OK) == 0 || errno != ENOENT ||
+	    strcmp(config_source(config, "PSAPI_BATCH_HANDLERS"), "default") != 0;
+}
+
+static void
+set_conflict(const struct config *config, const char *name, struct error *error)
+{
+	error_set(error, EX_CONFIG, "remove one of them, or give it a more specific name",
+	    "%s: is in %s and in %s", name, config->handlers, config->batch_handlers);
+}
+
+/* A look into one directory. */
+struct choice {
+	enum handler_result result;
+	struct handler handler;
+	struct error error;
+};
+
+static void
+look(const char *dir, const char *type, struct choice *choice)
+{
+	choice->result = handler_find(dir, type, &choice->handler, &choice->error);
+}
+
+/* Of a directory that is refused nobody knows what it has. */
+static bool
+is_unknown(const struct choice *choice)
+{
+	return choice->result == HANDLER_REFUSED && *choice->handler.path == '\0';
+}
+
+/* The one that counts; NULL: both have a handler of this name. */
+static struct choice *
+better(struct choice *one, struct choice *many)
+{
+	if (is_unknown(one) || many->result == HANDLER_NONE)
+		return one;
+	if (is_unknown(many) || one->result == HANDLER_NONE)
+		return many;
+	if (one->handler.specificity == many->handler.specificity)
+		return NULL;
+	return one->handler.specificity > many->handler.specificity ? one : many;
+}
+
+enum handler_result
+handler_choice_find(const struct config *config, const char *type, struct handler *handler,
+    bool *batch, struct error *error)
+{
+	struct choice one, many = {.result = HANDLER_NONE, .handler.directory = -1};
+
+	look(config->handlers, type, &one);
+	if (has_batch_handlers(config))
+		look(config->batch_handlers, type, &many);
+	struct choice *chosen = better(&one, &many);
+	*batch = chosen == &many;
+	if (chosen != &one)
+		handler_close(&one.handler);
+	if (chosen != &many)
+		handler_close(&many.handler);
+	if (chosen == NULL) {
+		*handler = one.handler;
+		set_conflict(config, strrchr(one.handler.path, '/') + 1, error);
+		return HANDLER_REFUSED;
+	}
+	*handler = chosen->handler;
+	*error = chosen->error;
+	return chosen->result;
+}
+
+bool
+handler_choice_conflict(const struct config *config, struct error *error)
+{
+	char path[PATH_MAX];
+	DIR *stream = opendir(config->batch_handlers);
+	struct dirent *entry = NULL;
+
+	while (stream != NULL && (entry = readdir(stream)) != NULL) {
+		if (entry->d_name[0] == '.' || snprintf(path, sizeof(path), "%s/%s", config->handlers,
+		    entry->d_name) >= (int)sizeof(path) || access(path, F_OK) != 0)
+			continue;
+		set_conflict(config, entry->d_name, error);
+		break;
+	}
+	if (stream != NULL)
+		closedir(stream);
+	return entry != NULL;
+}

@@ -1,0 +1,146 @@
+/* Owns what the overview says: what waits, what came, the disk. */
+#define _GNU_SOURCE
+#include "web/overview.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "base/clock.h"
+#include "base/datetime.h"
+#include "base/text.h"
+#include "drain/causes.h"
+#include "metrics/health.h"
+#include "web/answer.h"
+#include "web/history.h"
+
+static json_t *
+time_or_none(int64_t seconds)
+{
+	char text[DATETIME_TEXT_SIZE];
+
+	if (seconds == 0)
+		return NULL;
+	datetime_text(seconds, text);
+	return json_string(text);
+}
+
+/* The disk of the spool, where held requests and the attempts log are, whatever the store is. */
+static json_t *
+disk_json(const struct config *config)
+{
+	struct statvfs fs;
+
+	if (statvfs(config->spool, &fs) != 0)
+		return NULL;
+	long long block = (long long)fs.f_frsize, free = block * (long long)fs.f_bavail;
+	return json_pack("{s:I,s:I,s:I}", "free", (json_int_t)free, "total",
+	    (json_int_t)(block * (long long)fs.f_blocks), "min_free", (json_int_t)config->min_free);
+}
+
+/* The date of the last daily event: only the event itself says it. */
+static void
+set_run_date(struct web *web, json_t *history)
+{
+	json_t *daily = json_object_get(history, "last_daily");
+	const char *id = json_string_value(json_object_get(daily, "webhook_id"));
+	char name[STORE_NAME_SIZE];
+	struct store_item item;
+	struct error ignored; /* the event was forgotten */
+
+	if (id == NULL || store_name(id, strlen(id), name) != 0 ||
+	    store_get(web->store, name, &item, &ignored) != STORE_OK)
+		return;
+	/* Not into the row, which the history keeps. */
+	json_object_set_new(history, "run_date", text_json(item.entry.event.run_date));
+	entry_free(&item.entry);
+}
+
+/* ---- failures by cause ---- */
+
+enum { CAUSES_SHOWN = 20, FAILURES_PER_LOOK = 200 };
+
+/* store_page()'s visit. */
+static void
+add_failure(const struct store_item *item, void *data)
+{
+	causes_add(data, item);
+}
+
+/* The causes of the newest failures, as `psapi list --failed --by-cause --json` has them. */
+static json_t *
+causes_of_failures(struct web *web)
+{
+	struct causes *causes = calloc(1, sizeof(*causes));
+	struct store_page page = {.filter.statuses = 1U << STORE_DEAD, .limit = FAILURES_PER_LOOK,
+	    .visit = add_failure, .data = causes};
+	int64_t deadline = clock_milliseconds() + WEB_BUDGET_MS / 2;
+	json_t *rows = json_array();
+	struct error ignored; /* too many to be sorted: no causes are shown */
+
+	if (causes == NULL)
+		return rows;
+	while (store_page(web->store, &page, &ignored) == STORE_OK && page.mark[0] != '\0' &&
+	    clock_milliseconds() < deadline)
+		continue;
+	causes_sort(causes);
+	for (size_t i = 0; i < causes->count && i < CAUSES_SHOWN; i++)
+		json_array_append_new(rows, causes_json(&causes->cause[i]));
+	free(causes);
+	return rows;
+}
+
+json_t *
+overview_verdict(struct web *web)
+{
+	struct health *health = malloc(sizeof(*health));
+	json_t *object = NULL;
+
+	if (health != NULL && health_read(web->store, health))
+		object = health_json(health);
+	free(health);
+	return object;
+}
+
+/*
+ * How much waits. What took long to count is not counted anew for twenty times as long: a page that
+ * asks every few seconds takes a small part of a processor.
+ */
+static enum store_result
+tally_lately(struct web *web, int64_t now, struct store_tally *tally, struct error *error)
+{
+	enum store_result result = STORE_OK;
+
+	pthread_mutex_lock(&web->tallying);
+	int64_t begun = clock_milliseconds();
+	if (begun >= web->tally_until) {
+		result = store_tally(web->store, now, &web->tally, error);
+		int64_t ended = clock_milliseconds();
+		web->tally_until = result == STORE_OK ? ended + (ended - begun) * 20 : 0;
+	}
+	*tally = web->tally;
+	pthread_mutex_unlock(&web->tallying);
+	return result;
+}
+
+void
+overview_answer(struct web *web, const struct request *request, struct reply *reply)
+{
+	int64_t now = clock_unix();
+	struct store_tally tally;
+	struct error error;
+
+	if (tally_lately(web, now, &tally, &error) != STORE_OK) {
+		error_log(&error);
+		answer_error(reply, 503, error.text);
+		return;
+	}
+	history_count(web->history, now, WEB_BUDGET_MS / 4);
+	json_t *history = history_json(web->history, now);
+	set_run_date(web, history);
+	answer_json(reply, request,
+	    json_pack("{s:i,s:i,s:i,s:o*,s:o*,s:o*,s:o,s:o}", "waiting", (int)tally.waiting, "failed",
+	        (int)tally.failed, "held", (int)tally.held, "oldest", time_or_none(tally.oldest),
+	        "disk", disk_json(web->config), "verdict", overview_verdict(web), "causes",
+	        tally.failed > 0 ? causes_of_failures(web) : json_array(), "history", history));
+}

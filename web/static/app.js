@@ -1,0 +1,205 @@
+// The address decides the view and its filters. A view is loaded, shown, and asked again while it is seen.
+
+import {show} from './act.js';
+import {Failure, get} from './api.js';
+import {byId, h, tell} from './dom.js';
+import * as event from './event.js';
+import {listView} from './list.js';
+import * as overview from './overview.js';
+import * as setup from './setup.js';
+import * as testing from './testing.js';
+import {isUtc, setUtc} from './time.js';
+
+const VIEWS = {overview, deliveries: listView('deliveries'), events: listView('events'), event, testing, setup};
+const POLL_MS = 7000;
+
+const main = byId('main');
+let session = {};
+let current = null;     // the context of the view that is shown
+let timer = 0;
+
+function trouble(error) {
+	const banner = byId('trouble');
+	banner.textContent = error ? error.message : '';
+	banner.hidden = !error;
+}
+
+// ---- a view ----
+
+function contextOf(parameters) {
+	const name = Object.hasOwn(VIEWS, parameters.view) ? parameters.view : 'overview';
+	const abort = new AbortController();
+	const context = {name, view: VIEWS[name], parameters, session, abort, signal: abort.signal, tags: new Map(), state: {},
+		go, trouble, reload: () => open(false)};
+	return context;
+}
+
+async function refresh(context) {
+	try {
+		const data = await context.view.load(context);
+		if (context !== current)
+			return false;
+		trouble(null);
+		context.view.render(main, data, context);
+		return true;
+	} catch (error) {
+		if (context !== current || error.name === 'AbortError')
+			return false;
+		if (!(error instanceof Failure))
+			console.error(error);
+		if (context.shown) {
+			trouble(error);
+			return false;
+		}
+		main.replaceChildren(h('h1', {tabindex: '-1'}, error.status === 404 ? 'Not found' : 'That did not work'),
+			h('p', {}, error.message), h('p', {}, h('a', {href: '?view=overview'}, 'Back to the overview')));
+		return true;
+	}
+}
+
+function schedule() {
+	clearTimeout(timer);
+	if (!document.hidden)
+		timer = setTimeout(async () => {
+			if (current && !current.view.still && !byId('dialog').open)
+				await refresh(current);
+			schedule();
+		}, POLL_MS);
+}
+
+async function open(focus) {
+	const parameters = Object.fromEntries(new URLSearchParams(location.search));
+	if (current)
+		current.abort.abort();
+	const context = contextOf(parameters);
+	current = context;
+	document.title = `${context.view.title} · psapi`;
+	for (const anchor of document.querySelectorAll('nav a'))
+		if (anchor.dataset.view === context.name)
+			anchor.setAttribute('aria-current', 'page');
+		else
+			anchor.removeAttribute('aria-current');
+	// A view that answers at once shows no other words before.
+	const waiting = setTimeout(() => {
+		if (context === current && !context.shown)
+			main.replaceChildren(h('h1', {tabindex: '-1'}, context.view.title), h('p', {class: 'quiet'}, 'Loading…'));
+	}, 300);
+	if (focus)
+		main.replaceChildren();
+	const shown = await refresh(context);
+	clearTimeout(waiting);
+	if (!shown || context !== current)
+		return;
+	context.shown = true;
+	main.dataset.shown = context.name;
+	const heading = main.querySelector('h1');
+	if (focus && heading) {
+		heading.focus({preventScroll: true});
+		scrollTo(0, 0);
+	}
+	tell(`${context.view.title}: loaded`);
+	schedule();
+}
+
+function go(href) {
+	delete main.dataset.shown;
+	history.pushState(null, '', href);
+	open(true);
+}
+
+// ---- events of the page ----
+
+document.addEventListener('click', (click) => {
+	const anchor = click.target.closest('a');
+	const href = anchor && anchor.getAttribute('href');
+	if (!href || !href.startsWith('?') || click.button !== 0 || click.ctrlKey || click.metaKey || click.shiftKey)
+		return;
+	click.preventDefault();
+	go(href);
+});
+
+addEventListener('popstate', () => {
+	delete main.dataset.shown;
+	open(true);
+});
+
+document.addEventListener('visibilitychange', () => {
+	if (!document.hidden && current)
+		refresh(current);
+	schedule();
+});
+
+const KEYS = [['/', 'to the filters'], ['↑ ↓', 'to the row above or below'], ['Enter', 'open it'],
+	['1 to 5', 'the views'], ['Esc', 'leave the filters, close a dialog'], ['?', 'this list']];
+
+function showKeys() {
+	show('Keys', h('dl', {class: 'keys'}, KEYS.map(([key, words]) => [h('dt', {}, h('kbd', {}, key)), h('dd', {}, words)])));
+}
+
+function moveRow(step) {
+	const anchors = [...main.querySelectorAll('tbody tr')].map((tr) => tr.querySelector('a')).filter(Boolean);
+	const at = anchors.indexOf(document.activeElement);
+	const next = anchors[at < 0 ? (step > 0 ? 0 : anchors.length - 1) : at + step];
+	if (next)
+		next.focus();
+	return Boolean(next);
+}
+
+function toFilters() {
+	const first = main.querySelector('.filters select, .filters input');
+	if (first) {
+		first.closest('details').open = true;
+		first.focus();
+	} else
+		go('?view=deliveries');
+}
+
+document.addEventListener('keydown', (press) => {
+	const writing = press.target.closest('input, select, textarea');
+	if (press.ctrlKey || press.metaKey || press.altKey || byId('dialog').open)
+		return;
+	if (writing) {
+		if (press.key === 'Escape')
+			main.querySelector('h1')?.focus();
+		return;
+	}
+	if (press.key === '/')
+		toFilters();
+	else if (press.key === '?')
+		showKeys();
+	else if (press.key === 'ArrowDown' || press.key === 'ArrowUp') {
+		if (!moveRow(press.key === 'ArrowDown' ? 1 : -1))
+			return;
+	} else if (/^[1-5]$/.test(press.key))
+		go(document.querySelectorAll('nav a')[press.key - 1].getAttribute('href'));
+	else
+		return;
+	press.preventDefault();
+});
+
+byId('keys').addEventListener('click', showKeys);
+
+function showZone() {
+	byId('zone').setAttribute('aria-pressed', String(isUtc()));
+}
+
+byId('zone').addEventListener('click', () => {
+	setUtc(!isUtc());
+	showZone();
+	open(false);
+});
+
+// ---- the beginning ----
+
+async function begin() {
+	showZone();
+	try {
+		session = await get('session');
+		byId('who').textContent = `${session.user || ''}${session.actions ? '' : ' read-only'}`.trim();
+	} catch (error) {
+		trouble(error);
+	}
+	await open(true);
+}
+
+begin();

@@ -1,0 +1,122 @@
+// Making elements. Texts only ever become text nodes: there is no way from a string to markup here.
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+function fill(element, attributes, children) {
+	for (const [name, value] of Object.entries(attributes)) {
+		if (name.startsWith('on'))
+			element.addEventListener(name.slice(2), value);
+		else if (value === true)
+			element.setAttribute(name, '');
+		else if (value !== false && value !== null && value !== undefined)
+			element.setAttribute(name, value);
+	}
+	element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+	return element;
+}
+
+export function h(tag, attributes = {}, ...children) {
+	return fill(document.createElement(tag), attributes, children);
+}
+
+export function svg(tag, attributes = {}, ...children) {
+	return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+export function byId(id) {
+	return document.getElementById(id);
+}
+
+// For those who hear the page.
+export function tell(text) {
+	byId('told').textContent = text;
+}
+
+// Each outcome and status: a word, a shape, a colour.
+const SHAPES = {
+	good: 'M3 8.5 6.5 12 13 4.5',
+	same: 'M3 6h10M3 10h10',
+	wait: 'M8 3v5l3 2M8 1.8a6.2 6.2 0 1 0 .01 0',
+	none: 'M3 8h10',
+	bad: 'M4 4l8 8M12 4l-8 8',
+	alarm: 'M8 2 15 14H1ZM8 6v4M8 11.6v.4',
+};
+const KINDS = {
+	accepted: 'good', handled: 'good', good: 'good', ok: 'good',
+	duplicate: 'same', new: 'wait', waiting: 'wait', held: 'wait', remark: 'wait',
+	ignored: 'none', skipped: 'none', rejected: 'bad', failed: 'alarm', error: 'alarm', bad: 'alarm',
+};
+
+export function kindOf(word) {
+	return KINDS[word] || 'none';
+}
+
+export function badge(word, text = word) {
+	const kind = kindOf(word);
+	return h('span', {class: `badge ${kind}`},
+		svg('svg', {viewBox: '0 0 16 16', 'aria-hidden': 'true'}, svg('path', {d: SHAPES[kind]})), text);
+}
+
+// A link within the page; empty parameters are left out.
+export function address(parameters) {
+	const search = new URLSearchParams();
+	for (const [name, value] of Object.entries(parameters))
+		if (value)
+			search.set(name, value);
+	return `?${search}`;
+}
+
+export function link(parameters, ...children) {
+	return h('a', {href: address(parameters)}, ...children);
+}
+
+async function copyText(text) {
+	if (navigator.clipboard)
+		return navigator.clipboard.writeText(text);
+	// Without TLS there is no clipboard for scripts but this.
+	const area = h('textarea', {class: 'unseen', 'aria-hidden': 'true'});
+	area.value = text;
+	document.body.append(area);
+	area.select();
+	document.execCommand('copy');
+	area.remove();
+	return undefined;
+}
+
+export function copyButton(label, text) {
+	const button = h('button', {type: 'button', class: 'small', onclick: async () => {
+		await copyText(typeof text === 'function' ? await text() : text);
+		tell(`${label}: copied`);
+		button.textContent = 'Copied';
+		setTimeout(() => { button.textContent = label; }, 1500);
+	}}, label);
+	return button;
+}
+
+export function plural(count, word) {
+	return `${count.toLocaleString()} ${word}${count === 1 ? '' : 's'}`;
+}
+
+export function bytes(number) {
+	const units = ['bytes', 'kB', 'MB', 'GB', 'TB'];
+	let i = 0;
+	while (number >= 1000 && i < units.length - 1) {
+		number /= 1000;
+		i++;
+	}
+	return `${number.toLocaleString(undefined, {maximumFractionDigits: i ? 1 : 0})} ${units[i]}`;
+}
+
+// A table that a narrow screen shows as cards: each cell has its column's name.
+export function table(caption, columns, rows, attributes = {}) {
+	return h('table', {role: 'table', ...attributes},
+		h('caption', {class: 'unseen'}, caption),
+		h('thead', {role: 'rowgroup'}, h('tr', {role: 'row'}, columns.map((name) =>
+			h('th', {scope: 'col', role: 'columnheader'}, name)))),
+		h('tbody', {role: 'rowgroup'}, rows));
+}
+
+export function row(columns, cells, attributes = {}) {
+	return h('tr', {role: 'row', ...attributes}, cells.map((cell, i) =>
+		h('td', {role: 'cell', 'data-label': columns[i]}, ...[cell].flat())));
+}

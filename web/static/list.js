@@ -1,0 +1,193 @@
+// Deliveries and Events: filters, which are the address; rows, the newest first; more rows.
+
+import {act, labelOf} from './act.js';
+import {get, path, UNCHANGED} from './api.js';
+import {address, badge, byId, h, link, plural, row, table, tell} from './dom.js';
+import {fromField, text as timeText, time, toField} from './time.js';
+
+const TYPES = ['producersync.updates_available', 'producersync.npn.activated', 'producersync.npn.deactivated'];
+
+// How often one request of the page looks further back by itself, where it found too little.
+const LOOKS = 20;
+
+function choice(name, label, options) {
+	return {name, label, options};
+}
+
+const COMMON = [{name: 'type', label: 'Type', list: TYPES}, {name: 'npn', label: 'NPN', mode: 'numeric'},
+	{name: 'id', label: 'Webhook-id'}, {name: 'reason', label: 'Reason'}, {name: 'since', label: 'Since', time: true},
+	{name: 'until', label: 'Until', time: true}];
+
+export const LISTS = {
+	deliveries: {
+		title: 'Deliveries', api: 'attempts', csv: 'attempts.csv', word: 'delivery',
+		empty: 'Nothing was delivered yet. The portal sends a test request when you register the endpoint.',
+		fields: [choice('outcome', 'Outcome', [['', 'any'], 'accepted', 'duplicate', 'held', 'ignored', 'rejected',
+			'error']), ...COMMON],
+		columns: ['Time', 'Outcome', 'Type or reason', 'NPN', 'Webhook-id', 'ms', 'Skew', 'Key'],
+		key: (one) => `${one.at} ${one.webhook_id || ''} ${one.outcome}`,
+		cells: (one) => [time(one.at), badge(one.outcome),
+			[one.reason || one.type || '–', one.suppressed ? ` (and ${one.suppressed} more)` : ''], one.npn || '–',
+			one.webhook_id ? link({view: 'event', id: one.webhook_id}, one.webhook_id) : '–',
+			one.ms === undefined ? '–' : one.ms.toLocaleString(undefined, {minimumFractionDigits: 1, maximumFractionDigits: 1}),
+			one.skew_s === undefined ? '–' : `${one.skew_s} s`, one.key || '–'],
+	},
+	events: {
+		title: 'Events', api: 'events', csv: 'events.csv', word: 'event',
+		empty: 'There is no event yet.',
+		fields: [choice('status', 'Status', [['', 'any'], ['new,waiting', 'in the queue'], 'new', 'waiting', 'failed',
+			'handled']), ...COMMON],
+		columns: ['Received', 'Status', 'Type', 'NPN', 'Webhook-id', 'Tries', 'Reason'],
+		key: (one) => one.file,
+		cells: (one) => [time(one.received_at), badge(one.status), one.type || '–', one.npn || '–',
+			link({view: 'event', id: one.file}, one.webhook_id), String(one.tries), one.reason || '–'],
+	},
+};
+
+export function listView(name) {
+	const list = LISTS[name];
+	return {title: list.title, load: (context) => load(list, context), render: (root, data, context) =>
+		render(name, list, root, data, context)};
+}
+
+function filtersOf(list, parameters) {
+	return Object.fromEntries(list.fields.map(({name}) => [name, parameters[name]]).filter(([, value]) => value));
+}
+
+// Rows behind a mark, until there are some or the end is reached.
+async function fetchRows(list, filters, after, context) {
+	let result = await get(list.api, {...filters, after}, context);
+	if (result === UNCHANGED)
+		return result;
+	const rows = [...result.rows];
+	for (let i = 0; i < LOOKS && rows.length === 0 && result.next; i++) {
+		if (result.reached)
+			tell(`Looked back to ${timeText(result.reached)}`);
+		result = await get(list.api, {...filters, after: result.next}, {signal: context.signal});
+		rows.push(...result.rows);
+	}
+	return {...result, rows};
+}
+
+async function load(list, context) {
+	return fetchRows(list, filtersOf(list, context.parameters), '', context);
+}
+
+// ---- the form ----
+
+function field(one, value) {
+	const id = `filter-${one.name}`;
+	let input;
+	if (one.options)
+		input = h('select', {id, name: one.name}, one.options.map((option) => {
+			const [word, label] = Array.isArray(option) ? option : [option, option];
+			return h('option', {value: word, selected: word === (value || '')}, label);
+		}));
+	else
+		input = h('input', {id, name: one.name, type: one.time ? 'datetime-local' : 'text', autocomplete: 'off',
+			spellcheck: 'false', list: one.list ? `${id}-list` : null, inputmode: one.mode,
+			value: one.time ? toField(value) : value});
+	return h('div', {class: 'field'}, h('label', {for: id}, one.label), input,
+		one.list ? h('datalist', {id: `${id}-list`}, one.list.map((word) => h('option', {value: word}))) : null);
+}
+
+function form(name, list, context) {
+	const filters = filtersOf(list, context.parameters);
+	const details = byId('filters').content.cloneNode(true).querySelector('details');
+	const made = details.querySelector('form');
+	// A narrow screen shows the rows first.
+	details.open = Object.keys(filters).length > 0 || innerWidth > 740;
+	made.querySelector('.fields').append(...list.fields.map((one) => field(one, filters[one.name])));
+	made.querySelector('[data-clear]').href = address({view: name});
+	const csv = made.querySelector('[data-csv]');
+	csv.href = path(list.csv, filters);
+	csv.setAttribute('download', '');
+	made.addEventListener('submit', (event) => {
+		event.preventDefault();
+		const chosen = {view: name};
+		for (const one of list.fields) {
+			const value = made.elements[one.name].value.trim();
+			chosen[one.name] = one.time ? fromField(value) : value;
+		}
+		context.go(address(chosen));
+	});
+	return details;
+}
+
+// ---- many at once ----
+
+const BULK = {failed: ['retry', 'done'], handled: ['replay'], new: ['done'], waiting: ['done']};
+
+function bulk(list, state, context) {
+	const status = context.parameters.status;
+	if (list.word !== 'event' || !context.session.actions || !BULK[status])
+		return null;
+	return h('p', {class: 'buttons bulk'}, BULK[status].map((name) => h('button', {type: 'button', 'data-bulk': name,
+		onclick: async () => {
+			if (await act(name, state.rows.slice(0, 1000).map((one) => one.file)))
+				context.reload();
+		}}, `${labelOf(name)} all ${state.rows.length} shown…`)));
+}
+
+// ---- the rows ----
+
+function rowOf(list, one) {
+	return row(list.columns, list.cells(one), {'data-key': list.key(one)});
+}
+
+function note(list, state, filtered) {
+	if (state.rows.length === 0 && !state.next)
+		return filtered ? 'Nothing matches these filters.' : list.empty;
+	const reached = state.next && state.reached ? ` Looked back to ${timeText(state.reached)}.` : '';
+	const words = list.word === 'delivery' && state.rows.length !== 1 ?
+		`${state.rows.length.toLocaleString()} deliveries` : plural(state.rows.length, list.word);
+	return `${words}, the newest first.${state.next ? reached : ' No older ones.'}`;
+}
+
+function fillRows(list, root, state, context) {
+	const focused = document.activeElement && document.activeElement.closest('tr');
+	const key = focused && root.contains(focused) ? focused.dataset.key : null;
+	const filtered = Object.keys(filtersOf(list, context.parameters)).length > 0;
+	const body = root.querySelector('tbody');
+	body.replaceChildren(...state.rows.map((one) => rowOf(list, one)));
+	root.querySelector('table').hidden = state.rows.length === 0;
+	root.querySelector('[data-note]').textContent = note(list, state, filtered);
+	root.querySelector('[data-more]').hidden = !state.next;
+	const place = root.querySelector('[data-bulk-place]');
+	const buttons = state.rows.length ? bulk(list, state, context) : null;
+	if (!place.contains(document.activeElement))
+		place.replaceChildren(...(buttons ? [buttons] : []));
+	if (key !== null) {
+		const again = [...body.rows].find((one) => one.dataset.key === key);
+		const target = again && again.querySelector('a');
+		if (target)
+			target.focus();
+	}
+}
+
+function render(name, list, root, data, context) {
+	const state = context.state;
+	if (data === UNCHANGED || state.paused)
+		return;
+	Object.assign(state, data);
+	if (!state.made) {
+		state.made = true;
+		const more = h('button', {type: 'button', 'data-more': true, onclick: async () => {
+			state.paused = true;
+			more.disabled = true;
+			try {
+				const page = await fetchRows(list, filtersOf(list, context.parameters), state.next, {signal: context.signal});
+				Object.assign(state, page, {rows: [...state.rows, ...page.rows]});
+				fillRows(list, root, state, context);
+				tell(`${state.rows.length} rows`);
+			} catch (error) {
+				context.trouble(error);
+			}
+			more.disabled = false;
+		}}, 'Look further back');
+		root.replaceChildren(h('h1', {tabindex: '-1'}, list.title), form(name, list, context),
+			h('p', {'data-note': true, class: 'quiet'}), h('div', {'data-bulk-place': true}),
+			table(list.title, list.columns, [], {'data-list': true}), h('p', {class: 'buttons'}, more));
+	}
+	fillRows(list, root, state, context);
+}

@@ -1,0 +1,140 @@
+// Is all well? What waits, what came in the last 24 hours.
+
+import {get, UNCHANGED} from './api.js';
+import {badge, bytes, h, link, plural, row, svg, table} from './dom.js';
+import {age, hour, text, time} from './time.js';
+
+export const title = 'Overview';
+
+const OUTCOMES = ['accepted', 'duplicate', 'held', 'ignored', 'rejected', 'error'];
+const HOUR_MS = 3600000;
+
+export async function load(context) {
+	return get('overview', {}, context);
+}
+
+// What needs a look, the worst first.
+function findings(data) {
+	const found = [];
+	if (data.disk && data.disk.free < data.disk.min_free)
+		found.push(['bad', 'The disk is full: events are refused.']);
+	if (data.failed > 0)
+		found.push(['bad', `${plural(data.failed, 'event')} failed and wait${data.failed === 1 ? 's' : ''} for you.`]);
+	if (data.oldest && Date.now() - new Date(data.oldest) > HOUR_MS)
+		found.push(['remark', `The oldest event has waited since ${age(data.oldest)}: does psapi drain run?`]);
+	if (data.held > 0)
+		found.push(['remark', `${plural(data.held, 'request')} held until a secret proves them.`]);
+	return found;
+}
+
+const VERDICTS = {OK: 'good', WARNING: 'remark', CRITICAL: 'bad', UNKNOWN: 'skipped'};
+const VERDICT_MAX_MS = HOUR_MS;
+
+// What psapi check found, if it runs: one line for each fault.
+function verdictOf(data) {
+	const {verdict} = data;
+	if (!verdict || Date.now() - verdict.at * 1000 > VERDICT_MAX_MS)
+		return [];
+	return verdict.findings.filter((one) => one.status !== 'OK').map((one) => [VERDICTS[one.status], one.text]);
+}
+
+function sentence(data) {
+	const order = ['bad', 'remark', 'skipped'];
+	const all = [...findings(data), ...verdictOf(data)].sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
+	const idle = !data.history.last_accepted && data.waiting === 0;
+	const [first, ...others] = all.length ? all : [idle ? ['skipped', 'Nothing was delivered yet.'] : ['good', 'All is well.']];
+	return h('section', {class: `health ${first[0]}`, 'aria-label': 'Health'},
+		h('p', {class: 'sentence'}, badge(...first)), others.map((one) => h('p', {}, badge(...one))),
+		h('p', {class: 'quiet'}, data.verdict ? ['psapi check said ', data.verdict.status, ' ',
+			age(new Date(data.verdict.at * 1000).toISOString()), '. ', link({view: 'setup'}, 'All checks')] :
+			'psapi check has not run yet: psapi-check.timer runs it.'));
+}
+
+function tile(label, value, detail, to) {
+	const body = [h('span', {class: 'label'}, label), h('span', {class: 'value'}, value),
+		h('span', {class: 'quiet'}, detail)];
+	return h('li', {class: 'tile'}, to ? link(to, ...body) : h('div', {}, ...body));
+}
+
+function tiles(data) {
+	const {last_accepted: last, last_daily: daily, run_date: runDate} = data.history;
+	const disk = data.disk;
+	return h('ul', {class: 'tiles'},
+		tile('Waiting', data.waiting.toLocaleString(), data.oldest ? `oldest ${age(data.oldest)}` :
+			data.waiting ? 'many' : 'nothing waits', {view: 'events', status: 'new,waiting'}),
+		tile('Failed', data.failed.toLocaleString(), data.failed ? 'see why' : 'none', {view: 'events', status: 'failed'}),
+		tile('Held', data.held.toLocaleString(), data.held ? 'not yet proven' : 'none', {view: 'setup'}),
+		tile('Daily event', runDate || '–', daily ? `received ${age(daily.at)}` : 'none found',
+			daily ? {view: 'event', id: daily.webhook_id} : null),
+		tile('Last accepted', last ? age(last.at) : '–', last ? (last.type || '').replace('producersync.', '') : 'nothing yet',
+			last ? {view: 'event', id: last.webhook_id} : null),
+		disk ? tile('Disk', bytes(disk.free), `free of ${bytes(disk.total)}`, null) : null);
+}
+
+// ---- the last 24 hours ----
+
+const WIDTH = 24, HEIGHT = 120, GAP = 6;
+
+function bar(one, i, most) {
+	let y = HEIGHT;
+	const total = OUTCOMES.reduce((sum, outcome) => sum + one[outcome], 0);
+	const group = svg('g', {transform: `translate(${i * (WIDTH + GAP)} 0)`},
+		svg('title', {}, `${hour(one.hour)}: ${total}`));
+	for (const outcome of OUTCOMES) {
+		if (!one[outcome])
+			continue;
+		const height = Math.max(2, one[outcome] / most * (HEIGHT - 4));
+		y -= height;
+		group.append(svg('rect', {class: `bar ${outcome}`, x: 0, y, width: WIDTH, height}));
+	}
+	group.append(svg('line', {class: 'base', x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT}));
+	if (i % 6 === 0)
+		group.append(svg('text', {x: i === 24 ? WIDTH : 0, y: HEIGHT + 16, 'text-anchor': i === 24 ? 'end' : 'start'},
+			hour(one.hour)));
+	return group;
+}
+
+function chart(hours) {
+	const most = Math.max(1, ...hours.map((one) => OUTCOMES.reduce((sum, outcome) => sum + one[outcome], 0)));
+	return svg('svg', {class: 'chart', viewBox: `0 0 ${hours.length * (WIDTH + GAP)} ${HEIGHT + 22}`, role: 'img',
+		'aria-label': 'Deliveries by hour; the table below has the numbers'}, hours.map((one, i) => bar(one, i, most)));
+}
+
+function legend(hours) {
+	return h('ul', {class: 'legend'}, OUTCOMES.map((outcome) => {
+		const total = hours.reduce((sum, one) => sum + one[outcome], 0);
+		return total ? h('li', {}, h('span', {class: `swatch ${outcome}`, 'aria-hidden': 'true'}),
+			link({view: 'deliveries', outcome, since: hours[0].hour}, `${outcome} ${total.toLocaleString()}`)) : null;
+	}));
+}
+
+function history(data, open) {
+	const {hours, complete, since} = data.history;
+	const columns = ['Hour', ...OUTCOMES];
+	const rows = hours.filter((one) => OUTCOMES.some((outcome) => one[outcome])).reverse()
+		.map((one) => row(columns, [time(one.hour), ...OUTCOMES.map((outcome) => one[outcome].toLocaleString())]));
+	return h('section', {'aria-labelledby': 'history-title'},
+		h('h2', {id: 'history-title'}, 'Deliveries of the last 24 hours'),
+		rows.length ? [chart(hours), legend(hours)] : h('p', {class: 'quiet'}, 'None.'),
+		complete ? null : h('p', {class: 'quiet'}, since ? `Counted back to ${text(since)} so far.` : 'Still counting.'),
+		rows.length ? h('details', {open, 'data-keep': 'history'}, h('summary', {}, 'As a table'),
+			table('Deliveries by hour', columns, rows)) : null);
+}
+
+function causes(data) {
+	if (!data.causes || data.causes.length === 0)
+		return null;
+	const columns = ['Events', 'Handler', 'Cause'];
+	return h('section', {'aria-labelledby': 'causes-title'}, h('h2', {id: 'causes-title'}, 'Failures by cause'),
+		table('Failures by cause', columns, data.causes.map((one) => row(columns,
+			[one.count.toLocaleString(), one.handler || '–',
+				one.others ? 'other causes' : link({view: 'events', status: 'failed', reason: one.reason}, one.reason || 'no reason given')]))));
+}
+
+export function render(root, data) {
+	if (data === UNCHANGED)
+		return;
+	const details = root.querySelector('[data-keep="history"]');
+	root.replaceChildren(h('h1', {tabindex: '-1'}, 'Overview'), sentence(data), tiles(data),
+		history(data, Boolean(details && details.open)), ...[causes(data)].filter(Boolean));
+}

@@ -1,0 +1,63 @@
+// How the receiver is set up: secrets by fingerprint, checks with remedies, what is held.
+
+import {act, labelOf} from './act.js';
+import {get, UNCHANGED} from './api.js';
+import {badge, h, row, table} from './dom.js';
+import {age, time} from './time.js';
+
+export const title = 'Setup';
+
+export async function load(context) {
+	return get('setup', {}, context);
+}
+
+function secrets(data) {
+	const columns = ['Secret', 'Added', 'Last used'];
+	return h('section', {'aria-labelledby': 'secrets-title'}, h('h2', {id: 'secrets-title'}, 'Secrets'),
+		data.secrets.length === 0 ? h('p', {}, 'There is no secret yet: ', h('code', {}, 'sudo psapi secret add'), '.') :
+			table('Secrets by fingerprint', columns, data.secrets.map((one) => row(columns, one.unusable ?
+				[`line ${one.line}`, badge('bad', one.unusable), '–'] :
+				[h('code', {}, one.fingerprint), one.added ? time(one.added) : '–',
+					one.matched ? [time(one.matched), ` (${age(one.matched)})`] : 'not in the newest deliveries']))));
+}
+
+const WORDS = {OK: 'ok', WARNING: 'remark', CRITICAL: 'failed', UNKNOWN: 'skipped'};
+
+function checks(data) {
+	const {verdict} = data;
+	if (!verdict)
+		return h('section', {'aria-labelledby': 'checks-title'}, h('h2', {id: 'checks-title'}, 'Checks'),
+			h('p', {}, 'psapi check has not run yet. All checks, with remedies: ', h('code', {}, 'sudo psapi doctor'), '.'));
+	const columns = ['Result', 'Check', 'What was found'];
+	return h('section', {'aria-labelledby': 'checks-title'}, h('h2', {id: 'checks-title'}, 'Checks'),
+		h('p', {class: 'quiet'}, 'Checked ', age(new Date(verdict.at * 1000).toISOString()), ' by psapi check. More: ',
+			h('code', {}, 'sudo psapi doctor')),
+		table('Checks', columns, verdict.findings.map((one) => row(columns, [badge(WORDS[one.status], one.status.toLowerCase()),
+			one.check, [h('div', {}, one.text), one.remedy ? h('pre', {class: 'remedy'}, one.remedy) : null]
+				.filter(Boolean)]))));
+}
+
+function held(data, context) {
+	const columns = ['Arrived', 'Webhook-id', 'Bytes', ''];
+	if (data.held.length === 0)
+		return null;
+	return h('section', {'aria-labelledby': 'held-title'}, h('h2', {id: 'held-title'}, 'Held requests'),
+		h('p', {class: 'quiet'}, 'They arrived before the first secret, and anyone can have sent them. A secret proves ' +
+			'them: psapi secret add, then psapi adopt.'),
+		table('Held requests', columns, data.held.map((one) => row(columns, [time(one.received_at), one.webhook_id,
+			one.bytes.toLocaleString(), context.session.actions ? h('button', {type: 'button', class: 'small',
+				'data-discard': one.name, 'aria-label': `Discard ${one.webhook_id}`, onclick: async () => {
+					if (await act('discard', [one.name]))
+						context.reload();
+				}}, `${labelOf('discard')}…`) : '']))));
+}
+
+export function render(root, data, context) {
+	if (data === UNCHANGED)
+		return;
+	root.replaceChildren(...[h('h1', {tabindex: '-1'}, 'Setup'), secrets(data), checks(data), held(data, context),
+		h('section', {'aria-labelledby': 'about-title'}, h('h2', {id: 'about-title'}, 'About'), h('dl', {},
+			h('dt', {}, 'Version'), h('dd', {}, data.version), h('dt', {}, 'Store'), h('dd', {}, data.store),
+			h('dt', {}, 'Endpoint'), h('dd', {}, data.endpoint_url || 'PSAPI_ENDPOINT_URL is not set'),
+			h('dt', {}, 'You'), h('dd', {}, context.session.user || 'nobody has signed in')))].filter(Boolean));
+}

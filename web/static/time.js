@@ -1,0 +1,64 @@
+// Times: local ones, with UTC in the title; or the other way round. Ages.
+
+import {h} from './dom.js';
+
+let utc = false;
+try {
+	utc = localStorage.getItem('psapi-zone') === 'utc';
+} catch { /* storage is forbidden: the choice lasts as long as the page */ }
+
+export function isUtc() {
+	return utc;
+}
+
+export function setUtc(on) {
+	utc = on;
+	try {
+		localStorage.setItem('psapi-zone', on ? 'utc' : 'local');
+	} catch { /* as above */ }
+}
+
+function format(date, options, inUtc) {
+	return new Intl.DateTimeFormat(undefined, {...options, timeZone: inUtc ? 'UTC' : undefined}).format(date);
+}
+
+const FULL = {year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit',
+	hourCycle: 'h23'};
+
+export function text(iso) {
+	const date = new Date(iso);
+	return Number.isNaN(date.getTime()) ? iso : format(date, FULL, utc);
+}
+
+export function time(iso) {
+	const date = new Date(iso);
+	if (!iso || Number.isNaN(date.getTime()))
+		return h('span', {}, iso || '–');
+	const other = format(date, {...FULL, timeZoneName: 'short'}, !utc);
+	return h('time', {datetime: iso, title: other}, format(date, FULL, utc));
+}
+
+export function hour(iso) {
+	return format(new Date(iso), {hour: '2-digit', minute: '2-digit', hourCycle: 'h23'}, utc);
+}
+
+export function age(iso, now = Date.now()) {
+	const seconds = Math.round((now - new Date(iso).getTime()) / 1000);
+	const steps = [[60, 1, 'second'], [3600, 60, 'minute'], [86400 * 2, 3600, 'hour'], [Infinity, 86400, 'day']];
+	const [, size, unit] = steps.find(([limit]) => Math.abs(seconds) < limit);
+	return new Intl.RelativeTimeFormat('en', {numeric: 'always', style: 'short'}).format(-Math.round(seconds / size), unit);
+}
+
+// The value of <input type="datetime-local"> for an ISO time, and back.
+export function toField(iso) {
+	const date = new Date(iso);
+	if (!iso || Number.isNaN(date.getTime()))
+		return '';
+	const shifted = utc ? date : new Date(date.getTime() - date.getTimezoneOffset() * 60000);
+	return shifted.toISOString().slice(0, 16);
+}
+
+export function fromField(value) {
+	const date = value ? new Date(utc ? `${value}Z` : value) : null;
+	return date && !Number.isNaN(date.getTime()) ? date.toISOString() : '';
+}
