@@ -214,7 +214,7 @@ check_page(struct doctor *d, struct finding *f)
 	else if (answer.failure == HTTP_ANSWERED && (answer.status == 401 || answer.status == 403))
 		doctor_ok(f, "%.400s asks for a login", url);
 	else
-		doctor_skipped(f, "there is none at %.400s", url);
+		doctor_ok(f, "there is none at %.400s", url);
 	free(answer.body);
 }
 
