@@ -158,7 +158,9 @@ demo: deps-demo
 	@tools/demo.sh
 
 # The build comes after deps, in another make: a bare machine has no compiler before.
-check: check-readable deps-check
+check:
+	@tests/readable.sh
+	@$(MAKE) -s deps-check
 	$(MAKE) WERROR=-Werror all static
 	$(if $(SANITIZE),,$(MAKE) check-layout)
 	$(MAKE) WERROR=-Werror check-unit
@@ -197,14 +199,16 @@ check-scale: all
 # For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
 SANITIZED_SERVERS = socket cgi spawn-fcgi nginx-keepalive apache-fcgid apache-cgid
 
-check-long: check-readable deps-check
+check-long:
+	@tests/readable.sh
+	@$(MAKE) -s deps-check
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
 	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
-		check-trust check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=30
-	$(MAKE) check-install
+		check-trust check-web-scale check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=30
+	$(MAKE) check-install check-container check-releases
 
-include packaging/install.mk tests/trust.mk tests/install/install.mk tests/chaos/chaos.mk bench/bench.mk
+include packaging/install.mk tests/trust.mk tests/install/install.mk tests/container/container.mk tests/releases/releases.mk tests/chaos/chaos.mk bench/bench.mk
 
 clean:
 	rm -rf build dist psapi-fcgi psapi psapi-web libpsapi.a $(MODULE)

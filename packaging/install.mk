@@ -42,10 +42,10 @@ UNITS = $(wildcard packaging/systemd/*.socket packaging/systemd/*.service packag
 MAN_PAGES = $(wildcard man/*.[1578])
 DOCUMENTS = README.md NEWS.md SECURITY.md $(wildcard CONTRIBUTING.md docs/*.md)
 # Examples to copy: DIRECTORY/FILE below docdir/examples.
-example_path = $(docdir)/examples/$(patsubst packaging/%,%,$(1:examples/%=%))
+example_path = $(docdir)/examples/$(patsubst Containerfile,container/Containerfile,$(patsubst packaging/%,%,$(1:examples/%=%)))
 MONITORING = prometheus icinga nrpe zabbix
 EXAMPLES = $(wildcard nginx/*.conf apache/*.conf apache/shared-hosting/* apache/shared-hosting/.htaccess \
-	examples/Caddyfile examples/reconcile examples/*.conf examples/*/* packaging/systemd/*.conf \
+	examples/Caddyfile examples/reconcile examples/*.conf examples/*/* Containerfile packaging/systemd/*.conf \
 	$(MONITORING:%=packaging/%/*))
 
 # cron looks for programs only in the PATH of the crontab.
@@ -91,7 +91,7 @@ install: all
 	$(if $(wildcard packaging/completion/_psapi),$(call put,packaging/completion/_psapi,$(zshcompletionsdir)/_psapi))
 	$(foreach document,$(DOCUMENTS),$(call put,$(document),$(docdir)/$(document)))
 	$(foreach example,$(EXAMPLES),$(call put,$(example),$(call example_path,$(example)),$(if $(filter \
-		examples/handlers/% examples/reconcile %.cgi,$(example)),755)))
+		examples/handlers/% examples/reconcile %.cgi %-loop,$(example)),755)))
 	$(call put_configuration,packaging/etc/psapi.conf,$(sysconfdir)/psapi/psapi.conf)
 	$(call put_configuration,nginx/psapi.conf,$(nginxdir)/psapi.conf)
 	$(call put_configuration,-e 's/psapi-proxy\.conf/psapi.conf/' apache/psapi-proxy.conf,$(apachedir)/psapi.conf)

@@ -415,6 +415,17 @@ def test_crontab(desk):
     assert desk.where(webhook_id) == ["events"]
 
 
+@pytest.mark.parametrize("prefix, path", [
+    ("/usr/local", "/usr/local/sbin:"), ("/usr", "/usr/local/sbin:"), ("/opt/psapi", "/opt/psapi/bin:/usr/local/sbin:")])
+def test_crontab_has_the_path_of_its_prefix(prefix, path, tmp_path):
+    """cron finds psapi there. tests/install lets a real cron run it."""
+    subprocess.run(["make", "-s", "-C", ROOT, "-o", "all", "install", f"DESTDIR={tmp_path}", f"PREFIX={prefix}"],
+                   check=True, capture_output=True)
+    table = (tmp_path / f"{prefix[1:]}/share/doc/psapi-fcgi/examples/cron/psapi.cron").read_text()
+    [found] = [line[len("PATH="):] for line in table.splitlines() if line.startswith("PATH=")]
+    assert found.startswith(path) and f"{prefix}/bin" in found.split(":")
+
+
 def test_systemd_units():
     """The directives that drain needs. tests/install checks the units with systemd itself."""
     path_unit = (ROOT / "packaging/systemd" / "psapi-drain.path").read_text()

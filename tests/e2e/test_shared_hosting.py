@@ -6,14 +6,16 @@ suexec needs /var/www: the directory of the test is mounted there, for this Apac
 
 import grp
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from receiver import BINARY, ROOT, SANITIZED
-from replies import assert_accepted, assert_duplicate, assert_refused
-from sender import event, signed
+from replies import assert_accepted, assert_duplicate, assert_refused, parse_cgi
+from sender import SECRET, event, signed
+from servers import cgi_variables
 from servers_apache import ENABLED_BY_DEBIAN, ApacheCgid
 import http_client
 
@@ -126,3 +128,33 @@ def test_groups_without_a_name_service(place, group, status):
         env=place.environment(PSAPI_LISTEN=f"unix:{place.dir}/x.sock", PSAPI_LISTEN_GROUP=group))
     assert checked.returncode == status, checked
     assert ("give the number" in checked.stdout) == (status != 0)
+
+
+@pytest.mark.skipif(SANITIZED or not STATIC.exists(), reason="make static has not been called")
+def test_crontab(place):
+    """The lines of docs/shared-hosting.md as cron runs them: sh, a short PATH, and the configuration of the page."""
+    page = (ROOT / "docs/shared-hosting.md").read_text()
+    home = place.dir / "home"
+    (home / "psapi/handlers.d").mkdir(parents=True)
+    (home / "psapi/spool").mkdir(mode=0o700)
+    (home / "psapi/psapi").symlink_to(STATIC / "psapi")
+    [settings] = re.findall(r"^```\n(PSAPI_SPOOL=.*?)^```$", page, re.S | re.M)
+    (home / "psapi/psapi.conf").write_text(settings.replace("/home/YOU", str(home)))
+    secret = home / "psapi/secret"
+    secret.write_text(SECRET + "\n")
+    secret.chmod(0o600)
+    handler = home / "psapi/handlers.d/default"
+    handler.write_text("#!/bin/sh\n:\n")
+    handler.chmod(0o755)
+    request = signed()
+    environment = {f"{name}": value.decode() for name, value in cgi_variables(request)} | {
+        "PSAPI_CONF": str(home / "psapi/psapi.conf")}
+    answer = subprocess.run([STATIC / "psapi-fcgi"], input=request.body, env=environment, capture_output=True, check=True)
+    assert_accepted(parse_cgi(answer.stdout))
+    jobs = re.findall(r"^(?:\S+ ){4}\S+ +(PSAPI_CONF=.*)$", page, re.M)
+    assert len(jobs) == 2
+    for job in jobs:
+        done = subprocess.run(["/bin/sh", "-c", job.replace("/home/YOU", str(home))], text=True, capture_output=True,
+                              env={"PATH": "/usr/bin:/bin", "HOME": str(home), "SHELL": "/bin/sh"})
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done
+    assert os.listdir(home / "psapi/spool/new") == []
