@@ -126,18 +126,16 @@ run_cgi(const struct config *config)
 {
 	struct error error;
 	struct web web;
-	int status = EX_OK;
-	int courier = courier_start(config);
+	int status = EX_OK, courier = courier_start(config);
 
-	if (web_open(&web, config, &error) != 0) {
-		status = error_log(&error);
-	} else {
-		web.courier = courier;
-		const struct service service = service_of(&web);
-		if (cgi_serve(&service) != 0) {
-			log_line("standard output: %s", strerror(errno));
-			status = EX_IOERR;
-		}
+	/* Without a store it still answers: 503. */
+	if (web_open(&web, config, &error) != 0)
+		error_log(&error);
+	web.courier = courier;
+	const struct service service = service_of(&web);
+	if (cgi_serve(&service) != 0) {
+		log_line("standard output: %s", strerror(errno));
+		status = EX_IOERR;
 	}
 	web_close(&web);
 	return status;

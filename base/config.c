@@ -18,6 +18,8 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "base/columns.h"
+
 #define LIST_SETTINGS "psapi-fcgi -h lists all settings"
 
 enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL, STORE, MAILTO, URL, YES_NO };
@@ -434,7 +436,14 @@ config_free(struct config *config)
 void
 config_usage(void)
 {
-	for (int i = 0; i < COUNT; i++)
-		printf("  %-22s %s (default %s)\n", settings[i].key, settings[i].help,
+	enum { INDENT = 25 };
+	char text[512];
+
+	for (int i = 0; i < COUNT; i++) {
+		int n = printf("  %-22s ", settings[i].key);
+		snprintf(text, sizeof(text), "%s (default %s)", settings[i].help,
 		    *settings[i].fallback != '\0' ? settings[i].fallback : "none");
+		columns_wrap(text, (size_t)n, INDENT);
+		putchar('\n');
+	}
 }

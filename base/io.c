@@ -45,7 +45,7 @@ io_read_all(int fd, void *data, size_t size)
 		n = read(fd, text + length, size - length);
 		if (n > 0)
 			length += (size_t)n;
-	} while (n > 0 || (n < 0 && errno == EINTR));
+	} while ((n > 0 && length < size) || (n < 0 && errno == EINTR));
 	return n < 0 ? -1 : (ssize_t)length;
 }
 

@@ -39,7 +39,13 @@ check-bench:
 	@$(MAKE) -s bench-memory QUICK=1 MINUTES=2 >$(BENCH).log 2>&1 || { cat $(BENCH).log; exit 1; }
 	@grep -c '^| [12] |' $(BENCH)/MEMORY.md
 
-.PHONY: bench bench-memory check-bench
+# psapi metrics and check with EVENTS in the archive, of which a tenth waits: bounds are 0.5 s of processor time, 64 MiB.
+bench-monitoring: EVENTS = 1000000
+bench-monitoring:
+	@$(MAKE) -s all
+	@$(PYTHON) tests/e2e/psapi_scale.py --quick --events $(EVENTS) --new $$(($(EVENTS) / 10))
+
+.PHONY: bench bench-memory bench-monitoring check-bench
 
 # ---- the PostgreSQL store: bench/postgresql.py. Some minutes; QUICK=1 only shows that it works ----
 

@@ -24,7 +24,7 @@ static void
 print_mark(const struct roster_mark *mark, enum format format)
 {
 	struct timespec time = {.tv_sec = mark->when / NANOSECONDS};
-	char when[DATETIME_ISO_SIZE];
+	char when[DATETIME_ISO_SIZE], shown[TERMINAL_TIME_SIZE];
 
 	if (mark->when % NANOSECONDS < 0)
 		time.tv_sec--;
@@ -37,9 +37,9 @@ print_mark(const struct roster_mark *mark, enum format format)
 		    mark->unknown ? "" : when);
 	else if (mark->unknown)
 		printf("%-20s  %sunknown%s  before %s\n", mark->npn, terminal_colour(COLOUR_WARN),
-		    terminal_colour(COLOUR_NONE), when);
+		    terminal_colour(COLOUR_NONE), terminal_time_text(when, shown));
 	else
-		printf("%-20s  active   %s\n", mark->npn, when);
+		printf("%-20s  active   %s\n", mark->npn, terminal_time_text(when, shown));
 }
 
 static void

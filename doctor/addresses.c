@@ -1,6 +1,6 @@
 /*
  * Owns the checks of a name's addresses: where they are, and whether the receiver answers at
- * each of them. The sender may take any; an old AAAA record is easily forgotten.
+ * each of them. The sender may use any of them; an old AAAA record is easily forgotten.
  */
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
@@ -35,7 +35,7 @@ host_of(const char *url, char *host, size_t size)
 	}
 }
 
-/* The URL says so itself: then nothing is to be found out about a name. */
+/* Whether the URL names this machine itself: then no name has to be checked. */
 static bool
 is_this_machine(const char *url)
 {
@@ -77,7 +77,7 @@ find_addresses(const char *host, struct addresses *all)
 	return error;
 }
 
-/* Why nobody on the Internet reaches such an address; NULL: nothing is against it. */
+/* Why an address cannot be reached from the Internet; NULL: it can be. */
 static const char *
 why_not_public(const char *text)
 {
@@ -129,7 +129,7 @@ doctor_check_name(struct doctor *d, struct finding *f)
 	}
 }
 
-/* Whether this machine has a way to the address at all. No packet is sent. */
+/* Whether this machine has a route to the address. No packet is sent. */
 static bool
 has_route(const struct addresses *all, int i)
 {
@@ -142,7 +142,7 @@ has_route(const struct addresses *all, int i)
 	return routed;
 }
 
-/* Ask at one address. Returns false with why it is no answer as the first one was. */
+/* Send a request to one address. False: its answer differs from the first one; why says how. */
 static bool
 answers_at(struct doctor *d, const char *address, char *why, size_t size)
 {
@@ -169,7 +169,7 @@ answers_at(struct doctor *d, const char *address, char *why, size_t size)
 	return same;
 }
 
-/* Requests that go through a proxy say nothing of the addresses. */
+/* Whether a proxy is configured: requests through a proxy do not use the addresses. */
 static bool
 has_proxy(void)
 {
@@ -207,6 +207,6 @@ doctor_check_addresses(struct doctor *d, struct finding *f)
 		}
 		if (*unreached != '\0' && f->result == CHECK_OK)
 			doctor_remark(f, "try it from a machine that has IPv6 and IPv4: curl -4, curl -6",
-			    "%s cannot be tried: there is no way to it from this machine", unreached);
+			    "%s cannot be tried: this machine has no route to it", unreached);
 	}
 }

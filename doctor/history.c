@@ -1,6 +1,6 @@
 /*
- * Owns the checks of what has become of events: those that wait or failed, held requests and
- * leftovers, and whether drain runs.
+ * Owns the checks of past events: those that wait or failed, held requests and leftovers, and
+ * whether drain runs.
  */
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
@@ -100,7 +100,7 @@ check_hold(struct doctor *d, struct finding *f)
 
 /* ---- drain ---- */
 
-/* What is in the directory is judged by the check of handlers. */
+/* Whether there are any. The check "handlers" judges them. */
 static bool
 has_files(const char *path)
 {

@@ -1,5 +1,5 @@
 /*
- * Owns the table of HTTP statuses that a web server gives in the receiver's place, with their
+ * Owns the table of HTTP statuses that a web server sends instead of the receiver, with their
  * causes.
  */
 #define _GNU_SOURCE

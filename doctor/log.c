@@ -1,7 +1,7 @@
 /*
- * Owns the checks of what the attempts log says: whether it is written at all, what became of
- * the deliveries that really came, the sender's clock and its daily event. Deliveries of psapi
- * itself tell nothing of these.
+ * Owns the checks of what the attempts log says: whether the receiver writes it, whether real
+ * deliveries were accepted, the sender's clock, and the daily event. Test deliveries of psapi
+ * itself do not count.
  */
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
@@ -22,9 +22,9 @@
 enum {
 	LINES_MAX = 5000000,     /* of the logs: a bound for the time that a check takes */
 	PROBE_LINES = 1000,      /* in which our own probe of a moment ago is looked for */
-	SKEWS_MAX = 5,           /* so three wrong ones decide: a day may have one event alone */
+	SKEWS_MAX = 5,           /* three wrong ones decide; some days have one event only */
 	SKEW_LIMIT = 60,         /* seconds */
-	REFUSED_MIN = 3,         /* anybody can send one with an id; the sender repeats its own */
+	REFUSED_MIN = 3,         /* anybody can send one with an id; the sender repeats */
 	REASONS_MAX = 3,         /* that are named */
 	DAY_SECONDS = 24 * 3600,
 	COPIES_SECONDS = 7 * 86400, /* how far back the other hosts' attempts are read */
@@ -33,7 +33,7 @@ enum {
 
 /* ---- the log itself ---- */
 
-/* As whom and how the log must be writable, by its status and the spool's. */
+/* Whether the receiver, which runs as the spool's owner, can write the log. */
 static bool
 is_written_by_owner(const struct stat *log, const struct stat *spool)
 {
@@ -152,7 +152,7 @@ hours_since(time_t now, int64_t nanoseconds)
 	return (double)seconds / 3600;
 }
 
-/* What became of the deliveries since the last one that was accepted, the newest first. */
+/* The results of the deliveries since the last accepted one, the newest first. */
 struct deliveries {
 	long refused;
 	bool proven;      /* one of them had a good signature */
@@ -176,7 +176,7 @@ note_reason(struct deliveries *all, const struct attempts_line *line)
 		memcpy(all->reason[all->count++], reason, sizeof(reason));
 }
 
-/* A request with an id is meant as a delivery. Returns false when no more need be looked at. */
+/* A request with an id counts as a delivery. False: the older lines are not needed. */
 static bool
 note_delivery(struct deliveries *all, const struct attempts_line *line)
 {
@@ -212,7 +212,7 @@ read_deliveries(struct doctor *d, struct deliveries *all)
 
 	for (long i = 0; reader != NULL && i < LINES_MAX && attempts_reader_next(reader, &line); i++) {
 		int64_t at;
-		/* What was refused over a day ago counts only while nothing was ever accepted. */
+		/* Refusals that are over a day old count only if nothing was ever accepted. */
 		if (!old && attempts_reader_time(&line, &at) &&
 		    at < (d->now - DAY_SECONDS) * NANOSECONDS) {
 			old = true;
@@ -228,15 +228,15 @@ read_deliveries(struct doctor *d, struct deliveries *all)
 	}
 }
 
-/* "09:12 UTC", of another day with the date. */
+/* "09:12 UTC", or with the offset of local time; of another day with the date. */
 static void
 clock_text(int64_t seconds, time_t now, char *text, size_t size)
 {
-	char at[TERMINAL_TIME_SIZE];
-	bool today = seconds / DAY_SECONDS == now / DAY_SECONDS;
+	char at[TERMINAL_TIME_SIZE], today[TERMINAL_TIME_SIZE];
+	bool is_today = strncmp(terminal_time(seconds, at), terminal_time(now, today), 10) == 0;
 
-	terminal_time(seconds, at);
-	snprintf(text, size, "%.*s%s%.5s UTC", today ? 0 : 10, at, today ? "" : " ", at + 11);
+	snprintf(text, size, "%.*s%s%.5s %.6s", is_today ? 0 : 10, at, is_today ? "" : " ", at + 11,
+	    at[19] == 'Z' ? "UTC" : at + 19);
 }
 
 static void
@@ -369,7 +369,7 @@ take_copy(const char *host, const char *text, void *data)
 	return 0;
 }
 
-/* It may have come to another host. */
+/* Of a shared store: another host may have received it. */
 int64_t
 doctor_copied_daily(struct doctor *d, int64_t seconds)
 {

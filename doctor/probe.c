@@ -136,8 +136,8 @@ bytes_logged(struct doctor *d)
 }
 
 /*
- * The same for a probe that was refused. The receiver logs at most one refusal in 0.1 s, so if it
- * is not in the log the probe is sent once more.
+ * The same for a probe that was refused. The receiver logs a limited number of refusals per second,
+ * so if the probe is not in the log, it is sent once more.
  */
 static long long
 bytes_arrived(struct doctor *d)
@@ -155,7 +155,7 @@ bytes_arrived(struct doctor *d)
 	return bytes_logged(d);
 }
 
-/* The signature does not match: was the body changed on its way, or is the secret another one? */
+/* The signature does not match: was the body changed on the way, or are the secrets different? */
 static void
 judge_mismatch(struct doctor *d, struct finding *f)
 {

@@ -1,6 +1,6 @@
 /*
- * Owns the checks of the way to the receiver, from outside in. Each is skipped unless the ones
- * before it were ok, so that doctor names the fault itself, and not all that follows from it.
+ * Owns the checks of the way from the Internet to the receiver. Each is skipped unless the checks
+ * before it passed, so that doctor names the fault and not its consequences.
  */
 #define _GNU_SOURCE
 #include "doctor/doctor.h"
@@ -214,7 +214,7 @@ check_page(struct doctor *d, struct finding *f)
 	else if (answer.failure == HTTP_ANSWERED && (answer.status == 401 || answer.status == 403))
 		doctor_ok(f, "%.400s asks for a login", url);
 	else
-		doctor_skipped(f, "there is none at %.400s", url);
+		doctor_ok(f, "there is none at %.400s", url);
 	free(answer.body);
 }
 
@@ -227,7 +227,7 @@ const struct check doctor_url_checks[] = {
 	    "does the web server listen on that port, does a firewall let it through? ss -ltn; nft "
 	    "list ruleset"},
 	{"addresses", doctor_check_addresses,
-	    "the sender may take any of them: remove the record (A, AAAA), or have the web server "
+	    "the sender may use any of them: remove the record (A, AAAA), or have the web server "
 	    "listen there, too\n"
 	    "(nginx: listen [::]:443 ssl; Apache: Listen)"},
 	{"certificate", check_certificate,

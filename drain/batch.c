@@ -428,7 +428,7 @@ on_bytes(void *data, const char *bytes, size_t length)
 
 /* ---- lanes ---- */
 
-/* Of all items but those whose lane is lost. Returns how many; NULL: no memory. */
+/* Of all items, *count in number; to be freed. NULL: no memory. */
 static uint64_t *
 lanes_of(const struct batch_run *b, size_t *count)
 {
@@ -457,8 +457,8 @@ lose(struct batch_run *b, const enum store_result *results)
 		log_line("%zu more lanes were lost", lost - 1);
 }
 
-static void
-renew(struct batch_run *b, int64_t now)
+void
+batch_renew(struct batch_run *b, int64_t now)
 {
 	struct error error;
 	size_t count;
@@ -477,12 +477,6 @@ renew(struct batch_run *b, int64_t now)
 		lose(b, results);
 	free(lanes);
 	free(results);
-}
-
-void
-batch_attend(struct batch_run *b, int64_t now)
-{
-	renew(b, now);
 }
 
 /* Give everything back. */
@@ -547,7 +541,7 @@ settle_all(struct batch_run *b, int status)
 		if (b->items[i].verdict != BATCH_NOTHING || b->items[i].gone)
 			continue;
 		settle(b, &b->items[i], status, &common);
-		renew(b, clock_milliseconds());
+		batch_renew(b, clock_milliseconds());
 	}
 }
 

@@ -61,8 +61,8 @@ bool batch_is_alone(const struct store_work *work, long long max_tries);
 enum handler_run_result batch_start(struct batch_run *batch, struct handler_run *run,
     const struct handler_run_context *context, struct schedule *schedule);
 
-/* Between two reads: record what was reported, at now (clock_milliseconds()) renew the lanes. */
-void batch_attend(struct batch_run *batch, int64_t now);
+/* While its process runs: if it is time at now (clock_milliseconds()), renew the lanes. */
+void batch_renew(struct batch_run *batch, int64_t now);
 
 /* Its process has ended with wait(2)'s status: decide on the events that it did not report. */
 void batch_finish(struct batch_run *batch, int status);

@@ -369,7 +369,7 @@ attend_runs(struct drain *d)
 		}
 		child_read(&run->child);
 		if (run->batch)
-			batch_attend(&d->batches[i], now);
+			batch_renew(&d->batches[i], now);
 		else
 			handler_run_renew(run, &d->context, now);
 		child_enforce_deadline(&run->child, now);

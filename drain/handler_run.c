@@ -378,8 +378,7 @@ choose_handler(struct handler_run *run, const struct handler_run_context *contex
 static enum handler_run_result
 refuse_execution(struct handler_run *run)
 {
-	error_set(&run->refusal, EX_CONFIG, program_remedy(errno), "%s: cannot be started: %s",
-	    run->handler.path, strerror(errno));
+	program_explain(run->handler.path, errno, &run->refusal);
 	return RUN_WAITS;
 }
 

@@ -117,7 +117,7 @@ meant(const struct known *known, const char *name)
 /* A file in the directory. */
 struct file {
 	enum name_kind kind;
-	char shown[NAME_MAX + 2]; /* its name; of a directory, with a slash */
+	char shown[NAME_MAX * 2]; /* its name; of a directory, with a slash */
 	char name[NAME_MAX + 1];  /* POSSIBLE: the type that selects it; NEAR: its right name */
 };
 
@@ -387,6 +387,18 @@ add_unused(const struct look *s, struct handler_survey_finding *f)
 		    "never used: %s", never);
 }
 
+/* Of the batch handlers: "batch.d/default.sh". */
+static void
+name_directory(struct file *file, const char *dir)
+{
+	const char *name = strrchr(dir, '/');
+	char shown[sizeof(file->shown)];
+
+	snprintf(shown, sizeof(shown), "%s", file->shown);
+	snprintf(file->shown, sizeof(file->shown), "%.200s/%.*s", name != NULL ? name + 1 : dir,
+	    NAME_MAX + 1, shown);
+}
+
 /* The files of both directories. */
 static void
 look_at_files(struct look *s)
@@ -397,6 +409,8 @@ look_at_files(struct look *s)
 	list_known(&known);
 	s->count = list_files(s->dir, &known, &s->files);
 	size_t count = list_files(s->config->batch_handlers, &known, &more);
+	for (size_t i = 0; i < count; i++)
+		name_directory(&more[i], s->config->batch_handlers);
 	struct file *all = count == 0 ? NULL : reallocarray(s->files, s->count + count, sizeof(*all));
 	if (all != NULL) {
 		memcpy(all + s->count, more, count * sizeof(*all));

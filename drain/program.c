@@ -7,6 +7,7 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,8 +77,9 @@ refuse(struct error *error, const char *path, enum program_fault cause, const ch
 	return -1;
 }
 
-const char *
-program_remedy(int error_number)
+/* What the number says; NULL: nothing more than its text. */
+static const char *
+remedy_of(int error_number)
 {
 	switch (error_number) {
 	case ENOEXEC:
@@ -295,4 +297,18 @@ program_check(int fd, const char *path, struct program *program, struct error *e
 	/* With the CR, as the kernel takes it for the interpreter or its argument. */
 	start[plain + 1] = '\0';
 	return refuse(error, path, CARRIAGE_RETURN, start + 2 + strspn(start + 2, BLANKS));
+}
+
+void
+program_explain(const char *path, int error_number, struct error *error)
+{
+	struct program program;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	bool told = fd >= 0 && program_check(fd, path, &program, error) != 0;
+
+	if (fd >= 0)
+		close(fd);
+	if (!told)
+		error_set(error, EX_CONFIG, remedy_of(error_number), "%s: cannot be started: %s", path,
+		    strerror(error_number));
 }

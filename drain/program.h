@@ -29,7 +29,10 @@ int program_check(int fd, const char *path, struct program *program, struct erro
  */
 int program_find(const char *word, const char *search, char *path, size_t size);
 
-/* The remedy for an execve(2) of path that failed with error_number, as far as that says it. */
-const char *program_remedy(int error_number);
+/*
+ * Why an execve(2) of path failed with error_number, and the remedy: by what is in the file, as
+ * program_check() says it, or else by the number.
+ */
+void program_explain(const char *path, int error_number, struct error *error);
 
 #endif

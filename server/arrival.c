@@ -1,4 +1,4 @@
-/* Owns the reading from a connection: no thread waits for bytes here, nor for a peer to read. */
+/* Owns the reading from a connection. It never blocks: not for bytes, and not for a slow peer. */
 #define _GNU_SOURCE
 #include "server/arrival.h"
 
@@ -9,8 +9,8 @@
 #include <sys/socket.h>
 
 enum {
-	READ_BYTES = 16 * 1024, /* at once */
-	READS_MAX = 64          /* then other connections have their turn */
+	READ_BYTES = 16 * 1024, /* per call of recv(2) */
+	READS_MAX = 64          /* per call of arrival_read(): others must be served, too */
 };
 
 struct arrival *
@@ -48,7 +48,7 @@ arrival_cut_off(const struct arrival *a)
 	return fastcgi_reader_has_variables(a->reader) ? ARRIVAL_CUT_OFF : ARRIVAL_GONE;
 }
 
-/* Keep bytes of the next request, in place of those that were kept. False without memory. */
+/* Keep bytes of the next request; frees those that were kept before. False without memory. */
 static bool
 keep_rest(struct arrival *a, const unsigned char *data, size_t length)
 {
@@ -62,7 +62,10 @@ keep_rest(struct arrival *a, const unsigned char *data, size_t length)
 	return length == 0 || rest != NULL;
 }
 
-/* An answer about the connection is short: it is sent, or the peer does not read. */
+/*
+ * Send an answer about the connection. It is short: if the socket does not take it at once, the
+ * peer does not read. Returns false then.
+ */
 static bool
 send_answer(const struct fastcgi_reader *reader, int fd)
 {

@@ -20,7 +20,7 @@ struct arrival {
 enum arrival_progress {
 	ARRIVAL_UNFINISHED, /* more must arrive */
 	ARRIVAL_WHOLE,      /* the request can be answered */
-	ARRIVAL_CUT_OFF,    /* so can this one; its body is not whole, and will not be */
+	ARRIVAL_CUT_OFF,    /* it can be answered; the rest of its body will not arrive */
 	ARRIVAL_GONE        /* there is no request, and the connection must be closed */
 };
 
@@ -29,12 +29,12 @@ struct arrival *arrival_new(size_t body_max, int connections);
 void arrival_free(struct arrival *arrival);
 
 /*
- * Read what has arrived at a connected socket, at most 1 MiB of it, without waiting; and answer
- * records that are about the connection.
+ * Read what has arrived at a connected socket, at most 1 MiB, without waiting. Records that are
+ * about the connection are answered.
  */
 enum arrival_progress arrival_read(struct arrival *arrival, int fd);
 
-/* Nothing more is to be read of this request: ARRIVAL_CUT_OFF or ARRIVAL_GONE. */
+/* The peer sends no more of this request: ARRIVAL_CUT_OFF or ARRIVAL_GONE. */
 enum arrival_progress arrival_cut_off(const struct arrival *arrival);
 
 /* The request is answered: its memory is freed. arrival->rest may hold some of the next one. */

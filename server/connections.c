@@ -1,6 +1,6 @@
 /*
- * Owns the table of connections and its lock, and the rules by which a slow request is cut
- * off. The sender itself gives up after 5 seconds: what is slower is no delivery of its.
+ * Owns the table of connections and its lock, and the rules by which a slow request is cut off.
+ * The sender gives up after 5 seconds, so a slower request is not one of its deliveries.
  */
 #define _GNU_SOURCE
 #include "server/connections.h"
@@ -19,19 +19,19 @@
 enum {
 	RATE_AFTER_MS = 5000,
 	RATE_BYTES = 512,  /* a second */
-	SLOW_MS = 1000,    /* a request that takes longer counts for its address */
-	SLOW_MAX = 32,     /* of one address */
-	SMALL = 64 * 1024  /* bytes of a request that are kept whatever others take */
+	SLOW_MS = 1000,    /* a request that arrives for longer counts as slow */
+	SLOW_MAX = 32,     /* slow requests of one address */
+	SMALL = 64 * 1024  /* bytes that a request may always use, however much the others use */
 };
 
 struct connection {
 	unsigned serial; /* tells it from the next connection that gets the descriptor */
 	bool open;
-	bool idle;   /* waits, and nothing of a request has arrived */
-	bool served; /* has had a request, and waits for the next one */
+	bool idle;   /* no byte of a request has arrived */
+	bool served; /* a request of it was answered before */
 	int64_t arriving_since; /* clock_milliseconds(); 0: nothing is arriving */
 	size_t arrived;         /* bytes of it */
-	uint64_t address;       /* whose request it is; 0: not known */
+	uint64_t address;       /* of the client; 0: not known */
 	struct arrival *arrival;
 };
 
@@ -166,7 +166,10 @@ connections_arrived(struct connections *c, int fd)
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* An address as a number: of IPv6 the network, 64 bits, for all of it is one user's. 0: none. */
+/*
+ * The client's address as a number; 0: none. Of an IPv6 address only the network, the first 64
+ * bits: one user has all addresses of it.
+ */
 static uint64_t
 address_of(const struct fastcgi_reader *reader)
 {
@@ -211,7 +214,7 @@ connections_wait(struct connections *c, int fd, const struct arrival *arrival)
 
 	pthread_mutex_lock(&c->lock);
 	if (begun) {
-		if (c->table[fd].arriving_since == 0) /* it came right behind another one */
+		if (c->table[fd].arriving_since == 0) /* it arrived together with the previous one */
 			c->table[fd].arriving_since = clock_milliseconds();
 		c->table[fd].arrived = arrival->bytes;
 		c->table[fd].address = address;
@@ -239,7 +242,7 @@ connections_may_grow(struct connections *c, struct arrival *arrival)
 	return size <= SMALL || all <= c->limits.memory;
 }
 
-/* ---- slow ones ---- */
+/* ---- slow requests ---- */
 
 static bool
 is_too_slow(const struct connections *c, const struct connection *one, int64_t now)
@@ -260,9 +263,9 @@ compare(const void *a, const void *b)
 	return x->since < y->since ? 1 : x->since > y->since ? -1 : 0;
 }
 
-/* Of each address the youngest stay. */
+/* Cut off the oldest slow requests of each address that has more than SLOW_MAX. */
 static void
-cut_off_crowds(struct connections *c, size_t count)
+limit_each_address(struct connections *c, size_t count)
 {
 	size_t of_one = 0;
 
@@ -293,7 +296,7 @@ connections_cut_off(struct connections *c)
 			c->slow[slow++] = (struct slow){one->address, one->arriving_since, fd};
 	}
 	if (slow > SLOW_MAX)
-		cut_off_crowds(c, slow);
+		limit_each_address(c, slow);
 	pthread_mutex_unlock(&c->lock);
 	return any;
 }

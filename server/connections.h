@@ -1,6 +1,6 @@
 /*
- * The open connections of the FastCGI server, by descriptor: which are idle, which have a
- * request that is arriving, and for how long that is put up with. Safe from several threads.
+ * The open connections of the FastCGI server, by descriptor: which are idle, which have a request
+ * that is arriving, and how long that may take. Several threads may call it.
  */
 #ifndef PSAPI_CONNECTIONS_H
 #define PSAPI_CONNECTIONS_H
@@ -32,16 +32,19 @@ bool connections_have_room(struct connections *connections);
 int connections_add(struct connections *connections, int fd);
 
 /*
- * A connection is readable: it is no longer idle. Returns what it has read, and in *serial its
- * mark for connections_remove().
+ * A connection is readable: it is no longer idle. Returns what was read from it, and in *serial
+ * its serial number, for connections_remove().
  */
 struct arrival *connections_take(struct connections *connections, int fd,
     unsigned *serial);
 
-/* All of a request has arrived: it has no deadline any more. */
+/* The whole request has arrived: it has no deadline any more. */
 void connections_arrived(struct connections *connections, int fd);
 
-/* More of the request must arrive, in time; or nothing of one has: the connection is idle. */
+/*
+ * The request is not whole: the rest must arrive in time. If no byte of one has arrived, the
+ * connection is idle.
+ */
 void connections_wait(struct connections *connections, int fd,
     const struct arrival *arrival);
 
@@ -49,7 +52,7 @@ void connections_wait(struct connections *connections, int fd,
 void connections_idle(struct connections *connections, int fd);
 
 /*
- * The connection was closed; by now the descriptor may be another connection's. Frees the
+ * The connection was closed; another connection may have its descriptor already. Frees the
  * arrival.
  */
 void connections_remove(struct connections *connections, int fd, unsigned serial,
@@ -62,17 +65,17 @@ void connections_remove(struct connections *connections, int fd, unsigned serial
 bool connections_may_grow(struct connections *connections, struct arrival *arrival);
 
 /*
- * Cut off each request that arrives too slowly: that is over the read timeout, comes at less
- * than 512 bytes a second after 5 seconds, or is one of more than 32 of one REMOTE_ADDR that
- * take over a second, of which the oldest go. Reading then meets the end of the stream.
- * Returns whether any request is arriving.
+ * Cut off each request that arrives too slowly: one that takes longer than the read timeout; one
+ * that after 5 seconds has sent less than 512 bytes a second; and, if one REMOTE_ADDR has more than
+ * 32 requests that take over a second, the oldest of these. A reader of a request that was cut off
+ * finds the end of the stream. Returns whether any request is arriving.
  */
 bool connections_cut_off(struct connections *connections);
 
 /*
- * From now on (the server stops) a connection that becomes idle is hung up: what was sent can
- * still be read, and after it the end of the stream. The idle ones that have had a request are
- * hung up at once, with all the new ones, too.
+ * The server stops: from now on a connection that becomes idle is shut down for reading. What was
+ * sent before can still be read, and then the end of the stream. Idle connections of which a
+ * request was answered are shut down at once; all: new ones, too.
  */
 void connections_hang_up(struct connections *connections, bool all);
 

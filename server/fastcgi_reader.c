@@ -44,7 +44,7 @@ enum state {
 	WHOLE
 };
 
-/* Bytes whose number is not known before. */
+/* A buffer that grows. */
 struct chunk {
 	unsigned char *data;
 	size_t length, room;
@@ -56,15 +56,15 @@ struct fastcgi_reader {
 	enum state state;
 	unsigned id;
 	bool keep;
-	/* The record that arrives. */
+	/* The record that is arriving. */
 	unsigned char header[HEADER];
 	size_t header_length;
-	size_t left, padding; /* of its content and padding: still to come */
-	bool wanted;          /* its content is taken, else dropped */
+	size_t left, padding; /* bytes of its content and padding that are missing */
+	bool wanted;          /* its content is kept, else dropped */
 	unsigned char small[SMALL]; /* content that belongs to neither stream */
 	size_t small_length;
 	/* The request. */
-	struct chunk variables; /* behind HEAD bytes that are free */
+	struct chunk variables; /* after HEAD bytes, which close_head() fills in */
 	struct chunk body;
 	unsigned char answer[FASTCGI_READER_ANSWER_SIZE];
 	size_t answer_length;
@@ -167,7 +167,10 @@ is_named(const struct pair *pair, const char *name)
 	return pair->name_length == strlen(name) && memcmp(pair->name, name, pair->name_length) == 0;
 }
 
-/* Behind the last variable the end of the stream stands, once it has arrived. */
+/*
+ * Where the variables begin and end. Once all have arrived, close_head() has put the header of an
+ * empty record after them.
+ */
 static const unsigned char *
 variables_of(const struct fastcgi_reader *r, const unsigned char **end)
 {
@@ -177,7 +180,7 @@ variables_of(const struct fastcgi_reader *r, const unsigned char **end)
 	return r->variables.data + HEAD;
 }
 
-/* Whether all lengths are right: libfcgi 2.4.2, which reads them next, adds them as int. */
+/* Whether all lengths are right. libfcgi 2.4.2, which reads them next, adds them as int. */
 static bool
 are_pairs(const struct fastcgi_reader *r)
 {
@@ -217,7 +220,7 @@ put_header(unsigned char *to, unsigned type, unsigned id, size_t length, size_t 
 	memcpy(to, header, HEADER);
 }
 
-/* END_REQUEST, or UNKNOWN_TYPE: eight bytes, of which number tells the reason. */
+/* END_REQUEST, or UNKNOWN_TYPE: eight bytes; number is the status, or the type. */
 static void
 answer_short(struct fastcgi_reader *r, unsigned type, unsigned id, unsigned number)
 {
@@ -227,7 +230,7 @@ answer_short(struct fastcgi_reader *r, unsigned type, unsigned id, unsigned numb
 	r->answer_length = HEADER + 8;
 }
 
-/* Section 4.1: of the variables that are asked for, those that are known. */
+/* Section 4.1: the values of those requested variables that are known. */
 static void
 answer_values(struct fastcgi_reader *r)
 {
@@ -265,8 +268,8 @@ fastcgi_reader_answer(const struct fastcgi_reader *r, size_t *length)
 }
 
 /*
- * All variables are there: put the records around them as which a FastCGI peer would have sent
- * them. Returns false without memory.
+ * All variables have arrived: add the record headers with which a FastCGI peer would send them.
+ * Returns false without memory.
  */
 static bool
 close_head(struct fastcgi_reader *r)
@@ -307,14 +310,14 @@ id_of(const struct fastcgi_reader *r)
 	return (unsigned)r->header[2] << 8 | r->header[3];
 }
 
-/* A stream of the request that is read. */
+/* Whether the record belongs to this stream of the current request. */
 static bool
 is_stream(const struct fastcgi_reader *r, unsigned type, enum state state)
 {
 	return type_of(r) == type && id_of(r) == r->id && r->state == state;
 }
 
-/* A header is there. Returns false if the connection cannot go on. */
+/* A header has arrived. Returns false if the connection must be closed. */
 static bool
 begin_record(struct fastcgi_reader *r)
 {
@@ -328,7 +331,7 @@ begin_record(struct fastcgi_reader *r)
 		return false;
 	if (id == 0 || type == BEGIN_REQUEST)
 		return r->left <= SMALL && (type != BEGIN_REQUEST || (id != 0 && r->left == BEGIN_BODY));
-	/* Of a request that we do not know, or one of its records that we do not need. */
+	/* Records of an unknown request, and records that are not needed, are dropped. */
 	if (r->state == IDLE || id != r->id || type == DATA || type == ABORT_REQUEST) {
 		r->wanted = false;
 		return true;
@@ -342,7 +345,7 @@ take_variables(struct fastcgi_reader *r, const unsigned char *data, size_t n)
 	return append(&r->variables, data, n, FIRST_VARIABLES, HEAD_MAX - HEADER);
 }
 
-/* Of a body over the limit one byte more is kept: so the program sees that it is too large. */
+/* One byte more than the limit is kept, so that the program sees that the body is too large. */
 static bool
 take_body(struct fastcgi_reader *r, const unsigned char *data, size_t n)
 {
@@ -351,7 +354,7 @@ take_body(struct fastcgi_reader *r, const unsigned char *data, size_t n)
 	return append(&r->body, data, n < room ? n : room, FIRST_BODY, r->body_max + 1);
 }
 
-/* Content of the record. Returns false if the connection cannot go on. */
+/* Content of the record. Returns false if the connection must be closed. */
 static bool
 take_content(struct fastcgi_reader *r, const unsigned char *data, size_t n)
 {
@@ -428,7 +431,10 @@ smaller(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* Take what there is of the header, the content or the padding. Returns false to end. */
+/*
+ * Take bytes of the header, the content or the padding. Returns false if the connection must be
+ * closed.
+ */
 static bool
 take_piece(struct fastcgi_reader *r, const unsigned char *data, size_t length, size_t *taken)
 {

@@ -1,7 +1,7 @@
 /*
  * Reads the records of a FastCGI connection (FastCGI 1.0, section 3.3 to 6) into one whole
- * request, in whatever pieces they arrive. It does no I/O, so that no thread waits in it.
- * Its memory is bounded, and no length that a peer sends is trusted.
+ * request, in whatever pieces they arrive. It does no I/O, so it never blocks. Its memory is
+ * bounded, and every length that a peer sends is checked.
  */
 #ifndef PSAPI_FASTCGI_READER_H
 #define PSAPI_FASTCGI_READER_H

@@ -302,8 +302,12 @@ web_handle(void *context, const struct request *request, struct reply *reply)
 	bool head = method != NULL && strcmp(method, "HEAD") == 0;
 	bool reads = head || (method != NULL && strcmp(method, "GET") == 0);
 	bool posts = method != NULL && strcmp(method, "POST") == 0;
+	struct web *web = context;
 
-	route(context, request, reads, posts, reply);
+	if (web->store == NULL)
+		answer_error(reply, 503, "the page cannot read the events; its log says why");
+	else
+		route(web, request, reads, posts, reply);
 	reply->bodiless = head;
 }
 
@@ -312,6 +316,8 @@ web_after(void *context)
 {
 	struct web *web = context;
 
+	if (web->history == NULL)
+		return;
 	/* In parts: an answer waits for no more than one of them. */
 	for (int i = 0; i < AFTER_PARTS && history_count(web->history, clock_unix(), AFTER_MS); i++)
 		poll(NULL, 0, 1);

@@ -35,7 +35,10 @@ struct web {
 int web_open(struct web *web, const struct config *config, struct error *error);
 void web_close(struct web *web);
 
-/* struct service: answer a request; what is left to count is counted after an answer. */
+/*
+ * struct service: answer a request, also after web_open() failed; what is left to count is counted
+ * after an answer.
+ */
 void web_handle(void *web, const struct request *request, struct reply *reply);
 void web_after(void *web);
 

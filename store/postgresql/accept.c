@@ -264,7 +264,7 @@ commit_batch(struct postgresql *pg, struct postgresql_connection *connection, st
 	enum postgresql_outcome outcome;
 	struct error error;
 
-	qsort(batch->put, (size_t)batch->count, sizeof(batch->put[0]), by_name);
+	qsort(batch->put, (size_t)batch->count, sizeof(void *), by_name);
 	for (;;) {
 		outcome = run_batch(pg, connection, batch, &error);
 		if (outcome == POSTGRESQL_REFUSED && batch->count > 1)

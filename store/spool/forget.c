@@ -146,7 +146,8 @@ forget_events(struct spool *spool, struct going *b)
 	if (!b->f->dry_run &&
 	    spool_forgotten(spool, INT64_MAX, &b->roster, b->error) != STORE_OK)
 		return STORE_FAILED;
-	int visited = spool_each_by_inode(spool, SPOOL_EVENTS, forget_event, b);
+	void *const data[] = {b};
+	int visited = spool_each_by_inode(spool, SPOOL_EVENTS, forget_event, data, 1);
 	if (visited < 0)
 		return spool_failed(spool, "list the names", SPOOL_EVENTS, "", b->error);
 	if (visited > 0 || (b->count > 0 && remove_batch(spool, b) != 0))

@@ -201,9 +201,10 @@ spool_forgotten_write(struct spool *spool, const struct roster *roster, struct e
 /* ---- the whole roster ---- */
 
 struct roster_reading {
-	struct roster *roster;
+	struct roster roster; /* what one thread has read */
 	int64_t at;
-	struct error *error;
+	bool failed;
+	struct error error;
 };
 
 /* A file that is no event counts for nothing: drain and verify name it. */
@@ -223,18 +224,53 @@ read_event(struct spool *spool, enum spool_dir dir, const char *name, void *data
 	case ENTRY_OK:
 		spool_file_close(spool, &file);
 		if (roster_counts(&entry.event, &active) && entry_when(&entry) <= r->at)
-			result = roster_add(r->roster, entry.event.npn, entry_when(&entry), active, NULL);
+			result = roster_add(&r->roster, entry.event.npn, entry_when(&entry), active, NULL);
 		entry_free(&entry);
 		break;
 	case ENTRY_ABSENT:
 	case ENTRY_INVALID:
 		break;
 	case ENTRY_ERROR:
-		spool_failed(spool, "read the file", dir, name, r->error);
+		spool_failed(spool, "read the file", dir, name, &r->error);
+		r->failed = true;
 		result = 1;
 		break;
 	}
 	return result;
+}
+
+/* Add what a thread has read, and free it. Returns 0, or -1 without memory. */
+static int
+merge(struct roster *roster, struct roster *part)
+{
+	int result = 0;
+
+	for (size_t i = 0; i < part->count && result == 0; i++)
+		result = roster_add(roster, part->marks[i].npn, part->marks[i].when,
+		    part->marks[i].active, NULL);
+	roster_free(part);
+	return result;
+}
+
+/* Returns 0, or -1 with *error. */
+static int
+read_events(struct spool *spool, struct roster_reading *readings, struct roster *roster,
+    struct error *error)
+{
+	void *data[SPOOL_READERS];
+
+	for (int i = 0; i < SPOOL_READERS; i++)
+		data[i] = &readings[i];
+	int result = spool_each_by_inode(spool, SPOOL_EVENTS, read_event, data, SPOOL_READERS);
+	for (int i = 0; i < SPOOL_READERS; i++) {
+		if (result > 0 && readings[i].failed)
+			*error = readings[i].error;
+		if (merge(roster, &readings[i].roster) != 0 && result == 0)
+			result = -1;
+	}
+	if (result < 0)
+		spool_failed(spool, "list the names", SPOOL_EVENTS, "", error);
+	return result == 0 ? 0 : -1;
 }
 
 /*
@@ -244,14 +280,15 @@ read_event(struct spool *spool, enum spool_dir dir, const char *name, void *data
 enum store_result
 spool_roster(struct spool *spool, int64_t at, struct roster *roster, struct error *error)
 {
-	struct roster_reading r = {.roster = roster, .at = at, .error = error};
-	int visited = spool_each_by_inode(spool, SPOOL_EVENTS, read_event, &r);
+	struct roster_reading *readings = calloc(SPOOL_READERS, sizeof(*readings));
+	int result = -1;
 
-	if (visited < 0) {
+	if (readings == NULL)
 		spool_failed(spool, "list the names", SPOOL_EVENTS, "", error);
-		return STORE_FAILED;
-	}
-	if (visited > 0)
-		return STORE_FAILED;
-	return spool_forgotten(spool, at, roster, error);
+	for (int i = 0; i < SPOOL_READERS && readings != NULL; i++)
+		readings[i].at = at;
+	if (readings != NULL)
+		result = read_events(spool, readings, roster, error);
+	free(readings);
+	return result != 0 ? STORE_FAILED : spool_forgotten(spool, at, roster, error);
 }

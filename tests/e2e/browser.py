@@ -1,6 +1,7 @@
 """A real Chromium for the page: what it logs is checked, so no test passes with a script error or a violation of the CSP."""
 
 import base64
+import fcntl
 import shutil
 import subprocess
 import tempfile
@@ -27,9 +28,11 @@ def axe():
     """The source of axe-core, of the version that tests/npm/package-lock.json names."""
     if not shutil.which("npm"):
         pytest.skip("npm is not installed")
-    if not (NPM / "node_modules/axe-core/axe.min.js").is_file():
-        subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=NPM, check=True,
-                       capture_output=True, timeout=300)
+    with open(NPM / "package.json") as lock:        # several processes of the tests
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (NPM / "node_modules/axe-core/axe.min.js").is_file():
+            subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=NPM, check=True,
+                           capture_output=True, timeout=300)
     return (NPM / "node_modules/axe-core/axe.min.js").read_text()
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 """How much memory and time psapi takes on a large spool. Exit status 1 if it is too much.
 
-  psapi_scale.py [--events 1000000] [--new 100000] [--dir /tmp]
+  psapi_scale.py [--events 1000000] [--new 100000] [--dir /tmp] [--quick]
 
 Builds a spool with that many events in events/, of which so many wait in new/, and runs drain (up to
-its first handler), list, list --all, roster, prune and verify on it. The limits are 200 MiB for each, and 10 s
+its first handler), metrics, check, list, list --all, roster, prune and verify on it. The limits are 200 MiB for each, and 10 s
 to the first handler. A million files take 4 GiB of an ext4, some minutes, and are removed at the end.
 """
 
@@ -23,7 +23,7 @@ from sender import SECRET, signature
 PSAPI = BINARY.parent / "psapi"
 MEMORY_MIB = 200
 FIRST_HANDLER_S = 10
-QUICK_S, QUICK_MIB = 0.5, 64        # of metrics and check; the first metrics read the whole attempts log
+QUICK_S, QUICK_MIB = 0.5, 64        # of metrics and check; the first metrics reads the whole attempts log
 LOG_LINES = 400_000                 # 100 MB, at which the shipped logrotate begins another
 STOP = 'date +%s.%N >"$PSAPI_TOLD"; kill -TERM $PPID'     # ends drain at its first handler
 
@@ -70,12 +70,13 @@ child = os.fork()
 if child == 0:
     os.execv(sys.argv[2], sys.argv[2:])
 _, status, usage = os.wait4(child, 0)
-open(sys.argv[1], "w").write(f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrss}")
+open(sys.argv[1], "w").write(f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrss} "
+                               f"{usage.ru_utime + usage.ru_stime}")
 """
 
 
 def measure(arguments, spool, told, **settings):
-    """Exit status, start, seconds and peak MiB of one psapi (about 8 are the meter's)."""
+    """Exit status, start, seconds, peak MiB (about 8 are the meter's) and seconds of processor time of one psapi."""
     environment = {"PATH": os.environ["PATH"], "PSAPI_SPOOL": str(spool), "PSAPI_TOLD": str(told),
                    "PSAPI_SECRET_FILE": str(spool.parent / "secret"),
                    "PSAPI_CONF": str(spool.parent / "conf")} | settings
@@ -84,12 +85,21 @@ def measure(arguments, spool, told, **settings):
     subprocess.run([sys.executable, "-I", "-S", "-c", METER, usage, PSAPI, *arguments],
                    env=environment, stdout=subprocess.DEVNULL, check=True)
     seconds = time.time() - begun
-    status, kibibytes = map(int, usage.read_text().split())
-    return status, begun, seconds, kibibytes / 1024
+    status, kibibytes, processor = usage.read_text().split()
+    return int(status), begun, seconds, int(kibibytes) / 1024, float(processor)
 
 
-def run(directory, events, new):
-    """Rows: command, seconds, MiB, whether it is within the limits."""
+def run_quick(spool, told, events):
+    """What runs each minute. Processor time is judged: the time of the clock is also that of other programs."""
+    write_log(spool, min(events, LOG_LINES))
+    for what, arguments in (("metrics, the first run", ["metrics"]), ("metrics", ["metrics"]), ("check", ["check"])):
+        status, _, seconds, memory, processor = measure(arguments, spool, told)
+        yield f"{what} ({processor:.2f} s of processor)", seconds, memory, \
+            status <= 2 and memory <= QUICK_MIB and (processor <= QUICK_S or "first" in what)
+
+
+def run(directory, events, new, quick=False):
+    """Rows: command, seconds, MiB, whether it is within the limits. quick: drain, metrics and check alone."""
     work = Path(tempfile.mkdtemp(prefix="psapi-scale-", dir=directory))
     try:
         (work / "conf").write_text("")
@@ -99,18 +109,16 @@ def run(directory, events, new):
         spool.mkdir()
         spool.chmod(0o2770)
         build(spool, events, new)
-        status, begun, _, memory = measure(["drain", "--", "sh", "-c", STOP], spool, told)
+        status, begun, _, memory, _ = measure(["drain", "--", "sh", "-c", STOP], spool, told)
         first = float(told.read_text()) - begun
         yield "drain, to its first handler", first, memory, \
             status == 0 and first <= FIRST_HANDLER_S and memory <= MEMORY_MIB
-        write_log(spool, min(events, LOG_LINES))
-        for what, arguments in (("metrics, the first run", ["metrics"]), ("metrics", ["metrics"]), ("check", ["check"])):
-            status, _, seconds, memory = measure(arguments, spool, told)
-            yield what, seconds, memory, status <= 2 and memory <= QUICK_MIB and \
-                (seconds <= QUICK_S or "first" in what)
+        yield from run_quick(spool, told, events)
+        if quick:
+            return
         for arguments in (["list"], ["list", "--all"], ["list", "--all", "--json"], ["list", "--failed", "--by-cause"],
                           ["roster"], ["verify", "--all"], ["prune", "--older-than", "90d"]):
-            status, _, seconds, memory = measure(arguments, spool, told)
+            status, _, seconds, memory, _ = measure(arguments, spool, told)
             yield " ".join(arguments), seconds, memory, status == 0 and memory <= MEMORY_MIB
         # The handled one is gone from new/: only the waiting ones are left.
         left = len(os.listdir(spool / "events"))
@@ -124,11 +132,12 @@ def main():
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--new", type=int, default=100_000)
     parser.add_argument("--dir", default=os.environ.get("TMPDIR", "/tmp"))
+    parser.add_argument("--quick", action="store_true", help="drain, metrics and check alone")
     arguments = parser.parse_args()
     good = True
     print(f"{arguments.events} in events/, {arguments.new} in new/")
-    for what, seconds, memory, within in run(arguments.dir, arguments.events, arguments.new):
-        print(f"{what:32} {seconds:8.2f} s {memory:8.1f} MiB {'' if within else '  TOO MUCH'}", flush=True)
+    for what, seconds, memory, within in run(arguments.dir, arguments.events, arguments.new, arguments.quick):
+        print(f"{what:48} {seconds:8.2f} s {memory:8.1f} MiB {'' if within else '  TOO MUCH'}", flush=True)
         good &= within
     return 0 if good else 1
 

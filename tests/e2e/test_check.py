@@ -175,6 +175,13 @@ def test_drain(desk, receiver):
     assert bad(desk, "-c", "drain=3600") == {}
     (desk.handlers / "default").unlink()
     assert bad(desk) == {}, "a script of the user's own"
+    batch = desk.place.dir / "batch.d"
+    batch.mkdir()
+    (batch / "default").write_text("#!/bin/sh\n")
+    (batch / "default").chmod(0o755)
+    desk.place.settings["PSAPI_BATCH_HANDLERS"] = batch
+    assert set(bad(desk)) == {"drain"}, "a handler of batches"
+    del desk.place.settings["PSAPI_BATCH_HANDLERS"]
     assert receiver.send(signed()).status == 200
     assert set(bad(desk)) == {"drain"}
     note.write_text("2199-01-01T00:00:00Z\n")

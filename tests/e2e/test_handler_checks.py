@@ -441,6 +441,29 @@ def test_no_directory(desk):
     assert_refused(desk, f"{desk.handlers}: is not a directory: PSAPI_HANDLERS must name a directory")
 
 
+@pytest.mark.parametrize("content, words", [
+    (SCRIPT.replace("\n", "\r\n"), "has Windows line ends"), ("#!/no/such/sh\n", "its interpreter is missing: /no/such/sh"),
+    ("echo hello\n", "has no first line with #!")])
+def test_command(desk, content, words):
+    """A command that gets all events is the operator's word: it is not checked before, but a failure is explained."""
+    command = write(desk.place.dir / "command", content)
+    (webhook_id,) = desk.deliver(signed(body(1)))
+    said = refusal(desk.drain("--", command, expect=78))
+    assert said.startswith(f"{command}: {words}"), said
+    assert desk.where(webhook_id) == ["new", "events"]
+
+
+def test_near_miss_of_a_batch_handler(desk):
+    """The file is named with its directory."""
+    write(desk.handlers / "default", SCRIPT)
+    batch = desk.place.dir / "batch.d"
+    write(batch / "producersync.npn.sh", SCRIPT)
+    desk.place.settings["PSAPI_BATCH_HANDLERS"] = batch
+    row = doctor(desk, "unused")
+    assert row["remark"] and row["text"] == "batch.d/producersync.npn.sh: no event selects it"
+    assert row["remedy"] == "batch.d/producersync.npn.sh: rename it to producersync.npn"
+
+
 # ---- 126 and 127 ----
 
 @pytest.mark.parametrize("script, status", [

@@ -87,7 +87,7 @@ class Sandbox:
                                                    ("etc", "run", "home", "bin"))
         for directory in (self.etc, self.run, self.home, self.bin, self.etc / "handlers.d", self.etc / "batch.d"):
             directory.mkdir(mode=0o755)
-        for name in ("psapi", "psapi-fcgi"):
+        for name in ("psapi", "psapi-fcgi", "psapi-web"):
             (self.bin / name).symlink_to(BINARY.parent / name)
         for name in ("your-program", "your-fetcher"):
             (self.bin / name).symlink_to("/bin/true")

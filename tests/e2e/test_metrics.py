@@ -406,6 +406,22 @@ def test_a_long_drain_is_at_work(desk):
 
 
 @pytest.mark.each_store
+def test_results_of_a_batch(desk):
+    """Each event of it counts, not the process."""
+    batch = desk.place.dir / "batch.d"
+    batch.mkdir()
+    desk.place.settings["PSAPI_BATCH_HANDLERS"] = batch
+    handler = batch / "producersync.npn"
+    handler.write_text("#!/bin/sh\ncat >/dev/null\necho ok 1\necho later 2\necho failed 3 because\n")
+    handler.chmod(0o755)
+    desk.deliver(*(signed(body(number, npn=f"10{number}")) for number in (1, 2, 3)))
+    desk.drain(expect=None)
+    found = metrics(desk)
+    runs = {dict(labels)["result"]: value for labels, value in found.all("psapi_handler_runs_total").items()}
+    assert runs == {"done": 1, "later": 1, "failed": 1}
+
+
+@pytest.mark.each_store
 def test_two_drains_of_one_host(desk):
     """Results are added, not replaced."""
     desk.handler("default", NOTE)

@@ -199,7 +199,7 @@ def test_icinga_options(desk):
     assert re.search(r'command = \[ (.*) \]', text)[1] == ", ".join(f'"{word}"' for word in [*AS_PSAPI, "check"])
     options = re.findall(r'"(--[a-z]+)" = \{', text)
     assert options == ["--file", "--warning", "--critical", "--timeout"]
-    help_text = desk.run("help", "check").stdout + desk.run("help").stdout
+    help_text = desk.run("help", "check").stdout + desk.run("help", "options").stdout
     assert all(option in help_text for option in options)
     assert ["/usr/local/bin/psapi", "check", "--timeout", "30"] in allowed("nagios")
 

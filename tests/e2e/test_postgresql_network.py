@@ -1,11 +1,12 @@
-"""The PostgreSQL store over TCP, with TLS and hosts' names, in the receiver's sandbox. The server listens on an address of
-loopback that is this test's alone; a mount namespace gives its name to the programs, so this needs root.
+"""The PostgreSQL store over TCP, with TLS and hosts' names, in the receiver's sandbox. The server listens on an address
+of loopback that is this test's alone; a mount namespace gives its name to the programs, so this needs root.
 
   sslmode=verify-full   own authority, name of the certificate; what is wrong with either is said
   sandbox               no call that libpq and the resolver need is refused; another port is
   resolver              one that does not answer delays no answer over the sender's patience
 """
 
+import contextlib
 import os
 import random
 import re
@@ -31,11 +32,12 @@ pytestmark = [pytest.mark.skipif(postgresql.why_not() is not None, reason=str(po
               pytest.mark.skipif(os.geteuid() != 0, reason="only root can give names to hosts")]
 AUTHORITY = """
 set -e
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test-CA -keyout ca.key -out ca.crt
-openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=db1.test -keyout node.key -out node.csr
+new='openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2'
+$new -x509 -subj /CN=test-CA -keyout ca.key -out ca.crt
+$new -x509 -subj /CN=other-CA -keyout other.key -out other.crt
+$new -subj /CN=db1.test -keyout node.key -out node.csr
 echo subjectAltName=DNS:db1.test >ext
 openssl x509 -req -in node.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out node.crt
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=other-CA -keyout o.key -out other.crt
 """
 ACCESS = """
 local all postgres peer map=tests
@@ -78,7 +80,8 @@ class Far:
         (self.dir / "pgpass").chmod(0o600)
 
     def uri(self, hosts="db2.test,db1.test", **more):
-        parameters = {"sslmode": "verify-full", "sslrootcert": f"{self.dir}/ca.crt", "passfile": f"{self.dir}/pgpass"} | more
+        parameters = {"sslmode": "verify-full", "sslrootcert": f"{self.dir}/ca.crt",
+                      "passfile": f"{self.dir}/pgpass"} | more
         return f"postgresql://guarded@{hosts}/psapi?" + "&".join(f"{key}={value}" for key, value in parameters.items())
 
     def via(self, *more):
@@ -172,24 +175,55 @@ def test_wrong(far, desk, hosts, parameters, says):
     assert far.count() == 0
 
 
+@contextlib.contextmanager
+def silent_resolver(far):
+    """A command that starts a program whose resolver does not answer, and the socket that it asks."""
+    address = own_address()
+    (far.dir / "resolv.conf").write_text(f"nameserver {address}\n")
+    (far.dir / "nsswitch.conf").write_text("hosts: files dns\n")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind((address, 53))
+        yield ["unshare", "--mount", "sh", "-ec",
+               f"for file in hosts resolv.conf nsswitch.conf; do mount --bind {far.dir}/$file /etc/$file; done; "
+               'exec "$0" "$@"'], listener
+
+
+def started(desk, via):
+    server = receiver(desk, via)
+    server.receiver.start()
+    wait_for(lambda: SANITIZED or status_of(f"/proc/{server.receiver.pid}/status")["Seccomp"].strip() == "2",
+             "it serves", 5 * SLOWER)
+    return server
+
+
 def test_resolver_does_not_answer(far, desk):
     """getaddrinfo(3) alone would wait for 10 s for each name."""
-    silent = own_address()
-    (far.dir / "resolv.conf").write_text(f"nameserver {silent}\n")
-    (far.dir / "nsswitch.conf").write_text("hosts: files dns\n")
     desk.place.settings["PSAPI_STORE"] = far.uri("db8.test,db9.test")
-    via = ["unshare", "--mount", "sh", "-ec", f"for file in hosts resolv.conf nsswitch.conf; do mount --bind {far.dir}/$file "
-           '/etc/$file; done; exec "$0" "$@"']
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
-        listener.bind((silent, 53))
-        server = receiver(desk, via)
-        server.receiver.start()
-        wait_for(lambda: SANITIZED or status_of(f"/proc/{server.receiver.pid}/status")["Seccomp"].strip() == "2",
-                 "it serves", 5 * SLOWER)
+    with silent_resolver(far) as (via, listener):
+        server = started(desk, via)
         for _ in range(2):
             begun = time.monotonic()
             assert_refused(server.send(signed()), "spool_error")
             assert time.monotonic() - begun < 5 * SLOWER
-        assert listener.recv(512), "the resolver was asked"
+        assert listener.recv(512), "it was asked"
     assert "could not translate host name: no answer of the resolver in time" in server.receiver.log()
+    server.receiver.stop()
+
+
+def test_resolver_answers_no_more(far, desk):
+    """The address that was known last is used."""
+    names = (far.dir / "hosts").read_text()
+    desk.place.settings["PSAPI_STORE"] = far.uri("db1.test")
+    with silent_resolver(far) as (via, listener):
+        server = started(desk, via)
+        assert_accepted(server.send(signed()))
+        (far.dir / "hosts").write_text("127.0.0.1 localhost\n")
+        try:
+            far.end_sessions()
+            begun = time.monotonic()
+            assert_accepted(server.send(signed()))
+            assert time.monotonic() - begun < 5 * SLOWER
+            assert listener.recv(512), "it was asked"
+        finally:
+            (far.dir / "hosts").write_text(names)
     server.receiver.stop()

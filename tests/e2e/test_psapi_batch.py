@@ -523,3 +523,45 @@ def test_mixed_with_single_handlers(desk):
     for lane in range(7):
         mine = [one for one in seen if int(one[1:]) % 7 == lane]
         assert mine == sorted(mine), lane
+
+
+# ---- lanes of a shared store ----
+
+def shared_only(desk):
+    if not hasattr(desk.spool, "sql"):
+        pytest.skip("a drain has the whole spool")
+
+
+def waiting_batch(desk):
+    """Three events in a batch whose handler waits at the gate, and then reports all as done."""
+    shared_only(desk)
+    desk.gate("gate")
+    batch_handler(desk, SEEN + 'echo here >>"$PSAPI_TOLD/seen"; read line <"$PSAPI_TOLD/gate"; echo ok all 3\n')
+    ids = deliver(desk, 3)
+    child = desk.start("drain")
+    desk.wait_for_lines(1)
+    return ids, child
+
+
+def test_lost_lane(desk):
+    """Another drain has taken one over: of that event alone the result does not count."""
+    ids, child = waiting_batch(desk)
+    desk.spool.sql("UPDATE psapi_lane SET owner = 'another', until = now() + interval '1 hour' WHERE lane = "
+                   "(SELECT lane FROM psapi_queue WHERE name = 'e2.json')")
+    desk.open_gate("gate")
+    assert child.wait(30) == 0
+    assert "e2: its lane is not ours any more" in child.stderr.read()
+    assert done(desk, ids) == ["e1", "e3"] and desk.where("e2") == ["new", "events"]
+    assert desk.spool.sql("SELECT owner FROM psapi_lane").split() == ["another"]
+
+
+@pytest.mark.long
+def test_renewal(desk):
+    """All lanes are renewed while the handler runs."""
+    ids, child = waiting_batch(desk)
+    left = "SELECT count(*) FROM psapi_lane WHERE until > now() + interval '25 seconds'"
+    desk.spool.sql("UPDATE psapi_lane SET until = now() + interval '15 seconds'")
+    assert desk.spool.sql(left).split() == ["0"]
+    wait_for(lambda: desk.spool.sql(left).split() == ["3"], "all are renewed")
+    desk.open_gate("gate")
+    assert child.wait(30) == 0 and done(desk, ids) == ids

@@ -71,6 +71,16 @@ def test_list(desk, events):
     assert any(line.startswith("    due 20") for line in lines)
 
 
+def test_list_by_cause(desk, events):
+    """What does not fit follows in the next line."""
+    lines, _ = screen(desk, "list", "--failed", "--by-cause")
+    assert_fits(lines)
+    piped = desk.run("list", "--failed", "--by-cause").stdout
+    assert len(piped.splitlines()) == 2 and len(lines) > 2
+    assert " ".join(piped.split()) == " ".join(" ".join(lines).split())
+    assert "+05:45" in desk.run("list", "--failed", "--by-cause", "--local-time", env={"TZ": "Asia/Kathmandu"}).stdout
+
+
 @pytest.mark.parametrize("columns, heads", [
     (60, ["STATUS", "ID"]), (80, ["RECEIVED UTC", "STATUS", "TYPE", "ID"]),
     (100, ["RECEIVED UTC", "STATUS", "TYPE", "NPN", "ID"]), (138, ["RECEIVED", "STATUS", "TYPE", "NPN", "EVENT TIME", "ID"])])
@@ -178,6 +188,7 @@ def test_help_fits_a_screen(desk):
     assert_fits(lines)
     assert "PSAPI_" not in "\n".join(lines)
     settings = desk.run("help", "settings").stdout
+    assert_fits(screen(desk, "help", "settings")[0])
     assert "PSAPI_SPOOL" in settings and "PSAPI_HANDLERS" in settings
     assert "--spool" in desk.run("help", "options").stdout and "go live" in desk.run("help", "setup").stdout
 

@@ -471,6 +471,14 @@ def test_cgi(place):
     assert done.returncode == 0 and reply.status == 200 and len(json.loads(reply.body)["rows"]) == 1
 
 
+def test_cgi_without_a_store(place):
+    """An answer with all headers, not the web server's error page."""
+    environment = place.environment(GATEWAY_INTERFACE="CGI/1.1", REQUEST_METHOD="GET", PATH_INFO="/")
+    done = subprocess.run([BINARY.parent / "psapi-web"], env=environment, input=b"", capture_output=True, timeout=20)
+    reply = parse_cgi(done.stdout)
+    assert reply.status == 503 and HEADERS.items() <= reply.headers.items() and b"spool/new" in done.stderr
+
+
 def test_command_line(place):
     def run(*arguments, **settings):
         return subprocess.run([BINARY.parent / "psapi-web", *arguments], env=place.environment(**settings), capture_output=True,
@@ -485,6 +493,7 @@ def test_command_line(place):
 
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer looks into its own process")
 def test_sandbox(place, web):
+    assert web.ask().status == 200      # it serves: it is in its sandbox
     status = dict(line.split(":", 1) for line in open(f"/proc/{web.program.pid}/status"))
     assert status["Seccomp"].strip() == "2" and status["NoNewPrivs"].strip() == "1"
 

@@ -14,8 +14,8 @@ import browser
 import web_scale
 from browser import Browser
 from psapi_command import Desk, body, updates
-from receiver import Receiver, wait_for
-from sender import OTHER_SECRET, signed
+from receiver import wait_for
+from sender import OTHER_SECRET, SECRET, signed
 from web_page import ACTIONS, PAGES, USER, NginxPage, page_of
 
 if browser.why_not():
@@ -77,7 +77,6 @@ def test_opens(nginx, desk):
         for view, query in queries(failed).items():
             b.open(query, view)
             assert b.text("h1"), view
-        assert "producersync.npn.activated" in b.script("return document.title + document.body.innerText") or True
 
 
 # ---- the first-time visitor ----
@@ -349,7 +348,6 @@ def test_two_users_and_live_updates(nginx, desk):
         wait_for(lambda: "It waits for its handler." in bob.text(), "bob sees it", 11)
         assert time.monotonic() - begun < 11
         bob.open("?view=deliveries", "deliveries")
-        bob.click("tbody a") if False else None
         [webhook_id] = send(nginx, signed(body(9, "777")))
         wait_for(lambda: webhook_id in bob.text(), "the new delivery is seen", 11)
     log = nginx.web.log()
@@ -392,6 +390,7 @@ def test_hostile_content(nginx, desk, place):
             b.open(query)
             assert b.script("return document.querySelectorAll('script:not([src]), main img, main style, main b').length") == 0
             assert b.overflow() <= 0, query
+        written = 0
         for row in nginx.get("events?status=failed")["rows"]:
             b.driver.get(nginx.url)
             b.script("history.pushState(null, '', '?view=event&id=' + encodeURIComponent(arguments[0]));"
@@ -402,7 +401,10 @@ def test_hostile_content(nginx, desk, place):
             assert b.overflow() <= 0, row["webhook_id"]
             shown = b.script("return [...document.querySelectorAll('dd')].map((e) => e.textContent)")
             assert row["webhook_id"] in shown
-            assert HOSTILE[0] in b.text() and HOSTILE[1] in b.text()        # what the handler wrote
+            said = "no handler" not in row["reason"]
+            assert not said or (HOSTILE[0] in b.text() and HOSTILE[1] in b.text())      # what the handler wrote
+            written += said
+        assert written > 0
         b.check_log(allowed=("404", "400"))
 
 
@@ -413,8 +415,8 @@ def test_csp_forbids_what_slips_through(nginx, desk):
         b.open("", "overview")
         assert b.script("try { document.body.insertAdjacentHTML('beforeend', '<b>x</b>'); return 'made'; }"
                         "catch (e) { return e.name; }") == "TypeError"      # Trusted Types
-        assert b.script("const s = document.createElement('button'); s.setAttribute('onclick', 'window.ran = 1');"
-                        "document.body.append(s); try { s.click(); } catch {} return window.ran") is None
+        assert b.script("const s = document.createElement('button'); try { s.setAttribute('onclick', 'window.ran = 1'); } catch {}"
+                        "document.body.append(s); s.click(); return window.ran") is None
         b.check_log(allowed=("Content Security Policy", "Trusted", "TrustedHTML"))
 
 
@@ -452,28 +454,24 @@ def test_each_view_is_usable_soon(place, tmp_path):
 
 
 @long
-def test_discard_and_bulk(nginx, desk, place):
+def test_discard_and_bulk(desk, place):
     place.write_secret()
-    send(nginx, signed(body(1)))
-    with Browser(nginx, USER) as b:
-        b.open("?view=setup", "setup")
-        b.wait_for_text("Held requests")
-        b.click("[data-discard]")
-        b.wait_for_text("1 held request discarded?", "#dialog")
-        b.click("#dialog-yes")
-        wait_for(lambda: "Held requests" not in b.text(), "it is gone")
-        place.write_secret("whsec_" + "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB")
-        from sender import SECRET
-        place.write_secret(SECRET)
-        send(nginx, *(signed(body(n, str(n))) for n in range(3)))
-        desk.handler("producersync.npn", "exit 1\n")
-        desk.drain(expect=None)
-        b.open("?view=events&status=failed", "events")
-        b.wait_for_text("Retry all 3 shown")
-        b.click('[data-bulk="retry"]')
-        b.wait_for_text("3 events back to the queue?", "#dialog")
-        b.click("#dialog-yes")
-        wait_for(lambda: {row["status"] for row in desk.rows("list", "--all")} == {"new"}, "all are back")
-
-
-__all__ = ["Receiver"]
+    with page_of(NginxPage, place, **ACTIONS) as page:
+        send(page, signed(body(1)))
+        with Browser(page, USER) as b:
+            b.open("?view=setup", "setup")
+            b.wait_for_text("Held requests")
+            b.click("[data-discard]")
+            b.wait_for_text("1 held request discarded?", "#dialog")
+            b.click("#dialog-yes")
+            wait_for(lambda: "Held requests" not in b.text(), "it is gone")
+            place.write_secret(SECRET)
+            send(page, *(signed(body(n, str(n))) for n in range(3)))
+            desk.handler("producersync.npn", "exit 1\n")
+            desk.drain(expect=None)
+            b.open("?view=events&status=failed", "events")
+            b.wait_for_text("Retry all 3 shown")
+            b.click('[data-bulk="retry"]')
+            b.wait_for_text("3 events back to the queue?", "#dialog")
+            b.click("#dialog-yes")
+            wait_for(lambda: {row["status"] for row in desk.rows("list", "--all")} == {"new"}, "all are back")

@@ -34,6 +34,9 @@ def seeds():
                                    b"PSAPI_LISTEN=127.0.0.1:9000\nPSAPI_MAX_BODY=1\n",
                                    b"PSAPI_LISTEN=[::1]:9000\nPSAPI_NO=1\n"]):
         yield "config", number, text
+    for number, text in enumerate([b"outcome=rejected&npn=%31%32&since=12h&until=2025-07-24T22:51Z&limit=7", b"id=%c3%a9+x&&after=l1.2",
+                                   b"type=producersync.npn&type=x", b"npn=%zz", b"limit=99999999999999999999", b"reason", b"=&x=1"]):
+        yield "query", number, text
 
 
 def batches():

@@ -181,6 +181,56 @@ def test_drain_units(machine, spool):
     assert spool.names("failed") == []
 
 
+SENDMAIL = "#!/bin/sh\numask 022; cat >\"$(mktemp /var/lib/psapi/mail.XXXXXX)\"\n"
+
+
+def mails(machine):
+    """They are taken out."""
+    found = []
+    for path in (machine.root / "var/lib/psapi").glob("mail.*"):
+        found.append(path.read_text())
+        path.unlink()
+    return found
+
+
+def test_alerts(machine, spool):
+    """On after the package's installation: a person is told of an event that failed, and when all is well again."""
+    machine.run("systemctl", "is-enabled", "psapi-check.timer")
+    machine.run("systemctl", "is-active", "psapi-check.timer")
+    machine.run("systemctl", "stop", "psapi-check.timer")
+    sendmail = machine.root / "usr/sbin/sendmail"
+    sendmail.write_text(SENDMAIL)
+    sendmail.chmod(0o755)
+    spool.empty()
+    machine.run("systemctl", "start", "psapi-check.service")
+    mails(machine)
+    assert send(signed(b"no JSON")).status == 200
+    machine.run("systemctl", "start", "psapi-check.service")
+    [mail] = mails(machine)
+    assert mail.startswith("To: root\nSubject: psapi on ") and "WARNING: failed: 1 event(s)" in mail
+    machine.run("systemctl", "start", "psapi-check.service")
+    assert mails(machine) == []
+    as_psapi(machine, "psapi", "retry", "--all")
+    machine.run("systemctl", "start", "psapi-check.service")
+    [mail] = mails(machine)
+    assert "failed" in mail and machine.property("psapi-check.service", "Result") == "success"
+    sendmail.unlink()
+    spool.empty()
+    machine.run("systemctl", "start", "psapi-check.timer")
+
+
+def test_metrics(machine):
+    """psapi-metrics.service writes where node_exporter reads; without its directory it does nothing."""
+    machine.run("systemctl", "is-enabled", "psapi-metrics.timer", expect=1)
+    folder = machine.root / "var/lib/prometheus/node-exporter"
+    machine.run("systemctl", "start", "psapi-metrics.service")
+    assert not folder.exists()
+    folder.mkdir(parents=True)
+    machine.run("systemctl", "start", "psapi-metrics.service")
+    assert 'psapi_store_up{endpoint="psapi"} 1\n' in (folder / "psapi.prom").read_text()
+    assert (folder / "psapi.prom").stat().st_mode & 0o777 == 0o644
+
+
 def test_another_endpoint(machine, spool):
     """As described in psapi-fcgi@.service: its own configuration, secret, spool, socket and drain."""
     conf = machine.root / "etc/psapi/second.conf"

@@ -874,6 +874,10 @@ TEST(many_are_forgotten_in_batches)
 		snprintf(body, sizeof(body), NPN_EVENT("activated", "%d", "2025-01-01T00:00:00Z"), i);
 		add(f, id, IN_EVENTS, body, 1000);
 	}
+	/* By several threads. */
+	assert_int_equal(spool_roster(&f->spool, INT64_MAX, &roster, &f->error), STORE_OK);
+	assert_int_equal(roster.count, 4200);
+	roster_free(&roster);
 	assert_int_equal(spool_forget(&f->spool, &forgetting, &f->error), STORE_OK);
 	assert_int_equal(forgetting.forgotten, 4200);
 	assert_int_equal(count(f, SPOOL_EVENTS), 0);

@@ -46,6 +46,12 @@ TEST(an_exit_status_decides)
 		{EXITED(75), false, 10, SCHEDULE_FAILED},
 		{EXITED(75), false, 11, SCHEDULE_FAILED},
 		{EXITED(76), false, 1, SCHEDULE_FAILED},
+		{EXITED(125), false, 1, SCHEDULE_FAILED},
+		{EXITED(126), false, 1, SCHEDULE_BROKEN},
+		{EXITED(127), false, 1, SCHEDULE_BROKEN},
+		{EXITED(127), false, 100, SCHEDULE_BROKEN},
+		{EXITED(127), true, 10, SCHEDULE_FAILED}, /* late */
+		{EXITED(128), false, 1, SCHEDULE_FAILED},
 		{EXITED(255), false, 1, SCHEDULE_FAILED},
 		{KILLED(SIGKILL), false, 1, SCHEDULE_LATER},
 		{KILLED(SIGSEGV) | 0x80, false, 1, SCHEDULE_LATER}, /* with a core */

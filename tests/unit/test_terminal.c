@@ -1,6 +1,8 @@
 /* Owns what terminal.h promises: no text from outside steers a terminal. */
 #include "helpers.h"
 
+#include <time.h>
+
 #include "base/terminal.h"
 #include "base/text.h"
 
@@ -52,6 +54,54 @@ TEST(several_columns_in_one_line)
 	assert_string_equal(line, "a - \\x0a b");
 }
 
+/* Letters that are inserted, removed, changed, or swapped with the next one. */
+TEST(distance_of_words)
+{
+	static const struct {
+		const char *a, *b;
+		size_t distance;
+	} rows[] = {{"", "", 0}, {"", "ab", 2}, {"list", "list", 0}, {"lst", "list", 1},
+		{"listt", "list", 1}, {"lost", "list", 1}, {"lsit", "list", 1}, {"attemps", "attempts", 1},
+		{"docotr", "doctor", 1}, {"ca", "abc", 3}, {"show", "drain", 5}};
+	char longest[80];
+
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		assert_int_equal(text_distance(rows[i].a, rows[i].b), rows[i].distance);
+		assert_int_equal(text_distance(rows[i].b, rows[i].a), rows[i].distance);
+	}
+	memset(longest, 'a', sizeof(longest));
+	longest[63] = '\0';
+	assert_int_equal(text_distance(longest, ""), 63);
+	longest[63] = 'a';
+	longest[64] = '\0';
+	assert_true(text_distance(longest, "") == SIZE_MAX);
+}
+
+/* The offset of the zone, also in summer time; what is no time stays. */
+TEST(local_times)
+{
+	char to[TERMINAL_TIME_SIZE];
+
+	setenv("TZ", "Europe/Berlin", 1);
+	tzset();
+	assert_string_equal(terminal_time_text("2025-07-24T22:51:05.391Z", to),
+	    "2025-07-24T22:51:05.391Z");
+	terminal_set_local_time();
+	assert_string_equal(terminal_zone(), "LOCAL");
+	assert_string_equal(terminal_time_text("2025-07-24T22:51:05.391Z", to),
+	    "2025-07-25T00:51:05.391+02:00");
+	assert_string_equal(
+	    terminal_time_text("2025-12-24T22:51:05Z", to), "2025-12-24T23:51:05+01:00");
+	assert_string_equal(terminal_time_text("1969-12-31T23:59:59.500Z", to),
+	    "1970-01-01T00:59:59.500+01:00");
+	assert_string_equal(terminal_time(0, to), "1970-01-01T01:00:00+01:00");
+	assert_string_equal(terminal_time_text("", to), "-");
+	assert_string_equal(terminal_time_text("\x1b[2J", to), "\\x1b[2J");
+	setenv("TZ", "America/St_Johns", 1);
+	tzset();
+	assert_string_equal(terminal_time(0, to), "1969-12-31T20:30:00-03:30");
+}
+
 int
 main(void)
 {
@@ -59,6 +109,8 @@ main(void)
 		cmocka_unit_test(text_is_escaped),
 		cmocka_unit_test(text_is_cut_at_whole_characters),
 		cmocka_unit_test(several_columns_in_one_line),
+		cmocka_unit_test(distance_of_words),
+		cmocka_unit_test(local_times),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

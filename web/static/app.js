@@ -86,8 +86,6 @@ async function open(focus) {
 	}, 300);
 	if (focus)
 		main.replaceChildren();
-	else
-		main.querySelector('[data-list]')?.remove();
 	const shown = await refresh(context);
 	clearTimeout(waiting);
 	if (!shown || context !== current)

@@ -170,7 +170,8 @@ function render(name, list, root, data, context) {
 	if (data === UNCHANGED || state.paused)
 		return;
 	Object.assign(state, data);
-	if (!root.querySelector('[data-list]')) {
+	if (!state.made) {
+		state.made = true;
 		const more = h('button', {type: 'button', 'data-more': true, onclick: async () => {
 			state.paused = true;
 			more.disabled = true;
