@@ -40,6 +40,8 @@ LOCATE = sed -e 's|/usr/local/bin/psapi|$(bindir)/psapi|g' -e 's|/etc/psapi\>|$(
 
 UNITS = $(wildcard packaging/systemd/*.socket packaging/systemd/*.service packaging/systemd/*.path packaging/systemd/*.timer)
 MAN_PAGES = $(wildcard man/*.[1578])
+# They are no texts: as they are.
+PICTURES = $(wildcard docs/images/*.png)
 DOCUMENTS = README.md NEWS.md SECURITY.md $(wildcard CONTRIBUTING.md docs/*.md)
 # Examples to copy: DIRECTORY/FILE below docdir/examples.
 example_path = $(docdir)/examples/$(patsubst Containerfile,container/Containerfile,$(patsubst packaging/%,%,$(1:examples/%=%)))
@@ -71,7 +73,7 @@ PROGRAMS = $(bindir)/psapi-fcgi $(bindir)/psapi $(bindir)/psapi-web $(if $(HAVE_
 INSTALLED = $(PROGRAMS) $(UNITS:packaging/systemd/%=$(systemdunitdir)/%) $(sysusersdir)/psapi-fcgi.conf \
 	$(tmpfilesdir)/psapi-fcgi.conf $(foreach page,$(MAN_PAGES),$(call page_path,$(page))) \
 	$(if $(wildcard packaging/completion/psapi),$(completionsdir)/psapi $(zshcompletionsdir)/_psapi) \
-	$(DOCUMENTS:%=$(docdir)/%) $(foreach example,$(EXAMPLES),$(call example_path,$(example)))
+	$(DOCUMENTS:%=$(docdir)/%) $(PICTURES:%=$(docdir)/%) $(foreach example,$(EXAMPLES),$(call example_path,$(example)))
 page_path = $(mandir)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 CONFIGURATION = $(sysconfdir)/psapi/psapi.conf $(nginxdir)/psapi.conf $(apachedir)/psapi.conf \
 	$(nginxdir)/psapi-web.conf $(apachedir)/psapi-web.conf \
@@ -89,6 +91,8 @@ install: all
 	$(foreach page,$(MAN_PAGES),$(call put,$(page),$(call page_path,$(page))))
 	$(if $(wildcard packaging/completion/psapi),$(call put,packaging/completion/psapi,$(completionsdir)/psapi))
 	$(if $(wildcard packaging/completion/_psapi),$(call put,packaging/completion/_psapi,$(zshcompletionsdir)/_psapi))
+	$(INSTALL) -d "$(DESTDIR)$(docdir)/docs/images"
+	$(INSTALL_DATA) $(PICTURES) "$(DESTDIR)$(docdir)/docs/images"
 	$(foreach document,$(DOCUMENTS),$(call put,$(document),$(docdir)/$(document)))
 	$(foreach example,$(EXAMPLES),$(call put,$(example),$(call example_path,$(example)),$(if $(filter \
 		examples/handlers/% examples/reconcile %.cgi %-loop,$(example)),755)))

@@ -20,21 +20,21 @@ enum {
 /* What a line means for the walk. */
 enum step { GO_ON, STOP, END };
 
-struct walker {
+struct walk_state {
 	struct log_walk *walk;
 	long lines, older;
 	enum step step; /* of the last line */
 };
 
 static bool
-is_late(struct walker *w)
+is_late(struct walk_state *w)
 {
 	return w->lines++ % LINES_PER_LOOK == LINES_PER_LOOK - 1 &&
 	    clock_milliseconds() >= w->walk->deadline;
 }
 
 static enum step
-take(struct walker *w, const struct attempts_line *line, const char *host)
+take(struct walk_state *w, const struct attempts_line *line, const char *host)
 {
 	struct log_walk *walk = w->walk;
 	bool late = is_late(w);
@@ -54,7 +54,7 @@ take(struct walker *w, const struct attempts_line *line, const char *host)
 /* ---- the local log ---- */
 
 static enum store_result
-walk_log(struct web *web, struct walker *w, struct error *error)
+walk_log(struct web *web, struct walk_state *w, struct error *error)
 {
 	struct log_walk *walk = w->walk;
 	struct attempts_line line;
@@ -87,7 +87,7 @@ walk_log(struct web *web, struct walker *w, struct error *error)
 static int
 visit_copy(const char *host, const char *text, int64_t at, int64_t serial, void *data)
 {
-	struct walker *w = data;
+	struct walk_state *w = data;
 	struct attempts_line line;
 
 	attempts_reader_parse(&line, text);
@@ -113,7 +113,7 @@ read_mark(const struct log_walk *walk, struct store_attempts_page *page)
 }
 
 static enum store_result
-walk_copies(struct web *web, struct walker *w, struct error *error)
+walk_copies(struct web *web, struct walk_state *w, struct error *error)
 {
 	struct store_attempts_page page = {.visit = visit_copy, .data = w};
 	enum store_result result;
@@ -133,7 +133,7 @@ walk_copies(struct web *web, struct walker *w, struct error *error)
 enum store_result
 walk_newest(struct web *web, struct log_walk *walk, struct error *error)
 {
-	struct walker walker = {.walk = walk};
+	struct walk_state walker = {.walk = walk};
 
 	walk->reached = 0;
 	return store_is_shared(web->store) ? walk_copies(web, &walker, error) :

@@ -116,21 +116,24 @@ def test_filters_and_pages(place):
             after = answer["next"]
 
     newest = ids[::-1]
+    # The shared store's copies of the attempts logs: nobody waits for them, and one may be lost.
+    logged = [one for one in newest if one in found("attempts")]
+    assert logged == newest or place.store != "spool" and len(logged) > 8
     for limit in (1, 5, 50):
         assert found("events", limit=limit) == newest
-        assert found("attempts", limit=limit) == newest
+        assert found("attempts", limit=limit) == logged
     assert found("events", npn=1) == [i for n, i in reversed(list(enumerate(ids[:12]))) if n % 3 == 1]
-    assert found("attempts", npn=1, limit=2) == found("events", npn=1)
+    assert found("attempts", npn=1, limit=2) == [one for one in found("events", npn=1) if one in logged]
     assert found("events", type="producersync.updates_available") == [ids[12]]
     assert found("events", type="producersync") == newest and found("events", type="producersync.np") == []
     assert found("events", status="failed", limit=2) == [i for n, i in reversed(list(enumerate(ids[:12]))) if n % 3 == 0]
     assert found("events", status="waiting") == [ids[12]]
     assert found("events", status="handled") == [i for n, i in reversed(list(enumerate(ids[:12]))) if n % 3]
     assert found("events", status="failed", reason="EXIT STATUS 1") and not found("events", status="failed", reason="x y")
-    assert found("events", id=ids[4]) == [ids[4]] == found("attempts", id=ids[4]) and found("events", id="nobody") == []
+    assert found("events", id=ids[4]) == [ids[4]] and found("attempts", id=logged[4]) == [logged[4]] and found("events", id="nobody") == []
     assert found("attempts", outcome="rejected") == []
     assert found("events", since="1h") == newest and found("events", until="1h") == []
-    assert found("attempts", until="1h") == [] and found("attempts", since="1h") == newest
+    assert found("attempts", until="1h") == [] and found("attempts", since="1h") == logged
     for path in ("attempts", "events"):
         # Of a shared store such a mark is a time.
         assert place.store != "spool" or web.ask(path=f"/api/1/{path}", query="after=17.99999999999").status == 410
@@ -457,6 +460,24 @@ def test_the_sending_process_ends_with_the_page(place):
     [child] = subprocess.run(["pgrep", "-P", str(web.program.pid)], capture_output=True, text=True).stdout.split()
     web.program.stop()
     wait_for(lambda: subprocess.run(["ps", "-p", child], capture_output=True).returncode != 0, "it has ended")
+
+
+# ---- doctor ----
+
+class OpenPage(NginxPage):
+    """Somebody has removed the authentication."""
+
+    def substitutions(self, port):
+        return super().substitutions(port) | {'auth_basic "psapi";': "", f"auth_basic_user_file {self.place.dir}/psapi.htpasswd;": ""}
+
+
+@pytest.mark.parametrize("cls, result, words", [(NginxPage, True, "asks for a login"), (OpenPage, "remark", "without a login")])
+def test_doctor_asks_whether_there_is_a_login(place, cls, result, words):
+    with page_of(cls, place) as page:
+        done = Desk(place).run("doctor", "--json", f"http://127.0.0.1:{page.port}/webhooks/psapi", expect=None)
+        [found] = [row for row in map(json.loads, done.stdout.splitlines()) if row["check"] == "page"]
+        assert words in found["text"] and f":{page.port}/psapi/" in found["text"]
+        assert found.get("remark", False) == (result == "remark") and ("auth_basic" in found.get("remedy", "")) == (result == "remark")
 
 
 # ---- the process ----

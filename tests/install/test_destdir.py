@@ -53,7 +53,7 @@ def test_every_directory_can_be_chosen(tmp_path):
          "localstatedir=/opt/var", "runstatedir=/opt/run", "mandir=/opt/man", "docdir=/opt/doc")
     there = files(tmp_path)
     assert {name.split("/")[0] for name in there} == {"opt"}
-    assert {"opt/e/bin/psapi", "opt/e/bin/psapi-fcgi", "opt/etc/psapi/psapi.conf", "opt/doc/README.md",
+    assert {"opt/e/bin/psapi", "opt/e/bin/psapi-fcgi", "opt/e/bin/psapi-web", "opt/etc/psapi/psapi.conf", "opt/doc/README.md",
             "opt/p/lib/systemd/system/psapi-fcgi.socket"} <= there
     for name in (name for name in there if (tmp_path / name).read_bytes()[:4] != b"\x7fELF"):
         if name.startswith("opt/doc/") and not name.startswith("opt/doc/examples/"):

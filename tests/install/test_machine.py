@@ -346,10 +346,11 @@ def test_purge_leaves_accepted_events(machine, spool):
     assert f"{SPOOL} is not empty, and stays" in done.stdout + done.stderr
     assert spool.names("new") == names != []
     assert not (machine.root / "etc/psapi/secret").exists()
-    for left in ("usr/bin/psapi", "usr/bin/psapi-fcgi", "lib/systemd/system/psapi-fcgi.socket",
+    for left in ("usr/bin/psapi", "usr/bin/psapi-fcgi", "usr/bin/psapi-web", "lib/systemd/system/psapi-fcgi.socket",
+                 "lib/systemd/system/psapi-web.socket", "etc/nginx/snippets/psapi-web.conf",
                  "etc/nginx/snippets/psapi.conf", "etc/apache2/conf-available/psapi.conf", "etc/psapi/psapi.conf"):
         assert not (machine.root / left).exists(), left
-    for unit in ("psapi-fcgi.socket", "psapi-fcgi.service", "psapi-fcgi@second.socket", "psapi-drain@second.path"):
+    for unit in ("psapi-fcgi.socket", "psapi-fcgi.service", "psapi-web.socket", "psapi-fcgi@second.socket", "psapi-drain@second.path"):
         assert machine.state(unit) in ("inactive", "unknown"), unit
     assert machine.run("pgrep", "-u", "psapi", expect=1).stdout == ""
 

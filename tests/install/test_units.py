@@ -38,7 +38,7 @@ def test_verify(units, installed):
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
-@pytest.mark.parametrize("name", ["psapi-fcgi.service", "psapi-fcgi@name.service"])
+@pytest.mark.parametrize("name", ["psapi-fcgi.service", "psapi-fcgi@name.service", "psapi-web.service"])
 def test_the_receiver_is_hardly_exposed(units, name):
     assert exposure(units / name) <= MOST_EXPOSED
 

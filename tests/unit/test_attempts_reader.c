@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "base/datetime.h"
 #include "receiver/attempts_reader.h"
 
 #define LOG "attempts.jsonl"
@@ -392,6 +393,81 @@ TEST(a_place_is_not_found_in_a_log_that_begins_anew)
 	assert_new(*state, &place, false, "c\nnow another line is at this place\n");
 }
 
+/* The line of a minute of 2026-01-01, as the receiver would write it. */
+static void
+append_minute(const char *path, int minute)
+{
+	char line[96];
+
+	snprintf(line, sizeof(line), "{\"at\":\"2026-01-01T%02d:%02d:00.000Z\",\"n\":\"%d\"}\n",
+	    minute / 60, minute % 60, minute);
+	append(path, line);
+}
+
+/* The number in the next line; -1 if there is none. */
+static int
+next_number(struct attempts_reader *reader)
+{
+	struct attempts_line line;
+
+	return attempts_reader_next(reader, &line) ? atoi(strstr(line.text, "\"n\":\"") + 5) : -1;
+}
+
+TEST(a_mark_is_found_again)
+{
+	char mark[ATTEMPTS_MARK_SIZE], end[ATTEMPTS_MARK_SIZE];
+
+	for (int i = 0; i < 9; i++)
+		append_minute(in(*state, LOG), i);
+	struct attempts_reader *reader = attempts_reader_open(*state, ATTEMPTS_NEWEST_FIRST, true);
+	attempts_reader_mark(reader, end);
+	assert_int_equal(next_number(reader), 8);
+	assert_int_equal(next_number(reader), 7);
+	attempts_reader_mark(reader, mark);
+	attempts_reader_close(reader);
+	/* Also after the log was rotated, and a new one was begun. */
+	assert_int_equal(rename(in(*state, LOG), in(*state, LOG ".1")), 0);
+	append_minute(in(*state, LOG), 9);
+	reader = attempts_reader_open(*state, ATTEMPTS_NEWEST_FIRST, true);
+	assert_true(attempts_reader_seek(reader, mark));
+	assert_int_equal(next_number(reader), 6);
+	assert_true(attempts_reader_seek(reader, end));
+	assert_int_equal(next_number(reader), 8);
+	static const char *const wrong[] = {"", ".", "1", "1.", ".1", "x.1", "1.x", "-1.1", "1.-1",
+		"1.1x", " 1.1", "99999999999999999999.1", "1.99999999999999999999", "1.1"};
+	for (size_t i = 0; i < ROWS(wrong); i++)
+		assert_false(attempts_reader_seek(reader, wrong[i]));
+	assert_int_equal(next_number(reader), 7);
+	attempts_reader_close(reader);
+}
+
+TEST(until_leaves_out_what_is_younger)
+{
+	enum { MINUTES = 600 };
+	int64_t begin;
+
+	assert_true(datetime_parse("2026-01-01", &begin));
+	for (int i = 0; i < MINUTES; i++)
+		append_minute(in(*state, i < 200 ? LOG ".1" : LOG), i);
+	for (int i = 0; i <= MINUTES; i += i < 190 || i > 210 ? 37 : 1) {
+		struct attempts_reader *reader = attempts_reader_open(*state, ATTEMPTS_NEWEST_FIRST, true);
+		struct attempts_line line;
+		int64_t at = 0, until = begin + i * 60 * NANOSECONDS;
+		int younger = 0, first = -1;
+
+		attempts_reader_until(reader, until);
+		while (attempts_reader_next(reader, &line) && attempts_reader_time(&line, &at) &&
+		    at >= until)
+			younger++;
+		if (at < until && i > 0)
+			first = atoi(strstr(line.text, "\"n\":\"") + 5);
+		assert_int_equal(first, i - 1);
+		/* It looks in steps of 8 KiB: not at all the younger ones. */
+		assert_true(younger < 8192 / 40 + 1);
+		attempts_reader_close(reader);
+	}
+}
+
 int
 main(void)
 {
@@ -409,6 +485,8 @@ main(void)
 		SANDBOX_TEST(tests_of_our_own_are_told_from_the_senders),
 		SANDBOX_TEST(a_place_is_found_again_after_a_rotation),
 		SANDBOX_TEST(a_place_is_not_found_in_a_log_that_begins_anew),
+		SANDBOX_TEST(a_mark_is_found_again),
+		SANDBOX_TEST(until_leaves_out_what_is_younger),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

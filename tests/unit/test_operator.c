@@ -42,6 +42,73 @@ set_state(struct fixture *f, const char *name, int64_t due_at, int64_t failed_at
 	assert_int_equal(spool_state_put(&f->spool, name, &s), 0);
 }
 
+/* ---- pages ---- */
+
+static char paged[1024];
+
+static void
+write_page(const struct store_item *item, void *data)
+{
+	(void)data;
+	strcat(strcat(paged, item->entry.id), " ");
+}
+
+/* The ids of one page; its mark goes on in mark. */
+static const char *
+page_of(struct fixture *f, unsigned statuses, long limit, char mark[STORE_MARK_SIZE])
+{
+	struct store_page page = {.filter.statuses = statuses, .limit = limit, .visit = write_page};
+	struct error error;
+
+	paged[0] = '\0';
+	strcpy(page.mark, mark);
+	assert_int_equal(spool_page(&f->spool, &page, &error), STORE_OK);
+	strcpy(mark, page.mark);
+	return paged;
+}
+
+TEST(pages_have_the_newest_first)
+{
+	struct fixture *f = *state;
+	enum { QUEUE = 1 << STORE_NEW | 1 << STORE_WAITING };
+	char mark[STORE_MARK_SIZE] = "";
+	struct store_tally tally;
+	struct error error;
+
+	add(f, "b", IN_NEW | IN_EVENTS, EVENT("x", "1"), 200);
+	add(f, "a", IN_NEW | IN_EVENTS, EVENT("x", "2"), 200);
+	add(f, "c", IN_NEW | IN_EVENTS, EVENT("x", "1"), 300);
+	add(f, "d", IN_FAILED | IN_EVENTS, EVENT("x", "1"), 100);
+	add(f, "e", IN_EVENTS, EVENT("x", "1"), 400);
+	assert_string_equal(page_of(f, QUEUE, 10, mark), "c b a ");
+	assert_string_equal(mark, "");
+	assert_string_equal(page_of(f, QUEUE, 2, mark), "c b ");
+	assert_string_equal(page_of(f, QUEUE, 2, mark), "a ");
+	assert_string_equal(mark, "");
+	assert_string_equal(page_of(f, QUEUE | 1 << STORE_DEAD, 10, mark), "c b a d ");
+	assert_int_equal(spool_tally(&f->spool, &tally, &error), STORE_OK);
+	assert_int_equal(tally.waiting, 3);
+	assert_int_equal(tally.failed, 1);
+	assert_true(tally.oldest > 0);
+}
+
+TEST(pages_refuse_what_has_no_order)
+{
+	struct fixture *f = *state;
+	static const char *const wrong[] = {"x", "1", "1.", "1.../etc/passwd", "1.a", "x.a.json",
+		"99999999999999999999.a.json"};
+	struct error error;
+
+	for (size_t i = 0; i < ROWS(wrong); i++) {
+		struct store_page page = {.filter.statuses = 1 << STORE_NEW, .limit = 1,
+			.visit = write_page};
+		strcpy(page.mark, wrong[i]);
+		assert_int_equal(spool_page(&f->spool, &page, &error), STORE_INVALID);
+	}
+	struct store_page handled = {.limit = 1, .visit = write_page};
+	assert_int_equal(spool_page(&f->spool, &handled, &error), STORE_INVALID);
+}
+
 /* ---- listings ---- */
 
 static struct {
@@ -975,6 +1042,8 @@ int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		SPOOL_TEST(pages_have_the_newest_first),
+		SPOOL_TEST(pages_refuse_what_has_no_order),
 		SPOOL_TEST(a_filter_means_what_it_says_in_the_order_of_arrival),
 		SPOOL_TEST(an_item_has_path_and_state),
 		SPOOL_TEST(a_visit_can_end_a_listing),
