@@ -417,21 +417,13 @@ config_source(const struct config *config, const char *key)
 void
 config_free(struct config *config)
 {
-	for (int i = 0; i < COUNT; i++)
+	for (int i = 0; i < COUNT; i++) {
+		char *text;
+		memcpy(&text, (char *)config + settings[i].offset, sizeof(text));
+		if (settings[i].kind != NUMBER)
+			free(text);
 		free(config->source[i]);
-	free(config->spool);
-	free(config->store);
-	free(config->secret_file);
-	free(config->sync);
-	free(config->listen);
-	free(config->listen_group);
-	free(config->handlers);
-	free(config->batch_handlers);
-	free(config->alert_mailto);
-	free(config->heartbeat_url);
-	free(config->web_listen);
-	free(config->web_actions);
-	free(config->endpoint_url);
+	}
 	free(config->name);
 	memset(config, 0, sizeof(*config));
 }

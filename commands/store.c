@@ -58,14 +58,16 @@ print_nodes(const json_t *report)
 	const json_t *item;
 	size_t i;
 
-	json_array_foreach(json_object_get(report, "hosts"), i, item)
+	json_array_foreach (json_object_get(report, "hosts"), i, item) {
 		printf("%-12s  %s: %s%s%s\n", i == 0 ? "hosts" : "", text_of(item, "host"),
 		    text_of(item, "role"), json_object_get(item, "error") != NULL ? ": " : "",
 		    json_object_get(item, "error") != NULL ? text_of(item, "error") : "");
-	json_array_foreach(json_object_get(report, "standbys"), i, item)
+	}
+	json_array_foreach (json_object_get(report, "standbys"), i, item) {
 		printf("%-12s  %s (%s): %s, %s, %lld bytes behind\n", i == 0 ? "standbys" : "",
 		    text_of(item, "name"), text_of(item, "address"), text_of(item, "state"),
 		    text_of(item, "sync_state"), number_of(item, "lag_bytes"));
+	}
 	if (json_array_size(json_object_get(report, "standbys")) == 0)
 		printf("%-12s  none\n", "standbys");
 	printf("%-12s  %s\n", "synchronous", text_of(report, "synchronous_standby_names"));
@@ -85,9 +87,10 @@ print_events(const json_t *report)
 	    number_of(report, "waiting"), number_of(report, "retrying"),
 	    text_of(report, "oldest_waiting"));
 	printf("%-12s  %lld\n", "failed", number_of(report, "failed"));
-	json_array_foreach(json_object_get(report, "lanes"), i, item)
+	json_array_foreach (json_object_get(report, "lanes"), i, item) {
 		printf("%-12s  %s: %lld lane(s) in work\n", i == 0 ? "drains" : "",
 		    text_of(item, "owner"), number_of(item, "lanes"));
+	}
 }
 
 static int

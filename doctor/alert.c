@@ -207,7 +207,7 @@ static void
 write_well(struct mail *mail, const struct config *config, const struct told *told,
     const char *host)
 {
-	char line[256], since[DATETIME_TEXT_SIZE];
+	char line[1024], since[DATETIME_TEXT_SIZE];
 	const char *name;
 	json_t *value;
 

@@ -41,7 +41,7 @@ show_progress() {
 # The units and init scripts that start at boot. Those of systemd and dbus stay: a machine needs them.
 at_boot() {
 	find /etc/systemd/system/*.wants /etc/systemd/system/*.requires /etc/rc[2-5].d -type l 2>/dev/null |
-		sed -n 's|.*/rc.\.d/S[0-9][0-9]||p; s|.*/\([^/]*\.\(service\|socket\|timer\|path\)\)$|\1|p' |
+		sed -nE 's#.*/rc.\.d/S[0-9][0-9]##p; s#.*/([^/]*\.(service|socket|timer|path))$#\1#p' |
 		grep -Ev '^(dbus|systemd-|getty@)' | sort -u
 }
 
@@ -51,7 +51,8 @@ disable_new_services() {
 		*.*) if command -v systemctl; then
 			$as_root systemctl --quiet disable "$service"
 		else
-			$as_root deb-systemd-helper disable "$service"
+			# It wants to be called by dpkg.
+			$as_root env DPKG_MAINTSCRIPT_PACKAGE=psapi-fcgi deb-systemd-helper disable "$service"
 		fi ;;
 		*) $as_root update-rc.d "$service" disable ;;
 		esac >/dev/null 2>&1 || echo "deps: cannot disable $service: it will start at the next boot" >&2

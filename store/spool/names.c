@@ -71,7 +71,7 @@ struct visits {
 	atomic_int number;  /* errno then */
 };
 
-struct walker {
+struct name_reader {
 	struct visits *walk;
 	pthread_t thread;
 	void *data; /* its own */
@@ -80,7 +80,7 @@ struct walker {
 static void *
 work(void *argument)
 {
-	struct walker *w = argument;
+	struct name_reader *w = argument;
 	struct visits *walk = w->walk;
 	size_t first, count = walk->list->count;
 	int result = 0;
@@ -102,11 +102,11 @@ work(void *argument)
 static int
 visit_list(struct visits *walk, void *const *data, size_t threads)
 {
-	struct walker walkers[SPOOL_READERS];
+	struct name_reader walkers[SPOOL_READERS];
 	size_t made = 1;
 
 	for (size_t i = 0; i < threads; i++)
-		walkers[i] = (struct walker){.walk = walk, .data = data[i]};
+		walkers[i] = (struct name_reader){.walk = walk, .data = data[i]};
 	while (made < threads && made * STEP < walk->list->count &&
 	    pthread_create(&walkers[made].thread, NULL, work, &walkers[made]) == 0)
 		made++;

@@ -88,6 +88,8 @@ def test_files(desk):
     assert sorted(complete(desk, "psapi -f a-")) == ["a-directory", "a-file"]
     assert sorted(complete(desk, "psapi verify a-")) == ["a-directory", "a-file"]
     assert complete(desk, "psapi attempts -f a-") == [], "there it takes no file"
+    assert sorted(complete(desk, "psapi metrics a-")) == ["a-directory", "a-file"]
+    assert complete(desk, "psapi check -w ") == []
 
 
 def test_ids(desk):
@@ -172,3 +174,4 @@ def test_zsh(desk):
     (desk.place.dir / "a-directory").mkdir()
     assert "a-directory" in " ".join(complete_zsh(desk, "psapi --spool a-"))
     assert "jq" in complete_zsh(desk, "psapi drain -- jq")
+    assert complete_zsh(desk, "psapi roster --at 9") == ["90d"]

@@ -164,6 +164,7 @@ def test_a_batch_of_bytes(desk):
     assert all(len(one) == 1 or sum(one) < 8 << 20 for one in batches) and len(batches) == 4, numbers
 
 
+@pytest.mark.spool_only("no store is concerned")
 def test_command_with_batch(desk):
     """--batch N -- CMD: no handler is asked, and the command gets its arguments."""
     desk.handler("default", "exit 1\n")
@@ -214,6 +215,7 @@ def test_same_name_in_both(desk):
     assert "producersync: is in" in found
 
 
+@pytest.mark.spool_only("no store is concerned")
 def test_no_directory(desk):
     """The default one need not exist; one that is named must."""
     desk.handler("default", NOTE)
@@ -226,6 +228,7 @@ def test_no_directory(desk):
     assert desk.lines() == ids
 
 
+@pytest.mark.spool_only("no store is concerned")
 def test_not_trusted(desk):
     batch_handler(desk, COUNT).chmod(0o777)
     ids = deliver(desk)
@@ -310,6 +313,7 @@ def test_reasons(desk):
     assert all(desk.state(f"e{n}")["handler"] == str(desk.batches / "default") for n in range(1, 5))
 
 
+@pytest.mark.spool_only("no store is concerned")
 def test_other_lines_are_output(desk):
     """As it is, also what is no text, or long; a result in it is none."""
     text = "hello\\n ok 1\\nOK 1\\nokay\\n\\n\\001\\377\\n"
@@ -322,6 +326,7 @@ def test_other_lines_are_output(desk):
     assert done(desk, ids) == ids
 
 
+@pytest.mark.spool_only("no store is concerned")
 def test_a_protocol_error_is_told_once(desk):
     batch_handler(desk, r"printf 'failed to connect\nfailed to write\n\033[31m'; printf 'ok\033[31m 1\nok \033[31m\n'" "\n")
     deliver(desk, 2)
@@ -330,6 +335,7 @@ def test_a_protocol_error_is_told_once(desk):
     assert "psapi-handlers(7)" in run.stderr
 
 
+@pytest.mark.spool_only("no store is concerned")
 def test_a_long_text_is_cut(desk):
     batch_handler(desk, "echo failed 1 $(head -c 50000 /dev/zero | tr '\\0' y); echo ok 2\n")
     deliver(desk, 2)
@@ -457,6 +463,7 @@ def test_asked_twice_to_end(desk):
     assert desk.state("e2")["reason"].startswith("not reported: ended because drain was asked twice to end")
 
 
+@pytest.mark.spool_only("no store is concerned")
 def test_asked_to_end(desk):
     """It waits for the batch, and starts no other."""
     desk.gate("gate")

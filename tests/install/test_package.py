@@ -29,7 +29,8 @@ def test_lintian(package):
 def test_configuration_is_the_administrators(package, tmp_path):
     deb("--control", package, tmp_path)
     assert (tmp_path / "conffiles").read_text().split() == [
-        "/etc/apache2/conf-available/psapi.conf", "/etc/logrotate.d/psapi-fcgi", "/etc/nginx/snippets/psapi.conf",
+        "/etc/apache2/conf-available/psapi-web.conf", "/etc/apache2/conf-available/psapi.conf",
+        "/etc/logrotate.d/psapi-fcgi", "/etc/nginx/snippets/psapi-web.conf", "/etc/nginx/snippets/psapi.conf",
         "/etc/psapi/psapi.conf"]
     assert "/etc/psapi/secret" not in deb("--contents", package)
     for script in ("postinst", "prerm", "postrm"):

@@ -19,7 +19,8 @@ run() {
 }
 # What starts at boot, by systemd or init.
 at_boot() {
-	find /etc/systemd/system /etc/rc[2-5].d -path '*.wants/*' -o -name 'S[0-9]*' | sort
+	find /etc/systemd/system /etc/rc[2-5].d -path '*.wants/*' -o -name 'S[0-9]*' |
+		grep -E '/S[0-9]|\.(service|socket|timer|path)$' | grep -Ev '/(S[0-9]+dbus|systemd-[^/]*|getty@[^/]*)$' | sort
 }
 # no_service_since FILE: nothing was enabled since, and nothing of theirs runs.
 no_service_since() {

@@ -10,7 +10,9 @@ cd "$(dirname "$0")/../.."
 	exit 77
 }
 release=$1
-export FLAGS="${FLAGS---server socket --server nginx-keepalive}"
+# What depends on the release: servers, file systems, the sandbox, libraries, strace.
+export FLAGS="${FLAGS---server socket --server nginx-keepalive --store spool -k 'accept or refusals or nginx or balancer or \
+haproxy or apache or doctor or crash or powercut or sandbox or secret_memory or module or man or docs or disk'}"
 root=$PWD/build/releases/$release
 tests/install/debian.sh "$release" "$PWD/build/debian/$release"
 rm -rf "$root"

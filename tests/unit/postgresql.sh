@@ -3,8 +3,8 @@
 #   postgresql.sh start DIRECTORY    prints its connection string
 #   postgresql.sh stop DIRECTORY
 set -eu
-bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
-[ -n "$bin" ] || exit 1
+bin=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -1)
+[ -x "$bin/initdb" ] || exit 1
 dir=$2
 
 as_user() {
