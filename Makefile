@@ -173,28 +173,28 @@ check-readable:
 
 check-unit: $(UNIT_TESTS)
 	@for test in $(UNIT_TESTS); do echo "== $$test" && \
-		PSAPI_MODULE_DIR=$(CURDIR)/$(OUT_BIN) timeout 300 $$test || exit 1; done
+		PSAPI_MODULE_DIR=$(abspath $(OUT_BIN)) timeout 300 $$test || exit 1; done
 
 check-e2e: check-readable all $(if $(SANITIZE),,build/hook/psapi-fcgi)
-	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
+	PSAPI_BIN=$(abspath $(OUT_BIN)) $(if $(SANITIZE),PSAPI_SANITIZED=1) \
 		$(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --timeout 300 tests/e2e $(PYTEST_FLAGS)
 
 # The page in a real browser, behind nginx and Apache, over both stores.
 check-web: all
-	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) -m pytest -q -p no:cacheprovider -n 2 --timeout 300 --long \
+	PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) -m pytest -q -p no:cacheprovider -n 2 --timeout 300 --long \
 		tests/e2e/test_web_api.py tests/e2e/test_web_browser.py
 
 # The pictures of the documents.
 screenshots: all
-	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/screenshots.py docs/images
+	PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) tests/e2e/screenshots.py docs/images
 
 # With a million events: 4 GiB of disk and some minutes.
 check-web-scale: all
-	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/web_scale.py
+	PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) tests/e2e/web_scale.py
 
 # With a million events: 4 GiB of disk and some minutes.
 check-scale: all
-	PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/e2e/psapi_scale.py
+	PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) tests/e2e/psapi_scale.py
 
 # For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
 SANITIZED_SERVERS = socket cgi spawn-fcgi nginx-keepalive apache-fcgid apache-cgid

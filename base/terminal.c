@@ -125,20 +125,20 @@ terminal_offset(void)
 }
 
 /* milliseconds < 0: to the second. */
-static const char *
+static bool
 format_local(time_t seconds, int milliseconds, char to[TERMINAL_TIME_SIZE])
 {
 	struct tm tm;
 	char fraction[8] = "", zone[8];
 
 	if (localtime_r(&seconds, &tm) == NULL)
-		return NULL;
+		return false;
 	size_t n = strftime(to, TERMINAL_TIME_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
 	if (milliseconds >= 0)
 		snprintf(fraction, sizeof(fraction), ".%03d", milliseconds % 1000);
 	strftime(zone, sizeof(zone), "%z", &tm);
 	snprintf(to + n, TERMINAL_TIME_SIZE - n, "%s%.3s:%s", fraction, zone, zone + 3);
-	return to;
+	return true;
 }
 
 const char *
@@ -149,7 +149,7 @@ terminal_time_text(const char *text, char to[TERMINAL_TIME_SIZE])
 	if (local_time && datetime_is_utc(text) && datetime_parse(text, &at)) {
 		int64_t rest = (at % NANOSECONDS + NANOSECONDS) % NANOSECONDS;
 		int milliseconds = strchr(text, '.') != NULL ? (int)(rest / 1000000) : -1;
-		if (format_local((time_t)((at - rest) / NANOSECONDS), milliseconds, to) != NULL)
+		if (format_local((time_t)((at - rest) / NANOSECONDS), milliseconds, to))
 			return to;
 	}
 	return *text == '\0' ? strcpy(to, "-") :

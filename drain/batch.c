@@ -248,15 +248,16 @@ flush(struct batch_run *b)
 	b->ok_count = 0;
 	if (count == 0 || b->broken)
 		return;
-	struct store_work **works = calloc(count, sizeof(*works));
-	enum store_result *results = calloc(count, sizeof(*results));
+	struct store_work **works = calloc(count, sizeof(struct store_work *));
+	enum store_result *results = calloc(count, sizeof(enum store_result));
 	for (size_t i = 0; works != NULL && i < count; i++)
 		works[i] = &b->items[b->ok[i]].work;
 	error_set(&error, EX_OSERR, NULL, "out of memory");
-	if (works == NULL || results == NULL ||
-	    store_done_many(b->context->store, works, count, results, &error) != STORE_OK)
+	bool stored = works != NULL && results != NULL &&
+	    store_done_many(b->context->store, works, count, results, &error) == STORE_OK;
+	if (!stored)
 		give_up(b, &error);
-	for (size_t i = 0; !b->broken && i < count; i++) {
+	for (size_t i = 0; stored && i < count; i++) {
 		struct batch_item *item = &b->items[b->ok[i]];
 		item->recorded = true;
 		item->gone |= results[i] != STORE_OK;

@@ -115,8 +115,10 @@ take_name(char *rest, char name[NAME_MAX + 2])
 
 	/* one byte more than any name has: a name that is cut is not there */
 	snprintf(name, NAME_MAX + 2, "%.*s", (int)n, begin);
-	memmove(rest, begin + n, strlen(begin + n) + 1);
-	return n > 0;
+	do
+		*rest++ = begin[n];
+	while (begin[n++] != '\0');
+	return *name != '\0';
 }
 
 static void

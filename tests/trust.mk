@@ -35,7 +35,7 @@ fault-programs: $(FAULT_PROGRAMS)
 
 check-faults: all fault-programs
 	@for test in faults powercut; do \
-		PSAPI_BIN=$(CURDIR)/$(OUT_BIN) FAULTS_OUT=$(CURDIR)/$(FAULTS) FULL=$(FULL) \
+		PSAPI_BIN=$(abspath $(OUT_BIN)) FAULTS_OUT=$(CURDIR)/$(FAULTS) FULL=$(FULL) \
 			$(PYTHON) tests/faults/$$test.py || exit 1; done
 
 .PHONY: check-trust check-faults fault-programs
@@ -55,7 +55,7 @@ $(DISK)/without.so: tests/disk/without.c tests/trust.mk
 check-disk: all
 	@tools/deps.sh $(DISK_PACKAGES)
 	@$(MAKE) -s $(DISK)/logdisk $(DISK)/without.so
-	@PSAPI_BIN=$(CURDIR)/$(OUT_BIN) FULL=$(FULL) SEED=$(SEED) $(PYTHON) tests/disk/disk.py $(DISK)
+	@PSAPI_BIN=$(abspath $(OUT_BIN)) FULL=$(FULL) SEED=$(SEED) $(PYTHON) tests/disk/disk.py $(DISK)
 
 .PHONY: check-disk
 
@@ -131,7 +131,7 @@ MINUTES = 2
 
 soak: all
 	@tools/deps.sh $(SOAK_PACKAGES)
-	@PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/soak/soak.py $(MINUTES) $(SEED)
+	@PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) tests/soak/soak.py $(MINUTES) $(SEED)
 
 # ---- each promise of docs/promises.md, broken on purpose in a copy of the tree ----
 
@@ -148,7 +148,7 @@ check-mbedtls3:
 # ---- uninitialised memory (make check SANITIZE=1 finds leaks) ----
 
 check-valgrind: $(UNIT_TESTS)
-	@for test in $(UNIT_TESTS); do UNDER_VALGRIND=1 FULL= PSAPI_MODULE_DIR=$(CURDIR)/$(OUT_BIN) \
+	@for test in $(UNIT_TESTS); do UNDER_VALGRIND=1 FULL= PSAPI_MODULE_DIR=$(abspath $(OUT_BIN)) \
 		valgrind -q --fair-sched=try --error-exitcode=9 --soname-synonyms=somalloc=NONE \
 		$$test >build/valgrind.log 2>&1 || { cat build/valgrind.log; exit 1; }; done
 	@echo "valgrind: $(words $(UNIT_TESTS)) unit tests, nothing uninitialised"

@@ -105,7 +105,8 @@ visit_list(struct visits *walk, void *const *data, size_t threads)
 	struct name_reader walkers[SPOOL_READERS];
 	size_t made = 1;
 
-	for (size_t i = 0; i < threads; i++)
+	walkers[0] = (struct name_reader){.walk = walk, .data = data[0]};
+	for (size_t i = 1; i < threads; i++)
 		walkers[i] = (struct name_reader){.walk = walk, .data = data[i]};
 	while (made < threads && made * STEP < walk->list->count &&
 	    pthread_create(&walkers[made].thread, NULL, work, &walkers[made]) == 0)

@@ -4,18 +4,18 @@
 check-chaos: MINUTES = 3
 check-chaos: all
 	@tools/deps.sh $(POSTGRESQL_PACKAGES)
-	@PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) tests/chaos/chaos.py $(MINUTES) $(SEED)
+	@PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) tests/chaos/chaos.py $(MINUTES) $(SEED)
 
 # docs/hosts.md as it is written, on hosts of this machine; then Patroni replaces the leader under load. And an import of
 # 100,000 events. Three minutes; needs root.
 check-hosts: all
 	@tools/deps.sh $(POSTGRESQL_PACKAGES) $(HOSTS_PACKAGES)
-	@PSAPI_BIN=$(CURDIR)/$(OUT_BIN) $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e/test_hosts.py \
+	@PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e/test_hosts.py \
 		tests/e2e/test_import.py --long -k 'test_hosts or killed_and_repeated' --timeout 600
 
 # Each call of libpq and each allocation fails, of which `make check` tries a sample. Four minutes, most of it waiting.
 check-postgresql-faults: all $(OUT)/tests/test_postgresql
 	@tools/deps.sh $(POSTGRESQL_PACKAGES)
-	@FULL=1 PSAPI_MODULE_DIR=$(CURDIR)/$(OUT_BIN) timeout 900 $(OUT)/tests/test_postgresql
+	@FULL=1 PSAPI_MODULE_DIR=$(abspath $(OUT_BIN)) timeout 900 $(OUT)/tests/test_postgresql
 
 .PHONY: check-chaos check-hosts check-postgresql-faults
