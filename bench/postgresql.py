@@ -191,7 +191,7 @@ class Bench:
         told = self.dir / "told"
         for what, arguments in (("drain, to its first handler", ["drain", "--", "sh", "-c", STOP]), ("list", ["list"]),
                                 ("roster", ["roster"])):
-            status, begun, seconds, memory = metered(arguments, self.dir / "spool", told, **self.environment())
+            status, begun, seconds, memory, _ = metered(arguments, self.dir / "spool", told, **self.environment())
             assert status == 0, (what, status)
             if what.startswith("drain"):
                 seconds = float(told.read_text()) - begun

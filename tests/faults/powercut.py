@@ -384,13 +384,19 @@ def looks_of(ops):
     """The syncs of a recovery that finds nothing. Each command begins with one, and drain ends with one."""
     for role in {op.role for op in ops if op.role.startswith((*MOVES, "adopt"))}:
         mine = [(number, op) for number, op in enumerate(ops) if op.role == role and op.kind != "ended"]
-        # What comes before is the note of a drain that it runs.
-        mine = list(itertools.dropwhile(lambda item: item[1].kind in ("create", "write", "link", "rename"), mine))
+        # What comes before and after are the notes of a drain: that it runs, and what it has done.
+        mine = list(itertools.dropwhile(is_note, mine))
+        mine = list(itertools.dropwhile(is_note, reversed(mine)))[::-1]
         if [op.args for _, op in mine[:3] if op.kind == "syncdir"] == LOOK:
             yield from (number for number, _ in mine[:3])
         for number, op in itertools.takewhile(lambda item: item[1].kind == "syncdir", reversed(mine)):
             if role.startswith("drain") and any(one.kind in ("unlink", "rename") for _, one in mine):
                 yield number
+
+
+def is_note(item):
+    """Of what is at the beginning or the end of a process."""
+    return item[1].kind in ("create", "write", "link", "rename")
 
 
 def numbered(labels, roles):
