@@ -205,8 +205,8 @@ check-long:
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
 	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
-		check-trust check-web-scale check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=30
-	$(MAKE) check-install check-container check-releases
+		check-trust check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=30
+	$(MAKE) check-install check-container
 
 include packaging/install.mk tests/trust.mk tests/install/install.mk tests/container/container.mk tests/releases/releases.mk tests/chaos/chaos.mk bench/bench.mk
 

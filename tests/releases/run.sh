@@ -1,5 +1,5 @@
 #!/bin/sh
-# tests/releases/run.sh RELEASE: the README's first commands on a bare Debian RELEASE, in a chroot with its own mounts,
+# make check-releases, tests/releases/run.sh RELEASE: the README's first commands on a bare Debian RELEASE, in a chroot with its own mounts,
 # processes and temporary files: make demo, the package as docs/install.md builds it, and make check. Of make check's
 # end-to-end tests it runs those of FLAGS, because this machine's own release has run them behind every server.
 set -eu
