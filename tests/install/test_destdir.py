@@ -33,7 +33,7 @@ def test_e2e_from_there(installed, server):
     snippet = installed / "destdir/etc/nginx/snippets/psapi.conf"
     assert snippet.read_text() == (ROOT / "nginx/psapi.conf").read_text()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "120", "--server", server, "--store", "spool",
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "120", f"--server={server}", "--store=spool",
          "tests/e2e/test_accept.py", "tests/e2e/test_refusals.py"], cwd=ROOT, text=True, capture_output=True,
         timeout=280, env=os.environ | {"PSAPI_BIN": str(installed / "destdir/usr/local/bin")})
     assert done.returncode == 0, done.stdout + done.stderr
