@@ -197,7 +197,7 @@ check-scale: all
 	PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) tests/e2e/psapi_scale.py
 
 # For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
-SANITIZED_SERVERS = socket cgi spawn-fcgi nginx-keepalive apache-fcgid apache-cgid
+SANITIZED_SERVERS = socket cgi nginx-keepalive apache-fcgid
 
 check-long:
 	@tests/readable.sh
@@ -205,7 +205,7 @@ check-long:
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
 	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
-		check-trust check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=30
+		check-trust check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=10
 	$(MAKE) check-install check-container
 
 include packaging/install.mk tests/trust.mk tests/install/install.mk tests/container/container.mk tests/releases/releases.mk tests/chaos/chaos.mk bench/bench.mk
