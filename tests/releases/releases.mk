@@ -1,5 +1,5 @@
-# Debian 12 and Debian 13: what this machine is not, in a chroot. Included by the Makefile; part of check-long. Needs
-# root and Debian's mirrors.
+# Debian 12 and Debian 13: what this machine is not, in a chroot. Included by the Makefile; not part of
+# check-long yet. Needs root and Debian's mirrors.
 
 RELEASE = $(if $(filter bookworm,$(shell . /etc/os-release && echo $$VERSION_CODENAME)),trixie,bookworm)
 
