@@ -111,12 +111,6 @@ parse_options(int argc, char **argv, struct options *options)
 	}
 }
 
-static bool
-is_cgi(void)
-{
-	return getenv("GATEWAY_INTERFACE") != NULL || getenv("REQUEST_METHOD") != NULL;
-}
-
 /*
  * Tell the service manager that the socket listens, and whether a secret is usable. It is not
  * told when a secret is added later, so the text says that it is about the start.
@@ -394,7 +388,7 @@ main(int argc, char **argv)
 	sandbox_process();
 	umask(0027);
 	bool inherited = listener_inherited(STDIN_FILENO);
-	bool cgi = !inherited && is_cgi();
+	bool cgi = !inherited && cgi_is_request();
 	/*
 	 * A CGI program's arguments are the client's: RFC 3875, section 4.4, makes them of a
 	 * query without "=". A wrapper script names the file with PSAPI_CONF.

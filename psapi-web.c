@@ -97,12 +97,6 @@ parse_options(int argc, char **argv, struct arguments *options)
 	}
 }
 
-static bool
-is_cgi(void)
-{
-	return getenv("GATEWAY_INTERFACE") != NULL || getenv("REQUEST_METHOD") != NULL;
-}
-
 /* Say why the program does not start. Returns the exit status. */
 static int
 refuse(const struct error *error)
@@ -207,7 +201,7 @@ main(int argc, char **argv)
 	sandbox_process();
 	umask(0027);
 	bool inherited = listener_inherited(STDIN_FILENO);
-	bool cgi = !inherited && is_cgi();
+	bool cgi = !inherited && cgi_is_request();
 	/* A CGI program's arguments are the client's: RFC 3875, section 4.4. */
 	if (!cgi)
 		parse_options(argc, argv, &options);

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -25,6 +26,12 @@ extern char **environ;
  * then CONTENT_LENGTH.
  */
 enum { CLOSE_GRACE_MS = 100 };
+
+bool
+cgi_is_request(void)
+{
+	return getenv("GATEWAY_INTERFACE") != NULL || getenv("REQUEST_METHOD") != NULL;
+}
 
 /* Seen with Caddy 2.6, for a chunked request. */
 void

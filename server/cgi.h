@@ -5,9 +5,13 @@
 #ifndef PSAPI_CGI_H
 #define PSAPI_CGI_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "server/service.h"
+
+/* Whether the environment of this process is a CGI request. */
+bool cgi_is_request(void);
 
 /*
  * Correct what a server is known to say wrongly in its variables ("NAME=VALUE", NULL at
