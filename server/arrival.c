@@ -9,8 +9,8 @@
 #include <sys/socket.h>
 
 enum {
-	READ_BYTES = 16 * 1024, /* per call of recv(2) */
-	READS_MAX = 64          /* per call of arrival_read(): others must be served, too */
+	READ_BYTES = 8 * 1024, /* per call of recv(2); on the stack of each thread */
+	READS_MAX = 64         /* per call of arrival_read(): others must be served, too */
 };
 
 struct arrival *

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@ enum {
 struct recovery {
 	struct error *error;
 	long committed;
+	bool found; /* any name, in either queue */
 	int count;
 	struct spool_file file[BATCH];
 };
@@ -56,6 +58,7 @@ collect(struct spool *spool, enum spool_dir queue, const char *name, void *data)
 	struct entry entry;
 	const char *why;
 
+	r->found = true;
 	if (!store_name_valid(name) || spool_has(spool, SPOOL_EVENTS, name))
 		return 0;
 	switch (spool_file_open(spool, &r->file[r->count], queue, name, &entry, &why)) {
@@ -83,9 +86,9 @@ recover_queue(struct spool *spool, enum spool_dir queue, struct recovery *r)
 
 	if (result < 0)
 		spool_failed(spool, "list the names", queue, "", r->error);
-	/* Also without files: a committed event may be here by a link of a move that was not synced. */
+	/* Also if all are committed: one may be here by a link of a move that was not synced. */
 	if (result == 0)
-		return commit_batch(spool, queue, r);
+		return r->found ? commit_batch(spool, queue, r) : 0;
 	while (r->count > 0)
 		spool_file_close(spool, &r->file[--r->count]);
 	return 1;
@@ -112,7 +115,7 @@ spool_recover(struct spool *spool, long *committed, struct error *error)
 	*committed = 0;
 	if (recover_queue(spool, SPOOL_NEW, &r) != 0 || recover_queue(spool, SPOOL_FAILED, &r) != 0)
 		return STORE_FAILED;
-	if (spool_sync(spool, SPOOL_EVENTS, -1) != 0) {
+	if (r.found && spool_sync(spool, SPOOL_EVENTS, -1) != 0) {
 		spool_failed(spool, "sync it", SPOOL_EVENTS, "", error);
 		return STORE_FAILED;
 	}

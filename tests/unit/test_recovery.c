@@ -82,6 +82,21 @@ TEST(recovery_costs_these_calls_in_this_order)
 	}
 }
 
+/* The start of a receiver waits for no disk when nothing is in the queues. */
+TEST(recovery_of_empty_queues_syncs_nothing)
+{
+	struct fixture *f = *state;
+
+	trace_begin(&f->spool);
+	assert_int_equal(recover(f), 0);
+	assert_string_equal(trace_end(), "list(new) list(failed) list(tmp)");
+	put(f, SPOOL_FAILED, "b.json", ours("b"));
+	trace_begin(&f->spool);
+	assert_int_equal(recover(f), 1);
+	assert_string_equal(trace_end(), "list(new) list(failed) open(failed) fsync(failed) fsync(file) "
+					 "link(events) fsync(events) list(tmp)");
+}
+
 /* Two full batches, and a rest in which what is committed already is in between. */
 TEST(recovery_syncs_once_for_many)
 {
@@ -512,6 +527,7 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		SPOOL_TEST(recovery_commits_what_the_queues_hold_and_events_lacks),
 		SPOOL_TEST(recovery_costs_these_calls_in_this_order),
+		SPOOL_TEST(recovery_of_empty_queues_syncs_nothing),
 		SPOOL_TEST(recovery_syncs_once_for_many),
 		SPOOL_TEST(recovery_takes_thousands_of_names),
 		SPOOL_TEST(recovery_leaves_what_is_no_event),
