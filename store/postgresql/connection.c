@@ -5,7 +5,7 @@
  * libpq is used asynchronously: its blocking calls have no end when a host is frozen or no
  * standby confirms. It would try the hosts of a list one after the other, but asynchronously
  * with no limit for each; so each is tried here, with its share of the time, the one that
- * answered last first. It looks a name up without any limit: so it gets addresses (names.c).
+ * answered last first. It looks a name up without any limit: so it gets addresses (resolver.c).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -644,7 +644,7 @@ connect_one(struct postgresql *pg, struct postgresql_connection *connection, int
 	struct postgresql_addresses addresses;
 
 	connection->host = host;
-	if (postgresql_look_up(pg, host, deadline, &addresses, error) != 0)
+	if (postgresql_resolver_find(pg, host, deadline, &addresses, error) != 0)
 		return -1;
 	if (addresses.count == 0)
 		return connect_address(pg, connection, NULL, deadline, error);

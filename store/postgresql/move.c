@@ -40,7 +40,7 @@ postgresql_progress(const char *what, size_t count, size_t total, bool done)
 /* ---- many events by their names ---- */
 
 char *
-postgresql_names(const char *const *names, size_t count)
+postgresql_name_array(const char *const *names, size_t count)
 {
 	size_t n = 0;
 	char *text = malloc(count * STORE_NAME_SIZE + 3);
@@ -95,7 +95,7 @@ move_batch(struct postgresql *pg, const char *sql, const char *const *names, siz
     size_t *moved,
     bool retry, struct error *error)
 {
-	char *array = postgresql_names(names, count);
+	char *array = postgresql_name_array(names, count);
 	struct postgresql_parameters p = {0};
 	enum store_result outcome = STORE_OK;
 
@@ -182,7 +182,7 @@ enum store_result
 postgresql_unknown(void *engine, const char *const *names, size_t count, size_t *unknown,
     struct error *error)
 {
-	char *array = postgresql_names(names, count);
+	char *array = postgresql_name_array(names, count);
 	struct postgresql_parameters p = {0};
 
 	if (array == NULL) {

@@ -65,7 +65,7 @@ struct postgresql {
 	char *lists[3];            /* which hosts[] points into */
 	struct postgresql_host hosts[POSTGRESQL_HOSTS];
 	int host_count;
-	struct postgresql_lookup *lookups[POSTGRESQL_HOSTS]; /* names.c; NULL: not yet */
+	struct postgresql_lookup *lookups[POSTGRESQL_HOSTS]; /* resolver.c; NULL: not yet */
 	atomic_int preferred; /* index of the host that answered last */
 	atomic_bool warned;   /* that no standby is synchronous */
 
@@ -174,7 +174,7 @@ int64_t postgresql_deadline(int64_t milliseconds);
 /* A value of a result. NULL is 0, "". */
 int64_t postgresql_integer(const PGresult *result, int row, int column);
 
-/* ---- names.c ---- */
+/* ---- resolver.c ---- */
 
 struct postgresql_addresses {
 	int count; /* 0: libpq has nothing to look up */
@@ -184,10 +184,10 @@ struct postgresql_addresses {
 /*
  * Look the name of a host up, until the deadline at the latest. Returns 0, or -1 with *error.
  */
-int postgresql_look_up(struct postgresql *pg, int host, int64_t deadline,
+int postgresql_resolver_find(struct postgresql *pg, int host, int64_t deadline,
     struct postgresql_addresses *addresses, struct error *error);
 /* Look-ups that still wait for the resolver end by themselves. */
-void postgresql_names_close(struct postgresql *pg);
+void postgresql_resolver_close(struct postgresql *pg);
 
 /* ---- the operations, by the file that has them ---- */
 
@@ -268,7 +268,7 @@ const char *postgresql_record(const PGresult *result, int row, int column, struc
  * An array of names as PostgreSQL writes it, which the caller frees: no name needs a quote. NULL
  * without memory.
  */
-char *postgresql_names(const char *const *names, size_t count);
+char *postgresql_name_array(const char *const *names, size_t count);
 enum store_result postgresql_retry(void *engine, const char *const *names, size_t count,
     size_t *moved, struct error *error);
 enum store_result postgresql_replay(void *engine, const char *const *names, size_t count,
