@@ -64,9 +64,9 @@ take(const struct finding *f, void *user)
 {
 	struct check_job *run = user;
 
-	if (f->result == CHECK_FAILED)
+	if (f->result == DOCTOR_FAILED)
 		add(run, f, run->severity);
-	else if (f->result == CHECK_OK || f->result == CHECK_REMARK)
+	else if (f->result == DOCTOR_OK || f->result == DOCTOR_REMARK)
 		add(run, f, HEALTH_OK);
 }
 
@@ -271,7 +271,7 @@ check_answers(struct doctor *d, struct finding *f)
 		doctor_failed_for(f, &error);
 }
 
-static const struct check ping[] = {
+static const struct doctor_check ping[] = {
 	{"receiver", check_answers,
 	    "start the receiver (systemctl start psapi-fcgi.socket psapi-fcgi); psapi-fcgi -t says "
 	    "what keeps it from starting"},
@@ -293,7 +293,7 @@ check_drain_status(struct doctor *d, struct finding *f)
 		    run->runs.status);
 }
 
-static const struct check drain_status[] = {
+static const struct doctor_check drain_status[] = {
 	{"drain-status", check_drain_status,
 	    "run it by hand, it says why: sudo -u psapi psapi drain; journalctl -u psapi-drain"},
 	{0},
@@ -303,7 +303,7 @@ static const struct check drain_status[] = {
 
 /* In this order: the first request makes the spool, and the log is found before it is judged. */
 static const struct {
-	const struct check *table;
+	const struct doctor_check *table;
 	const char *name;
 	enum health_status severity;
 	bool awaited; /* it says nothing while the first secret is awaited */

@@ -147,7 +147,7 @@ check_drain(struct doctor *d, struct finding *f)
 		doctor_ok(f, "psapi drain last ran at %s", at);
 }
 
-const struct check doctor_history_checks[] = {
+const struct doctor_check doctor_history_checks[] = {
 	{"leftovers", check_leftovers,
 	    "a receiver was killed while it wrote: see its log. psapi drain and the receiver's start "
 	    "remove them"},

@@ -427,7 +427,7 @@ check_daily(struct doctor *d, struct finding *f)
 		doctor_skipped(f, "no producersync.updates_available yet; it is sent once a day");
 }
 
-const struct check doctor_log_checks[] = {
+const struct doctor_check doctor_log_checks[] = {
 	{"log", check_log,
 	    "the receiver's own log says why (attempts go unlogged): owner, mode, or a full disk"},
 	{"deliveries", check_deliveries, ""},
