@@ -25,7 +25,7 @@ LITERAL = r'(?:"(?:[^"\\]|\\.)*"\s*)+'
 SOURCES = sorted(path for path in ROOT.glob("**/*.c")
                  if not re.match("(tests|bench|build)/", str(path.relative_to(ROOT))))
 OWN_WORDS = {"doctor/http_status.c", "doctor/local.c", "doctor/probe.c", "doctor/history.c", "doctor/log.c", "doctor/url.c",
-             "doctor/receiver.c", "doctor/check.c", "commands/check.c", "send/delivery.c", "send/http.c", "send/fastcgi_client.c"}
+             "doctor/receiver.c", "doctor/monitor.c", "commands/check.c", "send/delivery.c", "send/http.c", "send/fastcgi_client.c"}
 
 GOOD = {("verify.c", "is a signing secret")}        # printed nowhere
 
@@ -215,10 +215,10 @@ def test_the_check_of_the_page(desk):
         server.receiver.stop()
     table = page.split("| it looks at |")[1].split("\n\n")[0]
     names = {name for row in re.findall(r"^\| (`[^|]*) \|", table, re.M) for name in re.findall(r"`([a-z-]+)`", row)}
-    source = (ROOT / "doctor/check.c").read_text()
+    source = (ROOT / "doctor/monitor.c").read_text()
     known = set(re.findall(r'^\t\{\w+, "([a-z-]+)", HEALTH_', source, re.M))
     known |= {name for name, warning, critical in re.findall(
-        r'\[CHECK_\w+\] = \{"([a-z]+)", "\w*", "([^"]*)", "([^"]*)"', source) if warning or critical}
+        r'\[MONITOR_\w+\] = \{"([a-z]+)", "\w*", "([^"]*)", "([^"]*)"', source) if warning or critical}
     assert names == known | {"database"}
     for path in re.findall(r"`((?:icinga|nrpe|zabbix|prometheus)/[\w.]+)`", page):
         assert (ROOT / "packaging" / path).exists(), path
