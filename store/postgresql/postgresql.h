@@ -302,7 +302,7 @@ enum store_result postgresql_import_forgotten(void *engine, const struct roster 
 /* schema.c */
 enum store_result postgresql_init(void *engine, bool *made, struct error *error);
 
-/* check.c */
+/* status.c */
 void postgresql_describe(void *engine, char *text, size_t size);
 void postgresql_check(void *engine, void (*visit)(const struct store_check *, void *), void *data);
 char *postgresql_status(void *engine, struct error *error);

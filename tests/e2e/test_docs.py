@@ -176,7 +176,7 @@ def test_every_check_of_doctor_is_explained():
              for name in re.findall(r"`([a-z-]+)`", row)}
     tables = "".join(source.read_text() for source in ROOT.glob("doctor/*.c"))
     known = set(re.findall(r'^\t\{"([a-z-]+)", (?:doctor_)?check_', tables, re.M))
-    store = (ROOT / "store/postgresql/check.c").read_text()
+    store = (ROOT / "store/postgresql/status.c").read_text()
     known |= set(re.findall(r'\btell\(&?v, "([a-z-]+)"', store))
     known |= set(re.findall(r'check = \{\.name = "([a-z-]+)"', (ROOT / "store/unimported.c").read_text()))
     assert named == known | {"configuration"}
