@@ -22,7 +22,7 @@ static const char import_sql[] =
     " when_ns),"
     " q AS (INSERT INTO psapi_queue (name, lane, when_ns, tries, tried_at, due_at, failed_at,"
     " handler, reason,"
-    " said, alone) SELECT name, lane, when_ns, $10, to_timestamp(nullif($11, 0)),"
+    " stderr_end, alone) SELECT name, lane, when_ns, $10, to_timestamp(nullif($11, 0)),"
     " to_timestamp(nullif($12, 0)),"
     " to_timestamp(nullif($13, 0)), $14, $15, $16, $17 FROM e WHERE $9)"
     " SELECT 1 FROM e";

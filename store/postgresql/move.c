@@ -140,7 +140,7 @@ postgresql_retry(void *engine, const char *const *names, size_t count, size_t *m
 {
 	static const char sql[] =
 	    "UPDATE psapi_queue SET tries = 0, tried_at = NULL, due_at = NULL, failed_at = NULL,"
-	    " queued_at = now(), alone = false, handler = '', reason = '', said = ''"
+	    " queued_at = now(), alone = false, handler = '', reason = '', stderr_end = ''"
 	    " WHERE name = ANY ($1::text[]) AND failed_at IS NOT NULL RETURNING name";
 
 	return move(engine, sql, names, count, moved, true, error);

@@ -248,7 +248,7 @@ enum store_result postgresql_count(void *engine, int64_t now, struct store_count
 #define POSTGRESQL_STATE \
 	"q.tries::text, extract(epoch FROM q.tried_at)::bigint::text, " \
 	"extract(epoch FROM q.due_at)::bigint::text, extract(epoch FROM q.failed_at)::bigint::text, " \
-	"q.handler, q.reason, q.said, q.alone::int::text"
+	"q.handler, q.reason, q.stderr_end, q.alone::int::text"
 enum { POSTGRESQL_STATE_COLUMNS = 8 };
 /*
  * The first three columns of an event: name, status, record; q is its row of psapi_queue, if any.

@@ -31,7 +31,7 @@ static const char *const statements[] = {
 	    " timestamptz,"
 	" due_at timestamptz, failed_at timestamptz, alone boolean NOT NULL DEFAULT false,"
 	" queued_at timestamptz NOT NULL DEFAULT now(),"
-	" handler text NOT NULL DEFAULT '', reason text NOT NULL DEFAULT '', said text NOT NULL"
+	" handler text NOT NULL DEFAULT '', reason text NOT NULL DEFAULT '', stderr_end text NOT NULL"
 	    " DEFAULT '')"
 	" WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold ="
 	    " 2000)",
