@@ -428,8 +428,8 @@ add_state(struct postgresql_parameters *p, const struct handler_state *state)
 	postgresql_text(p, state->alone ? "t" : "f");
 }
 
-#define SET_STATE "UPDATE psapi_queue SET tries = $4, handler = $5, reason = $6, stderr_end = $7, " \
-	"alone = $9, "
+#define SET_STATE \
+	"UPDATE psapi_queue SET tries = $4, handler = $5, reason = $6, stderr_end = $7, alone = $9, "
 #define TRIED "tried_at = CASE WHEN $8 THEN clock_timestamp() ELSE tried_at END, "
 
 enum store_result

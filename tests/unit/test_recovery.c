@@ -93,8 +93,8 @@ TEST(recovery_of_empty_queues_syncs_nothing)
 	put(f, SPOOL_FAILED, "b.json", ours("b"));
 	trace_begin(&f->spool);
 	assert_int_equal(recover(f), 1);
-	assert_string_equal(trace_end(), "list(new) list(failed) open(failed) fsync(failed) fsync(file) "
-					 "link(events) fsync(events) list(tmp)");
+	assert_string_equal(trace_end(), "list(new) list(failed) open(failed) fsync(failed) "
+					 "fsync(file) link(events) fsync(events) list(tmp)");
 }
 
 /* Two full batches, and a rest in which what is committed already is in between. */
