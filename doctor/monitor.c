@@ -13,18 +13,19 @@
 
 #include "base/datetime.h"
 #include "doctor/doctor.h"
+#include "events.h"
 #include "metrics/runs.h"
 #include "metrics/totals.h"
 #include "receiver/attempts_reader.h"
 #include "secrets/secrets.h"
 #include "send/fastcgi_client.h"
 
-#define DAILY_TYPE "producersync.updates_available"
+#define TEXT_OF(number) #number
+#define TEXT_OF_MACRO(macro) TEXT_OF(macro)
 
 enum {
 	PING_MS = 3000,
-	DAY_SECONDS = 26 * 3600, /* a day, and two hours more: one event a day is sent at least */
-	LINE_SIZE = 2048         /* of a plugin */
+	LINE_SIZE = 2048 /* of a plugin */
 };
 
 /* What the checks of one run share. */
@@ -91,8 +92,9 @@ static const struct number {
 	[MONITOR_OLDEST] = {"oldest", "s", "3600", "", "the oldest event that waits arrived %.1f h ago",
 	    "psapi list --waiting says why a handler is tried again; does cron, or "
 	    "psapi-drain.timer, run psapi drain?", 3600},
-	[MONITOR_DAILY] = {"daily", "s", "", "93600",
-	    "the last producersync.updates_available came %.1f h ago",
+	[MONITOR_DAILY] = {"daily", "s", "",
+	    TEXT_OF_MACRO(EVENTS_DAILY_LATE_SECONDS),
+	    "the last " EVENTS_DAILY_TYPE " came %.1f h ago",
 	    "look at the endpoint in the portal: is it enabled (after 5 days of failures it is not), "
 	    "is it subscribed to producersync, what do its Message Attempts say?", 3600},
 	[MONITOR_DRAIN] = {"drain", "s", "", "600", "psapi drain was last at work %.1f min ago",
@@ -186,12 +188,12 @@ static int64_t
 last_daily(struct monitor *run)
 {
 	int64_t now = (int64_t)run->doctor.now * NANOSECONDS;
-	int64_t last = totals_accepted(&run->totals, DAILY_TYPE);
+	int64_t last = totals_accepted(&run->totals, EVENTS_DAILY_TYPE);
 
 	if (last > now + 3600 * NANOSECONDS)
 		last = 0;
-	if (last < now - DAY_SECONDS * NANOSECONDS) {
-		int64_t elsewhere = doctor_copied_daily(&run->doctor, DAY_SECONDS);
+	if (last < now - EVENTS_DAILY_LATE_SECONDS * NANOSECONDS) {
+		int64_t elsewhere = doctor_copied_daily(&run->doctor, EVENTS_DAILY_LATE_SECONDS);
 		last = elsewhere > last ? elsewhere : last;
 	}
 	return last;
