@@ -335,20 +335,6 @@ take_batch(struct postgresql *pg, struct batch *batch)
 	}
 }
 
-/* An idle connection, one that is open first. */
-static struct postgresql_connection *
-find_idle(struct postgresql *pg)
-{
-	struct postgresql_connection *found = NULL;
-
-	for (int i = 0; i < POSTGRESQL_CONNECTIONS; i++) {
-		struct postgresql_connection *c = &pg->connections[i];
-		if (!c->busy && (found == NULL || (found->pg == NULL && c->pg != NULL)))
-			found = c;
-	}
-	return found;
-}
-
 /* With the lock held, which is released meanwhile: send what waits. put: the thread's own. */
 static void
 lead(struct postgresql *pg, struct postgresql_connection *connection, struct postgresql_put *put)
@@ -391,7 +377,7 @@ wait_done(struct postgresql *pg, struct postgresql_put *put)
 	    .tv_nsec = put->deadline % 1000 * 1000000};
 
 	while (!put->done) {
-		struct postgresql_connection *idle = put->taken ? NULL : find_idle(pg);
+		struct postgresql_connection *idle = put->taken ? NULL : postgresql_idle(pg);
 		if (idle != NULL) {
 			lead(pg, idle, put);
 		} else if (put->taken) { /* whose leader keeps to the same deadline */
@@ -406,7 +392,7 @@ wait_done(struct postgresql *pg, struct postgresql_put *put)
 		}
 	}
 	/* It may have been woken to send what waits, and be done otherwise. */
-	if (find_idle(pg) != NULL)
+	if (postgresql_idle(pg) != NULL)
 		postgresql_put_next(pg);
 }
 

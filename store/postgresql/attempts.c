@@ -59,16 +59,13 @@ postgresql_attempt(void *engine, int64_t at, const char *line, size_t length)
 static struct postgresql_connection *
 take_open(struct postgresql *pg)
 {
-	struct postgresql_connection *found = NULL;
-
 	pthread_mutex_lock(&pg->lock);
-	for (int i = 0; i < POSTGRESQL_CONNECTIONS && found == NULL; i++)
-		if (!pg->connections[i].busy && pg->connections[i].pg != NULL)
-			found = &pg->connections[i];
-	if (found != NULL)
-		found->busy = true;
+	struct postgresql_connection *idle = postgresql_idle(pg);
+	bool open = idle != NULL && idle->pg != NULL;
+	if (open)
+		idle->busy = true;
 	pthread_mutex_unlock(&pg->lock);
-	return found;
+	return open ? idle : NULL;
 }
 
 /* The whole list, which the caller frees. NULL: it is empty, or another thread sends. */

@@ -685,8 +685,8 @@ postgresql_connect(struct postgresql *pg, struct postgresql_connection *connecti
 
 /* ---- the pool ---- */
 
-static struct postgresql_connection *
-find_idle(struct postgresql *pg)
+struct postgresql_connection *
+postgresql_idle(struct postgresql *pg)
 {
 	struct postgresql_connection *found = NULL;
 
@@ -706,7 +706,7 @@ take_idle(struct postgresql *pg, int64_t deadline)
 	struct postgresql_connection *connection;
 
 	pthread_mutex_lock(&pg->lock);
-	while ((connection = find_idle(pg)) == NULL &&
+	while ((connection = postgresql_idle(pg)) == NULL &&
 	    pthread_cond_timedwait(&pg->changed, &pg->lock, &until) == 0)
 		continue;
 	if (connection != NULL)

@@ -122,6 +122,8 @@ struct postgresql_connection *postgresql_take(struct postgresql *pg, int64_t dea
  */
 int postgresql_connect(struct postgresql *pg, struct postgresql_connection *connection, int host,
     int64_t deadline, struct error *error);
+/* An idle connection, an open one if there is one; NULL: all are busy. With the lock held. */
+struct postgresql_connection *postgresql_idle(struct postgresql *pg);
 /* Give it back; broken: it is closed, and the next host is tried first. */
 void postgresql_give(struct postgresql *pg, struct postgresql_connection *connection, bool broken);
 
