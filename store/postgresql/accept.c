@@ -169,31 +169,6 @@ read_batch(struct postgresql *pg, struct postgresql_connection *connection, int 
 	return outcome == POSTGRESQL_DONE ? POSTGRESQL_BROKEN : outcome;
 }
 
-/* A transaction that failed is still open. */
-static void
-roll_back(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline)
-{
-	struct error ignored;
-	PGresult *result = NULL;
-
-	if (PQtransactionStatus(connection->pg) != PQTRANS_IDLE)
-		postgresql_execute(pg, connection, "ROLLBACK", NULL, deadline, &result, &ignored);
-	PQclear(result);
-}
-
-/* Whether the COMMIT came with a warning, which is then *error. */
-static bool
-is_unconfirmed(const struct postgresql *pg, const struct postgresql_connection *connection,
-    struct error *error)
-{
-	if (connection->warnings > 0)
-		error_set(error, EX_TEMPFAIL,
-		    "the wait for the standby was cancelled: look at the server's log",
-		    "PostgreSQL at %s: %s", postgresql_host_text(pg, connection->host),
-		    connection->warning);
-	return connection->warnings > 0;
-}
-
 /* The whole batch, in one transaction. POSTGRESQL_DONE: each put has its result. */
 static enum postgresql_outcome
 run_batch(struct postgresql *pg, struct postgresql_connection *connection, struct batch *batch,
@@ -210,12 +185,12 @@ run_batch(struct postgresql *pg, struct postgresql_connection *connection, struc
 	    error);
 	if (outcome == POSTGRESQL_BROKEN || PQexitPipelineMode(connection->pg) != 1)
 		return POSTGRESQL_BROKEN;
-	if (is_unconfirmed(pg, connection, error))
+	if (postgresql_unconfirmed(pg, connection, error))
 		return POSTGRESQL_BROKEN;
 	/* The first result is that of the PREPARE, which stays also when the transaction does not. */
 	connection->prepared |= results > batch->count + 2 && rows[0] == 0;
 	if (outcome == POSTGRESQL_REFUSED) {
-		roll_back(pg, connection, batch->deadline);
+		postgresql_roll_back(pg, connection, batch->deadline);
 		return outcome;
 	}
 	const int *first = rows + results - batch->count - 1;
@@ -517,8 +492,8 @@ try_probe(struct postgresql *pg, struct postgresql_connection *connection,
 		PQclear(result);
 	}
 	if (outcome == POSTGRESQL_REFUSED)
-		roll_back(pg, connection, put->deadline);
-	if (outcome == POSTGRESQL_DONE && is_unconfirmed(pg, connection, error))
+		postgresql_roll_back(pg, connection, put->deadline);
+	if (outcome == POSTGRESQL_DONE && postgresql_unconfirmed(pg, connection, error))
 		outcome = POSTGRESQL_BROKEN;
 	return outcome;
 }

@@ -22,7 +22,7 @@
 #include "base/log.h"
 #include "store/postgresql/postgresql.h"
 
-enum { PAUSE_MS = 100, LEAST_MS = 1000, RETRY_MS = 3000, OPTIONS_MAX = 80 };
+enum { OPTIONS_MAX = 80 };
 
 /* Set unless PSAPI_STORE, or the environment, sets it. */
 static const struct {
@@ -472,6 +472,30 @@ postgresql_stream(struct postgresql *pg, struct postgresql_connection *connectio
 	}
 }
 
+void
+postgresql_roll_back(struct postgresql *pg, struct postgresql_connection *connection,
+    int64_t deadline)
+{
+	struct error ignored;
+	PGresult *result = NULL;
+
+	if (PQtransactionStatus(connection->pg) != PQTRANS_IDLE)
+		postgresql_execute(pg, connection, "ROLLBACK", NULL, deadline, &result, &ignored);
+	PQclear(result);
+}
+
+bool
+postgresql_unconfirmed(const struct postgresql *pg, const struct postgresql_connection *connection,
+    struct error *error)
+{
+	if (connection->warnings > 0)
+		error_set(error, EX_TEMPFAIL,
+		    "the wait for the standby was cancelled: look at the server's log",
+		    "PostgreSQL at %s: %s", postgresql_host_text(pg, connection->host),
+		    connection->warning);
+	return connection->warnings > 0;
+}
+
 /* ---- connecting ---- */
 
 /* A warning of COMMIT says that the standby has not confirmed; so each one counts. */
@@ -745,29 +769,4 @@ postgresql_give(struct postgresql *pg, struct postgresql_connection *connection,
 	postgresql_put_next(pg);
 	pthread_cond_broadcast(&pg->changed);
 	pthread_mutex_unlock(&pg->lock);
-}
-
-PGresult *
-postgresql_run(struct postgresql *pg, const char *sql,
-    const struct postgresql_parameters *parameters,
-    int64_t deadline, struct error *error)
-{
-	int64_t enough = clock_milliseconds() + (pg->patient ? POSTGRESQL_PATIENCE_MS : RETRY_MS);
-	PGresult *result = NULL;
-
-	for (;;) {
-		struct postgresql_connection *connection = postgresql_take(pg, deadline, error);
-		enum postgresql_outcome outcome = POSTGRESQL_BROKEN;
-		if (connection != NULL) {
-			outcome = postgresql_execute(pg, connection, sql, parameters, deadline, &result, error);
-			postgresql_give(pg, connection, outcome == POSTGRESQL_BROKEN);
-		} else if (error->status != EX_TEMPFAIL) {
-			return NULL;
-		}
-		/* Another try needs its time: with less, it would only replace the reason. */
-		int64_t next = clock_milliseconds() + LEAST_MS;
-		if (outcome != POSTGRESQL_BROKEN || next >= deadline || next >= enough)
-			return result;
-		poll(NULL, 0, PAUSE_MS);
-	}
 }

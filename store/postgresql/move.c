@@ -104,8 +104,8 @@ move_batch(struct postgresql *pg, const char *sql, const char *const *names, siz
 		return STORE_FAILED;
 	}
 	postgresql_text(&p, array);
-	PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
-	    error);
+	PGresult *result = postgresql_run_change(pg, sql, &p,
+	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	free(array);
 	if (result == NULL)
 		return STORE_FAILED;
@@ -164,7 +164,7 @@ postgresql_finish(void *engine, const char *name, struct error *error)
 	struct postgresql_parameters p = {0};
 
 	postgresql_text(&p, name);
-	PGresult *result = postgresql_run(engine,
+	PGresult *result = postgresql_run_change(engine,
 	    "DELETE FROM psapi_queue WHERE name = $1 RETURNING name", &p,
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	if (result == NULL)
@@ -271,8 +271,9 @@ postgresql_forget(void *engine, struct store_forgetting *f, struct error *error)
 		postgresql_number(&p, before);
 		postgresql_number(&p, last);
 		postgresql_text(&p, name);
-		PGresult *result = postgresql_run(pg, f->dry_run ? look_sql : forget_sql, &p,
-		    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+		int64_t deadline = postgresql_deadline(POSTGRESQL_PATIENCE_MS);
+		PGresult *result = f->dry_run ? postgresql_run(pg, look_sql, &p, deadline, error) :
+		    postgresql_run_change(pg, forget_sql, &p, deadline, error);
 		if (result == NULL)
 			return STORE_FAILED;
 		rows = PQntuples(result);

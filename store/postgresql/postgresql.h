@@ -162,19 +162,45 @@ enum postgresql_outcome postgresql_stream(struct postgresql *pg,
     const struct postgresql_parameters *parameters, void (*visit)(const PGresult *row, void *data),
     void *data, struct error *error);
 
-/*
- * The same on any connection, tried again for some seconds if it broke, by a drain until the
- * deadline: for statements that may be done twice. Returns the result, which the caller clears,
- * or NULL with *error.
- */
-PGresult *postgresql_run(struct postgresql *pg, const char *sql,
-    const struct postgresql_parameters *parameters, int64_t deadline, struct error *error);
+/* A transaction that failed is still open. */
+void postgresql_roll_back(struct postgresql *pg, struct postgresql_connection *connection,
+    int64_t deadline);
+
+/* Whether a COMMIT came with a warning since warnings was set to 0; the warning is *error then. */
+bool postgresql_unconfirmed(const struct postgresql *pg,
+    const struct postgresql_connection *connection, struct error *error);
 
 /* clock_milliseconds() that many from now. */
 int64_t postgresql_deadline(int64_t milliseconds);
 
 /* A value of a result. NULL is 0, "". */
 int64_t postgresql_integer(const PGresult *result, int row, int column);
+
+/* ---- repeat.c ---- */
+
+/*
+ * One statement on any connection, tried again for some seconds if it broke, by a drain until the
+ * deadline: for statements that give the same answer when they are done twice. Returns the result,
+ * which the caller clears, or NULL with *error.
+ */
+PGresult *postgresql_run(struct postgresql *pg, const char *sql,
+    const struct postgresql_parameters *parameters, int64_t deadline, struct error *error);
+
+/*
+ * The same for a statement that finds out by itself whether an earlier try of it is committed.
+ * *unsure: one may be. A commit that no standby has confirmed is tried again, too.
+ */
+PGresult *postgresql_run_outcome(struct postgresql *pg, const char *sql,
+    const struct postgresql_parameters *parameters, int64_t deadline, bool *unsure,
+    struct error *error);
+
+/*
+ * The same in a transaction, for a statement that returns the rows that it changes, with a key in
+ * their first column. The result has also the rows of tries of which nobody knows whether they are
+ * committed, for a later try does not find these rows again if they are. A standby has all of it.
+ */
+PGresult *postgresql_run_change(struct postgresql *pg, const char *sql,
+    const struct postgresql_parameters *parameters, int64_t deadline, struct error *error);
 
 /* ---- resolver.c ---- */
 

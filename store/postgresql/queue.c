@@ -358,12 +358,19 @@ postgresql_unload(void *engine, struct store_work *work)
 
 /* ---- outcomes ---- */
 
-/* The lock on the lease keeps another drain from claiming the lane until this is committed. */
+/*
+ * The lock on the lease keeps another drain from claiming the lane until this is committed. The
+ * third column is what was before: whether an earlier try has done it, of which nobody knew.
+ */
 #define MINE \
 	"WITH l AS (SELECT 1 FROM psapi_lane WHERE lane = $2 AND owner = $3 FOR UPDATE), c AS ("
 #define COUNTED \
 	" AND EXISTS (SELECT 1 FROM l) RETURNING 1)" \
-	" SELECT (SELECT count(*) FROM l)::text, (SELECT count(*) FROM c)::text"
+	" SELECT (SELECT count(*) FROM l)::text, (SELECT count(*) FROM c)::text, "
+#define NO_ROW "(NOT EXISTS (SELECT 1 FROM psapi_queue WHERE name = $1))::int::text"
+#define ROW_WITH_STATE \
+	"(EXISTS (SELECT 1 FROM psapi_queue WHERE name = $1 AND tries = $4 AND handler = $5" \
+	" AND reason = $6 AND "
 
 static void
 begin_outcome(const struct postgresql *pg, const struct store_work *work,
@@ -380,13 +387,15 @@ static enum store_result
 write_outcome(struct postgresql *pg, const char *sql, const struct store_work *work,
     const struct postgresql_parameters *p, bool *changed, struct error *error)
 {
-	PGresult *result = postgresql_run(pg, sql, p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
-	    error);
+	bool unsure;
+	PGresult *result = postgresql_run_outcome(pg, sql, p,
+	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), &unsure, error);
 
 	if (result == NULL)
 		return STORE_FAILED;
-	bool mine = postgresql_integer(result, 0, 0) > 0;
-	*changed = postgresql_integer(result, 0, 1) > 0;
+	bool already = unsure && postgresql_integer(result, 0, 2) > 0;
+	bool mine = already || postgresql_integer(result, 0, 0) > 0;
+	*changed = already || postgresql_integer(result, 0, 1) > 0;
 	PQclear(result);
 	if (!mine)
 		log_line("%.*s: its lane is not ours any more: the handler's result does not count, and"
@@ -398,7 +407,7 @@ write_outcome(struct postgresql *pg, const char *sql, const struct store_work *w
 enum store_result
 postgresql_done(void *engine, struct store_work *work, struct error *error)
 {
-	static const char sql[] = MINE "DELETE FROM psapi_queue WHERE name = $1" COUNTED;
+	static const char sql[] = MINE "DELETE FROM psapi_queue WHERE name = $1" COUNTED NO_ROW;
 	struct postgresql_parameters p;
 	bool changed; /* or an administrator has called it done meanwhile */
 
@@ -437,8 +446,9 @@ postgresql_later(void *engine, struct store_work *work, const struct handler_sta
     struct error *error)
 {
 	static const char sql[] = MINE SET_STATE TRIED
-	    "due_at = clock_timestamp() + make_interval(secs => $10) WHERE name = $1 AND failed_at IS"
-	    " NULL" COUNTED;
+	    "due_at = clock_timestamp() + make_interval(secs => $10)"
+	    " WHERE name = $1 AND failed_at IS NULL" COUNTED
+	    ROW_WITH_STATE "failed_at IS NULL AND due_at IS NOT NULL))::int::text";
 	struct postgresql_parameters p;
 
 	begin_outcome(engine, work, &p);
@@ -452,8 +462,9 @@ postgresql_fail(void *engine, struct store_work *work, const struct handler_stat
     struct error *error)
 {
 	static const char sql[] = MINE SET_STATE TRIED
-	    "due_at = NULL, failed_at = clock_timestamp() WHERE name = $1 AND failed_at IS"
-	    " NULL" COUNTED;
+	    "due_at = NULL, failed_at = clock_timestamp()"
+	    " WHERE name = $1 AND failed_at IS NULL" COUNTED
+	    ROW_WITH_STATE "failed_at IS NOT NULL))::int::text";
 	struct postgresql_parameters p;
 
 	begin_outcome(engine, work, &p);

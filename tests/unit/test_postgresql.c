@@ -19,7 +19,7 @@
 
 /* ---- faults by count ---- */
 
-enum fault { NONE, CUT, REFUSE, MEMORY };
+enum fault { NONE, CUT, REFUSE, DEAF, MEMORY };
 
 static struct plan {
 	enum fault fault;
@@ -28,17 +28,18 @@ static struct plan {
 } plan;
 
 /*
- * CUT: the connection dies just before this call. REFUSE: the call fails. Returns whether it
- * must.
+ * CUT: the connection dies just before this call. REFUSE: the call fails. DEAF: so does this call
+ * of those that read: the server has answered, and nobody knows what. Returns whether it must.
  */
 static bool
-enters(int (*socket_of)(const void *), const void *connection)
+enters(int (*socket_of)(const void *), const void *connection, const char *name)
 {
-	if (plan.fault == NONE || plan.fault == MEMORY || ++plan.calls != plan.at)
+	if (plan.fault == NONE || plan.fault == MEMORY ||
+	    (plan.fault == DEAF && strcmp(name, "PQconsumeInput") != 0) || ++plan.calls != plan.at)
 		return false;
 	if (plan.fault == CUT && connection != NULL)
 		shutdown(socket_of(connection), SHUT_RDWR);
-	return plan.fault == REFUSE;
+	return plan.fault != CUT;
 }
 
 /* Another library than the test's own is loaded only with the module: found when it is called. */
@@ -73,7 +74,7 @@ socket_of(const void *connection)
 	{                                                                                              \
 		type(*function) parameters;                                                                \
 		void *symbol = real(#name);                                                                \
-		if (enters(socket_of, c))                                                                  \
+		if (enters(socket_of, c, #name))                                                                  \
 			return refused;                                                                        \
 		memcpy(&function, &symbol, sizeof(function));                                              \
 		return function arguments;                                                                 \
@@ -752,6 +753,138 @@ TEST(copies_of_attempts_are_all_hosts)
 	assert_int_equal(count, 4); /* nothing new */
 }
 
+/* ---- the server has done it, and its answer is lost ---- */
+
+/* One dead letter each, and an event in work. */
+static void
+fill(uint64_t *lane, struct store_work *work)
+{
+	empty_tables();
+	assert_int_equal(put(&one, "a", "1", 1, STORE_QUEUE), STORE_OK);
+	*lane = pending(&one).lane;
+	assert_int_equal(put(&one, "d", "2", 2, STORE_DEAD_LETTER), STORE_OK);
+	assert_int_equal(put(&one, "h", "3", 3, STORE_ARCHIVE), STORE_OK);
+	sql("UPDATE psapi_event SET queued = true");
+	assert_int_equal(take(&one, "a.json", *lane, work), STORE_OK);
+}
+
+enum { DONE, DONE_MANY, LATER, FAIL, RETRY, REPLAY, FINISH, FORGET, JOBS };
+
+/* Returns whether it has said that it did its work, and no other. */
+static bool
+did(int job, struct store_work *work)
+{
+	static const char *const dead[] = {"d.json"}, *const handled[] = {"h.json"};
+	struct store_forgetting f = {.before = 2000, .now = clock_unix()};
+	struct store_work *const works[] = {work};
+	enum store_result result = STORE_FAILED;
+	struct error error;
+	size_t moved;
+
+	switch (job) {
+	case DONE:
+		return store_done(one.store, work, &error) == STORE_OK;
+	case DONE_MANY:
+		return store_done_many(one.store, works, 1, &result, &error) == STORE_OK &&
+		    result == STORE_OK;
+	case LATER:
+		return store_later(one.store, work, &retry_state, &error) == STORE_OK;
+	case FAIL:
+		return store_fail(one.store, work, &dead_state, &error) == STORE_OK;
+	case RETRY:
+		return store_retry(one.store, dead, 1, &moved, &error) == STORE_OK && moved == 1;
+	case REPLAY:
+		return store_replay(one.store, handled, 1, &moved, &error) == STORE_OK && moved == 1;
+	case FINISH:
+		return store_finish(one.store, "d.json", &error) == STORE_OK;
+	default:
+		return store_forget(one.store, &f, &error) == STORE_OK && f.forgotten == 1 &&
+		    f.kept == 2;
+	}
+}
+
+/* Each answer is lost once, and each job says afterwards that it has done its work. */
+TEST(a_lost_answer_is_no_other_answer)
+{
+	static const char *const then[JOBS] = {"a:handled d:failed h:handled ",
+		"a:handled d:failed h:handled ", "a:waiting d:failed h:handled ",
+		"a:failed d:failed h:handled ", "a:new d:new h:handled ", "a:new d:failed h:new ",
+		"a:new d:handled h:handled ", "a:new d:failed "};
+	struct store_work work;
+	uint64_t lane;
+
+	NEEDS_SERVER;
+	for (int job = 0; job < JOBS; job++) {
+		for (int at = 1, calls = at; calls >= at; at++) {
+			fill(&lane, &work);
+			plan = (struct plan){.fault = DEAF, .at = at};
+			bool good = did(job, &work);
+			calls = plan.calls;
+			plan.fault = NONE;
+			if (!good)
+				fail_msg("job %d, answer %d", job, at);
+			assert_string_equal(listed(&two, &all).text, then[job]);
+			store_unload(one.store, &work);
+		}
+	}
+}
+
+/* The lease has ended before the second try, which then finds what the first one has done. */
+TEST(a_lost_answer_counts_also_without_the_lease)
+{
+	struct store_work work;
+	uint64_t lane;
+
+	NEEDS_SERVER;
+	sql("CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+	    " DELETE FROM psapi_lane; RETURN NULL; END $$; CREATE CONSTRAINT TRIGGER lose"
+	    " AFTER UPDATE OR DELETE ON psapi_queue DEFERRABLE INITIALLY DEFERRED"
+	    " FOR EACH ROW EXECUTE FUNCTION lose();");
+	for (int job = DONE; job <= FAIL; job++) {
+		fill(&lane, &work);
+		plan = (struct plan){.fault = DEAF, .at = 1};
+		bool good = did(job, &work);
+		plan.fault = NONE;
+		if (!good)
+			fail_msg("job %d", job);
+		store_unload(one.store, &work);
+	}
+	sql("DROP FUNCTION lose CASCADE");
+}
+
+/*
+ * A wait for the standby that was cancelled is a warning, and the change is there. The second try
+ * locks a row, for a transaction without a change would not wait for the standby.
+ */
+TEST(a_change_with_a_warning_is_repeated)
+{
+	struct store_work work;
+	uint64_t lane;
+
+	NEEDS_SERVER;
+	sql("CREATE SEQUENCE warnings; CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$"
+	    " BEGIN IF nextval('warnings') = 1 THEN RAISE WARNING 'not confirmed'; END IF;"
+	    " RETURN NULL; END $$;");
+	for (int job = 0; job < JOBS; job++) {
+		fill(&lane, &work);
+		sql("CREATE CONSTRAINT TRIGGER warn AFTER UPDATE OR DELETE OR INSERT ON psapi_queue"
+		    " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION warn();"
+		    " CREATE CONSTRAINT TRIGGER warn AFTER DELETE ON psapi_event"
+		    " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION warn();"
+		    " ALTER SEQUENCE warnings RESTART; UPDATE psapi_meta SET format = format;");
+		bool good = did(job, &work);
+		sql("DROP TRIGGER warn ON psapi_queue; DROP TRIGGER warn ON psapi_event;");
+		if (!good)
+			fail_msg("job %d", job);
+		if (job >= RETRY)
+			sql("DO $$ BEGIN ASSERT (SELECT xmax::text <> '0' FROM psapi_meta), 'a lock'; END $$");
+		if (job == LATER)
+			sql("DO $$ BEGIN ASSERT nextval('warnings') = 3, 'two tries'; END $$");
+		store_unload(one.store, &work);
+	}
+	sql("DROP FUNCTION warn CASCADE; DROP SEQUENCE warnings");
+}
+
 /* ---- each call fails ---- */
 
 /*
@@ -902,10 +1035,15 @@ main(void)
 		OVER(a_commit_with_a_warning_is_no_commit),
 		OVER(of_many_at_once_each_is_accepted_once),
 		OVER(copies_of_attempts_are_all_hosts),
+		OVER(a_lost_answer_is_no_other_answer),
+		OVER(a_lost_answer_counts_also_without_the_lease),
+		OVER(a_change_with_a_warning_is_repeated),
 		OVER(the_connection_may_die_before_any_call),
 		OVER(any_call_of_libpq_may_fail),
 		OVER(any_allocation_may_fail),
 	};
 
+	if (getenv("ONLY") != NULL) /* a pattern: "a_lost_*" */
+		cmocka_set_test_filter(getenv("ONLY"));
 	return cmocka_run_group_tests(tests, start_server, stop_server);
 }
