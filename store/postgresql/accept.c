@@ -35,8 +35,8 @@ enum {
 
 /* A row: accepted. None: a duplicate. */
 static const char accept_sql[] =
-    "WITH e AS (INSERT INTO psapi_event (name, received_ns, type, npn, queued, lane, when_ns,"
-    " record)"
+    "WITH e AS (INSERT INTO psapi_event"
+    " (name, received_ns, type, npn, queued, lane, when_ns, record)"
     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
     " ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name WHERE false"
     " RETURNING name, lane, when_ns, queued),"
@@ -140,8 +140,7 @@ rows_of(struct postgresql *pg, const struct postgresql_connection *connection, P
 /* Read the results of all statements, and of the sync that ends them. rows[]: of each event. */
 static enum postgresql_outcome
 read_batch(struct postgresql *pg, struct postgresql_connection *connection, int results,
-    int64_t deadline,
-    int *rows, struct error *error)
+    int64_t deadline, int *rows, struct error *error)
 {
 	enum postgresql_outcome outcome = POSTGRESQL_DONE;
 	bool good = true;

@@ -141,8 +141,8 @@ postgresql_configure(struct postgresql *pg, struct error *error)
 	PQfreemem(why);
 	if (pg->options == NULL) {
 		error_set(error, EX_CONFIG,
-		    "compare it with \"Connection Strings\" in PostgreSQL's manual: psql takes the same"
-		    " one",
+		    "compare it with \"Connection Strings\" in PostgreSQL's manual: "
+		    "psql takes the same one",
 		    "PSAPI_STORE (%s): libpq cannot read it", config_source(pg->config, "PSAPI_STORE"));
 		return -1;
 	}
@@ -257,9 +257,8 @@ static const struct {
 	{"no pg_hba.conf entry", "allow this host, user and database in the server's pg_hba.conf",
 	    true},
 	{"Peer authentication failed",
-	    "peer takes the user of the same name alone: map it in pg_ident.conf, or use a password"
-	    " file",
-	    true},
+	    "peer takes the user of the same name alone: "
+	    "map it in pg_ident.conf, or use a password file", true},
 	{"too many clients", "raise max_connections: " MANY_TAKE, false},
 	{"remaining connection slots", "raise max_connections: " MANY_TAKE, false},
 	{"too many connections", "raise the CONNECTION LIMIT of the role or database: " MANY_TAKE,
@@ -316,8 +315,8 @@ static const struct {
 	{"3F000", POSTGRESQL_REFUSED, EX_CONFIG,
 	    "the user's search_path must name a schema: GRANT CREATE ON SCHEMA public TO psapi"},
 	{"42501", POSTGRESQL_REFUSED, EX_NOPERM,
-	    "the user must own the tables, or have all privileges on them; to make them: GRANT CREATE"
-	    " ON SCHEMA public TO psapi"},
+	    "the user must own the tables, or have all privileges on them; "
+	    "to make them: GRANT CREATE ON SCHEMA public TO psapi"},
 	{"53100", POSTGRESQL_REFUSED, EX_IOERR, "make room on the database's disk"},
 	{"23503", POSTGRESQL_BROKEN, EX_TEMPFAIL, NULL}, /* psapi prune met a replay */
 	{"25006", POSTGRESQL_BROKEN, EX_TEMPFAIL, NO_STANDBY ", or is set read-only"},
@@ -446,8 +445,7 @@ postgresql_execute(struct postgresql *pg, struct postgresql_connection *connecti
 enum postgresql_outcome
 postgresql_stream(struct postgresql *pg, struct postgresql_connection *connection, const char *sql,
     const struct postgresql_parameters *p, void (*visit)(const PGresult *row, void *data),
-    void *data,
-    struct error *error)
+    void *data, struct error *error)
 {
 	enum postgresql_outcome outcome = POSTGRESQL_DONE;
 	PGresult *result;
@@ -509,8 +507,8 @@ on_notice(void *data, const PGresult *notice)
 	if (severity == NULL || strcmp(severity, "WARNING") != 0)
 		return;
 	connection->warnings++;
-	one_line(connection->warning, sizeof(connection->warning), primary != NULL ? primary :
-	    "warning");
+	one_line(connection->warning, sizeof(connection->warning),
+	    primary != NULL ? primary : "warning");
 }
 
 /* Begin to connect to one host; address NULL: the configured one. NULL without memory. */
@@ -570,11 +568,13 @@ finish_connecting(struct postgresql *pg, struct postgresql_connection *connectio
  * that is sent no warnings could not tell a commit that no standby has confirmed.
  */
 static const char settle_sql[] =
-    "SELECT set_config('client_min_messages', 'warning', false), set_config('synchronous_commit',"
-    " CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE"
-    " 'on' END,"
-    " false), set_config('default_transaction_isolation', 'read committed', false),"
-    " set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false),"
+    "SELECT set_config('client_min_messages', 'warning', false),"
+    " set_config('synchronous_commit',"
+    " CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply'"
+    " ELSE 'on' END, false),"
+    " set_config('default_transaction_isolation', 'read committed', false),"
+    " set_config('statement_timeout', '0', false),"
+    " set_config('lock_timeout', '0', false),"
     " set_config('idle_in_transaction_session_timeout', '0', false),"
     " (current_setting('synchronous_standby_names') <> '')::int::text,"
     " (to_regclass('psapi_meta') IS NOT NULL)::int::text";
@@ -587,9 +587,8 @@ warn_of_no_standby(struct postgresql *pg, const struct postgresql_connection *co
 		return;
 	}
 	if (pg->receiver && !atomic_exchange(&pg->warned, true))
-		log_line("PostgreSQL at %s: synchronous_standby_names is empty: a 200 means that an event"
-		    " is on "
-		         "that one machine only; psapi doctor says what to set",
+		log_line("PostgreSQL at %s: synchronous_standby_names is empty: a 200 means that an event "
+		         "is on that one machine only; psapi doctor says what to set",
 		    postgresql_host_text(pg, connection->host));
 }
 
@@ -602,9 +601,8 @@ check_format(struct postgresql *pg, struct postgresql_connection *connection, in
 
 	if (!connection->has_schema)
 		return 0;
-	if (postgresql_execute(pg, connection, "SELECT format::text FROM psapi_meta", NULL, deadline,
-	    &result,
-	        error) != POSTGRESQL_DONE)
+	if (postgresql_execute(pg, connection, "SELECT format::text FROM psapi_meta", NULL,
+	    deadline, &result, error) != POSTGRESQL_DONE)
 		return -1;
 	int64_t format = PQntuples(result) > 0 ? postgresql_integer(result, 0, 0) : 0;
 	PQclear(result);

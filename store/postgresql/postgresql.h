@@ -46,8 +46,8 @@ struct postgresql_connection {
 };
 
 struct postgresql_host {
-	const char *name, *address, *port; /* host, hostaddr,
-	    port of a connection string; NULL: not given */
+	/* host, hostaddr and port of a connection string; NULL: not given */
+	const char *name, *address, *port;
 };
 
 struct postgresql_lookup;
