@@ -9,6 +9,7 @@
  *     the COMMIT waits for the standby. DO NOTHING would call an event a duplicate whose own
  *     COMMIT is still waiting, or was cancelled in its wait.
  *   - Where one value is refused, each event gets a transaction of its own.
+ *   - A further connection that cannot be made delays nobody: a limit may be reached.
  *   - What broke is tried again while there is time. If it was committed after all, the second
  *     try finds a duplicate.
  */
@@ -28,7 +29,9 @@
 enum {
 	EVENTS_MAX = 64,            /* of a transaction */
 	BYTES_MAX = 8 * 1024 * 1024, /* of its records, unless a single one has more */
-	PAUSE_MS = 50
+	PAUSE_MS = 50,
+	FURTHER_MS = 1000,       /* to open a further connection, while others are in use */
+	FURTHER_PAUSE_MS = 5000 /* after that has failed */
 };
 
 #define STATEMENT "psapi_accept"
@@ -51,6 +54,8 @@ struct postgresql_put {
 	size_t size;
 	int64_t deadline;
 	bool taken, done;
+	bool waits;     /* its thread waits for wake */
+	bool explained; /* *error says why no connection was made for it */
 	pthread_cond_t wake; /* it is done, or may send what waits */
 	enum store_result result;
 	struct error *error;
@@ -261,12 +266,19 @@ commit_batch(struct postgresql *pg, struct postgresql_connection *connection, st
 
 /* ---- the list ---- */
 
-/* With the lock held: a connection is idle, so one of those that wait may send what waits. */
+/*
+ * With the lock held: a connection is idle, so the first that waits may send the list. A thread
+ * that opens a connection does not wait, though its put is in the list.
+ */
 void
 postgresql_put_next(struct postgresql *pg)
 {
-	if (pg->first != NULL)
-		pthread_cond_signal(&pg->first->wake);
+	struct postgresql_put *put = pg->first;
+
+	while (put != NULL && !put->waits)
+		put = put->next;
+	if (put != NULL)
+		pthread_cond_signal(&put->wake);
 }
 
 static void
@@ -309,25 +321,77 @@ take_batch(struct postgresql *pg, struct batch *batch)
 	}
 }
 
+/* ---- who sends the list ---- */
+
+/* Whether a thread has a connection for its work, and does not just open it. */
+static bool
+is_one_in_use(const struct postgresql *pg)
+{
+	int busy = 0;
+
+	for (int i = 0; i < POSTGRESQL_CONNECTIONS; i++)
+		busy += pg->connections[i].busy;
+	return busy > pg->connecting;
+}
+
+/*
+ * An idle connection, an open one if there is one. While others are in use, one thread at a time
+ * opens a further one, and not soon after that has failed.
+ */
+static struct postgresql_connection *
+find_usable(struct postgresql *pg)
+{
+	struct postgresql_connection *idle = postgresql_idle(pg);
+
+	if (idle == NULL || idle->pg != NULL || !is_one_in_use(pg))
+		return idle;
+	return pg->connecting == 0 && clock_milliseconds() >= pg->connect_at ? idle : NULL;
+}
+
+static void
+give_up(struct postgresql *pg, struct postgresql_put *put)
+{
+	take_off(pg, put);
+	put->taken = put->done = true;
+	put->result = STORE_FAILED;
+}
+
+/*
+ * Open a connection that is ours; with the lock held, which is released meanwhile. If it fails,
+ * the put waits for another connection if there is one. Returns whether it is open.
+ */
+static bool
+open_connection(struct postgresql *pg, struct postgresql_connection *connection,
+    struct postgresql_put *put)
+{
+	int64_t deadline = put->deadline, soon = postgresql_deadline(FURTHER_MS);
+	struct error error; /* another thread may take the put meanwhile, and has put->error then */
+
+	pg->connecting++;
+	if (is_one_in_use(pg) && soon < deadline)
+		deadline = soon;
+	pthread_mutex_unlock(&pg->lock);
+	int connected = postgresql_connect(pg, connection, -1, deadline, &error);
+	pthread_mutex_lock(&pg->lock);
+	pg->connecting--;
+	pg->connect_at = connected == 0 ? 0 : postgresql_deadline(FURTHER_PAUSE_MS);
+	if (connected == 0 || put->taken)
+		return connected == 0;
+	*put->error = error;
+	put->explained = true;
+	if (!postgresql_has_other(pg, connection))
+		give_up(pg, put);
+	return false;
+}
+
 /* With the lock held, which is released meanwhile: send what waits. put: the thread's own. */
 static void
 lead(struct postgresql *pg, struct postgresql_connection *connection, struct postgresql_put *put)
 {
 	struct batch batch;
-	int connected = 0;
 
 	connection->busy = true;
-	pthread_mutex_unlock(&pg->lock);
-	if (connection->pg == NULL)
-		connected = postgresql_connect(pg, connection, -1, put->deadline, put->error);
-	pthread_mutex_lock(&pg->lock);
-	if (connected != 0) {
-		if (!put->taken) {
-			take_off(pg, put);
-			put->taken = put->done = true;
-			put->result = STORE_FAILED;
-		}
-	} else {
+	if (connection->pg != NULL || open_connection(pg, connection, put)) {
 		take_batch(pg, &batch);
 		pthread_mutex_unlock(&pg->lock);
 		if (batch.count > 0)
@@ -343,30 +407,39 @@ lead(struct postgresql *pg, struct postgresql_connection *connection, struct pos
 	pthread_cond_broadcast(&pg->changed);
 }
 
-/* Until the put is done; one that nobody takes until its deadline has failed. */
+/* Wait to be woken, until the deadline of a put that nobody has taken. */
 static void
-wait_done(struct postgresql *pg, struct postgresql_put *put)
+wait_turn(struct postgresql *pg, struct postgresql_put *put)
 {
 	struct timespec until = {.tv_sec = put->deadline / 1000,
 	    .tv_nsec = put->deadline % 1000 * 1000000};
 
-	while (!put->done) {
-		struct postgresql_connection *idle = put->taken ? NULL : postgresql_idle(pg);
-		if (idle != NULL) {
-			lead(pg, idle, put);
-		} else if (put->taken) { /* whose leader keeps to the same deadline */
-			pthread_cond_wait(&put->wake, &pg->lock);
-		} else if (pthread_cond_timedwait(&put->wake, &pg->lock, &until) != 0 && !put->taken) {
-			take_off(pg, put);
-			put->result = STORE_FAILED;
-			put->done = true;
+	put->waits = true;
+	if (put->taken) { /* whose leader keeps to the same deadline */
+		pthread_cond_wait(&put->wake, &pg->lock);
+	} else if (pthread_cond_timedwait(&put->wake, &pg->lock, &until) != 0 && !put->taken) {
+		if (!put->explained)
 			error_set(put->error, EX_TEMPFAIL,
 			    "is a synchronous standby connected (psapi store status), or is the host frozen?",
 			    "PostgreSQL: all %d connections wait for an answer", POSTGRESQL_CONNECTIONS);
-		}
+		give_up(pg, put);
+	}
+	put->waits = false;
+}
+
+/* Until the put is done; one that nobody takes until its deadline has failed. */
+static void
+wait_done(struct postgresql *pg, struct postgresql_put *put)
+{
+	while (!put->done) {
+		struct postgresql_connection *usable = put->taken ? NULL : find_usable(pg);
+		if (usable != NULL)
+			lead(pg, usable, put);
+		else
+			wait_turn(pg, put);
 	}
 	/* It may have been woken to send what waits, and be done otherwise. */
-	if (postgresql_idle(pg) != NULL)
+	if (find_usable(pg) != NULL)
 		postgresql_put_next(pg);
 }
 

@@ -720,27 +720,47 @@ postgresql_idle(struct postgresql *pg)
 	return found;
 }
 
-/* Wait for one that nobody uses. NULL at the deadline. */
-static struct postgresql_connection *
-take_idle(struct postgresql *pg, int64_t deadline)
+bool
+postgresql_has_other(const struct postgresql *pg, const struct postgresql_connection *but)
 {
-	struct timespec until = {.tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000};
-	struct postgresql_connection *connection;
-
-	pthread_mutex_lock(&pg->lock);
-	while ((connection = postgresql_idle(pg)) == NULL &&
-	    pthread_cond_timedwait(&pg->changed, &pg->lock, &until) == 0)
-		continue;
-	if (connection != NULL)
-		connection->busy = true;
-	pthread_mutex_unlock(&pg->lock);
-	return connection;
+	for (int i = 0; i < POSTGRESQL_CONNECTIONS; i++) {
+		const struct postgresql_connection *c = &pg->connections[i];
+		if (c != but && (c->busy || c->pg != NULL))
+			return true;
+	}
+	return false;
 }
 
+/*
+ * Wait for one that nobody uses. NULL at the deadline. only_open: for an open one, as long as there
+ * may be one.
+ */
+static struct postgresql_connection *
+take_idle(struct postgresql *pg, int64_t deadline, bool only_open)
+{
+	struct timespec until = {.tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000};
+	struct postgresql_connection *idle;
+
+	pthread_mutex_lock(&pg->lock);
+	for (;;) {
+		idle = postgresql_idle(pg);
+		if (only_open && idle != NULL && idle->pg == NULL)
+			idle = NULL;
+		if (idle != NULL || (only_open && !postgresql_has_other(pg, NULL)) ||
+		    pthread_cond_timedwait(&pg->changed, &pg->lock, &until) != 0)
+			break;
+	}
+	if (idle != NULL)
+		idle->busy = true;
+	pthread_mutex_unlock(&pg->lock);
+	return idle;
+}
+
+/* A further connection that cannot be made is no error: a limit may be reached. */
 struct postgresql_connection *
 postgresql_take(struct postgresql *pg, int64_t deadline, struct error *error)
 {
-	struct postgresql_connection *connection = take_idle(pg, deadline);
+	struct postgresql_connection *connection = take_idle(pg, deadline, false);
 
 	if (connection == NULL) {
 		error_set(error, EX_TEMPFAIL, NULL, "PostgreSQL: all %d connections are busy",
@@ -750,7 +770,7 @@ postgresql_take(struct postgresql *pg, int64_t deadline, struct error *error)
 	if (connection->pg != NULL || postgresql_connect(pg, connection, -1, deadline, error) == 0)
 		return connection;
 	postgresql_give(pg, connection, false);
-	return NULL;
+	return error->status == EX_TEMPFAIL ? take_idle(pg, deadline, true) : NULL;
 }
 
 void

@@ -74,6 +74,8 @@ struct postgresql {
 	pthread_condattr_t monotonic;
 	struct postgresql_connection connections[POSTGRESQL_CONNECTIONS];
 	struct postgresql_put *first, **last; /* waiting accepts */
+	int connecting;     /* threads that open a connection for accepts */
+	int64_t connect_at; /* when the next further one may be opened, clock_milliseconds() */
 
 	struct postgresql_copies *copies; /* attempts.c */
 	char *directory;                  /* queue.c: files for handlers; NULL: not made yet */
@@ -124,6 +126,8 @@ int postgresql_connect(struct postgresql *pg, struct postgresql_connection *conn
     int64_t deadline, struct error *error);
 /* An idle connection, an open one if there is one; NULL: all are busy. With the lock held. */
 struct postgresql_connection *postgresql_idle(struct postgresql *pg);
+/* Whether another than this one is open, or a thread opens it. With the lock held. */
+bool postgresql_has_other(const struct postgresql *pg, const struct postgresql_connection *but);
 /* Give it back; broken: it is closed, and the next host is tried first. */
 void postgresql_give(struct postgresql *pg, struct postgresql_connection *connection, bool broken);
 

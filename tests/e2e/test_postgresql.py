@@ -314,6 +314,51 @@ def test_many_at_once_share_commits(cluster, heads):
     assert transactions < count(cluster) == 96
 
 
+@contextlib.contextmanager
+def limited(cluster, connections):
+    cluster.primary.sql(f"ALTER DATABASE psapi CONNECTION LIMIT {connections}")
+    try:
+        yield
+    finally:
+        cluster.primary.sql("ALTER DATABASE psapi CONNECTION LIMIT -1")
+
+
+@contextlib.contextmanager
+def silent_host(place):
+    """A host that accepts connections and never answers."""
+    directory = place.dir / "silent"
+    directory.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / f".s.PGSQL.{postgresql.PORT}"))
+        (directory / f".s.PGSQL.{postgresql.PORT}").chmod(0o777)
+        listener.listen(64)
+        yield directory
+
+
+@pytest.mark.parametrize("more", ["no other host", "a host that is silent"])
+def test_a_limit_of_connections(cluster, heads, more):
+    """No further connection can be made: the events wait for the one that is open, and none is refused."""
+    head = heads[0]
+    heads[1].server.receiver.stop()
+    head.server.receiver.stop()
+    with limited(cluster, 1), silent_host(head.place) as silent:
+        uri = cluster.uri(nodes=[cluster.primary])
+        head.place.settings["PSAPI_STORE"] = uri if more == "no other host" else uri.replace("/n1", f"/n1,{silent}")
+        assert more == "no other host" or str(silent) in head.place.settings["PSAPI_STORE"]
+        head.start_receiver()
+        assert_accepted(head.send(signed()))
+        (standby,) = cluster.standbys
+        for _ in range(2):
+            standby.freeze()        # the first commit takes its time
+            threading.Timer(0.3, standby.thaw).start()
+            replies = at_once([lambda: timed(lambda: head.send(signed()))] * 16)
+            assert [reply.word for reply, _ in replies] == ["accepted"] * 16, head.server.log()
+            seconds = sorted(seconds for _, seconds in replies)
+            assert seconds[8] < 0.9 * SLOWER, "they waited for a thread that tries to connect"
+            assert seconds[-1] < 3 * SLOWER, "it waited for a connection that is not made"
+    assert count(cluster) == 33
+
+
 # ---- what is shown ----
 
 def test_attempts_of_all_hosts(heads):

@@ -19,7 +19,7 @@
 
 /* ---- faults by count ---- */
 
-enum fault { NONE, CUT, REFUSE, DEAF, MEMORY };
+enum fault { NONE, CUT, REFUSE, DEAF, UNCONNECTED, MEMORY };
 
 static struct plan {
 	enum fault fault;
@@ -29,11 +29,14 @@ static struct plan {
 
 /*
  * CUT: the connection dies just before this call. REFUSE: the call fails. DEAF: so does this call
- * of those that read: the server has answered, and nobody knows what. Returns whether it must.
+ * of those that read: the server has answered, and nobody knows what. UNCONNECTED: no connection is
+ * made any more. Returns whether it must.
  */
 static bool
 enters(int (*socket_of)(const void *), const void *connection, const char *name)
 {
+	if (plan.fault == UNCONNECTED)
+		return strcmp(name, "PQconnectPoll") == 0;
 	if (plan.fault == NONE || plan.fault == MEMORY ||
 	    (plan.fault == DEAF && strcmp(name, "PQconsumeInput") != 0) || ++plan.calls != plan.at)
 		return false;
@@ -74,7 +77,7 @@ socket_of(const void *connection)
 	{                                                                                              \
 		type(*function) parameters;                                                                \
 		void *symbol = real(#name);                                                                \
-		if (enters(socket_of, c, #name))                                                                  \
+		if (enters(socket_of, c, #name))                                                           \
 			return refused;                                                                        \
 		memcpy(&function, &symbol, sizeof(function));                                              \
 		return function arguments;                                                                 \
@@ -726,6 +729,41 @@ TEST(of_many_at_once_each_is_accepted_once)
 }
 
 static int
+count_item(const struct store_item *item, void *data)
+{
+	(void)item;
+	++*(int *)data;
+	return 0;
+}
+
+static void *
+list_often(void *data)
+{
+	struct error error;
+
+	for (int i = 0; i < 20; i++)
+		store_each(one.store, &all, count_item, data, &error);
+	return NULL;
+}
+
+/* They share the connection that is open. */
+TEST(a_further_connection_is_not_needed)
+{
+	pthread_t threads[8];
+	int done[8] = {0};
+
+	NEEDS_SERVER;
+	assert_int_equal(put(&one, "a", "1", 1, STORE_QUEUE), STORE_OK);
+	plan.fault = UNCONNECTED;
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, list_often, &done[i]), 0);
+	for (int i = 0; i < 8; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(done[i], 20);
+	}
+}
+
+static int
 count_copy(const char *host, const char *line, void *data)
 {
 	assert_string_not_equal(host, "");
@@ -1034,6 +1072,7 @@ main(void)
 		OVER(what_forgotten_events_said_is_imported),
 		OVER(a_commit_with_a_warning_is_no_commit),
 		OVER(of_many_at_once_each_is_accepted_once),
+		OVER(a_further_connection_is_not_needed),
 		OVER(copies_of_attempts_are_all_hosts),
 		OVER(a_lost_answer_is_no_other_answer),
 		OVER(a_lost_answer_counts_also_without_the_lease),
