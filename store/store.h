@@ -507,12 +507,26 @@ void store_attempt(struct store *store, int64_t at, const char *line, size_t len
 /* Send the copies, where that delays no answer. */
 void store_attempts_send(struct store *store);
 
+/*
+ * Where a reader of new copies stands; all zero at first. Copies have serial numbers, but become
+ * visible in another order: a number that is missing is looked for again for a minute.
+ */
+#define STORE_ATTEMPTS_GAPS 4096
+struct store_attempts_follow {
+	int64_t after; /* the highest number that was seen; 0: there was none */
+	size_t gaps;   /* lower ones that were not seen */
+	struct {
+		int64_t serial, until; /* clock_milliseconds() */
+	} gap[STORE_ATTEMPTS_GAPS];
+};
+
 struct store_attempts {
 	int64_t since; /* nanoseconds; 0: ever */
 	long last;     /* the last so many; negative: all */
 	const char *outcome; /* NULL: any */
-	int64_t after; /* in, out: only what was copied after this serial number */
-	/* In the order of time. Anything but 0 ends it. */
+	/* NULL, or visit only what is new since the last call with it, whatever last says. */
+	struct store_attempts_follow *follow;
+	/* In the order of time; what is new, in the order of the copies. Returns 0. */
 	int (*visit)(const char *host, const char *line, void *data);
 	void *data;
 };

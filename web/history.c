@@ -32,7 +32,7 @@ struct history {
 	struct web *web;
 	pthread_mutex_t lock;
 	struct attempts_reader *follower; /* of the local log; NULL: not open */
-	int64_t serial;                   /* of a shared store: counted up to it */
+	struct store_attempts_follow follow; /* of a shared store */
 	bool begun, complete;
 	char mark[WALK_MARK_SIZE]; /* where the walk back goes on */
 	int64_t since;             /* nanoseconds: from here on all is counted */
@@ -118,14 +118,14 @@ count_copy(const char *host, const char *text, void *data)
 static void
 begin(struct history *h)
 {
-	struct store_attempts none = {.last = 0, .visit = count_copy, .data = h};
+	struct store_attempts none = {.last = 0, .follow = &h->follow, .visit = count_copy, .data = h};
 	struct error ignored;
 
 	if (store_is_shared(h->web->store)) {
 		/* Nothing was logged: begin again, so that the first lines are not missed. */
-		h->complete = store_attempts(h->web->store, &none, &ignored) == STORE_OK && none.after == 0;
-		h->begun = none.after != 0;
-		h->serial = none.after;
+		h->complete = store_attempts(h->web->store, &none, &ignored) == STORE_OK &&
+		    h->follow.after == 0;
+		h->begun = h->follow.after != 0;
 		return;
 	}
 	h->follower = attempts_reader_open(h->web->config->spool, ATTEMPTS_NEWEST_FIRST, false);
@@ -142,13 +142,12 @@ begin(struct history *h)
 static void
 count_new(struct history *h)
 {
-	struct store_attempts after = {.last = -1, .after = h->serial, .visit = count_copy, .data = h};
+	struct store_attempts after = {.follow = &h->follow, .visit = count_copy, .data = h};
 	struct attempts_line line;
 	struct error ignored;
 
 	if (store_is_shared(h->web->store)) {
-		if (store_attempts(h->web->store, &after, &ignored) == STORE_OK)
-			h->serial = after.after;
+		store_attempts(h->web->store, &after, &ignored);
 		return;
 	}
 	while (attempts_reader_next(h->follower, &line))

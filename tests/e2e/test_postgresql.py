@@ -361,7 +361,7 @@ def test_a_limit_of_connections(cluster, heads, more):
 
 # ---- what is shown ----
 
-def test_attempts_of_all_hosts(heads):
+def test_attempts_are_copied(heads):
     """Each line is in the local log at once, and soon in the store, with the host's name."""
     for head in heads:
         head.accept(body(1))
@@ -499,6 +499,34 @@ def test_fault_at_any_call(cluster, head, call, fault):
 
 
 # ---- attempts ----
+
+def test_attempts_are_followed(cluster, head):
+    """Also a line that another host's transaction commits later than its turn, and after the connection was lost."""
+    late = "INSERT INTO psapi_attempt (at_ns, host, line) VALUES (1, 'late', '{\"outcome\":\"held\"}')"
+    head.accept(body(1))
+    following = head.start("attempts", "--follow", "--json")
+    try:
+        read_rows(following, 1)
+        session = cluster.primary.session("BEGIN", late, database="psapi")
+        ids = head.accept(body(2))
+        (row,) = read_rows(following, 1)
+        assert row["webhook_id"] == ids[0]
+        session.communicate("COMMIT;\n", timeout=20)
+        (row,) = read_rows(following, 1)
+        assert (row["host"], row["outcome"]) == ("late", "held")
+        cluster.primary.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'psapi'")
+        ids = head.accept(body(3))
+        (row,) = read_rows(following, 1)
+        assert row["webhook_id"] == ids[0]
+    finally:
+        following.terminate()
+        _, told = following.communicate(timeout=20)
+    assert len(told.splitlines()) == 1 and "terminating connection" in told, told
+
+
+def read_rows(child, number):
+    return [json.loads(child.stdout.readline()) for _ in range(number)]
+
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can have another host's name")
 def test_attempts_of_all_hosts(heads):

@@ -775,8 +775,10 @@ count_copy(const char *host, const char *line, void *data)
 TEST(copies_of_attempts_are_all_hosts)
 {
 	static const char line[] = "{\"outcome\":\"accepted\"}";
+	static struct store_attempts_follow follow;
 	int count = 0;
-	struct store_attempts query = {.last = -1, .visit = count_copy, .data = &count};
+	struct store_attempts query = {.last = -1, .follow = &follow, .visit = count_copy,
+	    .data = &count};
 	struct error error;
 
 	NEEDS_SERVER;
@@ -789,6 +791,55 @@ TEST(copies_of_attempts_are_all_hosts)
 	assert_int_equal(count, 4);
 	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
 	assert_int_equal(count, 4); /* nothing new */
+	store_attempt(two.store, 900, line, strlen(line));
+	store_attempts_send(two.store);
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	assert_int_equal(count, 5);
+}
+
+static void
+insert_attempt(long serial, const char *outcome)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text), "INSERT INTO psapi_attempt OVERRIDING SYSTEM VALUE VALUES (%ld,"
+	    " 1000, 'h', '{\"outcome\":\"%s\"}')", serial, outcome);
+	sql(text);
+}
+
+/* As of transactions that are committed in another order than they began. */
+TEST(a_copy_with_a_lower_number_is_found_later)
+{
+	static struct store_attempts_follow follow;
+	int count = 0;
+	struct store_attempts query = {.last = -1, .outcome = "accepted", .follow = &follow,
+	    .visit = count_copy, .data = &count};
+	struct error error;
+
+	NEEDS_SERVER;
+	insert_attempt(100000, "accepted");
+	insert_attempt(100002, "accepted");
+	query.last = 1;
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	assert_int_equal(count, 1);
+	insert_attempt(100001, "accepted"); /* before the first look */
+	insert_attempt(100005, "accepted");
+	insert_attempt(100006, "rejected");
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	assert_int_equal(count, 3);
+	insert_attempt(100003, "rejected");
+	insert_attempt(100004, "accepted");
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+		assert_int_equal(count, 4);
+	}
+	insert_attempt(200000, "accepted"); /* more are missing than are looked for */
+	insert_attempt(199000, "accepted");
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	insert_attempt(199999, "accepted");
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	assert_int_equal(count, 7);
+	assert_int_equal(follow.gaps, STORE_ATTEMPTS_GAPS - 1);
 }
 
 /* ---- the server has done it, and its answer is lost ---- */
@@ -1074,6 +1125,7 @@ main(void)
 		OVER(of_many_at_once_each_is_accepted_once),
 		OVER(a_further_connection_is_not_needed),
 		OVER(copies_of_attempts_are_all_hosts),
+		OVER(a_copy_with_a_lower_number_is_found_later),
 		OVER(a_lost_answer_is_no_other_answer),
 		OVER(a_lost_answer_counts_also_without_the_lease),
 		OVER(a_change_with_a_warning_is_repeated),
