@@ -299,6 +299,7 @@ struct store_filter {
 	const char *type;  /* or the beginning of one, up to a dot; NULL: any */
 	const char *npn;   /* NULL: any */
 	int64_t since;     /* received at or after, nanoseconds since 1970; 0: ever */
+	bool invalid;      /* with statuses: also files that are no events */
 };
 
 struct store_item;
@@ -317,7 +318,8 @@ struct store_item {
 
 /*
  * Visit the events that match the filter, in the order of their arrival. A visit that returns
- * other than 0 ends it. Files that are no events are visited only if the filter is all zero.
+ * other than 0 ends it. Files that are no events are visited only if the filter is all zero, or
+ * asks for them.
  * STORE_OK; or STORE_FAILED, also if single events could not be read: the others were visited.
  */
 enum store_result store_each(struct store *store, const struct store_filter *filter,
@@ -444,7 +446,8 @@ enum store_note {
 	STORE_NOTE_METRICS, /* totals of the attempts log */
 	STORE_NOTE_RUNS,    /* totals of handler runs */
 	STORE_NOTE_CHECK,   /* the last verdict of psapi check */
-	STORE_NOTE_ALERTS   /* what psapi check has sent */
+	STORE_NOTE_ALERTS,  /* what psapi check has sent */
+	STORE_NOTE_LEFT_OUT /* which files in new/ and failed/ the last import left out, a line each */
 };
 #define STORE_NOTE_SIZE (64 * 1024)
 
@@ -495,7 +498,7 @@ void store_check(struct store *store, void (*visit)(const struct store_check *ch
 enum store_result store_import(struct store *store, const struct store_item *item,
     struct error *error);
 enum store_result store_import_end(struct store *store, size_t *imported, struct error *error);
-/* Note in the spool that all that was in it at that time (Unix seconds) is imported. */
+/* Note in the spool that all events that were in it at that time (Unix seconds) are imported. */
 void store_note_import(struct store *store, int64_t at);
 
 /* Import what another store's store_forgotten() said. */

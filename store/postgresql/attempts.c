@@ -132,7 +132,7 @@ add_gaps(struct store_attempts_follow *f, int64_t first, int64_t last)
 	if (first <= last - STORE_ATTEMPTS_GAPS)
 		first = last - STORE_ATTEMPTS_GAPS + 1;
 	size_t more = first <= last ? (size_t)(last - first + 1) : 0;
-	size_t surplus = f->gaps + more > STORE_ATTEMPTS_GAPS ? f->gaps + more - STORE_ATTEMPTS_GAPS : 0;
+	size_t room = STORE_ATTEMPTS_GAPS - more, surplus = f->gaps > room ? f->gaps - room : 0;
 	f->gaps -= surplus;
 	memmove(f->gap, f->gap + surplus, f->gaps * sizeof(f->gap[0]));
 	for (int64_t serial = first; serial <= last; serial++) {
