@@ -131,6 +131,18 @@ split_hosts(struct postgresql *pg)
 	return 0;
 }
 
+/* A service's file is not read: its hosts would not be tried one by one. Returns 0, or -1. */
+static int
+refuse_service(const struct postgresql *pg, struct error *error)
+{
+	if (value_of(pg, "service") == NULL)
+		return 0;
+	error_set(error, EX_CONFIG, "write host=, user= and dbname= in PSAPI_STORE",
+	    "PSAPI_STORE (%s): service= or PGSERVICE names a service, and its file is not read",
+	    config_source(pg->config, "PSAPI_STORE"));
+	return -1;
+}
+
 /* libpq quotes what it cannot read, maybe a part of a password: so its text is not repeated. */
 int
 postgresql_configure(struct postgresql *pg, struct error *error)
@@ -153,7 +165,7 @@ postgresql_configure(struct postgresql *pg, struct error *error)
 		return -1;
 	}
 	if (add_defaults(pg) == 0 && split_hosts(pg) == 0)
-		return 0;
+		return refuse_service(pg, error);
 	error_set(error, EX_OSERR, NULL, "out of memory");
 	return -1;
 }
@@ -513,13 +525,15 @@ on_notice(void *data, const PGresult *notice)
 
 /* Begin to connect to one host; address NULL: the configured one. NULL without memory. */
 static PGconn *
-start(const struct postgresql *pg, const struct postgresql_host *host, const char *address)
+start(const struct postgresql *pg, const struct postgresql_connection *connection,
+    const char *address)
 {
+	const struct postgresql_host *host = &pg->hosts[connection->host];
 	const char *keywords[OPTIONS_MAX + 1], *values[OPTIONS_MAX + 1];
 	int n = 0;
 
 	address = address == NULL ? host->address : address;
-	for (const PQconninfoOption *o = pg->options; o->keyword != NULL && n < OPTIONS_MAX - 2; o++) {
+	for (const PQconninfoOption *o = pg->options; o->keyword != NULL && n < OPTIONS_MAX - 3; o++) {
 		const char *value = strcmp(o->keyword, "host") == 0 ? host->name :
 		    strcmp(o->keyword, "hostaddr") == 0             ? address :
 		    strcmp(o->keyword, "port") == 0                 ? host->port :
@@ -528,6 +542,10 @@ start(const struct postgresql *pg, const struct postgresql_host *host, const cha
 			continue;
 		keywords[n] = o->keyword;
 		values[n++] = value;
+	}
+	if (connection->any) { /* the last one of a keyword counts */
+		keywords[n] = "target_session_attrs";
+		values[n++] = "any";
 	}
 	keywords[n] = "client_encoding";
 	values[n++] = "UTF8";
@@ -633,6 +651,8 @@ settle(struct postgresql *pg, struct postgresql_connection *connection, int64_t 
 	connection->standby_named = postgresql_integer(result, 0, 6) != 0;
 	connection->has_schema = postgresql_integer(result, 0, 7) != 0;
 	PQclear(result);
+	if (connection->any)
+		return 0;
 	warn_of_no_standby(pg, connection);
 	return check_format(pg, connection, deadline, error);
 }
@@ -649,7 +669,7 @@ static int
 connect_address(struct postgresql *pg, struct postgresql_connection *connection,
     const char *address, int64_t deadline, struct error *error)
 {
-	connection->pg = start(pg, &pg->hosts[connection->host], address);
+	connection->pg = start(pg, connection, address);
 	if (connection->pg == NULL)
 		error_set(error, EX_OSERR, NULL, "out of memory");
 	else if (finish_connecting(pg, connection, deadline, error) == 0 &&

@@ -41,6 +41,7 @@ struct postgresql_connection {
 	bool prepared;     /* accept.c's statement */
 	bool standby_named; /* synchronous_standby_names was not empty when it connected */
 	bool has_schema;   /* our tables are there */
+	bool any;          /* to a host of any role, with tables of any format: to see what it is */
 	unsigned warnings; /* of the server since this was last set to 0 */
 	char warning[256]; /* the last one */
 };

@@ -422,6 +422,35 @@ def test_doctor(cluster, heads):
         cluster.wait_until_healthy()
 
 
+def test_a_host_is_looked_at_whatever_it_is(cluster, head):
+    """A primary that is set read-only is no standby, and one with other tables is reached."""
+    def rows():
+        return {row["check"]: row for row in
+                map(json.loads, head.run("doctor", "--json", expect=None).stdout.splitlines())}
+    cluster.primary.sql("ALTER DATABASE psapi SET default_transaction_read_only = on")
+    try:
+        said = rows()["database"]
+        assert said["ok"] is False and "set read-only" in said["text"] and "promote" not in said["remedy"], said
+        assert "(primary, read-only)" in said["text"] and "(standby)" in said["text"], said
+        assert "default_transaction_read_only" in said["remedy"], said
+    finally:
+        cluster.primary.sql("ALTER DATABASE psapi RESET default_transaction_read_only")
+    cluster.primary.sql("UPDATE psapi_meta SET format = 1", database="psapi")
+    said = rows()
+    assert said["database"]["ok"] is True and "(primary)" in said["database"]["text"], said["database"]
+    assert said["schema"]["ok"] is False and "format 1," in said["schema"]["text"], said["schema"]
+
+
+@pytest.mark.parametrize("how", ["service=", "PGSERVICE"])
+def test_a_service_is_refused(cluster, head, how):
+    """psql would read its file. We try the hosts one by one, so they must be in PSAPI_STORE."""
+    uri = head.place.settings["PSAPI_STORE"]
+    env = {"PGSERVICE": "events"} if how == "PGSERVICE" else {"PSAPI_STORE": f"{uri}&service=events"}
+    done = head.run("list", env=env, expect=78)
+    assert how in done.stderr and "write host=, user= and dbname= in PSAPI_STORE" in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_what_a_role_sets_is_not_taken_over(cluster, head):
     """A commit that waits for nobody, or whose warning nobody sees, would be a false 200."""
     cluster.primary.sql("ALTER ROLE psapi SET synchronous_commit = local", "ALTER ROLE psapi SET client_min_messages = error",
