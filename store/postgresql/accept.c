@@ -521,7 +521,7 @@ static int
 check_privileges(struct postgresql *pg, struct error *error)
 {
 	static const char sql[] =
-	    "SELECT t FROM unnest(ARRAY['psapi_event', 'psapi_queue', 'psapi_lane', 'psapi_attempt']) t"
+	    "SELECT t FROM unnest(" POSTGRESQL_TABLES ") t"
 	    " WHERE NOT has_table_privilege(t, 'SELECT') OR NOT has_table_privilege(t, 'INSERT')"
 	    " OR NOT has_table_privilege(t, 'UPDATE') OR NOT has_table_privilege(t, 'DELETE')";
 	PGresult *result = postgresql_run(pg, sql, NULL, postgresql_deadline(POSTGRESQL_ACCEPT_MS),

@@ -8,6 +8,7 @@
  * answered last first. It looks a name up without any limit: so it gets addresses (resolver.c).
  */
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -255,41 +256,54 @@ one_line(char *to, size_t size, const char *text)
 #define NO_STANDBY "name all nodes in PSAPI_STORE: this one is a standby"
 
 /*
- * Why no connection was made: libpq tells no code, so the remedy is found by the words. final:
- * another try, or another minute, changes nothing.
+ * Why no connection was made. The server's own words may be of any language, so its SQLSTATE
+ * counts, which is in the text ("FATAL:  28P01: ..."); words are libpq's, or of all languages.
+ * final: another try, or another minute, changes nothing.
  */
 static const struct {
-	const char *words, *remedy;
+	const char *code, *words, *remedy;
 	bool final;
 } refusals[] = {
-	{"password authentication failed",
+	{"28P01", NULL,
 	    "the password file (passfile=, ~/.pgpass) must have this user's password, mode 0600", true},
-	{"no password supplied",
+	{NULL, "no password supplied",
 	    "name a password file with passfile=, mode 0600, of the receiver's user", true},
-	{"no pg_hba.conf entry", "allow this host, user and database in the server's pg_hba.conf",
+	{"28000", "pg_hba.conf", "allow this host, user and database in the server's pg_hba.conf",
 	    true},
-	{"Peer authentication failed",
+	{"28000", "Peer",
 	    "peer takes the user of the same name alone: "
 	    "map it in pg_ident.conf, or use a password file", true},
-	{"too many clients", "raise max_connections: " MANY_TAKE, false},
-	{"remaining connection slots", "raise max_connections: " MANY_TAKE, false},
-	{"too many connections", "raise the CONNECTION LIMIT of the role or database: " MANY_TAKE,
-	    false},
-	{"does not exist", "create it: createuser psapi, createdb --owner psapi --encoding UTF8 "
+	{"28000", NULL,
+	    "the user must exist, and may log in (createuser psapi), by the method of pg_hba.conf",
+	    true},
+	{"53300", NULL, "raise max_connections, or the CONNECTION LIMIT of the role or database: "
+	    MANY_TAKE, false},
+	{"3D000", NULL, "create it: createuser psapi, createdb --owner psapi --encoding UTF8 "
 	    "--template template0 psapi; then psapi store init", true},
-	{"read-only", NO_STANDBY ", or set read-only", false},
-	{"hot standby", NO_STANDBY, false},
-	{"starting up", "it is starting: wait", false},
-	{"shutting down", "it is stopping", false},
-	{"certificate",
-	    "sslrootcert= must name the certificate of the authority that signed the server's", true},
-	{"could not translate host name", "correct the host in PSAPI_STORE, or the resolver; "
+	{"57P03", NULL, "it is starting or stopping: wait", false},
+	{NULL, "read-only", NO_STANDBY ", or set read-only", false},
+	{NULL, "hot standby", NO_STANDBY, false},
+	{NULL, "certificate",
+	    "sslrootcert= must name the certificate of the authority that signed the server's",
+	    true},
+	{NULL, "could not translate host name", "correct the host in PSAPI_STORE, or the resolver; "
 	    "with the names in /etc/hosts no resolver is needed", false},
-	{"Connection refused", "is PostgreSQL running there, and does it listen (listen_addresses)?",
-	    false},
-	{"No such file", "is PostgreSQL running there, with its socket in this directory?", false},
-	{"no answer", "is it frozen, or is a firewall in the way?", false},
+	{NULL, "Connection refused",
+	    "is PostgreSQL running there, and does it listen (listen_addresses)?", false},
+	{NULL, "No such file",
+	    "is PostgreSQL running there, with its socket in this directory?", false},
+	{NULL, "no answer", "is it frozen, or is a firewall in the way?", false},
 };
+
+/* Whether the server has said so: after its severity. */
+static bool
+has_code(const char *text, const char *code)
+{
+	char said[16];
+
+	snprintf(said, sizeof(said), ":  %s: ", code);
+	return strstr(text, said) != NULL;
+}
 
 void
 postgresql_refused(const struct postgresql *pg, int host, struct error *error,
@@ -304,7 +318,8 @@ postgresql_refused(const struct postgresql *pg, int host, struct error *error,
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
-		if (strstr(text, refusals[i].words) == NULL)
+		if ((refusals[i].code != NULL && !has_code(text, refusals[i].code)) ||
+		    (refusals[i].words != NULL && strstr(text, refusals[i].words) == NULL))
 			continue;
 		remedy = refusals[i].remedy;
 		final = refusals[i].final;
@@ -555,17 +570,42 @@ start(const struct postgresql *pg, const struct postgresql_connection *connectio
 	return PQconnectStartParams(keywords, values, 0);
 }
 
-/* Returns 0, or -1 with *error. */
+/* The lines of a text, but for those that end with a place in the server's source, ".c:123". */
+static void
+copy_without_places(char *to, size_t size, const char *text)
+{
+	size_t n = 0;
+
+	while (*text != '\0') {
+		size_t length = strcspn(text, "\n"), digits = 0;
+		while (digits < length && isdigit((unsigned char)text[length - digits - 1]))
+			digits++;
+		bool place = digits > 0 && length >= digits + 3 &&
+		    memcmp(text + length - digits - 3, ".c:", 3) == 0;
+		length += text[length] == '\n';
+		if (!place && n + length < size) {
+			memcpy(to + n, text, length);
+			n += length;
+		}
+		text += length;
+	}
+	to[n] = '\0';
+}
+
+/* With the server's SQLSTATE, by which a remedy is found. Returns 0, or -1 with *error. */
 static int
 finish_connecting(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
     struct error *error)
 {
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-	char text[600];
+	char lines[1200], text[600];
 
+	PQsetErrorVerbosity(connection->pg, PQERRORS_VERBOSE);
 	while (PQstatus(connection->pg) != CONNECTION_BAD) {
-		if (status == PGRES_POLLING_OK)
+		if (status == PGRES_POLLING_OK) {
+			PQsetErrorVerbosity(connection->pg, PQERRORS_DEFAULT);
 			return 0;
+		}
 		if (status == PGRES_POLLING_FAILED)
 			break;
 		int ready = wait_socket(connection->pg, status == PGRES_POLLING_READING ? POLLIN : POLLOUT,
@@ -576,7 +616,8 @@ finish_connecting(struct postgresql *pg, struct postgresql_connection *connectio
 		}
 		status = PQconnectPoll(connection->pg);
 	}
-	one_line(text, sizeof(text), PQerrorMessage(connection->pg));
+	copy_without_places(lines, sizeof(lines), PQerrorMessage(connection->pg));
+	one_line(text, sizeof(text), lines);
 	postgresql_refused(pg, connection->host, error, "%s", text);
 	return -1;
 }
@@ -594,6 +635,9 @@ static const char settle_sql[] =
     " set_config('statement_timeout', '0', false),"
     " set_config('lock_timeout', '0', false),"
     " set_config('idle_in_transaction_session_timeout', '0', false),"
+    " set_config('idle_session_timeout', '0', false),"
+    " CASE WHEN current_setting('server_version_num')::int >= 170000"
+    " THEN set_config('transaction_timeout', '0', false) END,"
     " (current_setting('synchronous_standby_names') <> '')::int::text,"
     " (to_regclass('psapi_meta') IS NOT NULL)::int::text";
 
@@ -648,8 +692,8 @@ settle(struct postgresql *pg, struct postgresql_connection *connection, int64_t 
 	if (postgresql_execute(pg, connection, settle_sql, NULL, deadline, &result,
 	    error) != POSTGRESQL_DONE)
 		return -1;
-	connection->standby_named = postgresql_integer(result, 0, 6) != 0;
-	connection->has_schema = postgresql_integer(result, 0, 7) != 0;
+	connection->standby_named = postgresql_integer(result, 0, 8) != 0;
+	connection->has_schema = postgresql_integer(result, 0, 9) != 0;
 	PQclear(result);
 	if (connection->any)
 		return 0;

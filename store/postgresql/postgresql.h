@@ -23,6 +23,10 @@
 
 /* psapi_meta.format: the tables' version. */
 #define POSTGRESQL_FORMAT 2
+/* All tables. */
+#define POSTGRESQL_TABLES \
+	"ARRAY['psapi_event', 'psapi_queue', 'psapi_lane', 'psapi_attempt', 'psapi_meta'," \
+	" 'psapi_roster']"
 
 enum {
 	POSTGRESQL_CONNECTIONS = 4, /* of a process at most */
@@ -107,8 +111,8 @@ void postgresql_unconfigure(struct postgresql *pg);
 const char *postgresql_host_text(const struct postgresql *pg, int host);
 
 /*
- * The error of a connection to a host that was not made: the remedy is found by the words of the
- * text.
+ * The error of a connection to a host that was not made: the remedy is found by the text's SQLSTATE
+ * or words.
  */
 void postgresql_refused(const struct postgresql *pg, int host, struct error *error,
     const char *format, ...) __attribute__((format(printf, 4, 5)));

@@ -297,8 +297,8 @@ static const char status_sql[] =
     " 'lanes', (SELECT coalesce(json_agg(json_build_object('owner', owner, 'lanes', n)), '[]')"
     " FROM (SELECT owner, count(*) AS n FROM psapi_lane WHERE until > now()"
     " GROUP BY owner ORDER BY owner) l),"
-    " 'bytes', (SELECT sum(pg_total_relation_size(t)) FROM unnest(ARRAY["
-    "'psapi_event'::regclass, 'psapi_queue', 'psapi_lane', 'psapi_attempt', 'psapi_meta']) t),"
+    " 'bytes', (SELECT sum(pg_total_relation_size(t::regclass))"
+    " FROM unnest(" POSTGRESQL_TABLES ") t),"
     " 'connections', (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),"
     " 'max_connections', current_setting('max_connections')::int)::text";
 

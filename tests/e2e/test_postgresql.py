@@ -441,6 +441,20 @@ def test_a_host_is_looked_at_whatever_it_is(cluster, head):
     assert said["schema"]["ok"] is False and "format 1," in said["schema"]["text"], said["schema"]
 
 
+def test_each_table_counts(cluster, head):
+    """-t finds a table that the user may not change, and the size of each is shown."""
+    names = cluster.primary.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database="psapi").split()
+    assert len(names) >= 6
+    for name in names:
+        cluster.primary.sql(f"ALTER TABLE {name} OWNER TO postgres", f"GRANT SELECT ON {name} TO psapi", database="psapi")
+        checked = head.place.run("-t")
+        assert checked.returncode != 0 and f"the table {name}:" in checked.stdout + checked.stderr, checked
+        cluster.primary.sql(f"ALTER TABLE {name} OWNER TO psapi", database="psapi")
+    sizes = cluster.primary.sql("SELECT sum(pg_total_relation_size(tablename::regclass)) FROM pg_tables "
+                                "WHERE schemaname = 'public'", database="psapi")
+    assert json.loads(head.run("store", "status", "--json").stdout)["bytes"] == int(sizes)
+
+
 @pytest.mark.parametrize("how", ["service=", "PGSERVICE"])
 def test_a_service_is_refused(cluster, head, how):
     """psql would read its file. We try the hosts one by one, so they must be in PSAPI_STORE."""
@@ -453,8 +467,9 @@ def test_a_service_is_refused(cluster, head, how):
 
 def test_what_a_role_sets_is_not_taken_over(cluster, head):
     """A commit that waits for nobody, or whose warning nobody sees, would be a false 200."""
+    begun = cluster.primary.sql("SELECT clock_timestamp()").strip()
     cluster.primary.sql("ALTER ROLE psapi SET synchronous_commit = local", "ALTER ROLE psapi SET client_min_messages = error",
-                        "ALTER ROLE psapi SET statement_timeout = '1ms'")
+                        "ALTER ROLE psapi SET statement_timeout = '1ms'", "ALTER ROLE psapi SET idle_session_timeout = '200ms'")
     try:
         head.server.receiver.stop()
         head.start_receiver()
@@ -467,6 +482,9 @@ def test_what_a_role_sets_is_not_taken_over(cluster, head):
             standby.start()
             cluster.wait_until_healthy()
         wait_for(lambda: head.send(request).status == 200, "it goes on", 20)
+        wait_for(lambda: cluster.primary.sql(f"SELECT 1 FROM pg_stat_activity WHERE backend_start > '{begun}' AND "
+                                             "application_name = 'psapi-fcgi' AND state_change < now() - interval '1 s'"
+                                             ).strip(), "it stays connected")
     finally:
         cluster.primary.sql("ALTER ROLE psapi RESET ALL")
 
@@ -816,6 +834,23 @@ def test_configured_wrong(cluster, head, kind):
     assert head.send(request).word == "duplicate"
     assert_accepted(head.send(signed()))
     head.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+@pytest.mark.parametrize("kind", [WrongPassword, NoDatabase, TooManyClients], ids=lambda kind: kind.__name__)
+def test_configured_wrong_in_another_language(cluster, head, kind):
+    """The remedy is found by the code, for the server's words are German."""
+    cluster.primary.set(lc_messages="C.UTF-8")
+    if "FEHLER" not in cluster.primary.psql("-c", "SELECT 1 / 0", check=False).stderr:
+        pytest.skip("the server has no German words here")
+    wrong = kind(cluster, head)
+    wrong.spoil()
+    try:
+        done = head.run("list", expect=None)
+        assert re.search(wrong.remedy, done.stderr) and not re.search(wrong.says, done.stderr), done.stderr
+        assert len(done.stderr.splitlines()) == 1 and ".c:" not in done.stderr, done.stderr
+    finally:
+        wrong.mend()
+        cluster.primary.set(lc_messages=None)
 
 
 def test_max_connections(cluster, head):
