@@ -206,7 +206,7 @@ run_batch(struct postgresql *pg, struct postgresql_connection *connection, struc
 static void
 fail_batch(struct batch *batch, const struct error *error)
 {
-	bool full = strstr(error->text, "(53100)") != NULL;
+	bool full = error->status == POSTGRESQL_FULL;
 
 	if (full) /* nobody else logs it, and it is not this host's disk */
 		error_log(error);

@@ -93,8 +93,8 @@ void
 postgresql_attempts_send(void *engine)
 {
 	static const char sql[] =
-	    "WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
-	    " INSERT INTO psapi_attempt (at_ns, host, line)"
+	    POSTGRESQL_WITHOUT_WAIT
+	    "INSERT INTO psapi_attempt (at_ns, host, line)"
 	    " SELECT split_part(l, ' ', 1)::bigint, $2, substr(l, strpos(l, ' ') + 1)"
 	    " FROM s, unnest(string_to_array($1, E'\\n')) l";
 	struct postgresql *pg = engine;

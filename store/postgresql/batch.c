@@ -64,22 +64,18 @@ compare(const PGresult *result, const uint64_t *lanes, size_t count, enum store_
 	}
 }
 
-/* As in queue.c: without waiting for a standby, and until 30 seconds from now. */
-#define WITHOUT_WAIT \
-	"WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) "
-#define LEASE "clock_timestamp() + interval '30 seconds'"
 #define OURS \
 	", l AS (SELECT lane FROM psapi_lane, s WHERE lane = ANY ($1::bigint[]) AND owner = $2" \
 	" ORDER BY lane FOR UPDATE OF psapi_lane) "
-_Static_assert(POSTGRESQL_LEASE_SECONDS == 30, "LEASE");
 
 enum store_result
 postgresql_claim_many(void *engine, const uint64_t *lanes, size_t count,
     enum store_result *results, struct error *error)
 {
-	static const char sql[] = WITHOUT_WAIT
+	static const char sql[] = POSTGRESQL_WITHOUT_WAIT
 	    "INSERT INTO psapi_lane AS l (lane, owner, until)"
-	    " SELECT u.lane, $2, " LEASE " FROM s, unnest($1::bigint[]) AS u (lane) ORDER BY u.lane"
+	    " SELECT u.lane, $2, " POSTGRESQL_LEASE
+	    " FROM s, unnest($1::bigint[]) AS u (lane) ORDER BY u.lane"
 	    " ON CONFLICT (lane) DO UPDATE SET owner = EXCLUDED.owner, until = EXCLUDED.until"
 	    " WHERE l.until <= clock_timestamp() OR l.owner = EXCLUDED.owner RETURNING lane::text";
 
@@ -96,8 +92,8 @@ enum store_result
 postgresql_renew_many(void *engine, const uint64_t *lanes, size_t count,
     enum store_result *results, struct error *error)
 {
-	static const char sql[] = WITHOUT_WAIT OURS
-	    "UPDATE psapi_lane p SET until = " LEASE " FROM l WHERE p.lane = l.lane"
+	static const char sql[] = POSTGRESQL_WITHOUT_WAIT OURS
+	    "UPDATE psapi_lane p SET until = " POSTGRESQL_LEASE " FROM l WHERE p.lane = l.lane"
 	    " RETURNING p.lane::text";
 	/* Short, for the drain waits: the next renewal comes in time. */
 	PGresult *result = run_on_lanes(engine, sql, lanes, count, POSTGRESQL_ACCEPT_MS, error);
@@ -112,7 +108,7 @@ postgresql_renew_many(void *engine, const uint64_t *lanes, size_t count,
 void
 postgresql_release_many(void *engine, const uint64_t *lanes, size_t count)
 {
-	static const char sql[] = WITHOUT_WAIT OURS
+	static const char sql[] = POSTGRESQL_WITHOUT_WAIT OURS
 	    "DELETE FROM psapi_lane p USING l WHERE p.lane = l.lane";
 	struct error error;
 	PGresult *result = run_on_lanes(engine, sql, lanes, count, POSTGRESQL_PATIENCE_MS, &error);
@@ -186,13 +182,6 @@ static const char done_sql[] =
     " FROM unnest($1::bigint[], $3::text[]) WITH ORDINALITY AS n (lane, name, i)"
     " LEFT JOIN l ON l.lane = n.lane";
 
-static void
-report_lost(const struct store_work *work)
-{
-	log_line("%.*s: its lane is not ours any more: the handler's result does not count, and "
-	         "another drain handles it", (int)strlen(work->name) - 5, work->name);
-}
-
 static PGresult *
 run_done(struct postgresql *pg, const uint64_t *lanes, const char *const *names, size_t count,
     bool *unsure, struct error *error)
@@ -225,7 +214,7 @@ judge(const PGresult *result, bool unsure, struct store_work *const *works,
 		bool already = unsure && postgresql_integer(result, row, 2) > 0;
 		results[i] = mine || already ? STORE_OK : STORE_ABSENT;
 		if (results[i] == STORE_ABSENT)
-			report_lost(works[i]);
+			postgresql_report_lost(works[i]);
 	}
 }
 

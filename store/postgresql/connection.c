@@ -344,7 +344,7 @@ static const struct {
 	{"42501", POSTGRESQL_REFUSED, EX_NOPERM,
 	    "the user must own the tables, or have all privileges on them; "
 	    "to make them: GRANT CREATE ON SCHEMA public TO psapi"},
-	{"53100", POSTGRESQL_REFUSED, EX_IOERR, "make room on the database's disk"},
+	{"53100", POSTGRESQL_REFUSED, POSTGRESQL_FULL, "make room on the database's disk"},
 	{"23503", POSTGRESQL_BROKEN, EX_TEMPFAIL, NULL}, /* psapi prune met a replay */
 	{"25006", POSTGRESQL_BROKEN, EX_TEMPFAIL, NO_STANDBY ", or is set read-only"},
 	{"08", POSTGRESQL_BROKEN, EX_TEMPFAIL, NULL},

@@ -16,11 +16,14 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sysexits.h>
 
 #include <libpq-fe.h>
 
 #include "store/backend.h"
 
+/* error.status where the database's disk is full, and nowhere else. */
+#define POSTGRESQL_FULL EX_IOERR
 /* psapi_meta.format: the tables' version. */
 #define POSTGRESQL_FORMAT 2
 /* All tables. */
@@ -34,7 +37,6 @@ enum {
 	POSTGRESQL_ADDRESSES = 8,      /* of a host */
 	POSTGRESQL_ACCEPT_MS = 4000,   /* the sender waits 5 s for the answer */
 	POSTGRESQL_PATIENCE_MS = 30000, /* of drains and commands, for an answer */
-	POSTGRESQL_LEASE_SECONDS = 30,
 	POSTGRESQL_BATCH = 1000 /* rows that one statement of a command changes */
 };
 
@@ -256,6 +258,14 @@ enum store_result postgresql_fail(void *engine, struct store_work *work,
     const struct handler_state *state, struct error *error);
 void postgresql_queue_close(struct postgresql *pg);
 
+/* Begins a statement: synchronous_commit is off for this transaction alone. */
+#define POSTGRESQL_WITHOUT_WAIT \
+	"WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) "
+/* The end of a lease that begins now. */
+#define POSTGRESQL_LEASE "clock_timestamp() + interval '30 seconds'"
+
+/* Log that an event's outcome does not count. */
+void postgresql_report_lost(const struct store_work *work);
 /* One event of row, its columns from column on: name, due, record, state. */
 enum store_result postgresql_load_row(struct postgresql *pg, const PGresult *result, int row,
     int column, const char *name, struct store_work *work, struct error *error);
