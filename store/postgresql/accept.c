@@ -3,15 +3,15 @@
  * into a list; one that finds an idle connection takes the list and sends it as one transaction
  * in one round trip, the others wait. The next list gathers meanwhile.
  *
- *   - A transaction's events are in the order of their names: two that hold the same ones wait
- *     for each other, and do not lock each other out.
+ *   - A transaction's events are in the order of their names: of two transactions with the same
+ *     events one waits for the other, without a deadlock.
  *   - ON CONFLICT DO UPDATE ... WHERE false, not DO NOTHING: it locks the event that is there, so
  *     the COMMIT waits for the standby. DO NOTHING would call an event a duplicate whose own
  *     COMMIT is still waiting, or was cancelled in its wait.
  *   - Where one value is refused, each event gets a transaction of its own.
  *   - A further connection that cannot be made delays nobody: a limit may be reached.
- *   - What broke is tried again while there is time. If it was committed after all, the second
- *     try finds a duplicate.
+ *   - A transaction whose connection broke is tried again while there is time. If the first try
+ *     was committed, the second one finds duplicates.
  */
 #define _GNU_SOURCE
 #include <poll.h>
@@ -300,7 +300,7 @@ take_off(struct postgresql *pg, const struct postgresql_put *put)
 		pg->last = link;
 }
 
-/* What waits, as much as one transaction takes. */
+/* Take waiting events off the list, as many as one transaction may have. */
 static void
 take_batch(struct postgresql *pg, struct batch *batch)
 {
@@ -415,7 +415,7 @@ wait_turn(struct postgresql *pg, struct postgresql_put *put)
 	    .tv_nsec = put->deadline % 1000 * 1000000};
 
 	put->waits = true;
-	if (put->taken) { /* whose leader keeps to the same deadline */
+	if (put->taken) { /* the thread that has taken it keeps to the same deadline */
 		pthread_cond_wait(&put->wake, &pg->lock);
 	} else if (pthread_cond_timedwait(&put->wake, &pg->lock, &until) != 0 && !put->taken) {
 		if (!put->explained)

@@ -29,8 +29,7 @@ enum { OPTIONS_MAX = 80 };
 static const struct {
 	const char *keyword, *value;
 } defaults[] = {
-	{"target_session_attrs", "read-write"}, /* a standby, or a primary that was demoted,
-	    is no use */
+	{"target_session_attrs", "read-write"}, /* neither a standby nor a read-only primary */
 	{"keepalives_idle", "10"},
 	{"keepalives_interval", "3"},
 	{"keepalives_count", "3"},
