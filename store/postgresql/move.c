@@ -1,41 +1,15 @@
 /*
  * Owns the administrator's moves: retry, replay, finish, forget. Each statement changes up to
- * 1,000 events, so that none holds its locks for long; on a terminal its progress is shown.
+ * 1,000 events, so that none holds its locks for long.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <unistd.h>
 
-#include "base/clock.h"
 #include "base/datetime.h"
 #include "store/postgresql/postgresql.h"
-
-enum { PROGRESS_EVERY_MS = 200 };
-
-void
-postgresql_progress(const char *what, size_t count, size_t total, bool done)
-{
-	static int64_t shown, begun;
-	int64_t now = clock_milliseconds();
-
-	if (!isatty(STDERR_FILENO))
-		return;
-	begun = begun == 0 ? now : begun;
-	if (done && shown != 0)
-		fputs("\r\033[K", stderr);
-	if (!done && now - begun >= PROGRESS_EVERY_MS && now - shown >= PROGRESS_EVERY_MS) {
-		if (total > 0)
-			fprintf(stderr, "\r%zu of %zu %s\033[K", count, total, what);
-		else
-			fprintf(stderr, "\r%zu %s\033[K", count, what);
-		shown = now;
-	}
-	if (done)
-		shown = begun = 0;
-}
 
 /* ---- many events by their names ---- */
 
@@ -127,9 +101,7 @@ move(struct postgresql *pg, const char *sql, const char *const *names, size_t co
 		size_t some = count - i < POSTGRESQL_BATCH ? count - i : POSTGRESQL_BATCH;
 		enum store_result one = move_batch(pg, sql, names + i, some, moved, retry, error);
 		outcome = one != STORE_OK ? one : outcome;
-		postgresql_progress("moved", *moved, count, false);
 	}
-	postgresql_progress("moved", *moved, count, true);
 	return outcome;
 }
 
@@ -286,9 +258,7 @@ postgresql_forget(void *engine, struct store_forgetting *f, struct error *error)
 		}
 		f->forgotten += (size_t)rows;
 		PQclear(result);
-		postgresql_progress("forgotten", f->forgotten, 0, false);
 	}
-	postgresql_progress("forgotten", f->forgotten, 0, true);
 	int64_t total = total_events(pg, error);
 	if (total < 0)
 		return STORE_FAILED;
