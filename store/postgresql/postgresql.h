@@ -278,6 +278,8 @@ enum store_result postgresql_replay(void *engine, const char *const *names, size
 enum store_result postgresql_unknown(void *engine, const char *const *names, size_t count,
     size_t *unknown, struct error *error);
 enum store_result postgresql_finish(void *engine, const char *name, struct error *error);
+
+/* forget.c */
 enum store_result postgresql_forget(void *engine, struct store_forgetting *forgetting,
     struct error *error);
 
