@@ -132,7 +132,7 @@ def test_known_types():
     assert len(known) >= 3
     assert types("send/delivery.c", "delivery_example_types\\[\\] = ", "};") == known
     assert types("commands/table.c") == known
-    assert types("packaging/completion/psapi") == known
+    assert types("packaging/completion/psapi") == types("packaging/completion/_psapi") == known
     assert types("man/psapi.1") == types("man/psapi-handlers.7") == known
 
 
