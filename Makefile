@@ -1,7 +1,7 @@
 # make            ./psapi-fcgi, ./psapi, ./psapi-web, libpsapi.a and, with libpq, ./psapi-fcgi-postgresql.so
 # make demo       shows how it works, on loopback, in a temporary directory
-# make check      all tests, at most 10 minutes
-# make check-long the same under sanitizers, and analysers
+# make check      the tests, at most 10 minutes
+# make check-long the same under sanitizers, the long tests, and analysers
 # make install    DESTDIR=, PREFIX= and the GNU directories (packaging/install.mk); make uninstall
 # make dist       the release's source tarball, in dist/; make deb: its Debian packages, in dist/
 # make bench      measures it beside limits and alternatives; make bench-memory MINUTES=n: whether memory stays constant

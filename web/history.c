@@ -1,7 +1,7 @@
 /*
- * Owns the counts of the last 24 hours. Behind a top all lines are counted as they are appended (a
- * reader that follows the log; of a shared store, by serial number); before it, walks go back
- * until 24 hours are counted and a daily event was found.
+ * Owns the counts of the last 24 hours. From the first count on, lines are counted as they are
+ * appended: by a reader that follows the log, in a shared store by serial number. Older
+ * lines are read backwards in parts, until 24 hours are counted and a daily event was found.
  */
 #define _GNU_SOURCE
 #include "web/history.h"
