@@ -74,7 +74,7 @@ causes_of_failures(struct web *web)
 	struct causes *causes = calloc(1, sizeof(*causes));
 	struct store_page page = {.filter.statuses = 1U << STORE_DEAD, .limit = FAILURES_PER_LOOK,
 	    .visit = add_failure, .data = causes};
-	int64_t deadline = clock_milliseconds() + WEB_BUDGET_MS / 2;
+	int64_t deadline = clock_milliseconds() + CONTEXT_BUDGET_MS / 2;
 	json_t *rows = json_array();
 	struct error ignored; /* too many to be sorted: no causes are shown */
 
@@ -135,7 +135,7 @@ overview_answer(struct web *web, const struct request *request, struct reply *re
 		answer_error(reply, 503, error.text);
 		return;
 	}
-	history_count(web->history, now, WEB_BUDGET_MS / 4);
+	history_count(web->history, now, CONTEXT_BUDGET_MS / 4);
 	json_t *history = history_json(web->history, now);
 	set_run_date(web, history);
 	answer_json(reply, request,
