@@ -48,26 +48,26 @@ print_name(const char *name, int64_t received, void *data)
 }
 
 static int
-prune(struct command_line *line, struct store_forgetting *f)
+prune(struct command_line *line, struct store_forgetting f)
 {
 	struct pruning pruning = {.json = line->json};
 	struct error error;
 	int status = command_open(line);
 
-	if (status == EX_OK && !f->dry_run)
+	if (status == EX_OK && !f.dry_run)
 		status = command_begin(line);
 	if (status != EX_OK)
 		return status;
-	f->visit = f->dry_run ? print_name : count_name;
-	f->data = &pruning;
+	f.visit = f.dry_run ? print_name : count_name;
+	f.data = &pruning;
 	progress_begin(&pruning.progress);
-	enum store_result result = store_forget(line->store, f, &error);
+	enum store_result result = store_forget(line->store, &f, &error);
 	progress_end(&pruning.progress);
 	status = command_status(result, &error);
 	/* Cron mails what is printed: without a terminal, only what was asked for. */
-	if (status == EX_OK && !line->json && (f->dry_run || isatty(STDOUT_FILENO)))
-		printf("%zu %s, %zu kept\n", f->forgotten, f->dry_run ? "would be forgotten" : "forgotten",
-		    f->kept);
+	if (status == EX_OK && !line->json && (f.dry_run || isatty(STDOUT_FILENO)))
+		printf("%zu %s, %zu kept\n", f.forgotten, f.dry_run ? "would be forgotten" : "forgotten",
+		    f.kept);
 	return status;
 }
 
@@ -101,5 +101,5 @@ prune_main(struct command_line *line, int argc, char **argv)
 		return EX_USAGE;
 	}
 	f.before = f.now - age;
-	return prune(line, &f);
+	return prune(line, f);
 }
