@@ -11,9 +11,13 @@
 #include <unistd.h>
 
 #include "base/user.h"
+#include "metrics/runs.h"
 #include "secrets/secrets.h"
 
-enum { INODES_MIN = 1000 };
+enum {
+	INODES_MIN = 1000,
+	DRAINED_SECONDS = 26 * 3600 /* as the check of drain: one event a day is sent at least */
+};
 
 /* ---- the spool ---- */
 
@@ -163,7 +167,11 @@ tell_survey(const struct handler_survey_finding *found, struct finding *f)
 static void
 check_handlers(struct doctor *d, struct finding *f)
 {
-	handler_survey(d->config, &d->handlers);
+	struct runs runs = {0};
+
+	if (d->store != NULL)
+		runs_read(d->store, &runs);
+	handler_survey(d->config, d->now - runs.chosen < DRAINED_SECONDS, &d->handlers);
 	tell_survey(&d->handlers.handlers, f);
 }
 

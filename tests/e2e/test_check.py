@@ -174,6 +174,9 @@ def test_drain(desk, receiver):
     assert "11.7 min ago" in found["drain"]["text"] and "psapi-drain.timer" in found["drain"]["remedy"]
     assert bad(desk, "-c", "drain=3600") == {}
     (desk.handlers / "default").unlink()
+    assert set(bad(desk)) == {"handlers"}, "drain runs, and has no handler"
+    runs = note.with_name("runs")
+    runs.write_text(json.dumps(json.loads(runs.read_text()) | {"chosen": int(time.time()) - 27 * 3600}))
     assert bad(desk) == {}, "a script of the user's own"
     batch = desk.place.dir / "batch.d"
     batch.mkdir()

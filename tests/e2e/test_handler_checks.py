@@ -349,9 +349,10 @@ def test_near_misses(desk):
     assert row["ok"] is False and "npn.deactivated or of an unknown type finds no handler" in row["text"], row
     assert row["remedy"].splitlines() == ["default.sh: rename it to default",
                                           "producersync.npn.activated.py: rename it to producersync.npn.activated"]
+    assert row["text"].endswith("; no known type selects default.sh, producersync.npn.activated.py")
     unused = doctor(desk, "unused")
     assert unused["remark"] and "default.sh: no event selects it" in unused["text"]
-    assert unused["remedy"] == row["remedy"]
+    assert "remedy" not in unused, unused    # not twice
     for line in row["remedy"].splitlines():
         old, new = re.fullmatch(r"(\S+): rename it to (\S+)", line).groups()
         (desk.handlers / old).rename(desk.handlers / new)
@@ -368,6 +369,8 @@ def test_near_misses(desk):
     ("producersync-npn-activated", "producersync.npn.activated"),
     ("producersync.updates.available", "producersync.updates_available"),
     ("ProducerSync.npn.sh", "producersync.npn"), ("producersync.npn.actived", "producersync.npn.activated"),
+    ("npn.activated", "producersync.npn.activated"), ("activated", "producersync.npn.activated"),
+    ("NPN.sh", "producersync.npn"), ("updates_available", "producersync.updates_available"),
     ("id.producer.created.py", "id.producer.created"), ("README", None), ("x~", None), ("default.bak", None),
     ("default.dpkg-old", None), ("helper.sh", None), ("notes.md", None)])
 def test_name(desk, name, right):
@@ -412,7 +415,53 @@ def test_some_types_find_none(desk):
 
 
 def test_no_handler(desk):
+    """Right if a script reads new/. Not where drain runs, for it moves every event to failed/."""
     assert doctor(desk)["ok"] is None and "no handler" in doctor(desk)["text"]
+    desk.deliver(signed(body(1)))
+    desk.drain("--", "true")    # a command needs no handlers
+    assert doctor(desk)["ok"] is None
+    desk.drain()
+    row = doctor(desk)
+    assert row["ok"] is False, row
+    assert row["text"] == f"{desk.handlers} has no handler, and psapi drain runs: it moves every event to failed/"
+    assert "write a handler default" in row["remedy"] and "end psapi drain" in row["remedy"]
+    shutil.rmtree(desk.handlers)
+    row = doctor(desk)
+    assert row["ok"] is False and "make it, and put handlers into it" in row["remedy"], row
+
+
+@pytest.mark.parametrize("names, remedy", [
+    (["npn.activated"], "npn.activated: rename it to producersync.npn.activated"),
+    (["activated"], "activated: rename it to producersync.npn.activated"),
+    (["all"], "write a handler default (the line #!/bin/true is enough), or name one after a type"),
+    (["all", "README"], "write a handler default"), (["README"], "write a handler default"),
+    (["id.producer.created"], "write a handler default")])
+def test_no_known_type_finds_a_handler(desk, names, remedy):
+    """There are files, but drain would move every event of ours to failed/."""
+    for name in names:
+        write(desk.handlers / name, SCRIPT)
+    row = doctor(desk)
+    assert row["ok"] is False, row
+    assert "finds no handler, and no default, in" in row["text"]
+    assert row["text"].endswith("; no known type selects " + ", ".join(sorted(names)))
+    assert row["remedy"].startswith(remedy)
+    assert desk.run("doctor", expect=None).returncode == 1
+    (webhook_id,) = desk.deliver(signed(body(1)))
+    desk.drain(expect=1)
+    assert "failed" in desk.where(webhook_id)
+
+
+def test_many_files(desk):
+    """The lists end with a number, not in a word."""
+    for n in range(40):
+        write(desk.handlers / f"default.{n:02}.sh.bak", SCRIPT)
+        write(desk.handlers / f"producersync.npn.activate{n:02}", SCRIPT)
+    row, unused = doctor(desk), doctor(desk, "unused")
+    assert re.search(r"; no known type selects default\.00\.sh\.bak, .*, default\.\d\d\.sh\.bak and \d+ more$", row["text"])
+    *renames, last = row["remedy"].splitlines()
+    assert all(re.fullmatch(r"\S+: rename it to producersync\.npn\.activated", line) for line in renames), row
+    assert last == f"and {40 - len(renames)} more files"
+    assert unused["remark"]
 
 
 def test_type_of_another_product(desk):
