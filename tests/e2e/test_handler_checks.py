@@ -87,6 +87,7 @@ FIRST_LINES = {     # content, words, the remedy if it is a command
     "not executable": ("#!/etc/passwd\n" + NOTE, ["its interpreter is not executable: /etc/passwd"], None),
     "env alone": ("#!/usr/bin/env\n" + NOTE, ["names no program after env"], None),
     "env, two words": ("#!/usr/bin/env sh -u\n" + NOTE, ["one name: sh -u", "env -S"], None),
+    "env, a relative path": ("#!/usr/bin/env ./sh\n", ["env would look in the directory", "started: ./sh"], None),
     "env, missing": ("#!/usr/bin/env no-such\n", ["no such program in PATH: no-such", "crontab"], None),
     "env -S, missing": ("#!/usr/bin/env -S A=b no-such -u\n", ["no such program in PATH: no-such"], None),
 }
@@ -157,6 +158,56 @@ def test_path_of_env(desk):
     row = doctor(desk, env=path)
     assert row["remark"] and f"env finds {tool}" in row["text"] and "cron" in row["remedy"], row
     desk.drain(env=path)
+    assert len(desk.lines()) == 1
+
+
+@pytest.mark.parametrize("line", ["#!/usr/bin/env my-sh", "#!/usr/bin/env -S A=b my-sh -e", "#!/usr/bin/env FILE"])
+@pytest.mark.parametrize("how", ["directory", "file"])
+def test_env_finds_what_others_can_change(desk, line, how):
+    """As with an interpreter: it would run as the drain's user."""
+    tool = write(desk.place.dir / "tools" / "my-sh", '#!/bin/sh\nexec sh "$@"\n')
+    write(desk.handlers / "default", f"{line.replace('FILE', str(tool))}\n{NOTE}")
+    (tool if how == "file" else tool.parent).chmod(0o777)
+    path = {"PATH": f"{tool.parent}:/usr/bin:/bin"}
+    remedy = assert_refused(desk, f"{desk.handlers}/default: the program that env finds: {tool.parent}",
+                            "mode 0777 lets other users change", env=path)
+    assert "chmod go-w" in remedy or "take it out of PATH" in remedy
+    (tool if how == "file" else tool.parent).chmod(0o755)
+    desk.drain(env=path)
+    assert len(desk.lines()) == 1
+
+
+@as_root
+def test_env_finds_what_another_owns(desk):
+    tool = write(desk.place.dir / "tools" / "my-sh", '#!/bin/sh\nexec sh "$@"\n')
+    write(desk.handlers / "default", "#!/usr/bin/env my-sh\n" + NOTE)
+    shutil.chown(tool, "nobody")
+    path = {"PATH": f"{tool.parent}:/usr/bin:/bin"}
+    assert_refused(desk, f"the program that env finds: {tool}: owned by user nobody", env=path)
+    shutil.chown(tool, "root")
+    shutil.chown(tool.parent, "nobody")
+    assert_refused(desk, f"the program that env finds: {tool.parent}: owned by user nobody", "out of PATH", env=path)
+
+
+def test_env_looks_where_others_can_write(desk):
+    """Before the directory in which it finds the program: another user could put one there at any moment."""
+    write(desk.handlers / "default", "#!/usr/bin/env sh\n" + NOTE)
+    bare = desk.place.dir / "open"
+    bare.mkdir()
+    bare.chmod(0o777)
+    remedy = assert_refused(desk, f"the program that env finds: {bare}: mode 0777", env={"PATH": f"{bare}:/usr/bin:/bin"})
+    assert "take it out of PATH" in remedy
+    desk.drain(env={"PATH": f"/nowhere:/usr/bin:/bin:{bare}"})
+    assert len(desk.lines()) == 1
+
+
+@pytest.mark.parametrize("path", ["tools:/usr/bin", ":/usr/bin", ".:/usr/bin", "/nowhere::/usr/bin", "../x:/usr/bin"])
+def test_relative_path_of_env(desk, path):
+    """What env finds there depends on the directory in which drain is started."""
+    write(desk.handlers / "default", "#!/usr/bin/env sh\n" + NOTE)
+    remedy = assert_refused(desk, "env would look in the directory in which psapi drain is started: ", env={"PATH": path})
+    assert "write whole paths into PATH" in remedy
+    desk.drain(env={"PATH": f"/usr/bin:/bin:{path}"})
     assert len(desk.lines()) == 1
 
 
@@ -276,6 +327,7 @@ def give_spool_away(desk):
 
 
 def assert_both_say(desk, *words):
+    """As drain does: the event waits."""
     said = refusal(desk.drain(expect=78))
     row = doctor(desk)
     assert row["ok"] is False and f"{row['text']}: {row['remedy']}" == said, (row, said)
@@ -292,6 +344,19 @@ def test_not_for_this_user(desk, mode, words, remedy):
     give_spool_away(desk)
     assert_both_say(desk, words, remedy)
     subprocess.run([*remedy.split(), handler], check=True)
+    desk.drain_silently()
+    assert len(desk.lines()) == 1
+
+
+@as_root
+def test_interpreter_closed_to_this_user(desk):
+    with open("/bin/dash", "rb") as file:
+        shell = write(desk.place.dir / "venv" / "sh", file.read())
+    write(desk.handlers / "default", f"#!{shell}\n{NOTE}")
+    shell.parent.chmod(0o700)
+    give_spool_away(desk)
+    assert_both_say(desk, f"its interpreter cannot be reached by the running user: {shell}: chmod a+x its directories")
+    shell.parent.chmod(0o755)
     desk.drain_silently()
     assert len(desk.lines()) == 1
 
