@@ -2,8 +2,8 @@
 #define _GNU_SOURCE
 #include "drain/handler_choice.h"
 
-#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -84,20 +84,15 @@ handler_choice_find(const struct config *config, const char *type, struct handle
 }
 
 bool
-handler_choice_conflict(const struct config *config, struct error *error)
+handler_choice_conflict(const struct config *config, const char *name, struct error *error)
 {
+	const char *const dirs[] = {config->handlers, config->batch_handlers};
 	char path[PATH_MAX];
-	DIR *stream = opendir(config->batch_handlers);
-	struct dirent *entry = NULL;
 
-	while (stream != NULL && (entry = readdir(stream)) != NULL) {
-		if (entry->d_name[0] == '.' || snprintf(path, sizeof(path), "%s/%s", config->handlers,
-		    entry->d_name) >= (int)sizeof(path) || access(path, F_OK) != 0)
-			continue;
-		set_conflict(config, entry->d_name, error);
-		break;
-	}
-	if (stream != NULL)
-		closedir(stream);
-	return entry != NULL;
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
+		if (snprintf(path, sizeof(path), "%s/%s", dirs[i], name) >= (int)sizeof(path) ||
+		    faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+			return false;
+	set_conflict(config, name, error);
+	return true;
 }

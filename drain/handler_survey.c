@@ -504,14 +504,22 @@ look_at_files(struct look *s)
 	list_renames(s);
 }
 
-/* A name that both directories have, unless it was told as what happens to some type. */
+/*
+ * Names that both directories have, if an event may select them, unless it was told as what happens
+ * to some type.
+ */
 static void
-add_conflict(const struct look *s)
+add_conflicts(const struct look *s)
 {
 	struct error error;
 
-	if (handler_choice_conflict(s->config, &error) && strstr(s->finding->text, error.text) == NULL)
-		add(s->finding, HANDLER_SURVEY_FAILED, error.remedy, "%s", error.text);
+	for (size_t i = 0; i < s->count; i++) {
+		const struct file *file = &s->files[i];
+		if ((file->kind == SELECTED || file->kind == POSSIBLE) &&
+		    handler_choice_conflict(s->config, file->name, &error) &&
+		    strstr(s->finding->text, error.text) == NULL)
+			add(s->finding, HANDLER_SURVEY_FAILED, error.remedy, "%s", error.text);
+	}
 }
 
 void
@@ -526,7 +534,7 @@ handler_survey(const struct config *config, bool drained, struct handler_survey 
 	if (handler_check_directory(dir, &error) == 0) {
 		look_at_files(&s);
 		add_types(&s);
-		add_conflict(&s);
+		add_conflicts(&s);
 		add(&survey->unused, HANDLER_SURVEY_OK, "", "%s has no other file", dir);
 		add_unused(&s, &survey->unused);
 		free(s.files);
