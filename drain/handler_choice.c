@@ -33,9 +33,11 @@ struct choice {
 };
 
 static void
-look(const char *dir, const char *type, struct choice *choice)
+look(const char *path, const char *setting, const char *type, struct choice *choice)
 {
-	choice->result = handler_find(dir, type, &choice->handler, &choice->error);
+	const struct handler_directory dir = {path, setting};
+
+	choice->result = handler_find(&dir, type, &choice->handler, &choice->error);
 }
 
 /* Of a directory that is refused nobody knows what it has. */
@@ -64,9 +66,9 @@ handler_choice_find(const struct config *config, const char *type, struct handle
 {
 	struct choice one, many = {.result = HANDLER_NONE, .handler.directory = -1};
 
-	look(config->handlers, type, &one);
+	look(config->handlers, "PSAPI_HANDLERS", type, &one);
 	if (has_batch_handlers(config))
-		look(config->batch_handlers, type, &many);
+		look(config->batch_handlers, "PSAPI_BATCH_HANDLERS", type, &many);
 	struct choice *chosen = better(&one, &many);
 	*batch = chosen == &many;
 	if (chosen != &one)

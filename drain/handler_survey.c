@@ -526,12 +526,13 @@ void
 handler_survey(const struct config *config, bool drained, struct handler_survey *survey)
 {
 	const char *dir = config->handlers;
+	const struct handler_directory directory = {dir, "PSAPI_HANDLERS"};
 	struct look s = {
 	    .config = config, .dir = dir, .drained = drained, .finding = &survey->handlers};
 	struct error error;
 
 	*survey = (struct handler_survey){0};
-	if (handler_check_directory(dir, &error) == 0) {
+	if (handler_check_directory(&directory, &error) == 0) {
 		look_at_files(&s);
 		add_types(&s);
 		add_conflicts(&s);

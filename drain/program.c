@@ -27,8 +27,9 @@ enum { FIRST_LINE_MAX = 256 }; /* what the kernel reads of a script: BINPRM_BUF_
 
 enum program_fault {
 	EMPTY, NO_FIRST_LINE, MARK, UTF16, LATE, CARRIAGE_RETURN, TOO_LONG, NO_INTERPRETER, RELATIVE,
-	INTERPRETER_MISSING, INTERPRETER_CLOSED, INTERPRETER_NO_FILE, INTERPRETER_NO_PROGRAM,
-	INTERPRETER_NOEXEC, ENV_ALONE, ENV_ONE_WORD, ENV_MISSING, ENV_RELATIVE, LOADER_MISSING
+	INTERPRETER_MISSING, INTERPRETER_LOOP, INTERPRETER_CLOSED, INTERPRETER_NO_FILE,
+	INTERPRETER_NO_PROGRAM, INTERPRETER_NOEXEC, ENV_ALONE, ENV_ONE_WORD, ENV_MISSING, ENV_RELATIVE,
+	LOADER_MISSING
 };
 
 #define CORRECT_LINE "install it, or correct the first line"
@@ -53,6 +54,7 @@ static const struct {
     [RELATIVE] = {"names its interpreter without a path: ",
         "write the whole path, or #!/usr/bin/env before the name"},
     [INTERPRETER_MISSING] = {"its interpreter is missing: ", CORRECT_LINE},
+    [INTERPRETER_LOOP] = {"its interpreter is a link that leads in a circle: ", CORRECT_LINE},
     [INTERPRETER_CLOSED] = {"its interpreter cannot be reached by the running user: ",
         "chmod a+x its directories, or install it elsewhere"},
     [INTERPRETER_NO_FILE] = {"its interpreter is not a program: ", "correct the first line"},
@@ -175,8 +177,8 @@ check_interpreter(const char *path, const char *what, const char *interpreter, s
 	case TRUST_REFUSED:
 		return refuse_trust(path, what, &cause, cause.remedy, error);
 	case TRUST_FAILED:
-		return refuse(error, path, errno == EACCES ? INTERPRETER_CLOSED : INTERPRETER_MISSING,
-		    interpreter);
+		return refuse(error, path, errno == EACCES ? INTERPRETER_CLOSED :
+		    errno == ELOOP ? INTERPRETER_LOOP : INTERPRETER_MISSING, interpreter);
 	}
 	if (trust.file < 0)
 		refuse(error, path, INTERPRETER_NO_FILE, interpreter);

@@ -225,6 +225,41 @@ def test_link_without_target(desk):
     assert_refused(desk, "No such file or directory", "a link whose target is missing")
 
 
+def test_link_in_a_circle(desk):
+    (desk.handlers / "default").symlink_to("default")
+    assert_refused(desk, f"{desk.handlers}/default: is a link that leads in a circle", "ls -l shows")
+    (desk.handlers / "default").unlink()
+    circle = desk.place.dir / "sh"
+    circle.symlink_to("sh")
+    write(desk.handlers / "default", f"#!{circle}\n")
+    assert_refused(desk, f"its interpreter is a link that leads in a circle: {circle}")
+
+
+# The settings of both directories: what is wrong with one is mended by its own.
+@pytest.mark.parametrize("setting", ["PSAPI_HANDLERS", "PSAPI_BATCH_HANDLERS"])
+@pytest.mark.parametrize("how, words, remedy", [
+    ("missing", "No such file or directory", "make it, and put handlers into it ({})"),
+    ("a file", "is not a directory", "{} must name a directory"),
+    ("a circle", "is a link that leads in a circle", "ls -l shows where it leads: correct or remove it"),
+    ("another's", "owned by user nobody", "keep handlers where root and this user alone can write: {}")])
+def test_setting_of_a_directory(desk, setting, how, words, remedy):
+    write(desk.handlers / "default", SCRIPT)
+    path = desk.place.dir / "elsewhere" / "dir"
+    path.parent.mkdir()
+    desk.place.settings[setting] = path
+    if how == "a file":
+        path.write_text("")
+    elif how == "a circle":
+        path.symlink_to("dir")
+    elif how == "another's":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give files away")
+        path.mkdir()
+        write(path / "producersync", SCRIPT)
+        shutil.chown(path.parent, "nobody")
+    assert assert_refused(desk, words) == remedy.format(setting)
+
+
 def test_link(desk):
     """Its own name stays: one program may serve several types."""
     target = write(desk.place.dir / "programs" / "one", SCRIPT + 'echo "${0##*/}" >>"$PSAPI_TOLD/name"\n')
