@@ -28,7 +28,7 @@ name_setting(const char *setting, struct error *error)
 {
 	char text[sizeof(error->text)], remedy[128];
 
-	if (strcmp(error->remedy, TRUST_ELSEWHERE) != 0)
+	if (strcmp(error->remedy, trust_elsewhere) != 0)
 		return;
 	snprintf(text, sizeof(text), "%s", error->text);
 	snprintf(remedy, sizeof(remedy), "keep handlers where root and this user alone can write: %s",

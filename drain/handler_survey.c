@@ -462,7 +462,8 @@ add_unused(const struct look *s, struct handler_survey_finding *f)
 	for (size_t i = 0; i < s->count; i++)
 		if (s->files[i].kind == NEAR)
 			add(f, HANDLER_SURVEY_REMARK, "", "%s: no event selects it", s->files[i].shown);
-	snprintf(f->remedy, sizeof(f->remedy), "%s", s->told ? "" : s->renames);
+	snprintf(f->remedy, sizeof(f->remedy), "%s", s->told && *s->renames != '\0' ?
+	    "rename it, as the check of handlers says" : s->renames);
 	list_names(s, 1U << NEVER, never, sizeof(never));
 	if (*never != '\0')
 		add(f, HANDLER_SURVEY_REMARK,

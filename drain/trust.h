@@ -19,7 +19,7 @@ enum trust_result {
 };
 
 /* The remedy where others may change a directory on the way; the caller may know a better one. */
-#define TRUST_ELSEWHERE "keep it where root and this user alone can write"
+extern const char trust_elsewhere[];
 
 /* Where a walk has ended. */
 struct trust {

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/user.h"
 #include "receiver/attempts.h"
 #include "server/listener.h"
 #include "secrets/secrets.h"
@@ -136,9 +137,29 @@ check_socket(const struct config *config)
 	return finding(true, "socket %s: %s", where, found);
 }
 
+/*
+ * Root can read and write what the receiver cannot: so root becomes the spool's owner, whom the
+ * receiver must run as.
+ */
+static int
+become_owner(const struct config *config)
+{
+	char name[USER_NAME_SIZE];
+	uid_t before = geteuid();
+
+	if (user_become_owner(config->spool) != 0)
+		return finding(false, "spool %s: cannot become its owner: %s", config->spool,
+		    strerror(errno));
+	if (geteuid() != before)
+		printf("as %s, the owner of %s:\n", user_name(geteuid(), name), config->spool);
+	return 0;
+}
+
 int
 config_test_run(const struct config *config)
 {
+	if (become_owner(config) != 0)
+		return 1;
 	check_log(config);
 	return check_spool(config) + check_store(config) + check_secret(config) + check_socket(config);
 }

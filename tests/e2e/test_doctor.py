@@ -535,6 +535,37 @@ def test_daily(place, receiver):
     assert_names(examine(place), "daily", mentions=["40.0 h"])
 
 
+@pytest.mark.parametrize("what", ["directory", "device"])
+def test_secret_that_is_no_file(place, receiver, what):
+    """psapi secret add refuses it, so that is not the first remedy."""
+    place.secret_file.unlink()
+    if what == "directory":
+        place.secret_file.mkdir()
+    else:
+        place.secret_file.symlink_to("/dev/null")
+    row = examine(place)["secret"]
+    assert row["ok"] is False and row["text"] == f"{place.secret_file}: is not a regular file"
+    assert row["remedy"] == "move it away: then psapi secret add makes a file"
+    place.secret_file.rename(place.dir / "away")
+    subprocess.run([PSAPI, "secret", "add"], env=place.environment(), input=SECRET, text=True, check=True,
+                   capture_output=True)
+    assert examine(place)["secret"]["ok"] is True
+
+
+def test_secret_with_a_bad_line(place, receiver):
+    """It is said once, in the row: nothing is on standard error."""
+    place.write_secret("whpk_abc", SECRET, "short")
+    done = subprocess.run([PSAPI, "doctor"], env=place.environment(), text=True, capture_output=True)
+    assert done.stderr == "" and done.stdout.count("is a public key") == 1, done
+    row = examine(place)["secret"]
+    assert row["ok"] and row["remark"] and ":1: is a public key (whpk_)" in row["text"]
+    assert row["text"].endswith(", and 1 more such line(s)")
+    assert row["remedy"] == "correct or remove that line: the other secrets are in force"
+    place.write_secret("whpk_abc")
+    done = subprocess.run([PSAPI, "doctor"], env=place.environment(), text=True, capture_output=True)
+    assert done.stderr == "" and done.stdout.count("is a public key") == 1, done
+
+
 @pytest.mark.each_store
 def test_leftovers(place, receiver):
     place.tidy = False

@@ -6,6 +6,7 @@ The spool belongs to nobody; the tests are root.
 import json
 import os
 import pwd
+import re
 import subprocess
 
 import pytest
@@ -239,3 +240,79 @@ def test_retry_beside_a_bad_file(desk):
     done = desk.run("retry", "--all", expect=77)
     assert sorted(desk.spool.names("new")) == ["msg_a", "msg_c"]
     assert "msg_b" in done.stderr and "chown -R nobody" in done.stderr, done
+
+
+# ---- the secret ----
+
+def secret(desk, user, mode=0o600):
+    desk.place.write_secret(SECRET, mode=mode)
+    os.chown(desk.place.secret_file, user, 0)
+
+
+@pytest.mark.parametrize("command", [["verify", "--all"], ["verify", "msg_0_111111111"],
+                                     ["send", "--print", "http://127.0.0.1:1/"], ["adopt"]])
+@pytest.mark.parametrize("user", [NOBODY.pw_uid, 0])
+def test_root_reads_the_secret_of_the_spools_owner(desk, command, user):
+    """Of its owner it is right; of root, mode 0600, the receiver cannot read it, but these can."""
+    deliver(desk, *events(111111111))
+    secret(desk, user)
+    done = desk.run(*command, expect=0)
+    assert "owned by" not in done.stderr and "secret" not in done.stderr, done
+
+
+def test_root_reads_secrets_of_both(desk):
+    """verify takes several files, of root and of the spool's owner."""
+    deliver(desk, *events(111111111))
+    secret(desk, NOBODY.pw_uid)
+    other = desk.place.dir / "old"
+    other.write_text("whsec_" + "B" * 32 + "\n")
+    other.chmod(0o600)
+    desk.run("verify", "--all", "--secret-file", other, expect=0)
+    desk.run("send", "--print", "--secret-file", other, "http://127.0.0.1:1/", expect=0)
+
+
+def test_t_as_root(desk):
+    """As the spool's owner, so that it tries what the receiver will do."""
+    deliver(desk)
+    secret(desk, NOBODY.pw_uid)
+    done = desk.place.run("-t")
+    assert done.returncode == 0 and done.stdout.startswith(f"as nobody, the owner of {desk.spool.path}:\n"), done
+    assert f"ok: secret {desk.place.secret_file}: 1 usable" in done.stdout
+    secret(desk, 0)
+    done = desk.place.run("-t")
+    assert done.returncode == 78 and "the receiver must be able to read it: chgrp to its group, chmod 0640" in done.stdout
+    assert owners(desk) == {}
+
+
+def test_t_as_root_of_its_own_spool(place):
+    with Socket(place):
+        pass
+    assert "the owner of" not in place.run("-t").stdout
+
+
+@pytest.mark.parametrize("owner, name", [(1, "daemon"), (54321, "#54321")])
+def test_secret_of_a_third_user(desk, owner, name):
+    """The remedy keeps it readable to the receiver."""
+    deliver(desk)
+    secret(desk, owner, 0o640)
+    os.chown(desk.place.secret_file, owner, NOBODY.pw_gid)
+    words = f"{desk.place.secret_file}: owned by user {name}, neither root nor the running user nobody"
+    remedy = "chown root:nogroup, and chmod 0640"
+    for told in (desk.run("verify", "--all", expect=66).stderr, desk.place.run("-t").stdout,
+                 desk.run("send", "--print", "http://127.0.0.1:1/", expect=66).stderr):
+        assert f"{words}: {remedy}" in told, told
+    row = doctor(desk)["secret"]
+    assert (row["text"], row["remedy"]) == (words, remedy)
+    os.chown(desk.place.secret_file, 0, NOBODY.pw_gid)      # as told
+    assert doctor(desk)["secret"]["ok"]
+
+
+def test_secret_given_away_while_the_receiver_runs(desk):
+    """In its sandbox it may not look a name up: then the number is enough. The old secrets stay in force."""
+    with Socket(desk.place) as server:
+        assert_accepted(server.send(signed(webhook_id="msg_first")))
+        secret(desk, 1, 0o640)
+        assert_accepted(server.send(signed(webhook_id="msg_second")))
+        log = server.receiver.log()
+        assert re.search(r"owned by user (daemon|#1), neither root nor the running user (root|#0): .*chown root", log), log
+        assert "the secrets read before stay in force" in log
