@@ -45,6 +45,13 @@ print_warning(const struct error *warning, void *data)
 	printf("warning: spool %s: %s\n", warning->text, warning->remedy);
 }
 
+static void
+print_setting(const struct error *warning, void *data)
+{
+	(void)data;
+	printf("warning: setting %s: %s\n", warning->text, warning->remedy);
+}
+
 static int
 check_spool(const struct config *config)
 {
@@ -158,6 +165,7 @@ become_owner(const struct config *config)
 int
 config_test_run(const struct config *config)
 {
+	config_check_environment(print_setting, NULL);
 	if (become_owner(config) != 0)
 		return 1;
 	check_log(config);

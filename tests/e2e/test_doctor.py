@@ -535,6 +535,12 @@ def test_daily(place, receiver):
     assert_names(examine(place), "daily", mentions=["40.0 h"])
 
 
+def test_mistyped_variable(place, receiver):
+    row = examine(place, PSAPI_TOLERENCE="1")["configuration"]
+    assert row["remark"] and row["text"] == "PSAPI_TOLERENCE (environment): no such setting", row
+    assert "did you mean PSAPI_TOLERANCE?" in row["remedy"]
+
+
 @pytest.mark.parametrize("what", ["directory", "device"])
 def test_secret_that_is_no_file(place, receiver, what):
     """psapi secret add refuses it, so that is not the first remedy."""
