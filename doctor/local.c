@@ -70,10 +70,8 @@ check_spool(struct doctor *d, struct finding *f)
 		    "%s: %s", path, strerror(errno));
 		return;
 	}
-	if ((st.st_mode & S_IRWXO) != 0) {
-		doctor_failed(f,
-		    "chmod 2770 DIRECTORY: other users could read ids, and add files of their own",
-		    "%s: mode %04o is open to every user", path, (unsigned)st.st_mode & 07777);
+	if (store_check_place(d->config, &error) != 0) {
+		doctor_failed_for(f, &error);
 		return;
 	}
 	d->not_owner = st.st_uid != geteuid();

@@ -68,6 +68,9 @@ void spool_close(struct spool *spool);
 /* See store_warnings(). */
 void spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), void *data);
 
+/* place.c: see store_check_place(). */
+int spool_check_place(const char *path, struct error *error);
+
 /* See store_describe(). */
 void spool_describe(const struct spool *spool, char *text, size_t size);
 

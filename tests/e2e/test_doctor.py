@@ -136,7 +136,29 @@ def test_spool_is_missing(place, socket):
 
 def test_spool_open_to_all(place, receiver):
     place.spool.path.chmod(0o2777)
-    assert_names(examine(place), "spool", mentions=["2777", "chmod 2770"])
+    assert_names(examine(place), "spool", mentions=["2777", f"chmod 2770 {place.spool.path}"])
+    assert f"warning: spool {place.spool.path}: mode 2777 is open to every user: chmod 2770" in place.run("-t").stdout
+    for name in ("attempts.jsonl.1.gz", "lost+found", "lock", ".nfs001"):
+        (place.spool.path / name).touch()
+    assert_names(examine(place), "spool", mentions=["chmod 2770"])
+
+
+@pytest.mark.parametrize("mode, name", [(0o1777, None), (0o1777, "of\033somebody"), (0o755, "Documents"), (0o777, "x")])
+def test_spool_is_another_directory(place, socket, mode, name):
+    """PSAPI_SPOOL=/tmp: chmod 2770 would break the machine."""
+    other = place.dir / "tmp"
+    other.mkdir()
+    if name:
+        (other / name).mkdir()
+    other.chmod(mode)
+    place.settings["PSAPI_SPOOL"] = other
+    row = examine(place)["spool"]
+    assert row["ok"] is False and f"{other}: is open to every user, mode {mode:04o}, and not for the spool alone" in row["text"]
+    assert row["remedy"].startswith("name a directory of its own with PSAPI_SPOOL") and "chmod" not in row["remedy"]
+    tested = place.run("-t").stdout
+    assert f"warning: spool {other}: is open to every user" in tested and "chmod" not in tested, tested
+    assert "\033" not in tested
+    assert other.stat().st_mode & 0o7777 == mode
 
 
 @ROOT_ONLY
