@@ -48,7 +48,7 @@ explain_closed_spool(
 		    "run doctor as root, or as that user: this one has no access to spool, secret and "
 		    "socket",
 		    "%s: closed to all but %s and the group", d->config->spool, owner);
-	else if (error->status == EX_CONFIG)
+	else if (error->status == EX_CONFIG || error->status == EX_NOPERM)
 		doctor_failed_for(f, error);
 	else
 		doctor_failed(f,

@@ -112,8 +112,8 @@ bool spool_has(struct spool *spool, enum spool_dir dir, const char *name);
 int spool_sync(struct spool *spool, enum spool_dir dir, int file);
 
 /*
- * Explain errno of a step with dir/NAME, with the remedy. Returns STORE_FULL if there is
- * no room, else STORE_FAILED.
+ * Explain errno of a step with dir/NAME (SPOOL_DIRS: NAME of the spool itself), with the remedy.
+ * Returns STORE_FULL if there is no room, else STORE_FAILED.
  */
 enum store_result spool_failed(struct spool *spool, const char *step, enum spool_dir dir,
     const char *name, struct error *error);

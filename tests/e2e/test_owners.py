@@ -121,6 +121,45 @@ def test_doctor_finds_it(desk, where):
     assert row["ok"] is False and "mode 0000" in row["text"] and "chmod -R u+rwX" in row["remedy"], row
 
 
+AS_NOBODY = ["setpriv", f"--reuid={NOBODY.pw_uid}", f"--regid={NOBODY.pw_gid}", "--clear-groups"]
+
+
+@pytest.mark.parametrize("where", ["new", "events", "failed", "state", "hold", "tmp"])
+def test_directory_of_root(desk, where):
+    """Left by a receiver that root once started under umask 077: each program says whose it is, and what mends it."""
+    deliver(desk, *events(111111111))
+    path = desk.spool.path / where
+    os.chown(path, 0, 0)
+    path.chmod(0o700)
+    said = f"{path}: Permission denied: it belongs to root: as root, chown -R nobody {desk.spool.path}"
+    assert drain(desk, 77) == f"psapi: {said}\n"
+    row = doctor(desk)["spool"]
+    assert row["ok"] is False and f"{row['text']}: {row['remedy']}" == said, row
+    for tested in (desk.place.run("-t"), desk.place.run("-t", via=AS_NOBODY)):
+        assert tested.returncode == 78 and f"error: spool {said}\n" in tested.stdout, tested
+    started = desk.place.run(via=AS_NOBODY, PSAPI_LISTEN=f"unix:{desk.place.dir}/x.sock")
+    assert started.returncode == 73 and said in started.stderr, started
+    give(desk.place)
+    path.chmod(0o000)
+    assert drain(desk, 77) == f"psapi: {path}: Permission denied: chmod u+rwx\n"
+    path.chmod(0o2770)
+    assert drain(desk) == ""
+    assert handled(desk) == ["msg_0_111111111"]
+
+
+def test_lock_of_root(desk):
+    deliver(desk, *events(111111111))
+    drain(desk)
+    lock = desk.spool.path / "lock"
+    os.chown(lock, 0, 0)
+    lock.chmod(0o600)
+    remedy = f"it belongs to root: as root, chown -R nobody {desk.spool.path}"
+    assert drain(desk, 77) == f"psapi: {lock}: cannot lock it: Permission denied: {remedy}\n"
+    assert f"{lock}: of user root" in doctor(desk)["spool"]["text"]
+    give(desk.place)
+    assert drain(desk) == ""
+
+
 def test_doctor_counts_them(desk):
     deliver(desk, *events(111111111, 222222222, 333333333))
     for path in (desk.spool.path / "new").iterdir():
