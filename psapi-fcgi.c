@@ -186,6 +186,13 @@ open_receiver(struct receiver *receiver, const struct config *config)
 	return 0;
 }
 
+static void
+log_warning(const struct error *warning, void *data)
+{
+	(void)data;
+	error_log(warning);
+}
+
 /* Root's files in another user's spool are made that user's; but the process is root's. */
 static void
 warn_of_root(const struct config *config)
@@ -354,6 +361,7 @@ run_fastcgi(const struct config *config, bool inherited)
 		close_receiver(&receiver);
 		return EX_CANTCREAT;
 	}
+	config_check_environment(log_warning, NULL);
 	warn_of_root(config);
 	/* Read the secret now: an error is logged before the first request. */
 	const struct keyring *keyring = secrets_borrow(receiver.secrets);
