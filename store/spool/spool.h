@@ -54,7 +54,6 @@ struct spool {
 	atomic_bool distrusted; /* a sync failed: nothing more is accepted */
 	atomic_llong checked;   /* when the free bytes were last read, seconds of CLOCK_MONOTONIC; */
 	atomic_llong available; /* how many there were */
-	atomic_int link_way;    /* how a file is given a name by its descriptor, file.c */
 	atomic_uint serial;     /* of names in tmp/ */
 };
 

@@ -256,48 +256,6 @@ TEST(an_event_is_one_file_in_its_queue_and_in_events)
 	}
 }
 
-/* linkat(2): without CAP_DAC_READ_SEARCH it is ENOENT, before Linux 6.10 for all others. */
-TEST(a_user_without_the_capability_links_by_proc)
-{
-	struct fixture *f = *state;
-
-	interference = (struct interference){.of = LINKAT, .nth = 1, .error = ENOENT};
-	accept_everywhere(f);
-	interference.nth = 0;
-	assert_int_equal(f->spool.link_way, LINK_PROC);
-}
-
-TEST(the_way_that_succeeded_first_is_kept)
-{
-	struct fixture *f = *state;
-
-	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_OK);
-	int way = f->spool.link_way;
-	assert_int_not_equal(way, LINK_UNKNOWN);
-	interference = (struct interference){.of = LINKAT, .nth = 1, .error = ENOENT};
-	assert_int_equal(store(f, "b", STORE_QUEUE), STORE_FAILED);
-	interference.nth = 0;
-	assert_int_equal(f->spool.link_way, way);
-}
-
-static void
-lose_its_names(void)
-{
-	interference = (struct interference){.of = LINKAT, .nth = 1, .all = true, .error = ENOENT};
-}
-
-/* A file without a name says ENOENT, whichever way: nothing is known of the ways then. */
-TEST(of_a_file_that_cannot_be_linked_no_way_is_learnt)
-{
-	struct fixture *f = *state;
-
-	lose_its_names();
-	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_FAILED);
-	interference.nth = 0;
-	assert_int_equal(f->spool.link_way, LINK_UNKNOWN);
-	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_OK);
-}
-
 TEST(where_there_is_no_unnamed_file_it_has_a_name_in_tmp)
 {
 	static const int errors[] = {EOPNOTSUPP, EISDIR, EINVAL};
@@ -384,15 +342,12 @@ TEST(an_event_costs_these_calls_in_this_order)
 		    "create-dsync(events) write link(new) fsync(new) fsync(file) link(events)"},
 		{1, STORE_QUEUE, "create(events) write write-back link(new) fsync(file) link(events)"},
 		{2, STORE_QUEUE,
-		    "create-dsync(events) write link(new) fsync(new) fsync(file) link(events)"},
-		{3, STORE_QUEUE, "create(events) write write-back link(new) fsync(file) link(events)"},
+		    "create-dsync(tmp) write link(new) fsync(new) fsync(file) link(events) unlink(tmp)"},
+		{3, STORE_QUEUE,
+		    "create(tmp) write write-back link(new) fsync(file) link(events) unlink(tmp)"},
 		{4, STORE_QUEUE,
 		    "create-dsync(tmp) write link(new) fsync(new) fsync(file) link(events) unlink(tmp)"},
 		{5, STORE_QUEUE,
-		    "create(tmp) write write-back link(new) fsync(file) link(events) unlink(tmp)"},
-		{6, STORE_QUEUE,
-		    "create-dsync(tmp) write link(new) fsync(new) fsync(file) link(events) unlink(tmp)"},
-		{7, STORE_QUEUE,
 		    "create(tmp) write write-back link(new) fsync(file) link(events) unlink(tmp)"},
 		/* The state first, so that no dead letter is there without its reason. */
 		{0, STORE_DEAD_LETTER, "create(events) write link(tmp) rename(state) "
@@ -559,7 +514,6 @@ TEST(the_next_delivery_goes_on_with_the_file_not_with_the_name)
 	ino_t first = inode(f, SPOOL_NEW, "a.json");
 	interference = (struct interference){.of = LINKAT, .nth = 2,
 	    .hook = give_the_name_to_another_file};
-	f->spool.link_way = LINK_PROC;
 	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_DUPLICATE);
 	interference.nth = 0;
 	assert_int_equal(inode(f, SPOOL_EVENTS, "a.json"), first);
@@ -1447,7 +1401,6 @@ TEST(of_64_concurrent_duplicates_one_is_stored)
 	for (int round = 0; round < rounds; round++) {
 		const struct way *way = &ways[(size_t)round % ROWS(ways)];
 		go_the_way(f, way);
-		other.link_way = f->spool.link_way;
 		other.filesystem.named_files = way->named_files;
 		other.by_name = way->by_name;
 		other.one_wait = way->one_wait;
@@ -1532,7 +1485,7 @@ TEST(a_probe_that_fails_names_the_directory_and_leaves_nothing)
 	for (int i = 0; i < SPOOL_DIRS; i++) {
 		static const enum call calls[] = {LINKAT, UNLINKAT};
 		for (size_t c = 0; c < ROWS(calls); c++) {
-			go_the_way(f, &ways[2]);
+			go_the_way(f, &ways[0]);
 			interference = (struct interference){.of = (int)calls[c], .nth = i + 1, .error = EROFS};
 			assert_int_equal(spool_probe(&f->spool, &f->error), STORE_FAILED);
 			interference.nth = 0;
@@ -1691,9 +1644,6 @@ main(void)
 		SANDBOX_TEST(whichever_call_fails_a_spool_is_opened_whole_or_not_at_all),
 		SANDBOX_TEST(a_spool_of_another_format_is_refused),
 		SPOOL_TEST(an_event_is_one_file_in_its_queue_and_in_events),
-		SPOOL_TEST(a_user_without_the_capability_links_by_proc),
-		SPOOL_TEST(the_way_that_succeeded_first_is_kept),
-		SPOOL_TEST(of_a_file_that_cannot_be_linked_no_way_is_learnt),
 		SPOOL_TEST(where_there_is_no_unnamed_file_it_has_a_name_in_tmp),
 		SPOOL_TEST(a_large_body_is_written_to_its_end),
 		SPOOL_TEST(a_write_that_is_interrupted_or_takes_a_part_is_continued),
