@@ -115,12 +115,12 @@ static bool
 can_be_moved(struct spool *spool, const struct spool_file *file, struct scan *scan)
 {
 	struct error error;
-	char probe[64];
+	char probe[SPOOL_TEMPORARY_SIZE];
 	struct stat st;
 
 	if (fstat(file->fd, &st) == 0 && st.st_uid == geteuid())
 		return true;
-	snprintf(probe, sizeof(probe), "link.%ld", (long)getpid());
+	spool_file_temporary_name(spool, probe);
 	if (linkat(spool->dir[SPOOL_NEW], file->name, spool->dir[SPOOL_TMP], probe, 0) == 0) {
 		unlinkat(spool->dir[SPOOL_TMP], probe, 0);
 		return true;

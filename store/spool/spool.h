@@ -165,6 +165,11 @@ enum entry_result spool_file_open(struct spool *spool, struct spool_file *file, 
 /* Close it, and remove its name in tmp/. errno stays. */
 void spool_file_close(struct spool *spool, struct spool_file *file);
 
+/* A name in tmp/, of this process alone; and whether a name there is such, of any process. */
+#define SPOOL_TEMPORARY_SIZE 64
+void spool_file_temporary_name(struct spool *spool, char name[SPOOL_TEMPORARY_SIZE]);
+bool spool_file_is_temporary(const char *name);
+
 /* Give a file that we made its owner and mode by rule, for any running user and umask. */
 int spool_file_settle(const struct spool *spool, int fd, mode_t mode);
 

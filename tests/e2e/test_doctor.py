@@ -538,8 +538,11 @@ def test_daily(place, receiver):
 @pytest.mark.each_store
 def test_leftovers(place, receiver):
     place.tidy = False
-    left = place.spool.path / "tmp" / "1.2.3"
+    left = place.spool.path / "tmp" / "1.000000002.3.4"
     left.write_text("")
+    foreign = left.with_name("photo.jpg")   # drain does not remove it
+    foreign.write_text("")
+    os.utime(foreign, (time.time() - 7200,) * 2)
     assert_names(examine(place))
     os.utime(left, (time.time() - 7200,) * 2)
     assert_names(examine(place), "leftovers", mentions=["1 file(s)", "drain"])
