@@ -170,6 +170,12 @@ void spool_file_close(struct spool *spool, struct spool_file *file);
 void spool_file_temporary_name(struct spool *spool, char name[SPOOL_TEMPORARY_SIZE]);
 bool spool_file_is_temporary(const char *name);
 
+/*
+ * A probe's names: such a one in tmp/, as long as it has others; in the other directories this in
+ * front of it. A name that begins with a dot is no event's: spool_each() and *.json leave it out.
+ */
+#define SPOOL_PROBE ".probe."
+
 /* Give a file that we made its owner and mode by rule, for any running user and umask. */
 int spool_file_settle(const struct spool *spool, int fd, mode_t mode);
 

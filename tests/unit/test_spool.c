@@ -1486,7 +1486,9 @@ TEST(a_probe_that_fails_names_the_directory_and_leaves_nothing)
 		static const enum call calls[] = {LINKAT, UNLINKAT};
 		for (size_t c = 0; c < ROWS(calls); c++) {
 			go_the_way(f, &ways[0]);
-			interference = (struct interference){.of = (int)calls[c], .nth = i + 1, .error = EROFS};
+			/* tmp/ is linked first, and removed last. */
+			int nth = calls[c] == LINKAT ? SPOOL_DIRS - i : i + 1;
+			interference = (struct interference){.of = (int)calls[c], .nth = nth, .error = EROFS};
 			assert_int_equal(spool_probe(&f->spool, &f->error), STORE_FAILED);
 			interference.nth = 0;
 			assert_true(tells(f, &f->error, spool_dir_names[i], EROFS));
@@ -1496,6 +1498,75 @@ TEST(a_probe_that_fails_names_the_directory_and_leaves_nothing)
 			assert_int_equal(names_in_all(f), 0);
 		}
 	}
+}
+
+static enum store_result other_probe;
+
+static void
+probe_beside_it(void)
+{
+	struct spool other;
+	struct error error;
+
+	interference.nth = 0;
+	assert_int_equal(spool_open(&other, hooked->path, false, false, &error), STORE_OK);
+	other_probe = spool_probe(&other, &error);
+	spool_close(&other);
+}
+
+/* Two containers on one spool: in each of them the process has the same number. */
+TEST(a_probe_disturbs_no_other_of_the_same_process_number)
+{
+	struct fixture *f = *state;
+
+	for (int nth = 1; nth <= SPOOL_DIRS; nth++) {
+		interference = (struct interference){.of = LINKAT, .nth = nth, .hook = probe_beside_it};
+		assert_int_equal(spool_probe(&f->spool, &f->error), STORE_OK);
+		assert_int_equal(other_probe, STORE_OK);
+		assert_int_equal(names_in_all(f), 0);
+	}
+}
+
+static int
+age_it(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+	struct timespec times[2] = {{.tv_sec = time(NULL) - 3700}, {.tv_sec = time(NULL) - 3700}};
+
+	(void)st;
+	(void)ftw;
+	return kind == FTW_F ? utimensat(AT_FDCWD, path, times, 0) : 0;
+}
+
+static void
+die(void)
+{
+	_exit(7);
+}
+
+/* Killed at any step it leaves what recovery finds and removes after an hour. */
+TEST(what_a_killed_probe_leaves_is_removed_by_recovery)
+{
+	struct fixture *f = *state;
+	int status = 0, left = 0;
+	long committed;
+
+	for (int nth = 1; !WIFEXITED(status) || WEXITSTATUS(status) != 0 || nth == 1; nth++) {
+		pid_t child = fork();
+		if (child == 0) {
+			interference = (struct interference){.of = LINKAT | RENAMEAT | UNLINKAT | FSYNC,
+			    .nth = nth, .hook = die};
+			spool_probe(&f->spool, &f->error);
+			_exit(0);
+		}
+		assert_int_equal(waitpid(child, &status, 0), child);
+		left += names_in_all(f);
+		assert_int_equal(spool_recover(&f->spool, &committed, &f->error), STORE_OK);
+		for (int dir = 0; dir < SPOOL_DIRS; dir++)
+			nftw(at(f, (enum spool_dir)dir, ""), age_it, 4, FTW_PHYS);
+		assert_int_equal(spool_recover(&f->spool, &committed, &f->error), STORE_OK);
+		assert_int_equal(names_in_all(f), 0);
+	}
+	assert_true(left > 20);
 }
 
 struct mounted {
@@ -1678,6 +1749,8 @@ main(void)
 		SPOOL_TEST(of_64_concurrent_duplicates_one_is_stored),
 		SPOOL_TEST(a_probe_goes_all_ways_and_leaves_nothing),
 		SPOOL_TEST(a_probe_that_fails_names_the_directory_and_leaves_nothing),
+		SPOOL_TEST(a_probe_disturbs_no_other_of_the_same_process_number),
+		SPOOL_TEST(what_a_killed_probe_leaves_is_removed_by_recovery),
 		SPOOL_TEST(a_directory_that_is_a_mount_is_named),
 		SPOOL_TEST(a_state_is_replaced_whole),
 		SPOOL_TEST(a_state_is_read_as_it_was_written),
