@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <sys/stat.h>
 
-#include "store/spool/filesystem.h"
+#include "base/filesystem.h"
 #include "store/store.h"
 
 enum spool_dir {
