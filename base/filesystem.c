@@ -25,8 +25,6 @@
 #define TMPFS_MAGIC 0x01021994UL
 #define RAMFS_MAGIC 0x858458f6UL
 
-#define NOBARRIER_LOSES " loses events in a power cut, unless the disk's cache has a battery"
-
 /* The text of /proc/fs/ext4/DEVICE/options: one option a line. */
 struct ext4_options {
 	char device[256];
@@ -101,7 +99,9 @@ detect_ext4(int directory, struct filesystem *found)
 		    "unmount it, then: tune2fs -O ^fast_commit DEVICE");
 	else if (!has_option(&options, "barrier"))
 		set_two(found, "it is mounted with nobarrier",
-		    "ext4 mounted with nobarrier" NOBARRIER_LOSES, "mount it with barrier=1");
+		    "ext4 mounted with nobarrier loses events in a power cut, unless the disk's cache has "
+		    "a battery",
+		    "mount it with barrier=1");
 	else if (!internal)
 		set_two(found, "its journal is on another device", NULL, NULL);
 	else if (has_option(&options, "journal_async_commit"))
@@ -169,7 +169,9 @@ detect_other(int directory, unsigned long magic, struct filesystem *found)
 	    read_mount(st.stx_mnt_id, found->type, sizeof(found->type), options, sizeof(options)) &&
 	    strstr(options, ",nobarrier,") != NULL)
 		set_two(found, "it is mounted with nobarrier",
-		    "a file system mounted with nobarrier" NOBARRIER_LOSES, "mount it without nobarrier");
+		    "a file system mounted with nobarrier loses events in a power cut, unless the disk's "
+		    "cache has a battery",
+		    "mount it without nobarrier");
 	if (magic == TMPFS_MAGIC || magic == RAMFS_MAGIC)
 		set_two(found, "it is in memory", "a file system in memory loses all events with a restart",
 		    "name a directory on a disk with PSAPI_SPOOL");
