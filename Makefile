@@ -49,7 +49,7 @@ BIN =
 OUT_BIN = .
 endif
 
-# The folders of the library: every source in them is built. CONTRIBUTING.md says what each owns. commands/ is part of
+# The folders of the library: every source in them is built. docs/design.md says what each owns. commands/ is part of
 # psapi only.
 FOLDERS = base secrets store store/spool receiver server metrics drain send doctor web
 sources = $(patsubst %.c,%,$(wildcard $(1:%=%/*.c)))

@@ -40,10 +40,6 @@
 #include "server/sd_notify.h"
 #include "store/store.h"
 
-#ifndef PSAPI_VERSION
-#define PSAPI_VERSION "unknown"
-#endif
-
 enum { OVERRIDES_MAX = 64 };
 
 struct options {

@@ -23,7 +23,7 @@ find_fault(const struct error *warning, void *data)
 {
 	struct finding *f = data;
 
-	if (warning->status != 0 && f->result != CHECK_FAILED)
+	if (warning->status != 0 && f->result != DOCTOR_FAILED)
 		doctor_failed_for(f, warning);
 }
 
@@ -173,7 +173,7 @@ check_unused(struct doctor *d, struct finding *f)
 	tell_survey(&d->handlers.unused, f);
 }
 
-const struct check doctor_local_checks[] = {
+const struct doctor_check doctor_local_checks[] = {
 	{"spool", check_spool, "every directory in it must belong to the receiver's user: chown -R"},
 	{"storing", check_storing,
 	    "the spool needs a local file system with hard links, writable by the receiver's user"},

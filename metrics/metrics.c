@@ -19,10 +19,6 @@
 #include "secrets/secrets.h"
 #include "verify.h"
 
-#ifndef PSAPI_VERSION
-#define PSAPI_VERSION "unknown"
-#endif
-
 struct metrics {
 	char endpoint[128]; /* escaped as the value of a label */
 	bool opened, counted, logged, ran;

@@ -14,10 +14,6 @@
 
 enum { MATCH_LINES = 50000 };
 
-#ifndef PSAPI_VERSION
-#define PSAPI_VERSION "unknown"
-#endif
-
 static json_t *
 secrets_json(const struct web *web)
 {

@@ -40,7 +40,7 @@ postgresql_progress(const char *what, size_t count, size_t total, bool done)
 /* ---- many events by their names ---- */
 
 char *
-postgresql_names(const char *const *names, size_t count)
+postgresql_name_array(const char *const *names, size_t count)
 {
 	size_t n = 0;
 	char *text = malloc(count * STORE_NAME_SIZE + 3);
@@ -92,10 +92,9 @@ explain(struct postgresql *pg, const char *name, bool retry, struct error *error
 /* One statement for up to POSTGRESQL_BATCH names, which returns those that it moved. */
 static enum store_result
 move_batch(struct postgresql *pg, const char *sql, const char *const *names, size_t count,
-    size_t *moved,
-    bool retry, struct error *error)
+    size_t *moved, bool retry, struct error *error)
 {
-	char *array = postgresql_names(names, count);
+	char *array = postgresql_name_array(names, count);
 	struct postgresql_parameters p = {0};
 	enum store_result outcome = STORE_OK;
 
@@ -140,7 +139,7 @@ postgresql_retry(void *engine, const char *const *names, size_t count, size_t *m
 {
 	static const char sql[] =
 	    "UPDATE psapi_queue SET tries = 0, tried_at = NULL, due_at = NULL, failed_at = NULL,"
-	    " queued_at = now(), alone = false, handler = '', reason = '', said = ''"
+	    " queued_at = now(), alone = false, handler = '', reason = '', stderr_end = ''"
 	    " WHERE name = ANY ($1::text[]) AND failed_at IS NOT NULL RETURNING name";
 
 	return move(engine, sql, names, count, moved, true, error);
@@ -152,8 +151,8 @@ postgresql_replay(void *engine, const char *const *names, size_t count, size_t *
 {
 	static const char sql[] =
 	    "INSERT INTO psapi_queue (name, lane, when_ns) SELECT name, lane, when_ns FROM psapi_event"
-	    " WHERE name = ANY ($1::text[]) AND queued ORDER BY name ON CONFLICT DO NOTHING RETURNING"
-	    " name";
+	    " WHERE name = ANY ($1::text[]) AND queued ORDER BY name"
+	    " ON CONFLICT DO NOTHING RETURNING name";
 
 	return move(engine, sql, names, count, moved, false, error);
 }
@@ -182,7 +181,7 @@ enum store_result
 postgresql_unknown(void *engine, const char *const *names, size_t count, size_t *unknown,
     struct error *error)
 {
-	char *array = postgresql_names(names, count);
+	char *array = postgresql_name_array(names, count);
 	struct postgresql_parameters p = {0};
 
 	if (array == NULL) {
@@ -213,16 +212,18 @@ postgresql_unknown(void *engine, const char *const *names, size_t count, size_t 
 	" AND NOT EXISTS (SELECT 1 FROM psapi_queue q WHERE q.name = e.name)" \
 	" ORDER BY e.received_ns, e.name LIMIT 1000"
 
-static const char look_sql[] = "SELECT name, received_ns::text FROM (" OLD ") o ORDER BY"
-    " received_ns, name";
+static const char look_sql[] =
+    "SELECT name, received_ns::text FROM (" OLD ") o ORDER BY received_ns, name";
 /* What they say of producers is kept by the same statement, so by the same transaction. */
-static const char forget_sql[] = "WITH o AS MATERIALIZED (" OLD "), d AS (DELETE FROM psapi_event"
-    " USING o"
-    " WHERE psapi_event.name = o.name RETURNING o.name, o.received_ns, type, npn, when_ns), k AS ("
-    POSTGRESQL_KEEP "SELECT * FROM ((SELECT DISTINCT ON (npn) npn, when_ns, type = '"
-    ROSTER_ACTIVATED "' AS active FROM d WHERE " POSTGRESQL_COUNTS
-    " ORDER BY npn, when_ns DESC, active DESC) UNION ALL SELECT '', max(received_ns), false FROM d"
-    " HAVING count(*) > 0) m ORDER BY npn" POSTGRESQL_KEPT ")"
+static const char forget_sql[] =
+    "WITH o AS MATERIALIZED (" OLD "),"
+    " d AS (DELETE FROM psapi_event USING o WHERE psapi_event.name = o.name"
+    " RETURNING o.name, o.received_ns, type, npn, when_ns),"
+    " k AS (" POSTGRESQL_KEEP "SELECT * FROM ("
+    "(SELECT DISTINCT ON (npn) npn, when_ns, type = '" ROSTER_ACTIVATED "' AS active FROM d"
+    " WHERE " POSTGRESQL_COUNTS " ORDER BY npn, when_ns DESC, active DESC)"
+    " UNION ALL SELECT '', max(received_ns), false FROM d HAVING count(*) > 0"
+    ") m ORDER BY npn" POSTGRESQL_KEPT ")"
     " SELECT name, received_ns::text FROM d ORDER BY d.received_ns, d.name";
 
 static int64_t
@@ -240,9 +241,10 @@ total_events(struct postgresql *pg, struct error *error)
 static enum store_result
 forget_attempts(struct postgresql *pg, int64_t before, struct error *error)
 {
-	static const char sql[] = "DELETE FROM psapi_attempt WHERE serial IN"
-	    " (SELECT serial FROM psapi_attempt WHERE at_ns < $1 ORDER BY at_ns LIMIT 1000) RETURNING"
-	    " serial::text";
+	static const char sql[] =
+	    "DELETE FROM psapi_attempt WHERE serial IN"
+	    " (SELECT serial FROM psapi_attempt WHERE at_ns < $1 ORDER BY at_ns LIMIT 1000)"
+	    " RETURNING serial::text";
 	int rows = 1;
 
 	while (rows > 0) {

@@ -130,9 +130,8 @@ make_listing(const struct store_filter *filter, char *sql, size_t size,
 	unsigned wanted = filter->statuses != 0 ? filter->statuses : ~0U;
 	bool queued = (wanted & 1U << STORE_HANDLED) == 0;
 	int n = snprintf(sql, size, "DECLARE psapi_list NO SCROLL CURSOR FOR " ITEM
-	    " %s JOIN psapi_queue q ON q.name = e.name WHERE (%u >> " STATUS ") & 1 = 1", queued ? "" :
-	    "LEFT",
-	    wanted & 15);
+	    " %s JOIN psapi_queue q ON q.name = e.name WHERE (%u >> " STATUS ") & 1 = 1",
+	    queued ? "" : "LEFT", wanted & 15);
 
 	if (filter->type != NULL) {
 		postgresql_text(p, filter->type);
@@ -231,14 +230,15 @@ enum store_result
 postgresql_count(void *engine, int64_t now, struct store_counts *counts, struct error *error)
 {
 	static const char sql[] =
-	    "SELECT count(*) FILTER (WHERE failed_at IS NULL), count(*) FILTER (WHERE failed_at IS NOT"
-	    " NULL),"
-	    " count(*) FILTER (WHERE failed_at IS NULL AND tries > 0), count(*) FILTER (WHERE old),"
+	    "SELECT count(*) FILTER (WHERE failed_at IS NULL),"
+	    " count(*) FILTER (WHERE failed_at IS NOT NULL),"
+	    " count(*) FILTER (WHERE failed_at IS NULL AND tries > 0),"
+	    " count(*) FILTER (WHERE old),"
 	    " floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE old)))::bigint,"
-	    " floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE failed_at IS"
-	    " NULL)))::bigint,"
-	    " CASE WHEN pg_has_role('pg_read_all_stats', 'USAGE') THEN (SELECT count(*) FROM"
-	    " pg_stat_replication WHERE sync_state IN ('sync', 'quorum')) END"
+	    " floor(extract(epoch FROM now() - min(queued_at)"
+	    " FILTER (WHERE failed_at IS NULL)))::bigint,"
+	    " CASE WHEN pg_has_role('pg_read_all_stats', 'USAGE') THEN"
+	    " (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')) END"
 	    " FROM (SELECT *, failed_at IS NULL AND queued_at < now() - interval '1 hour'"
 	    " AND coalesce(due_at <= now(), true) AS old FROM psapi_queue) q";
 	char texts[sizeof(sql) + 160];
