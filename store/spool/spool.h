@@ -268,6 +268,7 @@ enum store_result spool_forgotten_write(struct spool *spool, const struct roster
 
 /* page.c */
 enum store_result spool_page(struct spool *spool, struct store_page *page, struct error *error);
-enum store_result spool_tally(struct spool *spool, struct store_tally *tally, struct error *error);
+enum store_result spool_tally(struct spool *spool, int budget_ms, struct store_tally *tally,
+    struct error *error);
 
 #endif
