@@ -13,18 +13,18 @@
 #include "web/query.h"
 
 struct history;
+struct tally;
 
 struct web {
 	const struct config *config;
 	struct store *store;
 	struct history *history;
+	struct tally *tally;
+	bool alone;             /* classic CGI, one request: nothing is counted after the answer */
 	int courier;            /* socket to the process that sends examples; -1: there is none */
 	pthread_mutex_t acting; /* one action at a time */
 	pthread_mutex_t sending;
 	pthread_mutex_t measuring;
-	pthread_mutex_t tallying; /* of the two: */
-	struct store_tally tally; /* as it was counted */
-	int64_t tally_until;      /* clock_milliseconds() until which it counts */
 };
 
 /* Who has signed in, as the web server says; NULL: nobody. Never from an HTTP header. */

@@ -167,7 +167,8 @@ postgresql_page(void *engine, struct store_page *page, struct error *error)
 }
 
 enum store_result
-postgresql_tally(void *engine, int64_t now, struct store_tally *tally, struct error *error)
+postgresql_tally(void *engine, int64_t now, int budget_ms, struct store_tally *tally,
+    struct error *error)
 {
 	static const char sql[] =
 	    "SELECT (count(*) FILTER (WHERE failed_at IS NULL))::text,"
@@ -177,6 +178,7 @@ postgresql_tally(void *engine, int64_t now, struct store_tally *tally, struct er
 	PGresult *result = postgresql_run(engine, sql, NULL,
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 
+	(void)budget_ms; /* it is one statement */
 	memset(tally, 0, sizeof(*tally));
 	if (result == NULL)
 		return STORE_FAILED;

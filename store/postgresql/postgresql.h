@@ -321,8 +321,8 @@ void postgresql_attempts_close(struct postgresql *pg);
 
 /* page.c */
 enum store_result postgresql_page(void *engine, struct store_page *page, struct error *error);
-enum store_result postgresql_tally(void *engine, int64_t now, struct store_tally *tally,
-    struct error *error);
+enum store_result postgresql_tally(void *engine, int64_t now, int budget_ms,
+    struct store_tally *tally, struct error *error);
 enum store_result postgresql_attempts_page(void *engine, struct store_attempts_page *page,
     struct error *error);
 
