@@ -199,14 +199,18 @@ check-scale: all
 # For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
 SANITIZED_SERVERS = socket cgi nginx-keepalive apache-fcgid
 
+LONG_PARTS = check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race check-trust \
+	check-chaos check-hosts check-postgresql-faults soak check-install check-container
+
+# Each part says how long it took.
 check-long:
 	@tests/readable.sh
 	@$(MAKE) -s deps-check
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
-	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
-		check-trust check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=10
-	$(MAKE) check-install check-container
+	@for part in $(LONG_PARTS); do \
+		begin=$$(date +%s); $(MAKE) WERROR=-Werror FULL=1 SECONDS=10 $$part || exit; \
+		echo "check-long: $$part: $$(($$(date +%s) - begin)) s"; done
 
 include packaging/install.mk tests/trust.mk tests/install/install.mk tests/container/container.mk tests/releases/releases.mk tests/chaos/chaos.mk bench/bench.mk
 
