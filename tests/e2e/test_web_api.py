@@ -495,19 +495,33 @@ def test_the_sending_process_ends_with_the_page(place):
 # ---- doctor ----
 
 class OpenPage(NginxPage):
-    """Somebody has removed the authentication."""
+    """Somebody has removed the authentication, and all that depends on it."""
+
+    removed = {"fastcgi_param REMOTE_USER $remote_user;": ""}
 
     def substitutions(self, port):
-        return super().substitutions(port) | {'auth_basic "psapi";': "", f"auth_basic_user_file {self.place.dir}/psapi.htpasswd;": ""}
+        return super().substitutions(port) | {'auth_basic "psapi";': "", f"auth_basic_user_file {self.place.dir}/psapi.htpasswd;":
+                                              ""} | self.removed
 
 
-@pytest.mark.parametrize("cls, result, words", [(NginxPage, True, "asks for a login"), (OpenPage, "remark", "without a login")])
-def test_doctor_asks_whether_there_is_a_login(place, cls, result, words):
-    with page_of(cls, place) as page:
+class BelievingPage(OpenPage):
+    """Somebody has removed the authentication, and nginx takes the name in a browser's header for the user's."""
+
+    removed = {}
+
+
+@pytest.mark.parametrize("cls, result, words, remedy", [
+    (NginxPage, "ok", "asks for a login", ""), (OpenPage, "remark", "answers without a login", "auth_basic"),
+    (BelievingPage, "failed", "takes any user name", "auth_basic")])
+def test_doctor_asks_whether_there_is_a_login(place, cls, result, words, remedy):
+    with page_of(cls, place, **ACTIONS) as page:
         done = Desk(place).run("doctor", "--json", f"http://127.0.0.1:{page.port}/webhooks/psapi", expect=None)
         [found] = [row for row in map(json.loads, done.stdout.splitlines()) if row["check"] == "page"]
         assert words in found["text"] and f":{page.port}/psapi/" in found["text"]
-        assert found.get("remark", False) == (result == "remark") and ("auth_basic" in found.get("remedy", "")) == (result == "remark")
+        assert ("remark" if found.get("remark") else "ok" if found["ok"] else "failed") == result, found
+        assert remedy in found.get("remedy", "") and bool(remedy) == ("remedy" in found)
+        if cls is BelievingPage:        # what the check is about
+            assert page.get("session", user=None, **page.authorization("mallory"))["user"] == "mallory"
 
 
 # ---- the process ----
