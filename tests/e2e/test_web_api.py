@@ -207,6 +207,24 @@ def test_an_answer_does_not_wait_for_a_count(place):
         wait_for(lambda: waiting() == ["600"], "all are counted")
 
 
+def test_causes_of_many_failures(place):
+    """Of more than are looked at, the answer says of how many; of more than can be sorted, that they are too many."""
+    web, failed = Web(place), place.spool.path / "failed"
+    for n in range(2100):
+        (failed / f"msg_{n:027}.json").write_text(web_scale.event(n, 1_700_000_000 + n))
+        os.link(failed / f"msg_{n:027}.json", place.spool.path / f"events/msg_{n:027}.json")
+        if n == 4:
+            data = json.loads(web.ask(path="/api/1/overview").body)
+            assert data["causes"][0]["count"] == 5 and not {"causes_of", "causes_too_many"} & data.keys()
+    data = json.loads(web.ask(path="/api/1/overview").body)
+    assert 0 < data["causes_of"] <= 2000 and data["failed"] == 2100
+    assert sum(one["count"] for one in data["causes"]) == data["causes_of"] and "causes_too_many" not in data
+    for n in range(8000):
+        os.link(failed / f"msg_{0:027}.json", failed / f"{n}.json")
+    data = json.loads(web.ask(path="/api/1/overview").body)
+    assert data["causes_too_many"] and data["causes"] == [] and "causes_of" not in data
+
+
 def test_verdict(place):
     desk = Desk(place)
     desk.deliver_bodies(body(1))

@@ -262,6 +262,48 @@ def test_states_have_words(nginx, desk, place):
         b.check_log(allowed=("502", "401", "404", "400"))
 
 
+def write_verdict(place, age_s, status=0, text="all", remedy=""):
+    """As psapi check left it so many seconds ago."""
+    (place.spool.path / "state").mkdir(mode=0o2770, exist_ok=True)
+    (place.spool.path / "state/check").write_text(json.dumps({"at": int(time.time()) - age_s, "status": status, "findings": [
+        {"name": "queue", "status": status, "text": text, "remedy": remedy, "since": int(time.time()) - age_s}]}))
+
+
+@long
+def test_health_is_known_or_not_claimed(nginx, desk, place):
+    """Green only with a fresh verdict, and nothing that waits for a person."""
+    def health(words, kind):
+        b.open("", "overview")
+        assert (b.text(".health .sentence"), kind in b.find(".health").get_attribute("class")) == (words, True), b.text(".health")
+        return b.text(".health")
+    with Browser(nginx, USER) as b:
+        assert "Not checked yet: does psapi-check.timer run?" in health("Nothing was delivered yet.", "skipped")
+        [webhook_id] = send(nginx, signed(body(1)))
+        health("Not checked yet: does psapi-check.timer run?", "skipped")
+        write_verdict(place, 10)
+        health("All is well.", "good")
+        write_verdict(place, 10, 2, "the disk is on fire")
+        health("the disk is on fire", "bad")
+        for status in (0, 2):
+            write_verdict(place, 2 * 3600 + 60, status, "the disk was on fire")
+            shown = health("Not checked for 2 hours: does psapi-check.timer run?", "skipped")
+            assert "on fire" not in shown and ("CRITICAL 2 hr. ago" in shown) == (status == 2)
+        write_verdict(place, 10)
+        for n in range(10_001):
+            (place.spool.path / f"new/{n}.json").hardlink_to(place.spool.path / f"events/{webhook_id}.json")
+        health("More than 10,000 events wait.", "remark")
+        b.open("", "overview")
+        wait_for(lambda: "oldest" in b.text(".tile"), "the oldest is known", 11)
+        assert "10,002" in b.text(".tile")
+        for n in range(2_100):
+            (place.spool.path / f"failed/msg_{n:027}.json").write_text(web_scale.event(n, 1_700_000_000 + n))
+        b.wait_for_text("Failures by cause, of the newest")
+        assert "2,100 events failed and wait for you." in b.text()
+        for n in range(8_000):
+            (place.spool.path / f"failed/{n}.json").hardlink_to(place.spool.path / f"events/{webhook_id}.json")
+        b.wait_for_text("psapi list --failed --by-cause")
+
+
 @long
 def test_read_only(place, desk):
     """Without PSAPI_WEB_ACTIONS there is no button that acts, and a word that says so."""
