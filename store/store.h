@@ -517,6 +517,7 @@ struct store_attempts {
 	long last;     /* the last so many; negative: all */
 	const char *outcome; /* NULL: any */
 	int64_t after; /* in, out: only what was copied after this serial number */
+	long first;    /* the first so many by serial number, in that order; 0: all, by time */
 	/* In the order of time. Anything but 0 ends it. */
 	int (*visit)(const char *host, const char *line, void *data);
 	void *data;

@@ -15,7 +15,13 @@
 #include "web/walk.h"
 
 #define HOUR (3600 * NANOSECONDS)
-enum { HOURS = 24, SLOTS = HOURS + 1, LINES_MAX = 500000 };
+enum {
+	HOURS = 24,
+	SLOTS = HOURS + 1,
+	LINES_MAX = 500000,
+	LINES_PER_LOOK = 64, /* at the clock */
+	COPIES_PER_LOOK = 1000
+};
 #define DAILY_TYPE "producersync.updates_available"
 
 static const char *const outcomes[] = {
@@ -33,7 +39,9 @@ struct history {
 	pthread_mutex_t lock;
 	struct attempts_reader *follower; /* of the local log; NULL: not open */
 	int64_t serial;                   /* of a shared store: counted up to it */
+	long copies;                      /* of a shared store: so many were counted */
 	bool begun, complete;
+	bool behind; /* there are new lines that are not counted */
 	char mark[WALK_MARK_SIZE]; /* where the walk back goes on */
 	int64_t since;             /* nanoseconds: from here on all is counted */
 	long lines;                /* that walks back have seen */
@@ -107,10 +115,12 @@ count_line(struct history *h, const struct attempts_line *line, const char *host
 static int
 count_copy(const char *host, const char *text, void *data)
 {
+	struct history *h = data;
 	struct attempts_line line;
 
 	attempts_reader_parse(&line, text);
-	count_line(data, &line, host);
+	count_line(h, &line, host);
+	h->copies++;
 	return 0;
 }
 
@@ -139,20 +149,41 @@ begin(struct history *h)
 	h->begun = true;
 }
 
+/* Of a shared store: a part of the copies at a time. */
 static void
-count_new(struct history *h)
+count_new_copies(struct history *h, int64_t deadline)
 {
-	struct store_attempts after = {.last = -1, .after = h->serial, .visit = count_copy, .data = h};
-	struct attempts_line line;
+	struct store_attempts after = {.last = -1, .after = h->serial, .first = COPIES_PER_LOOK,
+	    .visit = count_copy, .data = h};
 	struct error ignored;
+	long lines;
+
+	do {
+		lines = h->copies;
+		if (store_attempts(h->web->store, &after, &ignored) != STORE_OK)
+			return;
+		h->serial = after.after;
+		h->behind = h->copies - lines == COPIES_PER_LOOK;
+	} while (h->behind && clock_milliseconds() < deadline);
+}
+
+/* Count what was appended, until the deadline: clock_milliseconds(). */
+static void
+count_new(struct history *h, int64_t deadline)
+{
+	struct attempts_line line;
 
 	if (store_is_shared(h->web->store)) {
-		if (store_attempts(h->web->store, &after, &ignored) == STORE_OK)
-			h->serial = after.after;
+		count_new_copies(h, deadline);
 		return;
 	}
-	while (attempts_reader_next(h->follower, &line))
+	h->behind = false;
+	for (long lines = 1; attempts_reader_next(h->follower, &line); lines++) {
 		count_line(h, &line, NULL);
+		h->behind = lines % LINES_PER_LOOK == 0 && clock_milliseconds() >= deadline;
+		if (h->behind)
+			return;
+	}
 }
 
 /* ---- older lines ---- */
@@ -200,10 +231,10 @@ history_count(struct history *h, int64_t now, int budget_ms)
 	if (!h->begun)
 		begin(h);
 	if (h->begun)
-		count_new(h);
-	if (h->begun && !h->complete && budget_ms > 0)
+		count_new(h, deadline);
+	if (h->begun && !h->behind && !h->complete && budget_ms > 0)
 		walk_back(h, now, deadline);
-	bool more = h->begun && !h->complete;
+	bool more = h->begun && (h->behind || !h->complete);
 	pthread_mutex_unlock(&h->lock);
 	return more;
 }
@@ -237,9 +268,9 @@ history_json(struct history *h, int64_t now)
 		json_array_append_new(hours, hour_json(h, hour));
 	datetime_text(h->since / NANOSECONDS, since);
 	bool counted = h->complete || (h->since != 0 && h->since < (now - HOURS * 3600) * NANOSECONDS);
-	json_t *object = json_pack("{s:o,s:b,s:s*,s:O*,s:O*}", "hours", hours, "complete", counted,
-	    "since", counted || h->since == 0 ? NULL : since, "last_accepted", h->accepted.row,
-	    "last_daily", h->daily.row);
+	json_t *object = json_pack("{s:o,s:b,s:s*,s:O*,s:O*}", "hours", hours, "complete",
+	    counted && !h->behind, "since", counted || h->behind || h->since == 0 ? NULL : since,
+	    "last_accepted", h->accepted.row, "last_daily", h->daily.row);
 	pthread_mutex_unlock(&h->lock);
 	return object;
 }

@@ -32,6 +32,9 @@ POSTS = ("retry", "replay", "done", "discard", "send")
 FILES = ("", "app.js", "style.css", "icon.svg", "list.js")
 
 
+TRACES = pytest.mark.skipif(os.geteuid() != 0 or SANITIZED or bool(strace.why_not()), reason="strace of a sandboxed process")
+
+
 @pytest.fixture(params=PAGES)
 def page(request, place):
     with page_of(PAGES[request.param], place, **ACTIONS) as running:
@@ -179,7 +182,7 @@ def test_overview(place):
     assert again | {"disk": None} == data | {"disk": None}
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or SANITIZED or bool(strace.why_not()), reason="it takes strace on a sandboxed process")
+@TRACES
 def test_an_answer_does_not_wait_for_a_count(place):
     """A listing that is slow: the first answer says so much as was seen, a later one all of it, as do the metrics."""
     [webhook_id] = Desk(place).deliver_bodies(body(1))
@@ -205,6 +208,24 @@ def test_an_answer_does_not_wait_for_a_count(place):
     with strace.Attached(web.program.pid, "getdents64", "delay_enter=30000", "1+", place.dir / "strace.log"):
         assert waiting() == []
         wait_for(lambda: waiting() == ["600"], "all are counted")
+
+
+@TRACES
+def test_an_answer_does_not_wait_for_new_lines(place):
+    """A log that is slow to read, and has grown: what is not counted yet is said, and counted after the answer."""
+    (place.spool.path / "attempts.jsonl").write_text(web_scale.line(0, time.time()))
+    web = Web(place)
+
+    def history():
+        return json.loads(web.ask(path="/api/1/overview").body)["history"]
+    wait_for(lambda: history()["complete"], "all is counted")
+    with open(place.spool.path / "attempts.jsonl", "a") as log:
+        log.writelines(web_scale.line(n, time.time()) for n in range(1, 3000))
+    with strace.Attached(web.program.pid, "pread64", "delay_enter=30000", "1+", place.dir / "strace.log"):
+        first = history()
+        assert not first["complete"] and "since" not in first and sum(one["accepted"] for one in first["hours"]) < 1000
+        last = wait_for(lambda: (data := history())["complete"] and data, "all is counted")
+        assert sum(one["accepted"] for one in last["hours"]) == 3000
 
 
 def test_causes_of_many_failures(place):
