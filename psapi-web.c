@@ -120,13 +120,18 @@ run_cgi(const struct config *config)
 {
 	struct error error;
 	struct web web;
-	int status = EX_OK, courier = courier_start(config);
+	/* It sends nothing but for a POST, and ends after its answer: there is nothing to count for. */
+	const char *method = getenv("REQUEST_METHOD");
+	bool posts = method != NULL && strcmp(method, "POST") == 0;
+	int status = EX_OK, courier = posts ? courier_start(config) : -1;
 
 	/* Without a store it still answers: 503. */
 	if (web_open(&web, config, &error) != 0)
 		error_log(&error);
 	web.courier = courier;
-	const struct service service = service_of(&web);
+	web.alone = true;
+	struct service service = service_of(&web);
+	service.after = NULL;
 	if (cgi_serve(&service) != 0) {
 		log_line("standard output: %s", strerror(errno));
 		status = EX_IOERR;

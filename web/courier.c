@@ -113,12 +113,18 @@ serve(const struct config *config, int fd)
 	}
 }
 
+bool
+courier_configured(const struct config *config)
+{
+	return strcmp(config->web_actions, "yes") == 0 && *config->endpoint_url != '\0';
+}
+
 int
 courier_start(const struct config *config)
 {
 	int pair[2];
 
-	if (strcmp(config->web_actions, "yes") != 0 || *config->endpoint_url == '\0')
+	if (!courier_configured(config))
 		return -1;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
 		log_line("socketpair: %s: the page cannot send examples", strerror(errno));
@@ -163,6 +169,14 @@ read_whole(int fd, void *data, size_t length, int64_t deadline)
 	return true;
 }
 
+/* What still comes would be taken for the next answer: the process ends with its socket. */
+static char *
+give_up(int courier)
+{
+	shutdown(courier, SHUT_RDWR);
+	return NULL;
+}
+
 char *
 courier_send(int courier, const char *type)
 {
@@ -173,11 +187,11 @@ courier_send(int courier, const char *type)
 	if (send(courier, &number, 1, MSG_NOSIGNAL) != 1 ||
 	    !read_whole(courier, &length, sizeof(length), deadline) || length == 0 ||
 	    length > ANSWER_MAX)
-		return NULL;
+		return give_up(courier);
 	char *text = malloc(length + 1);
 	if (text == NULL || !read_whole(courier, text, length, deadline)) {
 		free(text);
-		return NULL;
+		return give_up(courier);
 	}
 	text[length] = '\0';
 	return text;

@@ -11,6 +11,9 @@
 #include "base/reply.h"
 #include "base/request.h"
 
+/* Whether the configuration asks for it. */
+bool courier_configured(const struct config *config);
+
 /*
  * Start it, before threads and before the sandbox, if the configuration asks for it. Returns a
  * socket to it, or -1: there is none. It ends when the socket is closed.
@@ -22,7 +25,7 @@ bool courier_knows(const char *type);
 
 /*
  * Send the example. Returns what came back as JSON, which the caller frees: {"id","status","ms",
- * "body"} or {"id","failed"}; NULL if the process does not answer.
+ * "body"} or {"id","failed"}; NULL if the process does not answer: then it never does again.
  */
 char *courier_send(int courier, const char *type);
 

@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -524,6 +526,24 @@ def test_send_fails(place):
     assert reply.status == 200 and "failed" in reply.json and "status" not in reply.json
 
 
+def test_a_late_reply_is_never_the_next_one(place):
+    """The sending process does not answer in time: what comes later is not shown as the reply to another example."""
+    web = Web(place, PSAPI_ENDPOINT_URL="http://127.0.0.1:1/", **ACTIONS)
+    [child] = subprocess.run(["pgrep", "-P", str(web.program.pid)], capture_output=True, text=True).stdout.split()
+
+    def send(kind):
+        return web.ask("POST", "/api/1/send", body=json.dumps({"type": kind}).encode(), **GOOD, HTTP_SEC_FETCH_SITE="same-origin")
+    assert "failed" in send("producersync.npn.activated").json
+    os.kill(int(child), signal.SIGSTOP)
+    try:
+        assert send("producersync.npn.activated").status == 502
+    finally:
+        os.kill(int(child), signal.SIGCONT)
+    wait_for(lambda: Path(f"/proc/{child}/stat").read_text().rsplit(") ", 1)[1][0] == "Z", "it has ended")
+    reply = send("producersync.npn.deactivated")
+    assert reply.status == 502 and "restart psapi-web" in reply.json["error"]
+
+
 def test_the_sending_process_ends_with_the_page(place):
     web = Web(place, PSAPI_ENDPOINT_URL="http://127.0.0.1:1/", **ACTIONS)
     [child] = subprocess.run(["pgrep", "-P", str(web.program.pid)], capture_output=True, text=True).stdout.split()
@@ -573,6 +593,29 @@ def test_cgi(place):
     done = subprocess.run([BINARY.parent / "psapi-web"], env=environment, input=b"", capture_output=True, timeout=20)
     reply = parse_cgi(done.stdout)
     assert done.returncode == 0 and reply.status == 200 and len(json.loads(reply.body)["rows"]) == 1
+
+
+@TRACES
+def test_cgi_does_nothing_after_its_answer(place):
+    """No process that sends, but for a POST; no counting that nobody will see. The page is told that it can send."""
+    settings = ACTIONS | {"PSAPI_ENDPOINT_URL": "http://127.0.0.1:1/"}
+    Desk(place).deliver_bodies(body(1))
+
+    def ask(method, path, **variables):
+        log = place.dir / "cgi.strace"
+        done = subprocess.run(["strace", "-f", "-qq", "-e", "trace=fork,vfork,clone,clone3,poll", "-o", log,
+                               BINARY.parent / "psapi-web"], env=place.environment(
+                                   GATEWAY_INTERFACE="CGI/1.1", REQUEST_METHOD=method, PATH_INFO=f"/api/1/{path}", **settings,
+                                   **variables), input=b"{}", capture_output=True, timeout=20)
+        return parse_cgi(done.stdout), log.read_text()
+    reply, calls = ask("GET", "session", REMOTE_USER="alice", CONTENT_LENGTH="0")
+    assert reply.json["send"] and "clone" not in calls and "fork" not in calls
+    # Two looks at a log of this size leave something to count in parts, with a pause after each.
+    (place.spool.path / "attempts.jsonl").write_text("".join(web_scale.line(n, time.time()) for n in range(150_000)))
+    reply, calls = ask("GET", "overview", CONTENT_LENGTH="0")
+    assert reply.status == 200 and not reply.json["history"]["complete"] and "poll(NULL, 0, 1)" not in calls
+    reply, calls = ask("POST", "send", **GOOD, HTTP_SEC_FETCH_SITE="same-origin", CONTENT_LENGTH="2")
+    assert reply.status == 400 and ("clone" in calls or "fork" in calls)
 
 
 def test_cgi_without_a_store(place):
