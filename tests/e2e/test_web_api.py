@@ -257,6 +257,25 @@ def test_verdict(place):
         assert json.loads(web.ask(path=f"/api/1/{path}").body)["verdict"] == json.loads(done.stdout)
 
 
+def test_setup_says_what_cannot_be_read(place):
+    """No secrets and secrets that cannot be read are not the same."""
+    place.write_secret()
+    web = Web(place)
+    data = web.ask(path="/api/1/setup").json
+    assert (data["secrets"], data["held"]) == ([], []) and not {"secrets_error", "held_error"} & data.keys()
+    place.secret_file.unlink()
+    assert "psapi secret add" in web.ask(path="/api/1/setup").json["secrets_error"]
+    place.secret_file.mkdir()
+    assert str(place.secret_file) in web.ask(path="/api/1/setup").json["secrets_error"]
+
+
+@TRACES
+def test_setup_says_that_held_requests_cannot_be_listed(place, web):
+    with strace.Attached(web.program.pid, "getdents64", "error=EIO", "1+", place.dir / "strace.log"):
+        data = web.ask(path="/api/1/setup").json
+    assert "hold" in data["held_error"] and data["held"] == [] and "secrets_error" not in data
+
+
 def test_metrics(place):
     desk = Desk(place)
     desk.deliver_bodies(body(1))

@@ -11,10 +11,15 @@ export async function load(context) {
 	return get('setup', {}, context);
 }
 
+// What cannot be read is not what there is none of.
+function unread(what, why) {
+	return [h('p', {}, badge('error', `${what} cannot be read.`)), h('pre', {tabindex: '0', 'aria-label': 'Why'}, why)];
+}
+
 function secrets(data) {
 	const columns = ['Secret', 'Added', 'Last used'];
 	return h('section', {'aria-labelledby': 'secrets-title'}, h('h2', {id: 'secrets-title'}, 'Secrets'),
-		data.secrets.length === 0 ? h('p', {}, 'There is no secret yet: ', h('code', {}, 'sudo psapi secret add'), '.') :
+		data.secrets_error ? unread('The secrets', data.secrets_error) : data.secrets.length === 0 ? h('p', {}, 'There is no secret yet: ', h('code', {}, 'sudo psapi secret add'), '.') :
 			table('Secrets by fingerprint', columns, data.secrets.map((one) => row(columns, one.unusable ?
 				[`line ${one.line}`, badge('bad', one.unusable), '–'] :
 				[h('code', {}, one.fingerprint), one.added ? time(one.added) : '–',
@@ -39,6 +44,9 @@ function checks(data) {
 
 function held(data, context) {
 	const columns = ['Arrived', 'Webhook-id', 'Bytes', ''];
+	if (data.held_error)
+		return h('section', {'aria-labelledby': 'held-title'}, h('h2', {id: 'held-title'}, 'Held requests'),
+			unread('The held requests', data.held_error));
 	if (data.held.length === 0)
 		return null;
 	return h('section', {'aria-labelledby': 'held-title'}, h('h2', {id: 'held-title'}, 'Held requests'),
