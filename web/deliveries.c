@@ -143,12 +143,12 @@ deliveries_answer_csv(struct web *web, const struct request *request, const stru
 {
 	static const char *const columns[] = {"at", "outcome", "status", "reason", "type", "npn",
 	    "webhook_id", "event_id", "remote_addr", "bytes", "skew_s", "key", "ms", "host", NULL};
+	static const char *const headers[] = ROWS_CSV_HEADERS("deliveries");
 	struct delivery_rows list;
 
 	(void)request;
 	if (fill(web, &list, query, true, reply))
-		rows_answer_csv(&list.rows, columns, ANSWER_HEADERS ANSWER_NO_STORE
-		    "Content-Disposition: attachment; filename=\"deliveries.csv\"\r\n", reply);
+		rows_answer_csv(&list.rows, columns, headers, reply);
 }
 
 /* ---- of one event ---- */

@@ -221,10 +221,10 @@ event_list_answer_csv(struct web *web, const struct request *request, const stru
 {
 	static const char *const columns[] = {"received_at", "status", "type", "npn", "timestamp",
 	    "webhook_id", "event_id", "tries", "due_at", "failed_at", "reason", NULL};
+	static const char *const headers[] = ROWS_CSV_HEADERS("events");
 	struct event_rows list = {.web = web};
 
 	(void)request;
 	if (fill(&list, query, true, reply))
-		rows_answer_csv(&list.rows, columns, ANSWER_HEADERS ANSWER_NO_STORE
-		    "Content-Disposition: attachment; filename=\"events.csv\"\r\n", reply);
+		rows_answer_csv(&list.rows, columns, headers, reply);
 }

@@ -28,8 +28,19 @@ bool rows_are_late(const struct rows *rows);
 
 /* Answer with them, and free. {"rows":[...],"next":MARK,"reached":TIME} */
 void rows_answer_json(struct rows *rows, const struct request *request, struct reply *reply);
-/* The members in columns, a NULL at their end. No cell is a formula (OWASP, CSV injection). */
-void rows_answer_csv(struct rows *rows, const char *const *columns, const char *headers,
+/* The headers of a CSV file; name: a literal. Of a part of the rows, they and its name say so. */
+#define ROWS_CSV_HEADERS(name)                                                                     \
+	{ANSWER_HEADERS ANSWER_NO_STORE "Psapi-Rows: all\r\n"                                          \
+	                                "Content-Disposition: attachment; filename=\"" name            \
+	                                ".csv\"\r\n",                                                  \
+	 ANSWER_HEADERS ANSWER_NO_STORE "Psapi-Rows: part\r\n"                                         \
+	                                "Content-Disposition: attachment; filename=\"" name            \
+	                                "-part.csv\"\r\n"}
+/*
+ * The members in columns, a NULL at their end. No cell is a formula (OWASP, CSV injection).
+ * headers: ROWS_CSV_HEADERS().
+ */
+void rows_answer_csv(struct rows *rows, const char *const *columns, const char *const headers[2],
     struct reply *reply);
 
 #endif

@@ -311,6 +311,16 @@ def test_csv(place):
         assert (row["webhook_id"], row["npn"]) == ("'" + webhook_id, "'+1-2")
 
 
+def test_csv_says_that_it_is_a_part(place):
+    (place.spool.path / "attempts.jsonl").write_text("".join(web_scale.line(n, time.time()) for n in range(10_001)))
+    web = Web(place)
+    for query, rows, name, word in (("", 10_000, "deliveries-part.csv", "part"), ("npn=1000001", 2, "deliveries.csv", "all")):
+        reply = web.ask(path="/api/1/attempts.csv", query=query)
+        assert (reply.headers["content-disposition"], reply.headers["psapi-rows"]) == (f'attachment; filename="{name}"', word)
+        assert len(list(csv.DictReader(io.StringIO(reply.body.decode())))) == rows
+    assert web.ask(path="/api/1/events.csv").headers["content-disposition"] == 'attachment; filename="events.csv"'
+
+
 def test_etag(place):
     web = Web(place)
     for path in ("/api/1/session", "/api/1/attempts", "/", "/app.js"):
