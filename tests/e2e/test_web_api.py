@@ -492,8 +492,8 @@ def test_actions(place):
     assert post("replay", ids[1]) == (1, 0) and post("retry", ids[1]) == (0, 1)
     assert statuses()[ids[1]] == "new"
     log = web.program.log()
-    assert f"psapi-web: retry {ids[0]}, user alice\n" in log and f"psapi-web: done {ids[1]}, user alice\n" in log
-    assert f"psapi-web: replay {ids[2]}, user alice: refused: " in log
+    assert f"psapi-web: user alice: retry {ids[0]}\n" in log and f"psapi-web: user alice: done {ids[1]}\n" in log
+    assert f"psapi-web: user alice: replay refused: {ids[2]}: " in log
 
 
 @pytest.mark.spool_only("drains of a shared store are never busy")
@@ -515,9 +515,11 @@ NOTE_AND_WAIT = 'echo x >>"$PSAPI_TOLD/seen"\nread line <"$PSAPI_TOLD/go"\n'
 
 
 def test_log_lines_cannot_be_forged(place, web):
-    web.ask("POST", "/api/1/done", body=json.dumps({"ids": ["x\npsapi-web: retry all, user root"]}).encode(),
+    web.ask("POST", "/api/1/done", body=json.dumps({"ids": ["x\npsapi-web: user root: retry all", "y, user root"]}).encode(),
             **(GOOD | {"REMOTE_USER": "a\nb"}), HTTP_SEC_FETCH_SITE="same-origin")
-    assert "\\x0apsapi-web: retry all" in web.program.log() and "user a\\x0ab" in web.program.log()
+    log = web.program.log()
+    assert "psapi-web: user a\\x0ab: done refused: x\\x0apsapi-web: user root: retry all: " in log
+    assert "\npsapi-web: user a\\x0ab: done refused: y, user root: " in log
 
 
 def test_discard(place):
@@ -534,7 +536,7 @@ def test_discard(place):
     assert discard("../attempts.jsonl", "../lock", "nobody", "") == 0
     assert discard(held[0]["name"]) == 1 and discard(held[0]["name"]) == 0
     assert [one["name"] for one in json.loads(web.ask(path="/api/1/setup").body)["held"]] == [held[1]["name"]]
-    assert place.spool.attempts() and f"discard held request {held[0]['name']}, user alice" in web.program.log()
+    assert place.spool.attempts() and f"user alice: discard held request {held[0]['name']}" in web.program.log()
 
 
 def test_send(page):
@@ -546,7 +548,7 @@ def test_send(page):
         assert event["type"] == example["type"] and event["verified"]["good"]
     page.post("send", {"type": "psapi.doctor"}, expect=400)
     page.post("send", {"url": "http://127.0.0.1:1/", "type": None}, expect=400)
-    assert "send example producersync.npn.activated, user alice" in page.web.log()
+    assert "user alice: send example producersync.npn.activated" in page.web.log()
 
 
 def test_send_fails(place):
