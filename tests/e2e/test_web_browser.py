@@ -389,6 +389,7 @@ def test_two_users_and_live_updates(nginx, desk):
         alice.wait_for_text("It waits for its handler.")
         bob.click("#dialog-yes")
         bob.wait_for_text("has not failed", "#dialog")
+        assert bob.text("#told").startswith("Not done: ")
         bob.click("#dialog-no")
         begun = time.monotonic()
         wait_for(lambda: "It waits for its handler." in bob.text(), "bob sees it", 11)
@@ -397,7 +398,7 @@ def test_two_users_and_live_updates(nginx, desk):
         [webhook_id] = send(nginx, signed(body(9, "777")))
         wait_for(lambda: webhook_id in bob.text(), "the new delivery is seen", 11)
     log = nginx.web.log()
-    assert f"retry {failed}.json, user alice" in log and f"retry {failed}.json, user bob: refused" in log
+    assert f"user alice: retry {failed}.json" in log and f"user bob: retry refused: {failed}.json" in log
 
 
 @long
@@ -415,6 +416,92 @@ def test_polling_keeps_the_focus(nginx, desk):
         b.wait_for_text("the views", "#dialog")
         b.press(Keys.ESCAPE)
         assert b.focused() == before
+
+
+def count_requests(b):
+    b.script("window.asked = 0; const own = window.fetch; window.fetch = (...a) => { window.asked++; return own(...a); }")
+
+
+def come_back(b):
+    """As when the tab is looked at again: a view that may change asks at once. Returns how many requests it makes."""
+    b.script("window.asked = 0; document.dispatchEvent(new Event('visibilitychange'))")
+    return b.script("return window.asked")
+
+
+@long
+def test_older_rows_stay(nginx, place):
+    """Rows that were looked for further back are not swept away, which is said; a look that failed changes nothing."""
+    def rows():
+        return b.script("return document.querySelectorAll('tbody tr').length")
+
+    def log(n):
+        with open(place.spool.path / "attempts.jsonl", "a") as file:
+            file.write(web_scale.line(n, time.time()))
+    for n in range(120):
+        log(n)
+    with Browser(nginx, USER) as b:
+        b.open("?view=deliveries", "deliveries")
+        assert rows() == 50 and "Not updated" not in b.text()
+        count_requests(b)
+        nginx.web.stop()
+        b.click("[data-more]")
+        b.wait_for_text("psapi-web may not be running", "#trouble")
+        nginx.web.start()
+        log(120)
+        assert come_back(b) == 1
+        b.wait_for_text(f"msg_{120:027}")
+        assert not b.text("#trouble")
+        b.click("[data-more]")
+        wait_for(lambda: rows() == 100, "older rows")
+        assert "Not updated while older rows are shown" in b.text("[data-note]")
+        log(121)
+        assert come_back(b) == 0 and rows() == 100
+        b.click("[data-note] a")
+        b.wait_for_text(f"msg_{121:027}")
+        assert rows() == 50 and "Not updated" not in b.text()
+        b.check_log(allowed=("502",))
+
+
+@long
+def test_a_question_is_not_swept_away(nginx, desk):
+    [failed, *_] = fail_one(nginx, desk)
+    with Browser(nginx, USER) as b:
+        b.open(f"?view=event&id={failed}", "event")
+        count_requests(b)
+        assert come_back(b) == 1
+        b.click('[data-act="retry"]')
+        assert come_back(b) == 0
+        b.click("#dialog-no")
+        assert come_back(b) == 1
+
+
+@long
+def test_the_session_is_asked_for_again(nginx, desk):
+    """One answer that is missed takes no button away until the page is loaded anew."""
+    [failed, *_] = fail_one(nginx, desk)
+    with Browser(nginx, USER) as b:
+        b.command("Network.setBlockedURLs", urls=["*/api/1/session"])
+        b.open(f"?view=event&id={failed}", "event")
+        assert "cannot be reached" in b.text("#trouble") and not b.script("return document.querySelector('[data-act]')")
+        b.command("Network.setBlockedURLs", urls=[])
+        come_back(b)
+        wait_for(lambda: b.script("return Boolean(document.querySelector('[data-act]'))"), "there are buttons")
+        assert USER in b.text("header") and not b.text("#trouble")
+        b.check_log(allowed=("ERR_BLOCKED_BY_CLIENT",))
+
+
+@long
+def test_many_are_sent_in_parts(nginx):
+    """More than 1,000 ids, and more than 64 KiB of them."""
+    with Browser(nginx, USER) as b:
+        b.open("?view=events", "events")
+        count_requests(b)
+        b.script("import('./act.js').then((act) => act.act('retry', [...Array(1200)].map((_, i) => `${i}-${'é'.repeat(100)}`)))")
+        b.wait_for_text("1,200 events back to the queue?", "#dialog")
+        b.click("#dialog-yes")
+        b.wait_for_text("Not done", "#dialog-title")
+        assert b.script("return document.querySelectorAll('#dialog li').length") == 1200
+        assert b.script("return window.asked") == 5      # 1,200 x 207 bytes, 60,000 in each
 
 
 @long

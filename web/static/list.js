@@ -124,9 +124,9 @@ function bulk(list, state, context) {
 		return null;
 	return h('p', {class: 'buttons bulk'}, BULK[status].map((name) => h('button', {type: 'button', 'data-bulk': name,
 		onclick: async () => {
-			if (await act(name, state.rows.slice(0, 1000).map((one) => one.file)))
+			if (await act(name, state.rows.map((one) => one.file)))
 				context.reload();
-		}}, `${labelOf(name)} all ${state.rows.length} shown…`)));
+		}}, `${labelOf(name)} all ${state.rows.length.toLocaleString()} shown…`)));
 }
 
 // ---- the rows ----
@@ -151,7 +151,8 @@ function fillRows(list, root, state, context) {
 	const body = root.querySelector('tbody');
 	body.replaceChildren(...state.rows.map((one) => rowOf(list, one)));
 	root.querySelector('table').hidden = state.rows.length === 0;
-	root.querySelector('[data-note]').textContent = note(list, state, filtered);
+	root.querySelector('[data-note]').replaceChildren(note(list, state, filtered), ...(state.paused ?
+		[' Not updated while older rows are shown: ', link(context.parameters, 'back to the newest'), '.'] : []));
 	root.querySelector('[data-more]').hidden = !state.next;
 	const place = root.querySelector('[data-bulk-place]');
 	const buttons = state.rows.length ? bulk(list, state, context) : null;
@@ -173,15 +174,19 @@ function render(name, list, root, data, context) {
 	if (!state.made) {
 		state.made = true;
 		const more = h('button', {type: 'button', 'data-more': true, onclick: async () => {
+			const before = state.paused;
 			state.paused = true;
 			more.disabled = true;
 			try {
 				const page = await fetchRows(list, filtersOf(list, context.parameters), state.next, {signal: context.signal});
 				Object.assign(state, page, {rows: [...state.rows, ...page.rows]});
 				fillRows(list, root, state, context);
+				context.trouble(null);
 				tell(`${state.rows.length} rows`);
 			} catch (error) {
-				context.trouble(error);
+				state.paused = before;
+				if (error.name !== 'AbortError')
+					context.trouble(error);
 			}
 			more.disabled = false;
 		}}, 'Look further back');
