@@ -7,6 +7,7 @@ One test is in `make check`; the others run with --long (make check-long, make c
 import json
 import statistics
 import time
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -85,6 +86,12 @@ def test_opens(nginx, desk):
 
 # ---- the first-time visitor ----
 
+def keys_of(local):
+    """What a user of en-US types into the field of a time, in its order."""
+    from selenium.webdriver.common.keys import Keys
+    return f"{local:%m%d%Y}{Keys.TAB}{local:%I%M%p}"
+
+
 class ByMouse:
     def __init__(self, b):
         self.b = b
@@ -95,8 +102,11 @@ class ByMouse:
 
     def filter(self, **values):
         for name, value in values.items():
-            element = self.b.find(f"#filter-{name}")
-            element.send_keys(value)
+            if isinstance(value, datetime):
+                self.b.click_left(f"#filter-{name}")     # the first of its parts
+                self.b.press(keys_of(value))
+            else:
+                self.b.find(f"#filter-{name}").send_keys(value)
         self.b.click(".filters button.primary")
 
     def press(self, selector):
@@ -120,10 +130,11 @@ class ByKeyboard:
 
     def filter(self, **values):
         self.b.press("/")
-        for _ in range(20):
+        for _ in range(40):
             name = self.b.focused().removeprefix("filter-")
             if name in values:
-                self.b.press(values.pop(name))
+                value = values.pop(name)
+                self.b.press(keys_of(value) if isinstance(value, datetime) else value)
             if not values:
                 break
             self.b.press(self.keys.TAB)
@@ -155,6 +166,11 @@ class ByKeyboard:
 def test_first_visit(page, desk, way):
     """Is all well? Yesterday's activation of an NPN; why an event failed, and back to the queue; an example and its reply."""
     failed, good, _ = fail_one(page, desk)
+    [earlier] = send(page, signed(body(5, "5550002")))
+    desk.drain(expect=None)
+    now = datetime.now()
+    desk.spool.age(good, 24 * 3600)
+    desk.spool.age(earlier, 3 * 24 * 3600)
     with Browser(page, USER) as b:
         hand = way(b)
         b.open("", "overview")
@@ -162,10 +178,13 @@ def test_first_visit(page, desk, way):
         b.wait_for_text("1", ".tile:nth-child(2) .value")
         # The activation of an NPN, among the deliveries since yesterday.
         hand.go("deliveries")
-        hand.filter(npn="5550002")
+        hand.filter(npn="5550002", since=now - timedelta(hours=26))
         row = "tbody tr:only-child td a"
         wait_for(lambda: b.script("return document.querySelectorAll('tbody tr').length") == 1, "one row is left")
         assert "npn=5550002" in b.driver.current_url
+        since = b.script("return new URLSearchParams(location.search).get('since')")
+        assert abs(datetime.fromisoformat(since.replace("Z", "+00:00")).timestamp() - time.time() + 26 * 3600) < 120
+        assert b.script("return Date.now() - new Date(document.querySelector('tbody time').dateTime)") > 23 * 3600 * 1000
         hand.open_row(row)
         b.wait_for_view("event")
         b.wait_for_text("It was handled.")
@@ -190,7 +209,7 @@ def test_first_visit(page, desk, way):
         b.wait_for_text("Send this example?", "#dialog")
         hand_press(hand, "#dialog-yes")
         b.wait_for_text('"status":"accepted"', '[data-reply="producersync.npn.activated"]')
-        assert len(desk.rows("list", "--all")) == 4
+        assert len(desk.rows("list", "--all")) == 5
     assert f"retry {failed}" in page.web.log().replace(".json", "")
 
 
