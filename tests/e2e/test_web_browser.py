@@ -254,8 +254,8 @@ def test_every_view(nginx, desk, width, dark):
 
 
 @long
-def test_states_have_words(nginx, desk, place):
-    """Empty, filtered to nothing, not found, no permission, no server."""
+def test_states_have_words(nginx, place):
+    """Empty, filtered to nothing, not found, wrong, loading, thousands of rows."""
     with Browser(nginx, USER) as b:
         b.open("", "overview")
         assert "Nothing was delivered yet." in b.text()
@@ -270,15 +270,53 @@ def test_states_have_words(nginx, desk, place):
         b.open("?view=events&status=odd")
         b.wait_for_text("status takes new, waiting")
         b.open("?view=nonsense", "overview")
+        (place.spool.path / "attempts.jsonl").write_text("".join(
+            web_scale.line(n, time.time() - 3000 + n) for n in range(3000)))
+        b.command("Network.emulateNetworkConditions", offline=False, latency=1500, downloadThroughput=-1, uploadThroughput=-1)
+        b.click('nav a[data-view="deliveries"]')
+        b.wait_for_text("Loading…")
+        assert b.text("h1") == "Deliveries"
+        b.wait_for_view("deliveries")
+        b.command("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+        assert "50 deliveries, the newest first. Looked back to" in b.text() and "Look further back" in b.text()
+        assert b.script("return document.querySelectorAll('tbody tr').length") == 50
+        b.check_log(allowed=("404", "400"))
+
+
+@long
+def test_setup_has_words_for_secrets(nginx, place):
+    """There are some, none, and ones that cannot be read: these are not the same."""
+    with Browser(nginx, USER) as b:
+        b.open("?view=setup", "setup")
+        assert "f46e5857" in b.text("[aria-labelledby=secrets-title]")
+        place.write_secret()
+        b.open("?view=setup", "setup")
+        assert "There is no secret yet: sudo psapi secret add." in b.text()
+        place.secret_file.unlink()
+        place.secret_file.mkdir()
+        b.open("?view=setup", "setup")
+        assert "The secrets cannot be read." in b.text() and str(place.secret_file) in b.text() and "no secret yet" not in b.text()
+
+
+@long
+def test_no_permission_and_no_server_have_words(nginx, place):
+    with Browser(nginx, USER) as b:
         b.open("?view=events", "events")
-        b.command("Network.setExtraHTTPHeaders", headers={})
-        b.script("fetch('api/1/session', {credentials: 'omit'})")
+        passwords = place.dir / "psapi.htpasswd"
+        passwords.rename(passwords.with_suffix(".away"))    # 403: a 401 is the browser's own question
+        b.click("#zone")
+        b.wait_for_text("You have no permission: sign in again by reloading the page.")
+        passwords.with_suffix(".away").rename(passwords)
+        b.click("#zone")
+        b.wait_for_text("There is no event yet.")
         nginx.web.stop()
         place.receivers.remove(nginx.web)
-        b.command("Network.setExtraHTTPHeaders", headers=nginx.authorization(USER))
         b.click("#zone")
-        b.wait_for_text("psapi-web may not be running", "body")
-        b.check_log(allowed=("502", "401", "404", "400"))
+        b.wait_for_text("The web server answers 502: psapi-web may not be running.")
+        nginx.stop()
+        b.click("#zone")
+        b.wait_for_text("The server cannot be reached.")
+        b.check_log(allowed=("502", "403", "ERR_CONNECTION_REFUSED"))
 
 
 def write_verdict(place, age_s, status=0, text="all", remedy=""):
@@ -574,11 +612,16 @@ def test_csp_forbids_what_slips_through(nginx, desk):
 
 @long
 def test_without_javascript(nginx):
+    """The browser shows what to do instead: read from its accessibility tree, for there are no scripts."""
+    def seen():
+        return " ".join(node.get("name", {}).get("value", "") for node in b.command("Accessibility.getFullAXTree")["nodes"])
     with Browser(nginx, USER) as b:
         b.command("Emulation.setScriptExecutionDisabled", value=True)
         b.driver.get(nginx.url)
-        assert b"psapi list" in nginx.request("GET", "")[2]
+        assert "This page needs JavaScript" in seen() and "psapi list" in seen()
         b.command("Emulation.setScriptExecutionDisabled", value=False)
+        b.open("", "overview")
+        assert "needs JavaScript" not in seen()
 
 
 # What a user must see before a view is of use; ROWS: as many as fit.
