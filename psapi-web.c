@@ -26,7 +26,7 @@
 #include "server/responder.h"
 #include "server/sandbox.h"
 #include "server/sd_notify.h"
-#include "web/courier.h"
+#include "web/example_sender.h"
 #include "web/web.h"
 
 #ifndef PSAPI_VERSION
@@ -123,12 +123,12 @@ run_cgi(const struct config *config)
 	/* It sends nothing but for a POST, and ends after its answer: there is nothing to count for. */
 	const char *method = getenv("REQUEST_METHOD");
 	bool posts = method != NULL && strcmp(method, "POST") == 0;
-	int status = EX_OK, courier = posts ? courier_start(config) : -1;
+	int status = EX_OK, sender = posts ? example_sender_start(config) : -1;
 
 	/* Without a store it still answers: 503. */
 	if (web_open(&web, config, &error) != 0)
 		error_log(&error);
-	web.courier = courier;
+	web.sender = sender;
 	web.alone = true;
 	struct service service = service_of(&web);
 	service.after = NULL;
@@ -174,14 +174,14 @@ run_fastcgi(const struct config *config, bool inherited)
 	struct web web;
 	int status = EX_OK;
 
-	int courier = courier_start(config);
+	int sender = example_sender_start(config);
 	responder_own_signals();
 	mallopt(M_ARENA_MAX, 2);
 	if (web_open(&web, config, &error) != 0 ||
 	    open_listener(&listener, config, inherited, &error) != 0) {
 		status = refuse(&error);
 	} else {
-		web.courier = courier;
+		web.sender = sender;
 		sd_notify_ready(NULL);
 		enter_sandbox(&web, &listener);
 		const struct service service = service_of(&web);

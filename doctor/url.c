@@ -273,7 +273,7 @@ const struct check doctor_url_checks[] = {
 	    "(nginx: return 301, rewrite; Apache: Redirect, RewriteRule, DirectorySlash)"},
 	{"answer", check_answer, ""},
 	{"page", check_page,
-	    "whoever reaches that address sees all events. Have the web server ask for a login there "
+	    "that address shows all events. Have the web server ask for a login there "
 	    "(nginx: auth_basic; Apache: Require),\n"
 	    "as nginx/psapi-web.conf and apache/psapi-web.conf do; or remove it"},
 	{0},

@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "web/answer.h"
-#include "web/courier.h"
+#include "web/example_sender.h"
 
 /* A drain has the queue while its handlers run: wait this long for it. */
 enum { LOCK_TRIES = 20, LOCK_WAIT_MS = 100 };
@@ -242,14 +242,14 @@ actions_send(struct web *web, const struct request *request, const char *body, s
 	const char *type = json_string_value(json_object_get(object, "type"));
 	char *text = NULL;
 
-	if (web->courier < 0) {
+	if (web->sender < 0) {
 		answer_error(reply, 409, "PSAPI_ENDPOINT_URL is not set: the page cannot send");
-	} else if (type == NULL || !courier_knows(type)) {
+	} else if (type == NULL || !example_sender_knows(type)) {
 		answer_error(reply, 400, "type must be that of an example");
 	} else {
 		log_action(web_user(request), "send example", type, NULL);
 		pthread_mutex_lock(&web->sending);
-		text = courier_send(web->courier, type);
+		text = example_sender_send(web->sender, type);
 		pthread_mutex_unlock(&web->sending);
 		if (text == NULL)
 			answer_error(reply, 502, "the sending process has ended: restart psapi-web");

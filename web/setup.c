@@ -10,7 +10,7 @@
 #include "secrets/secretfile.h"
 #include "web/actions.h"
 #include "web/answer.h"
-#include "web/courier.h"
+#include "web/example_sender.h"
 #include "web/overview.h"
 
 enum { MATCH_LINES = 50000 };
@@ -117,6 +117,6 @@ setup_answer_session(struct web *web, const struct request *request, struct repl
 	answer_json(reply, request,
 	    json_pack("{s:o*,s:b,s:b,s:b,s:s}", "user", user != NULL ? text_json(user) : NULL,
 	        "actions", actions_allowed(web, request), "enabled", actions_enabled(web), "send",
-	        web->alone ? courier_configured(web->config) : web->courier >= 0, "version",
+	        web->alone ? example_sender_configured(web->config) : web->sender >= 0, "version",
 	        PSAPI_VERSION));
 }

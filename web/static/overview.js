@@ -28,7 +28,7 @@ function findings(data) {
 		found.push(['remark', data.waiting > MANY ? `More than ${plural(MANY, 'event')} wait.` :
 			`At least ${plural(data.waiting, 'event')} wait${data.waiting === 1 ? 's' : ''}.`]);
 	if (data.held > 0)
-		found.push(['remark', `${plural(data.held, 'request')} held until a secret proves them.`]);
+		found.push(['remark', `${plural(data.held, 'request')} held: not verified yet, see Setup.`]);
 	return found;
 }
 
@@ -76,7 +76,7 @@ function tiles(data) {
 		tile('Waiting', number(data.waiting, data.waiting_at_least), data.oldest ? `oldest ${age(data.oldest)}` :
 			data.waiting ? 'still counting' : 'nothing waits', {view: 'events', status: 'new,waiting'}),
 		tile('Failed', number(data.failed, data.failed_at_least), data.failed ? 'see why' : 'none', {view: 'events', status: 'failed'}),
-		tile('Held', data.held.toLocaleString(), data.held ? 'not yet proven' : 'none', {view: 'setup'}),
+		tile('Held', data.held.toLocaleString(), data.held ? 'not verified yet' : 'none', {view: 'setup'}),
 		tile('Daily event', runDate || '–', daily ? `received ${age(daily.at)}` : 'none found',
 			daily ? {view: 'event', id: daily.webhook_id} : null),
 		tile('Last accepted', last ? age(last.at) : '–', last ? (last.type || '').replace('producersync.', '') : 'nothing yet',

@@ -50,8 +50,8 @@ function held(data, context) {
 	if (data.held.length === 0)
 		return null;
 	return h('section', {'aria-labelledby': 'held-title'}, h('h2', {id: 'held-title'}, 'Held requests'),
-		h('p', {class: 'quiet'}, 'They arrived before the first secret, and anyone can have sent them. A secret proves ' +
-			'them: psapi secret add, then psapi adopt.'),
+		h('p', {class: 'quiet'}, 'They arrived before the first secret, and anybody can have sent them. With a secret ' +
+			'they are verified, and the authentic ones accepted: psapi secret add, then psapi adopt.'),
 		table('Held requests', columns, data.held.map((one) => row(columns, [time(one.received_at), one.webhook_id,
 			one.bytes.toLocaleString(), context.session.actions ? h('button', {type: 'button', class: 'small',
 				'data-discard': one.name, 'aria-label': `Discard ${one.webhook_id}`, onclick: async () => {
