@@ -1,7 +1,7 @@
 # make            ./psapi-fcgi, ./psapi, ./psapi-web, libpsapi.a and, with libpq, ./psapi-fcgi-postgresql.so
 # make demo       shows how it works, on loopback, in a temporary directory
-# make check      all tests, at most 10 minutes
-# make check-long the same under sanitizers, and analysers
+# make check      the tests, at most 10 minutes
+# make check-long the same under sanitizers, the long tests, and analysers
 # make install    DESTDIR=, PREFIX= and the GNU directories (packaging/install.mk); make uninstall
 # make dist       the release's source tarball, in dist/; make deb: its Debian packages, in dist/
 # make bench      measures it beside limits and alternatives; make bench-memory MINUTES=n: whether memory stays constant
@@ -49,7 +49,7 @@ BIN =
 OUT_BIN = .
 endif
 
-# The folders of the library: every source in them is built. CONTRIBUTING.md says what each owns. commands/ is part of
+# The folders of the library: every source in them is built. docs/design.md says what each owns. commands/ is part of
 # psapi only.
 FOLDERS = base secrets store store/spool receiver server metrics drain send doctor web
 sources = $(patsubst %.c,%,$(wildcard $(1:%=%/*.c)))

@@ -1,9 +1,9 @@
 /*
- * psapi check: its command line, its time-out, its output. The checks are in doctor/check.c,
+ * psapi check: its command line, its time-out, its output. The checks are in doctor/monitor.c,
  * alerts in doctor/alert.c.
  */
 #define _GNU_SOURCE
-#include "doctor/check.h"
+#include "doctor/monitor.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -24,8 +24,8 @@ enum { TIMEOUT_S = 10, TIMEOUT_MAIL_S = 60, TIMEOUT_MAX_S = 3600 };
 /* The checks, in a thread that may hang for ever: in a call of the kernel, on a broken disk. */
 struct check_thread {
 	const struct config *config;
-	const struct check_limits *limits;
-	struct check_report report;
+	const struct monitor_limits *limits;
+	struct monitor_report report;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool done;
@@ -36,7 +36,7 @@ work(void *data)
 {
 	struct check_thread *job = data;
 
-	check_run(job->config, job->limits, (time_t)clock_unix(), &job->report);
+	monitor_run(job->config, job->limits, (time_t)clock_unix(), &job->report);
 	pthread_mutex_lock(&job->lock);
 	job->done = true;
 	pthread_cond_signal(&job->changed);
@@ -62,7 +62,7 @@ wait_for(struct check_thread *job, int seconds)
 }
 
 static void
-set_timed_out(struct check_report *report, int seconds)
+set_timed_out(struct monitor_report *report, int seconds)
 {
 	struct health *health = &report->health;
 
@@ -78,11 +78,11 @@ set_timed_out(struct check_report *report, int seconds)
 }
 
 /* Run the checks within so many seconds. Never returns NULL; the job of a time-out is not freed. */
-static struct check_report *
-run(const struct config *config, const struct check_limits *limits, int seconds)
+static struct monitor_report *
+run(const struct config *config, const struct monitor_limits *limits, int seconds)
 {
 	struct check_thread *job = calloc(1, sizeof(*job));
-	static struct check_report timed_out;
+	static struct monitor_report timed_out;
 	pthread_condattr_t attributes;
 	pthread_t thread;
 
@@ -133,7 +133,7 @@ parse_seconds(const char *text, int *seconds)
 }
 
 struct check_options {
-	struct check_limits limits;
+	struct monitor_limits limits;
 	int seconds;
 	bool mail;
 };
@@ -156,7 +156,7 @@ read_options(struct command_line *line, int argc, char **argv, struct check_opti
 		else if (option == 't' && !parse_seconds(optarg, &o->seconds))
 			wrong = "-t takes seconds, 1 to 3600";
 		else if (option != 't')
-			wrong = check_limits_parse(option == 'w' ? o->limits.warning : o->limits.critical,
+			wrong = monitor_limits_parse(option == 'w' ? o->limits.warning : o->limits.critical,
 			    optarg);
 		if (wrong != NULL)
 			return unknown(command_misused(line, wrong, optarg) != EX_OK ? wrong : "");
@@ -172,20 +172,20 @@ check_main(struct command_line *line, int argc, char **argv)
 {
 	struct check_options o = {.seconds = 0};
 
-	check_limits_default(&o.limits);
+	monitor_limits_default(&o.limits);
 	if (read_options(line, argc, argv, &o) != 0)
 		return HEALTH_UNKNOWN;
 	if (o.seconds == 0)
 		o.seconds = o.mail ? TIMEOUT_MAIL_S : TIMEOUT_S;
 	if (command_configure(line) != EX_OK || command_become_owner(line) != EX_OK)
 		return unknown("the settings cannot be used; standard error says why");
-	const struct check_report *report = run(&line->config, &o.limits, o.seconds);
+	const struct monitor_report *report = run(&line->config, &o.limits, o.seconds);
 	if (report == NULL)
 		return unknown("out of memory");
 	if (line->json)
 		terminal_print_json(health_json(&report->health));
 	else if (!o.mail || isatty(STDOUT_FILENO))
-		check_print(stdout, report, &o.limits);
+		monitor_print(stdout, report, &o.limits);
 	fflush(stdout);
 	if (o.mail)
 		alert(line, &report->health);

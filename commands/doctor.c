@@ -61,14 +61,14 @@ static void
 print_row(const struct finding *f)
 {
 	static const enum colour colours[] = {
-		[CHECK_OK] = COLOUR_GOOD, [CHECK_FAILED] = COLOUR_BAD, [CHECK_SKIPPED] = COLOUR_DIM,
-		[CHECK_REMARK] = COLOUR_WARN};
+		[DOCTOR_OK] = COLOUR_GOOD, [DOCTOR_FAILED] = COLOUR_BAD, [DOCTOR_SKIPPED] = COLOUR_DIM,
+		[DOCTOR_REMARK] = COLOUR_WARN};
 	static const char *const ticks[] = {
-		[CHECK_OK] = "\xe2\x9c\x93", [CHECK_FAILED] = "\xe2\x9c\x97", [CHECK_SKIPPED] = "-",
-		[CHECK_REMARK] = "!"};
+		[DOCTOR_OK] = "\xe2\x9c\x93", [DOCTOR_FAILED] = "\xe2\x9c\x97", [DOCTOR_SKIPPED] = "-",
+		[DOCTOR_REMARK] = "!"};
 	static const char *const letters[] = {
-		[CHECK_OK] = "ok ", [CHECK_FAILED] = "BAD", [CHECK_SKIPPED] = "-  ",
-		[CHECK_REMARK] = "!  "};
+		[DOCTOR_OK] = "ok ", [DOCTOR_FAILED] = "BAD", [DOCTOR_SKIPPED] = "-  ",
+		[DOCTOR_REMARK] = "!  "};
 	char text[TERMINAL_ESCAPED_SIZE(sizeof(f->text))];
 
 	terminal_escape(text, sizeof(text), f->text, strlen(f->text), false);
@@ -86,10 +86,10 @@ print_row_json(const struct finding *f)
 {
 	char text[TERMINAL_ESCAPED_SIZE(sizeof(f->text))];
 	json_t *ok =
-	    f->result == CHECK_SKIPPED ? json_null() : json_boolean(f->result != CHECK_FAILED);
+	    f->result == DOCTOR_SKIPPED ? json_null() : json_boolean(f->result != DOCTOR_FAILED);
 
 	terminal_print_json(json_pack("{s:s,s:o,s:o*,s:s,s:s*}", "check", f->name, "ok", ok, "remark",
-	    f->result == CHECK_REMARK ? json_true() : NULL, "text",
+	    f->result == DOCTOR_REMARK ? json_true() : NULL, "text",
 	    terminal_escape(text, sizeof(text), f->text, strlen(f->text), false), "remedy",
 	    *f->remedy != '\0' ? f->remedy : NULL));
 }
@@ -106,9 +106,9 @@ report(const struct finding *finding, void *user)
 {
 	struct report *r = user;
 
-	r->problems += finding->result == CHECK_FAILED;
-	r->remarks += finding->result == CHECK_REMARK;
-	if (r->quiet && finding->result != CHECK_FAILED && finding->result != CHECK_REMARK)
+	r->problems += finding->result == DOCTOR_FAILED;
+	r->remarks += finding->result == DOCTOR_REMARK;
+	if (r->quiet && finding->result != DOCTOR_FAILED && finding->result != DOCTOR_REMARK)
 		return;
 	if (r->line->json)
 		print_row_json(finding);
@@ -145,6 +145,16 @@ become_owner(struct command_line *line, bool quiet)
 	return status;
 }
 
+/* config_check_environment()'s warn: the first one is the remark. */
+static void
+remark_setting(const struct error *warning, void *data)
+{
+	struct finding *f = data;
+
+	if (*f->remedy == '\0')
+		doctor_remark(f, warning->remedy, "%s", warning->text);
+}
+
 /* Read the settings, which is the first check. Without them there are no other checks. */
 static int
 configure(struct command_line *line, struct report *r)
@@ -161,6 +171,7 @@ configure(struct command_line *line, struct report *r)
 	line->configured = true;
 	int status = become_owner(line, r->quiet);
 	doctor_ok(&f, "all settings are valid");
+	config_check_environment(remark_setting, &f);
 	report(&f, r);
 	return status;
 }

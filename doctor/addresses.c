@@ -205,7 +205,7 @@ doctor_check_addresses(struct doctor *d, struct finding *f)
 			else if (!answers_at(d, all.text[i], why, sizeof(why)))
 				doctor_failed(f, NULL, "%s: %s", all.text[i], why);
 		}
-		if (*unreached != '\0' && f->result == CHECK_OK)
+		if (*unreached != '\0' && f->result == DOCTOR_OK)
 			doctor_remark(f, "try it from a machine that has IPv6 and IPv4: curl -4, curl -6",
 			    "%s cannot be tried: this machine has no route to it", unreached);
 	}

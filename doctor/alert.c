@@ -1,6 +1,7 @@
 /*
- * Owns what a person was told: the note of it, when there is something to tell, the words. The note
- * is written after the mail was taken: a crash in between sends a mail twice, and loses none.
+ * Owns alerts: the note of what was reported, when something is to be reported, the text of a mail.
+ * The note is written after sendmail has taken the mail: a crash in between sends a mail twice, and
+ * loses none.
  */
 #define _GNU_SOURCE
 #include "doctor/alert.h"
@@ -26,11 +27,11 @@ enum { HEARTBEAT_MS = 10000, FILE_MODE = 0640 };
 #define FALLBACK_FILE "alerts"
 
 /*
- * What was told. note: {"bad":{NAME:SINCE,...},"said":{WHAT:true,...}}; bad has what a person knows
- * to be bad, said what the log was told once.
+ * note: {"reported":{NAME:SINCE,...},"logged":{TOPIC:true,...}}. "reported" has the findings that
+ * were reported as bad, "logged" the topics that are logged once.
  */
-struct told {
-	json_t *note, *bad, *said; /* the last two are in the first */
+struct alert_state {
+	json_t *note, *reported, *logged; /* the last two are in the first */
 	bool changed;
 };
 
@@ -58,23 +59,24 @@ read_fallback(void)
 
 /*
  * Without the store that file is all that is known; with it, what became bad meanwhile. A note that
- * is not there is written before there is anything to tell: on a full disk it could not be.
+ * is not there is written before there is anything to report: on a full disk it could not be.
  */
 static void
-read_told(struct store *store, struct told *told)
+read_state(struct store *store, struct alert_state *state)
 {
 	char *text = store == NULL ? NULL : store_note_read(store, STORE_NOTE_ALERTS);
 	json_t *here = text == NULL ? NULL : json_loads(text, 0, NULL), *there = read_fallback();
 
 	free(text);
-	*told = (struct told){
-	    .note = json_pack("{s:{},s:{}}", "bad", "said"), .changed = there != NULL || here == NULL};
-	told->bad = json_object_get(told->note, "bad");
-	told->said = json_object_get(told->note, "said");
-	json_object_update(told->bad, json_object_get(here, "bad"));
-	json_object_update(told->said, json_object_get(here, "said"));
-	json_object_update(told->bad, json_object_get(there, "bad"));
-	json_object_update(told->said, json_object_get(there, "said"));
+	*state = (struct alert_state){
+	    .note = json_pack("{s:{},s:{}}", "reported", "logged"),
+	    .changed = there != NULL || here == NULL};
+	state->reported = json_object_get(state->note, "reported");
+	state->logged = json_object_get(state->note, "logged");
+	json_object_update(state->reported, json_object_get(here, "reported"));
+	json_object_update(state->logged, json_object_get(here, "logged"));
+	json_object_update(state->reported, json_object_get(there, "reported"));
+	json_object_update(state->logged, json_object_get(there, "logged"));
 	json_decref(here);
 	json_decref(there);
 }
@@ -99,9 +101,9 @@ write_fallback(const char *text)
 }
 
 static void
-write_told(struct store *store, struct told *told)
+write_state(struct store *store, struct alert_state *state)
 {
-	char path[PATH_MAX], *text = told->changed ? json_dumps(told->note, JSON_COMPACT) : NULL;
+	char path[PATH_MAX], *text = state->changed ? json_dumps(state->note, JSON_COMPACT) : NULL;
 	struct error error;
 
 	if (text == NULL)
@@ -115,24 +117,24 @@ write_told(struct store *store, struct told *told)
 	free(text);
 }
 
-/* Log a thing once, until it is forgotten. */
+/* Log a text of this topic once, until clear_logged(). */
 static void
-say_once(struct told *told, const char *what, const char *text)
+log_once(struct alert_state *state, const char *topic, const char *text)
 {
-	if (json_object_get(told->said, what) != NULL)
+	if (json_object_get(state->logged, topic) != NULL)
 		return;
 	log_line("%s", text);
-	json_object_set_new(told->said, what, json_true());
-	told->changed = true;
+	json_object_set_new(state->logged, topic, json_true());
+	state->changed = true;
 }
 
 static void
-forget(struct told *told, const char *what)
+clear_logged(struct alert_state *state, const char *topic)
 {
-	told->changed |= json_object_del(told->said, what) == 0;
+	state->changed |= json_object_del(state->logged, topic) == 0;
 }
 
-/* ---- the words ---- */
+/* ---- the text of a mail ---- */
 
 static bool
 is_bad(const struct health_finding *f)
@@ -141,9 +143,9 @@ is_bad(const struct health_finding *f)
 }
 
 static bool
-is_news(const struct told *told, const struct health_finding *f)
+is_unreported(const struct alert_state *state, const struct health_finding *f)
 {
-	return is_bad(f) && json_object_get(told->bad, f->name) == NULL;
+	return is_bad(f) && json_object_get(state->reported, f->name) == NULL;
 }
 
 static void
@@ -162,49 +164,50 @@ put_finding(struct mail *mail, const struct health_finding *f)
 }
 
 static void
-put_findings(struct mail *mail, const struct health *health, const struct told *told, bool news)
+put_findings(struct mail *mail, const struct health *health, const struct alert_state *state,
+    bool unreported)
 {
 	for (int status = HEALTH_UNKNOWN; status > HEALTH_OK; status--)
 		for (int i = 0; i < health->count; i++)
 			if ((int)health->finding[i].status == status &&
-			    is_news(told, &health->finding[i]) == news)
+			    is_unreported(state, &health->finding[i]) == unreported)
 				put_finding(mail, &health->finding[i]);
 }
 
-/* The names of what is new, or of all that was bad. */
+/* The names of the bad findings that were not reported yet. */
 static void
-name_them(const struct health *health, const struct told *told, char *names, size_t size)
+list_names(const struct health *health, const struct alert_state *state, char *names, size_t size)
 {
 	size_t n = 0;
 
 	*names = '\0';
 	for (int i = 0; i < health->count && n < size; i++)
-		if (is_news(told, &health->finding[i]))
+		if (is_unreported(state, &health->finding[i]))
 			n += (size_t)snprintf(names + n, size - n, "%s%s", n > 0 ? ", " : "",
 			    health->finding[i].name);
 }
 
 static void
-write_bad(struct mail *mail, const struct config *config, const struct health *health,
-    const struct told *told, const char *host)
+write_problems(struct mail *mail, const struct config *config, const struct health *health,
+    const struct alert_state *state, const char *host)
 {
 	char names[128], subject[512];
 
-	name_them(health, told, names, sizeof(names));
+	list_names(health, state, names, sizeof(names));
 	snprintf(subject, sizeof(subject), "psapi on %s (%s): %s: %s", host, config->name,
 	    health_text(health->status), names);
 	mail_begin(mail, config->alert_mailto, subject);
-	put_findings(mail, health, told, true);
-	if (json_object_size(told->bad) > 0)
+	put_findings(mail, health, state, true);
+	if (json_object_size(state->reported) > 0)
 		mail_put(mail, "", "Known before, and still bad:\n\n");
-	put_findings(mail, health, told, false);
+	put_findings(mail, health, state, false);
 	mail_put(mail, "",
 	    "The next mail comes when something else becomes bad, or all is well again.\n"
 	    "psapi check shows this at any time; psapi doctor URL looks at everything.\n");
 }
 
 static void
-write_well(struct mail *mail, const struct config *config, const struct told *told,
+write_recovery(struct mail *mail, const struct config *config, const struct alert_state *state,
     const char *host)
 {
 	char line[1024], since[DATETIME_TEXT_SIZE];
@@ -214,7 +217,7 @@ write_well(struct mail *mail, const struct config *config, const struct told *to
 	snprintf(line, sizeof(line), "psapi on %s (%s): all is well again", host, config->name);
 	mail_begin(mail, config->alert_mailto, line);
 	mail_put(mail, "", "All is well again. This was bad:\n\n");
-	json_object_foreach (told->bad, name, value) {
+	json_object_foreach (state->reported, name, value) {
 		datetime_text(json_integer_value(value), since);
 		snprintf(line, sizeof(line), "%s, since %s", name, since);
 		mail_put(mail, "    ", line);
@@ -223,45 +226,48 @@ write_well(struct mail *mail, const struct config *config, const struct told *to
 
 /* ---- changes ---- */
 
-/* What nobody can be told by mail stands in the log, once. */
+/* Without mail, each change is in the log, once. */
 static void
-log_change(struct told *told, const struct config *config, const struct health *health)
+log_change(struct alert_state *state, const struct config *config, const struct health *health)
 {
 	if (*config->alert_mailto != '\0')
-		say_once(told, "sendmail", "there is no sendmail: alerts stand here alone, and nobody is "
+		log_once(state, "sendmail", "there is no sendmail: alerts stand here alone, and nobody is "
 		    "told: apt install dma, or set PSAPI_ALERT_MAILTO= (nobody)");
 	for (int i = 0; i < health->count; i++)
-		if (is_news(told, &health->finding[i]))
+		if (is_unreported(state, &health->finding[i]))
 			log_line("%s: %s: %s: %s", health_text(health->finding[i].status),
 			    health->finding[i].name, health->finding[i].text, health->finding[i].remedy);
 	if (health->status == HEALTH_OK)
 		log_line("all is well again");
 }
 
-/* From now on a person knows what is bad. */
+/* All that is bad now was reported. */
 static void
-know(struct told *told, const struct health *health)
+mark_reported(struct alert_state *state, const struct health *health)
 {
-	json_object_clear(told->bad);
+	json_object_clear(state->reported);
 	for (int i = 0; i < health->count; i++)
 		if (is_bad(&health->finding[i]))
-			json_object_set_new(told->bad, health->finding[i].name,
+			json_object_set_new(state->reported, health->finding[i].name,
 			    json_integer(health->finding[i].since));
-	told->changed = true;
+	state->changed = true;
 }
 
 static bool
-has_news(const struct told *told, const struct health *health)
+must_report(const struct alert_state *state, const struct health *health)
 {
 	for (int i = 0; i < health->count; i++)
-		if (is_news(told, &health->finding[i]))
+		if (is_unreported(state, &health->finding[i]))
 			return true;
-	return health->status == HEALTH_OK && json_object_size(told->bad) > 0;
+	return health->status == HEALTH_OK && json_object_size(state->reported) > 0;
 }
 
-/* A thing that is well while others are still bad: if it becomes bad again, that is told again. */
+/*
+ * Remove what is good again while others are still bad: if it becomes bad again, that is reported
+ * again.
+ */
 static void
-drop_mended(struct told *told, const struct health *health)
+remove_mended(struct alert_state *state, const struct health *health)
 {
 	const char *name;
 	json_t *value;
@@ -269,42 +275,42 @@ drop_mended(struct told *told, const struct health *health)
 
 	if (health->status == HEALTH_OK)
 		return;
-	json_object_foreach_safe (told->bad, next, name, value) {
+	json_object_foreach_safe (state->reported, next, name, value) {
 		const struct health_finding *f = health_find(health, name);
 		if (f != NULL && is_bad(f))
 			continue;
-		json_object_del(told->bad, name);
-		told->changed = true;
+		json_object_del(state->reported, name);
+		state->changed = true;
 	}
 }
 
 static void
-tell(struct told *told, const struct config *config, const struct health *health)
+report(struct alert_state *state, const struct config *config, const struct health *health)
 {
 	struct mail mail;
 	struct error error;
 	char host[256] = "";
 
-	if (!has_news(told, health)) {
-		drop_mended(told, health);
+	if (!must_report(state, health)) {
+		remove_mended(state, health);
 		return;
 	}
 	if (*config->alert_mailto == '\0' || !mail_is_possible()) {
-		log_change(told, config, health);
-		know(told, health);
+		log_change(state, config, health);
+		mark_reported(state, health);
 		return;
 	}
 	gethostname(host, sizeof(host) - 1);
 	if (health->status == HEALTH_OK)
-		write_well(&mail, config, told, host);
+		write_recovery(&mail, config, state, host);
 	else
-		write_bad(&mail, config, health, told, host);
+		write_problems(&mail, config, health, state, host);
 	if (mail_send(&mail, &error) == 0) {
-		know(told, health);
-		forget(told, "mail");
-		forget(told, "sendmail");
+		mark_reported(state, health);
+		clear_logged(state, "mail");
+		clear_logged(state, "sendmail");
 	} else {
-		say_once(told, "mail", error.text);
+		log_once(state, "mail", error.text);
 	}
 	mail_free(&mail);
 }
@@ -323,7 +329,7 @@ failing_url(const char *url, char *to, size_t size)
 }
 
 static void
-beat(struct told *told, const struct config *config, const struct health *health)
+send_heartbeat(struct alert_state *state, const struct config *config, const struct health *health)
 {
 	struct http_options options = {.timeout_ms = HEARTBEAT_MS};
 	static const char *const headers[] = {NULL};
@@ -343,9 +349,9 @@ beat(struct told *told, const struct config *config, const struct health *health
 		snprintf(text, sizeof(text), "PSAPI_HEARTBEAT_URL is answered with status %d",
 		    answer.status);
 	if (answer.failure == HTTP_ANSWERED && answer.status / 100 == 2)
-		forget(told, "heartbeat");
+		clear_logged(state, "heartbeat");
 	else
-		say_once(told, "heartbeat", text);
+		log_once(state, "heartbeat", text);
 	free(answer.body);
 	http_close(http);
 }
@@ -354,19 +360,19 @@ void
 alert_run(const struct config *config, struct store *store, const struct health *health)
 {
 	struct error error;
-	struct told told;
+	struct alert_state state;
 	int lock = store == NULL ? -1 : store_lock(store, STORE_LOCK_ALERTS, &error);
 
 	if (store != NULL && lock < 0)
 		return;
-	read_told(store, &told);
-	tell(&told, config, health);
-	write_told(store, &told);
-	told.changed = false;
+	read_state(store, &state);
+	report(&state, config, health);
+	write_state(store, &state);
+	state.changed = false;
 	if (*config->heartbeat_url != '\0')
-		beat(&told, config, health);
-	write_told(store, &told);
-	json_decref(told.note);
+		send_heartbeat(&state, config, health);
+	write_state(store, &state);
+	json_decref(state.note);
 	if (store != NULL)
 		store_unlock(store, lock);
 }

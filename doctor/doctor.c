@@ -15,7 +15,7 @@
 /* ---- results ---- */
 
 static void
-set(struct finding *f, enum check_result result, const char *format, va_list ap)
+set(struct finding *f, enum doctor_result result, const char *format, va_list ap)
 {
 	vsnprintf(f->text, sizeof(f->text), format, ap);
 	f->result = result;
@@ -27,7 +27,7 @@ doctor_ok(struct finding *f, const char *format, ...)
 	va_list ap;
 
 	va_start(ap, format);
-	set(f, CHECK_OK, format, ap);
+	set(f, DOCTOR_OK, format, ap);
 	va_end(ap);
 }
 
@@ -37,7 +37,7 @@ doctor_failed(struct finding *f, const char *remedy, const char *format, ...)
 	va_list ap;
 
 	va_start(ap, format);
-	set(f, CHECK_FAILED, format, ap);
+	set(f, DOCTOR_FAILED, format, ap);
 	va_end(ap);
 	if (remedy != NULL)
 		snprintf(f->remedy, sizeof(f->remedy), "%s", remedy);
@@ -51,7 +51,7 @@ doctor_remark(struct finding *f, const char *remedy, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(f->text, sizeof(f->text), format, ap);
 	va_end(ap);
-	f->result = CHECK_REMARK;
+	f->result = DOCTOR_REMARK;
 	if (remedy != NULL)
 		snprintf(f->remedy, sizeof(f->remedy), "%s", remedy);
 }
@@ -62,7 +62,7 @@ doctor_skipped(struct finding *f, const char *format, ...)
 	va_list ap;
 
 	va_start(ap, format);
-	set(f, CHECK_SKIPPED, format, ap);
+	set(f, DOCTOR_SKIPPED, format, ap);
 	va_end(ap);
 }
 
@@ -126,16 +126,16 @@ doctor_probe_body(const char *id, time_t now, size_t size)
 static void
 report(struct doctor *d, struct finding *f)
 {
-	if (f->result != CHECK_FAILED && f->result != CHECK_REMARK)
+	if (f->result != DOCTOR_FAILED && f->result != DOCTOR_REMARK)
 		f->remedy[0] = '\0';
-	d->failed += f->result == CHECK_FAILED ? 1 : 0;
+	d->failed += f->result == DOCTOR_FAILED ? 1 : 0;
 	d->report(f, d->user);
 }
 
 void
-doctor_run_table(struct doctor *d, const struct check *checks, const char *name)
+doctor_run_table(struct doctor *d, const struct doctor_check *checks, const char *name)
 {
-	for (const struct check *c = checks; c->name != NULL; c++) {
+	for (const struct doctor_check *c = checks; c->name != NULL; c++) {
 		struct finding f = {.name = c->name};
 		if (name != NULL && strcmp(name, c->name) != 0)
 			continue;

@@ -18,19 +18,19 @@
 #include "store/store.h"
 #include "verify.h"
 
-enum check_result {
-	CHECK_OK,
-	CHECK_FAILED,
-	CHECK_SKIPPED, /* it does not apply here, or an earlier check has named the fault */
-	CHECK_REMARK   /* it works, with a reservation that the remedy removes */
+enum doctor_result {
+	DOCTOR_OK,
+	DOCTOR_FAILED,
+	DOCTOR_SKIPPED, /* it does not apply here, or an earlier check has named the fault */
+	DOCTOR_REMARK   /* it works, with a reservation that the remedy removes */
 };
 
 /* The result of one check. */
 struct finding {
 	const char *name;
-	enum check_result result;
+	enum doctor_result result;
 	char text[1024];
-	char remedy[1024]; /* of a CHECK_FAILED or CHECK_REMARK one; lines */
+	char remedy[1024]; /* of a DOCTOR_FAILED or DOCTOR_REMARK one; lines */
 };
 
 /* An answer of the receiver, or of another program in its place. */
@@ -75,19 +75,19 @@ struct doctor {
 	int64_t slowest_us;
 };
 
-struct check {
+struct doctor_check {
 	const char *name;
 	void (*run)(struct doctor *doctor, struct finding *finding);
 	const char *remedy; /* unless the function gives another one */
 };
 
 /* The tables; the last row has no name. */
-extern const struct check doctor_local_checks[];
-extern const struct check doctor_receiver_checks[];
-extern const struct check doctor_log_checks[];
-extern const struct check doctor_history_checks[];
-extern const struct check doctor_url_checks[];
-extern const struct check doctor_probe_checks[];
+extern const struct doctor_check doctor_local_checks[];
+extern const struct doctor_check doctor_receiver_checks[];
+extern const struct doctor_check doctor_log_checks[];
+extern const struct doctor_check doctor_history_checks[];
+extern const struct doctor_check doctor_url_checks[];
+extern const struct doctor_check doctor_probe_checks[];
 
 /* A probe may take longer than the sender would wait, so that doctor can say how long. */
 #define DOCTOR_TIMEOUT_MS 20000
@@ -98,12 +98,12 @@ int doctor_run(struct doctor *doctor);
 /* ---- for the checks ---- */
 
 /* Run and report the checks of a table; name NULL: all, else that one. */
-void doctor_run_table(struct doctor *doctor, const struct check *checks, const char *name);
+void doctor_run_table(struct doctor *doctor, const struct doctor_check *checks, const char *name);
 
 /* store_check()'s visit; data is the doctor. */
 void doctor_report_store(const struct store_check *check, void *data);
 
-/* Set the result of a check. One that sets none is CHECK_OK. */
+/* Set the result of a check. One that sets none is DOCTOR_OK. */
 void doctor_ok(struct finding *finding, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* remedy NULL: the one in the table. */

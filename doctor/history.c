@@ -9,11 +9,10 @@
 
 #include "base/datetime.h"
 #include "base/terminal.h"
+#include "events.h"
 
-enum {
-	RUN_SECONDS = 26 * 3600, /* a day, and two hours more: one event a day is sent at least */
-	OVERDUE_SECONDS = 3600   /* while an event waits for over an hour */
-};
+/* Of the last drain, while an event waits for over an hour. */
+enum { OVERDUE_SECONDS = 3600 };
 
 static bool
 has_store(struct doctor *d, struct finding *f)
@@ -141,13 +140,13 @@ check_drain(struct doctor *d, struct finding *f)
 		doctor_remark(f, NULL, "psapi drain has never run; %ld event(s) in new/", c.waiting);
 	else if (c.drained == 0)
 		doctor_failed(f, NULL, "psapi drain has never run; %ld event(s) in new/", c.waiting);
-	else if (age > RUN_SECONDS || (c.overdue > 0 && age > OVERDUE_SECONDS))
+	else if (age > EVENTS_DAILY_LATE_SECONDS || (c.overdue > 0 && age > OVERDUE_SECONDS))
 		doctor_failed(f, NULL, "psapi drain last ran at %s, %.1f h ago", at, (double)age / 3600);
 	else
 		doctor_ok(f, "psapi drain last ran at %s", at);
 }
 
-const struct check doctor_history_checks[] = {
+const struct doctor_check doctor_history_checks[] = {
 	{"leftovers", check_leftovers,
 	    "a receiver was killed while it wrote: see its log. psapi drain and the receiver's start "
 	    "remove them"},

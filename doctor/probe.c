@@ -172,7 +172,7 @@ judge_mismatch(struct doctor *d, struct finding *f)
 		    arrived < 0 ? ", or another receiver answers there" : "");
 	else
 		doctor_skipped(f, "a changed body cannot be told from a wrong secret");
-	d->body_changed = f->result == CHECK_FAILED;
+	d->body_changed = f->result == DOCTOR_FAILED;
 }
 
 static void
@@ -314,7 +314,7 @@ check_latency(struct doctor *d, struct finding *f)
 		    slowest >= SLOW_US ? ": slow, but in time" : "");
 }
 
-const struct check doctor_probe_checks[] = {
+const struct doctor_check doctor_probe_checks[] = {
 	{"get-refused", check_get,
 	    "another program answers GET before the receiver: a static file, a cache, another "
 	    "location"},

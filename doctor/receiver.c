@@ -231,7 +231,7 @@ check_accepts(struct doctor *d, struct finding *f)
 	free(body);
 }
 
-const struct check doctor_receiver_checks[] = {
+const struct doctor_check doctor_receiver_checks[] = {
 	{"socket", check_socket, "start the receiver: psapi-fcgi makes the socket (PSAPI_LISTEN)"},
 	{"receiver", check_receiver,
 	    "start the receiver (systemctl start psapi-fcgi, or psapi-fcgi by hand); psapi-fcgi -t "

@@ -251,7 +251,7 @@ check_page(struct doctor *d, struct finding *f)
 		doctor_ok(f, "there is none at %.400s", url);
 }
 
-const struct check doctor_url_checks[] = {
+const struct doctor_check doctor_url_checks[] = {
 	{"url", check_url,
 	    "give the endpoint's URL as the portal has it: https://YOUR.HOST/webhooks/psapi"},
 	{"name", doctor_check_name,

@@ -170,9 +170,9 @@ child_start(struct child *child, int directory, char *const argv[], char *const 
 
 /* ---- output ---- */
 
-/* Keep the end: when the buffer is full, its second half moves to the front. */
+/* The end of the output stays: when the buffer is full, its second half moves to the front. */
 static void
-keep(struct child *child, const char *data, size_t length)
+append_to_tail(struct child *child, const char *data, size_t length)
 {
 	if (length >= CHILD_TAIL) {
 		memcpy(child->tail, data + length - CHILD_TAIL, CHILD_TAIL);
@@ -219,7 +219,7 @@ child_read(struct child *child)
 		io_write_all(STDOUT_FILENO, buffer, out);
 	size_t err = take(&child->err, buffer, sizeof(buffer));
 	if (err > 0)
-		keep(child, buffer, err);
+		append_to_tail(child, buffer, err);
 	return out > 0 || err > 0;
 }
 

@@ -19,10 +19,6 @@
 #include "secrets/secrets.h"
 #include "verify.h"
 
-#ifndef PSAPI_VERSION
-#define PSAPI_VERSION "unknown"
-#endif
-
 struct metrics {
 	char endpoint[128]; /* escaped as the value of a label */
 	bool up, counted, logged, ran;
@@ -121,7 +117,7 @@ put(FILE *f, const struct metrics *m, const char *name, const char *labels, int6
 	fprintf(f, "%s{endpoint=\"%s\"%s} %" PRId64 "\n", name, m->endpoint, labels, value);
 }
 
-/* The same of a time in milliseconds, in seconds. */
+/* The same of a time in microseconds, in seconds. */
 static void
 put_seconds(FILE *f, const struct metrics *m, const char *name, const char *labels, int64_t us)
 {

@@ -11,10 +11,6 @@
 
 #include "store/store.h"
 
-#ifndef PSAPI_VERSION
-#define PSAPI_VERSION "unknown"
-#endif
-
 /* Of the function that a module exports: it returns the module's table. */
 #define BACKEND_ENTRY "postgresql_backend"
 #define BACKEND_MODULE "psapi-fcgi-postgresql.so"

@@ -83,6 +83,12 @@ bool store_is_shared(const struct store *store);
  */
 struct store *store_try(const struct config *config, char *text, size_t size, struct error *error);
 
+/*
+ * Whether the local spool is a directory of its own and closed to other users, or is yet to be
+ * made. Returns 0, or -1 with *error (EX_CONFIG), which has the remedy.
+ */
+int store_check_place(const struct config *config, struct error *error);
+
 /* One line about it for people: what it is, and how data reaches the disk. */
 void store_describe(struct store *store, char *text, size_t size);
 

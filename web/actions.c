@@ -25,7 +25,7 @@ actions_enabled(const struct web *web)
 bool
 actions_allowed(const struct web *web, const struct request *request)
 {
-	return actions_enabled(web) && web_user(request) != NULL;
+	return actions_enabled(web) && context_user(request) != NULL;
 }
 
 /* ---- the body ---- */
@@ -140,7 +140,7 @@ move_all(struct web *web, const struct action *action, const struct request *req
 	json_t *id;
 
 	json_array_foreach(ids, i, id)
-		moved += move_one(web, action, web_user(request), json_string_value(id), refused);
+		moved += move_one(web, action, context_user(request), json_string_value(id), refused);
 	answer_json(reply, request,
 	    json_pack("{s:i,s:o}", "moved", (int)moved, "refused", refused));
 }
@@ -220,7 +220,7 @@ actions_discard(struct web *web, const struct request *request, const char *body
 		const char *text = json_string_value(name);
 		bool done = is_held(web, text) && store_held_remove(web->store, text, &error) == STORE_OK;
 		const char *why = done ? NULL : "no such held request: it was adopted or discarded";
-		log_action(web_user(request), "discard held request", text, why);
+		log_action(context_user(request), "discard held request", text, why);
 		moved += done;
 		if (!done)
 			add_refused(refused, text, why);
@@ -247,7 +247,7 @@ actions_send(struct web *web, const struct request *request, const char *body, s
 	} else if (type == NULL || !example_sender_knows(type)) {
 		answer_error(reply, 400, "type must be that of an example");
 	} else {
-		log_action(web_user(request), "send example", type, NULL);
+		log_action(context_user(request), "send example", type, NULL);
 		pthread_mutex_lock(&web->sending);
 		text = example_sender_send(web->sender, type);
 		pthread_mutex_unlock(&web->sending);

@@ -96,7 +96,7 @@ set_causes(struct web *web, json_t *object)
 {
 	struct grouping *grouping = calloc(1, sizeof(*grouping));
 	struct store_page page = {.filter.statuses = 1U << STORE_DEAD, .limit = FAILURES_MAX,
-	    .deadline = clock_milliseconds() + WEB_BUDGET_MS / 2, .visit = add_failure,
+	    .deadline = clock_milliseconds() + CONTEXT_BUDGET_MS / 2, .visit = add_failure,
 	    .data = grouping};
 	struct error ignored; /* the count of failures has said it */
 
@@ -135,7 +135,7 @@ overview_answer(struct web *web, const struct request *request, struct reply *re
 		answer_error(reply, 503, error.text);
 		return;
 	}
-	history_count(web->history, now, WEB_BUDGET_MS / 4);
+	history_count(web->history, now, CONTEXT_BUDGET_MS / 4);
 	json_t *history = history_json(web->history, now);
 	set_run_date(web, history);
 	json_t *object = json_pack("{s:i,s:i,s:i,s:o*,s:o*,s:o*,s:[],s:o}", "waiting",

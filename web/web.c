@@ -61,12 +61,6 @@ web_close(struct web *web)
 	pthread_mutex_destroy(&web->measuring);
 }
 
-const char *
-web_user(const struct request *request)
-{
-	return request_variable(request, "REMOTE_USER");
-}
-
 /* ---- the table ---- */
 
 static void
@@ -256,7 +250,7 @@ answer_action(struct web *web, size_t i, const struct request *request, struct r
 		answer_error(reply, 415, "the body must be application/json");
 	else if (!actions_enabled(web))
 		answer_error(reply, 403, "this page is read-only: PSAPI_WEB_ACTIONS=yes allows actions");
-	else if (web_user(request) == NULL)
+	else if (context_user(request) == NULL)
 		answer_error(reply, 403, "nobody has signed in: the web server passes no REMOTE_USER");
 	else if ((body = read_body(request, &length, reply)) != NULL) {
 		actions[i].act(web, request, body, length, reply);

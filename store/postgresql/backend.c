@@ -35,7 +35,7 @@ close_engine(void *engine)
 	postgresql_attempts_close(pg);
 	for (int i = 0; i < POSTGRESQL_CONNECTIONS; i++)
 		PQfinish(pg->connections[i].pg);
-	postgresql_names_close(pg);
+	postgresql_resolver_close(pg);
 	postgresql_unconfigure(pg);
 	pthread_cond_destroy(&pg->changed);
 	pthread_condattr_destroy(&pg->monotonic);

@@ -149,7 +149,7 @@ postgresql_load_many(void *engine, const char *const *names, struct store_work *
 {
 	struct postgresql_parameters p = {0};
 	enum store_result outcome = STORE_OK;
-	char *array = postgresql_names(names, count);
+	char *array = postgresql_name_array(names, count);
 
 	error_set(error, EX_OSERR, NULL, "out of memory");
 	if (array == NULL)
@@ -192,7 +192,7 @@ run_done(struct postgresql *pg, const uint64_t *lanes, const char *const *names,
     struct error *error)
 {
 	struct postgresql_parameters p = {0};
-	char *numbers = array_of(lanes, count), *array = postgresql_names(names, count);
+	char *numbers = array_of(lanes, count), *array = postgresql_name_array(names, count);
 	PGresult *result = NULL;
 
 	error_set(error, EX_OSERR, NULL, "out of memory");

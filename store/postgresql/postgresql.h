@@ -46,8 +46,8 @@ struct postgresql_connection {
 };
 
 struct postgresql_host {
-	const char *name, *address, *port; /* host, hostaddr,
-	    port of a connection string; NULL: not given */
+	/* host, hostaddr and port of a connection string; NULL: not given */
+	const char *name, *address, *port;
 };
 
 struct postgresql_lookup;
@@ -65,7 +65,7 @@ struct postgresql {
 	char *lists[3];            /* which hosts[] points into */
 	struct postgresql_host hosts[POSTGRESQL_HOSTS];
 	int host_count;
-	struct postgresql_lookup *lookups[POSTGRESQL_HOSTS]; /* names.c; NULL: not yet */
+	struct postgresql_lookup *lookups[POSTGRESQL_HOSTS]; /* resolver.c; NULL: not yet */
 	atomic_int preferred; /* index of the host that answered last */
 	atomic_bool warned;   /* that no standby is synchronous */
 
@@ -122,6 +122,8 @@ struct postgresql_connection *postgresql_take(struct postgresql *pg, int64_t dea
  */
 int postgresql_connect(struct postgresql *pg, struct postgresql_connection *connection, int host,
     int64_t deadline, struct error *error);
+/* An idle connection, an open one if there is one; NULL: all are busy. With the lock held. */
+struct postgresql_connection *postgresql_idle(struct postgresql *pg);
 /* Give it back; broken: it is closed, and the next host is tried first. */
 void postgresql_give(struct postgresql *pg, struct postgresql_connection *connection, bool broken);
 
@@ -174,7 +176,7 @@ int64_t postgresql_deadline(int64_t milliseconds);
 /* A value of a result. NULL is 0, "". */
 int64_t postgresql_integer(const PGresult *result, int row, int column);
 
-/* ---- names.c ---- */
+/* ---- resolver.c ---- */
 
 struct postgresql_addresses {
 	int count; /* 0: libpq has nothing to look up */
@@ -184,10 +186,10 @@ struct postgresql_addresses {
 /*
  * Look the name of a host up, until the deadline at the latest. Returns 0, or -1 with *error.
  */
-int postgresql_look_up(struct postgresql *pg, int host, int64_t deadline,
+int postgresql_resolver_find(struct postgresql *pg, int host, int64_t deadline,
     struct postgresql_addresses *addresses, struct error *error);
 /* Look-ups that still wait for the resolver end by themselves. */
-void postgresql_names_close(struct postgresql *pg);
+void postgresql_resolver_close(struct postgresql *pg);
 
 /* ---- the operations, by the file that has them ---- */
 
@@ -248,7 +250,7 @@ enum store_result postgresql_count(void *engine, int64_t now, struct store_count
 #define POSTGRESQL_STATE \
 	"q.tries::text, extract(epoch FROM q.tried_at)::bigint::text, " \
 	"extract(epoch FROM q.due_at)::bigint::text, extract(epoch FROM q.failed_at)::bigint::text, " \
-	"q.handler, q.reason, q.said, q.alone::int::text"
+	"q.handler, q.reason, q.stderr_end, q.alone::int::text"
 enum { POSTGRESQL_STATE_COLUMNS = 8 };
 /*
  * The first three columns of an event: name, status, record; q is its row of psapi_queue, if any.
@@ -268,7 +270,7 @@ const char *postgresql_record(const PGresult *result, int row, int column, struc
  * An array of names as PostgreSQL writes it, which the caller frees: no name needs a quote. NULL
  * without memory.
  */
-char *postgresql_names(const char *const *names, size_t count);
+char *postgresql_name_array(const char *const *names, size_t count);
 enum store_result postgresql_retry(void *engine, const char *const *names, size_t count,
     size_t *moved, struct error *error);
 enum store_result postgresql_replay(void *engine, const char *const *names, size_t count,
@@ -276,13 +278,10 @@ enum store_result postgresql_replay(void *engine, const char *const *names, size
 enum store_result postgresql_unknown(void *engine, const char *const *names, size_t count,
     size_t *unknown, struct error *error);
 enum store_result postgresql_finish(void *engine, const char *name, struct error *error);
+
+/* forget.c */
 enum store_result postgresql_forget(void *engine, struct store_forgetting *forgetting,
     struct error *error);
-/*
- * On a terminal, a line on standard error that the next one replaces; total 0: not known; done:
- * it ends.
- */
-void postgresql_progress(const char *what, size_t count, size_t total, bool done);
 
 /* roster.c */
 enum store_result postgresql_roster(void *engine, int64_t at, struct roster *roster,
@@ -302,7 +301,7 @@ enum store_result postgresql_import_forgotten(void *engine, const struct roster 
 /* schema.c */
 enum store_result postgresql_init(void *engine, bool *made, struct error *error);
 
-/* check.c */
+/* status.c */
 void postgresql_describe(void *engine, char *text, size_t size);
 void postgresql_check(void *engine, void (*visit)(const struct store_check *, void *), void *data);
 char *postgresql_status(void *engine, struct error *error);

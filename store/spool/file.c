@@ -66,14 +66,29 @@ write_back(int fd)
 	return result;
 }
 
-static void
-make_temporary_name(struct spool *spool, char *name, size_t size)
+void
+spool_file_temporary_name(struct spool *spool, char name[SPOOL_TEMPORARY_SIZE])
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	snprintf(name, size, "%lld.%09ld.%ld.%u", (long long)now.tv_sec, now.tv_nsec, (long)getpid(),
-	    atomic_fetch_add(&spool->serial, 1));
+	snprintf(name, SPOOL_TEMPORARY_SIZE, "%lld.%09ld.%ld.%u", (long long)now.tv_sec, now.tv_nsec,
+	    (long)getpid(), atomic_fetch_add(&spool->serial, 1));
+}
+
+bool
+spool_file_is_temporary(const char *name)
+{
+	static const size_t least[] = {1, 9, 1, 1}; /* digits of time, nanoseconds, process, serial */
+	size_t parts = sizeof(least) / sizeof(least[0]);
+
+	for (size_t i = 0; i < parts; i++) {
+		size_t digits = strspn(name, "0123456789");
+		if (digits < least[i] || name[digits] != (i + 1 < parts ? '.' : '\0'))
+			return false;
+		name += digits + 1;
+	}
+	return true;
 }
 
 /*
@@ -91,7 +106,7 @@ open_new(struct spool *spool, struct spool_file *file, int flags)
 		if (file->fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
 			return file->fd < 0 ? -1 : 0;
 	}
-	make_temporary_name(spool, file->name, sizeof(file->name));
+	spool_file_temporary_name(spool, file->name);
 	file->fd = openat(spool->dir[SPOOL_TMP], file->name, O_CREAT | O_EXCL | flags, FILE_MODE);
 	file->temporary = file->fd >= 0;
 	return file->fd < 0 ? -1 : 0;
@@ -162,9 +177,9 @@ int
 spool_file_replace(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
     const char *name)
 {
-	char other[64];
+	char other[SPOOL_TEMPORARY_SIZE];
 
-	make_temporary_name(spool, other, sizeof(other));
+	spool_file_temporary_name(spool, other);
 	if (spool_file_link(spool, file, SPOOL_TMP, other) != 0)
 		return -1;
 	int result = renameat(spool->dir[SPOOL_TMP], other, spool->dir[dir], name);

@@ -30,11 +30,8 @@ enum {
 static enum store_result
 lock_failed(struct spool *spool, struct error *error)
 {
-	int number = errno;
-	enum store_result result = spool_failed(spool, "lock it", SPOOL_NEW, "", error);
+	enum store_result result = spool_failed(spool, "lock it", SPOOL_DIRS, LOCK_FILE, error);
 
-	snprintf(error->text, sizeof(error->text), "%s/" LOCK_FILE ": %s", spool->path,
-	    strerror(number));
 	return result == STORE_FULL ? STORE_FAILED : result;
 }
 
@@ -115,12 +112,12 @@ static bool
 can_be_moved(struct spool *spool, const struct spool_file *file, struct scan *scan)
 {
 	struct error error;
-	char probe[64];
+	char probe[SPOOL_TEMPORARY_SIZE];
 	struct stat st;
 
 	if (fstat(file->fd, &st) == 0 && st.st_uid == geteuid())
 		return true;
-	snprintf(probe, sizeof(probe), "link.%ld", (long)getpid());
+	spool_file_temporary_name(spool, probe);
 	if (linkat(spool->dir[SPOOL_NEW], file->name, spool->dir[SPOOL_TMP], probe, 0) == 0) {
 		unlinkat(spool->dir[SPOOL_TMP], probe, 0);
 		return true;

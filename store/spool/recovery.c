@@ -94,13 +94,15 @@ recover_queue(struct spool *spool, enum spool_dir queue, struct recovery *r)
 	return 1;
 }
 
+/* Nothing but what a process of ours may have left: PSAPI_SPOOL=/ makes /tmp this directory. */
 static int
 remove_if_old(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 {
 	const time_t *now = data;
 	struct stat st;
 
-	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+	if (spool_file_is_temporary(name) &&
+	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
 	    *now - st.st_mtime > LEFTOVER_SECONDS)
 		unlinkat(spool->dir[dir], name, 0);
 	return 0;

@@ -68,6 +68,9 @@ void spool_close(struct spool *spool);
 /* See store_warnings(). */
 void spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), void *data);
 
+/* place.c: see store_check_place(). */
+int spool_check_place(const char *path, struct error *error);
+
 /* See store_describe(). */
 void spool_describe(const struct spool *spool, char *text, size_t size);
 
@@ -109,8 +112,8 @@ bool spool_has(struct spool *spool, enum spool_dir dir, const char *name);
 int spool_sync(struct spool *spool, enum spool_dir dir, int file);
 
 /*
- * Explain errno of a step with dir/NAME, with the remedy. Returns STORE_FULL if there is
- * no room, else STORE_FAILED.
+ * Explain errno of a step with dir/NAME (SPOOL_DIRS: NAME of the spool itself), with the remedy.
+ * Returns STORE_FULL if there is no room, else STORE_FAILED.
  */
 enum store_result spool_failed(struct spool *spool, const char *step, enum spool_dir dir,
     const char *name, struct error *error);
@@ -165,6 +168,11 @@ enum entry_result spool_file_open(struct spool *spool, struct spool_file *file, 
 
 /* Close it, and remove its name in tmp/. errno stays. */
 void spool_file_close(struct spool *spool, struct spool_file *file);
+
+/* A name in tmp/, of this process alone; and whether a name there is such, of any process. */
+#define SPOOL_TEMPORARY_SIZE 64
+void spool_file_temporary_name(struct spool *spool, char name[SPOOL_TEMPORARY_SIZE]);
+bool spool_file_is_temporary(const char *name);
 
 /* Give a file that we made its owner and mode by rule, for any running user and umask. */
 int spool_file_settle(const struct spool *spool, int fd, mode_t mode);

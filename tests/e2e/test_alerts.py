@@ -215,7 +215,7 @@ def test_clock_that_steps(post):
     assert all(f["since"] <= time.time() for f in json.loads(note.read_text())["findings"])
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"bad":[1],"said":3}', '{"bad":{"failed":"x"}}', "\0" * 1000],
+@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"reported":[1],"logged":3}', '{"reported":{"failed":"x"}}', "\0" * 1000],
                          ids=str.__len__)
 def test_note_that_is_damaged(post, damage):
     """At worst a mail comes twice."""

@@ -41,6 +41,15 @@ BROKEN = {
     "a module that knows the other": (
         {"events.h": '#include "verify.h"\n'},
         'events.h:1: includes "verify.h": events.h includes base/ only'),
+    "below the modules": (
+        {"base/text.c": '#include "verify.h"\nint text_fd;\n'},
+        'base/text.c:1: includes "verify.h": base/ knows nothing of webhooks'),
+    "a folder that is in no list": (
+        {"mail/mail.c": '#include "store/record.h"\nint\nno_prefix(void)\n{\n\treturn 0;\n}\n'},
+        "mail/mail.c:1: mail/ is in no list of tools/check-layout, so nothing checks it"),
+    "a file of the root that is in no list": (
+        {"psapi-mail.c": '#include "store/record.h"\nint main(void) { return 0; }\n'},
+        "psapi-mail.c:1: this file is in no list of tools/check-layout, so nothing checks it"),
     "a folder that is in no table": (
         {"store/store.h": '#include "tests/unit/help.h"\n', "tests/unit/help.h": ""},
         'store/store.h:1: includes "tests/unit/help.h": store/ includes the folders below it only'),

@@ -115,7 +115,7 @@ TEST(nothing_is_wrong)
 	for (int i = 0; i < f->count; i++) {
 		assert_true(*f->found[i].text != '\0');
 		/* The file system of the tests may be one that no program can keep promises on. */
-		if (f->found[i].result != CHECK_REMARK)
+		if (f->found[i].result != DOCTOR_REMARK)
 			assert_string_equal(f->found[i].remedy, "");
 	}
 }
@@ -129,7 +129,7 @@ TEST(a_backlog_that_nobody_works_off)
 	assert_int_equal(examine(f, 3500), 0);
 	assert_int_equal(examine(f, 3 * 3600), 1);
 	const struct finding *found = finding_of(f, "backlog");
-	assert_int_equal(found->result, CHECK_FAILED);
+	assert_int_equal(found->result, DOCTOR_FAILED);
 	assert_non_null(strstr(found->text, "2 of 2"));
 	assert_non_null(strstr(found->text, "3.0 h"));
 	assert_non_null(strstr(found->remedy, "cron"));
@@ -146,16 +146,16 @@ TEST(a_drain_that_does_not_run)
 	file_write(in(f->config.handlers, "default"), "#!/bin/sh\n", 0755);
 	put(f, "msg_1");
 	assert_int_equal(examine(f, 0), 0);
-	assert_int_equal(finding_of(f, "drain")->result, CHECK_REMARK);
+	assert_int_equal(finding_of(f, "drain")->result, DOCTOR_REMARK);
 	examine(f, 3700);
-	assert_int_equal(finding_of(f, "drain")->result, CHECK_FAILED);
+	assert_int_equal(finding_of(f, "drain")->result, DOCTOR_FAILED);
 	store_note_run(f->store, time(NULL) + 3700);
 	examine(f, 3700);
-	assert_int_equal(finding_of(f, "drain")->result, CHECK_OK);
+	assert_int_equal(finding_of(f, "drain")->result, DOCTOR_OK);
 	examine(f, 3700 + 3500);
-	assert_int_equal(finding_of(f, "drain")->result, CHECK_OK);
+	assert_int_equal(finding_of(f, "drain")->result, DOCTOR_OK);
 	examine(f, 3700 + 3700);
-	assert_int_equal(finding_of(f, "drain")->result, CHECK_FAILED);
+	assert_int_equal(finding_of(f, "drain")->result, DOCTOR_FAILED);
 }
 
 TEST(what_waits_for_its_retry_is_no_backlog)

@@ -3,7 +3,7 @@
  * plugin.
  */
 #define _GNU_SOURCE
-#include "doctor/check.h"
+#include "doctor/monitor.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,36 +13,38 @@
 
 #include "base/datetime.h"
 #include "doctor/doctor.h"
+#include "events.h"
 #include "metrics/runs.h"
 #include "metrics/totals.h"
 #include "receiver/attempts_reader.h"
 #include "secrets/secrets.h"
 #include "send/fastcgi_client.h"
 
-#define DAILY_TYPE "producersync.updates_available"
+#define TEXT_OF(number) #number
+#define TEXT_OF_MACRO(macro) TEXT_OF(macro)
 
 enum {
 	PING_MS = 3000,
-	DAY_SECONDS = 26 * 3600, /* a day, and two hours more: one event a day is sent at least */
-	LINE_SIZE = 2048         /* of a plugin */
+	LINE_SIZE = 2048 /* of a plugin */
 };
 
 /* What the checks of one run share. */
-struct check_job {
+struct monitor {
 	struct doctor doctor;
-	const struct check_limits *limits;
-	struct check_report *report;
+	const struct monitor_limits *limits;
+	struct monitor_report *report;
 	struct totals totals;
 	struct runs runs;
 	bool counted;    /* the totals are known */
 	bool awaits;     /* the first secret: it is not set up yet */
+	bool no_daily;   /* event was ever accepted: its age is that of the log */
 	enum health_status severity; /* of the next failed finding */
 };
 
 /* ---- findings ---- */
 
 static void
-add(struct check_job *run, const struct finding *f, enum health_status status)
+add(struct monitor *run, const struct finding *f, enum health_status status)
 {
 	struct health *health = &run->report->health;
 
@@ -62,11 +64,11 @@ add(struct check_job *run, const struct finding *f, enum health_status status)
 static void
 take(const struct finding *f, void *user)
 {
-	struct check_job *run = user;
+	struct monitor *run = user;
 
-	if (f->result == CHECK_FAILED)
+	if (f->result == DOCTOR_FAILED)
 		add(run, f, run->severity);
-	else if (f->result == CHECK_OK || f->result == CHECK_REMARK)
+	else if (f->result == DOCTOR_OK || f->result == DOCTOR_REMARK)
 		add(run, f, HEALTH_OK);
 }
 
@@ -76,40 +78,41 @@ take(const struct finding *f, void *user)
 static const struct number {
 	const char *name, *unit, *warning, *critical, *format, *remedy;
 	double scale; /* of the value in the text */
-} numbers[CHECK_NUMBERS] = {
-	[CHECK_WAITING] = {"waiting", "", "", "", "%.0f event(s) wait to be handled",
+} numbers[MONITOR_NUMBERS] = {
+	[MONITOR_WAITING] = {"waiting", "", "", "", "%.0f event(s) wait to be handled",
 	    "does cron run psapi drain, or your script? psapi drain -v shows what happens", 1},
-	[CHECK_RETRYING] = {"retrying", "", "", "", "%.0f event(s) wait for a retry",
+	[MONITOR_RETRYING] = {"retrying", "", "", "", "%.0f event(s) wait for a retry",
 	    "psapi list --waiting says why", 1},
-	[CHECK_DEAD] = {"failed", "", "0", "", "%.0f event(s) in failed/",
+	[MONITOR_FAILED] = {"failed", "", "0", "", "%.0f event(s) in failed/",
 	    "psapi list --failed says why; fix the handler, then psapi retry --all, or psapi done ID",
 	    1},
-	[CHECK_HELD] = {"held", "", "0", "",
+	[MONITOR_HELD] = {"held", "", "0", "",
 	    "%.0f request(s) that arrived before the secret was added wait in hold/",
 	    "add the endpoint's secret (psapi secret add), then psapi adopt; psapi adopt --discard "
 	    "removes those that match none", 1},
-	[CHECK_OLDEST] = {"oldest", "s", "3600", "", "the oldest event that waits arrived %.1f h ago",
+	[MONITOR_OLDEST] = {"oldest", "s", "3600", "", "the oldest event that waits arrived %.1f h ago",
 	    "psapi list --waiting says why a handler is tried again; does cron, or "
 	    "psapi-drain.timer, run psapi drain?", 3600},
-	[CHECK_DAILY] = {"daily", "s", "", "93600",
-	    "the last producersync.updates_available came %.1f h ago",
+	[MONITOR_DAILY] = {"daily", "s", "",
+	    TEXT_OF_MACRO(EVENTS_DAILY_LATE_SECONDS),
+	    "the last " EVENTS_DAILY_TYPE " came %.1f h ago",
 	    "look at the endpoint in the portal: is it enabled (after 5 days of failures it is not), "
 	    "is it subscribed to producersync, what do its Message Attempts say?", 3600},
-	[CHECK_DRAIN] = {"drain", "s", "", "600", "psapi drain was last at work %.1f min ago",
+	[MONITOR_DRAIN] = {"drain", "s", "", "600", "psapi drain was last at work %.1f min ago",
 	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or a line for cron, of the "
 	    "spool's user: * * * * * psapi drain", 60},
-	[CHECK_FREE] = {"free", "B", "", "", "%.0f MiB free on the spool's file system",
+	[MONITOR_FREE] = {"free", "B", "", "", "%.0f MiB free on the spool's file system",
 	    "make room, or psapi prune --older-than 90d", 1 << 20},
-	[CHECK_SKEW] = {"skew", "s", "-60:60", "",
+	[MONITOR_SKEW] = {"skew", "s", "-60:60", "",
 	    "the clock is %.0f s off the sender's, in the median of the last deliveries",
 	    "synchronise the clock by NTP: apt install chrony, or timedatectl set-ntp true", 1},
-	[CHECK_SECRETS] = {"secrets", "", "", "", "%.0f usable secret(s)", "psapi secret list", 1},
+	[MONITOR_SECRETS] = {"secrets", "", "", "", "%.0f usable secret(s)", "psapi secret list", 1},
 };
 
 void
-check_limits_default(struct check_limits *limits)
+monitor_limits_default(struct monitor_limits *limits)
 {
-	for (int i = 0; i < CHECK_NUMBERS; i++) {
+	for (int i = 0; i < MONITOR_NUMBERS; i++) {
 		range_parse(&limits->warning[i], numbers[i].warning, strlen(numbers[i].warning));
 		range_parse(&limits->critical[i], numbers[i].critical, strlen(numbers[i].critical));
 	}
@@ -118,20 +121,20 @@ check_limits_default(struct check_limits *limits)
 static int
 find_number(const char *name, size_t length)
 {
-	for (int i = 0; i < CHECK_NUMBERS; i++)
+	for (int i = 0; i < MONITOR_NUMBERS; i++)
 		if (strlen(numbers[i].name) == length && memcmp(numbers[i].name, name, length) == 0)
 			return i;
 	return -1;
 }
 
 const char *
-check_limits_parse(struct range ranges[CHECK_NUMBERS], const char *text)
+monitor_limits_parse(struct range ranges[MONITOR_NUMBERS], const char *text)
 {
 	for (const char *rest = text; rest != NULL;) {
 		const char *comma = strchrnul(rest, ',');
 		const char *equals = memchr(rest, '=', (size_t)(comma - rest));
 		const char *range = equals != NULL ? equals + 1 : rest;
-		int i = equals != NULL ? find_number(rest, (size_t)(equals - rest)) : CHECK_WAITING;
+		int i = equals != NULL ? find_number(rest, (size_t)(equals - rest)) : MONITOR_WAITING;
 		if (i < 0)
 			return "no such number; these are waiting, retrying, failed, held, oldest, daily, "
 			       "drain, free, skew and secrets";
@@ -144,7 +147,7 @@ check_limits_parse(struct range ranges[CHECK_NUMBERS], const char *text)
 }
 
 static void
-set_number(struct check_job *run, enum check_number which, double value)
+set_number(struct monitor *run, enum monitor_number which, double value)
 {
 	run->report->number[which].known = true;
 	run->report->number[which].value = value;
@@ -152,7 +155,7 @@ set_number(struct check_job *run, enum check_number which, double value)
 
 /* A time on this clock, as an age; a clock that was set back makes none that is negative. */
 static double
-age(const struct check_job *run, int64_t then)
+age(const struct monitor *run, int64_t then)
 {
 	return then < run->doctor.now ? (double)(run->doctor.now - then) : 0;
 }
@@ -160,22 +163,22 @@ age(const struct check_job *run, int64_t then)
 /* ---- reading the numbers ---- */
 
 static void
-read_counts(struct check_job *run)
+read_counts(struct monitor *run)
 {
 	const struct store_counts *c = &run->doctor.counts;
 
-	set_number(run, CHECK_WAITING, (double)c->waiting);
-	set_number(run, CHECK_RETRYING, (double)c->retrying);
-	set_number(run, CHECK_DEAD, (double)c->failed);
-	set_number(run, CHECK_HELD, (double)c->held);
+	set_number(run, MONITOR_WAITING, (double)c->waiting);
+	set_number(run, MONITOR_RETRYING, (double)c->retrying);
+	set_number(run, MONITOR_FAILED, (double)c->failed);
+	set_number(run, MONITOR_HELD, (double)c->held);
 	if (c->oldest_waiting != 0)
-		set_number(run, CHECK_OLDEST, age(run, c->oldest_waiting));
+		set_number(run, MONITOR_OLDEST, age(run, c->oldest_waiting));
 	if (c->waiting == 0 && !doctor_has_handlers(run->doctor.config))
 		return; /* a script of the user's own reads new/ */
 	if (c->drained != 0)
-		set_number(run, CHECK_DRAIN, age(run, c->drained));
+		set_number(run, MONITOR_DRAIN, age(run, c->drained));
 	else if (c->waiting > 0 && doctor_has_handlers(run->doctor.config))
-		set_number(run, CHECK_DRAIN, age(run, c->oldest_waiting));
+		set_number(run, MONITOR_DRAIN, age(run, c->oldest_waiting));
 }
 
 /*
@@ -183,15 +186,15 @@ read_counts(struct check_job *run)
  * the future was logged under a wrong clock.
  */
 static int64_t
-last_daily(struct check_job *run)
+last_daily(struct monitor *run)
 {
 	int64_t now = (int64_t)run->doctor.now * NANOSECONDS;
-	int64_t last = totals_accepted(&run->totals, DAILY_TYPE);
+	int64_t last = totals_accepted(&run->totals, EVENTS_DAILY_TYPE);
 
 	if (last > now + 3600 * NANOSECONDS)
 		last = 0;
-	if (last < now - DAY_SECONDS * NANOSECONDS) {
-		int64_t elsewhere = doctor_copied_daily(&run->doctor, DAY_SECONDS);
+	if (last < now - EVENTS_DAILY_LATE_SECONDS * NANOSECONDS) {
+		int64_t elsewhere = doctor_copied_daily(&run->doctor, EVENTS_DAILY_LATE_SECONDS);
 		last = elsewhere > last ? elsewhere : last;
 	}
 	return last;
@@ -199,40 +202,41 @@ last_daily(struct check_job *run)
 
 /* Where none ever came, since the log begins: a day is long enough for the first. */
 static void
-read_daily(struct check_job *run)
+read_daily(struct monitor *run)
 {
 	int64_t last = last_daily(run);
 	int compressed;
 
+	run->no_daily = last == 0;
 	if (last == 0 && (run->awaits ||
 	        !attempts_reader_begins(run->doctor.config->spool, &last, &compressed)))
 		return;
-	set_number(run, CHECK_DAILY, age(run, last / NANOSECONDS));
+	set_number(run, MONITOR_DAILY, age(run, last / NANOSECONDS));
 }
 
 static void
-read_numbers(struct check_job *run)
+read_numbers(struct monitor *run)
 {
 	struct doctor *d = &run->doctor;
 	struct statvfs st;
 	int64_t skew;
 
 	if (statvfs(d->config->spool, &st) == 0)
-		set_number(run, CHECK_FREE, (double)st.f_bavail * (double)st.f_frsize);
+		set_number(run, MONITOR_FREE, (double)st.f_bavail * (double)st.f_frsize);
 	if (d->keyring != NULL)
-		set_number(run, CHECK_SECRETS, (double)verify_keyring_size(d->keyring));
+		set_number(run, MONITOR_SECRETS, (double)verify_keyring_size(d->keyring));
 	if (d->counted)
 		read_counts(run);
 	if (!run->counted)
 		return;
 	read_daily(run);
 	if (totals_skew(&run->totals, &skew))
-		set_number(run, CHECK_SKEW, (double)skew);
+		set_number(run, MONITOR_SKEW, (double)skew);
 }
 
 /* A number that breaks its range is a finding; of the others, those that say something. */
 static void
-judge_number(struct check_job *run, enum check_number which)
+judge_number(struct monitor *run, enum monitor_number which)
 {
 	const struct number *number = &numbers[which];
 	struct finding f = {.name = number->name};
@@ -245,9 +249,16 @@ judge_number(struct check_job *run, enum check_number which)
 		status = HEALTH_CRITICAL;
 	else if (range_alarms(&run->limits->warning[which], value))
 		status = HEALTH_WARNING;
+	const char *format = number->format;
+	if (which == MONITOR_DAILY && run->no_daily) {
+		run->report->number[which].known = status != HEALTH_OK;
+		format = "no " EVENTS_DAILY_TYPE " in the %.1f h that the attempts log covers";
+	}
+	if (!run->report->number[which].known)
+		return;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	snprintf(f.text, sizeof(f.text), number->format, value / number->scale);
+	snprintf(f.text, sizeof(f.text), format, value / number->scale);
 #pragma GCC diagnostic pop
 	snprintf(f.remedy, sizeof(f.remedy), "%s", number->remedy);
 	add(run, &f, status);
@@ -271,7 +282,7 @@ check_answers(struct doctor *d, struct finding *f)
 		doctor_failed_for(f, &error);
 }
 
-static const struct check ping[] = {
+static const struct doctor_check ping[] = {
 	{"receiver", check_answers,
 	    "start the receiver (systemctl start psapi-fcgi.socket psapi-fcgi); psapi-fcgi -t says "
 	    "what keeps it from starting"},
@@ -282,7 +293,7 @@ static const struct check ping[] = {
 static void
 check_drain_status(struct doctor *d, struct finding *f)
 {
-	const struct check_job *run = d->user;
+	const struct monitor *run = d->user;
 
 	if (run->runs.ended == 0)
 		doctor_skipped(f, "no drain has ended yet");
@@ -293,7 +304,7 @@ check_drain_status(struct doctor *d, struct finding *f)
 		    run->runs.status);
 }
 
-static const struct check drain_status[] = {
+static const struct doctor_check drain_status[] = {
 	{"drain-status", check_drain_status,
 	    "run it by hand, it says why: sudo -u psapi psapi drain; journalctl -u psapi-drain"},
 	{0},
@@ -303,7 +314,7 @@ static const struct check drain_status[] = {
 
 /* In this order: the first request makes the spool, and the log is found before it is judged. */
 static const struct {
-	const struct check *table;
+	const struct doctor_check *table;
 	const char *name;
 	enum health_status severity;
 	bool awaited; /* it says nothing while the first secret is awaited */
@@ -320,7 +331,7 @@ static const struct {
 };
 
 static void
-run_checks(struct check_job *run)
+run_checks(struct monitor *run)
 {
 	struct doctor *d = &run->doctor;
 
@@ -340,7 +351,7 @@ run_checks(struct check_job *run)
 
 /* Count what is in the store and in the log. */
 static void
-count(struct check_job *run)
+count(struct monitor *run)
 {
 	struct doctor *d = &run->doctor;
 	struct finding f = {.name = "store"};
@@ -382,10 +393,10 @@ date_findings(struct health *health, const struct health *last)
 }
 
 void
-check_run(const struct config *config, const struct check_limits *limits, time_t now,
-    struct check_report *report)
+monitor_run(const struct config *config, const struct monitor_limits *limits, time_t now,
+    struct monitor_report *report)
 {
-	struct check_job run = {.doctor = {.config = config, .listen = config->listen, .now = now,
+	struct monitor run = {.doctor = {.config = config, .listen = config->listen, .now = now,
 		.report = take, .user = &run}, .limits = limits, .report = report};
 	struct finding untouched = {
 	    .name = "set-up", .text = "waits for its first secret and request"};
@@ -399,8 +410,8 @@ check_run(const struct config *config, const struct check_limits *limits, time_t
 		run_checks(&run);
 		count(&run);
 		read_numbers(&run);
-		for (int i = 0; i < CHECK_NUMBERS; i++)
-			judge_number(&run, (enum check_number)i);
+		for (int i = 0; i < MONITOR_NUMBERS; i++)
+			judge_number(&run, (enum monitor_number)i);
 	}
 	if (run.doctor.store != NULL && last != NULL)
 		health_read(run.doctor.store, last);
@@ -454,19 +465,20 @@ append_findings(char *line, const struct health *health)
 }
 
 void
-check_print(FILE *stream, const struct check_report *report, const struct check_limits *limits)
+monitor_print(FILE *stream, const struct monitor_report *report,
+    const struct monitor_limits *limits)
 {
 	char line[LINE_SIZE] = "";
 	bool first = true;
 
 	append_findings(line, &report->health);
 	fprintf(stream, "PSAPI %s - %s", health_text(report->health.status), line);
-	for (int i = 0; i < CHECK_NUMBERS; i++) {
+	for (int i = 0; i < MONITOR_NUMBERS; i++) {
 		if (!report->number[i].known)
 			continue;
 		fprintf(stream, "%s%s=%.0f%s;%s;%s%s", first ? " | " : " ", numbers[i].name,
 		    report->number[i].value, numbers[i].unit, limits->warning[i].text,
-		    limits->critical[i].text, i == CHECK_SKEW ? "" : ";0");
+		    limits->critical[i].text, i == MONITOR_SKEW ? "" : ";0");
 		first = false;
 	}
 	fputc('\n', stream);

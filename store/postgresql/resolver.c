@@ -158,7 +158,7 @@ is_no_name(const struct postgresql_host *host)
 }
 
 int
-postgresql_look_up(struct postgresql *pg, int host, int64_t deadline,
+postgresql_resolver_find(struct postgresql *pg, int host, int64_t deadline,
     struct postgresql_addresses *addresses, struct error *error)
 {
 	addresses->count = 0;
@@ -174,7 +174,7 @@ postgresql_look_up(struct postgresql *pg, int host, int64_t deadline,
 }
 
 void
-postgresql_names_close(struct postgresql *pg)
+postgresql_resolver_close(struct postgresql *pg)
 {
 	for (int i = 0; i < POSTGRESQL_HOSTS; i++)
 		if (pg->lookups[i] != NULL)
