@@ -130,7 +130,7 @@ BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev li
 	libcurl4-openssl-dev libpq-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = ca-certificates libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
-	util-linux e2fsprogs jq mandoc bash-completion zsh msmtp sqlite3 $(TRUST_PACKAGES) \
+	util-linux e2fsprogs jq inotify-tools mandoc bash-completion zsh msmtp sqlite3 $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
 	lighttpd-mod-openssl caddy haproxy $(POSTGRESQL_PACKAGES) $(WEB_PACKAGES)
 # For the page: a smoke test is in check, the whole of it in check-long.

@@ -474,7 +474,7 @@ void store_unlock(struct store *store, int lock);
 char *store_note_read(struct store *store, enum store_note note);
 
 /*
- * Replace a note, also on a full disk if it has no more blocks than before. Readers see the old
+ * Replace a note, also on a full disk if it needs no more blocks than before. Readers see the old
  * or the new one; it is not synced. STORE_OK, or STORE_FAILED.
  */
 enum store_result store_note_write(struct store *store, enum store_note note, const char *text,

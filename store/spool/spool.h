@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <sys/stat.h>
 
-#include "store/spool/filesystem.h"
+#include "base/filesystem.h"
 #include "store/store.h"
 
 enum spool_dir {
@@ -54,7 +54,6 @@ struct spool {
 	atomic_bool distrusted; /* a sync failed: nothing more is accepted */
 	atomic_llong checked;   /* when the free bytes were last read, seconds of CLOCK_MONOTONIC; */
 	atomic_llong available; /* how many there were */
-	atomic_int link_way;    /* how a file is given a name by its descriptor, file.c */
 	atomic_uint serial;     /* of names in tmp/ */
 };
 
@@ -173,6 +172,12 @@ void spool_file_close(struct spool *spool, struct spool_file *file);
 #define SPOOL_TEMPORARY_SIZE 64
 void spool_file_temporary_name(struct spool *spool, char name[SPOOL_TEMPORARY_SIZE]);
 bool spool_file_is_temporary(const char *name);
+
+/*
+ * A probe's names: such a one in tmp/, as long as it has others; in the other directories this in
+ * front of it. A name that begins with a dot is no event's: spool_each() and *.json leave it out.
+ */
+#define SPOOL_PROBE ".probe."
 
 /* Give a file that we made its owner and mode by rule, for any running user and umask. */
 int spool_file_settle(const struct spool *spool, int fd, mode_t mode);

@@ -1016,10 +1016,10 @@ TEST(what_there_is_is_counted_without_a_look_at_each_handled_event)
 	add_one_of_each(f);
 	put(f, SPOOL_HOLD, "1-1-1.json", "");
 	put(f, SPOOL_HOLD, "2-1-1.json", "");
-	put(f, SPOOL_TMP, "young", "");
-	put(f, SPOOL_TMP, "old", "");
-	age(f, SPOOL_TMP, "old", now - 3700);
-	age(f, SPOOL_TMP, "young", now - 3500);
+	put(f, SPOOL_TMP, "1753397465.123456789.7.1", "");
+	put(f, SPOOL_TMP, "1753397465.123456789.7.2", "");
+	age(f, SPOOL_TMP, "1753397465.123456789.7.2", now - 3700);
+	age(f, SPOOL_TMP, "1753397465.123456789.7.1", now - 3500);
 	trace_begin(&f->spool);
 	assert_int_equal(spool_count(&f->spool, now, &counts, &f->error), STORE_OK);
 	assert_null(strstr(trace_end(), "(events)"));
