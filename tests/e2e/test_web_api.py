@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -696,6 +697,12 @@ def test_small_scale(tmp_path):
         "the oldest event": 1, "the newest event": 1, "the newest event as JSON": 1, "setup": 1, "session": True, "examples": 3}
     for name in ("deliveries, rejected (none)", "events failed (none)"):
         assert asked[name][1].json["rows"] == []
+
+
+def test_reasons_that_the_filter_offers():
+    text = (ROOT / "web/static/list.js").read_text()
+    offered = re.findall(r"'(\w+)'", text[text.index("REASONS = ["):].split("]")[0])
+    assert offered == re.findall(r'= \{"(?:rejected|error)", "(\w+)"', (ROOT / "receiver/receive.c").read_text())
 
 
 def test_no_markup_from_strings():

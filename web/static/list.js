@@ -11,12 +11,16 @@ let types = [];
 // How often one request of the page looks further back by itself, where it found too little.
 const LOOKS = 20;
 
+// Why the receiver refuses: receiver/receive.c. A delivery has one of them, an event its handler's words.
+const REASONS = ['method_not_allowed', 'unsupported_encoding', 'missing_header', 'malformed_header', 'truncated_body',
+	'body_too_large', 'stale_timestamp', 'future_timestamp', 'signature_mismatch', 'no_secret', 'spool_full', 'spool_error'];
+
 function choice(name, label, options) {
 	return {name, label, options};
 }
 
-const COMMON = [{name: 'type', label: 'Type', suggests: () => types}, {name: 'npn', label: 'NPN', mode: 'numeric'},
-	{name: 'id', label: 'Webhook-id'}, {name: 'reason', label: 'Reason'}, {name: 'since', label: 'Since', time: true},
+const common = (reason) => [{name: 'type', label: 'Type', suggests: () => types}, {name: 'npn', label: 'NPN', mode: 'numeric'},
+	{name: 'id', label: 'Webhook-id'}, {name: 'reason', ...reason}, {name: 'since', label: 'Since', time: true},
 	{name: 'until', label: 'Until', time: true}];
 
 export const LISTS = {
@@ -24,7 +28,7 @@ export const LISTS = {
 		title: 'Deliveries', api: 'attempts', csv: 'attempts.csv', word: 'delivery',
 		empty: 'Nothing was delivered yet. The portal sends a test request when you register the endpoint.',
 		fields: [choice('outcome', 'Outcome', [['', 'any'], 'accepted', 'duplicate', 'held', 'ignored', 'rejected',
-			'error']), ...COMMON],
+			'error']), ...common({label: 'Reason', suggests: () => REASONS})],
 		columns: ['Time', 'Outcome', 'Type or reason', 'NPN', 'Webhook-id', 'ms', 'Skew', 'Key'],
 		key: (one) => `${one.at} ${one.webhook_id || ''} ${one.outcome}`,
 		cells: (one) => [time(one.at), badge(one.outcome),
@@ -37,7 +41,7 @@ export const LISTS = {
 		title: 'Events', api: 'events', csv: 'events.csv', word: 'event',
 		empty: 'There is no event yet.',
 		fields: [choice('status', 'Status', [['', 'any'], ['new,waiting', 'in the queue'], 'new', 'waiting', 'failed',
-			'handled']), ...COMMON],
+			'handled']), ...common({label: 'Reason contains'})],
 		columns: ['Received', 'Status', 'Type', 'NPN', 'Webhook-id', 'Tries', 'Reason'],
 		key: (one) => one.file,
 		cells: (one) => [time(one.received_at), badge(one.status), one.type || '–', one.npn || '–',
