@@ -42,7 +42,7 @@ struct history {
 	long copies;                      /* of a shared store: so many were counted */
 	bool begun, complete;
 	bool behind; /* there are new lines that are not counted */
-	char mark[WALK_MARK_SIZE]; /* where the walk back goes on */
+	char cursor[WALK_CURSOR_SIZE]; /* where the walk back goes on */
 	int64_t since;             /* nanoseconds: from here on all is counted */
 	long lines;                /* that walks back have seen */
 	struct {
@@ -141,10 +141,10 @@ begin(struct history *h)
 	h->follower = attempts_reader_open(h->web->config->spool, ATTEMPTS_NEWEST_FIRST, false);
 	if (h->follower == NULL)
 		return;
-	attempts_reader_mark(h->follower, h->mark);
+	attempts_reader_cursor(h->follower, h->cursor);
 	/* Without a log there is no place: a walk begins at the newest, of which there is none. */
 	if (!attempts_reader_exists(h->follower))
-		h->mark[0] = '\0';
+		h->cursor[0] = '\0';
 	attempts_reader_follow(h->follower);
 	h->begun = true;
 }
@@ -207,17 +207,17 @@ walk_back(struct history *h, int64_t now, int64_t deadline)
 	    .since = h->daily.row == NULL ? 0 : day};
 	struct error ignored;
 
-	strcpy(walk.mark, h->mark);
+	strcpy(walk.cursor, h->cursor);
 	if (walk_newest(h->web, &walk, &ignored) != STORE_OK) {
 		h->complete = true; /* rotated away: what is counted is what is known */
 		return;
 	}
 	if (walk.reached != 0 && (h->since == 0 || walk.reached < h->since))
 		h->since = walk.reached;
-	strcpy(h->mark, walk.mark);
-	h->complete = walk.mark[0] == '\0' || h->lines > LINES_MAX ||
+	strcpy(h->cursor, walk.cursor);
+	h->complete = walk.cursor[0] == '\0' || h->lines > LINES_MAX ||
 	    (h->since < day && h->daily.row != NULL);
-	if (walk.mark[0] == '\0' && (h->since == 0 || h->since > day))
+	if (walk.cursor[0] == '\0' && (h->since == 0 || h->since > day))
 		h->since = day;
 }
 

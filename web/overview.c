@@ -106,7 +106,7 @@ set_causes(struct web *web, json_t *object)
 	set_rows(object, &grouping->causes);
 	if (result == STORE_INVALID)
 		json_object_set_new(object, "causes_too_many", json_true());
-	else if (result == STORE_OK && page.mark[0] != '\0')
+	else if (result == STORE_OK && page.cursor[0] != '\0')
 		json_object_set_new(object, "causes_of", json_integer(grouping->count));
 	free(grouping);
 }

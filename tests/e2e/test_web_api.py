@@ -143,7 +143,7 @@ def test_filters_and_pages(place):
     assert found("events", since="1h") == newest and found("events", until="1h") == []
     assert found("attempts", until="1h") == [] and found("attempts", since="1h") == logged
     for path in ("attempts", "events"):
-        # Of a shared store such a mark is a time.
+        # Of a shared store such a cursor is a time.
         assert place.store != "spool" or web.ask(path=f"/api/1/{path}", query="after=17.99999999999").status == 410
         assert web.ask(path=f"/api/1/{path}", query="after=l17.x").status == 410
 

@@ -59,7 +59,7 @@ function filtersOf(list, parameters) {
 	return Object.fromEntries(list.fields.map(({name}) => [name, parameters[name]]).filter(([, value]) => value));
 }
 
-// Rows behind a mark, until there are some or the end is reached.
+// Rows behind a cursor, until there are some or the end is reached.
 async function fetchRows(list, filters, after, context) {
 	let result = await get(list.api, {...filters, after}, context);
 	if (result === UNCHANGED)
