@@ -88,12 +88,12 @@ compare(const void *a, const void *b)
 
 /* "TIME.NAME" of the last event of a page. */
 static bool
-read_mark(const char *mark, struct dated *last)
+read_cursor(const char *cursor, struct dated *last)
 {
 	char *end;
 
 	errno = 0;
-	last->time = strtoll(mark, &end, 10);
+	last->time = strtoll(cursor, &end, 10);
 	if (errno != 0 || *end != '.' || !store_name_valid(end + 1))
 		return false;
 	snprintf(last->name, sizeof(last->name), "%s", end + 1);
@@ -165,9 +165,9 @@ visit_sorted(struct spool *spool, struct store_page *page, const struct sorted *
 		found += visit_one(spool, page, &s->items[i]);
 		looked++;
 	}
-	page->mark[0] = '\0';
+	page->cursor[0] = '\0';
 	if (i > 0 && i < s->count)
-		snprintf(page->mark, sizeof(page->mark), "%lld.%s", (long long)s->items[i - 1].time,
+		snprintf(page->cursor, sizeof(page->cursor), "%lld.%s", (long long)s->items[i - 1].time,
 		    s->items[i - 1].name);
 }
 
@@ -176,13 +176,13 @@ spool_page(struct spool *spool, struct store_page *page, struct error *error)
 {
 	struct sorted s = {.since = page->filter.since};
 	struct dated last;
-	bool goes_on = page->mark[0] != '\0';
+	bool goes_on = page->cursor[0] != '\0';
 
 	page->reached = 0;
 	if (page->filter.statuses == 0 || (page->filter.statuses & 1U << STORE_HANDLED) != 0)
 		return invalid(error, "the spool keeps no order of handled events");
-	if (goes_on && !read_mark(page->mark, &last))
-		return invalid(error, "no such mark");
+	if (goes_on && !read_cursor(page->cursor, &last))
+		return invalid(error, "no such cursor");
 	enum store_result result = collect(spool, &page->filter, &s, error);
 	if (result == STORE_OK)
 		visit_sorted(spool, page, &s, goes_on ? &last : NULL);
