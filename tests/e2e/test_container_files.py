@@ -50,6 +50,16 @@ def test_health(desk):
     assert status == 1 and said.startswith("PSAPI CRITICAL - "), said
 
 
+def test_health_before_the_first_secret(desk):
+    """Requests are held: that is how it is set up."""
+    desk.place.write_secret("")
+    server = Socket(desk.place)
+    with server:
+        desk.place.settings["PSAPI_LISTEN"] = f"unix:{server.receiver.path}"
+        assert server.send(signed()).word == "held"
+        assert health(desk)[0] == 0
+
+
 def test_the_drain_has_no_health_check():
     """It has neither the receiver's socket nor the secret, so that the image's check would fail for good."""
     drain = re.search(r"^  drain:\n(.*?)^\w", (ROOT / "examples/container/compose.yaml").read_text(), re.S | re.M)[1]
