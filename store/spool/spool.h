@@ -198,6 +198,31 @@ enum store_result spool_note_write(struct spool *spool, enum store_note note, co
 /* That there is none, or a directory, is fine. Returns 0, or -1 with errno. */
 int spool_state_remove(struct spool *spool, const char *name);
 
+/* ---- listing.c: names in the order of arrival ---- */
+
+struct spool_listing {
+	struct spool_listed {
+		int64_t time; /* of arrival, nanoseconds since 1970 */
+		size_t name;  /* in names */
+		enum spool_dir dir;
+	} *items; /* the oldest first */
+	size_t count, room;
+	char *names;
+	size_t length, names_room;
+	enum spool_dir unless; /* names that this directory has are left out */
+	int64_t since;
+	size_t most, seen;
+};
+
+/*
+ * List the events whose directory and time match the filter. STORE_OK; STORE_INVALID: a directory
+ * has more than most names (SIZE_MAX: any number is fine); or STORE_FAILED. Whatever it returns,
+ * the listing has what was listed by then, and the caller frees it.
+ */
+enum store_result spool_list(struct spool *spool, const struct store_filter *filter, size_t most,
+    struct spool_listing *listing, struct error *error);
+void spool_listing_free(struct spool_listing *listing);
+
 /* ---- the seam's functions, by the module that has them ---- */
 
 /* publish.c */
