@@ -29,7 +29,8 @@ write_pieces(int fd, const struct iovec *pieces, int count)
 	struct iovec iov[PIECES_MAX];
 	int first = 0;
 
-	memcpy(iov, pieces, (size_t)count * sizeof(iov[0]));
+	if (count > 0)
+		memcpy(iov, pieces, (size_t)count * sizeof(iov[0]));
 	while (first < count) {
 		ssize_t n = writev(fd, iov + first, count - first);
 		if (n < 0 && errno == EINTR)

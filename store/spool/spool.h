@@ -128,7 +128,8 @@ struct spool_file {
 
 /*
  * A new file with these contents and no name; its data is on the disk, or with durable
- * false on its way there. Returns 0, or -1 with errno and nothing left.
+ * false on its way there. With count 0 the caller writes them. Returns 0, or -1 with errno and
+ * nothing left.
  */
 int spool_file_write(struct spool *spool, struct spool_file *file, const struct iovec *pieces,
     int count, bool durable);
