@@ -124,6 +124,7 @@ struct spool_file {
 	enum spool_dir dir; /* a name that it has already, */
 	char name[STORE_NAME_SIZE]; /* or "" */
 	bool temporary;     /* that name is ours to remove, in tmp/ */
+	const struct store_identity *parked; /* it is closed, and known by this; NULL: it is open */
 };
 
 /*
@@ -144,6 +145,9 @@ int spool_file_link(struct spool *spool, const struct spool_file *file, enum spo
 /* Give the file a name that another file may have. Returns 0, or -1 with errno. */
 int spool_file_replace(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
     const char *name);
+
+/* Whether a file is the one that was parked: no event file is written again. */
+bool spool_file_is_parked(const struct store_identity *identity, const struct stat *st);
 
 /* Whether dir/NAME is this file: 1, 0, or -1 with errno if that cannot be found out. */
 int spool_file_is(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
