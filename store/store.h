@@ -242,7 +242,7 @@ struct store_work {
 	char path[STORE_PATH_SIZE]; /* a file with its record, for a handler */
 	int file;                             /* the store's own, and the rest, too */
 	bool parked;
-	struct {
+	struct store_identity {
 		uint64_t device, inode, size;
 		struct timespec written;
 	} identity; /* of its file while that is closed */
