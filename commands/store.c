@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <unistd.h>
 
 #include <jansson.h>
 
@@ -17,8 +16,7 @@
 #include "base/log.h"
 #include "base/terminal.h"
 #include "commands/command.h"
-
-enum { PROGRESS_EVERY_MS = 200 };
+#include "commands/progress.h"
 
 /* ---- init ---- */
 
@@ -123,17 +121,14 @@ struct importing {
 	size_t left_out; /* files that are no events (logged) */
 	char *left;      /* the names of those that wait or failed, a line each, as many as fit */
 	size_t length;
-	int64_t shown;
-	bool progress;
+	struct progress progress;
 };
 
 /* Say why a file is left out, and note it for doctor if somebody expects it to be handled. */
 static void
 leave_out(struct importing *i, const struct store_item *item)
 {
-	if (i->shown != 0)
-		fputs("\r\033[K", stderr);
-	i->shown = 0;
+	progress_end(&i->progress);
 	i->left_out++;
 	log_line("%s: left out: %s", item->path, item->invalid);
 	if (item->status != STORE_HANDLED && i->length + strlen(item->name) + 2 < STORE_NOTE_SIZE)
@@ -145,7 +140,6 @@ static int
 import_item(const struct store_item *item, void *data)
 {
 	struct importing *i = data;
-	int64_t now = clock_milliseconds();
 
 	if (item->invalid != NULL) {
 		leave_out(i, item);
@@ -153,10 +147,7 @@ import_item(const struct store_item *item, void *data)
 	}
 	i->result = store_import(i->to, item, i->error);
 	i->count++;
-	if (i->progress && now - i->shown >= PROGRESS_EVERY_MS) {
-		fprintf(stderr, "\r%zu events\033[K", i->count);
-		i->shown = now;
-	}
+	progress_show(&i->progress, i->count, 0, "events");
 	return i->result == STORE_OK ? 0 : 1;
 }
 
@@ -235,7 +226,7 @@ static int
 import(struct command_line *line)
 {
 	struct error error;
-	struct importing i = {.to = line->store, .error = &error, .progress = isatty(STDERR_FILENO)};
+	struct importing i = {.to = line->store, .error = &error};
 	int64_t begun = clock_unix();
 	size_t imported;
 	struct store *from = open_local(line, &error);
@@ -244,12 +235,12 @@ import(struct command_line *line)
 		return error_log(&error);
 	i.left = calloc(1, STORE_NOTE_SIZE);
 	enum store_result result = STORE_FAILED;
+	progress_begin(&i.progress);
 	if (i.left == NULL)
 		error_set(&error, EX_OSERR, NULL, "out of memory");
 	else
 		result = import_all(&i, from, &imported, &error);
-	if (i.shown != 0)
-		fputs("\r\033[K", stderr);
+	progress_end(&i.progress);
 	if (result == STORE_OK)
 		note_import(&i, from, begun);
 	free(i.left);

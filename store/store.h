@@ -83,6 +83,12 @@ bool store_is_shared(const struct store *store);
  */
 struct store *store_try(const struct config *config, char *text, size_t size, struct error *error);
 
+/*
+ * Whether the local spool is a directory of its own and closed to other users, or is yet to be
+ * made. Returns 0, or -1 with *error (EX_CONFIG), which has the remedy.
+ */
+int store_check_place(const struct config *config, struct error *error);
+
 /* One line about it for people: what it is, and how data reaches the disk. */
 void store_describe(struct store *store, char *text, size_t size);
 
@@ -236,7 +242,7 @@ struct store_work {
 	char path[STORE_PATH_SIZE]; /* a file with its record, for a handler */
 	int file;                             /* the store's own, and the rest, too */
 	bool parked;
-	struct {
+	struct store_identity {
 		uint64_t device, inode, size;
 		struct timespec written;
 	} identity; /* of its file while that is closed */
@@ -341,18 +347,19 @@ enum store_result store_get(struct store *store, const char *name, struct store_
 
 /* ---- pages: newest first, and never a visit to everything ---- */
 
-/* Room for a mark and a NUL. */
-#define STORE_MARK_SIZE (STORE_NAME_SIZE + 32)
+/* Room for a cursor and a NUL. */
+#define STORE_CURSOR_SIZE (STORE_NAME_SIZE + 32)
 
 struct store_page {
 	struct store_filter filter;
 	int64_t until; /* received before, nanoseconds; 0: ever */
 	long limit;    /* so many events are visited at most */
+	int64_t deadline; /* clock_milliseconds() at which a page of the spool ends; 0: none */
 	/*
 	 * In: "" for the newest, or where an earlier page ended. Out: where this one ended, which may
 	 * be before the limit, for only so much is looked at in one call; "": there is no more.
 	 */
-	char mark[STORE_MARK_SIZE];
+	char cursor[STORE_CURSOR_SIZE];
 	int64_t reached; /* out: when the last one that was looked at was received; 0: none was */
 	void (*visit)(const struct store_item *item, void *data);
 	void *data;
@@ -361,7 +368,7 @@ struct store_page {
 /*
  * Visit the next events that match, the newest first. STORE_INVALID: this store does not know
  * their order without a look at all of them: handled events of the spool, and of a spool in
- * which more than 10,000 wait. The attempts log knows it. A mark of another store, or one that
+ * which more than 10,000 wait. The attempts log knows it. A cursor of another store, or one that
  * was changed, is STORE_INVALID, too.
  */
 enum store_result store_page(struct store *store, struct store_page *page, struct error *error);
@@ -369,12 +376,16 @@ enum store_result store_page(struct store *store, struct store_page *page, struc
 /* How much waits. */
 struct store_tally {
 	long waiting, failed, held;
+	bool more_waiting, more_failed; /* these are not all: the time was over */
 	int64_t oldest; /* Unix seconds when the oldest that waits was queued; 0: none, or not known */
 };
 
-/* Count names, and look at no more than 10,000 events. */
-enum store_result store_tally(struct store *store, int64_t now, struct store_tally *tally,
-    struct error *error);
+/*
+ * Count names, and look at no more than 10,000 events. budget_ms: the spool gives up to so many
+ * milliseconds to the events that wait, and to those that failed; 0: all the time that it takes.
+ */
+enum store_result store_tally(struct store *store, int64_t now, int budget_ms,
+    struct store_tally *tally, struct error *error);
 
 /*
  * The JSON of an event, which the caller frees: a row of `psapi list --json`; and what `psapi show
@@ -433,6 +444,9 @@ struct store_counts {
 	long failed, held;
 	long leftovers;      /* files of writers that died over an hour ago */
 	int64_t drained;     /* when handlers were last run */
+	long unrecognised;   /* files in new/ that are no events, and are not counted as waiting */
+	char unrecognised_name[256]; /* of the first, untrusted */
+	const char *unrecognised_why; /* static */
 	long standbys;       /* synchronous ones of a shared store; -1: there is none, or not known */
 };
 
@@ -466,7 +480,7 @@ void store_unlock(struct store *store, int lock);
 char *store_note_read(struct store *store, enum store_note note);
 
 /*
- * Replace a note, also on a full disk if it has no more blocks than before. Readers see the old
+ * Replace a note, also on a full disk if it needs no more blocks than before. Readers see the old
  * or the new one; it is not synced. STORE_OK, or STORE_FAILED.
  */
 enum store_result store_note_write(struct store *store, enum store_note note, const char *text,
@@ -529,6 +543,7 @@ struct store_attempts {
 	const char *outcome; /* NULL: any */
 	/* NULL, or visit only what is new since the last call with it, whatever last says. */
 	struct store_attempts_follow *follow;
+	long first; /* of what is new, so many at most, those with the lowest numbers; 0: all */
 	/* In the order of time; what is new, in the order of the copies. Returns 0. */
 	int (*visit)(const char *host, const char *line, void *data);
 	void *data;

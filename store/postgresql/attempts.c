@@ -252,8 +252,10 @@ list_new(struct postgresql *pg, struct postgresql_connection *connection,
 {
 	static const char sql[] =
 	    "SELECT serial::text, host, CASE WHEN at_ns >= $1"
-	    " AND ($2 = '' OR line::json->>'outcome' = $2) THEN line END FROM psapi_attempt"
-	    " WHERE serial > $3 OR serial = ANY ($4::bigint[]) ORDER BY serial";
+	    " AND ($2 = '' OR line::json->>'outcome' = $2) THEN line END FROM"
+	    " (SELECT * FROM psapi_attempt WHERE serial = ANY ($4::bigint[]) UNION ALL"
+	    " (SELECT * FROM psapi_attempt WHERE serial > $3 ORDER BY serial LIMIT $5)) a"
+	    " ORDER BY serial LIMIT $5";
 	struct postgresql_parameters p = {0};
 
 	forget_gaps(query->follow);
@@ -266,6 +268,7 @@ list_new(struct postgresql *pg, struct postgresql_connection *connection,
 	postgresql_text(&p, query->outcome != NULL ? query->outcome : "");
 	postgresql_number(&p, query->follow->after);
 	postgresql_text(&p, gaps);
+	postgresql_number(&p, query->first > 0 ? query->first : INT64_MAX);
 	enum postgresql_outcome outcome =
 	    postgresql_stream(pg, connection, sql, &p, visit_line, query, error);
 	free(gaps);

@@ -477,8 +477,7 @@ postgresql_stream(struct postgresql *pg, struct postgresql_connection *connectio
 	PGresult *result;
 
 	if (PQsendQueryParams(connection->pg, sql, p->count, NULL, p->value, p->length, p->format,
-	    1) == 0 ||
-	    PQsetSingleRowMode(connection->pg) == 0) {
+	    1) == 0 || PQsetSingleRowMode(connection->pg) == 0) {
 		broke(pg, connection, error);
 		return POSTGRESQL_BROKEN;
 	}

@@ -840,6 +840,15 @@ TEST(a_copy_with_a_lower_number_is_found_later)
 	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
 	assert_int_equal(count, 7);
 	assert_int_equal(follow.gaps, STORE_ATTEMPTS_GAPS - 1);
+	insert_attempt(199998, "accepted");
+	insert_attempt(200001, "accepted");
+	insert_attempt(200002, "accepted");
+	query.first = 2;
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	assert_int_equal(count, 9);
+	assert_int_equal(follow.after, 200001);
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	assert_int_equal(count, 10);
 }
 
 /* ---- the server has done it, and its answer is lost ---- */
@@ -1184,7 +1193,7 @@ read_all(void)
 
 	if (honest(store_page(one.store, &page, &error), &error) == STORE_OK)
 		assert_in_range(visited, 5, 7); /* o and i may be there */
-	honest(store_tally(one.store, clock_unix(), &tally, &error), &error);
+	honest(store_tally(one.store, clock_unix(), 0, &tally, &error), &error);
 	if (honest(store_roster(one.store, INT64_MAX, &roster, &error), &error) == STORE_OK)
 		assert_int_equal(roster.count, 6);
 	roster_free(&roster);
