@@ -995,7 +995,7 @@ honest(enum store_result result, const struct error *error)
 	if (plan.at < 0 && result != STORE_OK)
 		fail_msg("without a fault: %s", error->text);
 	if (result != STORE_OK && result != STORE_FAILED)
-		fail_msg("result %d", result);
+		fail_msg("at %d: result %d", plan.at, result);
 	if (result == STORE_FAILED)
 		assert_string_not_equal(error->text, "");
 	return result;
