@@ -728,6 +728,30 @@ TEST(of_many_at_once_each_is_accepted_once)
 	assert_int_equal(accepted, THREADS / 2);
 }
 
+/* The same while no further connection can be made: all wait for the one that is open. */
+TEST(of_many_at_once_none_is_refused_at_a_limit)
+{
+	enum { THREADS = 16 };
+	pthread_t threads[THREADS];
+	struct bringer bringers[THREADS];
+	char ids[THREADS][16];
+
+	NEEDS_SERVER;
+	assert_int_equal(put(&one, "first", "1", 1, STORE_QUEUE), STORE_OK);
+	plan.fault = UNCONNECTED;
+	for (int round = 0; round < 5; round++) {
+		for (int i = 0; i < THREADS; i++) {
+			snprintf(ids[i], sizeof(ids[i]), "m%d-%d", round, i);
+			bringers[i] = (struct bringer){.host = &one, .id = ids[i]};
+			assert_int_equal(pthread_create(&threads[i], NULL, bring, &bringers[i]), 0);
+		}
+		for (int i = 0; i < THREADS; i++) {
+			pthread_join(threads[i], NULL);
+			assert_int_equal(bringers[i].result, STORE_OK);
+		}
+	}
+}
+
 static int
 count_item(const struct store_item *item, void *data)
 {
@@ -1343,6 +1367,7 @@ main(void)
 		OVER(what_forgotten_events_said_is_imported),
 		OVER(a_commit_with_a_warning_is_no_commit),
 		OVER(of_many_at_once_each_is_accepted_once),
+		OVER(of_many_at_once_none_is_refused_at_a_limit),
 		OVER(a_further_connection_is_not_needed),
 		OVER(copies_of_attempts_are_all_hosts),
 		OVER(a_copy_with_a_lower_number_is_found_later),
