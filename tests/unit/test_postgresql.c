@@ -1307,7 +1307,10 @@ live_once(const struct life *life, enum fault fault, int at)
 	life->check();
 }
 
-/* All calls with FULL=1; else some twelve of each life, others each time. */
+/*
+ * With FULL=1 all calls, and every second allocation; else some twelve of each life. Others each
+ * time.
+ */
 static void
 live_with(enum fault fault)
 {
@@ -1315,7 +1318,8 @@ live_with(enum fault fault)
 		live_once(&lives[i], fault, -1);
 		int calls = plan.calls;
 		assert_in_range(calls, 10, 20000);
-		int step = getenv("FULL") != NULL && *getenv("FULL") != '\0' ? 1 : 1 + calls / 12;
+		bool full = getenv("FULL") != NULL && *getenv("FULL") != '\0';
+		int step = full ? 1 + (fault == MEMORY) : 1 + calls / 12;
 		int begin = 1 + (int)(time(NULL) % step);
 		print_message("%d calls, from the %d. on each %d.\n", calls, begin, step);
 		for (int at = begin; at <= calls; at += step) {
