@@ -27,7 +27,7 @@
 #include "server/responder.h"
 #include "server/sandbox.h"
 #include "server/sd_notify.h"
-#include "web/courier.h"
+#include "web/example_sender.h"
 #include "web/web.h"
 
 enum { OVERRIDES_MAX = 64, THREADS = 8, BODY_MAX = 128 * 1024 };
@@ -121,13 +121,18 @@ run_cgi(const struct config *config)
 {
 	struct error error;
 	struct web web;
-	int status = EX_OK, courier = courier_start(config);
+	/* It sends nothing but for a POST, and ends after its answer: there is nothing to count for. */
+	const char *method = getenv("REQUEST_METHOD");
+	bool posts = method != NULL && strcmp(method, "POST") == 0;
+	int status = EX_OK, sender = posts ? example_sender_start(config) : -1;
 
 	/* Without a store it still answers: 503. */
 	if (web_open(&web, config, &error) != 0)
 		error_log(&error);
-	web.courier = courier;
-	const struct service service = service_of(&web);
+	web.sender = sender;
+	web.alone = true;
+	struct service service = service_of(&web);
+	service.after = NULL;
 	if (cgi_serve(&service) != 0) {
 		log_line("standard output: %s", strerror(errno));
 		status = EX_IOERR;
@@ -170,14 +175,14 @@ run_fastcgi(const struct config *config, bool inherited)
 	struct web web;
 	int status = EX_OK;
 
-	int courier = courier_start(config);
+	int sender = example_sender_start(config);
 	responder_own_signals();
 	mallopt(M_ARENA_MAX, 2);
 	if (web_open(&web, config, &error) != 0 ||
 	    open_listener(&listener, config, inherited, &error) != 0) {
 		status = refuse(&error);
 	} else {
-		web.courier = courier;
+		web.sender = sender;
 		sd_notify_ready(NULL);
 		enter_sandbox(&web, &listener);
 		const struct service service = service_of(&web);

@@ -82,8 +82,8 @@ struct backend {
 	    struct error *error);
 
 	enum store_result (*page)(void *engine, struct store_page *page, struct error *error);
-	enum store_result (*tally)(void *engine, int64_t now, struct store_tally *tally,
-	    struct error *error);
+	enum store_result (*tally)(void *engine, int64_t now, int budget_ms,
+	    struct store_tally *tally, struct error *error);
 
 	/* Of a shared store alone; NULL in the spool's table. */
 	enum store_result (*init)(void *engine, bool *made, struct error *error);

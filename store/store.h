@@ -242,7 +242,7 @@ struct store_work {
 	char path[STORE_PATH_SIZE]; /* a file with its record, for a handler */
 	int file;                             /* the store's own, and the rest, too */
 	bool parked;
-	struct {
+	struct store_identity {
 		uint64_t device, inode, size;
 		struct timespec written;
 	} identity; /* of its file while that is closed */
@@ -345,18 +345,19 @@ enum store_result store_get(struct store *store, const char *name, struct store_
 
 /* ---- pages: newest first, and never a visit to everything ---- */
 
-/* Room for a mark and a NUL. */
-#define STORE_MARK_SIZE (STORE_NAME_SIZE + 32)
+/* Room for a cursor and a NUL. */
+#define STORE_CURSOR_SIZE (STORE_NAME_SIZE + 32)
 
 struct store_page {
 	struct store_filter filter;
 	int64_t until; /* received before, nanoseconds; 0: ever */
 	long limit;    /* so many events are visited at most */
+	int64_t deadline; /* clock_milliseconds() at which a page of the spool ends; 0: none */
 	/*
 	 * In: "" for the newest, or where an earlier page ended. Out: where this one ended, which may
 	 * be before the limit, for only so much is looked at in one call; "": there is no more.
 	 */
-	char mark[STORE_MARK_SIZE];
+	char cursor[STORE_CURSOR_SIZE];
 	int64_t reached; /* out: when the last one that was looked at was received; 0: none was */
 	void (*visit)(const struct store_item *item, void *data);
 	void *data;
@@ -365,7 +366,7 @@ struct store_page {
 /*
  * Visit the next events that match, the newest first. STORE_INVALID: this store does not know
  * their order without a look at all of them: handled events of the spool, and of a spool in
- * which more than 10,000 wait. The attempts log knows it. A mark of another store, or one that
+ * which more than 10,000 wait. The attempts log knows it. A cursor of another store, or one that
  * was changed, is STORE_INVALID, too.
  */
 enum store_result store_page(struct store *store, struct store_page *page, struct error *error);
@@ -373,12 +374,16 @@ enum store_result store_page(struct store *store, struct store_page *page, struc
 /* How much waits. */
 struct store_tally {
 	long waiting, failed, held;
+	bool more_waiting, more_failed; /* these are not all: the time was over */
 	int64_t oldest; /* Unix seconds when the oldest that waits was queued; 0: none, or not known */
 };
 
-/* Count names, and look at no more than 10,000 events. */
-enum store_result store_tally(struct store *store, int64_t now, struct store_tally *tally,
-    struct error *error);
+/*
+ * Count names, and look at no more than 10,000 events. budget_ms: the spool gives up to so many
+ * milliseconds to the events that wait, and to those that failed; 0: all the time that it takes.
+ */
+enum store_result store_tally(struct store *store, int64_t now, int budget_ms,
+    struct store_tally *tally, struct error *error);
 
 /*
  * The JSON of an event, which the caller frees: a row of `psapi list --json`; and what `psapi show
@@ -472,7 +477,7 @@ void store_unlock(struct store *store, int lock);
 char *store_note_read(struct store *store, enum store_note note);
 
 /*
- * Replace a note, also on a full disk if it has no more blocks than before. Readers see the old
+ * Replace a note, also on a full disk if it needs no more blocks than before. Readers see the old
  * or the new one; it is not synced. STORE_OK, or STORE_FAILED.
  */
 enum store_result store_note_write(struct store *store, enum store_note note, const char *text,
@@ -521,6 +526,7 @@ struct store_attempts {
 	long last;     /* the last so many; negative: all */
 	const char *outcome; /* NULL: any */
 	int64_t after; /* in, out: only what was copied after this serial number */
+	long first;    /* the first so many by serial number, in that order; 0: all, by time */
 	/* In the order of time. Anything but 0 ends it. */
 	int (*visit)(const char *host, const char *line, void *data);
 	void *data;

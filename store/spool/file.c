@@ -15,13 +15,6 @@
 
 enum { FILE_MODE = 0640, PIECES_MAX = 4 };
 
-/* How this kernel links a descriptor: found out with the first one, then kept. */
-enum link_way {
-	LINK_UNKNOWN,
-	LINK_EMPTY_PATH, /* linkat(AT_EMPTY_PATH): CAP_DAC_READ_SEARCH, or Linux 6.10 */
-	LINK_PROC        /* linkat(/proc/self/fd/N): open(2), O_TMPFILE */
-};
-
 int
 spool_file_settle(const struct spool *spool, int fd, mode_t mode)
 {
@@ -36,7 +29,8 @@ write_pieces(int fd, const struct iovec *pieces, int count)
 	struct iovec iov[PIECES_MAX];
 	int first = 0;
 
-	memcpy(iov, pieces, (size_t)count * sizeof(iov[0]));
+	if (count > 0)
+		memcpy(iov, pieces, (size_t)count * sizeof(iov[0]));
 	while (first < count) {
 		ssize_t n = writev(fd, iov + first, count - first);
 		if (n < 0 && errno == EINTR)
@@ -139,38 +133,17 @@ spool_file_close(struct spool *spool, struct spool_file *file)
 	errno = saved;
 }
 
-static int
-link_in_way(struct spool *spool, enum link_way way, const struct spool_file *file,
-    enum spool_dir dir, const char *name)
-{
-	char path[32];
-
-	if (way == LINK_EMPTY_PATH)
-		return linkat(file->fd, "", spool->dir[dir], name, AT_EMPTY_PATH);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
-	return linkat(AT_FDCWD, path, spool->dir[dir], name, AT_SYMLINK_FOLLOW);
-}
-
+/* open(2), O_TMPFILE. linkat(AT_EMPTY_PATH) needs a capability, or Linux 6.10. */
 int
 spool_file_link(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
     const char *name)
 {
-	enum link_way way = (enum link_way)atomic_load(&spool->link_way);
+	char path[32];
 
 	if (spool->by_name)
 		return linkat(spool->dir[file->dir], file->name, spool->dir[dir], name, 0);
-	if (way != LINK_UNKNOWN)
-		return link_in_way(spool, way, file, dir, name);
-	/* Without the capability it is ENOENT, linkat(2). */
-	way = LINK_EMPTY_PATH;
-	int result = link_in_way(spool, way, file, dir, name);
-	if (result != 0 && errno == ENOENT) {
-		way = LINK_PROC;
-		result = link_in_way(spool, way, file, dir, name);
-	}
-	if (result == 0 || errno == EEXIST)
-		atomic_store(&spool->link_way, (int)way);
-	return result;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
+	return linkat(AT_FDCWD, path, spool->dir[dir], name, AT_SYMLINK_FOLLOW);
 }
 
 int
@@ -190,16 +163,28 @@ spool_file_replace(struct spool *spool, const struct spool_file *file, enum spoo
 	return result;
 }
 
+/* Another file has another time, even with the same inode. */
+bool
+spool_file_is_parked(const struct store_identity *identity, const struct stat *st)
+{
+	return st->st_ino == identity->inode && st->st_dev == identity->device &&
+	    (uint64_t)st->st_size == identity->size &&
+	    st->st_mtim.tv_sec == identity->written.tv_sec &&
+	    st->st_mtim.tv_nsec == identity->written.tv_nsec;
+}
+
 int
 spool_file_is(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
     const char *name)
 {
 	struct stat ours, there;
 
-	if (fstat(file->fd, &ours) != 0)
+	if (file->parked == NULL && fstat(file->fd, &ours) != 0)
 		return -1;
 	if (fstatat(spool->dir[dir], name, &there, AT_SYMLINK_NOFOLLOW) != 0)
 		return errno == ENOENT ? 0 : -1;
+	if (file->parked != NULL)
+		return spool_file_is_parked(file->parked, &there);
 	return ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
 }
 

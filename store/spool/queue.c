@@ -140,7 +140,7 @@ is_settled(const struct spool_file *file, int64_t now)
 enum standing {
 	WORK,     /* the same file as in events/ */
 	ARRIVING, /* on its way in */
-	LEFTOVER  /* of a writer that died when it had met a duplicate; or put there by hand */
+	APART     /* another file than in events/, and not on its way */
 };
 
 static enum standing
@@ -154,10 +154,60 @@ standing_of(struct spool *spool, const struct spool_file *file, struct scan *sca
 	}
 	if (!spool_has(spool, SPOOL_EVENTS, file->name))
 		return ARRIVING;
-	if (unrecognised_report(scan->unrecognised, file->name))
-		log_line("new/%s: is not the file of this name in events/: left alone; psapi replay queues "
-		         "the one in events/ again", file->name);
-	return LEFTOVER;
+	return APART;
+}
+
+/* Of two files of one name: what they have in common. */
+enum likeness {
+	COPY,           /* all: a spool was copied, and its links became files */
+	OTHER_DELIVERY, /* the event, but not the evidence */
+	OTHER_EVENT     /* or it is not known */
+};
+
+static enum likeness
+likeness_of(struct spool *spool, const struct entry *ours, const char *name)
+{
+	enum likeness likeness = OTHER_EVENT;
+	struct spool_file file;
+	struct entry entry;
+	const char *why;
+
+	if (spool_file_open(spool, &file, SPOOL_EVENTS, name, &entry, &why) != ENTRY_OK)
+		return OTHER_EVENT;
+	if (entry.body_length == ours->body_length &&
+	    memcmp(entry.body, ours->body, ours->body_length) == 0)
+		likeness = strcmp(entry.timestamp, ours->timestamp) == 0 &&
+		        strcmp(entry.signature, ours->signature) == 0 &&
+		        strcmp(entry.received_at, ours->received_at) == 0 ? COPY : OTHER_DELIVERY;
+	entry_free(&entry);
+	spool_file_close(spool, &file);
+	return likeness;
+}
+
+/*
+ * A file that stands apart. If it is another delivery of the event, its writer has met a duplicate
+ * and died before it removed it: by I3 the one in events/ was queued, and once that name is on the
+ * disk, this one may go. A copy may be of an event that is not handled yet: a person knows.
+ */
+static void
+settle_apart(struct spool *spool, const struct spool_file *file, const struct entry *entry,
+    struct scan *scan)
+{
+	enum likeness likeness = likeness_of(spool, entry, file->name);
+	struct error error;
+
+	if (likeness == OTHER_DELIVERY && spool_sync(spool, SPOOL_EVENTS, -1) == 0 &&
+	    spool_file_unlink(spool, file, SPOOL_NEW, file->name) == 0)
+		return;
+	if (likeness == OTHER_DELIVERY) {
+		spool_failed(spool, "remove the name", SPOOL_NEW, file->name, &error);
+		refuse_file(scan, file->name, &error, "it is left alone");
+	} else if (unrecognised_report(scan->unrecognised, file->name)) {
+		log_line("new/%s: is not the file of this name in events/, but %s: left alone; if it was "
+		         "not handled, psapi replay queues the one in events/; else psapi done removes "
+		         "this one",
+		    file->name, likeness == COPY ? "a copy" : "another event");
+	}
 }
 
 static int
@@ -176,7 +226,8 @@ visit_event(struct spool *spool, const struct spool_file *file, const struct ent
 		break;
 	case ARRIVING:
 		break;
-	case LEFTOVER:
+	case APART:
+		settle_apart(spool, file, entry, scan);
 		return 0; /* its event was accepted as the file in events/: its lane does not wait for it */
 	}
 	scan->pending->stopped = scan->pending->visit(&waiting, scan->pending->data);
@@ -257,7 +308,8 @@ spool_pending(struct spool *spool, struct store_pending *pending, struct error *
 static struct spool_file
 file_of(const struct store_work *work)
 {
-	struct spool_file file = {.fd = work->file, .dir = SPOOL_NEW};
+	struct spool_file file = {.fd = work->file, .dir = SPOOL_NEW,
+	    .parked = work->parked ? &work->identity : NULL};
 
 	memcpy(file.name, work->name, sizeof(file.name));
 	return file;
@@ -327,38 +379,6 @@ spool_park(struct spool *spool, struct store_work *work)
 	work->parked = true;
 }
 
-/* No event file is written again: another file has another time, even with the same inode. */
-static bool
-is_parked_file(const struct store_work *work, const struct stat *st)
-{
-	return st->st_ino == work->identity.inode && st->st_dev == work->identity.device &&
-	    (uint64_t)st->st_size == work->identity.size &&
-	    st->st_mtim.tv_sec == work->identity.written.tv_sec &&
-	    st->st_mtim.tv_nsec == work->identity.written.tv_nsec;
-}
-
-/* spool_file_unlink(), of a parked one. */
-static int
-unlink_parked(struct spool *spool, const struct store_work *work, enum spool_dir dir)
-{
-	struct stat st;
-
-	if (fstatat(spool->dir[dir], work->name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-		return errno == ENOENT ? 0 : -1;
-	if (!is_parked_file(work, &st))
-		return 0;
-	return unlinkat(spool->dir[dir], work->name, 0) == 0 || errno == ENOENT ? 0 : -1;
-}
-
-static int
-done_parked(struct spool *spool, const struct store_work *work)
-{
-	if (spool_state_remove(spool, work->name) != 0 ||
-	    unlink_parked(spool, work, SPOOL_FAILED) != 0)
-		return -1;
-	return unlink_parked(spool, work, SPOOL_NEW);
-}
-
 /*
  * Open its file again. STORE_ABSENT: another program has removed it, and what is left of it is
  * removed, too.
@@ -377,7 +397,7 @@ unpark(struct spool *spool, struct store_work *work, struct error *error)
 		work->file = -1;
 		return STORE_FAILED;
 	}
-	if (opened == ENTRY_OK && is_parked_file(work, &st)) {
+	if (opened == ENTRY_OK && spool_file_is_parked(&work->identity, &st)) {
 		work->parked = false;
 		return STORE_OK;
 	}
@@ -395,14 +415,10 @@ spool_done(struct spool *spool, struct store_work *work, struct error *error)
 {
 	struct spool_file file = file_of(work);
 
-	if (work->parked) {
-		if (done_parked(spool, work) == 0)
-			return STORE_OK;
-	} else if (spool_state_remove(spool, work->name) == 0 &&
+	if (spool_state_remove(spool, work->name) == 0 &&
 	    spool_file_unlink(spool, &file, SPOOL_FAILED, work->name) == 0 &&
-	    spool_file_unlink(spool, &file, SPOOL_NEW, work->name) == 0) {
+	    spool_file_unlink(spool, &file, SPOOL_NEW, work->name) == 0)
 		return STORE_OK;
-	}
 	spool_failed(spool, "remove the name", SPOOL_NEW, work->name, error);
 	return STORE_FAILED;
 }

@@ -30,6 +30,16 @@ def iso(seconds):
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def iso_ms(seconds):
+    """The same with milliseconds, as records and the attempts log have it."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def received_at(record, at):
+    """A record that was received at another time."""
+    return re.sub(rb'"received_at":"[^"]+"', f'"received_at":"{at}"'.encode(), record, count=1)
+
+
 @dataclass
 class Stored:
     evidence: dict
@@ -74,8 +84,9 @@ class Spool:
             files = sorted(os.listdir(self.path / directory))
         except FileNotFoundError:
             return []
-        # The probe of a start that was killed: nobody's event, like every name that begins with a dot.
-        files = [f for f in files if not f.startswith(".probe.")]
+        # The probe of a start that was killed, or the spare file of a note: nobody's event, like every name that begins
+        # with a dot.
+        files = [f for f in files if not f.startswith(".")]
         if directory == "state":
             files = [f for f in files if f not in NOTES]
         assert all(f.endswith(".json") for f in files), files
@@ -97,8 +108,8 @@ class Spool:
             for file in files:
                 path = Path(folder, file)
                 found[str(path.relative_to(self.path))] = path.stat().st_ino
-        return {k: v for k, v in found.items()
-                if k not in ("attempts.jsonl", "lock", *(f"state/{note}" for note in NOTES if note != "unrecognised"))}
+        notes = [f"state/{dot}{note}" for note in NOTES if note != "unrecognised" for dot in ("", ".")]
+        return {k: v for k, v in found.items() if k not in ("attempts.jsonl", "lock", *notes)}
 
     def path_for_a_handler(self, path, webhook_id):
         """Whether this is the file that a handler gets."""
@@ -133,6 +144,17 @@ class Spool:
         draft.chmod(0o640)
         os.link(draft, self.file("new", new_id))
         os.rename(draft, self.file("events", new_id))
+
+    def age(self, webhook_id, seconds):
+        """A handled event, and its lines in the attempts log, as if they were older. Nobody may be writing the log."""
+        at = iso_ms(time.time() - seconds)
+        path = self.file("events", webhook_id)
+        path.write_bytes(received_at(path.read_bytes(), at))
+        os.utime(path, times=(time.time() - seconds,) * 2)
+        log = self.path / "attempts.jsonl"
+        lines = [re.sub(r'"at":"[^"]+"', f'"at":"{at}"', line) if json.loads(line).get("webhook_id") == webhook_id else line
+                 for line in log.read_text().splitlines(keepends=True)]
+        log.write_text("".join(sorted(lines, key=lambda line: json.loads(line)["at"])))
 
     def is_locked(self):
         """Whether a process moves events."""
