@@ -21,6 +21,7 @@
 #include "base/config.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/option.h"
 #include "events.h"
 #include "server/cgi.h"
 #include "server/responder.h"
@@ -47,7 +48,8 @@ usage(void)
 	     "socket of its own (PSAPI_WEB_LISTEN) or on descriptor 0, else one classic CGI\n"
 	     "request.\n"
 	     "\n"
-	     "  -f, --file FILE     configuration file (default $PSAPI_CONF, " CONFIG_DEFAULT_FILE ")\n"
+	     "  -f, --file FILE     configuration file (default $PSAPI_CONF, else\n"
+	     "                      " CONFIG_DEFAULT_FILE ")\n"
 	     "  -o, --set KEY=VALUE a setting, over environment and file\n"
 	     "  -V, --version       print the version\n"
 	     "  -h, --help          print this\n"
@@ -73,7 +75,8 @@ parse_options(int argc, char **argv, struct arguments *options)
 	    {"set", required_argument, NULL, 'o'}, {"version", no_argument, NULL, 'V'},
 	    {"help", no_argument, NULL, 'h'}, {0}};
 
-	for (int c; (c = getopt_long(argc, argv, "f:o:Vh", names, NULL)) != -1;) {
+	opterr = 0;
+	for (int c; (c = getopt_long(argc, argv, ":f:o:Vh", names, NULL)) != -1;) {
 		if (c == 'f')
 			options->file = optarg;
 		else if (c == 'o')
@@ -84,8 +87,10 @@ parse_options(int argc, char **argv, struct arguments *options)
 			usage();
 		if (c == 'V' || c == 'h')
 			exit(EX_OK);
-		if (c == '?')
-			exit(EX_USAGE); /* getopt_long(3) has printed why */
+		if (c == '?' || c == ':') {
+			option_log(names, c, argv[optind - 1], "psapi-web -h lists what there is");
+			exit(EX_USAGE);
+		}
 	}
 	if (optind < argc) {
 		log_line("\"%s\": no such argument; psapi-web -h lists what there is", argv[optind]);

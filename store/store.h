@@ -242,7 +242,7 @@ struct store_work {
 	char path[STORE_PATH_SIZE]; /* a file with its record, for a handler */
 	int file;                             /* the store's own, and the rest, too */
 	bool parked;
-	struct {
+	struct store_identity {
 		uint64_t device, inode, size;
 		struct timespec written;
 	} identity; /* of its file while that is closed */
@@ -442,6 +442,9 @@ struct store_counts {
 	long failed, held;
 	long leftovers;      /* files of writers that died over an hour ago */
 	int64_t drained;     /* when handlers were last run */
+	long unrecognised;   /* files in new/ that are no events, and are not counted as waiting */
+	char unrecognised_name[256]; /* of the first, untrusted */
+	const char *unrecognised_why; /* static */
 	long standbys;       /* synchronous ones of a shared store; -1: there is none, or not known */
 };
 

@@ -90,6 +90,9 @@ TEST(pages_have_the_newest_first)
 	assert_int_equal(tally.waiting, 3);
 	assert_int_equal(tally.failed, 1);
 	assert_true(tally.oldest > 0);
+	/* A crash in a move left it in both: it is there once. */
+	add(f, "f", IN_NEW | IN_FAILED | IN_EVENTS, EVENT("x", "1"), 50);
+	assert_string_equal(page_of(f, QUEUE | 1 << STORE_DEAD, 10, mark), "c b a d f ");
 }
 
 TEST(a_tally_ends_when_its_time_is_over)
@@ -1016,10 +1019,13 @@ TEST(what_there_is_is_counted_without_a_look_at_each_handled_event)
 	add_one_of_each(f);
 	put(f, SPOOL_HOLD, "1-1-1.json", "");
 	put(f, SPOOL_HOLD, "2-1-1.json", "");
-	put(f, SPOOL_TMP, "1753397465.123456789.7.1", "");
-	put(f, SPOOL_TMP, "1753397465.123456789.7.2", "");
-	age(f, SPOOL_TMP, "1753397465.123456789.7.2", now - 3700);
-	age(f, SPOOL_TMP, "1753397465.123456789.7.1", now - 3500);
+	put(f, SPOOL_TMP, "1.000000000.1.0", "");
+	put(f, SPOOL_TMP, "1.000000000.1.1", "");
+	put(f, SPOOL_TMP, "of somebody else", "");
+	age(f, SPOOL_TMP, "1.000000000.1.0", now - 3700);
+	age(f, SPOOL_TMP, "1.000000000.1.1", now - 3500);
+	age(f, SPOOL_TMP, "of somebody else", now - 3700);
+	put(f, SPOOL_NEW, "notes.txt", "");
 	trace_begin(&f->spool);
 	assert_int_equal(spool_count(&f->spool, now, &counts, &f->error), STORE_OK);
 	assert_null(strstr(trace_end(), "(events)"));
@@ -1028,6 +1034,9 @@ TEST(what_there_is_is_counted_without_a_look_at_each_handled_event)
 	assert_int_equal(counts.failed, 2);
 	assert_int_equal(counts.held, 2);
 	assert_int_equal(counts.leftovers, 1);
+	assert_int_equal(counts.unrecognised, 1);
+	assert_string_equal(counts.unrecognised_name, "notes.txt");
+	assert_string_equal(counts.unrecognised_why, "it is not named as events are");
 	/* They were given their names just now, whatever they are. */
 	assert_int_equal(counts.overdue, 0);
 	assert_int_equal(counts.oldest, 0);
