@@ -43,7 +43,8 @@ read_cursor(const char *text, struct cursor *cursor)
 
 /* Whether a listed event belongs to a page that ended with the cursor. */
 static bool
-is_reached(const struct spool_listing *l, const struct spool_listed *item, const struct cursor *cursor)
+is_reached(const struct spool_listing *l, const struct spool_listed *item,
+    const struct cursor *cursor)
 {
 	if (item->time != cursor->time)
 		return item->time > cursor->time;
