@@ -1,7 +1,7 @@
 # make            ./psapi-fcgi, ./psapi, ./psapi-web, libpsapi.a and, with libpq, ./psapi-fcgi-postgresql.so
 # make demo       shows how it works, on loopback, in a temporary directory
-# make check      all tests, at most 10 minutes
-# make check-long the same under sanitizers, and analysers
+# make check      the tests, at most 10 minutes
+# make check-long the same under sanitizers, the long tests, and analysers
 # make install    DESTDIR=, PREFIX= and the GNU directories (packaging/install.mk); make uninstall
 # make dist       the release's source tarball, in dist/; make deb: its Debian packages, in dist/
 # make bench      measures it beside limits and alternatives; make bench-memory MINUTES=n: whether memory stays constant
@@ -184,6 +184,10 @@ check-web: all
 	PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) -m pytest -q -p no:cacheprovider -n 2 --timeout 300 --long \
 		tests/e2e/test_web_api.py tests/e2e/test_web_browser.py
 
+# Honest deliveries beside 200 slow uploads, one server after the other: their p99 is for a build without sanitizers.
+check-slow-load: all
+	PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) -m pytest -q -p no:cacheprovider --timeout 300 --long tests/e2e/test_slow_load.py
+
 # The pictures of the documents.
 screenshots: all
 	PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) tests/e2e/screenshots.py docs/images
@@ -199,14 +203,18 @@ check-scale: all
 # For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
 SANITIZED_SERVERS = socket cgi nginx-keepalive apache-fcgid
 
+LONG_PARTS = check-cost check-slow-load analyse check-valgrind check-mbedtls3 check-bench check-promises check-race check-trust \
+	check-chaos check-hosts check-postgresql-faults soak check-install check-container
+
+# Each part says how long it took.
 check-long:
 	@tests/readable.sh
 	@$(MAKE) -s deps-check
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
-	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
-		check-trust check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=10
-	$(MAKE) check-install check-container
+	@for part in $(LONG_PARTS); do \
+		begin=$$(date +%s); $(MAKE) WERROR=-Werror FULL=1 SECONDS=10 $$part || exit; \
+		echo "check-long: $$part: $$(($$(date +%s) - begin)) s"; done
 
 include packaging/install.mk tests/trust.mk tests/install/install.mk tests/container/container.mk tests/releases/releases.mk tests/chaos/chaos.mk bench/bench.mk
 
@@ -214,5 +222,6 @@ clean:
 	rm -rf build dist psapi-fcgi psapi psapi-web libpsapi.a $(MODULE)
 
 .PHONY: all deps deps-build deps-demo deps-check static demo check check-readable check-unit check-e2e check-static check-scale check-web \
+	check-slow-load \
 	check-web-scale screenshots check-long clean
 -include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d) $(patsubst %,$(OUT)/%.d,psapi-web $(LIBRARY) $(call sources,commands store/postgresql))

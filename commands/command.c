@@ -11,10 +11,11 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/option.h"
 #include "base/terminal.h"
-#include "base/text.h"
 #include "base/user.h"
 #include "commands/usage.h"
+#include "secrets/secrets.h"
 
 static void
 override(struct command_line *line, const char *setting)
@@ -72,67 +73,45 @@ take_common(struct command_line *line, int option)
 	}
 }
 
-static bool
-is_known(const struct option *names, int value)
-{
-	while (names->name != NULL && names->val != value)
-		names++;
-	return names->name != NULL;
-}
-
-/*
- * "no such WHAT", or with the name that is nearest to word: "no such WHAT; did you mean NAME?".
- * Names come one by one, the last is NULL.
- */
-struct nearest {
-	const char *name;
-	size_t distance;
-};
-
-static void
-compare(struct nearest *nearest, const char *word, const char *name)
-{
-	size_t distance = text_distance(word, name);
-
-	/* the beginning of a name was meant for it, too */
-	if (strlen(word) > 1 && strncmp(word, name, strlen(word)) == 0)
-		distance = 1;
-	if (distance <= (strlen(name) < 5 ? 1 : 2) && distance < nearest->distance)
-		*nearest = (struct nearest){name, distance};
-}
-
+/* "no such WHAT", or with the name that is nearest to word: "no such WHAT; did you mean NAME?". */
 static int
-unknown(const struct command_line *line, const char *what, const char *dashes,
-    const struct nearest *nearest, const char *word)
+unknown(const struct command_line *line, const char *what, const struct option_nearest *nearest,
+    const char *word)
 {
 	char text[128];
 
-	snprintf(text, sizeof(text), nearest->name != NULL ? "no such %s; did you mean %s%s?" :
-	    "no such %s", what, dashes, nearest->name != NULL ? nearest->name : "");
+	snprintf(text, sizeof(text), nearest->name != NULL ? "no such %s; did you mean %s?" :
+	    "no such %s", what, nearest->name);
 	return command_misused(line, text, word);
+}
+
+static void
+compare_commands(const struct command_line *line, const char *word,
+    struct option_nearest *nearest)
+{
+	for (const struct command *c = line->commands; c->name != NULL; c++)
+		option_compare(nearest, word, c->name);
 }
 
 int
 command_unknown(const struct command_line *line, const char *word)
 {
-	struct nearest nearest = {NULL, SIZE_MAX};
+	struct option_nearest nearest = {NULL, SIZE_MAX};
 
-	for (const struct command *c = line->commands; c->name != NULL; c++)
-		compare(&nearest, word, c->name);
-	return unknown(line, "subcommand", "", &nearest, word);
+	compare_commands(line, word, &nearest);
+	return unknown(line, "subcommand", &nearest, word);
 }
 
-/* word has two dashes, and maybe an argument. */
-static void
-unknown_option(const struct command_line *line, const struct option *names, const char *word)
+int
+command_unknown_topic(const struct command_line *line, const char *word)
 {
-	struct nearest nearest = {NULL, SIZE_MAX};
-	char plain[64];
+	struct option_nearest nearest = {NULL, SIZE_MAX};
+	const char *topic;
 
-	snprintf(plain, sizeof(plain), "%.*s", (int)strcspn(word, "="), word);
-	for (; names->name != NULL; names++)
-		compare(&nearest, plain + strspn(plain, "-"), names->name);
-	unknown(line, "option", "--", &nearest, word);
+	compare_commands(line, word, &nearest);
+	for (size_t i = 0; (topic = usage_topic(i)) != NULL; i++)
+		option_compare(&nearest, word, topic);
+	return unknown(line, "subcommand or topic", &nearest, word);
 }
 
 /* Log the fault that getopt_long(3) has found with word, or with the letter in optopt. */
@@ -140,16 +119,10 @@ static void
 misused_option(const struct command_line *line, const struct option *names, int fault,
     const char *word)
 {
-	char letter[] = {'-', (char)optopt, '\0'};
+	char what[128];
+	const char *about = option_explain(names, fault, word, what, sizeof(what));
 
-	if (fault == ':')
-		command_misused(line, "takes an argument", word[1] == '-' ? word : letter);
-	else if (is_known(names, optopt))
-		command_misused(line, "takes no argument", word);
-	else if (optopt != 0)
-		command_misused(line, "no such option", letter);
-	else
-		unknown_option(line, names, word);
+	command_misused(line, what, about);
 }
 
 int
@@ -210,6 +183,39 @@ command_become_owner(const struct command_line *line)
 		return EX_OK;
 	log_line("%s: cannot become its owner: %s", line->config.spool, strerror(errno));
 	return EX_OSERR;
+}
+
+struct secret_look {
+	const char *path;
+	struct keyring *keyring;
+	struct error *error;
+};
+
+static void
+read_secrets(void *data)
+{
+	struct secret_look *look = data;
+
+	look->keyring = secrets_read(look->path, look->error);
+}
+
+struct keyring *
+command_read_secrets(const struct command_line *line, const char *path, struct error *error)
+{
+	struct secret_look look = {path, NULL, error};
+	struct error own; /* root's own look; the owner's error counts, for it is the receiver's */
+
+	if (user_as_owner(line->config.spool, read_secrets, &look) != 0)
+		error_set(error, EX_OSERR, NULL, "%s: cannot become its owner: %s", line->config.spool,
+		    strerror(errno));
+	if (look.keyring == NULL && geteuid() == 0) {
+		look.keyring = secrets_read(path, &own);
+		if (look.keyring != NULL)
+			*error = own;
+	}
+	if (look.keyring != NULL && error->status != 0)
+		error_log(error);
+	return look.keyring;
 }
 
 int

@@ -11,6 +11,7 @@
 
 #include "base/config.h"
 #include "store/store.h"
+#include "verify.h"
 
 #define OVERRIDES_MAX 64
 
@@ -80,6 +81,8 @@ int command_misused(const struct command_line *line, const char *what, const cha
 
 /* The same for a word that is no subcommand: a similar one is suggested. */
 int command_unknown(const struct command_line *line, const char *word);
+/* Of a word after psapi help: also a topic. */
+int command_unknown_topic(const struct command_line *line, const char *word);
 
 /* Read the settings. Returns EX_OK, or another exit status (logged). */
 int command_configure(struct command_line *line);
@@ -92,6 +95,13 @@ void command_close(struct command_line *line);
 
 /* As root become the spool's owner for good. Returns EX_OK, or another exit status (logged). */
 int command_become_owner(const struct command_line *line);
+
+/*
+ * Read a secret file, after command_configure(); as root first as the spool's owner, as whom the
+ * receiver reads it, then as root. NULL: *error says why. A line that is no secret is logged.
+ */
+struct keyring *command_read_secrets(const struct command_line *line, const char *path,
+    struct error *error);
 
 /*
  * Take the lock of commands that move events, until the process ends. Waits for another holder

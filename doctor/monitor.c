@@ -37,6 +37,7 @@ struct monitor {
 	struct runs runs;
 	bool counted;    /* the totals are known */
 	bool awaits;     /* the first secret: it is not set up yet */
+	bool no_daily;   /* event was ever accepted: its age is that of the log */
 	enum health_status severity; /* of the next failed finding */
 };
 
@@ -206,6 +207,7 @@ read_daily(struct monitor *run)
 	int64_t last = last_daily(run);
 	int compressed;
 
+	run->no_daily = last == 0;
 	if (last == 0 && (run->awaits ||
 	        !attempts_reader_begins(run->doctor.config->spool, &last, &compressed)))
 		return;
@@ -247,9 +249,16 @@ judge_number(struct monitor *run, enum monitor_number which)
 		status = HEALTH_CRITICAL;
 	else if (range_alarms(&run->limits->warning[which], value))
 		status = HEALTH_WARNING;
+	const char *format = number->format;
+	if (which == MONITOR_DAILY && run->no_daily) {
+		run->report->number[which].known = status != HEALTH_OK;
+		format = "no " EVENTS_DAILY_TYPE " in the %.1f h that the attempts log covers";
+	}
+	if (!run->report->number[which].known)
+		return;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	snprintf(f.text, sizeof(f.text), number->format, value / number->scale);
+	snprintf(f.text, sizeof(f.text), format, value / number->scale);
 #pragma GCC diagnostic pop
 	snprintf(f.remedy, sizeof(f.remedy), "%s", number->remedy);
 	add(run, &f, status);
@@ -319,6 +328,7 @@ static const struct {
 	{doctor_log_checks, "log", HEALTH_WARNING, false},
 	{doctor_log_checks, "deliveries", HEALTH_CRITICAL, true},
 	{drain_status, "drain-status", HEALTH_WARNING, false},
+	{doctor_history_checks, "unrecognised", HEALTH_WARNING, false},
 };
 
 static void
@@ -350,7 +360,7 @@ count(struct monitor *run)
 
 	if (d->store == NULL)
 		return;
-	d->counted = store_count(d->store, d->now, &d->counts, &error) == STORE_OK;
+	d->counted = d->counted || store_count(d->store, d->now, &d->counts, &error) == STORE_OK;
 	if (!d->counted) {
 		doctor_failed_for(&f, &error);
 		add(run, &f, HEALTH_CRITICAL);

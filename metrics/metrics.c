@@ -117,7 +117,7 @@ put(FILE *f, const struct metrics *m, const char *name, const char *labels, int6
 	fprintf(f, "%s{endpoint=\"%s\"%s} %" PRId64 "\n", name, m->endpoint, labels, value);
 }
 
-/* The same of a time in milliseconds, in seconds. */
+/* The same of a time in microseconds, in seconds. */
 static void
 put_seconds(FILE *f, const struct metrics *m, const char *name, const char *labels, int64_t us)
 {

@@ -268,6 +268,12 @@ store_held_remove(struct store *store, const char *name, struct error *error)
 
 /* ---- what concerns both ---- */
 
+int
+store_check_place(const struct config *config, struct error *error)
+{
+	return spool_check_place(config->spool, error);
+}
+
 void
 store_warnings(struct store *store, void (*warn)(const struct error *, void *), void *data)
 {

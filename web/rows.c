@@ -14,7 +14,7 @@ int
 rows_begin(struct rows *rows, const struct web_query *query, bool csv)
 {
 	*rows = (struct rows){.array = json_array(), .limit = csv ? ROWS_CSV_MAX : query->limit};
-	rows->deadline = clock_milliseconds() + (csv ? ROWS_CSV_BUDGET_MS : WEB_BUDGET_MS);
+	rows->deadline = clock_milliseconds() + (csv ? ROWS_CSV_BUDGET_MS : CONTEXT_BUDGET_MS);
 	return rows->array != NULL ? 0 : -1;
 }
 
@@ -93,7 +93,7 @@ write_rows(FILE *to, const struct rows *rows, const char *const *columns)
 }
 
 void
-rows_answer_csv(struct rows *rows, const char *const *columns, const char *headers,
+rows_answer_csv(struct rows *rows, const char *const *columns, const char *const headers[2],
     struct reply *reply)
 {
 	char *text = NULL;
@@ -108,5 +108,5 @@ rows_answer_csv(struct rows *rows, const char *const *columns, const char *heade
 		}
 	}
 	json_decref(rows->array);
-	answer_text(reply, "text/csv; charset=utf-8", headers, text, length);
+	answer_text(reply, "text/csv; charset=utf-8", headers[rows->next[0] != '\0'], text, length);
 }

@@ -10,7 +10,7 @@
 #include "base/clock.h"
 
 enum {
-	SHORT_MS = WEB_BUDGET_MS / 4, /* a count within a request */
+	SHORT_MS = CONTEXT_BUDGET_MS / 4, /* a count within a request */
 	SMALL = 10000,                /* so many are counted whole within a request */
 	REST = 20,                    /* times its duration */
 	KEPT_MS = 60 * 1000,          /* so much later, "at least so many" says more */

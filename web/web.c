@@ -17,10 +17,10 @@
 #include "metrics/metrics.h"
 #include "web/actions.h"
 #include "web/answer.h"
-#include "web/courier.h"
 #include "web/deliveries.h"
 #include "web/event.h"
 #include "web/event_list.h"
+#include "web/example_sender.h"
 #include "web/history.h"
 #include "web/overview.h"
 #include "web/setup.h"
@@ -34,7 +34,7 @@ enum { AFTER_PARTS = 12, AFTER_MS = 15 };
 int
 web_open(struct web *web, const struct config *config, struct error *error)
 {
-	*web = (struct web){.config = config, .courier = -1};
+	*web = (struct web){.config = config, .sender = -1};
 	pthread_mutex_init(&web->acting, NULL);
 	pthread_mutex_init(&web->sending, NULL);
 	pthread_mutex_init(&web->measuring, NULL);
@@ -61,12 +61,6 @@ web_close(struct web *web)
 	pthread_mutex_destroy(&web->measuring);
 }
 
-const char *
-web_user(const struct request *request)
-{
-	return request_variable(request, "REMOTE_USER");
-}
-
 /* ---- the table ---- */
 
 static void
@@ -91,7 +85,7 @@ answer_examples(struct web *web, const struct request *request, const struct web
 {
 	(void)web;
 	(void)query;
-	courier_answer_examples(request, reply);
+	example_sender_answer_examples(request, reply);
 }
 
 static void
@@ -256,7 +250,7 @@ answer_action(struct web *web, size_t i, const struct request *request, struct r
 		answer_error(reply, 415, "the body must be application/json");
 	else if (!actions_enabled(web))
 		answer_error(reply, 403, "this page is read-only: PSAPI_WEB_ACTIONS=yes allows actions");
-	else if (web_user(request) == NULL)
+	else if (context_user(request) == NULL)
 		answer_error(reply, 403, "nobody has signed in: the web server passes no REMOTE_USER");
 	else if ((body = read_body(request, &length, reply)) != NULL) {
 		actions[i].act(web, request, body, length, reply);

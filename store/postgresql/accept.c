@@ -556,8 +556,7 @@ postgresql_probe(void *engine, struct error *error)
 		return STORE_FAILED;
 	clock_gettime(CLOCK_REALTIME, &now);
 	snprintf(id, sizeof(id), EVENTS_TEST_ID "_probe_%s_%ld_%lld_%09ld", pg->computer,
-	    (long)getpid(),
-	    (long long)now.tv_sec, now.tv_nsec);
+	    (long)getpid(), (long long)now.tv_sec, now.tv_nsec);
 	if (store_name(id, strlen(id), name) == 0)
 		return put_probe(pg, name, error);
 	error_set(error, EX_SOFTWARE, NULL, "mbedTLS failed to compute a name");

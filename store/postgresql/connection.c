@@ -28,8 +28,7 @@ enum { PAUSE_MS = 100, LEAST_MS = 1000, RETRY_MS = 3000, OPTIONS_MAX = 80 };
 static const struct {
 	const char *keyword, *value;
 } defaults[] = {
-	{"target_session_attrs", "read-write"}, /* a standby, or a primary that was demoted,
-	    is no use */
+	{"target_session_attrs", "read-write"}, /* no standby, no primary that was demoted */
 	{"keepalives_idle", "10"},
 	{"keepalives_interval", "3"},
 	{"keepalives_count", "3"},
@@ -451,8 +450,7 @@ postgresql_stream(struct postgresql *pg, struct postgresql_connection *connectio
 	PGresult *result;
 
 	if (PQsendQueryParams(connection->pg, sql, p->count, NULL, p->value, p->length, p->format,
-	    1) == 0 ||
-	    PQsetSingleRowMode(connection->pg) == 0) {
+	    1) == 0 || PQsetSingleRowMode(connection->pg) == 0) {
 		broke(pg, connection, error);
 		return POSTGRESQL_BROKEN;
 	}

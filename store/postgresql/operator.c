@@ -136,8 +136,7 @@ make_listing(const struct store_filter *filter, char *sql, size_t size,
 	if (filter->type != NULL) {
 		postgresql_text(p, filter->type);
 		n += snprintf(sql + n, size - (size_t)n,
-		    " AND (e.type = $%d OR starts_with(e.type, $%d || '.'))",
-		    p->count, p->count);
+		    " AND (e.type = $%d OR starts_with(e.type, $%d || '.'))", p->count, p->count);
 	}
 	if (filter->npn != NULL) {
 		postgresql_text(p, filter->npn);
@@ -172,8 +171,7 @@ visit_rows(const PGresult *result, int (*visit)(const struct store_item *, void 
 static enum postgresql_outcome
 walk(struct postgresql *pg, struct postgresql_connection *connection, const char *sql,
     const struct postgresql_parameters *p, int (*visit)(const struct store_item *, void *),
-    void *data,
-    bool all, struct error *error)
+    void *data, bool all, struct error *error)
 {
 	PGresult *result = NULL;
 	int rows = 1, stop = 0;

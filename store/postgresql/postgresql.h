@@ -278,13 +278,10 @@ enum store_result postgresql_replay(void *engine, const char *const *names, size
 enum store_result postgresql_unknown(void *engine, const char *const *names, size_t count,
     size_t *unknown, struct error *error);
 enum store_result postgresql_finish(void *engine, const char *name, struct error *error);
+
+/* forget.c */
 enum store_result postgresql_forget(void *engine, struct store_forgetting *forgetting,
     struct error *error);
-/*
- * On a terminal, a line on standard error that the next one replaces; total 0: not known; done:
- * it ends.
- */
-void postgresql_progress(const char *what, size_t count, size_t total, bool done);
 
 /* roster.c */
 enum store_result postgresql_roster(void *engine, int64_t at, struct roster *roster,

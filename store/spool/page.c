@@ -25,29 +25,29 @@ invalid(struct error *error, const char *why)
 }
 
 /* Where a page ends: "TIME.NAME" of its last event. */
-struct mark {
+struct cursor {
 	int64_t time;
 	const char *name;
 };
 
 static bool
-read_mark(const char *text, struct mark *mark)
+read_cursor(const char *text, struct cursor *cursor)
 {
 	char *end;
 
 	errno = 0;
-	mark->time = strtoll(text, &end, 10);
-	mark->name = end + 1;
-	return errno == 0 && *end == '.' && store_name_valid(mark->name);
+	cursor->time = strtoll(text, &end, 10);
+	cursor->name = end + 1;
+	return errno == 0 && *end == '.' && store_name_valid(cursor->name);
 }
 
-/* Whether a listed event belongs to a page that ended with the mark. */
+/* Whether a listed event belongs to a page that ended with the cursor. */
 static bool
-is_reached(const struct spool_listing *l, const struct spool_listed *item, const struct mark *mark)
+is_reached(const struct spool_listing *l, const struct spool_listed *item, const struct cursor *cursor)
 {
-	if (item->time != mark->time)
-		return item->time > mark->time;
-	return strcmp(l->names + item->name, mark->name) >= 0;
+	if (item->time != cursor->time)
+		return item->time > cursor->time;
+	return strcmp(l->names + item->name, cursor->name) >= 0;
 }
 
 /* Visit a listed event. Returns whether it counts for the limit. */
@@ -73,12 +73,12 @@ visit_one(struct spool *spool, struct store_page *page, int64_t time, const char
 /* From the newest, which is the last of the listing. */
 static void
 visit_listed(struct spool *spool, struct store_page *page, const struct spool_listing *l,
-    const struct mark *mark)
+    const struct cursor *cursor)
 {
 	const struct spool_listed *item = l->items + l->count;
 	long found = 0, looked = 0;
 
-	while (item > l->items && mark != NULL && is_reached(l, item - 1, mark))
+	while (item > l->items && cursor != NULL && is_reached(l, item - 1, cursor))
 		item--;
 	while (item > l->items && found < page->limit && looked < LOOK_BACK &&
 	    (page->deadline == 0 || looked == 0 || clock_milliseconds() < page->deadline)) {
@@ -88,29 +88,29 @@ visit_listed(struct spool *spool, struct store_page *page, const struct spool_li
 		found += visit_one(spool, page, item->time, l->names + item->name);
 		looked++;
 	}
-	page->mark[0] = '\0';
+	page->cursor[0] = '\0';
 	if (item > l->items && item < l->items + l->count)
-		snprintf(page->mark, sizeof(page->mark), "%lld.%s", (long long)item->time,
+		snprintf(page->cursor, sizeof(page->cursor), "%lld.%s", (long long)item->time,
 		    l->names + item->name);
 }
 
 enum store_result
 spool_page(struct spool *spool, struct store_page *page, struct error *error)
 {
-	bool goes_on = page->mark[0] != '\0';
+	bool goes_on = page->cursor[0] != '\0';
 	struct spool_listing l;
-	struct mark mark;
-	char text[STORE_MARK_SIZE];
+	struct cursor cursor;
+	char text[STORE_CURSOR_SIZE];
 
-	memcpy(text, page->mark, sizeof(text)); /* the mark is written to below */
+	memcpy(text, page->cursor, sizeof(text)); /* the cursor is written to below */
 	page->reached = 0;
 	if (page->filter.statuses == 0 || (page->filter.statuses & 1U << STORE_HANDLED) != 0)
 		return invalid(error, "the spool keeps no order of handled events");
-	if (goes_on && !read_mark(text, &mark))
-		return invalid(error, "no such mark");
+	if (goes_on && !read_cursor(text, &cursor))
+		return invalid(error, "no such cursor");
 	enum store_result result = spool_list(spool, &page->filter, SORTED_MAX, &l, error);
 	if (result == STORE_OK)
-		visit_listed(spool, page, &l, goes_on ? &mark : NULL);
+		visit_listed(spool, page, &l, goes_on ? &cursor : NULL);
 	spool_listing_free(&l);
 	return result;
 }

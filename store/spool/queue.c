@@ -30,11 +30,8 @@ enum {
 static enum store_result
 lock_failed(struct spool *spool, struct error *error)
 {
-	int number = errno;
-	enum store_result result = spool_failed(spool, "lock it", SPOOL_NEW, "", error);
+	enum store_result result = spool_failed(spool, "lock it", SPOOL_DIRS, LOCK_FILE, error);
 
-	snprintf(error->text, sizeof(error->text), "%s/" LOCK_FILE ": %s", spool->path,
-	    strerror(number));
 	return result == STORE_FULL ? STORE_FAILED : result;
 }
 

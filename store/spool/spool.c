@@ -161,6 +161,8 @@ explain_refusal(const struct spool *spool, const char *name, int number, const s
 	}
 	if (number == EACCES && st != NULL && explain_owner(spool, st, owner, sizeof(owner)))
 		remedy = owner;
+	else if (number == EACCES && st != NULL && (st->st_mode & 0700) != 0700)
+		remedy = "chmod u+rwx";
 	error_set(error, number == EACCES ? EX_NOPERM : EX_NOINPUT, remedy, "%s%s%s: %s", spool->path,
 	    slash, name, strerror(number));
 }
@@ -396,6 +398,7 @@ spool_failed(struct spool *spool, const char *step, enum spool_dir dir, const ch
     struct error *error)
 {
 	int number = errno, status = EX_IOERR;
+	int fd = dir == SPOOL_DIRS ? spool->root : spool->dir[dir];
 	const char *remedy = NULL;
 	char owner[512];
 	struct stat st;
@@ -408,11 +411,11 @@ spool_failed(struct spool *spool, const char *step, enum spool_dir dir, const ch
 	}
 	/* The file's owner; where stat(2) is refused, the directory's. */
 	if (status == EX_NOPERM &&
-	    (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
-	        fstat(spool->dir[dir], &st) == 0) &&
+	    (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || fstat(fd, &st) == 0) &&
 	    explain_owner(spool, &st, owner, sizeof(owner)))
 		remedy = owner;
-	error_set(error, status, remedy, "%s/%s%s%s: cannot %s: %s", spool->path, spool_dir_names[dir],
-	    *name != '\0' ? "/" : "", name, step, strerror(number));
+	error_set(error, status, remedy, "%s/%s%s%s: cannot %s: %s", spool->path,
+	    dir == SPOOL_DIRS ? "" : spool_dir_names[dir],
+	    dir != SPOOL_DIRS && *name != '\0' ? "/" : "", name, step, strerror(number));
 	return number == ENOSPC || number == EDQUOT ? STORE_FULL : STORE_FAILED;
 }

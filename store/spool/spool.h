@@ -67,6 +67,9 @@ void spool_close(struct spool *spool);
 /* See store_warnings(). */
 void spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), void *data);
 
+/* place.c: see store_check_place(). */
+int spool_check_place(const char *path, struct error *error);
+
 /* See store_describe(). */
 void spool_describe(const struct spool *spool, char *text, size_t size);
 
@@ -108,8 +111,8 @@ bool spool_has(struct spool *spool, enum spool_dir dir, const char *name);
 int spool_sync(struct spool *spool, enum spool_dir dir, int file);
 
 /*
- * Explain errno of a step with dir/NAME, with the remedy. Returns STORE_FULL if there is
- * no room, else STORE_FAILED.
+ * Explain errno of a step with dir/NAME (SPOOL_DIRS: NAME of the spool itself), with the remedy.
+ * Returns STORE_FULL if there is no room, else STORE_FAILED.
  */
 enum store_result spool_failed(struct spool *spool, const char *step, enum spool_dir dir,
     const char *name, struct error *error);

@@ -136,7 +136,29 @@ def test_spool_is_missing(place, socket):
 
 def test_spool_open_to_all(place, receiver):
     place.spool.path.chmod(0o2777)
-    assert_names(examine(place), "spool", mentions=["2777", "chmod 2770"])
+    assert_names(examine(place), "spool", mentions=["2777", f"chmod 2770 {place.spool.path}"])
+    assert f"warning: spool {place.spool.path}: mode 2777 is open to every user: chmod 2770" in place.run("-t").stdout
+    for name in ("attempts.jsonl.1.gz", "lost+found", "lock", ".nfs001"):
+        (place.spool.path / name).touch()
+    assert_names(examine(place), "spool", mentions=["chmod 2770"])
+
+
+@pytest.mark.parametrize("mode, name", [(0o1777, None), (0o1777, "of\033somebody"), (0o755, "Documents"), (0o777, "x")])
+def test_spool_is_another_directory(place, socket, mode, name):
+    """PSAPI_SPOOL=/tmp: chmod 2770 would break the machine."""
+    other = place.dir / "tmp"
+    other.mkdir()
+    if name:
+        (other / name).mkdir()
+    other.chmod(mode)
+    place.settings["PSAPI_SPOOL"] = other
+    row = examine(place)["spool"]
+    assert row["ok"] is False and f"{other}: is open to every user, mode {mode:04o}, and not for the spool alone" in row["text"]
+    assert row["remedy"].startswith("name a directory of its own with PSAPI_SPOOL") and "chmod" not in row["remedy"]
+    tested = place.run("-t").stdout
+    assert f"warning: spool {other}: is open to every user" in tested and "chmod" not in tested, tested
+    assert "\033" not in tested
+    assert other.stat().st_mode & 0o7777 == mode
 
 
 @ROOT_ONLY
@@ -533,6 +555,81 @@ def test_daily(place, receiver):
     (place.spool.path / "attempts.jsonl.1").unlink()
     log.write_text(attempt(40 * 3600, type="producersync.npn.activated"))
     assert_names(examine(place), "daily", mentions=["40.0 h"])
+
+
+def test_mistyped_variable(place, receiver):
+    row = examine(place, PSAPI_TOLERENCE="1")["configuration"]
+    assert row["remark"] and row["text"] == "PSAPI_TOLERENCE (environment): no such setting", row
+    assert "did you mean PSAPI_TOLERANCE?" in row["remedy"]
+
+
+@pytest.mark.parametrize("what", ["directory", "device"])
+def test_secret_that_is_no_file(place, receiver, what):
+    """psapi secret add refuses it, so that is not the first remedy."""
+    place.secret_file.unlink()
+    if what == "directory":
+        place.secret_file.mkdir()
+    else:
+        place.secret_file.symlink_to("/dev/null")
+    row = examine(place)["secret"]
+    assert row["ok"] is False and row["text"] == f"{place.secret_file}: is not a regular file"
+    assert row["remedy"] == "move it away: then psapi secret add makes a file"
+    place.secret_file.rename(place.dir / "away")
+    subprocess.run([PSAPI, "secret", "add"], env=place.environment(), input=SECRET, text=True, check=True,
+                   capture_output=True)
+    assert examine(place)["secret"]["ok"] is True
+
+
+def test_secret_with_a_bad_line(place, receiver):
+    """It is said once, in the row: nothing is on standard error."""
+    place.write_secret("whpk_abc", SECRET, "short")
+    done = subprocess.run([PSAPI, "doctor"], env=place.environment(), text=True, capture_output=True)
+    assert done.stderr == "" and done.stdout.count("is a public key") == 1, done
+    row = examine(place)["secret"]
+    assert row["ok"] and row["remark"] and ":1: is a public key (whpk_)" in row["text"]
+    assert row["text"].endswith(", and 1 more such line(s)")
+    assert row["remedy"] == "correct or remove that line: the other secrets are in force"
+    place.write_secret("whpk_abc")
+    done = subprocess.run([PSAPI, "doctor"], env=place.environment(), text=True, capture_output=True)
+    assert done.stderr == "" and done.stdout.count("is a public key") == 1, done
+
+
+STRANGERS = {
+    "copy": lambda new, event: shutil.copy(event, new / "backup.json"),
+    "copy of a backup": lambda new, event: (shutil.copy(event, new / "x"), event.unlink(), (new / "x").rename(event),
+                                            os.utime(event, (time.time() - 120,) * 2)),
+    "other name": lambda new, event: shutil.copy(event, new / "notes.txt"),
+    "empty": lambda new, event: (new / "msg_empty.json").touch(),
+    "directory": lambda new, event: (new / "old\033x").mkdir(),
+    "FIFO": lambda new, event: os.mkfifo(new / "msg_fifo.json"),
+    "link": lambda new, event: (new / "msg_link.json").symlink_to(event)}
+WHY = {"copy": "backup.json: it holds an event with another webhook-id than its name says",
+       "copy of a backup": "it is not the file of this name in events/", "other name": "notes.txt: it is not named as events are",
+       "empty": "msg_empty.json: it is empty", "directory": "it is not named as events are",
+       "FIFO": "msg_fifo.json: it is no regular file", "link": "msg_link.json: it is a symbolic link"}
+
+
+@pytest.mark.parametrize("what", STRANGERS)
+def test_files_in_new_that_are_no_events(place, receiver, what):
+    """They are named, and count neither as waiting nor as overdue."""
+    server = Socket(place)
+    server.receiver = receiver
+    assert_accepted(server.send(signed()))
+    assert examine(place)["unrecognised"]["text"] == "all files in new/ are events"
+    new = place.spool.path / "new"
+    (event,) = new.iterdir()
+    STRANGERS[what](new, event)
+    rows = examine(place)
+    assert_names(rows)
+    row = rows["unrecognised"]
+    assert row["remark"] and row["text"].startswith("1 file(s) in new/ are no events: ") and WHY[what] in row["text"], row
+    assert "move them away" in row["remedy"]
+    waiting = 0 if what == "copy of a backup" else 1
+    assert rows["backlog"]["text"] == f"{waiting} event(s) in new/"
+    assert "\033" not in psapi(place, "doctor", expect=None).stdout
+    assert f"waiting={waiting};" in psapi(place, "check", expect=None).stdout
+    assert re.search(rf"^psapi_events_waiting{{.*}} {waiting}$", psapi(place, "metrics").stdout, re.M)
+    place.tidy = False
 
 
 @pytest.mark.each_store
