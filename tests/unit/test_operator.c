@@ -92,7 +92,7 @@ TEST(pages_have_the_newest_first)
 	assert_true(tally.oldest > 0);
 	/* A crash in a move left it in both: it is there once. */
 	add(f, "f", IN_NEW | IN_FAILED | IN_EVENTS, EVENT("x", "1"), 50);
-	assert_string_equal(page_of(f, QUEUE | 1 << STORE_DEAD, 10, mark), "c b a d f ");
+	assert_string_equal(page_of(f, QUEUE | 1 << STORE_DEAD, 10, cursor), "c b a d f ");
 }
 
 TEST(a_tally_ends_when_its_time_is_over)
