@@ -559,8 +559,8 @@ report_verbosely(const struct batch_run *b)
 }
 
 /*
- * Whether all that the handler wanted to write was read. Not if it was ended, nor after another exit
- * status than 0, which a shell also has when its own child was ended.
+ * Whether all that the handler wanted to write was read. Not if it was ended, nor after another
+ * exit status than 0, which a shell also has when its own child was ended.
  */
 static bool
 is_output_complete(const struct batch_run *b, int status)

@@ -1,18 +1,21 @@
 """The examples: handlers in examples/handlers/, the crontab in examples/cron/, drain's units in packaging/systemd/."""
 
+import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from psapi_command import PSAPI, Desk, body, updates
-from receiver import ROOT
+from receiver import ROOT, wait_for
 from sender import OTHER_SECRET, event, signature, signed
 
 
@@ -259,6 +262,14 @@ def batches(desk):
     return desk
 
 
+def deliver_ties(desk):
+    """Of 11 and 12 both events at the same time, in either order; an event that says nothing of whether 1 is active."""
+    on, off = "producersync.npn.activated", "producersync.npn.deactivated"
+    return desk.deliver(signed(body(10, "11", on), "p"), signed(body(10, "11", off), "q"),
+                        signed(body(10, "12", off), "r"), signed(body(10, "12", on), "s"),
+                        signed(body(11, "1", "producersync.npn.renamed"), "t"))
+
+
 def install_batch(desk, example, name):
     handlers, desk.handlers = desk.handlers, desk.batches
     text = (ROOT / "examples/handlers" / example).read_text()
@@ -289,13 +300,39 @@ def test_batch_python(batches):
     ids = batches.give()
     batches.drain_silently()
     assert_all_done(batches, ids)
-    assert sorted(json.loads((batches.home / "producers.json").read_text())["active"]) == ["1", "4"]
+    assert active_in_python(batches) == ["1", "4"]
     batches.run("replay", "--npn", "2")
     batches.drain_silently("-j", "2")
-    assert sorted(json.loads((batches.home / "producers.json").read_text())["active"]) == ["1", "4"]
+    assert active_in_python(batches) == ["1", "4"]
+    ids += deliver_ties(batches)
+    batches.drain_silently()
+    assert_all_done(batches, ids)
+    assert active_in_python(batches) == ["1", "11", "12", "4"]
+    assert sorted(os.listdir(batches.home)) == ["producers.json", "producers.json.lock"]
     batches.run("replay", "a")
     batches.drain(env={"PSAPI_TABLE": "/nowhere/x"})
     assert batches.where("a") == ["new", "events", "state"]
+
+
+def active_in_python(desk):
+    return sorted(json.loads((desk.home / "producers.json").read_text())["active"])
+
+
+def test_batch_python_side_by_side(batches):
+    """Two runs wait while a third one has read the table and has not written it yet: nothing of any is lost."""
+    install_batch(batches, "batch-python", "producersync.npn")
+    ids = batches.deliver(signed(body(1, "1"), "a"), signed(body(2, "2"), "b"))
+    table = batches.home / "producers.json"
+    with open(f"{table}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        inode = os.fstat(lock.fileno()).st_ino
+        child = batches.start("drain", "-j", "2", env={"PSAPI_BATCH": "1"})
+        waiting = re.compile(rf"-> FLOCK .*:{inode} 0 EOF$", re.M)
+        wait_for(lambda: len(waiting.findall(Path("/proc/locks").read_text())) == 2, "both wait for the lock")
+        table.write_text('{"active": {"3": "2025"}, "last": {"3": "2025"}}')
+    assert child.wait(30) == 0
+    assert_all_done(batches, ids)
+    assert active_in_python(batches) == ["1", "2", "3"]
 
 
 def sqlite(path, sql):
@@ -314,7 +351,10 @@ def test_batch_sqlite(batches):
     batches.run("replay", "--type", "producersync")
     batches.drain_silently("-j", "2")
     assert sqlite(database, "SELECT count(*), (SELECT count(*) FROM producer WHERE active) FROM event") == ["9|2"]
+    ids += deliver_ties(batches)
+    batches.drain_silently()
     assert_all_done(batches, ids)
+    assert sqlite(database, "SELECT npn FROM producer WHERE active ORDER BY npn") == ["1", "11", "12", "4"]
 
 
 def test_batch_sqlite_fails(batches):
@@ -349,10 +389,14 @@ def test_batch_postgresql(batches, store):
     assert_all_done(batches, ids)
     assert sql("SELECT npn FROM producer WHERE active ORDER BY npn") == ["1", "4"]
     assert sql("SELECT id FROM event ORDER BY at, id") == ids
+    ties = deliver_ties(batches)
+    batches.drain_silently()
+    assert_all_done(batches, ties)
+    assert sql("SELECT npn FROM producer WHERE active ORDER BY npn") == ["1", "11", "12", "4"]
     bad = json.dumps({"type": "producersync.x", "timestamp": "never"}).encode()
     more = batches.deliver(signed(bad, "bad"), signed(body(10, "7"), "good"))
     batches.drain_silently()
-    assert sql("SELECT count(*) FROM event") == ["9"], "one transaction"
+    assert sql("SELECT count(*) FROM event") == ["14"], "one transaction"
     batches.spool.sql("UPDATE psapi_queue SET due_at = NULL")
     batches.drain(expect=1)
     assert [batches.where(one) for one in more] == [["events", "failed", "state"], ["events"]]
