@@ -97,8 +97,9 @@ check_log(struct doctor *d, struct finding *f)
 	}
 	struct attempts_reader *reader =
 	    attempts_reader_open(d->config->spool, ATTEMPTS_NEWEST_FIRST, false);
-	d->log_is_read = reader != NULL;
-	if (lstat(path, &log) == 0 && !S_ISREG(log.st_mode))
+	bool strange = lstat(path, &log) == 0 && !S_ISREG(log.st_mode);
+	d->log_is_read = reader != NULL && !strange;
+	if (strange)
 		doctor_failed(f, "move it away", "%s: no regular file", path);
 	else if (lstat(path, &log) == 0 && !is_written_by_owner(&log, &spool))
 		explain_owner(f, path, &log, &spool);

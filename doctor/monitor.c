@@ -58,7 +58,7 @@ add(struct monitor *run, const struct finding *f, enum health_status status)
 		health->status = status;
 }
 
-/* The doctor's report. A remark is no alarm, and what does not apply is none. */
+/* The doctor's report. Remarks count as OK; skipped checks are left out. */
 static void
 take(const struct finding *f, void *user)
 {
@@ -255,7 +255,7 @@ judge_number(struct monitor *run, enum monitor_number which)
 
 /* ---- further checks ---- */
 
-/* It has no socket of its own: a web server starts it, and the way of real requests shows it. */
+/* Without PSAPI_LISTEN a web server starts the receiver; only a real request can test it. */
 static void
 check_answers(struct doctor *d, struct finding *f)
 {
@@ -356,6 +356,14 @@ count(struct monitor *run)
 	run->counted = totals_update(d->config, d->store, &run->totals, &error) == 0;
 }
 
+/* What depends on the store, its counts or the log was judged only if these can be read. */
+static bool
+is_partial(const struct monitor *run)
+{
+	return run->doctor.store == NULL || !run->doctor.counted || !run->doctor.log_is_read ||
+	    !run->counted;
+}
+
 /* Nobody has set it up yet: the package is installed, and no request has come. */
 static bool
 is_untouched(const struct config *config)
@@ -401,6 +409,7 @@ monitor_run(const struct config *config, const struct monitor_limits *limits, ti
 		read_numbers(&run);
 		for (int i = 0; i < MONITOR_NUMBERS; i++)
 			judge_number(&run, (enum monitor_number)i);
+		report->health.partial = is_partial(&run);
 	}
 	if (run.doctor.store != NULL && last != NULL)
 		health_read(run.doctor.store, last);
