@@ -437,6 +437,45 @@ def test_forward(desk):
     assert OTHER_SECRET not in str(desk.rows("list"))
 
 
+SETTINGS = [    # the secret file, None: not there; the URL; what the handler says
+    ("", "http://127.0.0.1:9/", "forward-secret: not whsec_ and base64"),
+    ("whsec_\n", "http://127.0.0.1:9/", "forward-secret: not whsec_ and base64"),
+    ("whsec_AAA", "http://127.0.0.1:9/", "forward-secret: not whsec_ and base64"),
+    ("whsec_A A=", "http://127.0.0.1:9/", "forward-secret: not whsec_ and base64"),
+    ("whsec_\xe9", "http://127.0.0.1:9/", "forward-secret: not whsec_ and base64"),
+    (None, "http://127.0.0.1:9/", "No such file"),
+    (OTHER_SECRET, "http://m\xfcnchen.example/", "PSAPI_FORWARD_URL: not ASCII"),
+    (OTHER_SECRET, "http://127.0.0.1:9/\n", "PSAPI_FORWARD_URL: not ASCII"),
+]
+
+
+@pytest.mark.parametrize("secret, url, said", SETTINGS)
+def test_forward_settings(desk, secret, url, said):
+    """One that is wrong costs no event: it is tried again later. The secret is in no message."""
+    install(desk, "forward", "default")
+    path = desk.place.dir / "forward-secret"
+    if secret is not None:
+        path.write_text(secret, encoding="latin-1")
+    desk.place.settings |= {"PSAPI_FORWARD_URL": url, "PSAPI_FORWARD_SECRET": path}
+    desk.deliver(signed(body(1), "a"))
+    desk.drain_silently()
+    assert desk.where("a") == ["new", "events", "state"]
+    state = desk.state("a")
+    assert said in state["stderr"] and state["stderr"].count("\n") == 1 and "Traceback" not in state["stderr"]
+    assert not secret or secret.strip()[6:] == "" or secret.strip()[6:] not in str(state)
+
+
+def test_forward_id(desk):
+    """One that cannot be a header, now or later, goes to failed/."""
+    install(desk, "forward", "default")
+    path = desk.place.dir / "forward-secret"
+    path.write_text(OTHER_SECRET)
+    desk.place.settings |= {"PSAPI_FORWARD_URL": "http://127.0.0.1:9/", "PSAPI_FORWARD_SECRET": path}
+    ids = desk.deliver(signed(body(1), "m\xfc"))
+    desk.drain(expect=1)
+    assert "failed" in desk.where(ids[0]) and "cannot be a header" in desk.state(ids[0])["stderr"]
+
+
 # ---- examples/cron/, packaging/systemd/ ----
 
 def test_crontab(desk):
