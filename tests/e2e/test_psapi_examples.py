@@ -295,6 +295,20 @@ def test_batch_bash(batches):
     assert batches.where("e") == ["new", "events", "state"]
 
 
+def test_batch_bash_says_why(batches):
+    """What a command prints is text, whatever it is: a second line of it is no result."""
+    install_batch(batches, "batch-bash", "producersync.npn")
+    tools = batches.place.dir / "tools"
+    tools.mkdir()
+    for name, status in (("touch", 1), ("rm", 1)):
+        (tools / name).write_text(f"#!/bin/sh\nprintf 'no room\\nok 1\\r\\nok all 4\\n'; exit {status}\n")
+        (tools / name).chmod(0o755)
+    ids = batches.give()
+    batches.drain(env={"PATH": f"{tools}:{batches.environment()['PATH']}"})
+    assert [one for one in ids if batches.where(one) == ["events"]] == []
+    assert batches.state("a")["reason"].startswith("reported as later: no room ok 1  ok all 4, try 1")
+
+
 def test_batch_python(batches):
     install_batch(batches, "batch-python", "producersync.npn")
     ids = batches.give()
@@ -312,6 +326,17 @@ def test_batch_python(batches):
     batches.run("replay", "a")
     batches.drain(env={"PSAPI_TABLE": "/nowhere/x"})
     assert batches.where("a") == ["new", "events", "state"]
+
+
+def test_batch_python_with_a_damaged_table(batches):
+    """That is not the events' fault: they wait."""
+    install_batch(batches, "batch-python", "producersync.npn")
+    (batches.home / "producers.json").write_text('{"active": {')
+    ids = batches.give()
+    batches.drain_silently()
+    assert [batches.where(one) for one in ids[:3]] == [["new", "events", "state"]] * 3
+    state = batches.state("a")
+    assert "exit status 75" in state["reason"] and "producers.json: Expecting" in state["stderr"]
 
 
 def active_in_python(desk):
