@@ -236,7 +236,8 @@ const struct command table_commands[] = {
 	    "disk, secret, handlers, attempts log, refused deliveries, the daily event, what\n"
 	    "waits or failed, drain's last run, the clock, and the database of PSAPI_STORE.\n"
 	    "It sends no delivery. A RANGE is 10 (0 to 10), 10: (at least 10), ~:10, 5:10, or\n"
-	    "@5:10 (not 5 to 10).\n",
+	    "@5:10 (not 5 to 10). An empty one switches a limit off: -c daily= for an\n"
+	    "endpoint that gets no daily event.\n",
 	    check_main},
 	{"metrics", "[--output FILE] [CONFIGURATION...]",
 	    "print the numbers of endpoints for Prometheus",

@@ -160,7 +160,7 @@ const struct doctor_check doctor_history_checks[] = {
 	    "removes the requests\n"
 	    "that match no secret"},
 	{"drain", check_drain,
-	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or a line for cron, of the "
-	    "spool's user: * * * * * psapi drain"},
+	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or, with cron, "
+	    "examples/cron/psapi.cron as /etc/cron.d/psapi"},
 	{0},
 };

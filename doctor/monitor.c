@@ -96,8 +96,8 @@ static const struct number {
 	    "look at the endpoint in the portal: is it enabled (after 5 days of failures it is not), "
 	    "is it subscribed to producersync, what do its Message Attempts say?", 3600},
 	[MONITOR_DRAIN] = {"drain", "s", "", "600", "psapi drain was last at work %.1f min ago",
-	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or a line for cron, of the "
-	    "spool's user: * * * * * psapi drain", 60},
+	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or, with cron, "
+	    "examples/cron/psapi.cron as /etc/cron.d/psapi", 60},
 	[MONITOR_FREE] = {"free", "B", "", "", "%.0f MiB free on the spool's file system",
 	    "make room, or psapi prune --older-than 90d", 1 << 20},
 	[MONITOR_SKEW] = {"skew", "s", "-60:60", "",

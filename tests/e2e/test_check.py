@@ -213,6 +213,7 @@ def test_daily(desk, receiver):
     (desk.spool.path / "state" / "metrics").unlink(missing_ok=True)
     found = bad(desk)
     assert set(found) == {"daily"} and "27.0 h ago" in found["daily"]["text"] and "portal" in found["daily"]["remedy"]
+    assert bad(desk, "-c", "daily=") == {}, "an endpoint without that event"
     log.write_text(line(now - 40 * 3600) + line(now - 3600))
     (desk.spool.path / "state" / "metrics").unlink()
     assert "40.0 h ago" in bad(desk)["daily"]["text"], "none ever came"

@@ -523,6 +523,31 @@ def test_crontab(desk):
     assert desk.where(webhook_id) == ["events"]
 
 
+LINE_FOR_CRON = re.compile(r"(?:[0-9*/]+ +){5}(?:psapi|root) +((?:[A-Z_]+=\S+ )*(psapi|flock)\b[^'`\n]*)")
+
+
+@pytest.mark.parametrize("path", sorted(
+    str(path.relative_to(ROOT)) for folder in ("docs", "examples") for path in (ROOT / folder).rglob("*")
+    if path.is_file() and LINE_FOR_CRON.search(path.read_text(errors="replace"))))
+def test_lines_for_cron(path, tmp_path):
+    """cron's own PATH is /usr/bin:/bin: a program of /usr/local/bin is found by a PATH in the table, or in the line."""
+    text = (ROOT / path).read_text()
+    for name in ("psapi", "psapi-reconcile"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho ran >>{tmp_path}/ran\n')
+        (tmp_path / name).chmod(0o755)
+    for found in LINE_FOR_CRON.finditer(text):
+        if found[2] == "flock":
+            continue    # tests/install runs these
+        table = text[:found.start()].rpartition("\n\n" if path.endswith(".md") else "\0")[2]
+        own = re.findall(r"^PATH=(.*)$", table, re.M)
+        done = subprocess.run(["/bin/sh", "-c", found[1].replace("/usr/local/bin", str(tmp_path))], capture_output=True,
+                              text=True, env={"PATH": own[-1].replace("/usr/local/bin", str(tmp_path)) if own else "/usr/bin:/bin",
+                                              "HOME": str(tmp_path), "LOGNAME": "psapi", "SHELL": "/bin/sh"})
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), found[0]
+        assert (tmp_path / "ran").read_text() == "ran\n", found[0]
+        (tmp_path / "ran").unlink()
+
+
 @pytest.mark.parametrize("prefix, path", [
     ("/usr/local", "/usr/local/sbin:"), ("/usr", "/usr/local/sbin:"), ("/opt/psapi", "/opt/psapi/bin:/usr/local/sbin:")])
 def test_crontab_has_the_path_of_its_prefix(prefix, path, tmp_path):
