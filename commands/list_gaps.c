@@ -17,7 +17,7 @@
 
 #define DAILY_TYPE "producersync.updates_available"
 
-enum { DAY = 86400, LATE = 26 * 3600 }; /* a day is missing when its event is 26 hours late */
+enum { DAY = 86400, LATE = 26 * 3600 }; /* a day can be missing 26 hours after it began */
 
 /* Days are counted since 1970, UTC. */
 struct gaps {

@@ -125,10 +125,10 @@ const struct command table_commands[] = {
 	    "  --by-cause       failed events (with --waiting: those) in groups of one\n"
 	    "                   handler and one reason: how many, the first, the last, and\n"
 	    "                   one id\n"
-	    "  --gaps           days until 26 hours ago that no\n"
-	    "                   producersync.updates_available names (runDate), and whether\n"
-	    "                   they are on a weekend. Exit status 1 if there are any. Before\n"
-	    "                   the oldest event that is kept it is not known\n"
+	    "  --gaps           days that no producersync.updates_available names (runDate),\n"
+	    "                   and whether they are on a weekend. A day counts from 02:00 UTC\n"
+	    "                   of the next day on. Exit status 1 if there are any. Before the\n"
+	    "                   oldest event that is kept it is not known\n"
 	    "  --days N         with --gaps: the last N days (default 90)\n"
 	    "\n" TIME_HELP,
 	    list_main},
