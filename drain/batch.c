@@ -577,7 +577,7 @@ batch_finish(struct batch_run *b, int status)
 	settle_all(b, status);
 	if (WIFEXITED(status) && !b->run->child.timed_out &&
 	    handler_broken(WEXITSTATUS(status)) != NULL && !b->news.wrong) {
-		b->news.wrong = true;
+		b->news.wrong = b->news.unfit = true;
 		error_set(&b->news.error, EX_CONFIG, handler_broken(WEXITSTATUS(status)),
 		    "%s: exit status %d", b->run->handler.path, WEXITSTATUS(status));
 	}

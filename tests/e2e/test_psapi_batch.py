@@ -338,7 +338,16 @@ def test_a_protocol_error_is_told_once(desk):
     deliver(desk, 2)
     run = desk.drain(expect=78)
     assert run.stderr.count("malformed result") == 1 and '"failed to connect"' in run.stderr
-    assert "psapi-handlers(7)" in run.stderr
+    assert run.stderr.endswith(": psapi-handlers(7) has the protocol of batches; "
+                               "events without a valid result are tried again later\n")
+
+
+@pytest.mark.spool_only("no store is concerned")
+def test_a_handler_that_cannot_work(desk):
+    batch_handler(desk, "no-such-program\n")
+    deliver(desk, 2)
+    run = desk.drain(expect=78)
+    assert "exit status 127" in run.stderr and run.stderr.endswith("; its events wait until that is fixed\n")
 
 
 @pytest.mark.spool_only("no store is concerned")
