@@ -241,8 +241,8 @@ const struct command table_commands[] = {
 	    check_main},
 	{"metrics", "[--output FILE] [CONFIGURATION...]",
 	    "print the numbers of endpoints for Prometheus",
-	    "  --output FILE    write a temporary file beside it, and rename that: for the\n"
-	    "                   textfile collector of node_exporter, whose files end in .prom\n"
+	    "  --output FILE    write FILE.new, and rename that: for the textfile collector of\n"
+	    "                   node_exporter, whose files end in .prom\n"
 	    "\n"
 	    "Each configuration file is an endpoint (/etc/psapi/*.conf), whose label is the\n"
 	    "file's name without .conf; without one, the endpoint of -f or the default.\n"

@@ -25,7 +25,7 @@
 
 struct metrics {
 	char endpoint[128]; /* escaped as the value of a label */
-	bool opened, counted, logged, ran;
+	bool opened, counted;
 	struct store_counts counts;
 	struct totals totals;
 	struct runs runs;
@@ -75,7 +75,7 @@ struct metrics *
 metrics_collect(const struct config *config, struct store *store)
 {
 	struct metrics *m = calloc(1, sizeof(*m));
-	struct error ignored;
+	struct error error;
 
 	if (m == NULL)
 		return NULL;
@@ -86,10 +86,19 @@ metrics_collect(const struct config *config, struct store *store)
 	m->counts.standbys = -1;
 	if (store == NULL)
 		return m;
-	m->logged = totals_update(config, store, &m->totals, &ignored) == 0;
-	m->ran = runs_read(store, &m->runs);
-	m->counted = store_count(store, clock_unix(), &m->counts, &ignored) == STORE_OK;
+	if (totals_update(config, store, &m->totals, &error) != 0)
+		error_log(&error);
+	runs_read(store, &m->runs);
+	m->counted = store_count(store, clock_unix(), &m->counts, &error) == STORE_OK;
+	if (!m->counted)
+		error_log(&error);
 	return m;
+}
+
+const char *
+metrics_endpoint(const struct metrics *metrics)
+{
+	return metrics->endpoint;
 }
 
 void
