@@ -12,7 +12,8 @@
 
 enum {
 	RUN_SECONDS = 26 * 3600, /* a day, and two hours more: one event a day is sent at least */
-	OVERDUE_SECONDS = 3600   /* while an event waits for over an hour */
+	OVERDUE_SECONDS = 3600,  /* while an event waits for over an hour */
+	CRITICAL_SECONDS = 600   /* psapi check is critical from then on: monitor.c, numbers[] */
 };
 
 static bool
@@ -143,6 +144,9 @@ check_drain(struct doctor *d, struct finding *f)
 		doctor_failed(f, NULL, "psapi drain has never run; %ld event(s) in new/", c.waiting);
 	else if (age > RUN_SECONDS || (c.overdue > 0 && age > OVERDUE_SECONDS))
 		doctor_failed(f, NULL, "psapi drain last ran at %s, %.1f h ago", at, (double)age / 3600);
+	else if (age > CRITICAL_SECONDS)
+		doctor_remark(f, NULL, "psapi drain last ran at %s, %.1f min ago: psapi check calls that "
+		    "critical", at, (double)age / 60);
 	else
 		doctor_ok(f, "psapi drain last ran at %s", at);
 }
