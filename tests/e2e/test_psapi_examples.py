@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+import strace
 from psapi_command import PSAPI, Desk, body, updates
 from receiver import ROOT, wait_for
 from sender import OTHER_SECRET, event, signature, signed
@@ -124,6 +125,16 @@ def test_npn_to_csv(desk):
     assert desk.run("replay", "--type", "producersync.npn").stdout == "3 back to new\n"
     desk.drain_silently("-j", "3")
     assert (desk.home / "npns.csv").read_text().splitlines() == expected, "again makes no new line"
+
+
+def test_npn_to_csv_after_a_full_disk(desk):
+    """A part of a line was written, and the event comes again: its line is whole."""
+    install(desk, "npn-to-csv", "producersync.npn")
+    (desk.home / "npns.csv").write_text("2025-07-25T00:00:01.000Z,111,act")
+    desk.deliver(signed(body(1, "111"), "a"))
+    desk.drain_silently()
+    assert (desk.home / "npns.csv").read_text() == ("2025-07-25T00:00:01.000Z,111,act\n"
+                                                    "2025-07-25T00:00:01.000Z,111,activated,a\n")
 
 
 def test_npn_to_csv_elsewhere(desk):
@@ -326,6 +337,19 @@ def test_batch_python(batches):
     batches.run("replay", "a")
     batches.drain(env={"PSAPI_TABLE": "/nowhere/x"})
     assert batches.where("a") == ["new", "events", "state"]
+
+
+def test_batch_python_waits_for_the_disk(batches):
+    """The table is on the disk before it has its name, and that before the report."""
+    if strace.why_not():
+        pytest.skip(strace.why_not())
+    log, path = batches.place.dir / "strace", batches.home / "producers.json"
+    line = json.dumps({"n": 1, "npn": "1", "type": "producersync.npn.activated", "timestamp": "2025"}) + "\n"
+    done = subprocess.run(["strace", "-y", "-o", log, "-e", "trace=fsync,rename,write", "/usr/bin/python3",
+                           ROOT / "examples/handlers/batch-python"], env=batches.environment(), input=line, capture_output=True, text=True, check=True)
+    assert done.stdout == "ok all 1\n"
+    calls = re.findall(r"^(fsync|rename)\((?:\d+<([^>]*)>)?|^(write)\(1<", log.read_text(), re.M)
+    assert calls == [("fsync", f"{path}.new", ""), ("rename", "", ""), ("fsync", str(batches.home), ""), ("", "", "write")]
 
 
 def test_batch_python_with_a_damaged_table(batches):
