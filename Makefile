@@ -1,7 +1,7 @@
 # make            ./psapi-fcgi, ./psapi, ./psapi-web, libpsapi.a and, with libpq, ./psapi-fcgi-postgresql.so
 # make demo       shows how it works, on loopback, in a temporary directory
-# make check      all tests, at most 10 minutes
-# make check-long the same under sanitizers, and analysers
+# make check      the tests, at most 10 minutes
+# make check-long the same under sanitizers, the long tests, and analysers
 # make install    DESTDIR=, PREFIX= and the GNU directories (packaging/install.mk); make uninstall
 # make dist       the release's source tarball, in dist/; make deb: its Debian packages, in dist/
 # make bench      measures it beside limits and alternatives; make bench-memory MINUTES=n: whether memory stays constant
@@ -49,7 +49,7 @@ BIN =
 OUT_BIN = .
 endif
 
-# The folders of the library: every source in them is built. CONTRIBUTING.md says what each owns. commands/ is part of
+# The folders of the library: every source in them is built. docs/design.md says what each owns. commands/ is part of
 # psapi only.
 FOLDERS = base secrets store store/spool receiver server metrics drain send doctor web
 sources = $(patsubst %.c,%,$(wildcard $(1:%=%/*.c)))
@@ -130,7 +130,7 @@ BUILD_PACKAGES = gcc libc6-dev make libfcgi-dev libmbedtls-dev libjansson-dev li
 	libcurl4-openssl-dev libpq-dev
 DEMO_PACKAGES = nginx curl openssl python3
 CHECK_PACKAGES = ca-certificates libcmocka-dev python3-pytest python3-pytest-timeout python3-pytest-xdist spawn-fcgi strace procps \
-	util-linux e2fsprogs jq mandoc bash-completion zsh msmtp sqlite3 $(TRUST_PACKAGES) \
+	util-linux e2fsprogs jq inotify-tools mandoc bash-completion zsh msmtp sqlite3 $(TRUST_PACKAGES) \
 	apache2 apache2-suexec-pristine libapache2-mod-fcgid fcgiwrap lighttpd \
 	lighttpd-mod-openssl caddy haproxy $(POSTGRESQL_PACKAGES) $(WEB_PACKAGES)
 # For the page: a smoke test is in check, the whole of it in check-long.
@@ -199,14 +199,18 @@ check-scale: all
 # For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
 SANITIZED_SERVERS = socket cgi nginx-keepalive apache-fcgid
 
+LONG_PARTS = check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race check-trust \
+	check-chaos check-hosts check-postgresql-faults soak check-install check-container
+
+# Each part says how long it took.
 check-long:
 	@tests/readable.sh
 	@$(MAKE) -s deps-check
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
-	$(MAKE) WERROR=-Werror check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race \
-		check-trust check-chaos check-hosts check-postgresql-faults soak FULL=1 SECONDS=10
-	$(MAKE) check-install check-container
+	@for part in $(LONG_PARTS); do \
+		begin=$$(date +%s); $(MAKE) WERROR=-Werror FULL=1 SECONDS=10 $$part || exit; \
+		echo "check-long: $$part: $$(($$(date +%s) - begin)) s"; done
 
 include packaging/install.mk tests/trust.mk tests/install/install.mk tests/container/container.mk tests/releases/releases.mk tests/chaos/chaos.mk bench/bench.mk
 

@@ -74,7 +74,7 @@ is_npn(const char *text)
 
 /* ProducerSync API, "Webhook events". A new type is one row. */
 static const struct known_type known_types[] = {
-	{"producersync.updates_available",
+	{EVENTS_DAILY_TYPE,
 	    {{"runDate", datetime_is_date, "data.runDate is no date (YYYY-MM-DD)"}}},
 	{"producersync.npn.activated",
 	    {{"npn", is_npn, "data.npn is no string of digits"},

@@ -20,6 +20,13 @@
  */
 #define EVENTS_TEST_ID "msg_psapi"
 
+/*
+ * The event that the sender sends at least once a day. It is late when it is two hours overdue:
+ * 26 hours after the last one.
+ */
+#define EVENTS_DAILY_TYPE "producersync.updates_available"
+#define EVENTS_DAILY_LATE_SECONDS 93600
+
 /* Where an authentic event goes. */
 enum event_queue {
 	QUEUE_NEW,    /* new/: to be handled */

@@ -40,10 +40,6 @@
 #include "server/sd_notify.h"
 #include "store/store.h"
 
-#ifndef PSAPI_VERSION
-#define PSAPI_VERSION "unknown"
-#endif
-
 enum { OVERRIDES_MAX = 64 };
 
 struct options {
@@ -188,6 +184,13 @@ open_receiver(struct receiver *receiver, const struct config *config)
 	}
 	attempts_copy_to(receiver->attempts, receiver->store);
 	return 0;
+}
+
+static void
+log_warning(const struct error *warning, void *data)
+{
+	(void)data;
+	error_log(warning);
 }
 
 /* Root's files in another user's spool are made that user's; but the process is root's. */
@@ -358,6 +361,7 @@ run_fastcgi(const struct config *config, bool inherited)
 		close_receiver(&receiver);
 		return EX_CANTCREAT;
 	}
+	config_check_environment(log_warning, NULL);
 	warn_of_root(config);
 	/* Read the secret now: an error is logged before the first request. */
 	const struct keyring *keyring = secrets_borrow(receiver.secrets);

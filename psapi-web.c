@@ -29,10 +29,6 @@
 #include "web/courier.h"
 #include "web/web.h"
 
-#ifndef PSAPI_VERSION
-#define PSAPI_VERSION "unknown"
-#endif
-
 enum { OVERRIDES_MAX = 64, THREADS = 8, BODY_MAX = 128 * 1024 };
 
 struct arguments {

@@ -14,10 +14,6 @@
 #include "base/io.h"
 #include "base/log.h"
 
-#ifndef PSAPI_VERSION
-#define PSAPI_VERSION "unknown"
-#endif
-
 static int
 dispatch(struct command_line *line, int argc, char **argv)
 {

@@ -13,12 +13,16 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
 #include "base/columns.h"
+#include "base/text.h"
+
+extern char **environ;
 
 #define LIST_SETTINGS "psapi-fcgi -h lists all settings"
 
@@ -95,6 +99,42 @@ find(const char *key, size_t length)
 	return -1;
 }
 
+/* The setting that was meant by a name that is none; NULL: it is not near any. */
+static const char *
+meant(const char *key)
+{
+	char name[64];
+	const char *best = NULL;
+	size_t least = SIZE_MAX;
+
+	/* text_distance() takes no longer ones */
+	if (snprintf(name, sizeof(name), "%s", key) >= (int)sizeof(name))
+		return NULL;
+	for (char *c = name; *c != '\0'; c++)
+		*c = (char)(*c == '-' || *c == '.' ? '_' : toupper((unsigned char)*c));
+	for (int i = 0; i < COUNT; i++) {
+		size_t distance = text_distance(name, settings[i].key);
+		size_t limit = strlen(settings[i].key) < 15 ? 2 : 3;
+		if (distance <= limit && distance < least) {
+			least = distance;
+			best = settings[i].key;
+		}
+	}
+	return best;
+}
+
+/* The remedy for a name that is no setting. */
+static const char *
+near_remedy(const char *key, char *text, size_t size)
+{
+	const char *near = meant(key);
+
+	if (near == NULL)
+		return LIST_SETTINGS;
+	snprintf(text, size, "did you mean %s? " LIST_SETTINGS, near);
+	return text;
+}
+
 static int
 set(struct raw *raw, int i, const char *value, const char *source)
 {
@@ -127,11 +167,14 @@ unquote(char *value)
 	return value;
 }
 
-/* One line of the file. Keys without PSAPI_ are skipped: the file may serve a shell, too. */
+/*
+ * One line of the file. Keys without PSAPI_ are skipped, for the file may serve a shell, too; not
+ * one like psapi_spool, which was meant for a setting.
+ */
 static int
 read_line(struct raw *raw, char *line, const char *source, struct error *error)
 {
-	char *text = trim(line);
+	char *text = trim(line), remedy[128];
 
 	if (*text == '\0' || *text == '#' || *text == ';')
 		return 0;
@@ -143,13 +186,14 @@ read_line(struct raw *raw, char *line, const char *source, struct error *error)
 	}
 	*equals = '\0';
 	if (strncmp(text, "export ", 7) == 0)
-		text = trim(text + 7);
+		text += 7;
+	text = trim(text);
 	int i = find(text, strlen(text));
 	if (i >= 0)
 		return set(raw, i, unquote(trim(equals + 1)), source);
-	if (strncmp(text, "PSAPI_", 6) == 0) {
-		error_set(error, EX_CONFIG, LIST_SETTINGS, "%s=\"%.200s\" (%s): no such setting", text,
-		    equals + 1, source);
+	if (strncmp(text, "PSAPI_", 6) == 0 || meant(text) != NULL) {
+		error_set(error, EX_CONFIG, near_remedy(text, remedy, sizeof(remedy)),
+		    "%s=\"%.200s\" (%s): no such setting", text, equals + 1, source);
 		return -1;
 	}
 	return 0;
@@ -194,7 +238,9 @@ read_overrides(struct raw *raw, const char *const *overrides, size_t count, stru
 		const char *equals = strchr(overrides[k], '=');
 		int i = equals == NULL ? -1 : find(overrides[k], (size_t)(equals - overrides[k]));
 		if (i < 0) {
-			error_set(error, EX_CONFIG, LIST_SETTINGS,
+			char key[64], remedy[128];
+			snprintf(key, sizeof(key), "%.*s", (int)strcspn(overrides[k], "="), overrides[k]);
+			error_set(error, EX_CONFIG, near_remedy(trim(key), remedy, sizeof(remedy)),
 			    "\"%.200s\" (command line): no such setting", overrides[k]);
 			return -1;
 		}
@@ -351,6 +397,24 @@ apply(struct config *config, const struct setting *s, const char *value, const c
 	else
 		error_set(error, EX_CONFIG, NULL, "%s=\"%.200s\" (%.300s): %s", s->key, value, source, why);
 	return -1;
+}
+
+void
+config_check_environment(void (*warn)(const struct error *warning, void *data), void *data)
+{
+	struct error warning;
+	char key[64], remedy[128];
+
+	for (char **variable = environ; *variable != NULL; variable++) {
+		size_t length = strcspn(*variable, "=");
+		snprintf(key, sizeof(key), "%.*s", (int)length, *variable);
+		if (strncmp(key, "PSAPI_", 6) != 0 || length >= sizeof(key) || find(key, length) >= 0 ||
+		    meant(key) == NULL)
+			continue;
+		error_set(&warning, EX_CONFIG, near_remedy(key, remedy, sizeof(remedy)),
+		    "%s (environment): no such setting", key);
+		warn(&warning, data);
+	}
 }
 
 /* "agents" of "/etc/psapi/agents.conf". NULL without memory. */

@@ -66,6 +66,12 @@ int config_load(struct config *config, const char *file, const char *const *over
  */
 const char *config_source(const struct config *config, const char *key);
 
+/*
+ * Call warn for each variable of the environment that is named nearly as a setting, and is none,
+ * with the name that was meant. Others that begin with PSAPI_ are for handlers.
+ */
+void config_check_environment(void (*warn)(const struct error *warning, void *data), void *data);
+
 /* Free the strings of a loaded configuration. */
 void config_free(struct config *config);
 

@@ -5,8 +5,11 @@
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { ENTRY_SIZE = 1024 }; /* of a user or group; a longer one counts as nameless */
 
 /* A static program cannot look names up: glibc would load shared libraries for it. */
 static const struct passwd *
@@ -35,12 +38,28 @@ take_groups(const struct passwd *user)
 const char *
 user_name(uid_t user, char name[USER_NAME_SIZE])
 {
-	const struct passwd *entry = find(user);
+	snprintf(name, USER_NAME_SIZE, "#%u", (unsigned)user);
+#ifndef PSAPI_STATIC
+	struct passwd entry, *found = NULL;
+	char text[ENTRY_SIZE];
 
-	if (entry != NULL)
-		snprintf(name, USER_NAME_SIZE, "%s", entry->pw_name);
-	else
-		snprintf(name, USER_NAME_SIZE, "#%u", (unsigned)user);
+	if (getpwuid_r(user, &entry, text, sizeof(text), &found) == 0 && found != NULL)
+		snprintf(name, USER_NAME_SIZE, "%s", entry.pw_name);
+#endif
+	return name;
+}
+
+const char *
+user_group_name(gid_t group, char name[USER_NAME_SIZE])
+{
+	snprintf(name, USER_NAME_SIZE, "%u", (unsigned)group);
+#ifndef PSAPI_STATIC
+	struct group entry, *found = NULL;
+	char text[ENTRY_SIZE];
+
+	if (getgrgid_r(group, &entry, text, sizeof(text), &found) == 0 && found != NULL)
+		snprintf(name, USER_NAME_SIZE, "%s", entry.gr_name);
+#endif
 	return name;
 }
 
@@ -55,4 +74,40 @@ user_become_owner(const char *path)
 	if (take_groups(owner) != 0 || setgid(owner == NULL ? st.st_gid : owner->pw_gid) != 0)
 		return -1;
 	return setuid(st.st_uid);
+}
+
+/* Take the effective ids of the owner of a path. Returns 0, or -1 with errno. */
+static int
+enter(const struct stat *st)
+{
+	const struct passwd *owner = find(st->st_uid);
+
+	if (take_groups(owner) != 0 || setegid(owner == NULL ? st->st_gid : owner->pw_gid) != 0)
+		return -1;
+	return seteuid(st->st_uid);
+}
+
+int
+user_as_owner(const char *path, void (*act)(void *data), void *data)
+{
+	struct stat st;
+	gid_t group = getegid();
+
+	if (geteuid() != 0 || stat(path, &st) != 0 || st.st_uid == 0) {
+		act(data);
+		return 0;
+	}
+	int count = getgroups(0, NULL);
+	gid_t *groups = calloc((size_t)count + 1, sizeof(*groups));
+	if (groups == NULL || getgroups(count, groups) != count) {
+		free(groups);
+		return -1;
+	}
+	int result = enter(&st);
+	if (result == 0)
+		act(data);
+	if (seteuid(0) != 0 || setegid(group) != 0 || setgroups((size_t)count, groups) != 0)
+		abort(); /* nobody knows who we are */
+	free(groups);
+	return result;
 }

@@ -13,6 +13,15 @@
  */
 const char *user_name(uid_t user, char name[USER_NAME_SIZE]);
 
+/* The name of a group; for one that has none its number, which chown(1) takes as well. */
+const char *user_group_name(gid_t group, char name[USER_NAME_SIZE]);
+
+/*
+ * Call act as the owner of a path, if we are root and the owner is not; else as we are. A process
+ * without threads. Returns 0, or -1 with errno: it was not called.
+ */
+int user_as_owner(const char *path, void (*act)(void *data), void *data);
+
 /*
  * As root, become the owner of a path for good, with that user's groups: files that a command
  * makes are then the owner's. Otherwise, or where root owns it, nothing happens. Returns

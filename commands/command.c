@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "base/user.h"
 #include "commands/usage.h"
+#include "secrets/secrets.h"
 
 static void
 override(struct command_line *line, const char *setting)
@@ -210,6 +211,39 @@ command_become_owner(const struct command_line *line)
 		return EX_OK;
 	log_line("%s: cannot become its owner: %s", line->config.spool, strerror(errno));
 	return EX_OSERR;
+}
+
+struct secret_look {
+	const char *path;
+	struct keyring *keyring;
+	struct error *error;
+};
+
+static void
+read_secrets(void *data)
+{
+	struct secret_look *look = data;
+
+	look->keyring = secrets_read(look->path, look->error);
+}
+
+struct keyring *
+command_read_secrets(const struct command_line *line, const char *path, struct error *error)
+{
+	struct secret_look look = {path, NULL, error};
+	struct error own; /* root's own look; the owner's error counts, for it is the receiver's */
+
+	if (user_as_owner(line->config.spool, read_secrets, &look) != 0)
+		error_set(error, EX_OSERR, NULL, "%s: cannot become its owner: %s", line->config.spool,
+		    strerror(errno));
+	if (look.keyring == NULL && geteuid() == 0) {
+		look.keyring = secrets_read(path, &own);
+		if (look.keyring != NULL)
+			*error = own;
+	}
+	if (look.keyring != NULL && error->status != 0)
+		error_log(error);
+	return look.keyring;
 }
 
 int

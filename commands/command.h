@@ -11,6 +11,7 @@
 
 #include "base/config.h"
 #include "store/store.h"
+#include "verify.h"
 
 #define OVERRIDES_MAX 64
 
@@ -92,6 +93,13 @@ void command_close(struct command_line *line);
 
 /* As root become the spool's owner for good. Returns EX_OK, or another exit status (logged). */
 int command_become_owner(const struct command_line *line);
+
+/*
+ * Read a secret file, after command_configure(); as root first as the spool's owner, as whom the
+ * receiver reads it, then as root. NULL: *error says why. A line that is no secret is logged.
+ */
+struct keyring *command_read_secrets(const struct command_line *line, const char *path,
+    struct error *error);
 
 /*
  * Take the lock of commands that move events, until the process ends. Waits for another holder

@@ -145,6 +145,16 @@ become_owner(struct command_line *line, bool quiet)
 	return status;
 }
 
+/* config_check_environment()'s warn: the first one is the remark. */
+static void
+remark_setting(const struct error *warning, void *data)
+{
+	struct finding *f = data;
+
+	if (*f->remedy == '\0')
+		doctor_remark(f, warning->remedy, "%s", warning->text);
+}
+
 /* Read the settings, which is the first check. Without them there are no other checks. */
 static int
 configure(struct command_line *line, struct report *r)
@@ -161,6 +171,7 @@ configure(struct command_line *line, struct report *r)
 	line->configured = true;
 	int status = become_owner(line, r->quiet);
 	doctor_ok(&f, "all settings are valid");
+	config_check_environment(remark_setting, &f);
 	report(&f, r);
 	return status;
 }

@@ -14,10 +14,9 @@
 #include "base/log.h"
 #include "base/terminal.h"
 #include "commands/list.h"
+#include "events.h"
 
-#define DAILY_TYPE "producersync.updates_available"
-
-enum { DAY = 86400, LATE = 26 * 3600 }; /* a day can be missing 26 hours after it began */
+enum { DAY = 86400 };
 
 /* Days are counted since 1970, UTC. */
 struct gaps {
@@ -46,7 +45,7 @@ note_day(const struct store_item *item, void *data)
 	const struct event *event = &item->entry.event;
 	int64_t time;
 
-	if (item->invalid != NULL || strcmp(event->type, DAILY_TYPE) != 0 ||
+	if (item->invalid != NULL || strcmp(event->type, EVENTS_DAILY_TYPE) != 0 ||
 	    !datetime_is_date(event->run_date) || !datetime_parse(event->run_date, &time))
 		return 0;
 	int64_t day = time / NANOSECONDS / DAY - gaps->first;
@@ -79,7 +78,7 @@ find_known(struct command_line *line, struct gaps *gaps)
 static int
 find_days(struct command_line *line, struct gaps *gaps)
 {
-	const struct store_filter daily = {.type = DAILY_TYPE,
+	const struct store_filter daily = {.type = EVENTS_DAILY_TYPE,
 		.since = (gaps->first - 1) * DAY * NANOSECONDS};
 	struct error error;
 
@@ -168,7 +167,7 @@ list_gaps(struct command_line *line, int64_t days)
 {
 	struct gaps gaps = {.count = days, .there = calloc((size_t)days, sizeof(bool))};
 
-	gaps.first = (clock_unix() - LATE) / DAY - days + 1;
+	gaps.first = (clock_unix() - EVENTS_DAILY_LATE_SECONDS) / DAY - days + 1;
 	if (gaps.there == NULL) {
 		log_line("out of memory");
 		return EX_OSERR;

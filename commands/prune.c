@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "commands/command.h"
+#include "commands/progress.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/terminal.h"
@@ -15,38 +16,58 @@
 
 enum { DAY = 86400, LEAST_DAYS = 30 };
 
+struct pruning {
+	bool json;
+	size_t count;
+	struct progress progress;
+};
+
 /* store_forget()'s visit. */
+static void
+count_name(const char *name, int64_t received, void *data)
+{
+	struct pruning *pruning = data;
+
+	(void)name;
+	(void)received;
+	progress_show(&pruning->progress, ++pruning->count, 0, "forgotten");
+}
+
+/* The same of a dry run. */
 static void
 print_name(const char *name, int64_t received, void *data)
 {
-	const struct command_line *line = data;
+	const struct pruning *pruning = data;
 	char at[TERMINAL_TIME_SIZE];
 
 	terminal_time(received, at);
-	if (line->json)
+	if (pruning->json)
 		terminal_print_json(json_pack("{s:s,s:s}", "file", name, "received_at", at));
 	else
 		printf("%s  %s\n", at, name);
 }
 
 static int
-prune(struct command_line *line, struct store_forgetting *f)
+prune(struct command_line *line, struct store_forgetting f)
 {
+	struct pruning pruning = {.json = line->json};
 	struct error error;
 	int status = command_open(line);
 
-	if (status == EX_OK && !f->dry_run)
+	if (status == EX_OK && !f.dry_run)
 		status = command_begin(line);
 	if (status != EX_OK)
 		return status;
-	if (f->dry_run)
-		f->visit = print_name;
-	f->data = line;
-	status = command_status(store_forget(line->store, f, &error), &error);
+	f.visit = f.dry_run ? print_name : count_name;
+	f.data = &pruning;
+	progress_begin(&pruning.progress);
+	enum store_result result = store_forget(line->store, &f, &error);
+	progress_end(&pruning.progress);
+	status = command_status(result, &error);
 	/* Cron mails what is printed: without a terminal, only what was asked for. */
-	if (status == EX_OK && !line->json && (f->dry_run || isatty(STDOUT_FILENO)))
-		printf("%zu %s, %zu kept\n", f->forgotten, f->dry_run ? "would be forgotten" : "forgotten",
-		    f->kept);
+	if (status == EX_OK && !line->json && (f.dry_run || isatty(STDOUT_FILENO)))
+		printf("%zu %s, %zu kept\n", f.forgotten, f.dry_run ? "would be forgotten" : "forgotten",
+		    f.kept);
 	return status;
 }
 
@@ -80,5 +101,5 @@ prune_main(struct command_line *line, int argc, char **argv)
 		return EX_USAGE;
 	}
 	f.before = f.now - age;
-	return prune(line, &f);
+	return prune(line, f);
 }

@@ -4,6 +4,7 @@
 #include <sysexits.h>
 
 #include "commands/command.h"
+#include "commands/requeue.h"
 #include "commands/select.h"
 
 /* store_each()'s visit. Probes of doctor are never queued. */
@@ -20,8 +21,7 @@ replay(struct command_line *line, const struct command_names *names, size_t *cou
 {
 	struct error error;
 	size_t moved = 0;
-	enum store_result result =
-	    store_replay(line->store, (const char *const *)names->name, names->count, &moved, &error);
+	enum store_result result = requeue_names(line->store, store_replay, names, &moved, &error);
 
 	*count += moved;
 	return command_status(result, &error);

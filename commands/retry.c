@@ -7,6 +7,7 @@
 
 #include "base/terminal.h"
 #include "commands/command.h"
+#include "commands/requeue.h"
 #include "commands/select.h"
 #include "drain/causes.h"
 
@@ -52,8 +53,7 @@ retry_all(struct command_line *line, struct selection *selection)
 	if (selection->dry_run)
 		printf("%zu would go back to new; nothing is moved\n", selection->names.count);
 	else
-		result = store_retry(line->store, (const char *const *)selection->names.name,
-		    selection->names.count, &moved, &error);
+		result = requeue_names(line->store, store_retry, &selection->names, &moved, &error);
 	command_names_free(&selection->names);
 	if (!selection->dry_run)
 		printf("%zu back to new\n", moved);

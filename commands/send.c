@@ -15,7 +15,6 @@
 #include "commands/send.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "secrets/secrets.h"
 #include "send/sender.h"
 
 enum {
@@ -228,13 +227,12 @@ read_secrets(struct send_options *o, struct keyring **keyring)
 	*keyring = NULL;
 	if (o->sender.kind == DELIVERY_UNSIGNED || o->sender.kind == DELIVERY_WRONG_SECRET)
 		return EX_OK;
-	if (path == NULL) {
-		int status = command_configure(o->line);
-		if (status != EX_OK)
-			return status;
+	int status = command_configure(o->line);
+	if (status != EX_OK)
+		return status;
+	if (path == NULL)
 		path = o->line->config.secret_file;
-	}
-	*keyring = secrets_read(path, &error);
+	*keyring = command_read_secrets(o->line, path, &error);
 	if (*keyring != NULL)
 		return EX_OK;
 	bool denied = access(path, R_OK) != 0 && errno == EACCES;

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <unistd.h>
 
 #include <jansson.h>
 
@@ -17,8 +16,7 @@
 #include "base/log.h"
 #include "base/terminal.h"
 #include "commands/command.h"
-
-enum { PROGRESS_EVERY_MS = 200 };
+#include "commands/progress.h"
 
 /* ---- init ---- */
 
@@ -120,8 +118,7 @@ struct importing {
 	struct error *error;
 	enum store_result result;
 	size_t count; /* events that were given to the shared store */
-	int64_t shown;
-	bool progress;
+	struct progress progress;
 };
 
 /* store_each()'s visit. */
@@ -129,16 +126,12 @@ static int
 import_item(const struct store_item *item, void *data)
 {
 	struct importing *i = data;
-	int64_t now = clock_milliseconds();
 
 	if (item->invalid != NULL)
 		return 0;
 	i->result = store_import(i->to, item, i->error);
 	i->count++;
-	if (i->progress && now - i->shown >= PROGRESS_EVERY_MS) {
-		fprintf(stderr, "\r%zu events\033[K", i->count);
-		i->shown = now;
-	}
+	progress_show(&i->progress, i->count, 0, "events");
 	return i->result == STORE_OK ? 0 : 1;
 }
 
@@ -189,16 +182,16 @@ static int
 import(struct command_line *line)
 {
 	struct error error;
-	struct importing i = {.to = line->store, .error = &error, .progress = isatty(STDERR_FILENO)};
+	struct importing i = {.to = line->store, .error = &error};
 	int64_t begun = clock_unix();
 	size_t imported;
 	struct store *from = open_local(line, &error);
 
 	if (from == NULL)
 		return error_log(&error);
+	progress_begin(&i.progress);
 	enum store_result result = import_all(&i, from, &imported, &error);
-	if (i.shown != 0)
-		fputs("\r\033[K", stderr);
+	progress_end(&i.progress);
 	if (result == STORE_OK)
 		store_note_import(from, begun);
 	store_close(from);

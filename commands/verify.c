@@ -12,7 +12,6 @@
 
 #include "commands/command.h"
 #include "receiver/evidence.h"
-#include "secrets/secrets.h"
 #include "base/terminal.h"
 #include "base/text.h"
 
@@ -22,6 +21,8 @@ struct verifier {
 	struct command_line *line;
 	struct keyring *rings[RINGS_MAX]; /* one for each secret file */
 	int count;
+	const char *files[RINGS_MAX];     /* of --secret-file */
+	int file_count;
 	bool verbose; /* list the good ones as well */
 	size_t good, bad;
 };
@@ -33,13 +34,32 @@ add_secrets(struct verifier *v, const char *path)
 	struct error error;
 
 	error_set(&error, EX_USAGE, NULL, "too many secret files");
-	struct keyring *ring = v->count < RINGS_MAX ? secrets_read(path, &error) : NULL;
+	struct keyring *ring = v->count < RINGS_MAX ?
+	    command_read_secrets(v->line, path, &error) : NULL;
 	if (ring == NULL) {
 		error_log(&error);
 		return false;
 	}
 	v->rings[v->count++] = ring;
 	return true;
+}
+
+/*
+ * Read all secret files: those of the options, which must be usable, and the configured one, which
+ * need not be beside them. Returns EX_OK, or an exit status (logged).
+ */
+static int
+read_secrets(struct verifier *v)
+{
+	/* The settings are read after all options: they may change them. */
+	int status = command_configure(v->line);
+
+	for (int i = 0; i < v->file_count && status == EX_OK; i++)
+		status = add_secrets(v, v->files[i]) ? EX_OK : EX_NOINPUT;
+	if (status == EX_OK && !add_secrets(v, v->line->config.secret_file) && v->count == 0)
+		status = EX_NOINPUT;
+	command_close(v->line);
+	return status;
 }
 
 static void
@@ -163,25 +183,23 @@ verify_main(struct command_line *line, int argc, char **argv)
 	    {"all", no_argument, NULL, OPTION_ALL}, {"verbose", no_argument, NULL, 'v'},
 	    COMMON_OPTIONS};
 	struct verifier v = {.line = line};
-	bool all = false, usable = true;
+	bool all = false;
 
 	for (int option; (option = command_option(line, argc, argv, "v", names)) != -1;) {
 		if (option == '?')
 			return EX_USAGE;
 		all |= option == OPTION_ALL;
 		v.verbose |= option == 'v';
+		if (option == OPTION_SECRET_FILE && v.file_count == RINGS_MAX)
+			return command_misused(line, "too many secret files", optarg);
 		if (option == OPTION_SECRET_FILE)
-			usable &= add_secrets(&v, optarg);
+			v.files[v.file_count++] = optarg;
 	}
 	if (all == (optind < argc))
 		return command_misused(
 		    line, "either FILEs or IDs, or --all", all ? argv[optind] : "verify");
 	v.verbose |= !all;
-	/* The settings are read after all options: they may change them. */
-	int status = usable ? command_configure(line) : EX_NOINPUT;
-	if (status == EX_OK && !add_secrets(&v, line->config.secret_file) && v.count == 0)
-		status = EX_NOINPUT;
-	command_close(line);
+	int status = read_secrets(&v);
 	if (status == EX_OK)
 		status = run(&v, all, argc, argv);
 	for (int i = 0; i < v.count; i++)

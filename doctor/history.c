@@ -9,11 +9,11 @@
 
 #include "base/datetime.h"
 #include "base/terminal.h"
+#include "events.h"
 
 enum {
-	RUN_SECONDS = 26 * 3600, /* a day, and two hours more: one event a day is sent at least */
-	OVERDUE_SECONDS = 3600,  /* while an event waits for over an hour */
-	CRITICAL_SECONDS = 600   /* psapi check is critical from then on: monitor.c, numbers[] */
+	OVERDUE_SECONDS = 3600, /* since the last drain, while an event waits for over an hour */
+	CRITICAL_SECONDS = 600  /* psapi check is critical from then on: monitor.c, numbers[] */
 };
 
 static bool
@@ -142,7 +142,7 @@ check_drain(struct doctor *d, struct finding *f)
 		doctor_remark(f, NULL, "psapi drain has never run; %ld event(s) in new/", c.waiting);
 	else if (c.drained == 0)
 		doctor_failed(f, NULL, "psapi drain has never run; %ld event(s) in new/", c.waiting);
-	else if (age > RUN_SECONDS || (c.overdue > 0 && age > OVERDUE_SECONDS))
+	else if (age > EVENTS_DAILY_LATE_SECONDS || (c.overdue > 0 && age > OVERDUE_SECONDS))
 		doctor_failed(f, NULL, "psapi drain last ran at %s, %.1f h ago", at, (double)age / 3600);
 	else if (age > CRITICAL_SECONDS)
 		doctor_remark(f, NULL, "psapi drain last ran at %s, %.1f min ago: psapi check calls that "

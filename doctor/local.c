@@ -11,9 +11,13 @@
 #include <unistd.h>
 
 #include "base/user.h"
+#include "metrics/runs.h"
 #include "secrets/secrets.h"
 
-enum { INODES_MIN = 1000 };
+enum {
+	INODES_MIN = 1000,
+	DRAINED_SECONDS = 26 * 3600 /* as the check of drain: one event a day is sent at least */
+};
 
 /* ---- the spool ---- */
 
@@ -44,7 +48,7 @@ explain_closed_spool(
 		    "run doctor as root, or as that user: this one has no access to spool, secret and "
 		    "socket",
 		    "%s: closed to all but %s and the group", d->config->spool, owner);
-	else if (error->status == EX_CONFIG)
+	else if (error->status == EX_CONFIG || error->status == EX_NOPERM)
 		doctor_failed_for(f, error);
 	else
 		doctor_failed(f,
@@ -66,10 +70,8 @@ check_spool(struct doctor *d, struct finding *f)
 		    "%s: %s", path, strerror(errno));
 		return;
 	}
-	if ((st.st_mode & S_IRWXO) != 0) {
-		doctor_failed(f,
-		    "chmod 2770 DIRECTORY: other users could read ids, and add files of their own",
-		    "%s: mode %04o is open to every user", path, (unsigned)st.st_mode & 07777);
+	if (store_check_place(d->config, &error) != 0) {
+		doctor_failed_for(f, &error);
 		return;
 	}
 	d->not_owner = st.st_uid != geteuid();
@@ -163,7 +165,11 @@ tell_survey(const struct handler_survey_finding *found, struct finding *f)
 static void
 check_handlers(struct doctor *d, struct finding *f)
 {
-	handler_survey(d->config, &d->handlers);
+	struct runs runs = {0};
+
+	if (d->store != NULL)
+		runs_read(d->store, &runs);
+	handler_survey(d->config, d->now - runs.chosen < DRAINED_SECONDS, &d->handlers);
 	tell_survey(&d->handlers.handlers, f);
 }
 

@@ -16,6 +16,7 @@
 #include "base/datetime.h"
 #include "base/terminal.h"
 #include "base/user.h"
+#include "events.h"
 #include "receiver/attempts.h"
 #include "receiver/attempts_reader.h"
 
@@ -27,8 +28,7 @@ enum {
 	REFUSED_MIN = 3,         /* anybody can send one with an id; the sender repeats */
 	REASONS_MAX = 3,         /* that are named */
 	DAY_SECONDS = 24 * 3600,
-	COPIES_SECONDS = 7 * 86400, /* how far back the other hosts' attempts are read */
-	UPDATES_SECONDS = 26 * 3600 /* a day, and two hours more */
+	COPIES_SECONDS = 7 * 86400 /* how far back the other hosts' attempts are read */
 };
 
 /* ---- the log itself ---- */
@@ -353,7 +353,7 @@ take_line(struct daily *daily, const struct attempts_line *line)
 {
 	int64_t at;
 
-	if (attempts_reader_is(line, ATTEMPTS_TYPE, "producersync.updates_available") &&
+	if (attempts_reader_is(line, ATTEMPTS_TYPE, EVENTS_DAILY_TYPE) &&
 	    !attempts_reader_is_test(line) && attempts_reader_time(line, &at) && at > daily->last)
 		daily->last = at;
 }
@@ -408,7 +408,7 @@ static void
 check_daily(struct doctor *d, struct finding *f)
 {
 	struct daily daily = {0};
-	int64_t limit = ((int64_t)d->now - UPDATES_SECONDS) * NANOSECONDS;
+	int64_t limit = ((int64_t)d->now - EVENTS_DAILY_LATE_SECONDS) * NANOSECONDS;
 
 	if (!has_log(d, f))
 		return;
@@ -416,16 +416,16 @@ check_daily(struct doctor *d, struct finding *f)
 	int64_t seconds = d->now - (daily.last != 0 ? daily.last : daily.first) / NANOSECONDS;
 	double hours = (double)seconds / 3600;
 	if (daily.last >= limit && daily.last != 0)
-		doctor_ok(f, "the last producersync.updates_available came %.1f h ago", hours);
+		doctor_ok(f, "the last " EVENTS_DAILY_TYPE " came %.1f h ago", hours);
 	else if (daily.last != 0)
 		doctor_failed(f, NULL,
-		    "the last producersync.updates_available came %.1f h ago; it is sent once a day",
+		    "the last " EVENTS_DAILY_TYPE " came %.1f h ago; it is sent once a day",
 		    hours);
 	else if (daily.first != 0 && daily.first < limit)
 		doctor_failed(f, NULL,
-		    "no producersync.updates_available in the %.1f h that the attempts log covers", hours);
+		    "no " EVENTS_DAILY_TYPE " in the %.1f h that the attempts log covers", hours);
 	else
-		doctor_skipped(f, "no producersync.updates_available yet; it is sent once a day");
+		doctor_skipped(f, "no " EVENTS_DAILY_TYPE " yet; it is sent once a day");
 }
 
 const struct doctor_check doctor_log_checks[] = {

@@ -13,18 +13,19 @@
 
 #include "base/datetime.h"
 #include "doctor/doctor.h"
+#include "events.h"
 #include "metrics/runs.h"
 #include "metrics/totals.h"
 #include "receiver/attempts_reader.h"
 #include "secrets/secrets.h"
 #include "send/fastcgi_client.h"
 
-#define DAILY_TYPE "producersync.updates_available"
+#define TEXT_OF(number) #number
+#define TEXT_OF_MACRO(macro) TEXT_OF(macro)
 
 enum {
 	PING_MS = 3000,
-	DAY_SECONDS = 26 * 3600, /* a day, and two hours more: one event a day is sent at least */
-	LINE_SIZE = 2048         /* of a plugin */
+	LINE_SIZE = 2048 /* of a plugin */
 };
 
 /* What the checks of one run share. */
@@ -36,6 +37,7 @@ struct monitor {
 	struct runs runs;
 	bool counted;    /* the totals are known */
 	bool awaits;     /* the first secret: it is not set up yet */
+	bool no_daily;   /* event was ever accepted: its age is that of the log */
 	enum health_status severity; /* of the next failed finding */
 };
 
@@ -91,8 +93,9 @@ static const struct number {
 	[MONITOR_OLDEST] = {"oldest", "s", "3600", "", "the oldest event that waits arrived %.1f h ago",
 	    "psapi list --waiting says why a handler is tried again; does cron, or "
 	    "psapi-drain.timer, run psapi drain?", 3600},
-	[MONITOR_DAILY] = {"daily", "s", "", "93600",
-	    "the last producersync.updates_available came %.1f h ago",
+	[MONITOR_DAILY] = {"daily", "s", "",
+	    TEXT_OF_MACRO(EVENTS_DAILY_LATE_SECONDS),
+	    "the last " EVENTS_DAILY_TYPE " came %.1f h ago",
 	    "look at the endpoint in the portal: is it enabled (after 5 days of failures it is not), "
 	    "is it subscribed to producersync, what do its Message Attempts say?", 3600},
 	[MONITOR_DRAIN] = {"drain", "s", "", "600", "psapi drain was last at work %.1f min ago",
@@ -186,12 +189,12 @@ static int64_t
 last_daily(struct monitor *run)
 {
 	int64_t now = (int64_t)run->doctor.now * NANOSECONDS;
-	int64_t last = totals_accepted(&run->totals, DAILY_TYPE);
+	int64_t last = totals_accepted(&run->totals, EVENTS_DAILY_TYPE);
 
 	if (last > now + 3600 * NANOSECONDS)
 		last = 0;
-	if (last < now - DAY_SECONDS * NANOSECONDS) {
-		int64_t elsewhere = doctor_copied_daily(&run->doctor, DAY_SECONDS);
+	if (last < now - EVENTS_DAILY_LATE_SECONDS * NANOSECONDS) {
+		int64_t elsewhere = doctor_copied_daily(&run->doctor, EVENTS_DAILY_LATE_SECONDS);
 		last = elsewhere > last ? elsewhere : last;
 	}
 	return last;
@@ -204,6 +207,7 @@ read_daily(struct monitor *run)
 	int64_t last = last_daily(run);
 	int compressed;
 
+	run->no_daily = last == 0;
 	if (last == 0 && (run->awaits ||
 	        !attempts_reader_begins(run->doctor.config->spool, &last, &compressed)))
 		return;
@@ -245,9 +249,16 @@ judge_number(struct monitor *run, enum monitor_number which)
 		status = HEALTH_CRITICAL;
 	else if (range_alarms(&run->limits->warning[which], value))
 		status = HEALTH_WARNING;
+	const char *format = number->format;
+	if (which == MONITOR_DAILY && run->no_daily) {
+		run->report->number[which].known = status != HEALTH_OK;
+		format = "no " EVENTS_DAILY_TYPE " in the %.1f h that the attempts log covers";
+	}
+	if (!run->report->number[which].known)
+		return;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	snprintf(f.text, sizeof(f.text), number->format, value / number->scale);
+	snprintf(f.text, sizeof(f.text), format, value / number->scale);
 #pragma GCC diagnostic pop
 	snprintf(f.remedy, sizeof(f.remedy), "%s", number->remedy);
 	add(run, &f, status);

@@ -364,7 +364,7 @@ judge(struct batch_run *b, struct batch_item *item, enum batch_verdict verdict, 
 		record_later(b, item, &state);
 }
 
-/* The handler broke the protocol. The first time in a batch is told. */
+/* The handler broke the protocol: logged once in a batch. */
 static void
 complain(struct batch_run *b, const char *what, const char *line, size_t length)
 {

@@ -199,6 +199,7 @@ note_runs(struct drain *d, int status)
 	    .failed = all.failed - d->noted.failed};
 	int64_t now = d->context.clock();
 
+	more.chosen = d->context.command == NULL ? now : 0;
 	d->note_at = clock_milliseconds() + NOTE_EVERY_MS;
 	store_note_run(d->context.store, now);
 	if (runs_add(d->context.store, &more, status, now) == 0)

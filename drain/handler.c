@@ -18,35 +18,56 @@
 #include "base/user.h"
 #include "drain/trust.h"
 
+#define CORRECT_LINK "ls -l shows where it leads: correct or remove it"
+
 /* ---- the directory ---- */
+
+/* A walk was refused for a directory on the way to handlers: another place is the remedy. */
+static void
+name_setting(const char *setting, struct error *error)
+{
+	char text[sizeof(error->text)], remedy[128];
+
+	if (strcmp(error->remedy, trust_elsewhere) != 0)
+		return;
+	snprintf(text, sizeof(text), "%s", error->text);
+	snprintf(remedy, sizeof(remedy), "keep handlers where root and this user alone can write: %s",
+	    setting);
+	error_set(error, error->status, remedy, "%s", text);
+}
 
 /* Why the directory cannot be reached: error_number. Returns -1, with errno. */
 static int
-refuse_directory(const char *dir, int error_number, struct error *error)
+refuse_directory(const struct handler_directory *dir, int error_number, struct error *error)
 {
-	char user[USER_NAME_SIZE];
+	char user[USER_NAME_SIZE], remedy[128];
 
-	if (error_number == ENOTDIR)
-		error_set(error, EX_CONFIG, "PSAPI_HANDLERS must name a directory",
-		    "%s: is not a directory", dir);
-	else if (error_number == EACCES)
+	if (error_number == ENOTDIR) {
+		snprintf(remedy, sizeof(remedy), "%s must name a directory", dir->setting);
+		error_set(error, EX_CONFIG, remedy, "%s: is not a directory", dir->path);
+	} else if (error_number == EACCES) {
 		error_set(error, EX_CONFIG, "chmod a+x this directory and those above it",
-		    "%s: user %s has no access to it", dir, user_name(geteuid(), user));
-	else
-		error_set(error, EX_CONFIG, "make it, and put handlers into it (PSAPI_HANDLERS)", "%s: %s",
-		    dir, strerror(error_number));
+		    "%s: user %s has no access to it", dir->path, user_name(geteuid(), user));
+	} else if (error_number == ELOOP) {
+		error_set(error, EX_CONFIG, CORRECT_LINK, "%s: is a link that leads in a circle",
+		    dir->path);
+	} else {
+		snprintf(remedy, sizeof(remedy), "make it, and put handlers into it (%s)", dir->setting);
+		error_set(error, EX_CONFIG, remedy, "%s: %s", dir->path, strerror(error_number));
+	}
 	errno = error_number;
 	return -1;
 }
 
 /* Walk to the directory. Returns 0, or -1 with the error and errno. */
 static int
-open_directory(const char *dir, struct trust *trust, struct error *error)
+open_directory(const struct handler_directory *dir, struct trust *trust, struct error *error)
 {
-	switch (trust_open(trust, NULL, dir, error)) {
+	switch (trust_open(trust, NULL, dir->path, error)) {
 	case TRUST_OK:
 		break;
 	case TRUST_REFUSED:
+		name_setting(dir->setting, error);
 		errno = 0;
 		return -1;
 	case TRUST_FAILED:
@@ -62,7 +83,7 @@ open_directory(const char *dir, struct trust *trust, struct error *error)
 }
 
 int
-handler_check_directory(const char *dir, struct error *error)
+handler_check_directory(const struct handler_directory *dir, struct error *error)
 {
 	struct trust trust;
 
@@ -76,16 +97,17 @@ handler_check_directory(const char *dir, struct error *error)
 
 /* Why it cannot be executed, by cause. */
 static int
-refuse_execution(const char *path, const struct trust *found, const struct stat *st,
+refuse_execution(const struct handler *handler, const struct trust *found, const struct stat *st,
     struct error *error)
 {
-	char user[USER_NAME_SIZE];
+	char user[USER_NAME_SIZE], remedy[128];
+	const char *path = handler->path;
 	struct statvfs mount;
 
+	snprintf(remedy, sizeof(remedy),
+	    "keep handlers on another file system (%s), or mount -o remount,exec", handler->setting);
 	if (fstatvfs(found->file, &mount) == 0 && (mount.f_flag & ST_NOEXEC) != 0)
-		error_set(error, EX_CONFIG,
-		    "keep handlers on another file system (PSAPI_HANDLERS), or mount -o remount,exec",
-		    "%s: is on a file system that is mounted noexec", path);
+		error_set(error, EX_CONFIG, remedy, "%s: is on a file system that is mounted noexec", path);
 	else if ((st->st_mode & 0111) == 0)
 		error_set(error, EX_CONFIG, "chmod +x", "%s: is not executable", path);
 	else
@@ -126,7 +148,7 @@ check_found(struct handler *handler, const struct trust *found, struct error *er
 	if (trust_check_file(found, handler->path, error) != TRUST_OK)
 		return -1;
 	if (faccessat(found->directory, found->name, X_OK, 0) != 0)
-		return refuse_execution(handler->path, found, &st, error);
+		return refuse_execution(handler, found, &st, error);
 	return check_content(handler, found, error);
 }
 
@@ -146,12 +168,16 @@ check_handler(struct handler *handler, const struct trust *directory, struct err
 		if (errno == EACCES)
 			error_set(error, EX_CONFIG, "chmod a+x the directories on the way to it",
 			    "%s: user %s has no access to it", handler->path, user_name(geteuid(), user));
+		else if (errno == ELOOP)
+			error_set(error, EX_CONFIG, CORRECT_LINK, "%s: is a link that leads in a circle",
+			    handler->path);
 		else
 			error_set(error, EX_CONFIG, errno == ENOENT ?
 			    "it is a link whose target is missing: correct or remove it" : NULL,
 			    "%s: %s", handler->path, strerror(errno));
 		break;
 	case TRUST_REFUSED:
+		name_setting(handler->setting, error);
 		break;
 	}
 	return result;
@@ -199,16 +225,17 @@ choose(const struct trust *directory, const char *dir, const char *type, struct 
 }
 
 enum handler_result
-handler_find(const char *dir, const char *type, struct handler *handler, struct error *error)
+handler_find(const struct handler_directory *dir, const char *type, struct handler *handler,
+    struct error *error)
 {
 	struct trust directory;
 	enum handler_result result = HANDLER_NONE;
 
-	*handler = (struct handler){.directory = -1};
+	*handler = (struct handler){.directory = -1, .setting = dir->setting};
 	/* Each time: while an administrator replaces the directory, "no handler" would be wrong. */
 	if (open_directory(dir, &directory, error) != 0)
 		return HANDLER_REFUSED;
-	if (choose(&directory, dir, type, handler))
+	if (choose(&directory, dir->path, type, handler))
 		result = check_handler(handler, &directory, error) == 0 ? HANDLER_FOUND : HANDLER_REFUSED;
 	if (result == HANDLER_FOUND) {
 		handler->directory = directory.directory;

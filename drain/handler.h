@@ -18,8 +18,14 @@ enum handler_result {
 	HANDLER_REFUSED /* there is one, but it must not or cannot be run: the error says why */
 };
 
+/* A directory of handlers, and the setting that names it. */
+struct handler_directory {
+	const char *path, *setting;
+};
+
 /* The handler that was found, or refused. */
 struct handler {
+	const char *setting;     /* of the directory that was looked into */
 	int directory;           /* where it is, for child_start(); O_PATH. -1: not open */
 	size_t specificity;      /* the greater, the more specific; 0: default */
 	char path[PATH_MAX];     /* DIR/NAME */
@@ -34,15 +40,15 @@ struct handler {
  * link on the way to it, or its interpreter belongs to or can be changed by other users than root
  * and the running one; or it cannot be started. *error is filled in (EX_CONFIG).
  */
-enum handler_result handler_find(const char *dir, const char *type, struct handler *handler,
-    struct error *error);
+enum handler_result handler_find(const struct handler_directory *dir, const char *type,
+    struct handler *handler, struct error *error);
 void handler_close(struct handler *handler);
 
 /*
  * Whether handlers may be taken from dir. Returns 0, or -1 with error filled in (EX_CONFIG) and
  * errno: ENOENT if it is missing.
  */
-int handler_check_directory(const char *dir, struct error *error);
+int handler_check_directory(const struct handler_directory *dir, struct error *error);
 
 /* How the exit status of a handler is to be read that says that it did not start; NULL: it did. */
 const char *handler_broken(int exit_status);

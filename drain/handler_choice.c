@@ -2,8 +2,8 @@
 #define _GNU_SOURCE
 #include "drain/handler_choice.h"
 
-#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,9 +33,11 @@ struct choice {
 };
 
 static void
-look(const char *dir, const char *type, struct choice *choice)
+look(const char *path, const char *setting, const char *type, struct choice *choice)
 {
-	choice->result = handler_find(dir, type, &choice->handler, &choice->error);
+	const struct handler_directory dir = {path, setting};
+
+	choice->result = handler_find(&dir, type, &choice->handler, &choice->error);
 }
 
 /* Of a directory that is refused nobody knows what it has. */
@@ -64,9 +66,9 @@ handler_choice_find(const struct config *config, const char *type, struct handle
 {
 	struct choice one, many = {.result = HANDLER_NONE, .handler.directory = -1};
 
-	look(config->handlers, type, &one);
+	look(config->handlers, "PSAPI_HANDLERS", type, &one);
 	if (has_batch_handlers(config))
-		look(config->batch_handlers, type, &many);
+		look(config->batch_handlers, "PSAPI_BATCH_HANDLERS", type, &many);
 	struct choice *chosen = better(&one, &many);
 	*batch = chosen == &many;
 	if (chosen != &one)
@@ -84,20 +86,15 @@ handler_choice_find(const struct config *config, const char *type, struct handle
 }
 
 bool
-handler_choice_conflict(const struct config *config, struct error *error)
+handler_choice_conflict(const struct config *config, const char *name, struct error *error)
 {
+	const char *const dirs[] = {config->handlers, config->batch_handlers};
 	char path[PATH_MAX];
-	DIR *stream = opendir(config->batch_handlers);
-	struct dirent *entry = NULL;
 
-	while (stream != NULL && (entry = readdir(stream)) != NULL) {
-		if (entry->d_name[0] == '.' || snprintf(path, sizeof(path), "%s/%s", config->handlers,
-		    entry->d_name) >= (int)sizeof(path) || access(path, F_OK) != 0)
-			continue;
-		set_conflict(config, entry->d_name, error);
-		break;
-	}
-	if (stream != NULL)
-		closedir(stream);
-	return entry != NULL;
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
+		if (snprintf(path, sizeof(path), "%s/%s", dirs[i], name) >= (int)sizeof(path) ||
+		    faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+			return false;
+	set_conflict(config, name, error);
+	return true;
 }

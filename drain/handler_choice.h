@@ -18,10 +18,7 @@
 enum handler_result handler_choice_find(const struct config *config, const char *type,
     struct handler *handler, bool *batch, struct error *error);
 
-/*
- * The same for a name that both directories have, of any type: the first such name. Returns
- * whether there is one; then the error says it.
- */
-bool handler_choice_conflict(const struct config *config, struct error *error);
+/* Whether both directories have this name; then the error says it. */
+bool handler_choice_conflict(const struct config *config, const char *name, struct error *error);
 
 #endif

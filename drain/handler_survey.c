@@ -95,6 +95,16 @@ simplify(char *name)
 		*name = (char)(strchr("-_ ", *name) != NULL ? '.' : tolower((unsigned char)*name));
 }
 
+/* Whether it is the end of a known name: npn.activated without the producersync before it. */
+static bool
+is_end_of(const char *known, const char *given)
+{
+	size_t length = strlen(given), whole = strlen(known);
+
+	return length > 0 && length < whole && known[whole - length - 1] == '.' &&
+	    strcmp(known + whole - length, given) == 0;
+}
+
 /* The known name that was meant, or NULL. */
 static const char *
 meant(const struct known *known, const char *name)
@@ -106,7 +116,7 @@ meant(const struct known *known, const char *name)
 	for (size_t i = 0; i < known->count; i++) {
 		snprintf(other, sizeof(other), "%s", known->name[i]);
 		simplify(other);
-		if (text_distance(given, other) <= (strlen(other) < 10 ? 1 : 2))
+		if (text_distance(given, other) <= (strlen(other) < 10 ? 1 : 2) || is_end_of(other, given))
 			return known->name[i];
 	}
 	return NULL;
@@ -220,14 +230,69 @@ add(struct handler_survey_finding *f, int result, const char *remedy, const char
 	    remedy);
 }
 
+/* Add to a list, but no half of an entry. Returns false if there is no room for it. */
+__attribute__((format(printf, 3, 4))) static bool
+append(char *list, size_t size, const char *format, ...)
+{
+	size_t n = strlen(list);
+	va_list ap;
+
+	va_start(ap, format);
+	int length = vsnprintf(list + n, size - n, format, ap);
+	va_end(ap);
+	if (length >= 0 && (size_t)length < size - n)
+		return true;
+	list[n] = '\0';
+	return false;
+}
+
+enum { MORE_SIZE = 40 }; /* room for "and N more" */
+
 struct look {
 	const struct config *config;
 	const char *dir;
+	bool drained; /* psapi drain takes handlers from here */
 	struct file *files;
 	size_t count;
 	char renames[400]; /* lines, for the files that are NEAR; "": none is */
+	bool told;         /* the renames are a remedy already */
 	struct handler_survey_finding *finding;
 };
+
+/* The names of files of some kinds (bits), in list: "a, b and 3 more". */
+static void
+list_names(const struct look *s, unsigned kinds, char *list, size_t size)
+{
+	size_t left = 0;
+
+	*list = '\0';
+	for (size_t i = 0; i < s->count; i++) {
+		if ((kinds & 1U << s->files[i].kind) == 0)
+			continue;
+		const char *comma = *list != '\0' ? ", " : "";
+		if (left > 0 || !append(list, size - MORE_SIZE, "%s%s", comma, s->files[i].shown))
+			left++;
+	}
+	if (left > 0)
+		append(list, size, " and %zu more", left);
+}
+
+/* The remedy for files that are NEAR: a line for each. */
+static void
+list_renames(struct look *s)
+{
+	size_t left = 0, size = sizeof(s->renames);
+
+	for (size_t i = 0; i < s->count; i++) {
+		const struct file *file = &s->files[i];
+		const char *end = *s->renames != '\0' ? "\n" : "";
+		if (file->kind == NEAR && (left > 0 || !append(s->renames, size - MORE_SIZE,
+		        "%s%s: rename it to %s", end, file->shown, file->name)))
+			left++;
+	}
+	if (left > 0)
+		append(s->renames, size, "\nand %zu more files", left);
+}
 
 /* What happens to the events of one type. "": a type that nobody knows. */
 struct outcome {
@@ -303,32 +368,49 @@ add_found(const struct look *s, const struct outcome *outcome, const char *types
 		    "%s: env finds %s, by the PATH of this shell", path, found);
 }
 
+#define DEFAULT "write a handler default (the line #!/bin/true is enough), or "
+
+/* No event of a known type finds a handler: what drain would do with them. */
 static void
-add_none(const struct look *s, const struct outcome *outcome, const char *types, bool all)
+add_no_handler(struct look *s, const char *types)
 {
-	if (all && *s->renames == '\0') {
+	char names[200];
+
+	list_names(s, ~0U, names, sizeof(names));
+	if (s->count == 0 && !s->drained)
 		add(s->finding, HANDLER_SURVEY_NONE, "",
 		    "%s has no handler: psapi drain would move every event to failed/", s->dir);
-		return;
-	}
+	else if (s->count == 0)
+		add(s->finding, HANDLER_SURVEY_FAILED, DEFAULT "end psapi drain (crontab, "
+		    "psapi-drain.path and .timer), if a script of your own reads new/",
+		    "%s has no handler, and psapi drain runs: it moves every event to failed/", s->dir);
+	else
+		add(s->finding, HANDLER_SURVEY_FAILED, *s->renames != '\0' ? s->renames : DEFAULT
+		    "name one after a type: psapi-handlers(7)",
+		    "%s finds no handler, and no default, in %s: psapi drain would move it to failed/; no "
+		    "known type selects %s", types, s->dir, names);
+	s->told = true;
+}
+
+static void
+add_none(struct look *s, const struct outcome *outcome, const char *types)
+{
 	/* A handler for one type alone may be meant; one that no event finds is not. */
 	bool failed = *s->renames != '\0' && *outcome->type != '\0';
+
+	s->told |= failed;
 	add(s->finding, failed ? HANDLER_SURVEY_FAILED : HANDLER_SURVEY_REMARK,
-	    failed ? s->renames : "write a handler default (the line #!/bin/true is enough), or do "
-	                          "not subscribe to these types",
+	    failed ? s->renames : DEFAULT "do not subscribe to these types",
 	    "%s finds no handler, and no default, in %s: psapi drain would move it to failed/", types,
 	    s->dir);
 }
 
-/* All types, grouped by what happens to their events. */
+/* All types, grouped by what happens to their events. none: to no known type's. */
 static void
-add_outcomes(const struct look *s, struct outcome *outcomes, size_t count)
+add_outcomes(struct look *s, struct outcome *outcomes, size_t count, bool none)
 {
 	char types[400];
-	bool all = true;
 
-	for (size_t i = 0; i < count; i++)
-		all = all && outcomes[i].result == HANDLER_NONE;
 	for (size_t i = 0; i < count; i++) {
 		struct outcome *outcome = &outcomes[i];
 		if (outcome->told)
@@ -336,8 +418,10 @@ add_outcomes(const struct look *s, struct outcome *outcomes, size_t count)
 		name_types(outcome, count - i, types, sizeof(types));
 		if (outcome->result == HANDLER_FOUND)
 			add_found(s, outcome, types);
+		else if (outcome->result == HANDLER_NONE && none)
+			add_no_handler(s, types);
 		else if (outcome->result == HANDLER_NONE)
-			add_none(s, outcome, types, all);
+			add_none(s, outcome, types);
 		else
 			add(s->finding, HANDLER_SURVEY_FAILED, outcome->error.remedy, "%s",
 			    outcome->error.text);
@@ -345,24 +429,27 @@ add_outcomes(const struct look *s, struct outcome *outcomes, size_t count)
 }
 
 static void
-add_types(const struct look *s)
+add_types(struct look *s)
 {
 	struct outcome *outcomes;
 	const char *type;
 	size_t count = 0, known = 0;
+	bool none = true;
 
 	while (events_known_type(known) != NULL)
 		known++;
 	outcomes = calloc(known + s->count + 1, sizeof(*outcomes));
 	if (outcomes == NULL)
 		return;
-	for (size_t i = 0; (type = events_known_type(i)) != NULL; i++)
+	for (size_t i = 0; (type = events_known_type(i)) != NULL; i++) {
 		find_outcome(s, type, &outcomes[count++]);
+		none = none && outcomes[count - 1].result == HANDLER_NONE;
+	}
 	for (size_t i = 0; i < s->count; i++)
 		if (s->files[i].kind == POSSIBLE)
 			find_outcome(s, s->files[i].name, &outcomes[count++]);
 	find_outcome(s, "", &outcomes[count++]);
-	add_outcomes(s, outcomes, count);
+	add_outcomes(s, outcomes, count, none);
 	free(outcomes);
 }
 
@@ -370,18 +457,15 @@ add_types(const struct look *s)
 static void
 add_unused(const struct look *s, struct handler_survey_finding *f)
 {
-	char never[400] = "";
-	size_t n = 0;
+	char never[400];
 
 	for (size_t i = 0; i < s->count; i++)
 		if (s->files[i].kind == NEAR)
 			add(f, HANDLER_SURVEY_REMARK, "", "%s: no event selects it", s->files[i].shown);
-	snprintf(f->remedy, sizeof(f->remedy), "%s", s->renames);
-	for (size_t i = 0; i < s->count && n < sizeof(never); i++)
-		if (s->files[i].kind == NEVER)
-			n += (size_t)snprintf(never + n, sizeof(never) - n, "%s%s", n > 0 ? ", " : "",
-			    s->files[i].shown);
-	if (n > 0)
+	snprintf(f->remedy, sizeof(f->remedy), "%s", s->told && *s->renames != '\0' ?
+	    "rename it, as the check of handlers says" : s->renames);
+	list_names(s, 1U << NEVER, never, sizeof(never));
+	if (*never != '\0')
 		add(f, HANDLER_SURVEY_REMARK,
 		    "drain leaves files alone that are no handlers; nothing needs to be done",
 		    "never used: %s", never);
@@ -418,38 +502,45 @@ look_at_files(struct look *s)
 		s->count += count;
 	}
 	free(more);
-	for (size_t i = 0, n = 0; i < s->count && n < sizeof(s->renames); i++)
-		if (s->files[i].kind == NEAR)
-			n += (size_t)snprintf(s->renames + n, sizeof(s->renames) - n, "%s%s: rename it to %s",
-			    n > 0 ? "\n" : "", s->files[i].shown, s->files[i].name);
+	list_renames(s);
 }
 
-/* A name that both directories have, unless it was told as what happens to some type. */
+/*
+ * Names that both directories have, if an event may select them, unless it was told as what happens
+ * to some type.
+ */
 static void
-add_conflict(const struct look *s)
+add_conflicts(const struct look *s)
 {
 	struct error error;
 
-	if (handler_choice_conflict(s->config, &error) && strstr(s->finding->text, error.text) == NULL)
-		add(s->finding, HANDLER_SURVEY_FAILED, error.remedy, "%s", error.text);
+	for (size_t i = 0; i < s->count; i++) {
+		const struct file *file = &s->files[i];
+		if ((file->kind == SELECTED || file->kind == POSSIBLE) &&
+		    handler_choice_conflict(s->config, file->name, &error) &&
+		    strstr(s->finding->text, error.text) == NULL)
+			add(s->finding, HANDLER_SURVEY_FAILED, error.remedy, "%s", error.text);
+	}
 }
 
 void
-handler_survey(const struct config *config, struct handler_survey *survey)
+handler_survey(const struct config *config, bool drained, struct handler_survey *survey)
 {
 	const char *dir = config->handlers;
-	struct look s = {.config = config, .dir = dir, .finding = &survey->handlers};
+	const struct handler_directory directory = {dir, "PSAPI_HANDLERS"};
+	struct look s = {
+	    .config = config, .dir = dir, .drained = drained, .finding = &survey->handlers};
 	struct error error;
 
 	*survey = (struct handler_survey){0};
-	if (handler_check_directory(dir, &error) == 0) {
+	if (handler_check_directory(&directory, &error) == 0) {
 		look_at_files(&s);
 		add_types(&s);
-		add_conflict(&s);
+		add_conflicts(&s);
 		add(&survey->unused, HANDLER_SURVEY_OK, "", "%s has no other file", dir);
 		add_unused(&s, &survey->unused);
 		free(s.files);
-	} else if (errno == ENOENT && access(config->batch_handlers, F_OK) != 0) {
+	} else if (errno == ENOENT && !drained && access(config->batch_handlers, F_OK) != 0) {
 		add(&survey->handlers, HANDLER_SURVEY_NONE, "",
 		    "%s does not exist: right if a script of your own reads new/", dir);
 	} else {

@@ -5,6 +5,8 @@
 #ifndef PSAPI_HANDLER_SURVEY_H
 #define PSAPI_HANDLER_SURVEY_H
 
+#include <stdbool.h>
+
 #include "base/config.h"
 
 struct handler_survey_finding {
@@ -24,9 +26,10 @@ struct handler_survey {
 };
 
 /*
- * Look at the directory of handlers, and at that of batch handlers if there is one. File names in
- * the texts are untrusted.
+ * Look at the directory of handlers, and at that of batch handlers if there is one. drained: psapi
+ * drain has lately taken handlers from them, so that having none is a fault. File names in the
+ * texts are untrusted.
  */
-void handler_survey(const struct config *config, struct handler_survey *survey);
+void handler_survey(const struct config *config, bool drained, struct handler_survey *survey);
 
 #endif

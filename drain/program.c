@@ -27,13 +27,14 @@ enum { FIRST_LINE_MAX = 256 }; /* what the kernel reads of a script: BINPRM_BUF_
 
 enum program_fault {
 	EMPTY, NO_FIRST_LINE, MARK, UTF16, LATE, CARRIAGE_RETURN, TOO_LONG, NO_INTERPRETER, RELATIVE,
-	INTERPRETER_MISSING, INTERPRETER_CLOSED, INTERPRETER_NO_FILE, INTERPRETER_NO_PROGRAM,
-	INTERPRETER_NOEXEC, ENV_ALONE, ENV_ONE_WORD, ENV_MISSING, LOADER_MISSING
+	INTERPRETER_MISSING, INTERPRETER_LOOP, INTERPRETER_CLOSED, INTERPRETER_NO_FILE,
+	INTERPRETER_NO_PROGRAM, INTERPRETER_NOEXEC, ENV_ALONE, ENV_ONE_WORD, ENV_MISSING, ENV_RELATIVE,
+	LOADER_MISSING
 };
 
 #define CORRECT_LINE "install it, or correct the first line"
 
-/* Each row is provoked by test_psapi_handlers.py::test_first_line. */
+/* Each row is provoked by a test of test_handler_checks.py. */
 static const struct {
 	const char *text; /* then comes the object, if there is one */
 	const char *remedy;
@@ -53,6 +54,7 @@ static const struct {
     [RELATIVE] = {"names its interpreter without a path: ",
         "write the whole path, or #!/usr/bin/env before the name"},
     [INTERPRETER_MISSING] = {"its interpreter is missing: ", CORRECT_LINE},
+    [INTERPRETER_LOOP] = {"its interpreter is a link that leads in a circle: ", CORRECT_LINE},
     [INTERPRETER_CLOSED] = {"its interpreter cannot be reached by the running user: ",
         "chmod a+x its directories, or install it elsewhere"},
     [INTERPRETER_NO_FILE] = {"its interpreter is not a program: ", "correct the first line"},
@@ -66,6 +68,9 @@ static const struct {
     [ENV_MISSING] = {"env finds no such program in PATH: ",
         "set PATH where psapi drain is started (crontab, unit), or write the program's whole path "
         "into the first line"},
+    [ENV_RELATIVE] = {"env would look in the directory in which psapi drain is started: ",
+        "write whole paths into PATH where psapi drain is started (crontab, unit), and into the "
+        "first line"},
     [LOADER_MISSING] = {"its dynamic loader is missing: ",
         "it is built for another system: build it for this one, or link it statically"},
 };
@@ -108,6 +113,27 @@ is_program(const char *path)
 	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
 }
 
+/*
+ * Take the first directory of a PATH, "." for an empty one. False: there was none; *search is NULL
+ * after the last.
+ */
+static bool
+take_directory(const char **search, char *dir, size_t size)
+{
+	if (*search == NULL)
+		return false;
+	size_t length = strcspn(*search, ":");
+	snprintf(dir, size, "%.*s", length > 0 ? (int)length : 1, length > 0 ? *search : ".");
+	*search = (*search)[length] == '\0' ? NULL : *search + length + 1;
+	return true;
+}
+
+static const char *
+search_or_default(const char *search)
+{
+	return search == NULL || *search == '\0' ? "/bin:/usr/bin" : search;
+}
+
 int
 program_find(const char *word, const char *search, char *path, size_t size)
 {
@@ -115,25 +141,28 @@ program_find(const char *word, const char *search, char *path, size_t size)
 		snprintf(path, size, "%s", word);
 		return is_program(path) ? 0 : -1;
 	}
-	if (search == NULL || *search == '\0')
-		search = "/bin:/usr/bin";
-	for (;;) {
-		size_t length = strcspn(search, ":");
-		snprintf(path, size, "%.*s/%s", length > 0 ? (int)length : 1, length > 0 ? search : ".",
-		    word);
-		if (is_program(path))
+	char dir[PATH_MAX];
+	search = search_or_default(search);
+	while (take_directory(&search, dir, sizeof(dir)))
+		if (snprintf(path, size, "%s/%s", dir, word) < (int)size && is_program(path))
 			return 0;
-		if (search[length] == '\0')
-			return -1;
-		search += length + 1;
-	}
+	return -1;
 }
 
 /* ---- the interpreter ---- */
 
-/* The interpreter runs with the same rights: nobody else may change it. */
+/* Others could change the program that what names. */
 static int
-check_interpreter(const char *path, const char *interpreter, struct error *error)
+refuse_trust(const char *path, const char *what, const struct error *cause, const char *remedy,
+    struct error *error)
+{
+	error_set(error, EX_CONFIG, remedy, "%s: %s: %s", path, what, cause->text);
+	return -1;
+}
+
+/* It runs with the same rights: nobody else may change it. The program is what names it. */
+static int
+check_interpreter(const char *path, const char *what, const char *interpreter, struct error *error)
 {
 	struct error cause;
 	struct statvfs mount;
@@ -146,16 +175,15 @@ check_interpreter(const char *path, const char *interpreter, struct error *error
 	case TRUST_OK:
 		break;
 	case TRUST_REFUSED:
-		error_set(error, EX_CONFIG, cause.remedy, "%s: its interpreter: %s", path, cause.text);
-		return -1;
+		return refuse_trust(path, what, &cause, cause.remedy, error);
 	case TRUST_FAILED:
-		return refuse(error, path, errno == EACCES ? INTERPRETER_CLOSED : INTERPRETER_MISSING,
-		    interpreter);
+		return refuse(error, path, errno == EACCES ? INTERPRETER_CLOSED :
+		    errno == ELOOP ? INTERPRETER_LOOP : INTERPRETER_MISSING, interpreter);
 	}
 	if (trust.file < 0)
 		refuse(error, path, INTERPRETER_NO_FILE, interpreter);
 	else if (trust_check_file(&trust, interpreter, &cause) != TRUST_OK)
-		error_set(error, EX_CONFIG, cause.remedy, "%s: its interpreter: %s", path, cause.text);
+		refuse_trust(path, what, &cause, cause.remedy, error);
 	else if (fstatvfs(trust.file, &mount) == 0 && (mount.f_flag & ST_NOEXEC) != 0)
 		refuse(error, path, INTERPRETER_NOEXEC, interpreter);
 	else if (!is_program(interpreter))
@@ -188,6 +216,51 @@ find_word(char *words, char **word)
 	return false;
 }
 
+#define FOUND "the program that env finds"
+
+/*
+ * A directory of PATH in which env looks: others could put another program of the name there after
+ * this check, also where it is not now. Returns 0, or -1 with the error.
+ */
+static int
+check_search_directory(const char *path, const char *dir, struct error *error)
+{
+	enum trust_result result;
+	struct error cause;
+	struct trust trust;
+
+	if (*dir != '/')
+		return refuse(error, path, ENV_RELATIVE, dir);
+	result = trust_open(&trust, NULL, dir, &cause);
+	if (result == TRUST_OK && trust.file < 0)
+		result = trust_check_directory(&trust, &cause);
+	trust_close(&trust);
+	return result != TRUST_REFUSED ? 0 : refuse_trust(path, FOUND, &cause,
+	    "let root and this user alone write there, or take it out of PATH where psapi drain is "
+	    "started (crontab, unit)", error);
+}
+
+/* Look the word up as env does. Returns 0, or -1 with the error. */
+static int
+search(const char *path, const char *word, char found[PATH_MAX], struct error *error)
+{
+	const char *rest = search_or_default(getenv("PATH"));
+	char dir[PATH_MAX];
+
+	if (*word != '/' && strchr(word, '/') != NULL)
+		return refuse(error, path, ENV_RELATIVE, word);
+	if (*word == '/')
+		return snprintf(found, PATH_MAX, "%s", word) < PATH_MAX && is_program(found) ? 0 :
+		    refuse(error, path, ENV_MISSING, word);
+	while (take_directory(&rest, dir, sizeof(dir))) {
+		if (check_search_directory(path, dir, error) != 0)
+			return -1;
+		if (snprintf(found, PATH_MAX, "%s/%s", dir, word) < PATH_MAX && is_program(found))
+			return 0;
+	}
+	return refuse(error, path, ENV_MISSING, word);
+}
+
 /* argument: what follows `env`, which gets it as one word. */
 static int
 check_env(const char *path, char *argument, struct program *program, struct error *error)
@@ -206,10 +279,11 @@ check_env(const char *path, char *argument, struct program *program, struct erro
 		if (i == n || !find_word(argument + strlen(split[i]), &word))
 			return 0;
 	}
-	if (program_find(word, getenv("PATH"), program->found, sizeof(program->found)) == 0)
-		return 0;
-	program->found[0] = '\0';
-	return refuse(error, path, ENV_MISSING, word);
+	if (search(path, word, program->found, error) != 0) {
+		program->found[0] = '\0';
+		return -1;
+	}
+	return check_interpreter(path, FOUND, program->found, error);
 }
 
 /* ---- the file ---- */
@@ -268,7 +342,7 @@ check_line(const char *path, char *line, struct program *program, struct error *
 	char *argument = line + length + strspn(line + length, BLANKS);
 	line[length] = '\0';
 	snprintf(program->interpreter, sizeof(program->interpreter), "%s", line);
-	if (check_interpreter(path, line, error) != 0)
+	if (check_interpreter(path, "its interpreter", line, error) != 0)
 		return -1;
 	const char *name = strrchr(line, '/') + 1;
 	return strcmp(name, "env") == 0 ? check_env(path, argument, program, error) : 0;

@@ -14,7 +14,7 @@
 
 enum { LINKS_MAX = 40 }; /* as in path_resolution(7) */
 
-#define ELSEWHERE "keep handlers where root and this user alone can write: PSAPI_HANDLERS"
+const char trust_elsewhere[] = "keep it where root and this user alone can write";
 
 /* ---- the rules ---- */
 
@@ -84,7 +84,7 @@ static enum trust_result
 check_way(struct trust *t, const struct stat *st, struct error *error)
 {
 	if (!is_ours(st))
-		return refuse_owner(t->path, st, ELSEWHERE, error);
+		return refuse_owner(t->path, st, trust_elsewhere, error);
 	t->shared = is_open(st);
 	if (!t->shared || (st->st_mode & S_ISVTX) != 0)
 		return TRUST_OK;
@@ -192,7 +192,7 @@ step(struct trust *t, const char *name, char rest[PATH_MAX], struct error *error
 		snprintf(path, sizeof(path), "%s", t->path);
 		append_name(path, name);
 		close(fd);
-		return refuse_owner(path, &st, ELSEWHERE, error);
+		return refuse_owner(path, &st, trust_elsewhere, error);
 	}
 	if (S_ISLNK(st.st_mode)) {
 		result = follow(t, fd, rest, error);

@@ -18,6 +18,9 @@ enum trust_result {
 	TRUST_FAILED   /* it cannot be reached: errno */
 };
 
+/* The remedy where others may change a directory on the way; the caller may know a better one. */
+extern const char trust_elsewhere[];
+
 /* Where a walk has ended. */
 struct trust {
 	int directory;           /* of the file, or the directory itself. O_PATH */

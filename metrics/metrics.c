@@ -19,13 +19,10 @@
 #include "secrets/secrets.h"
 #include "verify.h"
 
-#ifndef PSAPI_VERSION
-#define PSAPI_VERSION "unknown"
-#endif
-
 struct metrics {
 	char endpoint[128]; /* escaped as the value of a label */
-	bool opened, counted;
+	bool up, counted;
+	bool held; /* counts.held is known */
 	struct store_counts counts;
 	struct totals totals;
 	struct runs runs;
@@ -71,8 +68,9 @@ count_secrets(const char *path)
 	return count;
 }
 
-struct metrics *
-metrics_collect(const struct config *config, struct store *store)
+/* All but what the store has. NULL without memory. */
+static struct metrics *
+collect(const struct config *config, struct store *store)
 {
 	struct metrics *m = calloc(1, sizeof(*m));
 	struct error error;
@@ -82,16 +80,28 @@ metrics_collect(const struct config *config, struct store *store)
 	escape_label(m->endpoint, sizeof(m->endpoint), config->name);
 	m->free_bytes = free_bytes(config->spool);
 	m->secrets = count_secrets(config->secret_file);
-	m->opened = store != NULL;
 	m->counts.standbys = -1;
 	if (store == NULL)
 		return m;
 	if (totals_update(config, store, &m->totals, &error) != 0)
 		error_log(&error);
 	runs_read(store, &m->runs);
+	return m;
+}
+
+struct metrics *
+metrics_collect(const struct config *config, struct store *store)
+{
+	struct metrics *m = collect(config, store);
+	struct error error;
+
+	if (m == NULL || store == NULL)
+		return m;
 	m->counted = store_count(store, clock_unix(), &m->counts, &error) == STORE_OK;
 	if (!m->counted)
 		error_log(&error);
+	m->up = m->counted;
+	m->held = true; /* this host's, also where the shared store does not answer */
 	return m;
 }
 
@@ -116,7 +126,7 @@ put(FILE *f, const struct metrics *m, const char *name, const char *labels, int6
 	fprintf(f, "%s{endpoint=\"%s\"%s} %" PRId64 "\n", name, m->endpoint, labels, value);
 }
 
-/* The same of a time in milliseconds, in seconds. */
+/* The same of a time in microseconds, in seconds. */
 static void
 put_seconds(FILE *f, const struct metrics *m, const char *name, const char *labels, int64_t us)
 {
@@ -181,7 +191,7 @@ put_failed(FILE *f, const struct metrics *m, const char *name)
 static void
 put_held(FILE *f, const struct metrics *m, const char *name)
 {
-	if (m->opened)
+	if (m->held)
 		put(f, m, name, "", m->counts.held);
 }
 
@@ -285,7 +295,7 @@ put_secrets(FILE *f, const struct metrics *m, const char *name)
 static void
 put_up(FILE *f, const struct metrics *m, const char *name)
 {
-	put(f, m, name, "", m->counted);
+	put(f, m, name, "", m->up);
 }
 
 static void
@@ -370,11 +380,18 @@ metrics_print(FILE *stream, const struct metrics *const *all, size_t count)
 }
 
 int
-metrics_write(FILE *stream, const struct config *config, struct store *store, struct error *error)
+metrics_write(FILE *stream, const struct config *config, struct store *store, bool up,
+    const struct store_counts *counts, struct error *error)
 {
-	struct metrics *metrics = metrics_collect(config, store);
+	struct metrics *metrics = collect(config, store);
 	const struct metrics *all[] = {metrics};
 
+	if (metrics != NULL) {
+		metrics->up = up;
+		metrics->counted = metrics->held = counts != NULL;
+		if (counts != NULL)
+			metrics->counts = *counts;
+	}
 	if (metrics == NULL || metrics_print(stream, all, 1) != 0) {
 		error_set(error, EX_OSERR, NULL, "the metrics cannot be written: %s", strerror(errno));
 		metrics_free(metrics);

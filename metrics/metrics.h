@@ -6,6 +6,7 @@
 #ifndef PSAPI_METRICS_H
 #define PSAPI_METRICS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -34,8 +35,11 @@ void metrics_free(struct metrics *metrics);
 /* Print all of them, each family once. Returns 0, or -1 with errno of the stream. */
 int metrics_print(FILE *stream, const struct metrics *const *all, size_t count);
 
-/* Collect and print the numbers of one endpoint. Returns 0, or -1 with *error. */
-int metrics_write(FILE *stream, const struct config *config, struct store *store,
-    struct error *error);
+/*
+ * Collect and print the numbers of one endpoint, but for what the caller has counted. up: the
+ * store answers. counts NULL: they are not known, and left out. Returns 0, or -1 with *error.
+ */
+int metrics_write(FILE *stream, const struct config *config, struct store *store, bool up,
+    const struct store_counts *counts, struct error *error);
 
 #endif

@@ -21,7 +21,7 @@ runs_read(struct store *store, struct runs *runs)
 
 	*runs = (struct runs){.done = number(note, "done"), .later = number(note, "later"),
 	    .failed = number(note, "failed"), .ended = number(note, "ended"),
-	    .status = (int)number(note, "status")};
+	    .status = (int)number(note, "status"), .chosen = number(note, "chosen")};
 	bool known = note != NULL;
 	json_decref(note);
 	free(text);
@@ -32,9 +32,10 @@ static int
 write_note(struct store *store, const struct runs *runs)
 {
 	struct error ignored;
-	json_t *note = json_pack("{s:I,s:I,s:I,s:I,s:i}", "done", (json_int_t)runs->done, "later",
+	json_t *note = json_pack("{s:I,s:I,s:I,s:I,s:i,s:I}", "done", (json_int_t)runs->done, "later",
 	    (json_int_t)runs->later, "failed", (json_int_t)runs->failed, "ended",
-	    (json_int_t)runs->ended, "status", runs->status);
+	    (json_int_t)runs->ended, "status", runs->status, "chosen",
+	    (json_int_t)runs->chosen);
 	char *text = note == NULL ? NULL : json_dumps(note, JSON_COMPACT);
 
 	json_decref(note);
@@ -63,6 +64,7 @@ runs_add(struct store *store, const struct runs *more, int status, int64_t now)
 	if (status != RUNS_GO_ON) {
 		all.ended = now;
 		all.status = status;
+		all.chosen = more->chosen != 0 ? more->chosen : all.chosen;
 	}
 	int result = write_note(store, &all);
 	store_unlock(store, lock);

@@ -14,13 +14,15 @@ struct runs {
 	int64_t done, later, failed; /* events, by the result of their handler */
 	int64_t ended;               /* when a drain last ended, Unix seconds; 0: never */
 	int status;                  /* its exit status */
+	int64_t chosen; /* when one last ended that took the handlers of the directories */
 };
 
 #define RUNS_GO_ON -1
 /*
  * Add what a drain has done since it last called this. status: its exit status, at its end; before
- * that RUNS_GO_ON. It is not synced: a power cut takes back the last numbers. Returns 0, or -1: the
- * caller adds them to the next ones.
+ * that RUNS_GO_ON. more->chosen: the time now, or 0 if a command takes all events. It is not
+ * synced: a power cut takes back the last numbers. Returns 0, or -1: the caller adds them to the
+ * next ones.
  */
 int runs_add(struct store *store, const struct runs *more, int status, int64_t now);
 

@@ -23,6 +23,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/securemem.h"
+#include "base/user.h"
 #include "secrets/secrettext.h"
 
 enum {
@@ -63,16 +64,32 @@ remedy_for(const char *path, const char *command)
 	    "group (Docker: mode and gid; Kubernetes: defaultMode 0440 and fsGroup)" : command;
 }
 
+/* A remedy that keeps the file readable to the receiver, whatever its mode is. */
+static void
+refuse_owner(const struct stat *st, const char *path, struct error *error)
+{
+	char owner[USER_NAME_SIZE], user[USER_NAME_SIZE], group[USER_NAME_SIZE], remedy[160];
+
+	if (geteuid() != 0)
+		snprintf(remedy, sizeof(remedy), "chown root:%s, and chmod 0640",
+		    user_group_name(getegid(), group));
+	else
+		snprintf(remedy, sizeof(remedy),
+		    "chown root:GROUP, and chmod 0640, with the receiver's group");
+	error_set(error, EX_NOPERM, remedy_for(path, remedy),
+	    "%s: owned by user %s, neither root nor the running user %s", path,
+	    user_name(st->st_uid, owner), user_name(geteuid(), user));
+}
+
 /* Whether owner and mode of the file can be trusted; else with an error. */
 static bool
 check_trust(const struct stat *st, const char *path, struct error *error)
 {
 	if (!S_ISREG(st->st_mode))
-		error_set(error, EX_NOPERM, NULL, "%s: is not a regular file", path);
+		error_set(error, EX_NOPERM, "move it away: then psapi secret add makes a file",
+		    "%s: is not a regular file", path);
 	else if (st->st_uid != 0 && st->st_uid != geteuid())
-		error_set(error, EX_NOPERM, remedy_for(path, "chown root"),
-		    "%s: owned by user %u, neither root nor the running user %u", path,
-		    (unsigned)st->st_uid, (unsigned)geteuid());
+		refuse_owner(st, path, error);
 	else if ((st->st_mode & 07777 & ~0640U) != 0)
 		error_set(error, EX_NOPERM, remedy_for(path, "chmod 0640"),
 		    "%s: mode %04o lets other users read or write the secrets", path,
@@ -82,9 +99,29 @@ check_trust(const struct stat *st, const char *path, struct error *error)
 	return false;
 }
 
+/* How the file is read, and further results. */
+struct reading {
+	bool log;       /* each line that is no secret */
+	bool unsettled; /* it failed for a cause that may pass (EMFILE, EIO, memory) */
+	bool empty;     /* the file can be trusted and waits for its first secret */
+	long bad;       /* lines that are no secret; the error is about the first */
+};
+
+static void
+refuse_line(const char *path, int number, enum secret_kind kind, struct error *error,
+    struct reading *reading)
+{
+	if (reading->bad++ == 0 || reading->log)
+		error_set(error, EX_DATAERR, NULL, "%s:%d: %s", path, number,
+		    verify_secret_kind_text(kind));
+	if (reading->log)
+		error_log(error);
+}
+
 /* Returns whether there was no line that is meant to be a secret. */
 static bool
-read_lines(struct keyring *keyring, char *text, const char *path, struct error *error)
+read_lines(struct keyring *keyring, char *text, const char *path, struct error *error,
+    struct reading *reading)
 {
 	bool empty = true;
 	int number = 0;
@@ -96,20 +133,11 @@ read_lines(struct keyring *keyring, char *text, const char *path, struct error *
 			continue;
 		empty = false;
 		enum secret_kind kind = verify_keyring_add(keyring, line, strlen(line));
-		if (kind == SECRET_GOOD)
-			continue;
-		error_set(error, EX_DATAERR, NULL, "%s:%d: %s", path, number,
-		    verify_secret_kind_text(kind));
-		error_log(error);
+		if (kind != SECRET_GOOD)
+			refuse_line(path, number, kind, error, reading);
 	}
 	return empty;
 }
-
-/* Further results of reading the file. */
-struct reading {
-	bool unsettled; /* it failed for a cause that may pass (EMFILE, EIO, memory) */
-	bool empty;     /* the file can be trusted and waits for its first secret */
-};
 
 /* Put the secrets in length bytes of text into the keyring; with an error, or what was cleaned. */
 static void
@@ -124,9 +152,18 @@ read_text(struct keyring *keyring, char *text, size_t length, const char *path,
 	    "paste the endpoint's signing secret from the portal: psapi secret add",
 	    blank ? "%s: holds NUL bytes alone: its contents were lost" : "%s: holds no secret yet",
 	    path);
-	reading->empty = read_lines(keyring, text, path, error) && !blank;
+	reading->empty = read_lines(keyring, text, path, error, reading) && !blank;
+	size_t n = strlen(error->text);
+	if (reading->bad > 1 && !reading->log)
+		snprintf(error->text + n, sizeof(error->text) - n, ", and %ld more such line(s)",
+		    reading->bad - 1);
 	if (verify_keyring_size(keyring) == 0)
 		return;
+	if (reading->bad > 0 && !reading->log) {
+		snprintf(error->remedy, sizeof(error->remedy),
+		    "correct or remove that line: the other secrets are in force");
+		return;
+	}
 	error_set(error, 0, NULL, "%s", "");
 	if (found != NULL)
 		error_set(error, 0, "it is read without; psapi secret add or drop writes it clean",
@@ -167,7 +204,7 @@ read_keyring(const char *path, struct error *error, struct reading *reading)
 	struct keyring *keyring = NULL;
 	struct stat st;
 
-	*reading = (struct reading){.unsettled = true};
+	reading->unsettled = true;
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		reading->unsettled = errno != ENOENT;
 		int number = errno;
@@ -193,7 +230,7 @@ read_keyring(const char *path, struct error *error, struct reading *reading)
 struct keyring *
 secrets_read(const char *path, struct error *error)
 {
-	struct reading reading;
+	struct reading reading = {0};
 
 	return read_keyring(path, error, &reading);
 }
@@ -201,7 +238,7 @@ secrets_read(const char *path, struct error *error)
 bool
 secrets_is_empty(const char *path)
 {
-	struct reading reading;
+	struct reading reading = {0};
 	struct error error;
 
 	verify_keyring_free(read_keyring(path, &error, &reading));
@@ -266,7 +303,7 @@ reload(struct secrets *secrets)
 	struct error error;
 	char line[640];
 	bool again = secrets->unsettled;
-	struct reading reading = {.unsettled = true};
+	struct reading reading = {.log = true, .unsettled = true};
 	struct generation *g = calloc(1, sizeof(*g));
 	struct keyring *keyring = NULL;
 

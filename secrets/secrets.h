@@ -37,11 +37,11 @@ bool secrets_awaited(struct secrets *secrets);
 unsigned long secrets_generation(struct secrets *secrets);
 
 /*
- * Read the file at path once. Returns a keyring of at least one key that the caller
- * frees, with what was cleaned from the text in *error, whose status is 0 (text "": nothing);
- * or NULL with an error. Refused: no regular file, mode not 0640 or stricter, owner
- * neither root nor the running user, no usable line. A line that cannot be a secret is
- * logged and skipped: a mistake in one must not exclude the others.
+ * Read the file at path once. Returns a keyring of at least one key that the caller frees, with a
+ * reservation in *error (text "": none): a line that cannot be a secret is skipped, for a mistake
+ * in one must not exclude the others (status EX_DATAERR); or what was cleaned from the text
+ * (status 0). Or NULL with an error. Refused: no regular file, mode not 0640 or stricter, owner
+ * neither root nor the running user, no usable line. Nothing is logged.
  */
 struct keyring *secrets_read(const char *path, struct error *error);
 

@@ -14,10 +14,6 @@
 
 #include "base/clock.h"
 
-#ifndef PSAPI_VERSION
-#define PSAPI_VERSION "unknown"
-#endif
-
 struct exchange {
 	CURL *easy;
 	struct curl_slist *headers;

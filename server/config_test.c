@@ -10,10 +10,23 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/terminal.h"
+#include "base/user.h"
 #include "receiver/attempts.h"
 #include "server/listener.h"
 #include "secrets/secrets.h"
 #include "store/store.h"
+
+/* A warning of what works nevertheless. The names of files in it may be anybody's. */
+static void
+warning(const char *what, const struct error *error)
+{
+	char line[1600], text[TERMINAL_ESCAPED_SIZE(sizeof(line))];
+
+	error_line(error, line, sizeof(line));
+	printf("warning: %s %s\n", what,
+	    terminal_escape(text, sizeof(text), line, strlen(line), false));
+}
 
 /* Print one finding. Returns 1 for an error, so that findings can be added up. */
 static int __attribute__((format(printf, 2, 3)))
@@ -32,16 +45,25 @@ finding(bool ok, const char *format, ...)
 static int
 finding_error(const char *what, const struct error *error)
 {
-	char line[1600];
+	char line[1600], text[TERMINAL_ESCAPED_SIZE(sizeof(line))];
 
-	return finding(false, "%s %s", what, error_line(error, line, sizeof(line)));
+	error_line(error, line, sizeof(line));
+	return finding(false, "%s %s", what,
+	    terminal_escape(text, sizeof(text), line, strlen(line), false));
 }
 
 static void
-print_warning(const struct error *warning, void *data)
+print_warning(const struct error *found, void *data)
 {
 	(void)data;
-	printf("warning: spool %s: %s\n", warning->text, warning->remedy);
+	warning("spool", found);
+}
+
+static void
+print_setting(const struct error *found, void *data)
+{
+	(void)data;
+	warning("setting", found);
 }
 
 static int
@@ -53,6 +75,8 @@ check_spool(const struct config *config)
 
 	if (store == NULL)
 		return finding_error("spool", &error);
+	if (store_check_place(config, &error) != 0)
+		print_warning(&error, NULL);
 	bool full = store_is_full(store, config->min_free);
 	store_warnings(store, print_warning, NULL);
 	store_close(store);
@@ -101,7 +125,7 @@ check_secret(const struct config *config)
 	if (keyring == NULL)
 		return finding_error("secret", &error);
 	if (*error.text != '\0')
-		printf("warning: secret %s: %s\n", error.text, error.remedy);
+		warning("secret", &error);
 	finding(true, "secret %s: %zu usable", config->secret_file, verify_keyring_size(keyring));
 	verify_keyring_free(keyring);
 	return 0;
@@ -136,9 +160,30 @@ check_socket(const struct config *config)
 	return finding(true, "socket %s: %s", where, found);
 }
 
+/*
+ * Root can read and write what the receiver cannot: so root becomes the spool's owner, whom the
+ * receiver must run as.
+ */
+static int
+become_owner(const struct config *config)
+{
+	char name[USER_NAME_SIZE];
+	uid_t before = geteuid();
+
+	if (user_become_owner(config->spool) != 0)
+		return finding(false, "spool %s: cannot become its owner: %s", config->spool,
+		    strerror(errno));
+	if (geteuid() != before)
+		printf("as %s, the owner of %s:\n", user_name(geteuid(), name), config->spool);
+	return 0;
+}
+
 int
 config_test_run(const struct config *config)
 {
+	config_check_environment(print_setting, NULL);
+	if (become_owner(config) != 0)
+		return 1;
 	check_log(config);
 	return check_spool(config) + check_store(config) + check_secret(config) + check_socket(config);
 }

@@ -11,10 +11,6 @@
 
 #include "store/store.h"
 
-#ifndef PSAPI_VERSION
-#define PSAPI_VERSION "unknown"
-#endif
-
 /* Of the function that a module exports: it returns the module's table. */
 #define BACKEND_ENTRY "postgresql_backend"
 #define BACKEND_MODULE "psapi-fcgi-postgresql.so"
@@ -86,8 +82,8 @@ struct backend {
 	    struct error *error);
 
 	enum store_result (*page)(void *engine, struct store_page *page, struct error *error);
-	enum store_result (*tally)(void *engine, int64_t now, struct store_tally *tally,
-	    struct error *error);
+	enum store_result (*tally)(void *engine, int64_t now, int budget_ms,
+	    struct store_tally *tally, struct error *error);
 
 	/* Of a shared store alone; NULL in the spool's table. */
 	enum store_result (*init)(void *engine, bool *made, struct error *error);

@@ -268,6 +268,12 @@ store_held_remove(struct store *store, const char *name, struct error *error)
 
 /* ---- what concerns both ---- */
 
+int
+store_check_place(const struct config *config, struct error *error)
+{
+	return spool_check_place(config->spool, error);
+}
+
 void
 store_warnings(struct store *store, void (*warn)(const struct error *, void *), void *data)
 {
@@ -689,14 +695,16 @@ store_page(struct store *store, struct store_page *page, struct error *error)
 }
 
 enum store_result
-store_tally(struct store *store, int64_t now, struct store_tally *tally, struct error *error)
+store_tally(struct store *store, int64_t now, int budget_ms, struct store_tally *tally,
+    struct error *error)
 {
 	struct store_tally local;
-	enum store_result result = store->backend->tally(store->engine, now, tally, error);
+	enum store_result result =
+	    store->backend->tally(store->engine, now, budget_ms, tally, error);
 
 	/* What is held is of this host. */
 	if (result == STORE_OK && store_is_shared(store)) {
-		result = spool_tally(&store->local, &local, error);
+		result = spool_tally(&store->local, budget_ms, &local, error);
 		tally->held = local.held;
 	}
 	return result;

@@ -83,6 +83,12 @@ bool store_is_shared(const struct store *store);
  */
 struct store *store_try(const struct config *config, char *text, size_t size, struct error *error);
 
+/*
+ * Whether the local spool is a directory of its own and closed to other users, or is yet to be
+ * made. Returns 0, or -1 with *error (EX_CONFIG), which has the remedy.
+ */
+int store_check_place(const struct config *config, struct error *error);
+
 /* One line about it for people: what it is, and how data reaches the disk. */
 void store_describe(struct store *store, char *text, size_t size);
 
@@ -346,6 +352,7 @@ struct store_page {
 	struct store_filter filter;
 	int64_t until; /* received before, nanoseconds; 0: ever */
 	long limit;    /* so many events are visited at most */
+	int64_t deadline; /* clock_milliseconds() at which a page of the spool ends; 0: none */
 	/*
 	 * In: "" for the newest, or where an earlier page ended. Out: where this one ended, which may
 	 * be before the limit, for only so much is looked at in one call; "": there is no more.
@@ -367,12 +374,16 @@ enum store_result store_page(struct store *store, struct store_page *page, struc
 /* How much waits. */
 struct store_tally {
 	long waiting, failed, held;
+	bool more_waiting, more_failed; /* these are not all: the time was over */
 	int64_t oldest; /* Unix seconds when the oldest that waits was queued; 0: none, or not known */
 };
 
-/* Count names, and look at no more than 10,000 events. */
-enum store_result store_tally(struct store *store, int64_t now, struct store_tally *tally,
-    struct error *error);
+/*
+ * Count names, and look at no more than 10,000 events. budget_ms: the spool gives up to so many
+ * milliseconds to the events that wait, and to those that failed; 0: all the time that it takes.
+ */
+enum store_result store_tally(struct store *store, int64_t now, int budget_ms,
+    struct store_tally *tally, struct error *error);
 
 /*
  * The JSON of an event, which the caller frees: a row of `psapi list --json`; and what `psapi show
@@ -463,7 +474,7 @@ void store_unlock(struct store *store, int lock);
 char *store_note_read(struct store *store, enum store_note note);
 
 /*
- * Replace a note, also on a full disk if it has no more blocks than before. Readers see the old
+ * Replace a note, also on a full disk if it needs no more blocks than before. Readers see the old
  * or the new one; it is not synced. STORE_OK, or STORE_FAILED.
  */
 enum store_result store_note_write(struct store *store, enum store_note note, const char *text,

@@ -24,7 +24,7 @@ actions_enabled(const struct web *web)
 bool
 actions_allowed(const struct web *web, const struct request *request)
 {
-	return actions_enabled(web) && web_user(request) != NULL;
+	return actions_enabled(web) && context_user(request) != NULL;
 }
 
 /* ---- the body ---- */
@@ -122,7 +122,7 @@ move_all(struct web *web, const struct action *action, const struct request *req
 	json_t *id;
 
 	json_array_foreach(ids, i, id) {
-		json_t *why = move_one(web, action, web_user(request), json_string_value(id));
+		json_t *why = move_one(web, action, context_user(request), json_string_value(id));
 		moved += why == NULL;
 		if (why != NULL)
 			json_array_append_new(refused, why);
@@ -205,7 +205,7 @@ actions_discard(struct web *web, const struct request *request, const char *body
 	json_array_foreach(names, i, name) {
 		const char *text = json_string_value(name);
 		bool done = is_held(web, text) && store_held_remove(web->store, text, &error) == STORE_OK;
-		log_line("discard held request %s, user %s%s", text, web_user(request),
+		log_line("discard held request %s, user %s%s", text, context_user(request),
 		    done ? "" : ": refused");
 		moved += done;
 		if (!done)
@@ -234,7 +234,7 @@ actions_send(struct web *web, const struct request *request, const char *body, s
 	} else if (type == NULL || !courier_knows(type)) {
 		answer_error(reply, 400, "type must be that of an example");
 	} else {
-		log_line("send example %s, user %s", type, web_user(request));
+		log_line("send example %s, user %s", type, context_user(request));
 		pthread_mutex_lock(&web->sending);
 		text = courier_send(web->courier, type);
 		pthread_mutex_unlock(&web->sending);

@@ -5,7 +5,7 @@
 #ifndef PSAPI_ACTIONS_H
 #define PSAPI_ACTIONS_H
 
-#include "web/web.h"
+#include "web/context.h"
 
 /* Bytes of a POST's body, and ids in it. */
 #define ACTIONS_BODY_MAX (64 * 1024)

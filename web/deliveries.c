@@ -189,7 +189,7 @@ deliveries_of(struct web *web, const char *webhook_id, int64_t received, bool *w
 	for (int i = 0; i < 2 && t.rows != NULL; i++) {
 		struct log_walk walk = {.since = i == 0 ? border : received - AROUND,
 		    .until = i == 0 ? received + AROUND : border,
-		    .deadline = clock_milliseconds() + WEB_BUDGET_MS / 2,
+		    .deadline = clock_milliseconds() + CONTEXT_BUDGET_MS / 2,
 		    .visit = add_to_timeline, .data = &t};
 		if (walk_newest(web, &walk, &error) != STORE_OK || walk.mark[0] != '\0')
 			*whole = false;

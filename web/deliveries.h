@@ -5,7 +5,7 @@
 #include <jansson.h>
 
 #include "receiver/attempts_reader.h"
-#include "web/web.h"
+#include "web/context.h"
 
 /* GET /api/1/attempts and /api/1/attempts.csv */
 void deliveries_answer(struct web *web, const struct request *request,

@@ -2,7 +2,7 @@
 #ifndef PSAPI_EVENT_H
 #define PSAPI_EVENT_H
 
-#include "web/web.h"
+#include "web/context.h"
 
 /* GET /api/1/event?id=ID: as `psapi show --json`, and its deliveries, its proof, its payload. */
 void event_answer(struct web *web, const struct request *request, const struct web_query *query,

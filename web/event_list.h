@@ -2,7 +2,7 @@
 #ifndef PSAPI_EVENT_LIST_H
 #define PSAPI_EVENT_LIST_H
 
-#include "web/web.h"
+#include "web/context.h"
 
 /* GET /api/1/events and /api/1/events.csv */
 void event_list_answer(struct web *web, const struct request *request,

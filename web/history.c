@@ -1,7 +1,7 @@
 /*
- * Owns the counts of the last 24 hours. Behind a top all lines are counted as they are appended (a
- * reader that follows the log; of a shared store, by serial number); before it, walks go back
- * until 24 hours are counted and a daily event was found.
+ * Owns the counts of the last 24 hours. From the first count on, lines are counted as they are
+ * appended: by a reader that follows the log, in a shared store by serial number. Older
+ * lines are read backwards in parts, until 24 hours are counted and a daily event was found.
  */
 #define _GNU_SOURCE
 #include "web/history.h"
@@ -11,12 +11,12 @@
 
 #include "base/clock.h"
 #include "base/datetime.h"
+#include "events.h"
 #include "web/deliveries.h"
 #include "web/walk.h"
 
 #define HOUR (3600 * NANOSECONDS)
 enum { HOURS = 24, SLOTS = HOURS + 1, LINES_MAX = 500000 };
-#define DAILY_TYPE "producersync.updates_available"
 
 static const char *const outcomes[] = {
 	"accepted", "duplicate", "held", "ignored", "rejected", "error"};
@@ -98,7 +98,7 @@ count_line(struct history *h, const struct attempts_line *line, const char *host
 	if (!attempts_reader_is(line, ATTEMPTS_OUTCOME, "accepted") || attempts_reader_is_test(line))
 		return;
 	note_latest(&h->accepted, line, host, at);
-	if (attempts_reader_is(line, ATTEMPTS_TYPE, DAILY_TYPE))
+	if (attempts_reader_is(line, ATTEMPTS_TYPE, EVENTS_DAILY_TYPE))
 		note_latest(&h->daily, line, host, at);
 }
 

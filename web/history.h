@@ -7,7 +7,7 @@
 
 #include <jansson.h>
 
-#include "web/web.h"
+#include "web/context.h"
 
 /* NULL without memory. The store and configuration of web are borrowed. */
 struct history *history_open(struct web *web);

@@ -13,6 +13,7 @@
 #include "metrics/health.h"
 #include "web/answer.h"
 #include "web/history.h"
+#include "web/tally.h"
 
 static json_t *
 time_or_none(int64_t seconds)
@@ -74,7 +75,7 @@ causes_of_failures(struct web *web)
 	struct causes *causes = calloc(1, sizeof(*causes));
 	struct store_page page = {.filter.statuses = 1U << STORE_DEAD, .limit = FAILURES_PER_LOOK,
 	    .visit = add_failure, .data = causes};
-	int64_t deadline = clock_milliseconds() + WEB_BUDGET_MS / 2;
+	int64_t deadline = clock_milliseconds() + CONTEXT_BUDGET_MS / 2;
 	json_t *rows = json_array();
 	struct error ignored; /* too many to be sorted: no causes are shown */
 
@@ -102,27 +103,6 @@ overview_verdict(struct web *web)
 	return object;
 }
 
-/*
- * How much waits. What took long to count is not counted anew for twenty times as long: a page that
- * asks every few seconds takes a small part of a processor.
- */
-static enum store_result
-tally_lately(struct web *web, int64_t now, struct store_tally *tally, struct error *error)
-{
-	enum store_result result = STORE_OK;
-
-	pthread_mutex_lock(&web->tallying);
-	int64_t begun = clock_milliseconds();
-	if (begun >= web->tally_until) {
-		result = store_tally(web->store, now, &web->tally, error);
-		int64_t ended = clock_milliseconds();
-		web->tally_until = result == STORE_OK ? ended + (ended - begun) * 20 : 0;
-	}
-	*tally = web->tally;
-	pthread_mutex_unlock(&web->tallying);
-	return result;
-}
-
 void
 overview_answer(struct web *web, const struct request *request, struct reply *reply)
 {
@@ -130,17 +110,22 @@ overview_answer(struct web *web, const struct request *request, struct reply *re
 	struct store_tally tally;
 	struct error error;
 
-	if (tally_lately(web, now, &tally, &error) != STORE_OK) {
+	if (tally_lately(web->tally, now, &tally, &error) != STORE_OK) {
 		error_log(&error);
 		answer_error(reply, 503, error.text);
 		return;
 	}
-	history_count(web->history, now, WEB_BUDGET_MS / 4);
+	history_count(web->history, now, CONTEXT_BUDGET_MS / 4);
 	json_t *history = history_json(web->history, now);
 	set_run_date(web, history);
-	answer_json(reply, request,
-	    json_pack("{s:i,s:i,s:i,s:o*,s:o*,s:o*,s:o,s:o}", "waiting", (int)tally.waiting, "failed",
-	        (int)tally.failed, "held", (int)tally.held, "oldest", time_or_none(tally.oldest),
-	        "disk", disk_json(web->config), "verdict", overview_verdict(web), "causes",
-	        tally.failed > 0 ? causes_of_failures(web) : json_array(), "history", history));
+	json_t *object = json_pack("{s:i,s:i,s:i,s:o*,s:o*,s:o*,s:o,s:o}", "waiting",
+	    (int)tally.waiting, "failed", (int)tally.failed, "held", (int)tally.held, "oldest",
+	    time_or_none(tally.oldest), "disk", disk_json(web->config), "verdict",
+	    overview_verdict(web), "causes",
+	    tally.failed > 0 ? causes_of_failures(web) : json_array(), "history", history);
+	if (tally.more_waiting)
+		json_object_set_new(object, "waiting_at_least", json_true());
+	if (tally.more_failed)
+		json_object_set_new(object, "failed_at_least", json_true());
+	answer_json(reply, request, object);
 }

@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "web/web.h"
+#include "web/context.h"
 
 /* GET /api/1/overview */
 void overview_answer(struct web *web, const struct request *request, struct reply *reply);

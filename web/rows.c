@@ -14,7 +14,7 @@ int
 rows_begin(struct rows *rows, const struct web_query *query, bool csv)
 {
 	*rows = (struct rows){.array = json_array(), .limit = csv ? ROWS_CSV_MAX : query->limit};
-	rows->deadline = clock_milliseconds() + (csv ? ROWS_CSV_BUDGET_MS : WEB_BUDGET_MS);
+	rows->deadline = clock_milliseconds() + (csv ? ROWS_CSV_BUDGET_MS : CONTEXT_BUDGET_MS);
 	return rows->array != NULL ? 0 : -1;
 }
 

@@ -5,7 +5,7 @@
 #include <jansson.h>
 
 #include "store/store.h"
-#include "web/web.h"
+#include "web/context.h"
 
 #define ROWS_MARK_SIZE (STORE_MARK_SIZE + 1)
 /* A CSV file has as many rows at most, and is looked for so long, milliseconds. */

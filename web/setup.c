@@ -14,10 +14,6 @@
 
 enum { MATCH_LINES = 50000 };
 
-#ifndef PSAPI_VERSION
-#define PSAPI_VERSION "unknown"
-#endif
-
 static json_t *
 secrets_json(const struct web *web)
 {
@@ -80,7 +76,7 @@ setup_answer(struct web *web, const struct request *request, struct reply *reply
 void
 setup_answer_session(struct web *web, const struct request *request, struct reply *reply)
 {
-	const char *user = web_user(request);
+	const char *user = context_user(request);
 
 	answer_json(reply, request,
 	    json_pack("{s:o*,s:b,s:b,s:b,s:s}", "user", user != NULL ? text_json(user) : NULL, 

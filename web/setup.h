@@ -2,7 +2,7 @@
 #ifndef PSAPI_SETUP_H
 #define PSAPI_SETUP_H
 
-#include "web/web.h"
+#include "web/context.h"
 
 /* GET /api/1/setup */
 void setup_answer(struct web *web, const struct request *request, struct reply *reply);

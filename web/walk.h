@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #include "receiver/attempts_reader.h"
-#include "web/web.h"
+#include "web/context.h"
 
 #define WALK_MARK_SIZE 64
 

@@ -25,6 +25,7 @@
 #include "web/overview.h"
 #include "web/setup.h"
 #include "web/static.h"
+#include "web/tally.h"
 
 #define API "/api/1/"
 
@@ -37,30 +38,27 @@ web_open(struct web *web, const struct config *config, struct error *error)
 	pthread_mutex_init(&web->acting, NULL);
 	pthread_mutex_init(&web->sending, NULL);
 	pthread_mutex_init(&web->measuring, NULL);
-	pthread_mutex_init(&web->tallying, NULL);
 	static_init();
 	web->store = store_open(config, false, error);
-	web->history = web->store != NULL ? history_open(web) : NULL;
-	if (web->store != NULL && web->history == NULL)
-		error_set(error, EX_OSERR, NULL, "out of memory");
-	return web->history != NULL ? 0 : -1;
+	if (web->store == NULL)
+		return -1;
+	web->history = history_open(web);
+	web->tally = tally_open(web);
+	if (web->history != NULL && web->tally != NULL)
+		return 0;
+	error_set(error, EX_OSERR, NULL, "out of memory");
+	return -1;
 }
 
 void
 web_close(struct web *web)
 {
 	history_close(web->history);
+	tally_close(web->tally);
 	store_close(web->store);
 	pthread_mutex_destroy(&web->acting);
 	pthread_mutex_destroy(&web->sending);
 	pthread_mutex_destroy(&web->measuring);
-	pthread_mutex_destroy(&web->tallying);
-}
-
-const char *
-web_user(const struct request *request)
-{
-	return request_variable(request, "REMOTE_USER");
 }
 
 /* ---- the table ---- */
@@ -106,12 +104,15 @@ answer_metrics(struct web *web, const struct request *request, const struct web_
 	char *text = NULL;
 	size_t length = 0;
 	FILE *to = open_memstream(&text, &length);
+	struct store_counts counts;
 	struct error error;
 
 	(void)request;
 	(void)query;
+	enum store_result counted = tally_counts(web->tally, clock_unix(), &counts, &error);
 	pthread_mutex_lock(&web->measuring);
-	int written = to == NULL ? -1 : metrics_write(to, web->config, web->store, &error);
+	int written = to == NULL ? -1 : metrics_write(to, web->config, web->store,
+	    counted != STORE_FAILED, counted == STORE_OK ? &counts : NULL, &error);
 	pthread_mutex_unlock(&web->measuring);
 	if ((to != NULL && fclose(to) != 0) || written != 0) {
 		free(text);
@@ -249,7 +250,7 @@ answer_action(struct web *web, size_t i, const struct request *request, struct r
 		answer_error(reply, 415, "the body must be application/json");
 	else if (!actions_enabled(web))
 		answer_error(reply, 403, "this page is read-only: PSAPI_WEB_ACTIONS=yes allows actions");
-	else if (web_user(request) == NULL)
+	else if (context_user(request) == NULL)
 		answer_error(reply, 403, "nobody has signed in: the web server passes no REMOTE_USER");
 	else if ((body = read_body(request, &length, reply)) != NULL) {
 		actions[i].act(web, request, body, length, reply);
@@ -304,7 +305,7 @@ web_handle(void *context, const struct request *request, struct reply *reply)
 	bool posts = method != NULL && strcmp(method, "POST") == 0;
 	struct web *web = context;
 
-	if (web->store == NULL)
+	if (web->store == NULL || web->history == NULL || web->tally == NULL)
 		answer_error(reply, 503, "the page cannot read the events; its log says why");
 	else
 		route(web, request, reads, posts, reply);
@@ -316,8 +317,9 @@ web_after(void *context)
 {
 	struct web *web = context;
 
-	if (web->history == NULL)
+	if (web->history == NULL || web->tally == NULL)
 		return;
+	tally_after(web->tally, clock_unix());
 	/* In parts: an answer waits for no more than one of them. */
 	for (int i = 0; i < AFTER_PARTS && history_count(web->history, clock_unix(), AFTER_MS); i++)
 		poll(NULL, 0, 1);

@@ -35,8 +35,8 @@ enum {
 
 /* A row: accepted. None: a duplicate. */
 static const char accept_sql[] =
-    "WITH e AS (INSERT INTO psapi_event (name, received_ns, type, npn, queued, lane, when_ns,"
-    " record)"
+    "WITH e AS (INSERT INTO psapi_event"
+    " (name, received_ns, type, npn, queued, lane, when_ns, record)"
     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
     " ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name WHERE false"
     " RETURNING name, lane, when_ns, queued),"
@@ -140,8 +140,7 @@ rows_of(struct postgresql *pg, const struct postgresql_connection *connection, P
 /* Read the results of all statements, and of the sync that ends them. rows[]: of each event. */
 static enum postgresql_outcome
 read_batch(struct postgresql *pg, struct postgresql_connection *connection, int results,
-    int64_t deadline,
-    int *rows, struct error *error)
+    int64_t deadline, int *rows, struct error *error)
 {
 	enum postgresql_outcome outcome = POSTGRESQL_DONE;
 	bool good = true;
@@ -335,20 +334,6 @@ take_batch(struct postgresql *pg, struct batch *batch)
 	}
 }
 
-/* An idle connection, one that is open first. */
-static struct postgresql_connection *
-find_idle(struct postgresql *pg)
-{
-	struct postgresql_connection *found = NULL;
-
-	for (int i = 0; i < POSTGRESQL_CONNECTIONS; i++) {
-		struct postgresql_connection *c = &pg->connections[i];
-		if (!c->busy && (found == NULL || (found->pg == NULL && c->pg != NULL)))
-			found = c;
-	}
-	return found;
-}
-
 /* With the lock held, which is released meanwhile: send what waits. put: the thread's own. */
 static void
 lead(struct postgresql *pg, struct postgresql_connection *connection, struct postgresql_put *put)
@@ -391,7 +376,7 @@ wait_done(struct postgresql *pg, struct postgresql_put *put)
 	    .tv_nsec = put->deadline % 1000 * 1000000};
 
 	while (!put->done) {
-		struct postgresql_connection *idle = put->taken ? NULL : find_idle(pg);
+		struct postgresql_connection *idle = put->taken ? NULL : postgresql_idle(pg);
 		if (idle != NULL) {
 			lead(pg, idle, put);
 		} else if (put->taken) { /* whose leader keeps to the same deadline */
@@ -406,7 +391,7 @@ wait_done(struct postgresql *pg, struct postgresql_put *put)
 		}
 	}
 	/* It may have been woken to send what waits, and be done otherwise. */
-	if (find_idle(pg) != NULL)
+	if (postgresql_idle(pg) != NULL)
 		postgresql_put_next(pg);
 }
 
@@ -571,8 +556,7 @@ postgresql_probe(void *engine, struct error *error)
 		return STORE_FAILED;
 	clock_gettime(CLOCK_REALTIME, &now);
 	snprintf(id, sizeof(id), EVENTS_TEST_ID "_probe_%s_%ld_%lld_%09ld", pg->computer,
-	    (long)getpid(),
-	    (long long)now.tv_sec, now.tv_nsec);
+	    (long)getpid(), (long long)now.tv_sec, now.tv_nsec);
 	if (store_name(id, strlen(id), name) == 0)
 		return put_probe(pg, name, error);
 	error_set(error, EX_SOFTWARE, NULL, "mbedTLS failed to compute a name");

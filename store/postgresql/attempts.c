@@ -50,8 +50,7 @@ postgresql_attempt(void *engine, int64_t at, const char *line, size_t length)
 		c->text = malloc(COPIES_BYTES_MAX);
 	if (c->text != NULL && c->length + length + 32 < COPIES_BYTES_MAX)
 		c->length += (size_t)snprintf(c->text + c->length, COPIES_BYTES_MAX - c->length,
-		    "%s%lld %.*s",
-		    c->length > 0 ? "\n" : "", (long long)at, (int)length, line);
+		    "%s%lld %.*s", c->length > 0 ? "\n" : "", (long long)at, (int)length, line);
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -59,16 +58,13 @@ postgresql_attempt(void *engine, int64_t at, const char *line, size_t length)
 static struct postgresql_connection *
 take_open(struct postgresql *pg)
 {
-	struct postgresql_connection *found = NULL;
-
 	pthread_mutex_lock(&pg->lock);
-	for (int i = 0; i < POSTGRESQL_CONNECTIONS && found == NULL; i++)
-		if (!pg->connections[i].busy && pg->connections[i].pg != NULL)
-			found = &pg->connections[i];
-	if (found != NULL)
-		found->busy = true;
+	struct postgresql_connection *idle = postgresql_idle(pg);
+	bool open = idle != NULL && idle->pg != NULL;
+	if (open)
+		idle->busy = true;
 	pthread_mutex_unlock(&pg->lock);
-	return found;
+	return open ? idle : NULL;
 }
 
 /* The whole list, which the caller frees. NULL: it is empty, or another thread sends. */
@@ -93,8 +89,9 @@ postgresql_attempts_send(void *engine)
 {
 	static const char sql[] =
 	    "WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
-	    " INSERT INTO psapi_attempt (at_ns, host, line) SELECT split_part(l, ' ', 1)::bigint, $2,"
-	    " substr(l, strpos(l, ' ') + 1) FROM s, unnest(string_to_array($1, E'\\n')) l";
+	    " INSERT INTO psapi_attempt (at_ns, host, line)"
+	    " SELECT split_part(l, ' ', 1)::bigint, $2, substr(l, strpos(l, ' ') + 1)"
+	    " FROM s, unnest(string_to_array($1, E'\\n')) l";
 	struct postgresql *pg = engine;
 	struct postgresql_connection *connection = take_open(pg);
 	struct postgresql_parameters p = {0};
@@ -153,9 +150,9 @@ enum store_result
 postgresql_attempts(void *engine, struct store_attempts *query, struct error *error)
 {
 	static const char sql[] =
-	    "SELECT serial::text, host, line FROM (SELECT * FROM psapi_attempt WHERE at_ns >= $1 AND"
-	    " serial > $2"
-	    " AND ($3 = '' OR line::json->>'outcome' = $3) ORDER BY at_ns DESC, serial DESC LIMIT $4) a"
+	    "SELECT serial::text, host, line FROM (SELECT * FROM psapi_attempt"
+	    " WHERE at_ns >= $1 AND serial > $2 AND ($3 = '' OR line::json->>'outcome' = $3)"
+	    " ORDER BY at_ns DESC, serial DESC LIMIT $4) a"
 	    " ORDER BY at_ns, serial";
 	struct postgresql *pg = engine;
 	struct postgresql_parameters p = {0};

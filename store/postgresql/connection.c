@@ -28,8 +28,7 @@ enum { PAUSE_MS = 100, LEAST_MS = 1000, RETRY_MS = 3000, OPTIONS_MAX = 80 };
 static const struct {
 	const char *keyword, *value;
 } defaults[] = {
-	{"target_session_attrs", "read-write"}, /* a standby, or a primary that was demoted,
-	    is no use */
+	{"target_session_attrs", "read-write"}, /* no standby, no primary that was demoted */
 	{"keepalives_idle", "10"},
 	{"keepalives_interval", "3"},
 	{"keepalives_count", "3"},
@@ -141,8 +140,8 @@ postgresql_configure(struct postgresql *pg, struct error *error)
 	PQfreemem(why);
 	if (pg->options == NULL) {
 		error_set(error, EX_CONFIG,
-		    "compare it with \"Connection Strings\" in PostgreSQL's manual: psql takes the same"
-		    " one",
+		    "compare it with \"Connection Strings\" in PostgreSQL's manual: "
+		    "psql takes the same one",
 		    "PSAPI_STORE (%s): libpq cannot read it", config_source(pg->config, "PSAPI_STORE"));
 		return -1;
 	}
@@ -257,9 +256,8 @@ static const struct {
 	{"no pg_hba.conf entry", "allow this host, user and database in the server's pg_hba.conf",
 	    true},
 	{"Peer authentication failed",
-	    "peer takes the user of the same name alone: map it in pg_ident.conf, or use a password"
-	    " file",
-	    true},
+	    "peer takes the user of the same name alone: "
+	    "map it in pg_ident.conf, or use a password file", true},
 	{"too many clients", "raise max_connections: " MANY_TAKE, false},
 	{"remaining connection slots", "raise max_connections: " MANY_TAKE, false},
 	{"too many connections", "raise the CONNECTION LIMIT of the role or database: " MANY_TAKE,
@@ -316,8 +314,8 @@ static const struct {
 	{"3F000", POSTGRESQL_REFUSED, EX_CONFIG,
 	    "the user's search_path must name a schema: GRANT CREATE ON SCHEMA public TO psapi"},
 	{"42501", POSTGRESQL_REFUSED, EX_NOPERM,
-	    "the user must own the tables, or have all privileges on them; to make them: GRANT CREATE"
-	    " ON SCHEMA public TO psapi"},
+	    "the user must own the tables, or have all privileges on them; "
+	    "to make them: GRANT CREATE ON SCHEMA public TO psapi"},
 	{"53100", POSTGRESQL_REFUSED, EX_IOERR, "make room on the database's disk"},
 	{"23503", POSTGRESQL_BROKEN, EX_TEMPFAIL, NULL}, /* psapi prune met a replay */
 	{"25006", POSTGRESQL_BROKEN, EX_TEMPFAIL, NO_STANDBY ", or is set read-only"},
@@ -446,15 +444,13 @@ postgresql_execute(struct postgresql *pg, struct postgresql_connection *connecti
 enum postgresql_outcome
 postgresql_stream(struct postgresql *pg, struct postgresql_connection *connection, const char *sql,
     const struct postgresql_parameters *p, void (*visit)(const PGresult *row, void *data),
-    void *data,
-    struct error *error)
+    void *data, struct error *error)
 {
 	enum postgresql_outcome outcome = POSTGRESQL_DONE;
 	PGresult *result;
 
 	if (PQsendQueryParams(connection->pg, sql, p->count, NULL, p->value, p->length, p->format,
-	    1) == 0 ||
-	    PQsetSingleRowMode(connection->pg) == 0) {
+	    1) == 0 || PQsetSingleRowMode(connection->pg) == 0) {
 		broke(pg, connection, error);
 		return POSTGRESQL_BROKEN;
 	}
@@ -485,8 +481,8 @@ on_notice(void *data, const PGresult *notice)
 	if (severity == NULL || strcmp(severity, "WARNING") != 0)
 		return;
 	connection->warnings++;
-	one_line(connection->warning, sizeof(connection->warning), primary != NULL ? primary :
-	    "warning");
+	one_line(connection->warning, sizeof(connection->warning),
+	    primary != NULL ? primary : "warning");
 }
 
 /* Begin to connect to one host; address NULL: the configured one. NULL without memory. */
@@ -546,11 +542,13 @@ finish_connecting(struct postgresql *pg, struct postgresql_connection *connectio
  * that is sent no warnings could not tell a commit that no standby has confirmed.
  */
 static const char settle_sql[] =
-    "SELECT set_config('client_min_messages', 'warning', false), set_config('synchronous_commit',"
-    " CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE"
-    " 'on' END,"
-    " false), set_config('default_transaction_isolation', 'read committed', false),"
-    " set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false),"
+    "SELECT set_config('client_min_messages', 'warning', false),"
+    " set_config('synchronous_commit',"
+    " CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply'"
+    " ELSE 'on' END, false),"
+    " set_config('default_transaction_isolation', 'read committed', false),"
+    " set_config('statement_timeout', '0', false),"
+    " set_config('lock_timeout', '0', false),"
     " set_config('idle_in_transaction_session_timeout', '0', false),"
     " (current_setting('synchronous_standby_names') <> '')::int::text,"
     " (to_regclass('psapi_meta') IS NOT NULL)::int::text";
@@ -563,9 +561,8 @@ warn_of_no_standby(struct postgresql *pg, const struct postgresql_connection *co
 		return;
 	}
 	if (pg->receiver && !atomic_exchange(&pg->warned, true))
-		log_line("PostgreSQL at %s: synchronous_standby_names is empty: a 200 means that an event"
-		    " is on "
-		         "that one machine only; psapi doctor says what to set",
+		log_line("PostgreSQL at %s: synchronous_standby_names is empty: a 200 means that an event "
+		         "is on that one machine only; psapi doctor says what to set",
 		    postgresql_host_text(pg, connection->host));
 }
 
@@ -578,9 +575,8 @@ check_format(struct postgresql *pg, struct postgresql_connection *connection, in
 
 	if (!connection->has_schema)
 		return 0;
-	if (postgresql_execute(pg, connection, "SELECT format::text FROM psapi_meta", NULL, deadline,
-	    &result,
-	        error) != POSTGRESQL_DONE)
+	if (postgresql_execute(pg, connection, "SELECT format::text FROM psapi_meta", NULL,
+	    deadline, &result, error) != POSTGRESQL_DONE)
 		return -1;
 	int64_t format = PQntuples(result) > 0 ? postgresql_integer(result, 0, 0) : 0;
 	PQclear(result);
@@ -685,8 +681,8 @@ postgresql_connect(struct postgresql *pg, struct postgresql_connection *connecti
 
 /* ---- the pool ---- */
 
-static struct postgresql_connection *
-find_idle(struct postgresql *pg)
+struct postgresql_connection *
+postgresql_idle(struct postgresql *pg)
 {
 	struct postgresql_connection *found = NULL;
 
@@ -706,7 +702,7 @@ take_idle(struct postgresql *pg, int64_t deadline)
 	struct postgresql_connection *connection;
 
 	pthread_mutex_lock(&pg->lock);
-	while ((connection = find_idle(pg)) == NULL &&
+	while ((connection = postgresql_idle(pg)) == NULL &&
 	    pthread_cond_timedwait(&pg->changed, &pg->lock, &until) == 0)
 		continue;
 	if (connection != NULL)
@@ -749,8 +745,7 @@ postgresql_give(struct postgresql *pg, struct postgresql_connection *connection,
 
 PGresult *
 postgresql_run(struct postgresql *pg, const char *sql,
-    const struct postgresql_parameters *parameters,
-    int64_t deadline, struct error *error)
+    const struct postgresql_parameters *parameters, int64_t deadline, struct error *error)
 {
 	int64_t enough = clock_milliseconds() + (pg->patient ? POSTGRESQL_PATIENCE_MS : RETRY_MS);
 	PGresult *result = NULL;

@@ -16,14 +16,14 @@ enum { UNREAD_MAX = 200 }; /* events that are sent before their answers are read
 #define STATEMENT "psapi_import"
 
 static const char import_sql[] =
-    "WITH e AS (INSERT INTO psapi_event (name, received_ns, type, npn, queued, lane, when_ns,"
-    " record)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (name) DO NOTHING RETURNING name, lane,"
-    " when_ns),"
-    " q AS (INSERT INTO psapi_queue (name, lane, when_ns, tries, tried_at, due_at, failed_at,"
-    " handler, reason,"
-    " stderr_end, alone) SELECT name, lane, when_ns, $10, to_timestamp(nullif($11, 0)),"
-    " to_timestamp(nullif($12, 0)),"
+    "WITH e AS (INSERT INTO psapi_event"
+    " (name, received_ns, type, npn, queued, lane, when_ns, record)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+    " ON CONFLICT (name) DO NOTHING RETURNING name, lane, when_ns),"
+    " q AS (INSERT INTO psapi_queue (name, lane, when_ns,"
+    " tries, tried_at, due_at, failed_at, handler, reason, stderr_end, alone)"
+    " SELECT name, lane, when_ns,"
+    " $10, to_timestamp(nullif($11, 0)), to_timestamp(nullif($12, 0)),"
     " to_timestamp(nullif($13, 0)), $14, $15, $16, $17 FROM e WHERE $9)"
     " SELECT 1 FROM e";
 
@@ -40,8 +40,8 @@ send_item(struct postgresql_connection *connection, const struct store_item *ite
 	const struct handler_state *state = &item->state;
 	const struct entry *entry = &item->entry;
 	struct postgresql_parameters p = {0};
-	int64_t failed = state->failed_at != 0 ? state->failed_at : state->tried_at != 0 ?
-	    state->tried_at : 1;
+	int64_t tried = state->tried_at != 0 ? state->tried_at : 1;
+	int64_t failed = state->failed_at != 0 ? state->failed_at : tried;
 
 	postgresql_text(&p, item->name);
 	postgresql_number(&p, entry->received);
@@ -76,9 +76,8 @@ begin(struct postgresql *pg, struct error *error)
 	c->warnings = 0;
 	pg->importing = c;
 	pg->batch = 0;
-	if (PQenterPipelineMode(c->pg) == 1 && PQsendPrepare(c->pg, STATEMENT, import_sql, 0,
-	    NULL) == 1 &&
-	    send_plain(c, "BEGIN"))
+	if (PQenterPipelineMode(c->pg) == 1 &&
+	    PQsendPrepare(c->pg, STATEMENT, import_sql, 0, NULL) == 1 && send_plain(c, "BEGIN"))
 		return 0;
 	error_set(error, EX_TEMPFAIL, NULL, "PostgreSQL: %s", PQerrorMessage(c->pg));
 	return -1;

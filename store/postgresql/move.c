@@ -1,41 +1,14 @@
 /*
- * Owns the administrator's moves: retry, replay, finish, forget. Each statement changes up to
- * 1,000 events, so that none holds its locks for long; on a terminal its progress is shown.
+ * Owns the administrator's moves: retry, replay, finish. Each statement changes up to 1,000
+ * events, so that none holds its locks for long.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <unistd.h>
 
-#include "base/clock.h"
-#include "base/datetime.h"
 #include "store/postgresql/postgresql.h"
-
-enum { PROGRESS_EVERY_MS = 200 };
-
-void
-postgresql_progress(const char *what, size_t count, size_t total, bool done)
-{
-	static int64_t shown, begun;
-	int64_t now = clock_milliseconds();
-
-	if (!isatty(STDERR_FILENO))
-		return;
-	begun = begun == 0 ? now : begun;
-	if (done && shown != 0)
-		fputs("\r\033[K", stderr);
-	if (!done && now - begun >= PROGRESS_EVERY_MS && now - shown >= PROGRESS_EVERY_MS) {
-		if (total > 0)
-			fprintf(stderr, "\r%zu of %zu %s\033[K", count, total, what);
-		else
-			fprintf(stderr, "\r%zu %s\033[K", count, what);
-		shown = now;
-	}
-	if (done)
-		shown = begun = 0;
-}
 
 /* ---- many events by their names ---- */
 
@@ -92,8 +65,7 @@ explain(struct postgresql *pg, const char *name, bool retry, struct error *error
 /* One statement for up to POSTGRESQL_BATCH names, which returns those that it moved. */
 static enum store_result
 move_batch(struct postgresql *pg, const char *sql, const char *const *names, size_t count,
-    size_t *moved,
-    bool retry, struct error *error)
+    size_t *moved, bool retry, struct error *error)
 {
 	char *array = postgresql_name_array(names, count);
 	struct postgresql_parameters p = {0};
@@ -128,9 +100,7 @@ move(struct postgresql *pg, const char *sql, const char *const *names, size_t co
 		size_t some = count - i < POSTGRESQL_BATCH ? count - i : POSTGRESQL_BATCH;
 		enum store_result one = move_batch(pg, sql, names + i, some, moved, retry, error);
 		outcome = one != STORE_OK ? one : outcome;
-		postgresql_progress("moved", *moved, count, false);
 	}
-	postgresql_progress("moved", *moved, count, true);
 	return outcome;
 }
 
@@ -152,8 +122,8 @@ postgresql_replay(void *engine, const char *const *names, size_t count, size_t *
 {
 	static const char sql[] =
 	    "INSERT INTO psapi_queue (name, lane, when_ns) SELECT name, lane, when_ns FROM psapi_event"
-	    " WHERE name = ANY ($1::text[]) AND queued ORDER BY name ON CONFLICT DO NOTHING RETURNING"
-	    " name";
+	    " WHERE name = ANY ($1::text[]) AND queued ORDER BY name"
+	    " ON CONFLICT DO NOTHING RETURNING name";
 
 	return move(engine, sql, names, count, moved, false, error);
 }
@@ -199,97 +169,4 @@ postgresql_unknown(void *engine, const char *const *names, size_t count, size_t 
 	*unknown = count - (size_t)PQntuples(result);
 	PQclear(result);
 	return STORE_OK;
-}
-
-/* ---- forgetting ---- */
-
-/*
- * The next events that go, behind the last one. The foreign key stands against a replay at the
- * same time.
- */
-#define OLD \
-	"SELECT e.name, e.received_ns FROM psapi_event e WHERE e.received_ns < $1" \
-	" AND (e.received_ns, e.name) > ($2, $3)" \
-	" AND NOT EXISTS (SELECT 1 FROM psapi_queue q WHERE q.name = e.name)" \
-	" ORDER BY e.received_ns, e.name LIMIT 1000"
-
-static const char look_sql[] = "SELECT name, received_ns::text FROM (" OLD ") o ORDER BY"
-    " received_ns, name";
-/* What they say of producers is kept by the same statement, so by the same transaction. */
-static const char forget_sql[] = "WITH o AS MATERIALIZED (" OLD "), d AS (DELETE FROM psapi_event"
-    " USING o"
-    " WHERE psapi_event.name = o.name RETURNING o.name, o.received_ns, type, npn, when_ns), k AS ("
-    POSTGRESQL_KEEP "SELECT * FROM ((SELECT DISTINCT ON (npn) npn, when_ns, type = '"
-    ROSTER_ACTIVATED "' AS active FROM d WHERE " POSTGRESQL_COUNTS
-    " ORDER BY npn, when_ns DESC, active DESC) UNION ALL SELECT '', max(received_ns), false FROM d"
-    " HAVING count(*) > 0) m ORDER BY npn" POSTGRESQL_KEPT ")"
-    " SELECT name, received_ns::text FROM d ORDER BY d.received_ns, d.name";
-
-static int64_t
-total_events(struct postgresql *pg, struct error *error)
-{
-	PGresult *result = postgresql_run(pg, "SELECT count(*)::text FROM psapi_event", NULL,
-	    postgresql_deadline(10 * POSTGRESQL_PATIENCE_MS), error);
-	int64_t total = result == NULL ? -1 : postgresql_integer(result, 0, 0);
-
-	PQclear(result);
-	return total;
-}
-
-/* Copies of the attempts logs that are as old. */
-static enum store_result
-forget_attempts(struct postgresql *pg, int64_t before, struct error *error)
-{
-	static const char sql[] = "DELETE FROM psapi_attempt WHERE serial IN"
-	    " (SELECT serial FROM psapi_attempt WHERE at_ns < $1 ORDER BY at_ns LIMIT 1000) RETURNING"
-	    " serial::text";
-	int rows = 1;
-
-	while (rows > 0) {
-		struct postgresql_parameters p = {0};
-		postgresql_number(&p, before);
-		PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
-		    error);
-		if (result == NULL)
-			return STORE_FAILED;
-		rows = PQntuples(result);
-		PQclear(result);
-	}
-	return STORE_OK;
-}
-
-enum store_result
-postgresql_forget(void *engine, struct store_forgetting *f, struct error *error)
-{
-	int64_t before = (f->before + 1) * NANOSECONDS, last = INT64_MIN;
-	char name[STORE_NAME_SIZE] = "";
-	struct postgresql *pg = engine;
-	int rows = 1;
-
-	while (rows > 0) {
-		struct postgresql_parameters p = {0};
-		postgresql_number(&p, before);
-		postgresql_number(&p, last);
-		postgresql_text(&p, name);
-		PGresult *result = postgresql_run(pg, f->dry_run ? look_sql : forget_sql, &p,
-		    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
-		if (result == NULL)
-			return STORE_FAILED;
-		rows = PQntuples(result);
-		for (int i = 0; i < rows; i++) {
-			last = postgresql_integer(result, i, 1);
-			snprintf(name, sizeof(name), "%s", PQgetvalue(result, i, 0));
-			if (f->visit != NULL)
-				f->visit(name, last / NANOSECONDS, f->data);
-		}
-		f->forgotten += (size_t)rows;
-		PQclear(result);
-		postgresql_progress("forgotten", f->forgotten, 0, false);
-	}
-	postgresql_progress("forgotten", f->forgotten, 0, true);
-	int64_t total = total_events(pg, error);
-	if (total < 0)
-		return STORE_FAILED;
-	f->kept = (size_t)total - (f->dry_run ? f->forgotten : 0);
-	return f->dry_run ? STORE_OK : forget_attempts(pg, before, error);
 }

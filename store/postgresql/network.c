@@ -111,8 +111,8 @@ postgresql_network(void *engine, struct store_network *network)
 	network->wanted = true;
 	for (int i = 0; i < pg->host_count; i++) {
 		const struct postgresql_host *host = &pg->hosts[i];
-		if (host->address == NULL && (host->name == NULL || *host->name == '/' ||
-		    *host->name == '@'))
+		if (host->address == NULL &&
+		    (host->name == NULL || *host->name == '/' || *host->name == '@'))
 			continue;
 		tcp = true;
 		add_port(network, host->port);

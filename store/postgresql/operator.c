@@ -130,15 +130,13 @@ make_listing(const struct store_filter *filter, char *sql, size_t size,
 	unsigned wanted = filter->statuses != 0 ? filter->statuses : ~0U;
 	bool queued = (wanted & 1U << STORE_HANDLED) == 0;
 	int n = snprintf(sql, size, "DECLARE psapi_list NO SCROLL CURSOR FOR " ITEM
-	    " %s JOIN psapi_queue q ON q.name = e.name WHERE (%u >> " STATUS ") & 1 = 1", queued ? "" :
-	    "LEFT",
-	    wanted & 15);
+	    " %s JOIN psapi_queue q ON q.name = e.name WHERE (%u >> " STATUS ") & 1 = 1",
+	    queued ? "" : "LEFT", wanted & 15);
 
 	if (filter->type != NULL) {
 		postgresql_text(p, filter->type);
 		n += snprintf(sql + n, size - (size_t)n,
-		    " AND (e.type = $%d OR starts_with(e.type, $%d || '.'))",
-		    p->count, p->count);
+		    " AND (e.type = $%d OR starts_with(e.type, $%d || '.'))", p->count, p->count);
 	}
 	if (filter->npn != NULL) {
 		postgresql_text(p, filter->npn);
@@ -173,8 +171,7 @@ visit_rows(const PGresult *result, int (*visit)(const struct store_item *, void 
 static enum postgresql_outcome
 walk(struct postgresql *pg, struct postgresql_connection *connection, const char *sql,
     const struct postgresql_parameters *p, int (*visit)(const struct store_item *, void *),
-    void *data,
-    bool all, struct error *error)
+    void *data, bool all, struct error *error)
 {
 	PGresult *result = NULL;
 	int rows = 1, stop = 0;
@@ -231,14 +228,15 @@ enum store_result
 postgresql_count(void *engine, int64_t now, struct store_counts *counts, struct error *error)
 {
 	static const char sql[] =
-	    "SELECT count(*) FILTER (WHERE failed_at IS NULL), count(*) FILTER (WHERE failed_at IS NOT"
-	    " NULL),"
-	    " count(*) FILTER (WHERE failed_at IS NULL AND tries > 0), count(*) FILTER (WHERE old),"
+	    "SELECT count(*) FILTER (WHERE failed_at IS NULL),"
+	    " count(*) FILTER (WHERE failed_at IS NOT NULL),"
+	    " count(*) FILTER (WHERE failed_at IS NULL AND tries > 0),"
+	    " count(*) FILTER (WHERE old),"
 	    " floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE old)))::bigint,"
-	    " floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE failed_at IS"
-	    " NULL)))::bigint,"
-	    " CASE WHEN pg_has_role('pg_read_all_stats', 'USAGE') THEN (SELECT count(*) FROM"
-	    " pg_stat_replication WHERE sync_state IN ('sync', 'quorum')) END"
+	    " floor(extract(epoch FROM now() - min(queued_at)"
+	    " FILTER (WHERE failed_at IS NULL)))::bigint,"
+	    " CASE WHEN pg_has_role('pg_read_all_stats', 'USAGE') THEN"
+	    " (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')) END"
 	    " FROM (SELECT *, failed_at IS NULL AND queued_at < now() - interval '1 hour'"
 	    " AND coalesce(due_at <= now(), true) AS old FROM psapi_queue) q";
 	char texts[sizeof(sql) + 160];

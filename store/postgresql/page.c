@@ -66,14 +66,16 @@ is_short(struct postgresql *pg, unsigned wanted, struct error *error)
 #define BEFORE "(received_ns, name) < ($1::bigint, $2) AND received_ns >= $3::bigint"
 #define NEWEST " ORDER BY received_ns DESC, name DESC LIMIT "
 static const char from_queue[] =
-    "SELECT " POSTGRESQL_ITEM ", e.received_ns::text FROM psapi_queue q JOIN (SELECT * FROM"
-    " psapi_event WHERE " BEFORE ") e ON e.name = q.name";
+    "SELECT " POSTGRESQL_ITEM ", e.received_ns::text FROM psapi_queue q"
+    " JOIN (SELECT * FROM psapi_event WHERE " BEFORE ") e ON e.name = q.name";
 static const char from_events[] =
-    "SELECT " POSTGRESQL_ITEM ", e.received_ns::text FROM (SELECT * FROM psapi_event WHERE " BEFORE
-    NEWEST LOOK_BACK ") e LEFT JOIN psapi_queue q ON q.name = e.name";
+    "SELECT " POSTGRESQL_ITEM ", e.received_ns::text"
+    " FROM (SELECT * FROM psapi_event WHERE " BEFORE NEWEST LOOK_BACK ") e"
+    " LEFT JOIN psapi_queue q ON q.name = e.name";
 static const char matching[] =
-    " WHERE ($4::int >> " POSTGRESQL_STATUS ") & 1 = 1 AND ($5 = '' OR e.type = $5 OR"
-    " starts_with(e.type, $5 || '.')) AND ($6 = '' OR e.npn = $6)"
+    " WHERE ($4::int >> " POSTGRESQL_STATUS ") & 1 = 1"
+    " AND ($5 = '' OR e.type = $5 OR starts_with(e.type, $5 || '.'))"
+    " AND ($6 = '' OR e.npn = $6)"
     " ORDER BY e.received_ns DESC, e.name DESC LIMIT $7::bigint";
 /* The last row that from_events looks at. */
 static const char bottom[] =
@@ -165,15 +167,18 @@ postgresql_page(void *engine, struct store_page *page, struct error *error)
 }
 
 enum store_result
-postgresql_tally(void *engine, int64_t now, struct store_tally *tally, struct error *error)
+postgresql_tally(void *engine, int64_t now, int budget_ms, struct store_tally *tally,
+    struct error *error)
 {
 	static const char sql[] =
-	    "SELECT (count(*) FILTER (WHERE failed_at IS NULL))::text, (count(*) FILTER (WHERE"
-	    " failed_at IS NOT NULL))::text, floor(extract(epoch FROM now() - min(queued_at)"
+	    "SELECT (count(*) FILTER (WHERE failed_at IS NULL))::text,"
+	    " (count(*) FILTER (WHERE failed_at IS NOT NULL))::text,"
+	    " floor(extract(epoch FROM now() - min(queued_at)"
 	    " FILTER (WHERE failed_at IS NULL)))::bigint::text FROM psapi_queue";
 	PGresult *result = postgresql_run(engine, sql, NULL,
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 
+	(void)budget_ms; /* it is one statement */
 	memset(tally, 0, sizeof(*tally));
 	if (result == NULL)
 		return STORE_FAILED;
@@ -191,8 +196,9 @@ enum store_result
 postgresql_attempts_page(void *engine, struct store_attempts_page *page, struct error *error)
 {
 	static const char sql[] =
-	    "SELECT at_ns::text, serial::text, host, line FROM psapi_attempt WHERE (at_ns, serial) <"
-	    " ($1::bigint, $2::bigint) ORDER BY at_ns DESC, serial DESC LIMIT $3::bigint";
+	    "SELECT at_ns::text, serial::text, host, line FROM psapi_attempt"
+	    " WHERE (at_ns, serial) < ($1::bigint, $2::bigint)"
+	    " ORDER BY at_ns DESC, serial DESC LIMIT $3::bigint";
 	struct postgresql_parameters p = {0};
 
 	postgresql_number(&p, page->at != 0 ? page->at : INT64_MAX);

@@ -46,8 +46,8 @@ struct postgresql_connection {
 };
 
 struct postgresql_host {
-	const char *name, *address, *port; /* host, hostaddr,
-	    port of a connection string; NULL: not given */
+	/* host, hostaddr and port of a connection string; NULL: not given */
+	const char *name, *address, *port;
 };
 
 struct postgresql_lookup;
@@ -122,6 +122,8 @@ struct postgresql_connection *postgresql_take(struct postgresql *pg, int64_t dea
  */
 int postgresql_connect(struct postgresql *pg, struct postgresql_connection *connection, int host,
     int64_t deadline, struct error *error);
+/* An idle connection, an open one if there is one; NULL: all are busy. With the lock held. */
+struct postgresql_connection *postgresql_idle(struct postgresql *pg);
 /* Give it back; broken: it is closed, and the next host is tried first. */
 void postgresql_give(struct postgresql *pg, struct postgresql_connection *connection, bool broken);
 
@@ -276,13 +278,10 @@ enum store_result postgresql_replay(void *engine, const char *const *names, size
 enum store_result postgresql_unknown(void *engine, const char *const *names, size_t count,
     size_t *unknown, struct error *error);
 enum store_result postgresql_finish(void *engine, const char *name, struct error *error);
+
+/* forget.c */
 enum store_result postgresql_forget(void *engine, struct store_forgetting *forgetting,
     struct error *error);
-/*
- * On a terminal, a line on standard error that the next one replaces; total 0: not known; done:
- * it ends.
- */
-void postgresql_progress(const char *what, size_t count, size_t total, bool done);
 
 /* roster.c */
 enum store_result postgresql_roster(void *engine, int64_t at, struct roster *roster,
@@ -322,8 +321,8 @@ void postgresql_attempts_close(struct postgresql *pg);
 
 /* page.c */
 enum store_result postgresql_page(void *engine, struct store_page *page, struct error *error);
-enum store_result postgresql_tally(void *engine, int64_t now, struct store_tally *tally,
-    struct error *error);
+enum store_result postgresql_tally(void *engine, int64_t now, int budget_ms,
+    struct store_tally *tally, struct error *error);
 enum store_result postgresql_attempts_page(void *engine, struct store_attempts_page *page,
     struct error *error);
 

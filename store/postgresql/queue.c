@@ -101,9 +101,9 @@ postgresql_recover(void *engine, long *committed, struct error *error)
 static const char pending_sql[] =
     "SELECT name, when_ns::text, lane::text,"
     " ceil(extract(epoch FROM clock_timestamp() - tried_at))::bigint::text,"
-    " (CASE WHEN due_at > clock_timestamp() THEN ceil(extract(epoch FROM due_at -"
-    " clock_timestamp())) + 1 END)"
-    "::bigint::text FROM psapi_queue WHERE failed_at IS NULL";
+    " (CASE WHEN due_at > clock_timestamp()"
+    " THEN ceil(extract(epoch FROM due_at - clock_timestamp())) + 1 END)::bigint::text"
+    " FROM psapi_queue WHERE failed_at IS NULL";
 
 struct waiting_list {
 	struct store_pending *pending;
@@ -196,8 +196,8 @@ enum store_result
 postgresql_renew(void *engine, uint64_t lane, struct error *error)
 {
 	static const char sql[] = WITHOUT_WAIT
-	    "UPDATE psapi_lane SET until = " LEASE " FROM s WHERE lane = $1 AND owner = $2 RETURNING"
-	    " lane";
+	    "UPDATE psapi_lane SET until = " LEASE " FROM s WHERE lane = $1 AND owner = $2"
+	    " RETURNING lane";
 	struct postgresql_parameters p = {0};
 
 	postgresql_number(&p, (int64_t)lane);
@@ -389,9 +389,8 @@ write_outcome(struct postgresql *pg, const char *sql, const struct store_work *w
 	*changed = postgresql_integer(result, 0, 1) > 0;
 	PQclear(result);
 	if (!mine)
-		log_line("%.*s: its lane is not ours any more: the handler's result does not count, and"
-		    " another "
-		         "drain handles it", (int)strlen(work->name) - 5, work->name);
+		log_line("%.*s: its lane is not ours any more: the handler's result does not count, and "
+		         "another drain handles it", (int)strlen(work->name) - 5, work->name);
 	return mine ? STORE_OK : STORE_ABSENT;
 }
 
@@ -437,8 +436,8 @@ postgresql_later(void *engine, struct store_work *work, const struct handler_sta
     struct error *error)
 {
 	static const char sql[] = MINE SET_STATE TRIED
-	    "due_at = clock_timestamp() + make_interval(secs => $10) WHERE name = $1 AND failed_at IS"
-	    " NULL" COUNTED;
+	    "due_at = clock_timestamp() + make_interval(secs => $10)"
+	    " WHERE name = $1 AND failed_at IS NULL" COUNTED;
 	struct postgresql_parameters p;
 
 	begin_outcome(engine, work, &p);
@@ -452,8 +451,8 @@ postgresql_fail(void *engine, struct store_work *work, const struct handler_stat
     struct error *error)
 {
 	static const char sql[] = MINE SET_STATE TRIED
-	    "due_at = NULL, failed_at = clock_timestamp() WHERE name = $1 AND failed_at IS"
-	    " NULL" COUNTED;
+	    "due_at = NULL, failed_at = clock_timestamp()"
+	    " WHERE name = $1 AND failed_at IS NULL" COUNTED;
 	struct postgresql_parameters p;
 
 	begin_outcome(engine, work, &p);

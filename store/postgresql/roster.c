@@ -1,6 +1,6 @@
 /*
  * Owns the roster of producers: the database finds the last events of each, and psapi_roster has
- * what forgotten events said (move.c).
+ * what forgotten events said (forget.c).
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -18,6 +18,11 @@
 
 #include "store/postgresql/postgresql.h"
 
+/* Rows that are updated and deleted all the time: dead ones are removed by their number. */
+#define OFTEN_CHANGED \
+	" WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0," \
+	" autovacuum_vacuum_threshold = 2000)"
+
 /* One at a time: two hosts may be set up together. */
 static const char *const statements[] = {
 	"SELECT pg_advisory_xact_lock(7370617069)",
@@ -27,22 +32,16 @@ static const char *const statements[] = {
 	" when_ns bigint NOT NULL, record bytea NOT NULL)",
 	"CREATE INDEX psapi_event_received ON psapi_event (received_ns, name)",
 	"CREATE TABLE psapi_queue (name text COLLATE \"C\" PRIMARY KEY REFERENCES psapi_event,"
-	" lane bigint NOT NULL, when_ns bigint NOT NULL, tries int NOT NULL DEFAULT 0, tried_at"
-	    " timestamptz,"
-	" due_at timestamptz, failed_at timestamptz, alone boolean NOT NULL DEFAULT false,"
-	" queued_at timestamptz NOT NULL DEFAULT now(),"
-	" handler text NOT NULL DEFAULT '', reason text NOT NULL DEFAULT '', stderr_end text NOT NULL"
-	    " DEFAULT '')"
-	" WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold ="
-	    " 2000)",
+	" lane bigint NOT NULL, when_ns bigint NOT NULL, tries int NOT NULL DEFAULT 0,"
+	" tried_at timestamptz, due_at timestamptz, failed_at timestamptz,"
+	" alone boolean NOT NULL DEFAULT false, queued_at timestamptz NOT NULL DEFAULT now(),"
+	" handler text NOT NULL DEFAULT '', reason text NOT NULL DEFAULT '',"
+	" stderr_end text NOT NULL DEFAULT '')" OFTEN_CHANGED,
 	"CREATE INDEX psapi_queue_lane ON psapi_queue (lane, when_ns, name) WHERE failed_at IS NULL",
-	"CREATE TABLE psapi_lane (lane bigint PRIMARY KEY, owner text NOT NULL, until timestamptz NOT"
-	    " NULL)"
-	" WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold ="
-	    " 2000)",
-	"CREATE TABLE psapi_attempt (serial bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at_ns"
-	    " bigint NOT NULL,"
-	" host text NOT NULL, line text NOT NULL)",
+	"CREATE TABLE psapi_lane (lane bigint PRIMARY KEY, owner text NOT NULL,"
+	" until timestamptz NOT NULL)" OFTEN_CHANGED,
+	"CREATE TABLE psapi_attempt (serial bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+	" at_ns bigint NOT NULL, host text NOT NULL, line text NOT NULL)",
 	"CREATE INDEX psapi_attempt_at ON psapi_attempt (at_ns)",
 	"CREATE TABLE psapi_roster (npn text COLLATE \"C\" PRIMARY KEY, when_ns bigint NOT NULL,"
 	" active boolean NOT NULL)",
@@ -60,7 +59,7 @@ check_encoding(struct postgresql *pg, struct postgresql_connection *connection, 
 
 	if (postgresql_execute(pg, connection,
 	    "SELECT current_setting('server_encoding'), to_regclass('psapi_meta')::text",
-	        NULL, postgresql_deadline(POSTGRESQL_PATIENCE_MS), &result, error) != POSTGRESQL_DONE)
+	    NULL, postgresql_deadline(POSTGRESQL_PATIENCE_MS), &result, error) != POSTGRESQL_DONE)
 		return -1;
 	bool good = strcmp(PQgetvalue(result, 0, 0), "UTF8") == 0;
 	if (!good)

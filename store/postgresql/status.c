@@ -76,8 +76,7 @@ check_hosts(struct postgresql *pg, const struct visitor *v)
 	}
 	if (primaries == 0)
 		tell(v, "database", missing > 0 && *why.remedy != '\0' ? why.remedy : "promote a standby",
-		    "no primary: %s%s%s",
-		    text, missing > 0 ? "; " : "", missing > 0 ? why.text : "");
+		    "no primary: %s%s%s", text, missing > 0 ? "; " : "", missing > 0 ? why.text : "");
 	else if (missing > 0)
 		tell(v, "database", "!mend that host, or take it out of PSAPI_STORE", "%s; %s", text,
 		    why.text);
@@ -101,9 +100,9 @@ static const char settings_sql[] =
     "(SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'), "
     "current_setting('fsync'), current_setting('full_page_writes'), "
     "round(extract(epoch FROM clock_timestamp()) * 1000)::bigint::text, "
-    "current_setting('max_connections')::int -"
-    " current_setting('superuser_reserved_connections')::int"
-    " || '', (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::text, "
+    "current_setting('max_connections')::int"
+    " - current_setting('superuser_reserved_connections')::int || '', "
+    "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::text, "
     "current_setting('server_version')";
 enum { NAMES, STANDBYS, SYNCHRONOUS, MAY_SEE, COMMIT, FSYNC, PAGES, CLOCK, MAX_CONNECTIONS,
     CONNECTIONS, VERSION };
@@ -113,27 +112,26 @@ check_replication(const struct visitor *v, const PGresult *r)
 {
 	if (*PQgetvalue(r, 0, NAMES) == '\0')
 		tell(v, "replication",
-		    "with a standby: ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'; SELECT"
-		    " pg_reload_conf()",
+		    "with a standby: ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'; "
+		    "SELECT pg_reload_conf()",
 		    "synchronous_standby_names is empty: a 200 means that an event is on one machine only");
 	else if (postgresql_integer(r, 0, STANDBYS) == 0)
 		tell(v, "replication", "start a standby: until then each event is answered 503",
-		    "no standby is connected, and synchronous_standby_names is %s", PQgetvalue(r, 0,
-		    NAMES));
+		    "no standby is connected, and synchronous_standby_names is %s",
+		    PQgetvalue(r, 0, NAMES));
 	else if (postgresql_integer(r, 0, MAY_SEE) == 0)
 		tell(v, "replication", "!GRANT pg_read_all_stats TO psapi (the user in PSAPI_STORE)",
 		    "%s standby(s) connected, but this user may not see which of them are synchronous",
 		    PQgetvalue(r, 0, STANDBYS));
 	else if (postgresql_integer(r, 0, SYNCHRONOUS) == 0)
 		tell(v, "replication",
-		    "compare application_name of the standbys (primary_conninfo) with"
-		    " synchronous_standby_names",
+		    "compare application_name of the standbys (primary_conninfo) "
+		    "with synchronous_standby_names",
 		    "none of %s standby(s) is synchronous: synchronous_standby_names is %s",
 		    PQgetvalue(r, 0, STANDBYS), PQgetvalue(r, 0, NAMES));
 	else
-		tell(v, "replication", NULL, "%s of %s standby(s) synchronous: %s", PQgetvalue(r, 0,
-		    SYNCHRONOUS),
-		    PQgetvalue(r, 0, STANDBYS), PQgetvalue(r, 0, NAMES));
+		tell(v, "replication", NULL, "%s of %s standby(s) synchronous: %s",
+		    PQgetvalue(r, 0, SYNCHRONOUS), PQgetvalue(r, 0, STANDBYS), PQgetvalue(r, 0, NAMES));
 }
 
 static void
@@ -171,8 +169,8 @@ check_clock(const struct visitor *v, int64_t before, int64_t after, const PGresu
 static void
 check_connections(const struct visitor *v, const PGresult *r)
 {
-	int64_t most = postgresql_integer(r, 0, MAX_CONNECTIONS), used = postgresql_integer(r, 0,
-	    CONNECTIONS);
+	int64_t most = postgresql_integer(r, 0, MAX_CONNECTIONS);
+	int64_t used = postgresql_integer(r, 0, CONNECTIONS);
 
 	if (most - used < CONNECTIONS_MIN)
 		tell(v, "connections", "raise max_connections: each receiver and drain takes up to 4",
@@ -199,8 +197,7 @@ check_settings(struct postgresql *pg, struct postgresql_connection *connection,
 	int64_t before = now_ms();
 
 	if (postgresql_execute(pg, connection, settings_sql, NULL, postgresql_deadline(HOST_MS),
-	    &result, &error) !=
-	    POSTGRESQL_DONE) {
+	    &result, &error) != POSTGRESQL_DONE) {
 		tell(v, "replication", "look at the server's log", "%s", error.text);
 		return;
 	}
@@ -243,8 +240,8 @@ postgresql_describe(void *engine, char *text, size_t size)
 {
 	struct postgresql *pg = engine;
 	struct error error;
-	struct postgresql_connection *c = postgresql_take(pg, postgresql_deadline(POSTGRESQL_ACCEPT_MS),
-	    &error);
+	struct postgresql_connection *c =
+	    postgresql_take(pg, postgresql_deadline(POSTGRESQL_ACCEPT_MS), &error);
 
 	if (c == NULL) {
 		snprintf(text, size, "%s", error.text);
@@ -260,10 +257,9 @@ postgresql_describe(void *engine, char *text, size_t size)
 static const char status_sql[] =
     "SELECT json_build_object('version', current_setting('server_version'),"
     " 'synchronous_standby_names', current_setting('synchronous_standby_names'),"
-    " 'standbys', (SELECT coalesce(json_agg(json_build_object('name', application_name, 'address',"
-    " client_addr,"
-    " 'state', state, 'sync_state', sync_state, 'lag_bytes', pg_wal_lsn_diff(pg_current_wal_lsn(),"
-    " flush_lsn))"
+    " 'standbys', (SELECT coalesce(json_agg(json_build_object("
+    "'name', application_name, 'address', client_addr, 'state', state, 'sync_state', sync_state,"
+    " 'lag_bytes', pg_wal_lsn_diff(pg_current_wal_lsn(), flush_lsn))"
     " ORDER BY application_name), '[]') FROM pg_stat_replication),"
     " 'events', (SELECT count(*) FROM psapi_event),"
     " 'waiting', (SELECT count(*) FROM psapi_queue WHERE failed_at IS NULL),"
@@ -272,12 +268,11 @@ static const char status_sql[] =
     " 'oldest_waiting', (SELECT to_char(min(queued_at) AT TIME ZONE 'UTC',"
     " 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
     " FROM psapi_queue WHERE failed_at IS NULL),"
-    " 'lanes', (SELECT coalesce(json_agg(json_build_object('owner', owner, 'lanes', n)), '[]') FROM"
-    " (SELECT owner, count(*) AS n FROM psapi_lane WHERE until > now() GROUP BY owner ORDER BY"
-    " owner) l),"
-    " 'bytes', (SELECT sum(pg_total_relation_size(t)) FROM unnest(ARRAY['psapi_event'::regclass,"
-    " 'psapi_queue',"
-    " 'psapi_lane', 'psapi_attempt', 'psapi_meta']) t),"
+    " 'lanes', (SELECT coalesce(json_agg(json_build_object('owner', owner, 'lanes', n)), '[]')"
+    " FROM (SELECT owner, count(*) AS n FROM psapi_lane WHERE until > now()"
+    " GROUP BY owner ORDER BY owner) l),"
+    " 'bytes', (SELECT sum(pg_total_relation_size(t)) FROM unnest(ARRAY["
+    "'psapi_event'::regclass, 'psapi_queue', 'psapi_lane', 'psapi_attempt', 'psapi_meta']) t),"
     " 'connections', (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),"
     " 'max_connections', current_setting('max_connections')::int)::text";
 
@@ -289,9 +284,9 @@ hosts_of(struct postgresql *pg)
 
 	for (int i = 0; i < pg->host_count; i++) {
 		const char *role = role_of(pg, i, &error);
-		json_array_append_new(hosts, json_pack("{s:s,s:s,s:s*}", "host", postgresql_host_text(pg,
-		    i), "role",
-		    role != NULL ? role : "unreachable", "error", role != NULL ? NULL : error.text));
+		json_array_append_new(hosts, json_pack("{s:s,s:s,s:s*}",
+		    "host", postgresql_host_text(pg, i), "role", role != NULL ? role : "unreachable",
+		    "error", role != NULL ? NULL : error.text));
 	}
 	return hosts;
 }

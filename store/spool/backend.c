@@ -190,10 +190,10 @@ page(void *engine, struct store_page *wanted, struct error *error)
 }
 
 static enum store_result
-tally(void *engine, int64_t now, struct store_tally *counts, struct error *error)
+tally(void *engine, int64_t now, int budget_ms, struct store_tally *counts, struct error *error)
 {
 	(void)now;
-	return spool_tally(engine, counts, error);
+	return spool_tally(engine, budget_ms, counts, error);
 }
 
 const struct backend spool_backend = {

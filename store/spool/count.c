@@ -103,7 +103,8 @@ count_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 		return 0;
 	counts->failed += dir == SPOOL_FAILED;
 	counts->held += dir == SPOOL_HOLD;
-	counts->leftovers += dir == SPOOL_TMP && c->now - st.st_mtime > OLD_SECONDS;
+	counts->leftovers += dir == SPOOL_TMP && spool_file_is_temporary(name) &&
+	    c->now - st.st_mtime > OLD_SECONDS;
 	if (dir == SPOOL_NEW)
 		count_waiting(c, name, &st);
 	return 0;

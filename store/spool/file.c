@@ -15,13 +15,6 @@
 
 enum { FILE_MODE = 0640, PIECES_MAX = 4 };
 
-/* How this kernel links a descriptor: found out with the first one, then kept. */
-enum link_way {
-	LINK_UNKNOWN,
-	LINK_EMPTY_PATH, /* linkat(AT_EMPTY_PATH): CAP_DAC_READ_SEARCH, or Linux 6.10 */
-	LINK_PROC        /* linkat(/proc/self/fd/N): open(2), O_TMPFILE */
-};
-
 int
 spool_file_settle(const struct spool *spool, int fd, mode_t mode)
 {
@@ -66,14 +59,29 @@ write_back(int fd)
 	return result;
 }
 
-static void
-make_temporary_name(struct spool *spool, char *name, size_t size)
+void
+spool_file_temporary_name(struct spool *spool, char name[SPOOL_TEMPORARY_SIZE])
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	snprintf(name, size, "%lld.%09ld.%ld.%u", (long long)now.tv_sec, now.tv_nsec, (long)getpid(),
-	    atomic_fetch_add(&spool->serial, 1));
+	snprintf(name, SPOOL_TEMPORARY_SIZE, "%lld.%09ld.%ld.%u", (long long)now.tv_sec, now.tv_nsec,
+	    (long)getpid(), atomic_fetch_add(&spool->serial, 1));
+}
+
+bool
+spool_file_is_temporary(const char *name)
+{
+	static const size_t least[] = {1, 9, 1, 1}; /* digits of time, nanoseconds, process, serial */
+	size_t parts = sizeof(least) / sizeof(least[0]);
+
+	for (size_t i = 0; i < parts; i++) {
+		size_t digits = strspn(name, "0123456789");
+		if (digits < least[i] || name[digits] != (i + 1 < parts ? '.' : '\0'))
+			return false;
+		name += digits + 1;
+	}
+	return true;
 }
 
 /*
@@ -91,7 +99,7 @@ open_new(struct spool *spool, struct spool_file *file, int flags)
 		if (file->fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
 			return file->fd < 0 ? -1 : 0;
 	}
-	make_temporary_name(spool, file->name, sizeof(file->name));
+	spool_file_temporary_name(spool, file->name);
 	file->fd = openat(spool->dir[SPOOL_TMP], file->name, O_CREAT | O_EXCL | flags, FILE_MODE);
 	file->temporary = file->fd >= 0;
 	return file->fd < 0 ? -1 : 0;
@@ -124,47 +132,26 @@ spool_file_close(struct spool *spool, struct spool_file *file)
 	errno = saved;
 }
 
-static int
-link_in_way(struct spool *spool, enum link_way way, const struct spool_file *file,
-    enum spool_dir dir, const char *name)
-{
-	char path[32];
-
-	if (way == LINK_EMPTY_PATH)
-		return linkat(file->fd, "", spool->dir[dir], name, AT_EMPTY_PATH);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
-	return linkat(AT_FDCWD, path, spool->dir[dir], name, AT_SYMLINK_FOLLOW);
-}
-
+/* open(2), O_TMPFILE. linkat(AT_EMPTY_PATH) needs a capability, or Linux 6.10. */
 int
 spool_file_link(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
     const char *name)
 {
-	enum link_way way = (enum link_way)atomic_load(&spool->link_way);
+	char path[32];
 
 	if (spool->by_name)
 		return linkat(spool->dir[file->dir], file->name, spool->dir[dir], name, 0);
-	if (way != LINK_UNKNOWN)
-		return link_in_way(spool, way, file, dir, name);
-	/* Without the capability it is ENOENT, linkat(2). */
-	way = LINK_EMPTY_PATH;
-	int result = link_in_way(spool, way, file, dir, name);
-	if (result != 0 && errno == ENOENT) {
-		way = LINK_PROC;
-		result = link_in_way(spool, way, file, dir, name);
-	}
-	if (result == 0 || errno == EEXIST)
-		atomic_store(&spool->link_way, (int)way);
-	return result;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
+	return linkat(AT_FDCWD, path, spool->dir[dir], name, AT_SYMLINK_FOLLOW);
 }
 
 int
 spool_file_replace(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
     const char *name)
 {
-	char other[64];
+	char other[SPOOL_TEMPORARY_SIZE];
 
-	make_temporary_name(spool, other, sizeof(other));
+	spool_file_temporary_name(spool, other);
 	if (spool_file_link(spool, file, SPOOL_TMP, other) != 0)
 		return -1;
 	int result = renameat(spool->dir[SPOOL_TMP], other, spool->dir[dir], name);

@@ -1,11 +1,13 @@
 /*
  * Owns the notes of the programs in state/, under names that no event has. They are changed under
  * a lock of the directory itself; a process that sends alerts locks tmp/. A note is replaced as a
- * state is: a member of the spool's group can do that, too.
+ * state is: a member of the spool's group can do that, too. Beside each is a spare file (its name,
+ * after a dot), whose blocks take the next text where the disk is full.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -52,38 +54,64 @@ spool_note_read(struct spool *spool, enum store_note note)
 	return NULL;
 }
 
-/* Write into the blocks that the file has already. Returns 0, or -1 with errno. */
+/* Write into the blocks that a file has already. Returns 0, or -1 with errno. */
 static int
-overwrite(struct spool *spool, const char *name, const char *text)
+overwrite(int fd, const char *text)
 {
-	int fd = openat(spool->dir[SPOOL_STATE], name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	size_t length = strlen(text);
+	off_t length = (off_t)strlen(text);
 	struct stat st;
 
-	if (fd < 0) {
-		errno = errno == ENOENT ? ENOSPC : errno;
+	if (fstat(fd, &st) != 0)
+		return -1;
+	if (!S_ISREG(st.st_mode) || length > st.st_blocks * BLOCK_BYTES) {
+		errno = ENOSPC;
 		return -1;
 	}
-	int result = fstat(fd, &st);
-	if (result == 0 && (!S_ISREG(st.st_mode) || (off_t)length > st.st_blocks * BLOCK_BYTES)) {
-		errno = ENOSPC;
-		result = -1;
-	}
-	if (result == 0)
-		result = io_write_all(fd, text, length) == 0 && ftruncate(fd, (off_t)length) == 0 ? 0 : -1;
+	return io_write_all(fd, text, (size_t)length) == 0 ? ftruncate(fd, length) : -1;
+}
+
+/* Write the text into the spare file of the note, and exchange the two. */
+static int
+use_spare(struct spool *spool, const char *spare, const char *name, const char *text)
+{
+	int dir = spool->dir[SPOOL_STATE];
+	int fd = openat(dir, spare, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	int result = fd < 0 ? -1 : overwrite(fd, text);
 	int saved = errno;
-	close(fd);
+
+	if (fd >= 0)
+		close(fd);
 	errno = saved;
-	return result;
+	return result == 0 ? renameat2(dir, spare, dir, name, RENAME_EXCHANGE) : -1;
+}
+
+/* While there is room. Without one, the note cannot be changed on a full disk. */
+static void
+keep_spare(struct spool *spool, const char *spare, const char *text)
+{
+	struct stat st;
+
+	if (fstatat(spool->dir[SPOOL_STATE], spare, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+	    st.st_blocks * BLOCK_BYTES < (off_t)strlen(text))
+		spool_state_write(spool, spare, text);
 }
 
 enum store_result
 spool_note_write(struct spool *spool, enum store_note note, const char *text, struct error *error)
 {
-	if (spool_state_write(spool, names[note], text) == 0)
+	char spare[32];
+
+	snprintf(spare, sizeof(spare), ".%s", names[note]);
+	int result = spool_state_write(spool, names[note], text);
+	if (result == 0) {
+		keep_spare(spool, spare, text);
 		return STORE_OK;
-	if ((errno == ENOSPC || errno == EDQUOT) && overwrite(spool, names[note], text) == 0)
+	}
+	bool full = errno == ENOSPC || errno == EDQUOT;
+	if (full && use_spare(spool, spare, names[note], text) == 0)
 		return STORE_OK;
+	if (full)
+		errno = ENOSPC;
 	spool_failed(spool, "write a file", SPOOL_STATE, names[note], error);
 	return STORE_FAILED;
 }

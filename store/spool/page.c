@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "base/clock.h"
 #include "base/datetime.h"
 #include "store/spool/spool.h"
 
@@ -157,6 +158,8 @@ visit_sorted(struct spool *spool, struct store_page *page, const struct sorted *
 	while (i < s->count && last != NULL && compare(&s->items[i], last) <= 0)
 		i++;
 	for (; i < s->count && found < page->limit && looked < LOOK_BACK; i++) {
+		if (page->deadline != 0 && looked > 0 && clock_milliseconds() >= page->deadline)
+			break;
 		if (page->until != 0 && s->items[i].time > page->until + NANOSECONDS)
 			continue;
 		found += visit_one(spool, page, &s->items[i]);
@@ -189,42 +192,68 @@ spool_page(struct spool *spool, struct store_page *page, struct error *error)
 
 /* ---- the tally ---- */
 
+enum { NAMES_PER_LOOK = 256 };  /* at the clock */
+
+struct tallying {
+	int64_t deadline; /* clock_milliseconds(); 0: none */
+	long count;
+	int64_t oldest; /* Unix seconds; 0: none yet */
+};
+
+static bool
+is_late(const struct tallying *t)
+{
+	return t->deadline != 0 && t->count % NAMES_PER_LOOK == 0 &&
+	    clock_milliseconds() >= t->deadline;
+}
+
+/* spool_each()'s visit: 1: the time is over. */
 static int
 tally_name(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 {
-	struct store_tally *tally = data;
+	struct tallying *t = data;
 
 	(void)spool;
+	(void)dir;
 	(void)name;
-	tally->failed += dir == SPOOL_FAILED;
-	tally->held += dir == SPOOL_HOLD;
-	tally->waiting += dir == SPOOL_NEW;
-	return 0;
+	t->count++;
+	return is_late(t) ? 1 : 0;
 }
 
+/* spool_each()'s visit: 1: the time is over. */
 static int
 find_oldest(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 {
-	struct store_tally *tally = data;
+	struct tallying *t = data;
 	struct stat st;
 
 	/* A replay gives an old file a new name, which is a change of its status. */
 	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    (tally->oldest == 0 || st.st_ctime < tally->oldest))
-		tally->oldest = st.st_ctime;
-	return 0;
+	    (t->oldest == 0 || st.st_ctime < t->oldest))
+		t->oldest = st.st_ctime;
+	t->count++;
+	return is_late(t) ? 1 : 0;
 }
 
 enum store_result
-spool_tally(struct spool *spool, struct store_tally *tally, struct error *error)
+spool_tally(struct spool *spool, int budget_ms, struct store_tally *tally, struct error *error)
 {
 	static const enum spool_dir dirs[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_HOLD};
+	struct tallying found[3] = {0}, aged = {0};
+	int ended[3] = {0}, looked = 1;
 
 	memset(tally, 0, sizeof(*tally));
-	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
-		if (spool_each(spool, dirs[i], tally_name, tally) != 0)
+	for (int i = 0; i < 3; i++) {
+		found[i].deadline = budget_ms != 0 ? clock_milliseconds() + budget_ms : 0;
+		ended[i] = spool_each(spool, dirs[i], tally_name, &found[i]);
+		aged.deadline = found[i].deadline;
+		if (dirs[i] == SPOOL_NEW && ended[i] == 0 && found[i].count <= SORTED_MAX)
+			looked = spool_each(spool, SPOOL_NEW, find_oldest, &aged);
+		if (ended[i] < 0 || looked < 0)
 			return spool_failed(spool, "list the names", dirs[i], "", error);
-	if (tally->waiting <= SORTED_MAX && spool_each(spool, SPOOL_NEW, find_oldest, tally) != 0)
-		return spool_failed(spool, "list the names", SPOOL_NEW, "", error);
+	}
+	*tally = (struct store_tally){.waiting = found[0].count, .failed = found[1].count,
+	    .held = found[2].count, .more_waiting = ended[0] != 0, .more_failed = ended[1] != 0,
+	    .oldest = looked == 0 ? aged.oldest : 0};
 	return STORE_OK;
 }

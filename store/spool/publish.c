@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/statvfs.h>
 #include <sysexits.h>
 #include <time.h>
@@ -275,13 +276,23 @@ spool_put(struct spool *spool, const struct store_intake *intake, struct error *
 
 /* ---- the way of an event, tried ---- */
 
-/* Link the file into every directory, and have the names reach the disk as an event's does. */
+/* NAME is that in tmp/, behind SPOOL_PROBE. */
+static const char *
+probe_in(enum spool_dir dir, const char *name)
+{
+	return dir == SPOOL_TMP ? name + strlen(SPOOL_PROBE) : name;
+}
+
+/*
+ * Link the file into every directory, tmp/ first, so that recovery knows what a probe that was
+ * killed has left; and have the names reach the disk as an event's does.
+ */
 static enum store_result
 probe_directories(struct spool *spool, const struct spool_file *file, const char *name,
     struct error *error)
 {
-	for (int i = 0; i < SPOOL_DIRS; i++)
-		if (spool_file_link(spool, file, (enum spool_dir)i, name) != 0)
+	for (int i = SPOOL_DIRS - 1; i >= 0; i--)
+		if (spool_file_link(spool, file, (enum spool_dir)i, probe_in((enum spool_dir)i, name)) != 0)
 			return link_failed(spool, (enum spool_dir)i, "", error);
 	/* With one wait only the file is synced, once for all its names. */
 	for (int i = 0; i < (spool->one_wait ? 1 : SPOOL_DIRS); i++)
@@ -296,16 +307,17 @@ enum store_result
 spool_probe(struct spool *spool, struct error *error)
 {
 	struct iovec piece = {(char *)(uintptr_t)"probe\n", 6};
+	char temporary[SPOOL_TEMPORARY_SIZE], name[sizeof(SPOOL_PROBE) + sizeof(temporary)];
 	struct spool_file file;
-	char name[64];
 
-	/* A name that begins with a dot is no event's: spool_each() and *.json leave it out. */
-	snprintf(name, sizeof(name), ".probe.%ld", (long)getpid());
+	spool_file_temporary_name(spool, temporary);
+	snprintf(name, sizeof(name), SPOOL_PROBE "%s", temporary);
 	if (spool_file_write(spool, &file, &piece, 1, true) != 0)
 		return spool_failed(spool, "write a file", SPOOL_EVENTS, "", error);
 	enum store_result result = probe_directories(spool, &file, name, error);
 	for (int i = 0; i < SPOOL_DIRS; i++)
-		if (unlinkat(spool->dir[i], name, 0) != 0 && errno != ENOENT && result == STORE_OK)
+		if (unlinkat(spool->dir[i], probe_in((enum spool_dir)i, name), 0) != 0 &&
+		    errno != ENOENT && result == STORE_OK)
 			result = spool_failed(spool, "remove the name", (enum spool_dir)i, "", error);
 	spool_file_close(spool, &file);
 	return result;

@@ -30,11 +30,8 @@ enum {
 static enum store_result
 lock_failed(struct spool *spool, struct error *error)
 {
-	int number = errno;
-	enum store_result result = spool_failed(spool, "lock it", SPOOL_NEW, "", error);
+	enum store_result result = spool_failed(spool, "lock it", SPOOL_DIRS, LOCK_FILE, error);
 
-	snprintf(error->text, sizeof(error->text), "%s/" LOCK_FILE ": %s", spool->path,
-	    strerror(number));
 	return result == STORE_FULL ? STORE_FAILED : result;
 }
 
@@ -115,12 +112,12 @@ static bool
 can_be_moved(struct spool *spool, const struct spool_file *file, struct scan *scan)
 {
 	struct error error;
-	char probe[64];
+	char probe[SPOOL_TEMPORARY_SIZE];
 	struct stat st;
 
 	if (fstat(file->fd, &st) == 0 && st.st_uid == geteuid())
 		return true;
-	snprintf(probe, sizeof(probe), "link.%ld", (long)getpid());
+	spool_file_temporary_name(spool, probe);
 	if (linkat(spool->dir[SPOOL_NEW], file->name, spool->dir[SPOOL_TMP], probe, 0) == 0) {
 		unlinkat(spool->dir[SPOOL_TMP], probe, 0);
 		return true;
@@ -143,7 +140,7 @@ is_settled(const struct spool_file *file, int64_t now)
 enum standing {
 	WORK,     /* the same file as in events/ */
 	ARRIVING, /* on its way in */
-	LEFTOVER  /* of a writer that died when it had met a duplicate; or put there by hand */
+	APART     /* another file than in events/, and not on its way */
 };
 
 static enum standing
@@ -157,10 +154,60 @@ standing_of(struct spool *spool, const struct spool_file *file, struct scan *sca
 	}
 	if (!spool_has(spool, SPOOL_EVENTS, file->name))
 		return ARRIVING;
-	if (unrecognised_report(scan->unrecognised, file->name))
-		log_line("new/%s: is not the file of this name in events/: left alone; psapi replay queues "
-		         "the one in events/ again", file->name);
-	return LEFTOVER;
+	return APART;
+}
+
+/* Of two files of one name: what they have in common. */
+enum likeness {
+	COPY,           /* all: a spool was copied, and its links became files */
+	OTHER_DELIVERY, /* the event, but not the evidence */
+	OTHER_EVENT     /* or it is not known */
+};
+
+static enum likeness
+likeness_of(struct spool *spool, const struct entry *ours, const char *name)
+{
+	enum likeness likeness = OTHER_EVENT;
+	struct spool_file file;
+	struct entry entry;
+	const char *why;
+
+	if (spool_file_open(spool, &file, SPOOL_EVENTS, name, &entry, &why) != ENTRY_OK)
+		return OTHER_EVENT;
+	if (entry.body_length == ours->body_length &&
+	    memcmp(entry.body, ours->body, ours->body_length) == 0)
+		likeness = strcmp(entry.timestamp, ours->timestamp) == 0 &&
+		        strcmp(entry.signature, ours->signature) == 0 &&
+		        strcmp(entry.received_at, ours->received_at) == 0 ? COPY : OTHER_DELIVERY;
+	entry_free(&entry);
+	spool_file_close(spool, &file);
+	return likeness;
+}
+
+/*
+ * A file that stands apart. If it is another delivery of the event, its writer has met a duplicate
+ * and died before it removed it: by I3 the one in events/ was queued, and once that name is on the
+ * disk, this one may go. A copy may be of an event that is not handled yet: a person knows.
+ */
+static void
+settle_apart(struct spool *spool, const struct spool_file *file, const struct entry *entry,
+    struct scan *scan)
+{
+	enum likeness likeness = likeness_of(spool, entry, file->name);
+	struct error error;
+
+	if (likeness == OTHER_DELIVERY && spool_sync(spool, SPOOL_EVENTS, -1) == 0 &&
+	    spool_file_unlink(spool, file, SPOOL_NEW, file->name) == 0)
+		return;
+	if (likeness == OTHER_DELIVERY) {
+		spool_failed(spool, "remove the name", SPOOL_NEW, file->name, &error);
+		refuse_file(scan, file->name, &error, "it is left alone");
+	} else if (unrecognised_report(scan->unrecognised, file->name)) {
+		log_line("new/%s: is not the file of this name in events/, but %s: left alone; if it was "
+		         "not handled, psapi replay queues the one in events/; else psapi done removes "
+		         "this one",
+		    file->name, likeness == COPY ? "a copy" : "another event");
+	}
 }
 
 static int
@@ -179,7 +226,8 @@ visit_event(struct spool *spool, const struct spool_file *file, const struct ent
 		break;
 	case ARRIVING:
 		break;
-	case LEFTOVER:
+	case APART:
+		settle_apart(spool, file, entry, scan);
 		return 0; /* its event was accepted as the file in events/: its lane does not wait for it */
 	}
 	scan->pending->stopped = scan->pending->visit(&waiting, scan->pending->data);

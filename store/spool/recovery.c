@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -94,15 +95,29 @@ recover_queue(struct spool *spool, enum spool_dir queue, struct recovery *r)
 	return 1;
 }
 
+static void
+remove_probe(struct spool *spool, const char *temporary)
+{
+	char name[sizeof(SPOOL_PROBE) + SPOOL_TEMPORARY_SIZE];
+
+	snprintf(name, sizeof(name), SPOOL_PROBE "%.*s", SPOOL_TEMPORARY_SIZE, temporary);
+	for (int i = 0; i < SPOOL_TMP; i++)
+		unlinkat(spool->dir[i], name, 0);
+}
+
+/* Nothing but what a process of ours may have left: PSAPI_SPOOL=/ makes /tmp this directory. */
 static int
 remove_if_old(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 {
 	const time_t *now = data;
 	struct stat st;
 
-	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-	    *now - st.st_mtime > LEFTOVER_SECONDS)
+	if (spool_file_is_temporary(name) &&
+	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+	    *now - st.st_mtime > LEFTOVER_SECONDS) {
+		remove_probe(spool, name);
 		unlinkat(spool->dir[dir], name, 0);
+	}
 	return 0;
 }
 

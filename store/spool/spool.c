@@ -46,10 +46,22 @@ make_directory(int parent, const char *name)
 	return fchmodat(parent, name, DIR_MODE, 0);
 }
 
+/*
+ * A directory of the spool may not be a link: files of another directory would be moved and
+ * removed as if they were ours. The spool itself may be one.
+ */
+static int
+open_existing(int parent, const char *name)
+{
+	if (parent == AT_FDCWD)
+		return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+}
+
 static int
 open_directory(int parent, const char *name, bool create)
 {
-	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = open_existing(parent, name);
 
 	if (fd >= 0 || errno != ENOENT || !create)
 		return fd;
@@ -61,7 +73,7 @@ open_directory(int parent, const char *name, bool create)
 		return -1;
 	if (make_directory(parent, name) != 0)
 		return -1;
-	return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return open_existing(parent, name);
 }
 
 /* A spool of another format must not be read, or written, as if it were of ours. */
@@ -131,22 +143,43 @@ explain_owner(const struct spool *spool, const struct stat *st, char *remedy, si
 	return st->st_uid != geteuid();
 }
 
-static enum store_result
-refuse(struct spool *spool, const char *name, struct error *error)
+/* Why errno came of the spool, or of a directory in it; *st is of that, unless it is unknown. */
+static void
+explain_refusal(const struct spool *spool, const char *name, int number, const struct stat *st,
+    struct error *error)
 {
-	int number = errno;
+	const char *slash = *name != '\0' ? "/" : "";
 	const char *remedy = number == ENOENT ?
 	    "the receiver makes it when it starts; --spool or PSAPI_SPOOL names another" :
 	    "it must be a directory that the running user may write";
 	char owner[512];
-	struct stat st;
 
-	bool known = stat(spool->path, &st) == 0;
-	spool->owner = known ? st.st_uid : geteuid();
-	if (number == EACCES && known && explain_owner(spool, &st, owner, sizeof(owner)))
+	if (st != NULL && S_ISLNK(st->st_mode)) {
+		error_set(error, EX_CONFIG, "replace it by a directory", "%s%s%s: is a symbolic link",
+		    spool->path, slash, name);
+		return;
+	}
+	if (number == EACCES && st != NULL && explain_owner(spool, st, owner, sizeof(owner)))
 		remedy = owner;
+	else if (number == EACCES && st != NULL && (st->st_mode & 0700) != 0700)
+		remedy = "chmod u+rwx";
 	error_set(error, number == EACCES ? EX_NOPERM : EX_NOINPUT, remedy, "%s%s%s: %s", spool->path,
-	    *name != '\0' ? "/" : "", name, strerror(number));
+	    slash, name, strerror(number));
+}
+
+static enum store_result
+refuse(struct spool *spool, const char *name, struct error *error)
+{
+	int number = errno;
+	struct stat root, st;
+	bool known = stat(spool->path, &root) == 0;
+
+	spool->owner = known ? root.st_uid : geteuid();
+	if (*name != '\0')
+		known = fstatat(spool->root, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	else
+		st = root;
+	explain_refusal(spool, name, number, known ? &st : NULL, error);
 	return STORE_FAILED;
 }
 
@@ -365,6 +398,7 @@ spool_failed(struct spool *spool, const char *step, enum spool_dir dir, const ch
     struct error *error)
 {
 	int number = errno, status = EX_IOERR;
+	int fd = dir == SPOOL_DIRS ? spool->root : spool->dir[dir];
 	const char *remedy = NULL;
 	char owner[512];
 	struct stat st;
@@ -377,11 +411,11 @@ spool_failed(struct spool *spool, const char *step, enum spool_dir dir, const ch
 	}
 	/* The file's owner; where stat(2) is refused, the directory's. */
 	if (status == EX_NOPERM &&
-	    (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
-	        fstat(spool->dir[dir], &st) == 0) &&
+	    (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || fstat(fd, &st) == 0) &&
 	    explain_owner(spool, &st, owner, sizeof(owner)))
 		remedy = owner;
-	error_set(error, status, remedy, "%s/%s%s%s: cannot %s: %s", spool->path, spool_dir_names[dir],
-	    *name != '\0' ? "/" : "", name, step, strerror(number));
+	error_set(error, status, remedy, "%s/%s%s%s: cannot %s: %s", spool->path,
+	    dir == SPOOL_DIRS ? "" : spool_dir_names[dir],
+	    dir != SPOOL_DIRS && *name != '\0' ? "/" : "", name, step, strerror(number));
 	return number == ENOSPC || number == EDQUOT ? STORE_FULL : STORE_FAILED;
 }

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <sys/stat.h>
 
-#include "store/spool/filesystem.h"
+#include "base/filesystem.h"
 #include "store/store.h"
 
 enum spool_dir {
@@ -54,7 +54,6 @@ struct spool {
 	atomic_bool distrusted; /* a sync failed: nothing more is accepted */
 	atomic_llong checked;   /* when the free bytes were last read, seconds of CLOCK_MONOTONIC; */
 	atomic_llong available; /* how many there were */
-	atomic_int link_way;    /* how a file is given a name by its descriptor, file.c */
 	atomic_uint serial;     /* of names in tmp/ */
 };
 
@@ -67,6 +66,9 @@ void spool_close(struct spool *spool);
 
 /* See store_warnings(). */
 void spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), void *data);
+
+/* place.c: see store_check_place(). */
+int spool_check_place(const char *path, struct error *error);
 
 /* See store_describe(). */
 void spool_describe(const struct spool *spool, char *text, size_t size);
@@ -109,8 +111,8 @@ bool spool_has(struct spool *spool, enum spool_dir dir, const char *name);
 int spool_sync(struct spool *spool, enum spool_dir dir, int file);
 
 /*
- * Explain errno of a step with dir/NAME, with the remedy. Returns STORE_FULL if there is
- * no room, else STORE_FAILED.
+ * Explain errno of a step with dir/NAME (SPOOL_DIRS: NAME of the spool itself), with the remedy.
+ * Returns STORE_FULL if there is no room, else STORE_FAILED.
  */
 enum store_result spool_failed(struct spool *spool, const char *step, enum spool_dir dir,
     const char *name, struct error *error);
@@ -165,6 +167,17 @@ enum entry_result spool_file_open(struct spool *spool, struct spool_file *file, 
 
 /* Close it, and remove its name in tmp/. errno stays. */
 void spool_file_close(struct spool *spool, struct spool_file *file);
+
+/* A name in tmp/, of this process alone; and whether a name there is such, of any process. */
+#define SPOOL_TEMPORARY_SIZE 64
+void spool_file_temporary_name(struct spool *spool, char name[SPOOL_TEMPORARY_SIZE]);
+bool spool_file_is_temporary(const char *name);
+
+/*
+ * A probe's names: such a one in tmp/, as long as it has others; in the other directories this in
+ * front of it. A name that begins with a dot is no event's: spool_each() and *.json leave it out.
+ */
+#define SPOOL_PROBE ".probe."
 
 /* Give a file that we made its owner and mode by rule, for any running user and umask. */
 int spool_file_settle(const struct spool *spool, int fd, mode_t mode);
@@ -258,6 +271,7 @@ enum store_result spool_forgotten_write(struct spool *spool, const struct roster
 
 /* page.c */
 enum store_result spool_page(struct spool *spool, struct store_page *page, struct error *error);
-enum store_result spool_tally(struct spool *spool, struct store_tally *tally, struct error *error);
+enum store_result spool_tally(struct spool *spool, int budget_ms, struct store_tally *tally,
+    struct error *error);
 
 #endif

@@ -118,6 +118,8 @@ class Checker:
     def compare(self, name, data):
         if not data.strip(b"\0"):
             return f"{len(data)} bytes, all zero"
+        if name.startswith(".probe."):      # no event: a receiver's start tries the way of one
+            return None if data == b"probe\n" else f"{len(data)} bytes, torn"
         try:
             evidence, body, _ = parse(data)
             request = self.requests[name]

@@ -153,10 +153,10 @@ class Desk:
         """The objects that a subcommand prints with --json."""
         return [json.loads(line) for line in self.run(*arguments, "--json").stdout.splitlines()]
 
-    def on_a_terminal(self, *arguments, env=None):
+    def on_a_terminal(self, *arguments, env=None, under=()):
         """Output and exit status with a pseudo-terminal as standard output and error."""
         controller, terminal = pty.openpty()
-        child = subprocess.Popen([PSAPI, *arguments], env=self.environment(env),
+        child = subprocess.Popen([*under, PSAPI, *arguments], env=self.environment(env),
                                  stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal)
         os.close(terminal)
         output = b""

@@ -74,8 +74,9 @@ class Spool:
             files = sorted(os.listdir(self.path / directory))
         except FileNotFoundError:
             return []
-        # The probe of a start that was killed: nobody's event, like every name that begins with a dot.
-        files = [f for f in files if not f.startswith(".probe.")]
+        # The probe of a start that was killed, or the spare file of a note: nobody's event, like every name that begins
+        # with a dot.
+        files = [f for f in files if not f.startswith(".")]
         if directory == "state":
             files = [f for f in files if f not in NOTES]
         assert all(f.endswith(".json") for f in files), files
@@ -97,8 +98,8 @@ class Spool:
             for file in files:
                 path = Path(folder, file)
                 found[str(path.relative_to(self.path))] = path.stat().st_ino
-        return {k: v for k, v in found.items()
-                if k not in ("attempts.jsonl", "lock", *(f"state/{note}" for note in NOTES if note != "unrecognised"))}
+        notes = [f"state/{dot}{note}" for note in NOTES if note != "unrecognised" for dot in ("", ".")]
+        return {k: v for k, v in found.items() if k not in ("attempts.jsonl", "lock", *notes)}
 
     def path_for_a_handler(self, path, webhook_id):
         """Whether this is the file that a handler gets."""

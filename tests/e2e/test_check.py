@@ -175,6 +175,9 @@ def test_drain(desk, receiver):
     assert "11.7 min ago" in found["drain"]["text"] and "psapi-drain.timer" in found["drain"]["remedy"]
     assert bad(desk, "-c", "drain=3600") == {}
     (desk.handlers / "default").unlink()
+    assert set(bad(desk)) == {"handlers"}, "drain runs, and has no handler"
+    runs = note.with_name("runs")
+    runs.write_text(json.dumps(json.loads(runs.read_text()) | {"chosen": int(time.time()) - 27 * 3600}))
     assert bad(desk) == {}, "a script of the user's own"
     batch = desk.place.dir / "batch.d"
     batch.mkdir()
@@ -202,6 +205,18 @@ def test_drain_status(desk, receiver):
 
 
 @pytest.mark.each_store
+def test_no_daily_event_yet(desk, receiver):
+    """The time since the log began is not said to be that of an event."""
+    assert receiver.send(signed()).status == 200
+    desk.drain("--", "true")
+    (desk.spool.path / "attempts.jsonl").write_text(line(time.time() - 3600, type="producersync.npn.activated"))
+    (desk.spool.path / "state" / "metrics").unlink(missing_ok=True)
+    assert bad(desk) == {}
+    said = desk.run("check").stdout
+    assert "updates_available" not in said and "daily=" not in said, said
+
+
+@pytest.mark.each_store
 def test_daily(desk, receiver):
     assert receiver.send(signed()).status == 200
     log = desk.spool.path / "attempts.jsonl"
@@ -216,7 +231,8 @@ def test_daily(desk, receiver):
     assert bad(desk, "-c", "daily=") == {}, "an endpoint without that event"
     log.write_text(line(now - 40 * 3600) + line(now - 3600))
     (desk.spool.path / "state" / "metrics").unlink()
-    assert "40.0 h ago" in bad(desk)["daily"]["text"], "none ever came"
+    assert bad(desk)["daily"]["text"] == ("no producersync.updates_available in the 40.0 h that the attempts log "
+                                          "covers"), "none ever came"
     log.write_text(line(now + 400 * 86400, type="producersync.updates_available") + line(now - 3600))
     (desk.spool.path / "state" / "metrics").unlink()
     assert set(bad(desk)) <= {"daily"}

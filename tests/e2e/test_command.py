@@ -236,3 +236,22 @@ def test_bad_usage(place):
     for arguments in (["-x"], ["-f"], ["-o"], ["-o", "noequals"], ["stray"]):
         result = place.run(*arguments)
         assert result.returncode != 0 and result.stderr, arguments
+
+
+def test_mistyped_variable(place):
+    """One that is named nearly as a setting would be ignored without a word: -t and the log of the start say it."""
+    words = ("PSAPI_TOLERENCE (environment): no such setting: did you mean PSAPI_TOLERANCE? "
+             "psapi-fcgi -h lists all settings")
+    tested = place.run("-t", PSAPI_TOLERENCE=1, PSAPI_OF_A_HANDLER=1)
+    assert tested.returncode == 0 and f"warning: setting {words}\n" in tested.stdout and "HANDLER" not in tested.stdout
+    receiver = Receiver(place, PSAPI_TOLERENCE="1").start()
+    assert f"psapi-fcgi: {words}\n" in receiver.log()
+    place.conf.write_text("PSAPI_SPOL = /x\n")
+    refused = place.run("-t")
+    assert refused.returncode == EX_CONFIG and "did you mean PSAPI_SPOOL?" in refused.stderr, refused
+
+
+def test_blanks_around_the_equals_sign(place):
+    place.conf.write_text("PSAPI_TOLERANCE = many\n")
+    refused = place.run("-t")
+    assert f'PSAPI_TOLERANCE="many" ({place.conf}:1): must be a whole number' in refused.stderr, refused

@@ -199,12 +199,13 @@ def test_recovery_at_start(place):
 
 
 def test_leftovers_in_tmp(place):
-    """Older than an hour: of a process that died, removed. Younger: possibly of a running one, kept."""
+    """Older than an hour: of a process that died, removed. Younger: possibly of a running one, kept. A file with another
+    name is not ours."""
     tmp = place.spool.path / "tmp"
     Receiver(place).start().stop()
-    for name, age in (("old", 3700), ("young", 60)):
+    for name, age in (("1.000000000.1.0", 3700), ("1.000000000.1.1", 60), ("photo.jpg", 3700)):
         (tmp / name).write_text("half an eve")
         os.utime(tmp / name, times=(time.time() - age,) * 2)
     receiver = Receiver(place).start()
-    assert place.spool.left_in_tmp() == ["young"]
+    assert place.spool.left_in_tmp() == ["1.000000000.1.1", "photo.jpg"]
     receiver.stop()

@@ -12,7 +12,7 @@ import pytest
 from receiver import BINARY, Receiver
 from replies import assert_accepted, assert_duplicate, assert_refused, parse_cgi
 from sender import SECRET, event, signed
-from servers import cgi_variables
+from servers import Socket, cgi_variables
 from setup_command import psapi
 
 
@@ -104,6 +104,20 @@ def test_log_on_a_full_disk(place, small_disk, server):
             broken += 1
     assert broken <= 1
     assert len(lines) < 42, "the disk was not full"
+
+
+def test_disk_in_memory(place, small_disk):
+    """It loses all events with a restart: that is said, and is no error."""
+    place.settings |= {"PSAPI_MIN_FREE": "0", "PSAPI_LISTEN": f"unix:{place.dir}/psapi.sock"}
+    with Socket(place) as server:
+        assert_accepted(server.send(signed()))
+        tried = place.run("-t")
+        rows = map(json.loads, psapi(place, "doctor", "--json", expect=None).stdout.splitlines())
+        (row,) = (row for row in rows if row["check"] == "storing")
+    said = f"{small_disk}: a file system in memory loses all events"
+    assert tried.returncode == 0 and f"warning: spool {said}" in tried.stdout, tried
+    assert f"ok: spool {small_disk}: tmpfs, two waits for the disk (it is in memory)" in tried.stdout
+    assert row["ok"] is True and said in row["text"] and "on a disk" in row["remedy"], row
 
 
 # ---- each directory in turn ----

@@ -136,7 +136,29 @@ def test_spool_is_missing(place, socket):
 
 def test_spool_open_to_all(place, receiver):
     place.spool.path.chmod(0o2777)
-    assert_names(examine(place), "spool", mentions=["2777", "chmod 2770"])
+    assert_names(examine(place), "spool", mentions=["2777", f"chmod 2770 {place.spool.path}"])
+    assert f"warning: spool {place.spool.path}: mode 2777 is open to every user: chmod 2770" in place.run("-t").stdout
+    for name in ("attempts.jsonl.1.gz", "lost+found", "lock", ".nfs001"):
+        (place.spool.path / name).touch()
+    assert_names(examine(place), "spool", mentions=["chmod 2770"])
+
+
+@pytest.mark.parametrize("mode, name", [(0o1777, None), (0o1777, "of\033somebody"), (0o755, "Documents"), (0o777, "x")])
+def test_spool_is_another_directory(place, socket, mode, name):
+    """PSAPI_SPOOL=/tmp: chmod 2770 would break the machine."""
+    other = place.dir / "tmp"
+    other.mkdir()
+    if name:
+        (other / name).mkdir()
+    other.chmod(mode)
+    place.settings["PSAPI_SPOOL"] = other
+    row = examine(place)["spool"]
+    assert row["ok"] is False and f"{other}: is open to every user, mode {mode:04o}, and not for the spool alone" in row["text"]
+    assert row["remedy"].startswith("name a directory of its own with PSAPI_SPOOL") and "chmod" not in row["remedy"]
+    tested = place.run("-t").stdout
+    assert f"warning: spool {other}: is open to every user" in tested and "chmod" not in tested, tested
+    assert "\033" not in tested
+    assert other.stat().st_mode & 0o7777 == mode
 
 
 @ROOT_ONLY
@@ -543,11 +565,51 @@ def test_daily(place, receiver):
     assert_names(examine(place), "daily", mentions=["40.0 h"])
 
 
+def test_mistyped_variable(place, receiver):
+    row = examine(place, PSAPI_TOLERENCE="1")["configuration"]
+    assert row["remark"] and row["text"] == "PSAPI_TOLERENCE (environment): no such setting", row
+    assert "did you mean PSAPI_TOLERANCE?" in row["remedy"]
+
+
+@pytest.mark.parametrize("what", ["directory", "device"])
+def test_secret_that_is_no_file(place, receiver, what):
+    """psapi secret add refuses it, so that is not the first remedy."""
+    place.secret_file.unlink()
+    if what == "directory":
+        place.secret_file.mkdir()
+    else:
+        place.secret_file.symlink_to("/dev/null")
+    row = examine(place)["secret"]
+    assert row["ok"] is False and row["text"] == f"{place.secret_file}: is not a regular file"
+    assert row["remedy"] == "move it away: then psapi secret add makes a file"
+    place.secret_file.rename(place.dir / "away")
+    subprocess.run([PSAPI, "secret", "add"], env=place.environment(), input=SECRET, text=True, check=True,
+                   capture_output=True)
+    assert examine(place)["secret"]["ok"] is True
+
+
+def test_secret_with_a_bad_line(place, receiver):
+    """It is said once, in the row: nothing is on standard error."""
+    place.write_secret("whpk_abc", SECRET, "short")
+    done = subprocess.run([PSAPI, "doctor"], env=place.environment(), text=True, capture_output=True)
+    assert done.stderr == "" and done.stdout.count("is a public key") == 1, done
+    row = examine(place)["secret"]
+    assert row["ok"] and row["remark"] and ":1: is a public key (whpk_)" in row["text"]
+    assert row["text"].endswith(", and 1 more such line(s)")
+    assert row["remedy"] == "correct or remove that line: the other secrets are in force"
+    place.write_secret("whpk_abc")
+    done = subprocess.run([PSAPI, "doctor"], env=place.environment(), text=True, capture_output=True)
+    assert done.stderr == "" and done.stdout.count("is a public key") == 1, done
+
+
 @pytest.mark.each_store
 def test_leftovers(place, receiver):
     place.tidy = False
-    left = place.spool.path / "tmp" / "1.2.3"
+    left = place.spool.path / "tmp" / "1.000000002.3.4"
     left.write_text("")
+    foreign = left.with_name("photo.jpg")   # drain does not remove it
+    foreign.write_text("")
+    os.utime(foreign, (time.time() - 7200,) * 2)
     assert_names(examine(place))
     os.utime(left, (time.time() - 7200,) * 2)
     assert_names(examine(place), "leftovers", mentions=["1 file(s)", "drain"])

@@ -87,6 +87,7 @@ FIRST_LINES = {     # content, words, the remedy if it is a command
     "not executable": ("#!/etc/passwd\n" + NOTE, ["its interpreter is not executable: /etc/passwd"], None),
     "env alone": ("#!/usr/bin/env\n" + NOTE, ["names no program after env"], None),
     "env, two words": ("#!/usr/bin/env sh -u\n" + NOTE, ["one name: sh -u", "env -S"], None),
+    "env, a relative path": ("#!/usr/bin/env ./sh\n", ["env would look in the directory", "started: ./sh"], None),
     "env, missing": ("#!/usr/bin/env no-such\n", ["no such program in PATH: no-such", "crontab"], None),
     "env -S, missing": ("#!/usr/bin/env -S A=b no-such -u\n", ["no such program in PATH: no-such"], None),
 }
@@ -160,6 +161,56 @@ def test_path_of_env(desk):
     assert len(desk.lines()) == 1
 
 
+@pytest.mark.parametrize("line", ["#!/usr/bin/env my-sh", "#!/usr/bin/env -S A=b my-sh -e", "#!/usr/bin/env FILE"])
+@pytest.mark.parametrize("how", ["directory", "file"])
+def test_env_finds_what_others_can_change(desk, line, how):
+    """As with an interpreter: it would run as the drain's user."""
+    tool = write(desk.place.dir / "tools" / "my-sh", '#!/bin/sh\nexec sh "$@"\n')
+    write(desk.handlers / "default", f"{line.replace('FILE', str(tool))}\n{NOTE}")
+    (tool if how == "file" else tool.parent).chmod(0o777)
+    path = {"PATH": f"{tool.parent}:/usr/bin:/bin"}
+    remedy = assert_refused(desk, f"{desk.handlers}/default: the program that env finds: {tool.parent}",
+                            "mode 0777 lets other users change", env=path)
+    assert "chmod go-w" in remedy or "take it out of PATH" in remedy
+    (tool if how == "file" else tool.parent).chmod(0o755)
+    desk.drain(env=path)
+    assert len(desk.lines()) == 1
+
+
+@as_root
+def test_env_finds_what_another_owns(desk):
+    tool = write(desk.place.dir / "tools" / "my-sh", '#!/bin/sh\nexec sh "$@"\n')
+    write(desk.handlers / "default", "#!/usr/bin/env my-sh\n" + NOTE)
+    shutil.chown(tool, "nobody")
+    path = {"PATH": f"{tool.parent}:/usr/bin:/bin"}
+    assert_refused(desk, f"the program that env finds: {tool}: owned by user nobody", env=path)
+    shutil.chown(tool, "root")
+    shutil.chown(tool.parent, "nobody")
+    assert_refused(desk, f"the program that env finds: {tool.parent}: owned by user nobody", "out of PATH", env=path)
+
+
+def test_env_looks_where_others_can_write(desk):
+    """Before the directory in which it finds the program: another user could put one there at any moment."""
+    write(desk.handlers / "default", "#!/usr/bin/env sh\n" + NOTE)
+    bare = desk.place.dir / "open"
+    bare.mkdir()
+    bare.chmod(0o777)
+    remedy = assert_refused(desk, f"the program that env finds: {bare}: mode 0777", env={"PATH": f"{bare}:/usr/bin:/bin"})
+    assert "take it out of PATH" in remedy
+    desk.drain(env={"PATH": f"/nowhere:/usr/bin:/bin:{bare}"})
+    assert len(desk.lines()) == 1
+
+
+@pytest.mark.parametrize("path", ["tools:/usr/bin", ":/usr/bin", ".:/usr/bin", "/nowhere::/usr/bin", "../x:/usr/bin"])
+def test_relative_path_of_env(desk, path):
+    """What env finds there depends on the directory in which drain is started."""
+    write(desk.handlers / "default", "#!/usr/bin/env sh\n" + NOTE)
+    remedy = assert_refused(desk, "env would look in the directory in which psapi drain is started: ", env={"PATH": path})
+    assert "write whole paths into PATH" in remedy
+    desk.drain(env={"PATH": f"/usr/bin:/bin:{path}"})
+    assert len(desk.lines()) == 1
+
+
 # ---- files and directories ----
 
 def test_not_executable(desk):
@@ -172,6 +223,41 @@ def test_not_executable(desk):
 def test_link_without_target(desk):
     (desk.handlers / "default").symlink_to("/nowhere/at/all")
     assert_refused(desk, "No such file or directory", "a link whose target is missing")
+
+
+def test_link_in_a_circle(desk):
+    (desk.handlers / "default").symlink_to("default")
+    assert_refused(desk, f"{desk.handlers}/default: is a link that leads in a circle", "ls -l shows")
+    (desk.handlers / "default").unlink()
+    circle = desk.place.dir / "sh"
+    circle.symlink_to("sh")
+    write(desk.handlers / "default", f"#!{circle}\n")
+    assert_refused(desk, f"its interpreter is a link that leads in a circle: {circle}")
+
+
+# The settings of both directories: what is wrong with one is mended by its own.
+@pytest.mark.parametrize("setting", ["PSAPI_HANDLERS", "PSAPI_BATCH_HANDLERS"])
+@pytest.mark.parametrize("how, words, remedy", [
+    ("missing", "No such file or directory", "make it, and put handlers into it ({})"),
+    ("a file", "is not a directory", "{} must name a directory"),
+    ("a circle", "is a link that leads in a circle", "ls -l shows where it leads: correct or remove it"),
+    ("another's", "owned by user nobody", "keep handlers where root and this user alone can write: {}")])
+def test_setting_of_a_directory(desk, setting, how, words, remedy):
+    write(desk.handlers / "default", SCRIPT)
+    path = desk.place.dir / "elsewhere" / "dir"
+    path.parent.mkdir()
+    desk.place.settings[setting] = path
+    if how == "a file":
+        path.write_text("")
+    elif how == "a circle":
+        path.symlink_to("dir")
+    elif how == "another's":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give files away")
+        path.mkdir()
+        write(path / "producersync", SCRIPT)
+        shutil.chown(path.parent, "nobody")
+    assert assert_refused(desk, words) == remedy.format(setting)
 
 
 def test_link(desk):
@@ -276,6 +362,7 @@ def give_spool_away(desk):
 
 
 def assert_both_say(desk, *words):
+    """As drain does: the event waits."""
     said = refusal(desk.drain(expect=78))
     row = doctor(desk)
     assert row["ok"] is False and f"{row['text']}: {row['remedy']}" == said, (row, said)
@@ -292,6 +379,19 @@ def test_not_for_this_user(desk, mode, words, remedy):
     give_spool_away(desk)
     assert_both_say(desk, words, remedy)
     subprocess.run([*remedy.split(), handler], check=True)
+    desk.drain_silently()
+    assert len(desk.lines()) == 1
+
+
+@as_root
+def test_interpreter_closed_to_this_user(desk):
+    with open("/bin/dash", "rb") as file:
+        shell = write(desk.place.dir / "venv" / "sh", file.read())
+    write(desk.handlers / "default", f"#!{shell}\n{NOTE}")
+    shell.parent.chmod(0o700)
+    give_spool_away(desk)
+    assert_both_say(desk, f"its interpreter cannot be reached by the running user: {shell}: chmod a+x its directories")
+    shell.parent.chmod(0o755)
     desk.drain_silently()
     assert len(desk.lines()) == 1
 
@@ -349,9 +449,10 @@ def test_near_misses(desk):
     assert row["ok"] is False and "npn.deactivated or of an unknown type finds no handler" in row["text"], row
     assert row["remedy"].splitlines() == ["default.sh: rename it to default",
                                           "producersync.npn.activated.py: rename it to producersync.npn.activated"]
+    assert row["text"].endswith("; no known type selects default.sh, producersync.npn.activated.py")
     unused = doctor(desk, "unused")
     assert unused["remark"] and "default.sh: no event selects it" in unused["text"]
-    assert unused["remedy"] == row["remedy"]
+    assert unused["remedy"] == "rename it, as the check of handlers says"   # not twice
     for line in row["remedy"].splitlines():
         old, new = re.fullmatch(r"(\S+): rename it to (\S+)", line).groups()
         (desk.handlers / old).rename(desk.handlers / new)
@@ -368,6 +469,8 @@ def test_near_misses(desk):
     ("producersync-npn-activated", "producersync.npn.activated"),
     ("producersync.updates.available", "producersync.updates_available"),
     ("ProducerSync.npn.sh", "producersync.npn"), ("producersync.npn.actived", "producersync.npn.activated"),
+    ("npn.activated", "producersync.npn.activated"), ("activated", "producersync.npn.activated"),
+    ("NPN.sh", "producersync.npn"), ("updates_available", "producersync.updates_available"),
     ("id.producer.created.py", "id.producer.created"), ("README", None), ("x~", None), ("default.bak", None),
     ("default.dpkg-old", None), ("helper.sh", None), ("notes.md", None)])
 def test_name(desk, name, right):
@@ -412,7 +515,53 @@ def test_some_types_find_none(desk):
 
 
 def test_no_handler(desk):
+    """Right if a script reads new/. Not where drain runs, for it moves every event to failed/."""
     assert doctor(desk)["ok"] is None and "no handler" in doctor(desk)["text"]
+    desk.deliver(signed(body(1)))
+    desk.drain("--", "true")    # a command needs no handlers
+    assert doctor(desk)["ok"] is None
+    desk.drain()
+    row = doctor(desk)
+    assert row["ok"] is False, row
+    assert row["text"] == f"{desk.handlers} has no handler, and psapi drain runs: it moves every event to failed/"
+    assert "write a handler default" in row["remedy"] and "end psapi drain" in row["remedy"]
+    shutil.rmtree(desk.handlers)
+    row = doctor(desk)
+    assert row["ok"] is False and "make it, and put handlers into it" in row["remedy"], row
+
+
+@pytest.mark.parametrize("names, remedy", [
+    (["npn.activated"], "npn.activated: rename it to producersync.npn.activated"),
+    (["activated"], "activated: rename it to producersync.npn.activated"),
+    (["all"], "write a handler default (the line #!/bin/true is enough), or name one after a type"),
+    (["all", "README"], "write a handler default"), (["README"], "write a handler default"),
+    (["id.producer.created"], "write a handler default")])
+def test_no_known_type_finds_a_handler(desk, names, remedy):
+    """There are files, but drain would move every event of ours to failed/."""
+    for name in names:
+        write(desk.handlers / name, SCRIPT)
+    row = doctor(desk)
+    assert row["ok"] is False, row
+    assert "finds no handler, and no default, in" in row["text"]
+    assert row["text"].endswith("; no known type selects " + ", ".join(sorted(names)))
+    assert row["remedy"].startswith(remedy)
+    assert desk.run("doctor", expect=None).returncode == 1
+    (webhook_id,) = desk.deliver(signed(body(1)))
+    desk.drain(expect=1)
+    assert "failed" in desk.where(webhook_id)
+
+
+def test_many_files(desk):
+    """The lists end with a number, not in a word."""
+    for n in range(40):
+        write(desk.handlers / f"default.{n:02}.sh.bak", SCRIPT)
+        write(desk.handlers / f"producersync.npn.activate{n:02}", SCRIPT)
+    row, unused = doctor(desk), doctor(desk, "unused")
+    assert re.search(r"; no known type selects default\.00\.sh\.bak, .*, default\.\d\d\.sh\.bak and \d+ more$", row["text"])
+    *renames, last = row["remedy"].splitlines()
+    assert all(re.fullmatch(r"\S+: rename it to producersync\.npn\.activated", line) for line in renames), row
+    assert last == f"and {40 - len(renames)} more files"
+    assert unused["remark"]
 
 
 def test_type_of_another_product(desk):

@@ -23,7 +23,8 @@ SOUND = {
     "store/store.h": '#include "verify.h"\nstruct store {\n\tint fd;\n};\n',
     "store/record.h": "struct record {\n\tint fd;\n};\n",
     "store/spool/disk.h": "struct spool;\n",
-    "store/spool/disk.c": "int\nspool_open(void)\n{\n\treturn 0;\n}\nint\ndisk_sync(void)\n{\n\treturn 0;\n}\n",
+    "store/spool/disk.c": "int fsync(int);\nint\nspool_open(void)\n{\n\treturn 0;\n}\n"
+                          "int\ndisk_sync(void)\n{\n\treturn fsync(0);\n}\n",
     "base/text.h": "/* struct store { */\n",
     "tests/unit/test_list.c": '#include "store/record.h"\nint\nno_prefix(void)\n{\n\treturn 0;\n}\n',
 }
@@ -41,6 +42,15 @@ BROKEN = {
     "a module that knows the other": (
         {"events.h": '#include "verify.h"\n'},
         'events.h:1: includes "verify.h": events.h includes base/ only'),
+    "below the modules": (
+        {"base/text.c": '#include "verify.h"\nint text_fd;\n'},
+        'base/text.c:1: includes "verify.h": base/ knows nothing of webhooks'),
+    "a folder that is in no list": (
+        {"mail/mail.c": '#include "store/record.h"\nint\nno_prefix(void)\n{\n\treturn 0;\n}\n'},
+        "mail/mail.c:1: mail/ is in no list of tools/check-layout, so nothing checks it"),
+    "a file of the root that is in no list": (
+        {"psapi-mail.c": '#include "store/record.h"\nint main(void) { return 0; }\n'},
+        "psapi-mail.c:1: this file is in no list of tools/check-layout, so nothing checks it"),
     "a folder that is in no table": (
         {"store/store.h": '#include "tests/unit/help.h"\n', "tests/unit/help.h": ""},
         'store/store.h:1: includes "tests/unit/help.h": store/ includes the folders below it only'),
@@ -74,6 +84,13 @@ BROKEN = {
     "a program that exports": (
         {"psapi.c": "int\npsapi_main(void)\n{\n\treturn 0;\n}\n"},
         "psapi.c:2: exports psapi_main(): expected is main only"),
+    "a wait for the disk outside the store": (
+        {"base/io.c": "int fsync(int);\nint\nio_sync(int fd)\n{\n\treturn fsync(fd);\n}\n"},
+        "base/io.c:1: calls fsync(): only store/ and secrets/ may"),
+    "a file gets a name outside the store": (
+        {"psapi.c": "int linkat(int, const char *, int, const char *, int);\n"
+                    "int\nmain(void)\n{\n\treturn linkat(0, \"\", 0, \"\", 0);\n}\n"},
+        "psapi.c:1: calls linkat(): only store/ and secrets/ may"),
     "a tag twice": (
         {"commands/list.c": "struct store {\n\tint x;\n};\nint list_fd;\n"},
         "store/store.h:2: struct store is defined in commands/list.c, too"),

@@ -6,6 +6,7 @@ The spool belongs to nobody; the tests are root.
 import json
 import os
 import pwd
+import re
 import subprocess
 
 import pytest
@@ -118,6 +119,45 @@ def test_doctor_finds_it(desk, where):
     path.chmod(0o000)
     row = doctor(desk)["spool"]
     assert row["ok"] is False and "mode 0000" in row["text"] and "chmod -R u+rwX" in row["remedy"], row
+
+
+AS_NOBODY = ["setpriv", f"--reuid={NOBODY.pw_uid}", f"--regid={NOBODY.pw_gid}", "--clear-groups"]
+
+
+@pytest.mark.parametrize("where", ["new", "events", "failed", "state", "hold", "tmp"])
+def test_directory_of_root(desk, where):
+    """Left by a receiver that root once started under umask 077: each program says whose it is, and what mends it."""
+    deliver(desk, *events(111111111))
+    path = desk.spool.path / where
+    os.chown(path, 0, 0)
+    path.chmod(0o700)
+    said = f"{path}: Permission denied: it belongs to root: as root, chown -R nobody {desk.spool.path}"
+    assert drain(desk, 77) == f"psapi: {said}\n"
+    row = doctor(desk)["spool"]
+    assert row["ok"] is False and f"{row['text']}: {row['remedy']}" == said, row
+    for tested in (desk.place.run("-t"), desk.place.run("-t", via=AS_NOBODY)):
+        assert tested.returncode == 78 and f"error: spool {said}\n" in tested.stdout, tested
+    started = desk.place.run(via=AS_NOBODY, PSAPI_LISTEN=f"unix:{desk.place.dir}/x.sock")
+    assert started.returncode == 73 and said in started.stderr, started
+    give(desk.place)
+    path.chmod(0o000)
+    assert drain(desk, 77) == f"psapi: {path}: Permission denied: chmod u+rwx\n"
+    path.chmod(0o2770)
+    assert drain(desk) == ""
+    assert handled(desk) == ["msg_0_111111111"]
+
+
+def test_lock_of_root(desk):
+    deliver(desk, *events(111111111))
+    drain(desk)
+    lock = desk.spool.path / "lock"
+    os.chown(lock, 0, 0)
+    lock.chmod(0o600)
+    remedy = f"it belongs to root: as root, chown -R nobody {desk.spool.path}"
+    assert drain(desk, 77) == f"psapi: {lock}: cannot lock it: Permission denied: {remedy}\n"
+    assert f"{lock}: of user root" in doctor(desk)["spool"]["text"]
+    give(desk.place)
+    assert drain(desk) == ""
 
 
 def test_doctor_counts_them(desk):
@@ -239,3 +279,79 @@ def test_retry_beside_a_bad_file(desk):
     done = desk.run("retry", "--all", expect=77)
     assert sorted(desk.spool.names("new")) == ["msg_a", "msg_c"]
     assert "msg_b" in done.stderr and "chown -R nobody" in done.stderr, done
+
+
+# ---- the secret ----
+
+def secret(desk, user, mode=0o600):
+    desk.place.write_secret(SECRET, mode=mode)
+    os.chown(desk.place.secret_file, user, 0)
+
+
+@pytest.mark.parametrize("command", [["verify", "--all"], ["verify", "msg_0_111111111"],
+                                     ["send", "--print", "http://127.0.0.1:1/"], ["adopt"]])
+@pytest.mark.parametrize("user", [NOBODY.pw_uid, 0])
+def test_root_reads_the_secret_of_the_spools_owner(desk, command, user):
+    """Of its owner it is right; of root, mode 0600, the receiver cannot read it, but these can."""
+    deliver(desk, *events(111111111))
+    secret(desk, user)
+    done = desk.run(*command, expect=0)
+    assert "owned by" not in done.stderr and "secret" not in done.stderr, done
+
+
+def test_root_reads_secrets_of_both(desk):
+    """verify takes several files, of root and of the spool's owner."""
+    deliver(desk, *events(111111111))
+    secret(desk, NOBODY.pw_uid)
+    other = desk.place.dir / "old"
+    other.write_text("whsec_" + "B" * 32 + "\n")
+    other.chmod(0o600)
+    desk.run("verify", "--all", "--secret-file", other, expect=0)
+    desk.run("send", "--print", "--secret-file", other, "http://127.0.0.1:1/", expect=0)
+
+
+def test_t_as_root(desk):
+    """As the spool's owner, so that it tries what the receiver will do."""
+    deliver(desk)
+    secret(desk, NOBODY.pw_uid)
+    done = desk.place.run("-t")
+    assert done.returncode == 0 and done.stdout.startswith(f"as nobody, the owner of {desk.spool.path}:\n"), done
+    assert f"ok: secret {desk.place.secret_file}: 1 usable" in done.stdout
+    secret(desk, 0)
+    done = desk.place.run("-t")
+    assert done.returncode == 78 and "the receiver must be able to read it: chgrp to its group, chmod 0640" in done.stdout
+    assert owners(desk) == {}
+
+
+def test_t_as_root_of_its_own_spool(place):
+    with Socket(place):
+        pass
+    assert "the owner of" not in place.run("-t").stdout
+
+
+@pytest.mark.parametrize("owner, name", [(1, "daemon"), (54321, "#54321")])
+def test_secret_of_a_third_user(desk, owner, name):
+    """The remedy keeps it readable to the receiver."""
+    deliver(desk)
+    secret(desk, owner, 0o640)
+    os.chown(desk.place.secret_file, owner, NOBODY.pw_gid)
+    words = f"{desk.place.secret_file}: owned by user {name}, neither root nor the running user nobody"
+    remedy = "chown root:nogroup, and chmod 0640"
+    for told in (desk.run("verify", "--all", expect=66).stderr, desk.place.run("-t").stdout,
+                 desk.run("send", "--print", "http://127.0.0.1:1/", expect=66).stderr):
+        assert f"{words}: {remedy}" in told, told
+    row = doctor(desk)["secret"]
+    assert (row["text"], row["remedy"]) == (words, remedy)
+    os.chown(desk.place.secret_file, 0, NOBODY.pw_gid)      # as told
+    assert doctor(desk)["secret"]["ok"]
+
+
+def test_secret_given_away_while_the_receiver_runs(desk):
+    """In its sandbox it may not look a name up: then the number is enough. The old secrets stay in force."""
+    with Socket(desk.place) as server:
+        assert_accepted(server.send(signed(webhook_id="msg_first")))
+        secret(desk, 1, 0o640)
+        assert_accepted(server.send(signed(webhook_id="msg_second")))
+        log = server.receiver.log()
+        assert re.search(r"owned by user (daemon|#1), neither root nor the running user (root|#0): .*chown root", log), log
+        assert "the secrets read before stay in force" in log

@@ -215,6 +215,29 @@ def test_same_name_in_both(desk):
     assert "producersync: is in" in found
 
 
+def handlers_row(desk):
+    done_ = desk.run("doctor", "--json", expect=None)
+    return {row["check"]: row for row in map(json.loads, done_.stdout.splitlines())}["handlers"]
+
+
+@pytest.mark.spool_only("no store is concerned")
+@pytest.mark.parametrize("name, fault", [("README", False), ("lib", False), ("x~", False), ("helper.sh", False),
+                                         ("default.bak", False), ("id.producer", True), ("other", True)])
+def test_other_names_in_both(desk, name, fault):
+    """A name that no event selects is no conflict."""
+    desk.handler("default", NOTE)
+    batch_handler(desk, COUNT, "producersync.npn")
+    for directory in (desk.handlers, desk.batches):
+        if name == "lib":
+            (directory / name).mkdir(mode=0o755)
+        else:
+            (directory / name).write_text("#!/bin/sh\n")
+            (directory / name).chmod(0o644 if name == "README" else 0o755)
+    row = handlers_row(desk)
+    assert row["ok"] is not fault, row
+    assert (f"{name}: is in {desk.handlers} and in {desk.batches}" in row["text"]) is fault, row
+
+
 @pytest.mark.spool_only("no store is concerned")
 def test_no_directory(desk):
     """The default one need not exist; one that is named must."""

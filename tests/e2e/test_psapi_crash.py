@@ -16,8 +16,9 @@ import pytest
 
 import strace
 from psapi_command import NOTE, PSAPI, Desk, body, updates
-from receiver import SANITIZED, wait_for
+from receiver import BINARY, SANITIZED, wait_for
 from sender import signed
+from servers import cgi_variables
 
 CALLS = ["openat", "linkat", "unlinkat", "fsync", "renameat", "write", "close", "fork", "readlink",
          "waitid", "wait4", "ppoll", "flock", "getdents64", "newfstatat", "faccessat2"]
@@ -296,8 +297,8 @@ def test_not_committed_yet(desk):
 
 
 def test_another_file_than_in_events(desk):
-    """A writer that has met a duplicate is about to remove its file: drain waits a moment. One that was killed never
-    does: then the lane waits no longer, and drain says what queues the event again."""
+    """A writer that has met a duplicate is about to remove its file: drain waits a moment. A copy of the file in
+    events/ nobody removes: then the lane waits no longer, and drain says what queues the event again."""
     desk.handler("default", NOTE)
     desk.deliver(signed(body(1), "apart"), signed(body(2), "behind"), signed(updates(), "other"))
     ours = desk.spool.file("new", "apart")
@@ -307,13 +308,43 @@ def test_another_file_than_in_events(desk):
     desk.drain_silently()
     assert desk.lines() == ["other"], "and in its lane no event overtakes it"
     os.utime(ours, (time.time() - 61,) * 2)
-    assert "not the file of this name in events/" in desk.drain().stderr
+    assert "not the file of this name in events/, but a copy" in desk.drain().stderr
     assert desk.lines() == ["other", "behind"]
     desk.drain_silently()
     desk.run("replay", "apart")
     desk.drain_silently()
     assert desk.lines() == ["other", "behind", "apart"]
     assert desk.where("apart") == ["events"]
+
+
+@needs_strace
+def test_killed_at_a_duplicate(desk):
+    """A receiver that is killed when it has met a duplicate, which was accepted and handled while it wrote: its file
+    in new/ is not handled, and does not stay."""
+    desk.handler("default", NOTE)
+    request = signed(body(1), "twice")
+    log = desk.place.dir / "strace.txt"
+    environment = desk.place.environment() | strace.ENVIRONMENT
+    environment.update(cgi_variables(request))
+    # It stops when its file is written, and is killed instead of removing the name.
+    slow = subprocess.Popen(["strace", "-f", "-qq", "-o", log, "-e", "trace=writev,unlinkat", "-e",
+                             "inject=writev:signal=STOP:when=1", "-e", "inject=unlinkat:signal=KILL:when=1", BINARY],
+                            env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    slow.stdin.write(request.body)
+    slow.stdin.close()
+    wait_for(lambda: log.exists() and "stopped by SIGSTOP" in log.read_text(), "it has written its file")
+    desk.deliver(request)
+    desk.drain_silently()
+    assert desk.lines() == ["twice"]
+    os.kill(int(log.read_text().split()[0]), signal.SIGCONT)
+    assert slow.wait(30) != 0
+    left = desk.spool.file("new", "twice")
+    assert left.exists() and not desk.spool.is_work("new", "twice")
+    desk.drain_silently()
+    assert left.exists(), "its receiver may live"
+    os.utime(left, (time.time() - 61,) * 2)
+    desk.drain_silently()
+    assert desk.where("twice") == ["events"] and desk.lines() == ["twice"]
 
 
 @pytest.mark.parametrize("status", [0, 1, 75])

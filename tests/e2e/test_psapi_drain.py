@@ -364,10 +364,12 @@ def test_event_put_there_by_hand(desk):
     desk.drain_silently()
     os.utime(restored, times=(time.time() - 61,) * 2)
     said = desk.drain().stderr
-    assert f"new/{restored.name}: is not the file of this name in events/" in said and "psapi replay" in said
+    assert f"new/{restored.name}: is not the file of this name in events/, but a copy: " in said, said
+    assert "psapi replay" in said and "psapi done" in said
     desk.drain_silently()
     assert desk.lines() == [webhook_id]
-    restored.unlink()
+    desk.run("done", webhook_id)
+    assert desk.where(webhook_id) == ["events"]
     desk.run("replay", webhook_id)
     desk.drain_silently()
     assert desk.lines() == [webhook_id] * 2

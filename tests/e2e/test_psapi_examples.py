@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+import mailbox as mailboxes
 import strace
 from psapi_command import PSAPI, Desk, body, updates
 from receiver import ROOT, wait_for
@@ -528,23 +529,25 @@ def test_forward_id(desk):
 # ---- examples/cron/, packaging/systemd/ ----
 
 def test_crontab(desk):
-    """Its commands as cron runs them: with sh and a minimal environment; output would be mailed."""
+    """Its commands as cron runs them: with sh and a minimal environment; output would be mailed. check alerts by itself."""
     lines = [line for line in (ROOT / "examples/cron" / "psapi.cron").read_text().splitlines()
              if line and not line.startswith("#")]
     settings = dict(line.split("=", 1) for line in lines if "=" in line.split()[0])
     jobs = [line.split(None, 6) for line in lines if "=" not in line.split()[0]]
-    assert [(job[:5], job[5]) for job in jobs] == [(list("*****"), "psapi"),
-                                                   ("17 4 * * *".split(), "psapi")]
+    assert [(job[:5], job[5]) for job in jobs] == [
+        (list("*****"), "psapi"), ("*/5 * * * *".split(), "psapi"), ("17 4 * * *".split(), "psapi")]
     assert "/usr/local/bin" in settings["PATH"] and "MAILTO" in settings
     desk.handler("default", ":\n")
-    (webhook_id,) = desk.deliver(signed())
+    mailbox = mailboxes.Mailbox(desk.place.dir / "mail")
+    (webhook_id, invalid) = desk.deliver(signed(), signed(b"no JSON"))
     for job in jobs:
         environment = {k: str(v) for k, v in desk.place.settings.items()} | {
-            "PATH": f"{PSAPI.parent}:{settings['PATH']}", "HOME": str(desk.home), "LOGNAME": "psapi"}
+            "PATH": f"{PSAPI.parent}:{mailbox.dir}:{settings['PATH']}", "HOME": str(desk.home), "LOGNAME": "psapi"}
         done = subprocess.run(["/bin/sh", "-c", job[6]], env=environment, text=True,
                               stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert desk.where(webhook_id) == ["events"]
+        assert (done.returncode, done.stdout, done.stderr) == (1 if "check" in job[6] else 0, "", ""), job
+    assert desk.where(webhook_id) == ["events"] and "failed" in desk.where(invalid)
+    assert "failed" in mailbox.only()["Subject"]
 
 
 LINE_FOR_CRON = re.compile(r"(?:[0-9*/]+ +){5}(?:psapi|root) +((?:[A-Z_]+=\S+ )*(psapi|flock)\b[^'`\n]*)")

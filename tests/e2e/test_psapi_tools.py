@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+import strace
 from psapi_command import NOTE, PSAPI, Desk, body, updates
 from receiver import wait_for
 from sender import OTHER_SECRET, SECRET, event, signed
@@ -202,6 +203,48 @@ def test_progress_counts_the_whole_run(desk):
     counts = re.findall(r"(\d+) of (\d+) handled", output)
     assert counts[0] == ("0", "1") and counts[-1] == ("1", "2"), output
     assert "2 handled, 0 to be" in output
+
+
+def handled(desk, count):
+    """So many handled events, which are copies of one."""
+    desk.deliver(signed(body(1), "copy0"))
+    if desk.place.store == "spool":
+        for i in range(1, count):
+            desk.copy("copy0", f"copy{i}")
+        for i in range(count):
+            desk.spool.file("new", f"copy{i}").unlink()
+    else:
+        desk.spool.sql(
+            "INSERT INTO psapi_event SELECT 'copy' || i || '.json', received_ns, type, npn, queued, lane, when_ns, "
+            "convert_to(replace(convert_from(record, 'UTF8'), '\"copy0\"', '\"copy' || i || '\"'), 'UTF8') "
+            f"FROM psapi_event, generate_series(1, {count - 1}) i", "DELETE FROM psapi_queue")
+
+
+@pytest.mark.skipif(strace.why_not() is not None, reason=f"{strace.why_not()}")
+def test_progress_of_moves_on_a_terminal(desk, tmp_path):
+    """A slow disk, or database: how far it is, in one line that goes away. A pipe gets none."""
+    count = 1001
+    handled(desk, count)
+    slow = strace.command("fsync,sendto", "delay_enter=210000", "1+", tmp_path / "log")
+    output, status = desk.on_a_terminal("replay", "--npn", "123456789", under=slow)
+    assert status == 0 and f"\r1000 of {count} moved\x1b[K" in output, output
+    assert output.endswith(f"\r\x1b[K{count} back to new\r\n")
+    if desk.place.store != "spool":
+        return
+    for i in range(count):
+        desk.spool.file("new", f"copy{i}").unlink()
+    done = desk.run("replay", "--npn", "123456789", under=slow)
+    assert (done.stdout, done.stderr) == (f"{count} back to new\n", "")
+
+
+@pytest.mark.skipif(strace.why_not() is not None, reason=f"{strace.why_not()}")
+def test_progress_of_prune_on_a_terminal(desk, tmp_path):
+    handled(desk, 1001)
+    call, delay = ("newfstatat", 1000) if desk.place.store == "spool" else ("sendto", 210000)
+    slow = strace.command(call, f"delay_enter={delay}", "1+", tmp_path / "log")
+    output, status = desk.on_a_terminal("prune", "--older-than", "0s", "--force", under=slow)
+    assert status == 0 and re.search(r"\r\d+ forgotten\x1b\[K", output), output
+    assert output.endswith("\r\x1b[K1001 forgotten, 0 kept\r\n")
 
 
 EVIL = b'{"type":"x.\\u001b[31m\\u009b","timestamp":"\\r\\n","data":{"npn":"\\u202e\xc3\xa9"},"id":"\\t"}'

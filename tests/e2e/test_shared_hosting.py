@@ -18,6 +18,7 @@ from sender import SECRET, event, signed
 from servers import cgi_variables
 from servers_apache import ENABLED_BY_DEBIAN, ApacheCgid
 import http_client
+import mailbox as mailboxes
 
 SUEXEC = Path("/usr/lib/apache2/suexec")
 STATIC = ROOT / "build/static"
@@ -152,9 +153,11 @@ def test_crontab(place):
     answer = subprocess.run([STATIC / "psapi-fcgi"], input=request.body, env=environment, capture_output=True, check=True)
     assert_accepted(parse_cgi(answer.stdout))
     jobs = re.findall(r"^(?:\S+ ){4}\S+ +(PSAPI_CONF=.*)$", page, re.M)
-    assert len(jobs) == 2
+    assert [re.search(r"psapi (\w+)", job)[1] for job in jobs] == ["drain", "check", "prune"]
+    mailbox = mailboxes.Mailbox(place.dir / "mail")
     for job in jobs:
         done = subprocess.run(["/bin/sh", "-c", job.replace("/home/YOU", str(home))], text=True, capture_output=True,
-                              env={"PATH": "/usr/bin:/bin", "HOME": str(home), "SHELL": "/bin/sh"})
+                              env={"PATH": f"{mailbox.dir}:/usr/bin:/bin", "HOME": str(home), "SHELL": "/bin/sh"})
         assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done
+    assert mailbox.mails() == []
     assert os.listdir(home / "psapi/spool/new") == []

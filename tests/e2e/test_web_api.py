@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import socket
 import subprocess
 import time
@@ -10,6 +11,7 @@ import time
 import pytest
 
 import fcgi_client
+import strace
 import web_scale
 from psapi_command import Desk, body, updates
 from receiver import BINARY, ROOT, SANITIZED, wait_for
@@ -175,6 +177,34 @@ def test_overview(place):
     web.program.stop()
     again = json.loads(Web(place).ask(path="/api/1/overview").body)
     assert again | {"disk": None} == data | {"disk": None}
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or SANITIZED or bool(strace.why_not()), reason="it takes strace on a sandboxed process")
+def test_an_answer_does_not_wait_for_a_count(place):
+    """A listing that is slow: the first answer says so much as was seen, a later one all of it, as do the metrics."""
+    [webhook_id] = Desk(place).deliver_bodies(body(1))
+    for n in range(599):
+        os.link(place.spool.path / f"new/{webhook_id}.json", place.spool.path / f"new/{n}.json")
+    web = Web(place)
+
+    def overview():
+        return json.loads(web.ask(path="/api/1/overview").body)
+
+    def waiting():
+        lines = web.ask(path="/metrics").body.decode().splitlines()
+        assert [line[-2:] for line in lines if line.startswith("psapi_store_up")] == [" 1"]
+        return [line.split()[1] for line in lines if line.startswith("psapi_events_waiting{")]
+    with strace.Attached(web.program.pid, "getdents64", "delay_enter=30000", "1+", place.dir / "strace.log"):
+        first = overview()
+        assert (first["waiting"], first["waiting_at_least"], first["failed"]) == (256, True, 0) and "oldest" not in first
+        data = wait_for(lambda: (data := overview())["waiting"] == 600 and data, "all are counted")
+        assert "waiting_at_least" not in data and data["oldest"]
+    place.receivers.remove(web.program)
+    web.program.stop()
+    web = Web(place)
+    with strace.Attached(web.program.pid, "getdents64", "delay_enter=30000", "1+", place.dir / "strace.log"):
+        assert waiting() == []
+        wait_for(lambda: waiting() == ["600"], "all are counted")
 
 
 def test_verdict(place):

@@ -75,12 +75,15 @@ def queries(webhook_id):
 # ---- in make check ----
 
 def test_opens(nginx, desk):
-    """Each view opens, without a word in the console."""
+    """Each view opens, without a word in the console. The lists offer the known types as a filter."""
     [failed, *_] = fail_one(nginx, desk)
+    types = [one["type"] for one in nginx.get("examples")["examples"]]
     with Browser(nginx, USER) as b:
         for view, query in queries(failed).items():
             b.open(query, view)
             assert b.text("h1"), view
+            offered = b.script("return [...document.querySelectorAll('#filter-type-list option')].map((one) => one.value)")
+            assert offered == (types if view in ("deliveries", "events") else []), view
 
 
 # ---- the first-time visitor ----

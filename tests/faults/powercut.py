@@ -238,7 +238,7 @@ PLAIN = {
     "event": (EVENT, scenarios.empty, ""),
     "first event ever": (EVENT, scenarios.nothing, ""),
     "event, no O_TMPFILE": (EVENT, scenarios.empty, "tmpfile"),
-    "event, no /proc": (EVENT, scenarios.empty, "proc,empty_path"),
+    "event, no /proc": (EVENT, scenarios.empty, "proc"),
     "invalid event": (INVALID_EVENT, scenarios.empty, ""),
     "invalid event, no O_TMPFILE": (INVALID_EVENT, scenarios.empty, "tmpfile"),
     "probe of doctor": (PROBE, scenarios.empty, ""),

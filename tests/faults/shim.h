@@ -14,7 +14,7 @@
  *   FAULT_ROLE       what the process is in that log: "receiver", "drain" ...
  *   FAULT_STEPS=r,w  before each step that others can see: its name to w, a byte from r
  *   FAULT_FAIL=c:d   every call c in directory d fails with the errno FAULT_ERROR
- *   FAULT_WITHOUT    "tmpfile", "empty_path", "proc": what the system does not have
+ *   FAULT_WITHOUT    "tmpfile", "proc": what the system does not have
  *   FAULT_WITH       "one_wait": the file system says that it is XFS, where one wait is right
  */
 #ifndef SHIM_H

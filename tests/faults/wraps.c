@@ -138,14 +138,6 @@ access(const char *path, int mode)
 	return result;
 }
 
-static bool
-has_no(int from_dir, const char *from, int flags)
-{
-	(void)from_dir;
-	return ((flags & AT_EMPTY_PATH) != 0 && shim_without("empty_path")) ||
-	    (strncmp(from, "/proc", 5) == 0 && shim_without("proc"));
-}
-
 int
 linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
 {
@@ -153,7 +145,7 @@ linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
 	oplog_step("linkat", to_dir);
 	if (oplog_forbids("linkat", to_dir) || shim_enter("linkat") == FAIL)
 		return -1;
-	if (has_no(from_dir, from, flags)) {
+	if (strncmp(from, "/proc", 5) == 0 && shim_without("proc")) {
 		errno = ENOENT;
 		return -1;
 	}

@@ -523,27 +523,21 @@ expect_stored(const struct fixture *f, enum spool_dir queue, const char *name, c
 
 /* ---- the ways of a file to its names ---- */
 
-enum { LINK_UNKNOWN, LINK_EMPTY_PATH, LINK_PROC }; /* file.c */
-
 static const struct way {
 	const char *what;
-	int link_way;
 	bool named_files, by_name, one_wait;
 } ways[] = {
-	{"unnamed, two waits", LINK_UNKNOWN, false, false, false},
-	{"unnamed, one wait", LINK_UNKNOWN, false, false, true},
-	{"unnamed, by /proc, two waits", LINK_PROC, false, false, false},
-	{"unnamed, by /proc, one wait", LINK_PROC, false, false, true},
-	{"named, two waits", LINK_UNKNOWN, true, false, false},
-	{"named, one wait", LINK_UNKNOWN, true, false, true},
-	{"without /proc, two waits", LINK_UNKNOWN, true, true, false},
-	{"without /proc, one wait", LINK_UNKNOWN, true, true, true},
+	{"unnamed, two waits", false, false, false},
+	{"unnamed, one wait", false, false, true},
+	{"named, two waits", true, false, false},
+	{"named, one wait", true, false, true},
+	{"without /proc, two waits", true, true, false},
+	{"without /proc, one wait", true, true, true},
 };
 
 static inline void
 go_the_way(struct fixture *f, const struct way *way)
 {
-	f->spool.link_way = way->link_way;
 	f->spool.filesystem.named_files = way->named_files;
 	f->spool.by_name = way->by_name;
 	f->spool.one_wait = way->one_wait;

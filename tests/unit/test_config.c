@@ -199,7 +199,7 @@ TEST(the_file_is_read_as_a_shell_and_systemd_would)
 		{"PSAPI_SPOOL=/a#b\n", "/a#b"},
 		{"PSAPI_SPOOL=/$HOME\n", "/$HOME"},
 		{"\n\n# PSAPI_SPOOL=/b\n  # more\n; and more\nPSAPI_SPOOL=/a\n", "/a"},
-		{"PSAPI_SPOOL=/a\nHOME=/x\nPATH=\nMY_PSAPI_SPOOL=/b\npsapi_spool=/c\n", "/a"},
+		{"PSAPI_SPOOL=/a\nHOME=/x\nPATH=\nMY_PSAPI_SPOOL=/b\nspool=/c\n", "/a"},
 	};
 
 	for (size_t i = 0; i < ROWS(rows); i++) {
@@ -217,7 +217,6 @@ TEST(a_key_that_is_meant_for_us_and_unknown_is_refused)
 	} rows[] = {
 		{"PSAPI_SPOOOL=/a\n", "PSAPI_SPOOOL", "/a", "psapi.conf:1"},
 		{"\n#\nPSAPI_=1\n", "PSAPI_", "1", "psapi.conf:3"},
-		{"PSAPI_SPOOL =/a\n", "PSAPI_SPOOL ", "/a", "psapi.conf:1"},
 		{"PSAPI_SPOOL\n", "PSAPI_SPOOL", "KEY=VALUE", "psapi.conf:1"},
 		{"PSAPI_TOLERANCE: 3\n", "PSAPI_TOLERANCE: 3", "KEY=VALUE", "psapi.conf:1"},
 	};
@@ -398,6 +397,75 @@ TEST(reading_leaves_no_descriptor_open)
 	assert_int_equal(descriptors(), before);
 }
 
+TEST(a_setting_that_was_meant_is_named)
+{
+	static const struct {
+		const char *text, *meant;
+	} rows[] = {{"PSAPI_TOLERENCE", "PSAPI_TOLERANCE"}, {"PSAPI_SPOL", "PSAPI_SPOOL"},
+		{"PSAPI_HANDLER", "PSAPI_HANDLERS"}, {"PSAPI_MAX_TRY", "PSAPI_MAX_TRIES"},
+		{"PSAPI-SPOOL", "PSAPI_SPOOL"}, {"psapi_spool", "PSAPI_SPOOL"},
+		{"PSPAI_LISTEN", "PSAPI_LISTEN"}, {"PSAPISPOOL", "PSAPI_SPOOL"}};
+	char line[128], words[128];
+
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		snprintf(line, sizeof(line), "%s=300", rows[i].text);
+		snprintf(words, sizeof(words), "did you mean %s? psapi-fcgi -h lists", rows[i].meant);
+		const char *overrides[] = {line};
+		expect_refusal(conf(state, line), NULL, 0, rows[i].text, "no such setting", words);
+		expect_refusal(conf(state, ""), overrides, 1, line, "no such setting", words);
+	}
+	expect_refusal(conf(state, "PSAPI_COLOUR=1"), NULL, 0, "PSAPI_COLOUR", "no such setting: psapi",
+	    "lists all settings");
+}
+
+TEST(blanks_around_the_equals_sign_are_no_part_of_key_or_value)
+{
+	static const char *const texts[] = {"PSAPI_TOLERANCE = 5", "PSAPI_TOLERANCE\t=5",
+		"export PSAPI_TOLERANCE = '5'", "export  PSAPI_TOLERANCE =5 "};
+
+	for (size_t i = 0; i < ROWS(texts); i++) {
+		struct config c = load(conf(state, texts[i]), NULL, 0);
+		assert_int_equal(c.tolerance, 5);
+		config_free(&c);
+	}
+}
+
+/* warn of config_check_environment() */
+static void
+collect(const struct error *warning, void *data)
+{
+	char line[256];
+
+	strcat(strcat(data, error_line(warning, line, sizeof(line))), "\n");
+}
+
+TEST(a_variable_named_nearly_as_a_setting_is_found)
+{
+	/* What handlers, their examples and the tests use. */
+	static const char *const others[] = {"PSAPI_CONF", "PSAPI_MODULE_DIR", "PSAPI_WEBHOOK_ID",
+		"PSAPI_EVENT_TYPE", "PSAPI_EVENT_TIMESTAMP", "PSAPI_NPN", "PSAPI_RUN_DATE", "PSAPI_TRY",
+		"PSAPI_API_URL", "PSAPI_API_TOKEN", "PSAPI_API_LOGIN", "PSAPI_AUTH_URL", "PSAPI_CSV",
+		"PSAPI_CHAT_URL_FILE", "PSAPI_MAIL_TO", "PSAPI_NPN_DIR", "PSAPI_UPDATES_DIR", "PSAPI_TABLE",
+		"PSAPI_COLLECTIONS", "PSAPI_DATABASE", "PSAPI_SQLITE", "PSAPI_FORWARD_URL",
+		"PSAPI_FORWARD_SECRET", "PSAPI_BIN", "PSAPI_TOLD", "PSAPI_SANITIZED", "PSAPI_HOOK_OPEN",
+		"PSAPI_VECTORS", "PSAPI_SENDMAIL", "PSAPI_MACHINE"};
+	char text[1024] = "";
+
+	setenv("PSAPI_TOLERANCE", "300", 1);
+	for (size_t i = 0; i < ROWS(others); i++)
+		setenv(others[i], "1", 1);
+	config_check_environment(collect, text);
+	for (size_t i = 0; i < ROWS(others); i++)
+		unsetenv(others[i]);
+	unsetenv("PSAPI_TOLERANCE");
+	assert_string_equal(text, "");
+	setenv("PSAPI_TOLERENCE", "300", 1);
+	config_check_environment(collect, text);
+	unsetenv("PSAPI_TOLERENCE");
+	assert_string_equal(text, "PSAPI_TOLERENCE (environment): no such setting: did you mean "
+				  "PSAPI_TOLERANCE? psapi-fcgi -h lists all settings\n");
+}
+
 int
 main(void)
 {
@@ -416,6 +484,9 @@ main(void)
 		CONFIG_TEST(a_file_that_was_named_must_be_there),
 		CONFIG_TEST(the_named_file_wins_over_psapi_conf),
 		CONFIG_TEST(reading_leaves_no_descriptor_open),
+		CONFIG_TEST(a_setting_that_was_meant_is_named),
+		CONFIG_TEST(blanks_around_the_equals_sign_are_no_part_of_key_or_value),
+		CONFIG_TEST(a_variable_named_nearly_as_a_setting_is_found),
 	};
 
 	return cmocka_run_group_tests_name("config", tests, NULL, NULL);

@@ -61,6 +61,55 @@ TEST(what_is_no_file_is_no_note_and_cannot_be_written)
 	store_close(store);
 }
 
+static void
+on_a_full_disk(struct store *store, const char *text, enum store_result expected, int number)
+{
+	interference = (struct interference){.of = WRITEV, .nth = 1, .all = true, .error = number};
+	assert_int_equal(store_note_write(store, STORE_NOTE_ALERTS, text, &error), expected);
+	interference.nth = 0;
+}
+
+/* And what a reader has open is not written to. */
+TEST(on_a_full_disk_a_note_is_exchanged_with_its_spare_file)
+{
+	struct store *store = open_at(*state);
+	char *large = calloc(1, 8193);
+	char was[16] = "";
+
+	assert_int_equal(store_note_write(store, STORE_NOTE_ALERTS, "{\"old\":1}", &error), STORE_OK);
+	int reader = open(in(*state, "state/alerts"), O_RDONLY);
+	on_a_full_disk(store, "{}", STORE_OK, ENOSPC);
+	assert_note(store, STORE_NOTE_ALERTS, "{}");
+	assert_int_equal(read(reader, was, sizeof(was)), 9);
+	assert_string_equal(was, "{\"old\":1}");
+	close(reader);
+	on_a_full_disk(store, "{\"new\":1}", STORE_OK, EDQUOT);
+	assert_note(store, STORE_NOTE_ALERTS, "{\"new\":1}");
+	/* What needs more blocks is refused, and leaves the old one. */
+	memset(large, 'x', 8192);
+	on_a_full_disk(store, large, STORE_FAILED, ENOSPC);
+	assert_non_null(strstr(error.text, "state/alerts: "));
+	assert_non_null(strstr(error.text, strerror(ENOSPC)));
+	assert_note(store, STORE_NOTE_ALERTS, "{\"new\":1}");
+	assert_int_equal(names_in(in(*state, "tmp")), 0);
+	/* A larger note gets a larger one. */
+	assert_int_equal(store_note_write(store, STORE_NOTE_ALERTS, large, &error), STORE_OK);
+	large[4096] = 'y';
+	on_a_full_disk(store, large, STORE_OK, ENOSPC);
+	assert_note(store, STORE_NOTE_ALERTS, large);
+	free(large);
+	store_close(store);
+}
+
+TEST(on_a_full_disk_there_is_no_first_note)
+{
+	struct store *store = open_at(*state);
+
+	on_a_full_disk(store, "{}", STORE_FAILED, ENOSPC);
+	assert_note(store, STORE_NOTE_ALERTS, NULL);
+	store_close(store);
+}
+
 /* Four processes count to 400. */
 TEST(the_lock_excludes_other_processes)
 {
@@ -163,6 +212,8 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		SANDBOX_TEST(a_note_is_read_as_it_was_written),
 		SANDBOX_TEST(what_is_no_file_is_no_note_and_cannot_be_written),
+		SANDBOX_TEST(on_a_full_disk_a_note_is_exchanged_with_its_spare_file),
+		SANDBOX_TEST(on_a_full_disk_there_is_no_first_note),
 		SANDBOX_TEST(the_lock_excludes_other_processes),
 		SANDBOX_TEST(of_two_that_send_alerts_one_does_not_wait),
 		SANDBOX_TEST(what_waits_is_counted_by_its_state),

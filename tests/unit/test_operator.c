@@ -86,10 +86,32 @@ TEST(pages_have_the_newest_first)
 	assert_string_equal(page_of(f, QUEUE, 2, mark), "a ");
 	assert_string_equal(mark, "");
 	assert_string_equal(page_of(f, QUEUE | 1 << STORE_DEAD, 10, mark), "c b a d ");
-	assert_int_equal(spool_tally(&f->spool, &tally, &error), STORE_OK);
+	assert_int_equal(spool_tally(&f->spool, 0, &tally, &error), STORE_OK);
 	assert_int_equal(tally.waiting, 3);
 	assert_int_equal(tally.failed, 1);
 	assert_true(tally.oldest > 0);
+}
+
+TEST(a_tally_ends_when_its_time_is_over)
+{
+	struct fixture *f = *state;
+	struct store_tally tally;
+	struct error error;
+	char name[8];
+
+	for (int i = 0; i < 300; i++) {
+		snprintf(name, sizeof(name), "n%d", i);
+		add(f, name, IN_NEW, EVENT("x", "1"), 200);
+	}
+	add(f, "d", IN_FAILED, EVENT("x", "1"), 100);
+	assert_int_equal(spool_tally(&f->spool, -1, &tally, &error), STORE_OK);
+	assert_int_equal(tally.waiting, 256);
+	assert_true(tally.more_waiting && !tally.more_failed);
+	assert_int_equal(tally.failed, 1);
+	assert_int_equal(tally.oldest, 0);
+	assert_int_equal(spool_tally(&f->spool, 60000, &tally, &error), STORE_OK);
+	assert_int_equal(tally.waiting, 300);
+	assert_true(!tally.more_waiting && tally.oldest > 0);
 }
 
 TEST(pages_refuse_what_has_no_order)
@@ -1043,6 +1065,7 @@ main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		SPOOL_TEST(pages_have_the_newest_first),
+		SPOOL_TEST(a_tally_ends_when_its_time_is_over),
 		SPOOL_TEST(pages_refuse_what_has_no_order),
 		SPOOL_TEST(a_filter_means_what_it_says_in_the_order_of_arrival),
 		SPOOL_TEST(an_item_has_path_and_state),

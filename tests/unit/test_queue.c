@@ -310,15 +310,71 @@ TEST(a_file_that_is_not_the_one_in_events_is_not_due)
 	assert_true(seen("a.json")->due == INT64_MAX);
 	assert_true(list.arriving);
 	assert_string_equal(list.logged, "");
-	/* Or was, and died; or it was put there by hand. It is said once, and no lane waits for it. */
+	expect_text(f, SPOOL_NEW, "a.json", ours("a"));
+}
+
+/* Or was, and died: then the event was accepted, and is what events/ has. */
+TEST(a_file_of_a_writer_that_died_at_a_duplicate_is_removed)
+{
+	struct fixture *f = *state;
+
+	put(f, SPOOL_NEW, "a.json", ours("a"));
+	put(f, SPOOL_EVENTS, "a.json", theirs("a"));
 	age(f, SPOOL_NEW, "a.json", time(NULL) - 61);
-	for (int run = 0; run < 2; run++) {
-		assert_int_equal(look_through(f), STORE_OK);
-		assert_int_equal(list.count, 0);
-		assert_false(list.arriving);
-		assert_int_equal(lines_of(list.logged), 1 - run);
-		assert_int_equal(strstr(list.logged,
-		    "new/a.json: is not the file of this name in events/") != NULL, 1 - run);
+	trace_begin(&f->spool);
+	assert_int_equal(look_through(f), STORE_OK);
+	/* The name in events/ is on the disk before. */
+	assert_non_null(strstr(trace_end(), "open(new) open(events) fsync(events) unlink(new)"));
+	assert_int_equal(list.count, 0);
+	assert_false(list.arriving);
+	assert_string_equal(list.logged, "");
+	assert_false(has(f, SPOOL_NEW, "a.json"));
+	expect_text(f, SPOOL_EVENTS, "a.json", theirs("a"));
+}
+
+TEST(a_file_of_a_writer_that_died_stays_if_that_is_not_durable)
+{
+	struct fixture *f = *state;
+
+	put(f, SPOOL_NEW, "a.json", ours("a"));
+	put(f, SPOOL_EVENTS, "a.json", theirs("a"));
+	age(f, SPOOL_NEW, "a.json", time(NULL) - 61);
+	/* After those of recovery: new/, events/. */
+	interference = (struct interference){.of = FSYNC, .nth = 3, .error = EIO};
+	assert_int_equal(look_through(f), STORE_FAILED);
+	interference.nth = 0;
+	assert_true(has(f, SPOOL_NEW, "a.json"));
+}
+
+/* What may be of an event that is not handled is said once, and no lane waits for it. */
+TEST(a_file_that_was_put_into_new_stays_and_is_said_once)
+{
+	const char *mine = ours("a");
+	const struct {
+		const char *there, *what;
+	} rows[] = {
+		{mine, "but a copy: left alone"},
+		{record_of("a", "ours", "{\"type\":\"x.y\"}", RECEIVED), "but another event: left alone"},
+		{"{", "but another event: left alone"},
+		{theirs("b"), "but another event: left alone"},
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		put(f, SPOOL_EVENTS, "a.json", rows[i].there);
+		put(f, SPOOL_NEW, "a.json", mine);
+		age(f, SPOOL_NEW, "a.json", time(NULL) - 61);
+		for (int run = 0; run < 2; run++) {
+			assert_int_equal(look_through(f), STORE_OK);
+			assert_int_equal(list.count, 0);
+			assert_false(list.arriving);
+			assert_int_equal(lines_of(list.logged), 1 - run);
+			if (run == 0 && strstr(list.logged, rows[i].what) == NULL)
+				fail_msg("%s", list.logged);
+			expect_text(f, SPOOL_NEW, "a.json", mine);
+		}
+		drop(f, SPOOL_NEW, "a.json");
+		drop(f, SPOOL_EVENTS, "a.json");
 	}
 }
 
@@ -852,6 +908,9 @@ main(void)
 		QUEUE_TEST(events_is_synced_after_the_last_visit),
 		QUEUE_TEST(a_visit_can_end_it),
 		QUEUE_TEST(a_file_that_is_not_the_one_in_events_is_not_due),
+		QUEUE_TEST(a_file_of_a_writer_that_died_at_a_duplicate_is_removed),
+		QUEUE_TEST(a_file_of_a_writer_that_died_stays_if_that_is_not_durable),
+		QUEUE_TEST(a_file_that_was_put_into_new_stays_and_is_said_once),
 		QUEUE_TEST(what_comes_after_recovery_is_arriving),
 		QUEUE_TEST(what_is_no_event_is_left_alone_and_said_once),
 		QUEUE_TEST(a_thousand_unrecognised_files_are_said_and_remembered),

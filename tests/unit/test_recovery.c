@@ -93,8 +93,9 @@ TEST(recovery_of_empty_queues_syncs_nothing)
 	put(f, SPOOL_FAILED, "b.json", ours("b"));
 	trace_begin(&f->spool);
 	assert_int_equal(recover(f), 1);
-	assert_string_equal(trace_end(), "list(new) list(failed) open(failed) fsync(failed) "
-					 "fsync(file) link(events) fsync(events) list(tmp)");
+	assert_string_equal(trace_end(),
+	    "list(new) list(failed) open(failed) fsync(failed) fsync(file) "
+	    "link(events) fsync(events) list(tmp)");
 }
 
 /* Two full batches, and a rest in which what is committed already is in between. */
@@ -501,8 +502,12 @@ TEST(recovery_removes_what_is_older_than_an_hour_from_tmp)
 		const char *name;
 		int age; /* seconds */
 		bool stays;
-	} rows[] = {{"now", 0, true}, {"minutes", 3500, true}, {"hour", 3700, false},
-	    {"year", 31536000, false}, {"tomorrow", -86400, true}};
+	} rows[] = {{"1.000000000.1.0", 0, true}, {"1.000000000.1.1", 3500, true},
+	    {"1700000000.123456789.4711.12", 3700, false}, {"1.000000000.1.3", 31536000, false},
+	    {"1.000000000.1.4", -86400, true}, /* not of our form: somebody else's */
+	    {"photo.jpg", 7200, true}, {"1.2.3.4", 7200, true}, {"1.000000000.1.", 7200, true},
+	    {".000000000.1.1", 7200, true}, {"1.000000000.1.1.jpg", 7200, true},
+	    {"1.000000000.1.1x", 7200, true}, {"1.000000000.1", 7200, true}};
 	struct fixture *f = *state;
 	time_t now = time(NULL);
 
@@ -510,15 +515,15 @@ TEST(recovery_removes_what_is_older_than_an_hour_from_tmp)
 		put(f, SPOOL_TMP, rows[i].name, "");
 		age(f, SPOOL_TMP, rows[i].name, now - rows[i].age);
 	}
-	assert_int_equal(mkdir(at(f, SPOOL_TMP, "directory"), 0750), 0);
-	age(f, SPOOL_TMP, "directory", now - 7200);
-	assert_int_equal(symlink("now", at(f, SPOOL_TMP, "link")), 0);
-	age(f, SPOOL_TMP, "link", now - 7200);
+	assert_int_equal(mkdir(at(f, SPOOL_TMP, "2.000000000.1.1"), 0750), 0);
+	age(f, SPOOL_TMP, "2.000000000.1.1", now - 7200);
+	assert_int_equal(symlink("now", at(f, SPOOL_TMP, "2.000000000.1.2")), 0);
+	age(f, SPOOL_TMP, "2.000000000.1.2", now - 7200);
 	assert_int_equal(recover(f), 0);
 	for (size_t i = 0; i < ROWS(rows); i++)
 		if (has(f, SPOOL_TMP, rows[i].name) != rows[i].stays)
 			fail_msg("%s", rows[i].name);
-	assert_true(has(f, SPOOL_TMP, "directory") && has(f, SPOOL_TMP, "link"));
+	assert_true(has(f, SPOOL_TMP, "2.000000000.1.1") && has(f, SPOOL_TMP, "2.000000000.1.2"));
 }
 
 int

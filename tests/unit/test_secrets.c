@@ -110,8 +110,8 @@ TEST(a_file_of_another_user_is_refused)
 		skip(); /* only root can give a file away */
 	file_write(path, GOOD "\n", 0600);
 	assert_int_equal(chown(path, NOBODY, (gid_t)-1), 0);
-	expect_refusal(path, "owned by user 65534");
-	expect_refusal(path, "chown root");
+	expect_refusal(path, "owned by user nobody");
+	expect_refusal(path, "chown root:GROUP, and chmod 0640");
 }
 
 /* In a process of its own: 0 if path is read, 1 if not. */
@@ -223,6 +223,22 @@ TEST(a_file_without_a_usable_line_is_refused_and_says_how_to_mend_it)
 	}
 }
 
+/* What a receiver logs when it reads the file; the caller frees it. */
+static char *
+logged_by_borrowing(const char *path)
+{
+	struct secrets *secrets = secrets_open(path);
+	struct capture capture;
+
+	assert_non_null(secrets);
+	capture_begin(&capture);
+	const struct keyring *keyring = secrets_borrow(secrets);
+	char *logged = capture_end(&capture);
+	secrets_return(secrets, keyring);
+	secrets_close(secrets);
+	return logged;
+}
+
 TEST(a_bad_line_is_logged_by_its_number_and_shuts_no_good_one_out)
 {
 	const char *path = in(*state, "secret");
@@ -235,13 +251,19 @@ TEST(a_bad_line_is_logged_by_its_number_and_shuts_no_good_one_out)
 	assert_int_equal(verify_keyring_size(keyring), 2);
 	assert_string_equal(verify_keyring_fingerprint(keyring, 0), name_of(GOOD));
 	assert_string_equal(verify_keyring_fingerprint(keyring, 1), name_of(OTHER));
+	assert_string_equal(logged, "");
+	assert_non_null(strstr(why, "secret:3: is in quotes"));
+	assert_non_null(strstr(why, ", and 1 more such line(s): correct or remove that line"));
+	free(logged);
+	verify_keyring_free(keyring);
+
+	logged = logged_by_borrowing(path);
 	assert_non_null(strstr(logged, "secret:3: is in quotes"));
 	assert_non_null(strstr(logged, "secret:4: is under 24 bytes"));
 	assert_int_equal(lines_of(logged), 2);
 	assert_null(strstr(logged, THIRD));
 	assert_null(strstr(logged, SHORT));
 	free(logged);
-	verify_keyring_free(keyring);
 }
 
 TEST(more_secrets_than_a_keyring_holds_are_logged_and_the_first_kept)
@@ -255,9 +277,12 @@ TEST(more_secrets_than_a_keyring_holds_are_logged_and_the_first_kept)
 	struct keyring *keyring = read_secrets(path, why, &logged);
 	assert_non_null(keyring);
 	assert_int_equal(verify_keyring_size(keyring), KEYRING_MAX);
-	assert_non_null(strstr(logged, "secret:33: is one secret too many"));
+	assert_non_null(strstr(why, "secret:33: is one secret too many"));
 	free(logged);
 	verify_keyring_free(keyring);
+	logged = logged_by_borrowing(path);
+	assert_non_null(strstr(logged, "secret:33: is one secret too many"));
+	free(logged);
 }
 
 /* ---- reading it again ---- */

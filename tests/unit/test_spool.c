@@ -256,48 +256,6 @@ TEST(an_event_is_one_file_in_its_queue_and_in_events)
 	}
 }
 
-/* linkat(2): without CAP_DAC_READ_SEARCH it is ENOENT, before Linux 6.10 for all others. */
-TEST(a_user_without_the_capability_links_by_proc)
-{
-	struct fixture *f = *state;
-
-	interference = (struct interference){.of = LINKAT, .nth = 1, .error = ENOENT};
-	accept_everywhere(f);
-	interference.nth = 0;
-	assert_int_equal(f->spool.link_way, LINK_PROC);
-}
-
-TEST(the_way_that_succeeded_first_is_kept)
-{
-	struct fixture *f = *state;
-
-	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_OK);
-	int way = f->spool.link_way;
-	assert_int_not_equal(way, LINK_UNKNOWN);
-	interference = (struct interference){.of = LINKAT, .nth = 1, .error = ENOENT};
-	assert_int_equal(store(f, "b", STORE_QUEUE), STORE_FAILED);
-	interference.nth = 0;
-	assert_int_equal(f->spool.link_way, way);
-}
-
-static void
-lose_its_names(void)
-{
-	interference = (struct interference){.of = LINKAT, .nth = 1, .all = true, .error = ENOENT};
-}
-
-/* A file without a name says ENOENT, whichever way: nothing is known of the ways then. */
-TEST(of_a_file_that_cannot_be_linked_no_way_is_learnt)
-{
-	struct fixture *f = *state;
-
-	lose_its_names();
-	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_FAILED);
-	interference.nth = 0;
-	assert_int_equal(f->spool.link_way, LINK_UNKNOWN);
-	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_OK);
-}
-
 TEST(where_there_is_no_unnamed_file_it_has_a_name_in_tmp)
 {
 	static const int errors[] = {EOPNOTSUPP, EISDIR, EINVAL};
@@ -384,15 +342,12 @@ TEST(an_event_costs_these_calls_in_this_order)
 		    "create-dsync(events) write link(new) fsync(new) fsync(file) link(events)"},
 		{1, STORE_QUEUE, "create(events) write write-back link(new) fsync(file) link(events)"},
 		{2, STORE_QUEUE,
-		    "create-dsync(events) write link(new) fsync(new) fsync(file) link(events)"},
-		{3, STORE_QUEUE, "create(events) write write-back link(new) fsync(file) link(events)"},
+		    "create-dsync(tmp) write link(new) fsync(new) fsync(file) link(events) unlink(tmp)"},
+		{3, STORE_QUEUE,
+		    "create(tmp) write write-back link(new) fsync(file) link(events) unlink(tmp)"},
 		{4, STORE_QUEUE,
 		    "create-dsync(tmp) write link(new) fsync(new) fsync(file) link(events) unlink(tmp)"},
 		{5, STORE_QUEUE,
-		    "create(tmp) write write-back link(new) fsync(file) link(events) unlink(tmp)"},
-		{6, STORE_QUEUE,
-		    "create-dsync(tmp) write link(new) fsync(new) fsync(file) link(events) unlink(tmp)"},
-		{7, STORE_QUEUE,
 		    "create(tmp) write write-back link(new) fsync(file) link(events) unlink(tmp)"},
 		/* The state first, so that no dead letter is there without its reason. */
 		{0, STORE_DEAD_LETTER, "create(events) write link(tmp) rename(state) "
@@ -559,7 +514,6 @@ TEST(the_next_delivery_goes_on_with_the_file_not_with_the_name)
 	ino_t first = inode(f, SPOOL_NEW, "a.json");
 	interference = (struct interference){.of = LINKAT, .nth = 2,
 	    .hook = give_the_name_to_another_file};
-	f->spool.link_way = LINK_PROC;
 	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_DUPLICATE);
 	interference.nth = 0;
 	assert_int_equal(inode(f, SPOOL_EVENTS, "a.json"), first);
@@ -1447,7 +1401,6 @@ TEST(of_64_concurrent_duplicates_one_is_stored)
 	for (int round = 0; round < rounds; round++) {
 		const struct way *way = &ways[(size_t)round % ROWS(ways)];
 		go_the_way(f, way);
-		other.link_way = f->spool.link_way;
 		other.filesystem.named_files = way->named_files;
 		other.by_name = way->by_name;
 		other.one_wait = way->one_wait;
@@ -1532,8 +1485,10 @@ TEST(a_probe_that_fails_names_the_directory_and_leaves_nothing)
 	for (int i = 0; i < SPOOL_DIRS; i++) {
 		static const enum call calls[] = {LINKAT, UNLINKAT};
 		for (size_t c = 0; c < ROWS(calls); c++) {
-			go_the_way(f, &ways[2]);
-			interference = (struct interference){.of = (int)calls[c], .nth = i + 1, .error = EROFS};
+			go_the_way(f, &ways[0]);
+			/* tmp/ is linked first, and removed last. */
+			int nth = calls[c] == LINKAT ? SPOOL_DIRS - i : i + 1;
+			interference = (struct interference){.of = (int)calls[c], .nth = nth, .error = EROFS};
 			assert_int_equal(spool_probe(&f->spool, &f->error), STORE_FAILED);
 			interference.nth = 0;
 			assert_true(tells(f, &f->error, spool_dir_names[i], EROFS));
@@ -1543,6 +1498,75 @@ TEST(a_probe_that_fails_names_the_directory_and_leaves_nothing)
 			assert_int_equal(names_in_all(f), 0);
 		}
 	}
+}
+
+static enum store_result other_probe;
+
+static void
+probe_beside_it(void)
+{
+	struct spool other;
+	struct error error;
+
+	interference.nth = 0;
+	assert_int_equal(spool_open(&other, hooked->path, false, false, &error), STORE_OK);
+	other_probe = spool_probe(&other, &error);
+	spool_close(&other);
+}
+
+/* Two containers on one spool: in each of them the process has the same number. */
+TEST(a_probe_disturbs_no_other_of_the_same_process_number)
+{
+	struct fixture *f = *state;
+
+	for (int nth = 1; nth <= SPOOL_DIRS; nth++) {
+		interference = (struct interference){.of = LINKAT, .nth = nth, .hook = probe_beside_it};
+		assert_int_equal(spool_probe(&f->spool, &f->error), STORE_OK);
+		assert_int_equal(other_probe, STORE_OK);
+		assert_int_equal(names_in_all(f), 0);
+	}
+}
+
+static int
+age_it(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+	struct timespec times[2] = {{.tv_sec = time(NULL) - 3700}, {.tv_sec = time(NULL) - 3700}};
+
+	(void)st;
+	(void)ftw;
+	return kind == FTW_F ? utimensat(AT_FDCWD, path, times, 0) : 0;
+}
+
+static void
+die(void)
+{
+	_exit(7);
+}
+
+/* Killed at any step it leaves what recovery finds and removes after an hour. */
+TEST(what_a_killed_probe_leaves_is_removed_by_recovery)
+{
+	struct fixture *f = *state;
+	int status = 0, left = 0;
+	long committed;
+
+	for (int nth = 1; !WIFEXITED(status) || WEXITSTATUS(status) != 0 || nth == 1; nth++) {
+		pid_t child = fork();
+		if (child == 0) {
+			interference = (struct interference){.of = LINKAT | RENAMEAT | UNLINKAT | FSYNC,
+			    .nth = nth, .hook = die};
+			spool_probe(&f->spool, &f->error);
+			_exit(0);
+		}
+		assert_int_equal(waitpid(child, &status, 0), child);
+		left += names_in_all(f);
+		assert_int_equal(spool_recover(&f->spool, &committed, &f->error), STORE_OK);
+		for (int dir = 0; dir < SPOOL_DIRS; dir++)
+			nftw(at(f, (enum spool_dir)dir, ""), age_it, 4, FTW_PHYS);
+		assert_int_equal(spool_recover(&f->spool, &committed, &f->error), STORE_OK);
+		assert_int_equal(names_in_all(f), 0);
+	}
+	assert_true(left > 20);
 }
 
 struct mounted {
@@ -1691,9 +1715,6 @@ main(void)
 		SANDBOX_TEST(whichever_call_fails_a_spool_is_opened_whole_or_not_at_all),
 		SANDBOX_TEST(a_spool_of_another_format_is_refused),
 		SPOOL_TEST(an_event_is_one_file_in_its_queue_and_in_events),
-		SPOOL_TEST(a_user_without_the_capability_links_by_proc),
-		SPOOL_TEST(the_way_that_succeeded_first_is_kept),
-		SPOOL_TEST(of_a_file_that_cannot_be_linked_no_way_is_learnt),
 		SPOOL_TEST(where_there_is_no_unnamed_file_it_has_a_name_in_tmp),
 		SPOOL_TEST(a_large_body_is_written_to_its_end),
 		SPOOL_TEST(a_write_that_is_interrupted_or_takes_a_part_is_continued),
@@ -1728,6 +1749,8 @@ main(void)
 		SPOOL_TEST(of_64_concurrent_duplicates_one_is_stored),
 		SPOOL_TEST(a_probe_goes_all_ways_and_leaves_nothing),
 		SPOOL_TEST(a_probe_that_fails_names_the_directory_and_leaves_nothing),
+		SPOOL_TEST(a_probe_disturbs_no_other_of_the_same_process_number),
+		SPOOL_TEST(what_a_killed_probe_leaves_is_removed_by_recovery),
 		SPOOL_TEST(a_directory_that_is_a_mount_is_named),
 		SPOOL_TEST(a_state_is_replaced_whole),
 		SPOOL_TEST(a_state_is_read_as_it_was_written),

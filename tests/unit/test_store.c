@@ -197,7 +197,8 @@ TEST(a_trial_that_fails_says_why_and_leaves_nothing)
 	assert_non_null(strstr(error.text, "/spool: Not a directory"));
 	assert_int_equal(unlink(path), 0);
 	for (int made = 0; made < 2; made++) {
-		interference = (struct interference){.of = LINKAT, .nth = 3, .error = EXDEV};
+		interference = (struct interference){.of = LINKAT, .nth = SPOOL_DIRS - SPOOL_FAILED,
+		    .error = EXDEV};
 		assert_null(try(path, text, sizeof(text)));
 		interference.nth = 0;
 		assert_non_null(strstr(error.text, "/failed: "));

@@ -5,7 +5,8 @@ import {get, path, UNCHANGED} from './api.js';
 import {address, badge, byId, h, link, plural, row, table, tell} from './dom.js';
 import {fromField, text as timeText, time, toField} from './time.js';
 
-const TYPES = ['producersync.updates_available', 'producersync.npn.activated', 'producersync.npn.deactivated'];
+// The types of the examples, which the type's field offers; it takes any other, too.
+let types = [];
 
 // How often one request of the page looks further back by itself, where it found too little.
 const LOOKS = 20;
@@ -14,7 +15,7 @@ function choice(name, label, options) {
 	return {name, label, options};
 }
 
-const COMMON = [{name: 'type', label: 'Type', list: TYPES}, {name: 'npn', label: 'NPN', mode: 'numeric'},
+const COMMON = [{name: 'type', label: 'Type', suggests: () => types}, {name: 'npn', label: 'NPN', mode: 'numeric'},
 	{name: 'id', label: 'Webhook-id'}, {name: 'reason', label: 'Reason'}, {name: 'since', label: 'Since', time: true},
 	{name: 'until', label: 'Until', time: true}];
 
@@ -69,8 +70,20 @@ async function fetchRows(list, filters, after, context) {
 	return {...result, rows};
 }
 
+async function loadTypes(context) {
+	if (types.length > 0)
+		return;
+	try {
+		types = (await get('examples', {}, {signal: context.signal})).examples.map((one) => one.type);
+	} catch {
+		// The field works without them.
+	}
+}
+
 async function load(list, context) {
-	return fetchRows(list, filtersOf(list, context.parameters), '', context);
+	const [rows] = await Promise.all([fetchRows(list, filtersOf(list, context.parameters), '', context),
+		loadTypes(context)]);
+	return rows;
 }
 
 // ---- the form ----
@@ -85,10 +98,10 @@ function field(one, value) {
 		}));
 	else
 		input = h('input', {id, name: one.name, type: one.time ? 'datetime-local' : 'text', autocomplete: 'off',
-			spellcheck: 'false', list: one.list ? `${id}-list` : null, inputmode: one.mode,
+			spellcheck: 'false', list: one.suggests ? `${id}-list` : null, inputmode: one.mode,
 			value: one.time ? toField(value) : value});
 	return h('div', {class: 'field'}, h('label', {for: id}, one.label), input,
-		one.list ? h('datalist', {id: `${id}-list`}, one.list.map((word) => h('option', {value: word}))) : null);
+		one.suggests ? h('datalist', {id: `${id}-list`}, one.suggests().map((word) => h('option', {value: word}))) : null);
 }
 
 function form(name, list, context) {

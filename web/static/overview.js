@@ -50,6 +50,11 @@ function sentence(data) {
 			'psapi check has not run yet: psapi-check.timer runs it.'));
 }
 
+// "30,000+": counting was ended, there may be more.
+function number(count, atLeast) {
+	return `${count.toLocaleString()}${atLeast ? '+' : ''}`;
+}
+
 function tile(label, value, detail, to) {
 	const body = [h('span', {class: 'label'}, label), h('span', {class: 'value'}, value),
 		h('span', {class: 'quiet'}, detail)];
@@ -60,9 +65,9 @@ function tiles(data) {
 	const {last_accepted: last, last_daily: daily, run_date: runDate} = data.history;
 	const disk = data.disk;
 	return h('ul', {class: 'tiles'},
-		tile('Waiting', data.waiting.toLocaleString(), data.oldest ? `oldest ${age(data.oldest)}` :
-			data.waiting ? 'many' : 'nothing waits', {view: 'events', status: 'new,waiting'}),
-		tile('Failed', data.failed.toLocaleString(), data.failed ? 'see why' : 'none', {view: 'events', status: 'failed'}),
+		tile('Waiting', number(data.waiting, data.waiting_at_least), data.oldest ? `oldest ${age(data.oldest)}` :
+			data.waiting ? 'still counting' : 'nothing waits', {view: 'events', status: 'new,waiting'}),
+		tile('Failed', number(data.failed, data.failed_at_least), data.failed ? 'see why' : 'none', {view: 'events', status: 'failed'}),
 		tile('Held', data.held.toLocaleString(), data.held ? 'not yet proven' : 'none', {view: 'setup'}),
 		tile('Daily event', runDate || '–', daily ? `received ${age(daily.at)}` : 'none found',
 			daily ? {view: 'event', id: daily.webhook_id} : null),

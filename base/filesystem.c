@@ -4,11 +4,13 @@
  * one journal transaction, and the commit flushes the disk's cache first.
  */
 #define _GNU_SOURCE
-#include "store/spool/filesystem.h"
+#include "base/filesystem.h"
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -17,7 +19,11 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-enum { XFS_MAGIC = 0x58465342, EXT_MAGIC = 0xEF53 }; /* statfs(2) */
+/* statfs(2) */
+#define XFS_MAGIC 0x58465342UL
+#define EXT_MAGIC 0xEF53UL
+#define TMPFS_MAGIC 0x01021994UL
+#define RAMFS_MAGIC 0x858458f6UL
 
 /* The text of /proc/fs/ext4/DEVICE/options: one option a line. */
 struct ext4_options {
@@ -75,7 +81,7 @@ detect_ext4(int directory, struct filesystem *found)
 	struct ext4_options options;
 	char journal[512];
 
-	found->type = "ext4";
+	strcpy(found->type, "ext4");
 	if (!read_options(directory, &options)) {
 		set_two(found, "the kernel does not show its options", NULL, NULL);
 		return;
@@ -111,7 +117,7 @@ detect_xfs(int directory, struct filesystem *found)
 {
 	struct fsxattr attributes;
 
-	found->type = "XFS";
+	strcpy(found->type, "XFS");
 	found->one_wait = ioctl(directory, FS_IOC_FSGETXATTR, &attributes) == 0 &&
 	    (attributes.fsx_xflags & (FS_XFLAG_REALTIME | FS_XFLAG_RTINHERIT)) == 0;
 	found->why_two = "its files are realtime files";
@@ -127,19 +133,66 @@ is_old_kernel(void)
 	    (major == 5 && minor < 2);
 }
 
+/* The type and the options of a mount, proc(5): ID ... - TYPE SOURCE OPTIONS. False: not there. */
+static bool
+read_mount(uint64_t id, char *type, size_t type_size, char *options, size_t options_size)
+{
+	FILE *file = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL, *rest = NULL;
+	size_t size = 0;
+
+	while (file != NULL && rest == NULL && getline(&line, &size, file) > 0)
+		if (strtoull(line, NULL, 10) == id)
+			rest = strstr(line, " - ");
+	if (rest != NULL) {
+		rest += strlen(" - ");
+		snprintf(type, type_size, "%s", strsep(&rest, " "));
+		strsep(&rest, " ");
+		snprintf(options, options_size, ",%s,", rest == NULL ? "" : strsep(&rest, "\n"));
+	}
+	bool known = file != NULL && rest != NULL;
+	if (file != NULL)
+		fclose(file);
+	free(line);
+	return known;
+}
+
+/* Of any other file system: its type, and what cannot be kept there. */
+static void
+detect_other(int directory, unsigned long magic, struct filesystem *found)
+{
+	struct statx st;
+	char options[1024];
+
+	if (statx(directory, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 &&
+	    (st.stx_mask & STATX_MNT_ID) != 0 &&
+	    read_mount(st.stx_mnt_id, found->type, sizeof(found->type), options, sizeof(options)) &&
+	    strstr(options, ",nobarrier,") != NULL)
+		set_two(found, "it is mounted with nobarrier",
+		    "a file system mounted with nobarrier loses events in a power cut, unless the disk's "
+		    "cache has a battery",
+		    "mount it without nobarrier");
+	if (magic == TMPFS_MAGIC || magic == RAMFS_MAGIC)
+		set_two(found, "it is in memory", "a file system in memory loses all events with a restart",
+		    "name a directory on a disk with PSAPI_SPOOL");
+}
+
 void
 filesystem_detect(int directory, struct filesystem *found)
 {
 	struct statfs st;
 
 	*found = (struct filesystem){
-		.type = "another file system", .why_two = "one is not proved there"};
+		.type = "another file system", .why_two = "one wait is proved on ext4 and XFS only"};
 	if (fstatfs(directory, &st) != 0)
 		return;
-	if ((unsigned long)st.f_type == EXT_MAGIC)
+	unsigned long magic = (unsigned long)st.f_type & 0xffffffffUL;
+	if (magic == EXT_MAGIC)
 		detect_ext4(directory, found);
-	else if ((unsigned long)st.f_type == XFS_MAGIC)
+	else if (magic == XFS_MAGIC)
 		detect_xfs(directory, found);
+	else
+		detect_other(directory, magic, found);
 	if (found->one_wait && is_old_kernel()) {
 		found->one_wait = false;
 		found->why_two = "Linux is older than 5.2";

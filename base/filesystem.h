@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 struct filesystem {
-	const char *type;    /* "ext4", "XFS", "another file system" */
+	char type[32];       /* "ext4", "XFS", "btrfs", as the kernel says; "another file system" */
 	bool one_wait;       /* data written back, then link, then one fsync of the file: proved here */
 	const char *why_two; /* why not, if it is not */
 	bool named_files;    /* an unnamed file (O_TMPFILE) does not survive here */
