@@ -398,8 +398,9 @@ json_t *store_json_details(const struct store_item *item);
  * The administrator's moves, between store_work_begin() and store_work_end(), durable when they
  * return. retry: a dead letter goes back to the queue. replay: a handled event goes back to the
  * queue. finish: an event that waits or failed counts as handled. Names whose event has another
- * status, or is still arriving, are left out: then the result is STORE_INVALID, and *error is
- * about the last one. *moved: how many were moved.
+ * status, or is still arriving, are left out: then the result is STORE_INVALID; STORE_FAILED
+ * if one could not be moved. *error is about the first that gave the result; other failures are
+ * logged. *moved: how many were moved.
  */
 enum store_result store_retry(struct store *store, const char *const *names, size_t count,
     size_t *moved, struct error *error);

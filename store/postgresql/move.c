@@ -82,7 +82,8 @@ move_batch(struct postgresql *pg, const char *sql, const char *const *names, siz
 	if (result == NULL)
 		return STORE_FAILED;
 	*moved += (size_t)PQntuples(result);
-	for (size_t i = count; i-- > 0 && outcome == STORE_OK && (size_t)PQntuples(result) < count;)
+	for (size_t i = 0;
+	     i < count && outcome == STORE_OK && (size_t)PQntuples(result) < count; i++)
 		if (!has(result, names[i]))
 			outcome = explain(pg, names[i], retry, error);
 	PQclear(result);
@@ -98,8 +99,12 @@ move(struct postgresql *pg, const char *sql, const char *const *names, size_t co
 	*moved = 0;
 	for (size_t i = 0; i < count && outcome != STORE_FAILED; i += POSTGRESQL_BATCH) {
 		size_t some = count - i < POSTGRESQL_BATCH ? count - i : POSTGRESQL_BATCH;
-		enum store_result one = move_batch(pg, sql, names + i, some, moved, retry, error);
-		outcome = one != STORE_OK ? one : outcome;
+		struct error own;
+		enum store_result one = move_batch(pg, sql, names + i, some, moved, retry, &own);
+		if (one == STORE_FAILED || (one != STORE_OK && outcome == STORE_OK)) {
+			*error = own;
+			outcome = one;
+		}
 	}
 	return outcome;
 }
