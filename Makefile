@@ -184,6 +184,10 @@ check-web: all
 	PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) -m pytest -q -p no:cacheprovider -n 2 --timeout 300 --long \
 		tests/e2e/test_web_api.py tests/e2e/test_web_browser.py
 
+# Honest deliveries beside 200 slow uploads, one server after the other: their p99 is for a build without sanitizers.
+check-slow-load: all
+	PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) -m pytest -q -p no:cacheprovider --timeout 300 --long tests/e2e/test_slow_load.py
+
 # The pictures of the documents.
 screenshots: all
 	PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) tests/e2e/screenshots.py docs/images
@@ -199,7 +203,7 @@ check-scale: all
 # For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
 SANITIZED_SERVERS = socket cgi nginx-keepalive apache-fcgid
 
-LONG_PARTS = check-cost analyse check-valgrind check-mbedtls3 check-bench check-promises check-race check-trust \
+LONG_PARTS = check-cost check-slow-load analyse check-valgrind check-mbedtls3 check-bench check-promises check-race check-trust \
 	check-chaos check-hosts check-postgresql-faults soak check-install check-container
 
 # Each part says how long it took.
@@ -218,5 +222,6 @@ clean:
 	rm -rf build dist psapi-fcgi psapi psapi-web libpsapi.a $(MODULE)
 
 .PHONY: all deps deps-build deps-demo deps-check static demo check check-readable check-unit check-e2e check-static check-scale check-web \
+	check-slow-load \
 	check-web-scale screenshots check-long clean
 -include $(wildcard $(OUT)/*.d $(OUT)/tests/*.d) $(patsubst %,$(OUT)/%.d,psapi-web $(LIBRARY) $(call sources,commands store/postgresql))

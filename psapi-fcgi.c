@@ -29,6 +29,7 @@
 #include "base/config.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/option.h"
 #include "base/securemem.h"
 #include "base/user.h"
 #include "events.h"
@@ -58,7 +59,8 @@ usage(void)
 	     "Receives ProducerSync API webhooks behind a web server: FastCGI on a socket of\n"
 	     "its own (PSAPI_LISTEN) or on descriptor 0, else one classic CGI request.\n"
 	     "\n"
-	     "  -f, --file FILE     configuration file (default $PSAPI_CONF, " CONFIG_DEFAULT_FILE ")\n"
+	     "  -f, --file FILE     configuration file (default $PSAPI_CONF, else\n"
+	     "                      " CONFIG_DEFAULT_FILE ")\n"
 	     "  -o, --set KEY=VALUE a setting, over environment and file\n"
 	     "  -t, --test          check configuration, spool, secret and socket\n"
 	     "  -V, --version       print the version\n"
@@ -75,7 +77,8 @@ parse_options(int argc, char **argv, struct options *options)
 	    {"set", required_argument, NULL, 'o'}, {"test", no_argument, NULL, 't'},
 	    {"version", no_argument, NULL, 'V'}, {"help", no_argument, NULL, 'h'}, {0}};
 
-	for (int c; (c = getopt_long(argc, argv, "f:o:tVh", names, NULL)) != -1;) {
+	opterr = 0;
+	for (int c; (c = getopt_long(argc, argv, ":f:o:tVh", names, NULL)) != -1;) {
 		switch (c) {
 		case 'f':
 			options->file = optarg;
@@ -98,7 +101,8 @@ parse_options(int argc, char **argv, struct options *options)
 			usage();
 			exit(EX_OK);
 		default:
-			exit(EX_USAGE); /* getopt_long(3) has printed why */
+			option_log(names, c, argv[optind - 1], "psapi-fcgi -h lists what there is");
+			exit(EX_USAGE);
 		}
 	}
 	if (optind < argc) {

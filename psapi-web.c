@@ -21,12 +21,13 @@
 #include "base/config.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/option.h"
 #include "events.h"
 #include "server/cgi.h"
 #include "server/responder.h"
 #include "server/sandbox.h"
 #include "server/sd_notify.h"
-#include "web/courier.h"
+#include "web/example_sender.h"
 #include "web/web.h"
 
 enum { OVERRIDES_MAX = 64, THREADS = 8, BODY_MAX = 128 * 1024 };
@@ -47,7 +48,8 @@ usage(void)
 	     "socket of its own (PSAPI_WEB_LISTEN) or on descriptor 0, else one classic CGI\n"
 	     "request.\n"
 	     "\n"
-	     "  -f, --file FILE     configuration file (default $PSAPI_CONF, " CONFIG_DEFAULT_FILE ")\n"
+	     "  -f, --file FILE     configuration file (default $PSAPI_CONF, else\n"
+	     "                      " CONFIG_DEFAULT_FILE ")\n"
 	     "  -o, --set KEY=VALUE a setting, over environment and file\n"
 	     "  -V, --version       print the version\n"
 	     "  -h, --help          print this\n"
@@ -73,7 +75,8 @@ parse_options(int argc, char **argv, struct arguments *options)
 	    {"set", required_argument, NULL, 'o'}, {"version", no_argument, NULL, 'V'},
 	    {"help", no_argument, NULL, 'h'}, {0}};
 
-	for (int c; (c = getopt_long(argc, argv, "f:o:Vh", names, NULL)) != -1;) {
+	opterr = 0;
+	for (int c; (c = getopt_long(argc, argv, ":f:o:Vh", names, NULL)) != -1;) {
 		if (c == 'f')
 			options->file = optarg;
 		else if (c == 'o')
@@ -84,8 +87,10 @@ parse_options(int argc, char **argv, struct arguments *options)
 			usage();
 		if (c == 'V' || c == 'h')
 			exit(EX_OK);
-		if (c == '?')
-			exit(EX_USAGE); /* getopt_long(3) has printed why */
+		if (c == '?' || c == ':') {
+			option_log(names, c, argv[optind - 1], "psapi-web -h lists what there is");
+			exit(EX_USAGE);
+		}
 	}
 	if (optind < argc) {
 		log_line("\"%s\": no such argument; psapi-web -h lists what there is", argv[optind]);
@@ -116,13 +121,18 @@ run_cgi(const struct config *config)
 {
 	struct error error;
 	struct web web;
-	int status = EX_OK, courier = courier_start(config);
+	/* It sends nothing but for a POST, and ends after its answer: there is nothing to count for. */
+	const char *method = getenv("REQUEST_METHOD");
+	bool posts = method != NULL && strcmp(method, "POST") == 0;
+	int status = EX_OK, sender = posts ? example_sender_start(config) : -1;
 
 	/* Without a store it still answers: 503. */
 	if (web_open(&web, config, &error) != 0)
 		error_log(&error);
-	web.courier = courier;
-	const struct service service = service_of(&web);
+	web.sender = sender;
+	web.alone = true;
+	struct service service = service_of(&web);
+	service.after = NULL;
 	if (cgi_serve(&service) != 0) {
 		log_line("standard output: %s", strerror(errno));
 		status = EX_IOERR;
@@ -165,14 +175,14 @@ run_fastcgi(const struct config *config, bool inherited)
 	struct web web;
 	int status = EX_OK;
 
-	int courier = courier_start(config);
+	int sender = example_sender_start(config);
 	responder_own_signals();
 	mallopt(M_ARENA_MAX, 2);
 	if (web_open(&web, config, &error) != 0 ||
 	    open_listener(&listener, config, inherited, &error) != 0) {
 		status = refuse(&error);
 	} else {
-		web.courier = courier;
+		web.sender = sender;
 		sd_notify_ready(NULL);
 		enter_sandbox(&web, &listener);
 		const struct service service = service_of(&web);

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { GAP = 2, TIME_SHORT = 19 /* 2025-07-24T22:51:05 */ };
+enum { GAP = 2, INDENT = 4, TIME_SHORT = 19 /* 2025-07-24T22:51:05 */ };
 
 /* ---- layout ---- */
 
@@ -120,6 +120,17 @@ print_cell(const struct columns *c, size_t i, const char *text, enum colour colo
 		printf("%*s", GAP, "");
 }
 
+/* Where the column begins. */
+static size_t
+begin_of(const struct columns *c, size_t column)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < column; i++)
+		at += c->width[i] != 0 ? c->width[i] + GAP : 0;
+	return at;
+}
+
 static void
 print_cells(const struct columns *c, const struct columns_cell *cells)
 {
@@ -128,8 +139,12 @@ print_cells(const struct columns *c, const struct columns_cell *cells)
 	for (size_t i = 0; i < c->count; i++)
 		if (c->width[i] != 0)
 			last = i;
+	bool below = !c->fits && c->spec[last].least == 0 &&
+	    begin_of(c, last) + strlen(cells[last].text) > terminal_width();
 	for (size_t i = 0; i <= last; i++)
-		if (c->width[i] != 0)
+		if (i == last && below) /* a text that is not shortened, like an id */
+			printf("\n%*s%s", INDENT, "", cells[i].text);
+		else if (c->width[i] != 0)
 			print_cell(c, i, cells[i].text, cells[i].colour, i == last);
 }
 

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/option.h"
 #include "base/terminal.h"
-#include "base/text.h"
 #include "base/user.h"
 #include "commands/usage.h"
 #include "secrets/secrets.h"
@@ -73,67 +73,45 @@ take_common(struct command_line *line, int option)
 	}
 }
 
-static bool
-is_known(const struct option *names, int value)
-{
-	while (names->name != NULL && names->val != value)
-		names++;
-	return names->name != NULL;
-}
-
-/*
- * "no such WHAT", or with the name that is nearest to word: "no such WHAT; did you mean NAME?".
- * Names come one by one, the last is NULL.
- */
-struct nearest {
-	const char *name;
-	size_t distance;
-};
-
-static void
-compare(struct nearest *nearest, const char *word, const char *name)
-{
-	size_t distance = text_distance(word, name);
-
-	/* the beginning of a name was meant for it, too */
-	if (strlen(word) > 1 && strncmp(word, name, strlen(word)) == 0)
-		distance = 1;
-	if (distance <= (strlen(name) < 5 ? 1 : 2) && distance < nearest->distance)
-		*nearest = (struct nearest){name, distance};
-}
-
+/* "no such WHAT", or with the name that is nearest to word: "no such WHAT; did you mean NAME?". */
 static int
-unknown(const struct command_line *line, const char *what, const char *dashes,
-    const struct nearest *nearest, const char *word)
+unknown(const struct command_line *line, const char *what, const struct option_nearest *nearest,
+    const char *word)
 {
 	char text[128];
 
-	snprintf(text, sizeof(text), nearest->name != NULL ? "no such %s; did you mean %s%s?" :
-	    "no such %s", what, dashes, nearest->name != NULL ? nearest->name : "");
+	snprintf(text, sizeof(text), nearest->name != NULL ? "no such %s; did you mean %s?" :
+	    "no such %s", what, nearest->name);
 	return command_misused(line, text, word);
+}
+
+static void
+compare_commands(const struct command_line *line, const char *word,
+    struct option_nearest *nearest)
+{
+	for (const struct command *c = line->commands; c->name != NULL; c++)
+		option_compare(nearest, word, c->name);
 }
 
 int
 command_unknown(const struct command_line *line, const char *word)
 {
-	struct nearest nearest = {NULL, SIZE_MAX};
+	struct option_nearest nearest = {NULL, SIZE_MAX};
 
-	for (const struct command *c = line->commands; c->name != NULL; c++)
-		compare(&nearest, word, c->name);
-	return unknown(line, "subcommand", "", &nearest, word);
+	compare_commands(line, word, &nearest);
+	return unknown(line, "subcommand", &nearest, word);
 }
 
-/* word has two dashes, and maybe an argument. */
-static void
-unknown_option(const struct command_line *line, const struct option *names, const char *word)
+int
+command_unknown_topic(const struct command_line *line, const char *word)
 {
-	struct nearest nearest = {NULL, SIZE_MAX};
-	char plain[64];
+	struct option_nearest nearest = {NULL, SIZE_MAX};
+	const char *topic;
 
-	snprintf(plain, sizeof(plain), "%.*s", (int)strcspn(word, "="), word);
-	for (; names->name != NULL; names++)
-		compare(&nearest, plain + strspn(plain, "-"), names->name);
-	unknown(line, "option", "--", &nearest, word);
+	compare_commands(line, word, &nearest);
+	for (size_t i = 0; (topic = usage_topic(i)) != NULL; i++)
+		option_compare(&nearest, word, topic);
+	return unknown(line, "subcommand or topic", &nearest, word);
 }
 
 /* Log the fault that getopt_long(3) has found with word, or with the letter in optopt. */
@@ -141,16 +119,10 @@ static void
 misused_option(const struct command_line *line, const struct option *names, int fault,
     const char *word)
 {
-	char letter[] = {'-', (char)optopt, '\0'};
+	char what[128];
+	const char *about = option_explain(names, fault, word, what, sizeof(what));
 
-	if (fault == ':')
-		command_misused(line, "takes an argument", word[1] == '-' ? word : letter);
-	else if (is_known(names, optopt))
-		command_misused(line, "takes no argument", word);
-	else if (optopt != 0)
-		command_misused(line, "no such option", letter);
-	else
-		unknown_option(line, names, word);
+	command_misused(line, what, about);
 }
 
 int

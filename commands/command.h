@@ -81,6 +81,8 @@ int command_misused(const struct command_line *line, const char *what, const cha
 
 /* The same for a word that is no subcommand: a similar one is suggested. */
 int command_unknown(const struct command_line *line, const char *word);
+/* Of a word after psapi help: also a topic. */
+int command_unknown_topic(const struct command_line *line, const char *word);
 
 /* Read the settings. Returns EX_OK, or another exit status (logged). */
 int command_configure(struct command_line *line);

@@ -24,5 +24,5 @@ help_main(struct command_line *line, int argc, char **argv)
 	if (usage_print_topic(name))
 		return EX_OK;
 	line->command = NULL;
-	return command_unknown(line, name);
+	return command_unknown_topic(line, name);
 }

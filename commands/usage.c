@@ -78,6 +78,12 @@ usage_print_topic(const char *name)
 	return false;
 }
 
+const char *
+usage_topic(size_t i)
+{
+	return i < sizeof(topics) / sizeof(topics[0]) ? topics[i].name : NULL;
+}
+
 void
 usage_print_command(const struct command *c)
 {

@@ -13,6 +13,9 @@ void usage_print_overview(const struct command *commands);
 /* Print a topic that is no subcommand: settings, options, setup. False: there is no such topic. */
 bool usage_print_topic(const char *name);
 
+/* The names of the topics, one by one; NULL after the last. */
+const char *usage_topic(size_t i);
+
 /* Print what one subcommand does and takes. */
 void usage_print_command(const struct command *command);
 

@@ -58,6 +58,22 @@ check_leftovers(struct doctor *d, struct finding *f)
 }
 
 static void
+check_unrecognised(struct doctor *d, struct finding *f)
+{
+	struct store_counts c;
+
+	if (!count(d, f, &c))
+		return;
+	if (c.unrecognised > 0)
+		doctor_remark(f,
+		    "drain leaves them alone: move them away; psapi replay queues an event again",
+		    "%ld file(s) in new/ are no events: %s: %s", c.unrecognised, c.unrecognised_name,
+		    c.unrecognised_why);
+	else
+		doctor_ok(f, "all files in new/ are events");
+}
+
+static void
 check_backlog(struct doctor *d, struct finding *f)
 {
 	struct store_counts c;
@@ -155,6 +171,7 @@ const struct doctor_check doctor_history_checks[] = {
 	{"leftovers", check_leftovers,
 	    "a receiver was killed while it wrote: see its log. psapi drain and the receiver's start "
 	    "remove them"},
+	{"unrecognised", check_unrecognised, ""},
 	{"backlog", check_backlog,
 	    "does cron run psapi drain, or your script? psapi drain -v shows what happens"},
 	{"failed", check_failed,

@@ -15,7 +15,6 @@
 
 #include "base/datetime.h"
 #include "base/terminal.h"
-#include "base/user.h"
 #include "events.h"
 #include "receiver/attempts.h"
 #include "receiver/attempts_reader.h"
@@ -32,28 +31,6 @@ enum {
 };
 
 /* ---- the log itself ---- */
-
-/* Whether the receiver, which runs as the spool's owner, can write the log. */
-static bool
-is_written_by_owner(const struct stat *log, const struct stat *spool)
-{
-	if (log->st_uid == spool->st_uid)
-		return (log->st_mode & 0600) == 0600;
-	return log->st_gid == spool->st_gid && (log->st_mode & 0060) == 0060;
-}
-
-static void
-explain_owner(struct finding *f, const char *path, const struct stat *log, const struct stat *spool)
-{
-	char owner[USER_NAME_SIZE], other[USER_NAME_SIZE], remedy[2 * PATH_MAX + 256];
-
-	user_name(spool->st_uid, owner);
-	snprintf(remedy, sizeof(remedy),
-	    "chown %s %s; chmod 0640 %s\n"
-	    "logrotate needs: su %s GROUP, and nocreate", owner, path, path, owner);
-	doctor_failed(f, remedy, "%s: of user %s, mode %04o: the receiver, which runs as %s, cannot "
-	    "write it", path, user_name(log->st_uid, other), (unsigned)log->st_mode & 07777, owner);
-}
 
 /* Whether the receiver has logged the probe that it has just accepted. */
 static bool
@@ -88,21 +65,20 @@ static void
 check_log(struct doctor *d, struct finding *f)
 {
 	char path[PATH_MAX];
-	struct stat log, spool;
+	struct stat log;
+	struct error error;
 
 	snprintf(path, sizeof(path), "%s/" ATTEMPTS_FILE, d->config->spool);
-	if (d->store == NULL || stat(d->config->spool, &spool) != 0) {
+	if (d->store == NULL) {
 		doctor_skipped(f, "the spool cannot be opened");
 		return;
 	}
 	struct attempts_reader *reader =
 	    attempts_reader_open(d->config->spool, ATTEMPTS_NEWEST_FIRST, false);
-	bool strange = lstat(path, &log) == 0 && !S_ISREG(log.st_mode);
-	d->log_is_read = reader != NULL && !strange;
-	if (strange)
-		doctor_failed(f, "move it away", "%s: no regular file", path);
-	else if (lstat(path, &log) == 0 && !is_written_by_owner(&log, &spool))
-		explain_owner(f, path, &log, &spool);
+	bool regular = lstat(path, &log) != 0 || S_ISREG(log.st_mode);
+	d->log_is_read = reader != NULL && regular;
+	if (attempts_check(d->config->spool, &error) != 0)
+		doctor_failed_for(f, &error);
 	else if (reader == NULL)
 		doctor_failed(f, NULL, "%s: %s", path, strerror(errno));
 	else if (!has_probe(d, reader))

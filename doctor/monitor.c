@@ -328,6 +328,7 @@ static const struct {
 	{doctor_log_checks, "log", HEALTH_WARNING, false},
 	{doctor_log_checks, "deliveries", HEALTH_CRITICAL, true},
 	{drain_status, "drain-status", HEALTH_WARNING, false},
+	{doctor_history_checks, "unrecognised", HEALTH_WARNING, false},
 };
 
 static void
@@ -359,7 +360,7 @@ count(struct monitor *run)
 
 	if (d->store == NULL)
 		return;
-	d->counted = store_count(d->store, d->now, &d->counts, &error) == STORE_OK;
+	d->counted = d->counted || store_count(d->store, d->now, &d->counts, &error) == STORE_OK;
 	if (!d->counted) {
 		doctor_failed_for(&f, &error);
 		add(run, &f, HEALTH_CRITICAL);

@@ -193,29 +193,62 @@ is_page(const struct http_answer *answer)
 	    strstr(answer->body, "\"actions\":") != NULL && strstr(answer->body, "\"send\":") != NULL;
 }
 
+/* Ask the page who has signed in, with these headers. */
+static void
+ask_page(struct doctor *d, const char *const *headers, struct http_answer *answer)
+{
+	char url[600];
+	struct http_request request = {.url = url, .method = "GET", .headers = headers};
+
+	page_url(d, "api/1/session", url, sizeof(url));
+	http_exchange(d->http, &request, answer);
+}
+
+/* Whether the page takes a name for a user that nobody has checked. */
+static bool
+takes_any_name(struct doctor *d)
+{
+	/* "psapi-doctor-nobody:x" */
+	static const char *const headers[] = {
+	    "authorization: Basic cHNhcGktZG9jdG9yLW5vYm9keTp4", NULL};
+	struct http_answer answer;
+
+	ask_page(d, headers, &answer);
+	bool taken = is_page(&answer) && strstr(answer.body, "\"psapi-doctor-nobody\"") != NULL;
+	free(answer.body);
+	return taken;
+}
+
 /* Without a password: nobody must see it. At another path than the shipped one it is not found. */
 static void
 check_page(struct doctor *d, struct finding *f)
 {
 	static const char *const no_headers[] = {NULL};
 	char url[600];
-	struct http_request request = {.url = url, .method = "GET", .headers = no_headers};
 	struct http_answer answer;
 
 	if (d->first.failure != HTTP_ANSWERED) {
 		doctor_skipped(f, "there is no answer");
 		return;
 	}
-	page_url(d, "api/1/session", url, sizeof(url));
-	http_exchange(d->http, &request, &answer);
+	ask_page(d, no_headers, &answer);
 	page_url(d, "", url, sizeof(url));
-	if (is_page(&answer))
+	bool open = is_page(&answer);
+	bool closed = answer.failure == HTTP_ANSWERED &&
+	    (answer.status == 401 || answer.status == 403);
+	free(answer.body);
+	if ((open || closed) && takes_any_name(d))
+		doctor_failed(f,
+		    "anybody can act under any name. nginx: $remote_user is checked by auth_basic alone; "
+		    "with another authentication,\n"
+		    "REMOTE_USER must be what that one says, see nginx/psapi-web.conf",
+		    "%.400s takes any user name that a browser sends", url);
+	else if (open)
 		doctor_remark(f, NULL, "%.400s answers without a login", url);
-	else if (answer.failure == HTTP_ANSWERED && (answer.status == 401 || answer.status == 403))
+	else if (closed)
 		doctor_ok(f, "%.400s asks for a login", url);
 	else
 		doctor_ok(f, "there is none at %.400s", url);
-	free(answer.body);
 }
 
 const struct doctor_check doctor_url_checks[] = {
@@ -240,7 +273,7 @@ const struct doctor_check doctor_url_checks[] = {
 	    "(nginx: return 301, rewrite; Apache: Redirect, RewriteRule, DirectorySlash)"},
 	{"answer", check_answer, ""},
 	{"page", check_page,
-	    "whoever reaches that address sees all events. Have the web server ask for a login there "
+	    "that address shows all events. Have the web server ask for a login there "
 	    "(nginx: auth_basic; Apache: Require),\n"
 	    "as nginx/psapi-web.conf and apache/psapi-web.conf do; or remove it"},
 	{0},

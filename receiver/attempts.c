@@ -12,18 +12,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/datetime.h"
 #include "base/json_line.h"
 #include "base/log.h"
+#include "base/user.h"
 #include "receiver/attempts_reader.h"
 #include "store/store.h"
 
@@ -52,6 +55,50 @@ struct attempts {
 	unsigned long suppressed;
 	struct store *store; /* that is given copies; or NULL */
 };
+
+/* Whether the receiver, which runs as the spool's owner, can write the log. */
+static bool
+is_written_by_owner(const struct stat *log, const struct stat *spool)
+{
+	if (log->st_uid == spool->st_uid)
+		return (log->st_mode & 0600) == 0600;
+	return log->st_gid == spool->st_gid && (log->st_mode & 0060) == 0060;
+}
+
+static void
+explain_owner(const char *path, const struct stat *log, const struct stat *spool,
+    struct error *error)
+{
+	char owner[USER_NAME_SIZE], other[USER_NAME_SIZE], remedy[512];
+
+	user_name(spool->st_uid, owner);
+	if (log->st_uid == spool->st_uid)
+		snprintf(remedy, sizeof(remedy), "chmod 0640 %.400s", path);
+	else
+		snprintf(remedy, sizeof(remedy), "chown %s %.150s; chmod 0640 %.150s; and logrotate needs: "
+		    "su %s GROUP, nocreate", owner, path, path, owner);
+	error_set(error, EX_NOPERM, remedy,
+	    "%s: of user %s, mode %04o: the receiver, which runs as %s, cannot write it", path,
+	    user_name(log->st_uid, other), (unsigned)log->st_mode & 07777, owner);
+}
+
+int
+attempts_check(const char *directory, struct error *error)
+{
+	char path[PATH_MAX];
+	struct stat log, spool;
+
+	snprintf(path, sizeof(path), "%s/" ATTEMPTS_FILE, directory);
+	if (stat(directory, &spool) != 0 || lstat(path, &log) != 0)
+		return 0; /* the check of the spool says more, or it is to be made */
+	if (!S_ISREG(log.st_mode))
+		error_set(error, EX_NOPERM, "move it away", "%s: no regular file", path);
+	else if (!is_written_by_owner(&log, &spool))
+		explain_owner(path, &log, &spool, error);
+	else
+		return 0;
+	return -1;
+}
 
 struct attempts *
 attempts_open(const char *directory)

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "base/error.h"
+
 #define ATTEMPTS_FILE "attempts.jsonl"
 
 struct attempts;
@@ -36,6 +38,12 @@ struct attempt {
 /* Log to ATTEMPTS_FILE in a directory, which is opened. Returns NULL with errno if it cannot be. */
 struct attempts *attempts_open(const char *directory);
 void attempts_close(struct attempts *attempts);
+
+/*
+ * Whether the receiver, which runs as the owner of that directory, can write the log there, or make
+ * it. Returns 0, or -1 with the error (EX_NOPERM).
+ */
+int attempts_check(const char *directory, struct error *error);
 
 struct store;
 

@@ -640,25 +640,26 @@ go_to(struct attempts_reader *r, int file, off_t offset)
 }
 
 void
-attempts_reader_mark(const struct attempts_reader *r, char mark[ATTEMPTS_MARK_SIZE])
+attempts_reader_cursor(const struct attempts_reader *r, char cursor[ATTEMPTS_CURSOR_SIZE])
 {
 	off_t end = r->position + (off_t)(r->to - r->from);
 	struct stat st = {0};
 
 	if (r->fd[r->current] >= 0)
 		fstat(r->fd[r->current], &st);
-	snprintf(mark, ATTEMPTS_MARK_SIZE, "%llu.%lld", (unsigned long long)st.st_ino, (long long)end);
+	snprintf(cursor, ATTEMPTS_CURSOR_SIZE, "%llu.%lld", (unsigned long long)st.st_ino,
+	    (long long)end);
 }
 
 bool
-attempts_reader_seek(struct attempts_reader *r, const char *mark)
+attempts_reader_seek(struct attempts_reader *r, const char *cursor)
 {
 	char *dot, *end;
 	struct stat st;
 
 	errno = 0;
-	unsigned long long inode = strtoull(mark, &dot, 10);
-	if (errno != 0 || *mark < '0' || *mark > '9' || *dot != '.' || dot[1] < '0' || dot[1] > '9')
+	unsigned long long inode = strtoull(cursor, &dot, 10);
+	if (errno != 0 || *cursor < '0' || *cursor > '9' || *dot != '.' || dot[1] < '0' || dot[1] > '9')
 		return false;
 	off_t offset = strtoll(dot + 1, &end, 10);
 	if (errno != 0 || *end != '\0')

@@ -100,17 +100,18 @@ void attempts_reader_follow(struct attempts_reader *reader);
 
 /* ---- places, of a reader of the newest first ---- */
 
-/* Room for a mark and a NUL. */
-#define ATTEMPTS_MARK_SIZE 48
+/* Room for a cursor and a NUL. */
+#define ATTEMPTS_CURSOR_SIZE 48
 
 /* Where the lines that were not yet given end, as a text for attempts_reader_seek(). */
-void attempts_reader_mark(const struct attempts_reader *reader, char mark[ATTEMPTS_MARK_SIZE]);
+void attempts_reader_cursor(
+    const struct attempts_reader *reader, char cursor[ATTEMPTS_CURSOR_SIZE]);
 
 /*
- * Go on where a mark was made, also after the log was rotated. Returns false if that place is gone,
- * or the text is no mark: then nothing is changed.
+ * Go on where a cursor was made, also after the log was rotated. Returns false if that place is
+ * gone, or the text is no cursor: then nothing is changed.
  */
-bool attempts_reader_seek(struct attempts_reader *reader, const char *mark);
+bool attempts_reader_seek(struct attempts_reader *reader, const char *cursor);
 
 /*
  * Leave out what was logged at this time (nanoseconds since 1970) or later. It takes steps of

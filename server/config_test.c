@@ -3,7 +3,6 @@
 #include "server/config_test.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -135,12 +134,10 @@ check_secret(const struct config *config)
 static void
 check_log(const struct config *config)
 {
-	char path[PATH_MAX];
+	struct error error;
 
-	snprintf(path, sizeof(path), "%s/" ATTEMPTS_FILE, config->spool);
-	if (access(path, R_OK | W_OK) != 0 && errno != ENOENT && errno != ENOTDIR)
-		printf("warning: log %s: %s: attempts would go unlogged; chown it to the running user\n",
-		    path, strerror(errno));
+	if (attempts_check(config->spool, &error) != 0)
+		warning("log", &error);
 }
 
 static int

@@ -1,13 +1,21 @@
-/* Owns the rule which event of a producer counts, and the table of producers by NPN. */
+/*
+ * Owns the rule which event of a producer counts, the table of producers by NPN, and the text of
+ * what was forgotten.
+ */
 #define _GNU_SOURCE
 #include "store/roster.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/datetime.h"
+#include "base/io.h"
 #include "base/text.h"
 
-enum { SLOTS_LEAST = 1024 };
+#define HEAD "roster 1 "
+
+enum { SLOTS_LEAST = 1024, CHUNK = 64 * 1024, LINE_MAX_SIZE = 128 };
 
 bool
 roster_counts(const struct event *event, bool *active)
@@ -148,4 +156,104 @@ roster_sort(struct roster *roster)
 {
 	if (roster->count > 0)
 		qsort(roster->marks, roster->count, sizeof(*roster->marks), compare);
+}
+
+/* ---- the text of what was forgotten ---- */
+
+/* The next word of a line, which it ends there; NULL if there is none. */
+static char *
+word(char **line)
+{
+	char *text = strsep(line, " ");
+
+	return text != NULL && *text != '\0' ? text : NULL;
+}
+
+/* "activated" or "deactivated". */
+static bool
+parse_state(const char *text, bool *active)
+{
+	*active = text != NULL && strcmp(text, "activated") == 0;
+	return *active || (text != NULL && strcmp(text, "deactivated") == 0);
+}
+
+/* 1: added; 0: it is no line of ours; -1: no memory. */
+static int
+read_mark(char *line, int64_t at, struct roster *roster)
+{
+	char *npn = word(&line), *time = word(&line);
+	int64_t when;
+	bool active;
+
+	if (npn == NULL || strspn(npn, "0123456789") != strlen(npn) || strlen(npn) > ROSTER_NPN_MAX ||
+	    time == NULL || !datetime_parse(time, &when) || !parse_state(line, &active))
+		return 0;
+	return roster_add_forgotten(roster, npn, when, active, at) == 0 ? 1 : -1;
+}
+
+static bool
+read_head(char *line, struct roster *roster, size_t *count)
+{
+	char *rest = line + strlen(HEAD), *end;
+	int64_t until;
+
+	if (strncmp(line, HEAD, strlen(HEAD)) != 0)
+		return false;
+	char *time = word(&rest);
+	if (time == NULL || !datetime_parse(time, &until) || rest == NULL || *rest < '0' || *rest > '9')
+		return false;
+	errno = 0;
+	*count = strtoull(rest, &end, 10);
+	roster->forgotten = until / NANOSECONDS;
+	return errno == 0 && *end == '\0';
+}
+
+int
+roster_read(FILE *file, int64_t at, struct roster *roster, size_t *good)
+{
+	size_t size = 0, count = 0;
+	char *line = NULL;
+	int added = 1;
+	ssize_t n = 0;
+
+	*good = 0;
+	while (added > 0 && (n = getline(&line, &size, file)) > 0 && line[n - 1] == '\n') {
+		line[n - 1] = '\0';
+		added = *good > 0 ? read_mark(line, at, roster) : read_head(line, roster, &count);
+		*good += added > 0;
+	}
+	bool whole = added > 0 && n < 0 && *good > 0 && *good - 1 == count;
+	int number = n < 0 && !feof(file) ? errno : added < 0 ? ENOMEM : 0;
+	free(line);
+	errno = number;
+	return number != 0 ? -1 : whole;
+}
+
+int
+roster_write(int fd, const struct roster *roster)
+{
+	char *text = malloc(CHUNK), until[DATETIME_TEXT_SIZE];
+	int result = text == NULL ? -1 : 0;
+	size_t length = 0;
+
+	datetime_text(roster->forgotten, until);
+	if (text != NULL)
+		length = (size_t)snprintf(text, CHUNK, HEAD "%s %zu\n", until, roster->count);
+	for (size_t i = 0; i < roster->count && result == 0; i++) {
+		const struct roster_mark *mark = &roster->marks[i];
+		char when[DATETIME_EXACT_SIZE];
+		datetime_exact(mark->when, when);
+		length += (size_t)snprintf(text + length, LINE_MAX_SIZE, "%s %s %s\n", mark->npn, when,
+		    mark->active ? "activated" : "deactivated");
+		if (length < CHUNK - LINE_MAX_SIZE)
+			continue;
+		result = io_write_all(fd, text, length);
+		length = 0;
+	}
+	if (result == 0)
+		result = io_write_all(fd, text, length);
+	int saved = errno;
+	free(text);
+	errno = saved;
+	return result;
 }

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "events.h"
 
@@ -60,5 +61,23 @@ int roster_add_forgotten(struct roster *roster, const char *npn, int64_t when, b
 
 /* Sort the marks by NPN, as numbers. Nothing can be added afterwards. */
 void roster_sort(struct roster *roster);
+
+/*
+ * What was forgotten as a text, the file state/roster of a spool (psapi-spool(5) has it):
+ *
+ *   roster 1 2026-08-30T04:17:00Z 2
+ *   15645555 2025-07-25T15:53:01.579000000Z activated
+ *   19855109 2025-07-26T09:00:00.000000000Z deactivated
+ *
+ * The first line: format; until when events that are forgotten were received; how many lines
+ * follow. A line: NPN, time of its last forgotten event, what that said. psapi-spool(5) has it.
+ *
+ * Read it, see roster_add_forgotten(). Returns 1; 0: it is damaged after *good lines; or -1 with
+ * errno.
+ */
+int roster_read(FILE *file, int64_t at, struct roster *roster, size_t *good);
+
+/* Write it. Returns 0, or -1 with errno. */
+int roster_write(int fd, const struct roster *roster);
 
 #endif

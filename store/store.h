@@ -242,7 +242,7 @@ struct store_work {
 	char path[STORE_PATH_SIZE]; /* a file with its record, for a handler */
 	int file;                             /* the store's own, and the rest, too */
 	bool parked;
-	struct {
+	struct store_identity {
 		uint64_t device, inode, size;
 		struct timespec written;
 	} identity; /* of its file while that is closed */
@@ -345,8 +345,8 @@ enum store_result store_get(struct store *store, const char *name, struct store_
 
 /* ---- pages: newest first, and never a visit to everything ---- */
 
-/* Room for a mark and a NUL. */
-#define STORE_MARK_SIZE (STORE_NAME_SIZE + 32)
+/* Room for a cursor and a NUL. */
+#define STORE_CURSOR_SIZE (STORE_NAME_SIZE + 32)
 
 struct store_page {
 	struct store_filter filter;
@@ -357,7 +357,7 @@ struct store_page {
 	 * In: "" for the newest, or where an earlier page ended. Out: where this one ended, which may
 	 * be before the limit, for only so much is looked at in one call; "": there is no more.
 	 */
-	char mark[STORE_MARK_SIZE];
+	char cursor[STORE_CURSOR_SIZE];
 	int64_t reached; /* out: when the last one that was looked at was received; 0: none was */
 	void (*visit)(const struct store_item *item, void *data);
 	void *data;
@@ -366,7 +366,7 @@ struct store_page {
 /*
  * Visit the next events that match, the newest first. STORE_INVALID: this store does not know
  * their order without a look at all of them: handled events of the spool, and of a spool in
- * which more than 10,000 wait. The attempts log knows it. A mark of another store, or one that
+ * which more than 10,000 wait. The attempts log knows it. A cursor of another store, or one that
  * was changed, is STORE_INVALID, too.
  */
 enum store_result store_page(struct store *store, struct store_page *page, struct error *error);
@@ -442,6 +442,9 @@ struct store_counts {
 	long failed, held;
 	long leftovers;      /* files of writers that died over an hour ago */
 	int64_t drained;     /* when handlers were last run */
+	long unrecognised;   /* files in new/ that are no events, and are not counted as waiting */
+	char unrecognised_name[256]; /* of the first, untrusted */
+	const char *unrecognised_why; /* static */
 	long standbys;       /* synchronous ones of a shared store; -1: there is none, or not known */
 };
 
@@ -523,6 +526,7 @@ struct store_attempts {
 	long last;     /* the last so many; negative: all */
 	const char *outcome; /* NULL: any */
 	int64_t after; /* in, out: only what was copied after this serial number */
+	long first;    /* the first so many by serial number, in that order; 0: all, by time */
 	/* In the order of time. Anything but 0 ends it. */
 	int (*visit)(const char *host, const char *line, void *data);
 	void *data;

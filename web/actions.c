@@ -9,8 +9,9 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "web/answer.h"
-#include "web/courier.h"
+#include "web/example_sender.h"
 
 /* A drain has the queue while its handlers run: wait this long for it. */
 enum { LOCK_TRIES = 20, LOCK_WAIT_MS = 100 };
@@ -98,9 +99,25 @@ struct action {
 	enum store_result (*move)(struct store *store, const char *name, struct error *error);
 };
 
-/* Move one. Returns NULL, or an object that says why not. */
-static json_t *
-move_one(struct web *web, const struct action *action, const char *user, const char *id)
+/* The id comes last: whatever is in it, the user's name stands before it. */
+static void
+log_action(const char *user, const char *verb, const char *id, const char *why)
+{
+	log_line("user %s: %s%s %s%s%s", user, verb, why != NULL ? " refused:" : "", id,
+	    why != NULL ? ": " : "", why != NULL ? why : "");
+}
+
+static void
+add_refused(json_t *refused, const char *id, const char *why)
+{
+	json_array_append_new(refused, json_pack("{s:o,s:o}", "id", text_json(id), "why",
+	    text_json(why)));
+}
+
+/* Move one. Returns whether it is done; else it is added to those refused. */
+static bool
+move_one(struct web *web, const struct action *action, const char *user, const char *id,
+    json_t *refused)
 {
 	char name[STORE_NAME_SIZE];
 	struct error error = {0};
@@ -108,9 +125,10 @@ move_one(struct web *web, const struct action *action, const char *user, const c
 
 	if (result == STORE_OK)
 		result = action->move(web->store, name, &error);
-	log_line("%s %s, user %s%s%s", action->verb, id, user, result != STORE_OK ? ": refused: " : "",
-	    result != STORE_OK ? error.text : "");
-	return result == STORE_OK ? NULL : json_pack("{s:s,s:s}", "id", id, "why", error.text);
+	log_action(user, action->verb, id, result != STORE_OK ? error.text : NULL);
+	if (result != STORE_OK)
+		add_refused(refused, id, error.text);
+	return result == STORE_OK;
 }
 
 static void
@@ -121,12 +139,8 @@ move_all(struct web *web, const struct action *action, const struct request *req
 	size_t i, moved = 0;
 	json_t *id;
 
-	json_array_foreach(ids, i, id) {
-		json_t *why = move_one(web, action, context_user(request), json_string_value(id));
-		moved += why == NULL;
-		if (why != NULL)
-			json_array_append_new(refused, why);
-	}
+	json_array_foreach(ids, i, id)
+		moved += move_one(web, action, context_user(request), json_string_value(id), refused);
 	answer_json(reply, request,
 	    json_pack("{s:i,s:o}", "moved", (int)moved, "refused", refused));
 }
@@ -205,12 +219,11 @@ actions_discard(struct web *web, const struct request *request, const char *body
 	json_array_foreach(names, i, name) {
 		const char *text = json_string_value(name);
 		bool done = is_held(web, text) && store_held_remove(web->store, text, &error) == STORE_OK;
-		log_line("discard held request %s, user %s%s", text, context_user(request),
-		    done ? "" : ": refused");
+		const char *why = done ? NULL : "no such held request: it was adopted or discarded";
+		log_action(context_user(request), "discard held request", text, why);
 		moved += done;
 		if (!done)
-			json_array_append_new(refused, json_pack("{s:s,s:s}", "id", text, "why",
-			    "no such held request: it was adopted or discarded"));
+			add_refused(refused, text, why);
 	}
 	if (names != NULL)
 		answer_json(reply, request,
@@ -229,14 +242,14 @@ actions_send(struct web *web, const struct request *request, const char *body, s
 	const char *type = json_string_value(json_object_get(object, "type"));
 	char *text = NULL;
 
-	if (web->courier < 0) {
+	if (web->sender < 0) {
 		answer_error(reply, 409, "PSAPI_ENDPOINT_URL is not set: the page cannot send");
-	} else if (type == NULL || !courier_knows(type)) {
+	} else if (type == NULL || !example_sender_knows(type)) {
 		answer_error(reply, 400, "type must be that of an example");
 	} else {
-		log_line("send example %s, user %s", type, context_user(request));
+		log_action(context_user(request), "send example", type, NULL);
 		pthread_mutex_lock(&web->sending);
-		text = courier_send(web->courier, type);
+		text = example_sender_send(web->sender, type);
 		pthread_mutex_unlock(&web->sending);
 		if (text == NULL)
 			answer_error(reply, 502, "the sending process has ended: restart psapi-web");

@@ -21,7 +21,7 @@ struct web {
 	struct history *history;
 	struct tally *tally;
 	bool alone;             /* classic CGI, one request: nothing is counted after the answer */
-	int courier;            /* socket to the process that sends examples; -1: there is none */
+	int sender;             /* socket to the process that sends examples; -1: there is none */
 	pthread_mutex_t acting; /* one action at a time */
 	pthread_mutex_t sending;
 	pthread_mutex_t measuring;

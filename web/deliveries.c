@@ -110,13 +110,13 @@ fill(struct web *web, struct delivery_rows *list, const struct web_query *query,
 	}
 	deliveries_filter_make(&list->filter, query);
 	walk.deadline = list->rows.deadline;
-	if (strlen(query->value[QUERY_AFTER]) < sizeof(walk.mark)) {
-		strcpy(walk.mark, query->value[QUERY_AFTER]);
+	if (strlen(query->value[QUERY_AFTER]) < sizeof(walk.cursor)) {
+		strcpy(walk.cursor, query->value[QUERY_AFTER]);
 		result = walk_newest(web, &walk, &error);
 	}
 	if (result == STORE_OK) {
 		list->rows.reached = walk.reached;
-		snprintf(list->rows.next, sizeof(list->rows.next), "%s", walk.mark);
+		snprintf(list->rows.next, sizeof(list->rows.next), "%s", walk.cursor);
 		return true;
 	}
 	json_decref(list->rows.array);
@@ -143,12 +143,12 @@ deliveries_answer_csv(struct web *web, const struct request *request, const stru
 {
 	static const char *const columns[] = {"at", "outcome", "status", "reason", "type", "npn",
 	    "webhook_id", "event_id", "remote_addr", "bytes", "skew_s", "key", "ms", "host", NULL};
+	static const char *const headers[] = ROWS_CSV_HEADERS("deliveries");
 	struct delivery_rows list;
 
 	(void)request;
 	if (fill(web, &list, query, true, reply))
-		rows_answer_csv(&list.rows, columns, ANSWER_HEADERS ANSWER_NO_STORE
-		    "Content-Disposition: attachment; filename=\"deliveries.csv\"\r\n", reply);
+		rows_answer_csv(&list.rows, columns, headers, reply);
 }
 
 /* ---- of one event ---- */
@@ -191,7 +191,7 @@ deliveries_of(struct web *web, const char *webhook_id, int64_t received, bool *w
 		    .until = i == 0 ? received + AROUND : border,
 		    .deadline = clock_milliseconds() + CONTEXT_BUDGET_MS / 2,
 		    .visit = add_to_timeline, .data = &t};
-		if (walk_newest(web, &walk, &error) != STORE_OK || walk.mark[0] != '\0')
+		if (walk_newest(web, &walk, &error) != STORE_OK || walk.cursor[0] != '\0')
 			*whole = false;
 	}
 	return t.rows;

@@ -82,7 +82,7 @@ add_accepted(const struct attempts_line *line, const char *host, void *data)
 }
 
 static enum store_result
-list_by_log(struct event_rows *list, const char *mark, struct error *error)
+list_by_log(struct event_rows *list, const char *cursor, struct error *error)
 {
 	struct log_walk walk = {.since = list->query->since, .until = list->query->until,
 	    .deadline = list->rows.deadline, .visit = add_accepted, .data = list};
@@ -92,43 +92,43 @@ list_by_log(struct event_rows *list, const char *mark, struct error *error)
 	strcpy(list->log_query.value[QUERY_TYPE], list->query->value[QUERY_TYPE]);
 	strcpy(list->log_query.value[QUERY_NPN], list->query->value[QUERY_NPN]);
 	deliveries_filter_make(&list->log_filter, &list->log_query);
-	if (strlen(mark) >= sizeof(walk.mark))
+	if (strlen(cursor) >= sizeof(walk.cursor))
 		return STORE_ABSENT;
-	strcpy(walk.mark, mark);
+	strcpy(walk.cursor, cursor);
 	enum store_result result = walk_newest(list->web, &walk, error);
 	list->rows.reached = walk.reached;
-	if (walk.mark[0] != '\0')
-		snprintf(list->rows.next, sizeof(list->rows.next), "l%s", walk.mark);
+	if (walk.cursor[0] != '\0')
+		snprintf(list->rows.next, sizeof(list->rows.next), "l%s", walk.cursor);
 	return result;
 }
 
 /* ---- in the order of the store ---- */
 
 static enum store_result
-list_by_store(struct event_rows *list, const char *mark, struct error *error)
+list_by_store(struct event_rows *list, const char *cursor, struct error *error)
 {
 	struct store_page page = {.filter = list->filter, .until = list->query->until,
 	    .visit = add_item, .data = list};
 	enum store_result result;
 
-	if (strlen(mark) >= sizeof(page.mark))
+	if (strlen(cursor) >= sizeof(page.cursor))
 		return STORE_ABSENT;
-	strcpy(page.mark, mark);
+	strcpy(page.cursor, cursor);
 	do {
 		page.limit = list->rows.limit - (long)json_array_size(list->rows.array);
 		result = store_page(list->web->store, &page, error);
-	} while (result == STORE_OK && page.mark[0] != '\0' && !rows_are_full(&list->rows) &&
+	} while (result == STORE_OK && page.cursor[0] != '\0' && !rows_are_full(&list->rows) &&
 	    !rows_are_late(&list->rows));
 	list->rows.reached = page.reached;
-	if (result == STORE_OK && page.mark[0] != '\0')
-		snprintf(list->rows.next, sizeof(list->rows.next), "s%s", page.mark);
+	if (result == STORE_OK && page.cursor[0] != '\0')
+		snprintf(list->rows.next, sizeof(list->rows.next), "s%s", page.cursor);
 	return result;
 }
 
 static enum store_result
 list_events(struct event_rows *list, struct error *error)
 {
-	const char *mark = list->query->value[QUERY_AFTER], *id = list->query->value[QUERY_ID];
+	const char *cursor = list->query->value[QUERY_AFTER], *id = list->query->value[QUERY_ID];
 	char name[STORE_NAME_SIZE];
 
 	if (*id != '\0') {
@@ -137,13 +137,13 @@ list_events(struct event_rows *list, struct error *error)
 			found = add_name(list, name, error);
 		return found == STORE_FAILED ? STORE_FAILED : STORE_OK;
 	}
-	if (*mark == 'l')
-		return list_by_log(list, mark + 1, error);
-	if (*mark != '\0' && *mark != 's')
+	if (*cursor == 'l')
+		return list_by_log(list, cursor + 1, error);
+	if (*cursor != '\0' && *cursor != 's')
 		return STORE_ABSENT;
-	enum store_result result = list_by_store(list, mark + (*mark == 's'), error);
+	enum store_result result = list_by_store(list, cursor + (*cursor == 's'), error);
 	if (result == STORE_INVALID)
-		result = *mark == '\0' && !store_is_shared(list->web->store) ?
+		result = *cursor == '\0' && !store_is_shared(list->web->store) ?
 		    list_by_log(list, "", error) : STORE_ABSENT;
 	return result;
 }
@@ -221,10 +221,10 @@ event_list_answer_csv(struct web *web, const struct request *request, const stru
 {
 	static const char *const columns[] = {"received_at", "status", "type", "npn", "timestamp",
 	    "webhook_id", "event_id", "tries", "due_at", "failed_at", "reason", NULL};
+	static const char *const headers[] = ROWS_CSV_HEADERS("events");
 	struct event_rows list = {.web = web};
 
 	(void)request;
 	if (fill(&list, query, true, reply))
-		rows_answer_csv(&list.rows, columns, ANSWER_HEADERS ANSWER_NO_STORE
-		    "Content-Disposition: attachment; filename=\"events.csv\"\r\n", reply);
+		rows_answer_csv(&list.rows, columns, headers, reply);
 }

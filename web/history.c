@@ -16,7 +16,13 @@
 #include "web/walk.h"
 
 #define HOUR (3600 * NANOSECONDS)
-enum { HOURS = 24, SLOTS = HOURS + 1, LINES_MAX = 500000 };
+enum {
+	HOURS = 24,
+	SLOTS = HOURS + 1,
+	LINES_MAX = 500000,
+	LINES_PER_LOOK = 64, /* at the clock */
+	COPIES_PER_LOOK = 1000
+};
 
 static const char *const outcomes[] = {
 	"accepted", "duplicate", "held", "ignored", "rejected", "error"};
@@ -33,8 +39,10 @@ struct history {
 	pthread_mutex_t lock;
 	struct attempts_reader *follower; /* of the local log; NULL: not open */
 	int64_t serial;                   /* of a shared store: counted up to it */
+	long copies;                      /* of a shared store: so many were counted */
 	bool begun, complete;
-	char mark[WALK_MARK_SIZE]; /* where the walk back goes on */
+	bool behind; /* there are new lines that are not counted */
+	char cursor[WALK_CURSOR_SIZE]; /* where the walk back goes on */
 	int64_t since;             /* nanoseconds: from here on all is counted */
 	long lines;                /* that walks back have seen */
 	struct {
@@ -107,10 +115,12 @@ count_line(struct history *h, const struct attempts_line *line, const char *host
 static int
 count_copy(const char *host, const char *text, void *data)
 {
+	struct history *h = data;
 	struct attempts_line line;
 
 	attempts_reader_parse(&line, text);
-	count_line(data, &line, host);
+	count_line(h, &line, host);
+	h->copies++;
 	return 0;
 }
 
@@ -131,28 +141,49 @@ begin(struct history *h)
 	h->follower = attempts_reader_open(h->web->config->spool, ATTEMPTS_NEWEST_FIRST, false);
 	if (h->follower == NULL)
 		return;
-	attempts_reader_mark(h->follower, h->mark);
+	attempts_reader_cursor(h->follower, h->cursor);
 	/* Without a log there is no place: a walk begins at the newest, of which there is none. */
 	if (!attempts_reader_exists(h->follower))
-		h->mark[0] = '\0';
+		h->cursor[0] = '\0';
 	attempts_reader_follow(h->follower);
 	h->begun = true;
 }
 
+/* Of a shared store: a part of the copies at a time. */
 static void
-count_new(struct history *h)
+count_new_copies(struct history *h, int64_t deadline)
 {
-	struct store_attempts after = {.last = -1, .after = h->serial, .visit = count_copy, .data = h};
-	struct attempts_line line;
+	struct store_attempts after = {.last = -1, .after = h->serial, .first = COPIES_PER_LOOK,
+	    .visit = count_copy, .data = h};
 	struct error ignored;
+	long lines;
+
+	do {
+		lines = h->copies;
+		if (store_attempts(h->web->store, &after, &ignored) != STORE_OK)
+			return;
+		h->serial = after.after;
+		h->behind = h->copies - lines == COPIES_PER_LOOK;
+	} while (h->behind && clock_milliseconds() < deadline);
+}
+
+/* Count what was appended, until the deadline: clock_milliseconds(). */
+static void
+count_new(struct history *h, int64_t deadline)
+{
+	struct attempts_line line;
 
 	if (store_is_shared(h->web->store)) {
-		if (store_attempts(h->web->store, &after, &ignored) == STORE_OK)
-			h->serial = after.after;
+		count_new_copies(h, deadline);
 		return;
 	}
-	while (attempts_reader_next(h->follower, &line))
+	h->behind = false;
+	for (long lines = 1; attempts_reader_next(h->follower, &line); lines++) {
 		count_line(h, &line, NULL);
+		h->behind = lines % LINES_PER_LOOK == 0 && clock_milliseconds() >= deadline;
+		if (h->behind)
+			return;
+	}
 }
 
 /* ---- older lines ---- */
@@ -176,17 +207,17 @@ walk_back(struct history *h, int64_t now, int64_t deadline)
 	    .since = h->daily.row == NULL ? 0 : day};
 	struct error ignored;
 
-	strcpy(walk.mark, h->mark);
+	strcpy(walk.cursor, h->cursor);
 	if (walk_newest(h->web, &walk, &ignored) != STORE_OK) {
 		h->complete = true; /* rotated away: what is counted is what is known */
 		return;
 	}
 	if (walk.reached != 0 && (h->since == 0 || walk.reached < h->since))
 		h->since = walk.reached;
-	strcpy(h->mark, walk.mark);
-	h->complete = walk.mark[0] == '\0' || h->lines > LINES_MAX ||
+	strcpy(h->cursor, walk.cursor);
+	h->complete = walk.cursor[0] == '\0' || h->lines > LINES_MAX ||
 	    (h->since < day && h->daily.row != NULL);
-	if (walk.mark[0] == '\0' && (h->since == 0 || h->since > day))
+	if (walk.cursor[0] == '\0' && (h->since == 0 || h->since > day))
 		h->since = day;
 }
 
@@ -200,10 +231,10 @@ history_count(struct history *h, int64_t now, int budget_ms)
 	if (!h->begun)
 		begin(h);
 	if (h->begun)
-		count_new(h);
-	if (h->begun && !h->complete && budget_ms > 0)
+		count_new(h, deadline);
+	if (h->begun && !h->behind && !h->complete && budget_ms > 0)
 		walk_back(h, now, deadline);
-	bool more = h->begun && !h->complete;
+	bool more = h->begun && (h->behind || !h->complete);
 	pthread_mutex_unlock(&h->lock);
 	return more;
 }
@@ -237,9 +268,9 @@ history_json(struct history *h, int64_t now)
 		json_array_append_new(hours, hour_json(h, hour));
 	datetime_text(h->since / NANOSECONDS, since);
 	bool counted = h->complete || (h->since != 0 && h->since < (now - HOURS * 3600) * NANOSECONDS);
-	json_t *object = json_pack("{s:o,s:b,s:s*,s:O*,s:O*}", "hours", hours, "complete", counted,
-	    "since", counted || h->since == 0 ? NULL : since, "last_accepted", h->accepted.row,
-	    "last_daily", h->daily.row);
+	json_t *object = json_pack("{s:o,s:b,s:s*,s:O*,s:O*}", "hours", hours, "complete",
+	    counted && !h->behind, "since", counted || h->behind || h->since == 0 ? NULL : since,
+	    "last_accepted", h->accepted.row, "last_daily", h->daily.row);
 	pthread_mutex_unlock(&h->lock);
 	return object;
 }

@@ -14,14 +14,15 @@ struct history *history_open(struct web *web);
 void history_close(struct history *history);
 
 /*
- * Count what is new, and older lines for at most so many milliseconds. Returns at once if another
+ * Count what is new, then older lines, for at most so many milliseconds. Returns at once if another
  * thread does. now: Unix seconds. Returns whether there is more to count.
  */
 bool history_count(struct history *history, int64_t now, int budget_ms);
 
 /*
  * What is known: {"hours":[{"hour":TIME,"accepted":N,...}],"since":TIME,"complete":BOOL,
- * "last_accepted":{...},"last_daily":{...}}. "since": from when on all is counted.
+ * "last_accepted":{...},"last_daily":{...}}. "since": from when on all is counted; absent while
+ * new lines are not counted yet.
  */
 json_t *history_json(struct history *history, int64_t now);
 

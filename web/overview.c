@@ -59,36 +59,56 @@ set_run_date(struct web *web, json_t *history)
 
 /* ---- failures by cause ---- */
 
-enum { CAUSES_SHOWN = 20, FAILURES_PER_LOOK = 200 };
+enum { CAUSES_SHOWN = 20, FAILURES_MAX = 2000 };
+
+struct grouping {
+	struct causes causes;
+	int count;
+};
 
 /* store_page()'s visit. */
 static void
 add_failure(const struct store_item *item, void *data)
 {
-	causes_add(data, item);
+	struct grouping *grouping = data;
+
+	causes_add(&grouping->causes, item);
+	grouping->count++;
 }
 
-/* The causes of the newest failures, as `psapi list --failed --by-cause --json` has them. */
-static json_t *
-causes_of_failures(struct web *web)
+static void
+set_rows(json_t *object, struct causes *causes)
 {
-	struct causes *causes = calloc(1, sizeof(*causes));
-	struct store_page page = {.filter.statuses = 1U << STORE_DEAD, .limit = FAILURES_PER_LOOK,
-	    .visit = add_failure, .data = causes};
-	int64_t deadline = clock_milliseconds() + CONTEXT_BUDGET_MS / 2;
 	json_t *rows = json_array();
-	struct error ignored; /* too many to be sorted: no causes are shown */
 
-	if (causes == NULL)
-		return rows;
-	while (store_page(web->store, &page, &ignored) == STORE_OK && page.mark[0] != '\0' &&
-	    clock_milliseconds() < deadline)
-		continue;
 	causes_sort(causes);
 	for (size_t i = 0; i < causes->count && i < CAUSES_SHOWN; i++)
 		json_array_append_new(rows, causes_json(&causes->cause[i]));
-	free(causes);
-	return rows;
+	json_object_set_new(object, "causes", rows);
+}
+
+/*
+ * The causes of failures, as `psapi list --failed --by-cause --json` has them: of the newest
+ * "causes_of" where that is not all; "causes_too_many" where their order is not known.
+ */
+static void
+set_causes(struct web *web, json_t *object)
+{
+	struct grouping *grouping = calloc(1, sizeof(*grouping));
+	struct store_page page = {.filter.statuses = 1U << STORE_DEAD, .limit = FAILURES_MAX,
+	    .deadline = clock_milliseconds() + CONTEXT_BUDGET_MS / 2, .visit = add_failure,
+	    .data = grouping};
+	struct error ignored; /* the count of failures has said it */
+
+	if (grouping == NULL)
+		return;
+	enum store_result result = store_page(web->store, &page, &ignored);
+	set_rows(object, &grouping->causes);
+	if (result == STORE_INVALID)
+		json_object_set_new(object, "causes_too_many", json_true());
+	else if (result == STORE_OK && page.cursor[0] != '\0')
+		json_object_set_new(object, "causes_of", json_integer(grouping->count));
+	free(grouping);
 }
 
 json_t *
@@ -118,11 +138,12 @@ overview_answer(struct web *web, const struct request *request, struct reply *re
 	history_count(web->history, now, CONTEXT_BUDGET_MS / 4);
 	json_t *history = history_json(web->history, now);
 	set_run_date(web, history);
-	json_t *object = json_pack("{s:i,s:i,s:i,s:o*,s:o*,s:o*,s:o,s:o}", "waiting",
+	json_t *object = json_pack("{s:i,s:i,s:i,s:o*,s:o*,s:o*,s:[],s:o}", "waiting",
 	    (int)tally.waiting, "failed", (int)tally.failed, "held", (int)tally.held, "oldest",
 	    time_or_none(tally.oldest), "disk", disk_json(web->config), "verdict",
-	    overview_verdict(web), "causes",
-	    tally.failed > 0 ? causes_of_failures(web) : json_array(), "history", history);
+	    overview_verdict(web), "causes", "history", history);
+	if (tally.failed > 0)
+		set_causes(web, object);
 	if (tally.more_waiting)
 		json_object_set_new(object, "waiting_at_least", json_true());
 	if (tally.more_failed)

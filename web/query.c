@@ -43,18 +43,18 @@ decode(char value[QUERY_VALUE_MAX + 1], const char *text, size_t length)
 			int high = i + 2 < length ? hex_value(text[i + 1]) : -1;
 			int low = high >= 0 ? hex_value(text[i + 2]) : -1;
 			if (low < 0)
-				return "a % that no two hex digits follow";
+				return "incomplete percent-encoding";
 			c = high * 16 + low;
 			i += 2;
 		}
 		if (c < 0x20 || c == 0x7f)
-			return "a control character";
+			return "control character";
 		if (n == QUERY_VALUE_MAX)
-			return "a value that is too long";
+			return "value too long";
 		value[n++] = (char)c;
 	}
 	value[n] = '\0';
-	return text_is_utf8(value, n) ? NULL : "a value that is not UTF-8";
+	return text_is_utf8(value, n) ? NULL : "value is not UTF-8";
 }
 
 static const char *
@@ -65,9 +65,9 @@ read_pair(struct web_query *query, const char *text, size_t length)
 	int key = find_key(text, name_length);
 
 	if (key < 0)
-		return "a parameter that there is not";
+		return "unknown parameter";
 	if (query->value[key][0] != '\0')
-		return "the same parameter twice";
+		return "parameter given twice";
 	return equals == NULL ? NULL :
 	                        decode(query->value[key], equals + 1, length - name_length - 1);
 }
@@ -116,7 +116,7 @@ query_parse(struct web_query *query, const char *text, int64_t now)
 	if (text == NULL)
 		text = "";
 	if (strlen(text) > QUERY_MAX)
-		return "a query that is too long";
+		return "query too long";
 	while (wrong == NULL && *text != '\0') {
 		size_t length = strcspn(text, "&");
 		if (length > 0)

@@ -21,7 +21,7 @@ enum query_key {
 	QUERY_REASON,
 	QUERY_SINCE,
 	QUERY_UNTIL,
-	QUERY_AFTER, /* the mark at which an earlier page ended */
+	QUERY_AFTER, /* the cursor at which an earlier page ended */
 	QUERY_LIMIT,
 	QUERY_KEYS
 };

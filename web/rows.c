@@ -93,7 +93,7 @@ write_rows(FILE *to, const struct rows *rows, const char *const *columns)
 }
 
 void
-rows_answer_csv(struct rows *rows, const char *const *columns, const char *headers,
+rows_answer_csv(struct rows *rows, const char *const *columns, const char *const headers[2],
     struct reply *reply)
 {
 	char *text = NULL;
@@ -108,5 +108,5 @@ rows_answer_csv(struct rows *rows, const char *const *columns, const char *heade
 		}
 	}
 	json_decref(rows->array);
-	answer_text(reply, "text/csv; charset=utf-8", headers, text, length);
+	answer_text(reply, "text/csv; charset=utf-8", headers[rows->next[0] != '\0'], text, length);
 }

@@ -7,7 +7,7 @@
 #include "store/store.h"
 #include "web/context.h"
 
-#define ROWS_MARK_SIZE (STORE_MARK_SIZE + 1)
+#define ROWS_CURSOR_SIZE (STORE_CURSOR_SIZE + 1)
 /* A CSV file has as many rows at most, and is looked for so long, milliseconds. */
 #define ROWS_CSV_MAX 10000
 #define ROWS_CSV_BUDGET_MS 3000
@@ -17,7 +17,7 @@ struct rows {
 	long limit;
 	int64_t deadline;          /* clock_milliseconds() */
 	int64_t reached;           /* nanoseconds: how far it was looked back; 0: not known */
-	char next[ROWS_MARK_SIZE]; /* where the next page begins; "": there is none */
+	char next[ROWS_CURSOR_SIZE]; /* where the next page begins; "": there is none */
 };
 
 /* Begin: rows for a query as JSON, or for a CSV file. Returns 0, or -1 without memory. */
@@ -26,10 +26,21 @@ int rows_begin(struct rows *rows, const struct web_query *query, bool csv);
 bool rows_are_full(const struct rows *rows);
 bool rows_are_late(const struct rows *rows);
 
-/* Answer with them, and free. {"rows":[...],"next":MARK,"reached":TIME} */
+/* Answer with them, and free. {"rows":[...],"next":CURSOR,"reached":TIME} */
 void rows_answer_json(struct rows *rows, const struct request *request, struct reply *reply);
-/* The members in columns, a NULL at their end. No cell is a formula (OWASP, CSV injection). */
-void rows_answer_csv(struct rows *rows, const char *const *columns, const char *headers,
+/* The headers of a CSV file; name: a literal. Of a part of the rows, they and its name say so. */
+#define ROWS_CSV_HEADERS(name)                                                                     \
+	{ANSWER_HEADERS ANSWER_NO_STORE "Psapi-Rows: all\r\n"                                          \
+	                                "Content-Disposition: attachment; filename=\"" name            \
+	                                ".csv\"\r\n",                                                  \
+	 ANSWER_HEADERS ANSWER_NO_STORE "Psapi-Rows: part\r\n"                                         \
+	                                "Content-Disposition: attachment; filename=\"" name            \
+	                                "-part.csv\"\r\n"}
+/*
+ * The members in columns, a NULL at their end. No cell is a formula (OWASP, CSV injection).
+ * headers: ROWS_CSV_HEADERS().
+ */
+void rows_answer_csv(struct rows *rows, const char *const *columns, const char *const headers[2],
     struct reply *reply);
 
 #endif

@@ -10,54 +10,85 @@
 #include "secrets/secretfile.h"
 #include "web/actions.h"
 #include "web/answer.h"
+#include "web/example_sender.h"
 #include "web/overview.h"
 
 enum { MATCH_LINES = 50000 };
 
 static json_t *
-secrets_json(const struct web *web)
+secret_rows(const struct web *web, const struct secretfile_entry *entries, size_t count)
 {
-	struct secretfile_entry *entries = NULL;
 	json_t *rows = json_array();
-	struct error ignored; /* a check says what is wrong */
-	size_t count;
-
-	if (secretfile_list(web->config->secret_file, &entries, &count, &ignored) != 0)
-		return rows;
 	struct last_match *matches = calloc(count + 1, sizeof(*matches));
-	if (matches != NULL) {
-		for (size_t i = 0; i < count; i++)
-			memcpy(matches[i].fingerprint, entries[i].fingerprint, FINGERPRINT_SIZE);
-		last_match_find_within(web->config->spool, matches, (int)count, MATCH_LINES);
-		for (size_t i = 0; i < count; i++)
-			json_array_append_new(rows, last_match_json(&entries[i], matches[i].at));
-	}
+
+	if (matches == NULL)
+		return rows;
+	for (size_t i = 0; i < count; i++)
+		memcpy(matches[i].fingerprint, entries[i].fingerprint, FINGERPRINT_SIZE);
+	last_match_find_within(web->config->spool, matches, (int)count, MATCH_LINES);
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(rows, last_match_json(&entries[i], matches[i].at));
 	free(matches);
-	free(entries);
 	return rows;
 }
 
-/* The held requests: unverified, so nothing of their contents but what names them. */
+/* What is wrong and its remedy, as one line. */
 static json_t *
-held_json(struct web *web)
+error_json(const struct error *error)
+{
+	char line[1600];
+
+	return text_json(error_line(error, line, sizeof(line)));
+}
+
+/* "secrets"; also "secrets_error", where they cannot be read. */
+static void
+set_secrets(const struct web *web, json_t *object)
+{
+	struct secretfile_entry *entries = NULL;
+	struct error error;
+	size_t count = 0;
+
+	if (secretfile_list(web->config->secret_file, &entries, &count, &error) != 0)
+		json_object_set_new(object, "secrets_error", error_json(&error));
+	json_object_set_new(object, "secrets", secret_rows(web, entries, count));
+	free(entries);
+}
+
+/* A held request: unverified, so nothing of its contents but what names it. NULL: it is gone. */
+static json_t *
+held_row(struct web *web, const char *name)
+{
+	struct error ignored; /* it was adopted meanwhile */
+	struct entry entry;
+
+	if (store_held_read(web->store, name, &entry, &ignored) != STORE_OK)
+		return NULL;
+	json_t *row = json_pack("{s:s,s:o,s:s,s:i}", "name", name, "webhook_id", text_json(entry.id),
+	    "received_at", entry.received_at, "bytes", (int)entry.body_length);
+	entry_free(&entry);
+	return row;
+}
+
+/* "held"; also "held_error", where they cannot be listed. */
+static void
+set_held(struct web *web, json_t *object)
 {
 	json_t *rows = json_array();
 	char **names = NULL;
-	struct error ignored;
-	int count = store_held(web->store, &names, &ignored);
+	struct error error;
+	int count = store_held(web->store, &names, &error);
 
 	for (int i = 0; i < count; i++) {
-		struct entry entry;
-		if (store_held_read(web->store, names[i], &entry, &ignored) != STORE_OK)
-			continue;
-		json_array_append_new(rows, json_pack("{s:s,s:o,s:s,s:i}", "name", names[i], "webhook_id",
-		    text_json(entry.id), "received_at", entry.received_at, "bytes",
-		    (int)entry.body_length));
-		entry_free(&entry);
+		json_t *row = held_row(web, names[i]);
+		if (row != NULL)
+			json_array_append_new(rows, row);
 	}
 	if (count >= 0)
 		store_held_free(names);
-	return rows;
+	else
+		json_object_set_new(object, "held_error", error_json(&error));
+	json_object_set_new(object, "held", rows);
 }
 
 void
@@ -66,11 +97,12 @@ setup_answer(struct web *web, const struct request *request, struct reply *reply
 	char store[512];
 
 	store_describe(web->store, store, sizeof(store));
-	answer_json(reply, request,
-	    json_pack("{s:s,s:o,s:o,s:o,s:o*,s:s}", "version", PSAPI_VERSION, "store", text_json(store),
-	        "secrets", secrets_json(web), "held", held_json(web), "verdict",
-	        overview_verdict(web), "endpoint_url",
-	        web->config->endpoint_url));
+	json_t *object = json_pack("{s:s,s:o,s:o*,s:s}", "version", PSAPI_VERSION, "store",
+	    text_json(store), "verdict", overview_verdict(web), "endpoint_url",
+	    web->config->endpoint_url);
+	set_secrets(web, object);
+	set_held(web, object);
+	answer_json(reply, request, object);
 }
 
 void
@@ -79,7 +111,8 @@ setup_answer_session(struct web *web, const struct request *request, struct repl
 	const char *user = context_user(request);
 
 	answer_json(reply, request,
-	    json_pack("{s:o*,s:b,s:b,s:b,s:s}", "user", user != NULL ? text_json(user) : NULL, 
+	    json_pack("{s:o*,s:b,s:b,s:b,s:s}", "user", user != NULL ? text_json(user) : NULL,
 	        "actions", actions_allowed(web, request), "enabled", actions_enabled(web), "send",
-	        web->courier >= 0, "version", PSAPI_VERSION));
+	        web->alone ? example_sender_configured(web->config) : web->sender >= 0, "version",
+	        PSAPI_VERSION));
 }

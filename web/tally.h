@@ -5,7 +5,7 @@
 #ifndef PSAPI_TALLY_H
 #define PSAPI_TALLY_H
 
-#include "web/web.h"
+#include "web/context.h"
 
 /* NULL without memory. The store of web is borrowed. */
 struct tally *tally_open(struct web *web);

@@ -66,18 +66,18 @@ walk_log(struct web *web, struct walk_state *w, struct error *error)
 		    strerror(errno));
 		return STORE_FAILED;
 	}
-	if (*walk->mark != '\0' && !attempts_reader_seek(reader, walk->mark)) {
+	if (*walk->cursor != '\0' && !attempts_reader_seek(reader, walk->cursor)) {
 		attempts_reader_close(reader);
 		return STORE_ABSENT;
 	}
-	if (*walk->mark == '\0' && walk->until != 0)
+	if (*walk->cursor == '\0' && walk->until != 0)
 		attempts_reader_until(reader, walk->until);
 	w->step = GO_ON;
 	while (w->step == GO_ON && attempts_reader_next(reader, &line))
 		w->step = take(w, &line, NULL);
-	walk->mark[0] = '\0';
+	walk->cursor[0] = '\0';
 	if (w->step == STOP)
-		attempts_reader_mark(reader, walk->mark);
+		attempts_reader_cursor(reader, walk->cursor);
 	attempts_reader_close(reader);
 	return STORE_OK;
 }
@@ -92,20 +92,21 @@ visit_copy(const char *host, const char *text, int64_t at, int64_t serial, void 
 
 	attempts_reader_parse(&line, text);
 	w->step = take(w, &line, host);
-	snprintf(w->walk->mark, sizeof(w->walk->mark), "%lld.%lld", (long long)at, (long long)serial);
+	snprintf(w->walk->cursor, sizeof(w->walk->cursor), "%lld.%lld", (long long)at,
+	    (long long)serial);
 	return w->step != GO_ON;
 }
 
 static bool
-read_mark(const struct log_walk *walk, struct store_attempts_page *page)
+read_cursor(const struct log_walk *walk, struct store_attempts_page *page)
 {
 	char *end;
 
 	page->at = walk->until;
-	if (*walk->mark == '\0')
+	if (*walk->cursor == '\0')
 		return true;
 	errno = 0;
-	page->at = strtoll(walk->mark, &end, 10);
+	page->at = strtoll(walk->cursor, &end, 10);
 	if (errno != 0 || page->at <= 0 || *end != '.')
 		return false;
 	page->serial = strtoll(end + 1, &end, 10);
@@ -118,7 +119,7 @@ walk_copies(struct web *web, struct walk_state *w, struct error *error)
 	struct store_attempts_page page = {.visit = visit_copy, .data = w};
 	enum store_result result;
 
-	if (!read_mark(w->walk, &page))
+	if (!read_cursor(w->walk, &page))
 		return STORE_ABSENT;
 	w->step = GO_ON;
 	do {
@@ -126,7 +127,7 @@ walk_copies(struct web *web, struct walk_state *w, struct error *error)
 		result = store_attempts_page(web->store, &page, error);
 	} while (result == STORE_OK && w->step == GO_ON && page.count == BATCH);
 	if (w->step != STOP)
-		w->walk->mark[0] = '\0';
+		w->walk->cursor[0] = '\0';
 	return result;
 }
 

@@ -17,10 +17,10 @@
 #include "metrics/metrics.h"
 #include "web/actions.h"
 #include "web/answer.h"
-#include "web/courier.h"
 #include "web/deliveries.h"
 #include "web/event.h"
 #include "web/event_list.h"
+#include "web/example_sender.h"
 #include "web/history.h"
 #include "web/overview.h"
 #include "web/setup.h"
@@ -34,7 +34,7 @@ enum { AFTER_PARTS = 12, AFTER_MS = 15 };
 int
 web_open(struct web *web, const struct config *config, struct error *error)
 {
-	*web = (struct web){.config = config, .courier = -1};
+	*web = (struct web){.config = config, .sender = -1};
 	pthread_mutex_init(&web->acting, NULL);
 	pthread_mutex_init(&web->sending, NULL);
 	pthread_mutex_init(&web->measuring, NULL);
@@ -85,7 +85,7 @@ answer_examples(struct web *web, const struct request *request, const struct web
 {
 	(void)web;
 	(void)query;
-	courier_answer_examples(request, reply);
+	example_sender_answer_examples(request, reply);
 }
 
 static void

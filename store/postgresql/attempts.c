@@ -135,7 +135,7 @@ begin_after(struct postgresql *pg, struct postgresql_connection *connection,
 {
 	PGresult *result;
 
-	if (query->after != 0)
+	if (query->after != 0 || query->first > 0)
 		return POSTGRESQL_DONE;
 	enum postgresql_outcome outcome = postgresql_execute(pg, connection,
 	    "SELECT coalesce(max(serial), 0)::text FROM psapi_attempt", NULL,
@@ -149,11 +149,14 @@ begin_after(struct postgresql *pg, struct postgresql_connection *connection,
 enum store_result
 postgresql_attempts(void *engine, struct store_attempts *query, struct error *error)
 {
-	static const char sql[] =
+	static const char by_time[] =
 	    "SELECT serial::text, host, line FROM (SELECT * FROM psapi_attempt"
 	    " WHERE at_ns >= $1 AND serial > $2 AND ($3 = '' OR line::json->>'outcome' = $3)"
 	    " ORDER BY at_ns DESC, serial DESC LIMIT $4) a"
 	    " ORDER BY at_ns, serial";
+	static const char by_serial[] =
+	    "SELECT serial::text, host, line FROM psapi_attempt WHERE at_ns >= $1 AND serial > $2"
+	    " AND ($3 = '' OR line::json->>'outcome' = $3) ORDER BY serial LIMIT $4";
 	struct postgresql *pg = engine;
 	struct postgresql_parameters p = {0};
 	int64_t after = query->after;
@@ -170,8 +173,11 @@ postgresql_attempts(void *engine, struct store_attempts *query, struct error *er
 	postgresql_number(&p, query->since);
 	postgresql_number(&p, after);
 	postgresql_text(&p, query->outcome != NULL ? query->outcome : "");
-	postgresql_number(&p, query->last >= 0 ? query->last : INT64_MAX);
-	outcome = postgresql_stream(pg, connection, sql, &p, visit_line, query, error);
+	postgresql_number(&p, query->first > 0 ? query->first :
+	        query->last >= 0               ? query->last :
+	                                         INT64_MAX);
+	outcome = postgresql_stream(pg, connection, query->first > 0 ? by_serial : by_time, &p,
+	    visit_line, query, error);
 	postgresql_give(pg, connection, outcome == POSTGRESQL_BROKEN);
 	return outcome == POSTGRESQL_DONE ? STORE_OK : STORE_FAILED;
 }

@@ -26,21 +26,21 @@ struct begin {
 static enum store_result
 invalid(struct error *error)
 {
-	error_set(error, EX_DATAERR, NULL, "no such mark");
+	error_set(error, EX_DATAERR, NULL, "no such cursor");
 	return STORE_INVALID;
 }
 
 /* "RECEIVED.NAME"; "": the newest. */
 static bool
-read_mark(const struct store_page *page, struct begin *begin)
+read_cursor(const struct store_page *page, struct begin *begin)
 {
 	char *end;
 
 	*begin = (struct begin){page->until != 0 ? page->until : INT64_MAX, ""};
-	if (page->mark[0] == '\0')
+	if (page->cursor[0] == '\0')
 		return true;
 	errno = 0;
-	begin->received = strtoll(page->mark, &end, 10);
+	begin->received = strtoll(page->cursor, &end, 10);
 	begin->name = end + (*end == '.');
 	return errno == 0 && *end == '.' && store_name_valid(begin->name);
 }
@@ -91,7 +91,7 @@ begin_parameters(struct postgresql_parameters *p, const struct begin *begin,
 	postgresql_number(p, filter->since);
 }
 
-/* Visit the rows, and set the mark behind the last one. */
+/* Visit the rows, and set the cursor behind the last one. */
 static void
 visit_rows(const PGresult *result, struct store_page *page)
 {
@@ -99,7 +99,7 @@ visit_rows(const PGresult *result, struct store_page *page)
 
 	for (int i = 0; i < PQntuples(result); i++) {
 		page->reached = postgresql_integer(result, i, 3 + POSTGRESQL_STATE_COLUMNS);
-		snprintf(page->mark, sizeof(page->mark), "%lld.%s", (long long)page->reached,
+		snprintf(page->cursor, sizeof(page->cursor), "%lld.%s", (long long)page->reached,
 		    PQgetvalue(result, i, 0));
 		if (postgresql_item(result, i, &item) != NULL)
 			continue;
@@ -120,10 +120,10 @@ set_bottom(struct postgresql *pg, struct store_page *page, const struct begin *b
 	    error);
 	if (result == NULL)
 		return STORE_FAILED;
-	page->mark[0] = '\0';
+	page->cursor[0] = '\0';
 	if (PQntuples(result) > 0) {
 		page->reached = postgresql_integer(result, 0, 1);
-		snprintf(page->mark, sizeof(page->mark), "%lld.%s", (long long)page->reached,
+		snprintf(page->cursor, sizeof(page->cursor), "%lld.%s", (long long)page->reached,
 		    PQgetvalue(result, 0, 0));
 	}
 	PQclear(result);
@@ -137,14 +137,14 @@ postgresql_page(void *engine, struct store_page *page, struct error *error)
 	unsigned wanted = filter->statuses != 0 ? filter->statuses & 15 : 15;
 	struct postgresql_parameters p = {0};
 	struct begin begin;
-	char sql[2048], before[STORE_MARK_SIZE];
+	char sql[2048], before[STORE_CURSOR_SIZE];
 
 	page->reached = 0;
-	memcpy(before, page->mark, sizeof(before));
-	if (!read_mark(page, &begin))
+	memcpy(before, page->cursor, sizeof(before));
+	if (!read_cursor(page, &begin))
 		return invalid(error);
 	if (*begin.name != '\0')
-		begin.name = before + (begin.name - page->mark);
+		begin.name = before + (begin.name - page->cursor);
 	int sorts = (wanted & 1U << STORE_HANDLED) != 0 ? 0 : is_short(engine, wanted, error);
 	if (sorts < 0)
 		return STORE_FAILED;
@@ -162,7 +162,7 @@ postgresql_page(void *engine, struct store_page *page, struct error *error)
 	bool full = PQntuples(result) >= page->limit;
 	PQclear(result);
 	if (!full && sorts)
-		page->mark[0] = '\0';
+		page->cursor[0] = '\0';
 	return full || sorts ? STORE_OK : set_bottom(engine, page, &begin, error);
 }
 

@@ -4,19 +4,25 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
 #include "store/spool/spool.h"
 
-enum { OLD_SECONDS = 3600 };
+enum {
+	OLD_SECONDS = 3600,
+	SETTLED_SECONDS = 60, /* after which a file in new/ has its other name */
+	OPENED_MAX = 100      /* files of which only their contents say what they are */
+};
 
 struct counting {
 	struct store_counts *counts;
 	int64_t now;
 	uint64_t *put_off; /* hashes of the names whose retry is not due yet, ascending */
 	size_t size, room;
+	int opened;
 };
 
 /* FNV-1a. Two of a million names that have the same one: 1 in 40 million spools. */
@@ -92,10 +98,60 @@ count_waiting(const struct counting *c, const char *name, const struct stat *st)
 		counts->oldest = st->st_ctime;
 }
 
+/*
+ * Why a file in new/ is no event; NULL: it is one. An event has two names, here and in events/, so
+ * few files need to be read.
+ */
+static const char *
+why_no_event(struct spool *spool, struct counting *c, const char *name, const struct stat *st)
+{
+	bool plausible = store_name_valid(name) && S_ISREG(st->st_mode);
+	struct spool_file file;
+	struct entry entry;
+	struct stat other;
+	const char *why;
+
+	if (plausible && st->st_nlink > 1)
+		return NULL;
+	if (plausible && fstatat(spool->dir[SPOOL_EVENTS], name, &other, AT_SYMLINK_NOFOLLOW) == 0)
+		return other.st_ino == st->st_ino || c->now - st->st_mtime < SETTLED_SECONDS ? NULL :
+		    "it is not the file of this name in events/";
+	if (c->opened++ >= OPENED_MAX)
+		return NULL;
+	switch (spool_file_open(spool, &file, SPOOL_NEW, name, &entry, &why)) {
+	case ENTRY_OK:
+		entry_free(&entry);
+		spool_file_close(spool, &file);
+		return NULL;
+	case ENTRY_INVALID:
+		return why;
+	case ENTRY_ABSENT:
+	case ENTRY_ERROR:
+		break;
+	}
+	return NULL;
+}
+
+/* In new/. */
+static void
+count_new(struct spool *spool, struct counting *c, const char *name, const struct stat *st)
+{
+	const char *why = why_no_event(spool, c, name, st);
+
+	if (why == NULL) {
+		count_waiting(c, name, st);
+		return;
+	}
+	if (c->counts->unrecognised++ > 0)
+		return;
+	snprintf(c->counts->unrecognised_name, sizeof(c->counts->unrecognised_name), "%s", name);
+	c->counts->unrecognised_why = why;
+}
+
 static int
 count_name(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 {
-	const struct counting *c = data;
+	struct counting *c = data;
 	struct store_counts *counts = c->counts;
 	struct stat st;
 
@@ -106,7 +162,7 @@ count_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 	counts->leftovers += dir == SPOOL_TMP && spool_file_is_temporary(name) &&
 	    c->now - st.st_mtime > OLD_SECONDS;
 	if (dir == SPOOL_NEW)
-		count_waiting(c, name, &st);
+		count_new(spool, c, name, &st);
 	return 0;
 }
 

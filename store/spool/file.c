@@ -29,7 +29,8 @@ write_pieces(int fd, const struct iovec *pieces, int count)
 	struct iovec iov[PIECES_MAX];
 	int first = 0;
 
-	memcpy(iov, pieces, (size_t)count * sizeof(iov[0]));
+	if (count > 0)
+		memcpy(iov, pieces, (size_t)count * sizeof(iov[0]));
 	while (first < count) {
 		ssize_t n = writev(fd, iov + first, count - first);
 		if (n < 0 && errno == EINTR)
@@ -162,16 +163,28 @@ spool_file_replace(struct spool *spool, const struct spool_file *file, enum spoo
 	return result;
 }
 
+/* Another file has another time, even with the same inode. */
+bool
+spool_file_is_parked(const struct store_identity *identity, const struct stat *st)
+{
+	return st->st_ino == identity->inode && st->st_dev == identity->device &&
+	    (uint64_t)st->st_size == identity->size &&
+	    st->st_mtim.tv_sec == identity->written.tv_sec &&
+	    st->st_mtim.tv_nsec == identity->written.tv_nsec;
+}
+
 int
 spool_file_is(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
     const char *name)
 {
 	struct stat ours, there;
 
-	if (fstat(file->fd, &ours) != 0)
+	if (file->parked == NULL && fstat(file->fd, &ours) != 0)
 		return -1;
 	if (fstatat(spool->dir[dir], name, &there, AT_SYMLINK_NOFOLLOW) != 0)
 		return errno == ENOENT ? 0 : -1;
+	if (file->parked != NULL)
+		return spool_file_is_parked(file->parked, &there);
 	return ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
 }
 

@@ -1,109 +1,22 @@
 /*
  * Owns state/roster (no event has this name): what the events that were forgotten said of each
  * producer. It is replaced as a whole, and synced before an event is removed; so it is whole at
- * any moment, and what it lacks is in events/ still.
- *
- *   roster 1 2026-08-30T04:17:00Z 2
- *   15645555 2025-07-25T15:53:01.579000000Z activated
- *   19855109 2025-07-26T09:00:00.000000000Z deactivated
- *
- * The first line: format; until when events that are forgotten were received; how many lines
- * follow. A line: NPN, time of its last forgotten event, what that said. psapi-spool(5) has it.
+ * any moment, and what it lacks is in events/ still. store/roster.h has its format.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "base/datetime.h"
-#include "base/io.h"
 #include "store/spool/spool.h"
 
 #define ROSTER_FILE "roster"
-#define HEAD "roster 1 "
-
-enum { CHUNK = 64 * 1024, LINE_MAX_SIZE = 128 };
 
 /* ---- read ---- */
-
-/* The next word of a line, which it ends there; NULL if there is none. */
-static char *
-word(char **line)
-{
-	char *text = strsep(line, " ");
-
-	return text != NULL && *text != '\0' ? text : NULL;
-}
-
-/* "activated" or "deactivated". */
-static bool
-parse_state(const char *text, bool *active)
-{
-	*active = text != NULL && strcmp(text, "activated") == 0;
-	return *active || (text != NULL && strcmp(text, "deactivated") == 0);
-}
-
-/* 1: added; 0: it is no line of ours; -1: no memory. */
-static int
-read_mark(char *line, int64_t at, struct roster *roster)
-{
-	char *npn = word(&line), *time = word(&line);
-	int64_t when;
-	bool active;
-
-	if (npn == NULL || strspn(npn, "0123456789") != strlen(npn) || strlen(npn) > ROSTER_NPN_MAX ||
-	    time == NULL || !datetime_parse(time, &when) || !parse_state(line, &active))
-		return 0;
-	return roster_add_forgotten(roster, npn, when, active, at) == 0 ? 1 : -1;
-}
-
-static bool
-read_head(char *line, struct roster *roster, size_t *count)
-{
-	char *rest = line + strlen(HEAD), *end;
-	int64_t until;
-
-	if (strncmp(line, HEAD, strlen(HEAD)) != 0)
-		return false;
-	char *time = word(&rest);
-	if (time == NULL || !datetime_parse(time, &until) || rest == NULL || *rest < '0' || *rest > '9')
-		return false;
-	errno = 0;
-	*count = strtoull(rest, &end, 10);
-	roster->forgotten = until / NANOSECONDS;
-	return errno == 0 && *end == '\0';
-}
-
-struct lines {
-	size_t good; /* lines that were read, the first among them */
-	bool all;    /* as many as the first one says, and nothing behind them */
-	int number;  /* errno of what failed */
-};
-
-static struct lines
-read_lines(FILE *file, int64_t at, struct roster *roster)
-{
-	struct lines l = {0};
-	size_t size = 0, count = 0;
-	char *line = NULL;
-	int added = 1;
-	ssize_t n = 0;
-
-	while (added > 0 && (n = getline(&line, &size, file)) > 0 && line[n - 1] == '\n') {
-		line[n - 1] = '\0';
-		added = l.good > 0 ? read_mark(line, at, roster) : read_head(line, roster, &count);
-		l.good += added > 0;
-	}
-	l.all = added > 0 && n < 0 && l.good > 0 && l.good - 1 == count;
-	l.number = ferror(file) ? errno : added < 0 ? ENOMEM : 0;
-	free(line);
-	return l;
-}
 
 static enum store_result
 damaged(struct spool *spool, size_t good, struct error *error)
@@ -119,66 +32,33 @@ spool_forgotten(struct spool *spool, int64_t at, struct roster *roster, struct e
 {
 	int fd = openat(spool->dir[SPOOL_STATE], ROSTER_FILE,
 	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	struct lines l = {.number = errno};
+	size_t good;
 
 	if (fd < 0 && errno == ENOENT)
 		return STORE_OK;
 	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
-	if (file != NULL) {
-		l = read_lines(file, at, roster);
+	int read = file == NULL ? -1 : roster_read(file, at, roster, &good);
+	int saved = errno;
+	if (file != NULL)
 		fclose(file);
-	} else if (fd >= 0) {
-		l.number = errno;
+	else if (fd >= 0)
 		close(fd);
-	}
-	if (l.number == 0)
-		return l.all ? STORE_OK : damaged(spool, l.good, error);
-	errno = l.number;
+	if (read >= 0)
+		return read == 1 ? STORE_OK : damaged(spool, good, error);
+	errno = saved;
 	spool_failed(spool, "read the file", SPOOL_STATE, ROSTER_FILE, error);
 	return STORE_FAILED;
 }
 
 /* ---- write ---- */
 
-/* Returns 0, or -1 with errno. */
-static int
-write_marks(int fd, const struct roster *roster)
-{
-	char *text = malloc(CHUNK);
-	size_t length = 0;
-	int result = text == NULL ? -1 : 0;
-
-	for (size_t i = 0; i < roster->count && result == 0; i++) {
-		const struct roster_mark *mark = &roster->marks[i];
-		char when[DATETIME_EXACT_SIZE];
-		datetime_exact(mark->when, when);
-		length += (size_t)snprintf(text + length, LINE_MAX_SIZE, "%s %s %s\n", mark->npn, when,
-		    mark->active ? "activated" : "deactivated");
-		if (length < CHUNK - LINE_MAX_SIZE)
-			continue;
-		result = io_write_all(fd, text, length);
-		length = 0;
-	}
-	if (result == 0)
-		result = io_write_all(fd, text, length);
-	int saved = errno;
-	free(text);
-	errno = saved;
-	return result;
-}
-
 /* The data reaches the disk before the file gets its name, the name before an event is removed. */
 static int
 write_file(struct spool *spool, struct spool_file *file, const struct roster *roster)
 {
-	char until[DATETIME_TEXT_SIZE], head[LINE_MAX_SIZE];
-	struct iovec piece = {.iov_base = head};
-
-	datetime_text(roster->forgotten, until);
-	piece.iov_len = (size_t)snprintf(head, sizeof(head), HEAD "%s %zu\n", until, roster->count);
-	if (spool_file_write(spool, file, &piece, 1, false) != 0)
+	if (spool_file_write(spool, file, NULL, 0, false) != 0)
 		return -1;
-	if (write_marks(file->fd, roster) == 0 && spool_sync(spool, SPOOL_DIRS, file->fd) == 0 &&
+	if (roster_write(file->fd, roster) == 0 && spool_sync(spool, SPOOL_DIRS, file->fd) == 0 &&
 	    spool_file_replace(spool, file, SPOOL_STATE, ROSTER_FILE) == 0)
 		return spool_sync(spool, SPOOL_STATE, -1);
 	return -1;

@@ -1,7 +1,6 @@
 /*
- * Owns an administrator's view of the spool and moves in it: listings in the order of arrival,
- * the status of an event, retry, replay, finish. It works for millions of events: a listing keeps
- * names and times, about 50 bytes each, and reads one file at a time.
+ * Owns an administrator's view of the spool and moves in it: the status of an event, visits to
+ * what was listed, retry, replay, finish.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -121,110 +120,18 @@ spool_lookup(struct spool *spool, const char *id, char name[STORE_NAME_SIZE], st
 
 /* ---- listings ---- */
 
-struct listed {
-	int64_t time;
-	size_t name;
-	enum spool_dir dir;
-};
-
-struct listing {
-	struct listed *items;
-	size_t count, room;
-	char *names;
-	size_t length, names_room;
-	enum spool_dir unless; /* names that this directory has are left out */
-	int64_t since;
-};
-
-static int
-make_room(struct listing *l, size_t size)
-{
-	if (l->count == l->room) {
-		size_t room = l->room + l->room / 2 + 64;
-		struct listed *items = reallocarray(l->items, room, sizeof(*items));
-		if (items == NULL)
-			return -1;
-		l->items = items;
-		l->room = room;
-	}
-	if (l->length + size > l->names_room) {
-		size_t room = l->names_room + l->names_room / 2 + 4096;
-		char *names = realloc(l->names, room);
-		if (names == NULL)
-			return -1;
-		l->names = names;
-		l->names_room = room;
-	}
-	return 0;
-}
-
-static int
-list_name(struct spool *spool, enum spool_dir dir, const char *name, void *data)
-{
-	struct listing *l = data;
-	size_t size = strlen(name) + 1;
-	struct stat st;
-
-	if (!store_name_valid(name) || (l->unless != dir && spool_has(spool, l->unless, name)) ||
-	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
-		return 0;
-	int64_t time = st.st_mtim.tv_sec * NANOSECONDS + st.st_mtim.tv_nsec;
-	/* The kernel stamps files with a clock that lags by some milliseconds. */
-	if (time < l->since - NANOSECONDS)
-		return 0;
-	if (make_room(l, size) != 0)
-		return -1;
-	l->items[l->count++] = (struct listed){time, l->length, dir};
-	memcpy(l->names + l->length, name, size);
-	l->length += size;
-	return 0;
-}
-
-static int
-compare(const void *a, const void *b, void *names)
-{
-	const struct listed *x = a, *y = b;
-
-	if (x->time != y->time)
-		return x->time < y->time ? -1 : 1;
-	return strcmp((char *)names + x->name, (char *)names + y->name);
-}
-
-/* List the names that may match, in the order of arrival. Returns 0, or -1 with errno. */
-static int
-list(struct spool *spool, const struct store_filter *filter, struct listing *l)
-{
-	unsigned wanted = filter->statuses != 0 ? filter->statuses : ~0U;
-	bool all = (wanted & 1U << STORE_HANDLED) != 0;
-	int result = 0;
-
-	*l = (struct listing){.unless = SPOOL_EVENTS, .since = filter->since};
-	if (all)
-		result = spool_each(spool, SPOOL_EVENTS, list_name, l);
-	/* An event that events/ lacks is being accepted, or was put there by hand. */
-	l->unless = all ? SPOOL_EVENTS : SPOOL_NEW;
-	if (result == 0 && (wanted & (1U << STORE_NEW | 1U << STORE_WAITING)) != 0)
-		result = spool_each(spool, SPOOL_NEW, list_name, l);
-	if (result == 0 && (wanted & 1U << STORE_DEAD) != 0)
-		result = spool_each(spool, SPOOL_FAILED, list_name, l);
-	if (l->count > 0)
-		qsort_r(l->items, l->count, sizeof(*l->items), compare, l->names);
-	return result;
-}
-
 enum store_result
 spool_items(struct spool *spool, const struct store_filter *filter,
     int (*visit)(const struct store_item *item, void *data), void *data, struct error *error)
 {
-	enum store_result result = STORE_OK;
 	struct store_item item;
-	struct listing l;
+	struct spool_listing l;
 	int stop = 0;
 
-	if (list(spool, filter, &l) != 0) {
-		spool_failed(spool, "list the names", SPOOL_EVENTS, "", error);
+	/* What was listed is visited, whatever failed. */
+	enum store_result result = spool_list(spool, filter, SIZE_MAX, &l, error);
+	if (result != STORE_OK)
 		result = STORE_FAILED;
-	}
 	for (size_t i = 0; i < l.count && stop == 0; i++) {
 		/* From the directory that was listed: of all events, that is the archive. */
 		enum entry_result read =
@@ -238,8 +145,7 @@ spool_items(struct spool *spool, const struct store_filter *filter,
 		if (read == ENTRY_OK)
 			entry_free(&item.entry);
 	}
-	free(l.items);
-	free(l.names);
+	spool_listing_free(&l);
 	return result;
 }
 

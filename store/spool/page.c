@@ -17,17 +17,6 @@
 
 enum { SORTED_MAX = 10000, LOOK_BACK = 2000 };
 
-struct dated {
-	int64_t time;
-	char name[STORE_NAME_SIZE];
-};
-
-struct sorted {
-	struct dated *items;
-	size_t count, room;
-	int64_t since;
-};
-
 static enum store_result
 invalid(struct error *error, const char *why)
 {
@@ -35,109 +24,43 @@ invalid(struct error *error, const char *why)
 	return STORE_INVALID;
 }
 
-/* spool_each()'s visit: 1: there are too many to look at. */
-static int
-count_name(struct spool *spool, enum spool_dir dir, const char *name, void *data)
-{
-	size_t *count = data;
+/* Where a page ends: "TIME.NAME" of its last event. */
+struct cursor {
+	int64_t time;
+	const char *name;
+};
 
-	(void)spool;
-	(void)dir;
-	(void)name;
-	return ++*count > SORTED_MAX ? 1 : 0;
-}
-
-/* spool_each()'s visit: 1: there are too many; -1 with errno. */
-static int
-add_name(struct spool *spool, enum spool_dir dir, const char *name, void *data)
-{
-	struct sorted *s = data;
-	struct stat st;
-
-	if (!store_name_valid(name) ||
-	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
-		return 0;
-	int64_t time = st.st_mtim.tv_sec * NANOSECONDS + st.st_mtim.tv_nsec;
-	if (s->count == SORTED_MAX)
-		return 1;
-	/* The kernel stamps files with a clock that lags by some milliseconds. */
-	if (time < s->since - NANOSECONDS)
-		return 0;
-	if (s->count == s->room) {
-		s->room = s->room * 2 + 64;
-		struct dated *items = reallocarray(s->items, s->room, sizeof(*items));
-		if (items == NULL)
-			return -1;
-		s->items = items;
-	}
-	s->items[s->count].time = time;
-	strcpy(s->items[s->count++].name, name);
-	return 0;
-}
-
-/* The newest first. */
-static int
-compare(const void *a, const void *b)
-{
-	const struct dated *x = a, *y = b;
-
-	if (x->time != y->time)
-		return x->time > y->time ? -1 : 1;
-	return strcmp(y->name, x->name);
-}
-
-/* "TIME.NAME" of the last event of a page. */
 static bool
-read_mark(const char *mark, struct dated *last)
+read_cursor(const char *text, struct cursor *cursor)
 {
 	char *end;
 
 	errno = 0;
-	last->time = strtoll(mark, &end, 10);
-	if (errno != 0 || *end != '.' || !store_name_valid(end + 1))
-		return false;
-	snprintf(last->name, sizeof(last->name), "%s", end + 1);
-	return true;
+	cursor->time = strtoll(text, &end, 10);
+	cursor->name = end + 1;
+	return errno == 0 && *end == '.' && store_name_valid(cursor->name);
 }
 
-/* Collect the names that may match. STORE_OK, or a result with *error. */
-static enum store_result
-collect(struct spool *spool, const struct store_filter *filter, struct sorted *s,
-    struct error *error)
-{
-	static const struct {
-		enum spool_dir dir;
-		unsigned statuses;
-	} places[] = {{SPOOL_NEW, 1U << STORE_NEW | 1U << STORE_WAITING},
-	    {SPOOL_FAILED, 1U << STORE_DEAD}};
-
-	for (int i = 0; i < 2; i++) {
-		size_t count = 0;
-		if ((filter->statuses & places[i].statuses) == 0)
-			continue;
-		int stop = spool_each(spool, places[i].dir, count_name, &count);
-		if (stop == 0)
-			stop = spool_each(spool, places[i].dir, add_name, s);
-		if (stop < 0)
-			return spool_failed(spool, "list the names", places[i].dir, "", error);
-		if (stop > 0)
-			return invalid(error, "too many events wait to be sorted");
-	}
-	if (s->count > 0)
-		qsort(s->items, s->count, sizeof(*s->items), compare);
-	return STORE_OK;
-}
-
-/* Visit the one at i. Returns whether it counts for the limit. */
+/* Whether a listed event belongs to a page that ended with the cursor. */
 static bool
-visit_one(struct spool *spool, struct store_page *page, const struct dated *one)
+is_reached(const struct spool_listing *l, const struct spool_listed *item,
+    const struct cursor *cursor)
+{
+	if (item->time != cursor->time)
+		return item->time > cursor->time;
+	return strcmp(l->names + item->name, cursor->name) >= 0;
+}
+
+/* Visit a listed event. Returns whether it counts for the limit. */
+static bool
+visit_one(struct spool *spool, struct store_page *page, int64_t time, const char *name)
 {
 	struct store_item item;
 	struct error ignored; /* it is gone, or is no event: psapi verify names it */
 	bool counts = false;
 
-	page->reached = one->time;
-	if (spool_get(spool, one->name, &item, &ignored) != STORE_OK)
+	page->reached = time;
+	if (spool_get(spool, name, &item, &ignored) != STORE_OK)
 		return false;
 	if (store_filter_matches(&page->filter, &item) &&
 	    (page->until == 0 || item.entry.received < page->until)) {
@@ -148,45 +71,48 @@ visit_one(struct spool *spool, struct store_page *page, const struct dated *one)
 	return counts;
 }
 
+/* From the newest, which is the last of the listing. */
 static void
-visit_sorted(struct spool *spool, struct store_page *page, const struct sorted *s,
-    const struct dated *last)
+visit_listed(struct spool *spool, struct store_page *page, const struct spool_listing *l,
+    const struct cursor *cursor)
 {
+	const struct spool_listed *item = l->items + l->count;
 	long found = 0, looked = 0;
-	size_t i = 0;
 
-	while (i < s->count && last != NULL && compare(&s->items[i], last) <= 0)
-		i++;
-	for (; i < s->count && found < page->limit && looked < LOOK_BACK; i++) {
-		if (page->deadline != 0 && looked > 0 && clock_milliseconds() >= page->deadline)
-			break;
-		if (page->until != 0 && s->items[i].time > page->until + NANOSECONDS)
+	while (item > l->items && cursor != NULL && is_reached(l, item - 1, cursor))
+		item--;
+	while (item > l->items && found < page->limit && looked < LOOK_BACK &&
+	    (page->deadline == 0 || looked == 0 || clock_milliseconds() < page->deadline)) {
+		item--;
+		if (page->until != 0 && item->time > page->until + NANOSECONDS)
 			continue;
-		found += visit_one(spool, page, &s->items[i]);
+		found += visit_one(spool, page, item->time, l->names + item->name);
 		looked++;
 	}
-	page->mark[0] = '\0';
-	if (i > 0 && i < s->count)
-		snprintf(page->mark, sizeof(page->mark), "%lld.%s", (long long)s->items[i - 1].time,
-		    s->items[i - 1].name);
+	page->cursor[0] = '\0';
+	if (item > l->items && item < l->items + l->count)
+		snprintf(page->cursor, sizeof(page->cursor), "%lld.%s", (long long)item->time,
+		    l->names + item->name);
 }
 
 enum store_result
 spool_page(struct spool *spool, struct store_page *page, struct error *error)
 {
-	struct sorted s = {.since = page->filter.since};
-	struct dated last;
-	bool goes_on = page->mark[0] != '\0';
+	bool goes_on = page->cursor[0] != '\0';
+	struct spool_listing l;
+	struct cursor cursor;
+	char text[STORE_CURSOR_SIZE];
 
+	memcpy(text, page->cursor, sizeof(text)); /* the cursor is written to below */
 	page->reached = 0;
 	if (page->filter.statuses == 0 || (page->filter.statuses & 1U << STORE_HANDLED) != 0)
 		return invalid(error, "the spool keeps no order of handled events");
-	if (goes_on && !read_mark(page->mark, &last))
-		return invalid(error, "no such mark");
-	enum store_result result = collect(spool, &page->filter, &s, error);
+	if (goes_on && !read_cursor(text, &cursor))
+		return invalid(error, "no such cursor");
+	enum store_result result = spool_list(spool, &page->filter, SORTED_MAX, &l, error);
 	if (result == STORE_OK)
-		visit_sorted(spool, page, &s, goes_on ? &last : NULL);
-	free(s.items);
+		visit_listed(spool, page, &l, goes_on ? &cursor : NULL);
+	spool_listing_free(&l);
 	return result;
 }
 

@@ -308,7 +308,8 @@ spool_pending(struct spool *spool, struct store_pending *pending, struct error *
 static struct spool_file
 file_of(const struct store_work *work)
 {
-	struct spool_file file = {.fd = work->file, .dir = SPOOL_NEW};
+	struct spool_file file = {.fd = work->file, .dir = SPOOL_NEW,
+	    .parked = work->parked ? &work->identity : NULL};
 
 	memcpy(file.name, work->name, sizeof(file.name));
 	return file;
@@ -378,38 +379,6 @@ spool_park(struct spool *spool, struct store_work *work)
 	work->parked = true;
 }
 
-/* No event file is written again: another file has another time, even with the same inode. */
-static bool
-is_parked_file(const struct store_work *work, const struct stat *st)
-{
-	return st->st_ino == work->identity.inode && st->st_dev == work->identity.device &&
-	    (uint64_t)st->st_size == work->identity.size &&
-	    st->st_mtim.tv_sec == work->identity.written.tv_sec &&
-	    st->st_mtim.tv_nsec == work->identity.written.tv_nsec;
-}
-
-/* spool_file_unlink(), of a parked one. */
-static int
-unlink_parked(struct spool *spool, const struct store_work *work, enum spool_dir dir)
-{
-	struct stat st;
-
-	if (fstatat(spool->dir[dir], work->name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-		return errno == ENOENT ? 0 : -1;
-	if (!is_parked_file(work, &st))
-		return 0;
-	return unlinkat(spool->dir[dir], work->name, 0) == 0 || errno == ENOENT ? 0 : -1;
-}
-
-static int
-done_parked(struct spool *spool, const struct store_work *work)
-{
-	if (spool_state_remove(spool, work->name) != 0 ||
-	    unlink_parked(spool, work, SPOOL_FAILED) != 0)
-		return -1;
-	return unlink_parked(spool, work, SPOOL_NEW);
-}
-
 /*
  * Open its file again. STORE_ABSENT: another program has removed it, and what is left of it is
  * removed, too.
@@ -428,7 +397,7 @@ unpark(struct spool *spool, struct store_work *work, struct error *error)
 		work->file = -1;
 		return STORE_FAILED;
 	}
-	if (opened == ENTRY_OK && is_parked_file(work, &st)) {
+	if (opened == ENTRY_OK && spool_file_is_parked(&work->identity, &st)) {
 		work->parked = false;
 		return STORE_OK;
 	}
@@ -446,14 +415,10 @@ spool_done(struct spool *spool, struct store_work *work, struct error *error)
 {
 	struct spool_file file = file_of(work);
 
-	if (work->parked) {
-		if (done_parked(spool, work) == 0)
-			return STORE_OK;
-	} else if (spool_state_remove(spool, work->name) == 0 &&
+	if (spool_state_remove(spool, work->name) == 0 &&
 	    spool_file_unlink(spool, &file, SPOOL_FAILED, work->name) == 0 &&
-	    spool_file_unlink(spool, &file, SPOOL_NEW, work->name) == 0) {
+	    spool_file_unlink(spool, &file, SPOOL_NEW, work->name) == 0)
 		return STORE_OK;
-	}
 	spool_failed(spool, "remove the name", SPOOL_NEW, work->name, error);
 	return STORE_FAILED;
 }

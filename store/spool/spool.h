@@ -127,11 +127,13 @@ struct spool_file {
 	enum spool_dir dir; /* a name that it has already, */
 	char name[STORE_NAME_SIZE]; /* or "" */
 	bool temporary;     /* that name is ours to remove, in tmp/ */
+	const struct store_identity *parked; /* it is closed, and known by this; NULL: it is open */
 };
 
 /*
  * A new file with these contents and no name; its data is on the disk, or with durable
- * false on its way there. Returns 0, or -1 with errno and nothing left.
+ * false on its way there. With count 0 the caller writes them. Returns 0, or -1 with errno and
+ * nothing left.
  */
 int spool_file_write(struct spool *spool, struct spool_file *file, const struct iovec *pieces,
     int count, bool durable);
@@ -146,6 +148,9 @@ int spool_file_link(struct spool *spool, const struct spool_file *file, enum spo
 /* Give the file a name that another file may have. Returns 0, or -1 with errno. */
 int spool_file_replace(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
     const char *name);
+
+/* Whether a file is the one that was parked: no event file is written again. */
+bool spool_file_is_parked(const struct store_identity *identity, const struct stat *st);
 
 /* Whether dir/NAME is this file: 1, 0, or -1 with errno if that cannot be found out. */
 int spool_file_is(struct spool *spool, const struct spool_file *file, enum spool_dir dir,
@@ -200,6 +205,31 @@ enum store_result spool_note_write(struct spool *spool, enum store_note note, co
     struct error *error);
 /* That there is none, or a directory, is fine. Returns 0, or -1 with errno. */
 int spool_state_remove(struct spool *spool, const char *name);
+
+/* ---- listing.c: names in the order of arrival ---- */
+
+struct spool_listing {
+	struct spool_listed {
+		int64_t time; /* of arrival, nanoseconds since 1970 */
+		size_t name;  /* in names */
+		enum spool_dir dir;
+	} *items; /* the oldest first */
+	size_t count, room;
+	char *names;
+	size_t length, names_room;
+	enum spool_dir unless; /* names that this directory has are left out */
+	int64_t since;
+	size_t most, seen;
+};
+
+/*
+ * List the events whose directory and time match the filter. STORE_OK; STORE_INVALID: a directory
+ * has more than most names (SIZE_MAX: any number is fine); or STORE_FAILED. Whatever it returns,
+ * the listing has what was listed by then, and the caller frees it.
+ */
+enum store_result spool_list(struct spool *spool, const struct store_filter *filter, size_t most,
+    struct spool_listing *listing, struct error *error);
+void spool_listing_free(struct spool_listing *listing);
 
 /* ---- the seam's functions, by the module that has them ---- */
 

@@ -111,6 +111,12 @@ class Browser:
     def click(self, selector):
         self.find(selector).click()
 
+    def click_left(self, selector):
+        """At its left edge."""
+        from selenium.webdriver.common.action_chains import ActionChains
+        element = self.find(selector)
+        ActionChains(self.driver).move_to_element_with_offset(element, 12 - element.size["width"] // 2, 0).click().perform()
+
     def press(self, *keys):
         """To whatever has the focus."""
         from selenium.webdriver.common.action_chains import ActionChains

@@ -7,12 +7,13 @@ held requests and the attempts log, which stay local.
 
 import json
 import subprocess
+import time
 
 import pytest
 
 import postgresql
 from receiver import BINARY, SLOWER
-from spool import Spool, Stored, event_name, parse
+from spool import Spool, Stored, event_name, iso_ms, parse, received_at
 
 PSAPI = BINARY.parent / "psapi"
 LOCAL = ("hold", "tmp")
@@ -116,6 +117,15 @@ class Shared(Spool):
                  f"SELECT '{new}', received_ns, type, npn, queued, lane, when_ns, '\\x{record.hex()}' "
                  f"FROM psapi_event WHERE name = '{name}'",
                  f"INSERT INTO psapi_queue (name, lane, when_ns) SELECT name, lane, when_ns FROM psapi_event WHERE name = '{new}'")
+
+    def age(self, webhook_id, seconds):
+        at = time.time() - seconds
+        text, name = iso_ms(at), event_name(webhook_id) + ".json"
+        record = received_at(self.record(webhook_id), text)
+        nanoseconds = round(at * 1000) * 10**6
+        self.sql(f"UPDATE psapi_event SET received_ns = {nanoseconds}, record = '\\x{record.hex()}' WHERE name = '{name}'",
+                 f"UPDATE psapi_attempt SET at_ns = {nanoseconds}, line = regexp_replace(line, '\"at\":\"[^\"]+\"', "
+                 f"'\"at\":\"{text}\"') WHERE line::json->>'webhook_id' = '{webhook_id}'")
 
     def is_locked(self):
         return int(self.sql("SELECT count(*) FROM psapi_lane WHERE until > now()")) > 0

@@ -30,6 +30,16 @@ def iso(seconds):
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def iso_ms(seconds):
+    """The same with milliseconds, as records and the attempts log have it."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def received_at(record, at):
+    """A record that was received at another time."""
+    return re.sub(rb'"received_at":"[^"]+"', f'"received_at":"{at}"'.encode(), record, count=1)
+
+
 @dataclass
 class Stored:
     evidence: dict
@@ -134,6 +144,17 @@ class Spool:
         draft.chmod(0o640)
         os.link(draft, self.file("new", new_id))
         os.rename(draft, self.file("events", new_id))
+
+    def age(self, webhook_id, seconds):
+        """A handled event, and its lines in the attempts log, as if they were older. Nobody may be writing the log."""
+        at = iso_ms(time.time() - seconds)
+        path = self.file("events", webhook_id)
+        path.write_bytes(received_at(path.read_bytes(), at))
+        os.utime(path, times=(time.time() - seconds,) * 2)
+        log = self.path / "attempts.jsonl"
+        lines = [re.sub(r'"at":"[^"]+"', f'"at":"{at}"', line) if json.loads(line).get("webhook_id") == webhook_id else line
+                 for line in log.read_text().splitlines(keepends=True)]
+        log.write_text("".join(sorted(lines, key=lambda line: json.loads(line)["at"])))
 
     def is_locked(self):
         """Whether a process moves events."""

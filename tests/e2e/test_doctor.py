@@ -602,6 +602,44 @@ def test_secret_with_a_bad_line(place, receiver):
     assert done.stderr == "" and done.stdout.count("is a public key") == 1, done
 
 
+STRANGERS = {
+    "copy": lambda new, event: shutil.copy(event, new / "backup.json"),
+    "copy of a backup": lambda new, event: (shutil.copy(event, new / "x"), event.unlink(), (new / "x").rename(event),
+                                            os.utime(event, (time.time() - 120,) * 2)),
+    "other name": lambda new, event: shutil.copy(event, new / "notes.txt"),
+    "empty": lambda new, event: (new / "msg_empty.json").touch(),
+    "directory": lambda new, event: (new / "old\033x").mkdir(),
+    "FIFO": lambda new, event: os.mkfifo(new / "msg_fifo.json"),
+    "link": lambda new, event: (new / "msg_link.json").symlink_to(event)}
+WHY = {"copy": "backup.json: it holds an event with another webhook-id than its name says",
+       "copy of a backup": "it is not the file of this name in events/", "other name": "notes.txt: it is not named as events are",
+       "empty": "msg_empty.json: it is empty", "directory": "it is not named as events are",
+       "FIFO": "msg_fifo.json: it is no regular file", "link": "msg_link.json: it is a symbolic link"}
+
+
+@pytest.mark.parametrize("what", STRANGERS)
+def test_files_in_new_that_are_no_events(place, receiver, what):
+    """They are named, and count neither as waiting nor as overdue."""
+    server = Socket(place)
+    server.receiver = receiver
+    assert_accepted(server.send(signed()))
+    assert examine(place)["unrecognised"]["text"] == "all files in new/ are events"
+    new = place.spool.path / "new"
+    (event,) = new.iterdir()
+    STRANGERS[what](new, event)
+    rows = examine(place)
+    assert_names(rows)
+    row = rows["unrecognised"]
+    assert row["remark"] and row["text"].startswith("1 file(s) in new/ are no events: ") and WHY[what] in row["text"], row
+    assert "move them away" in row["remedy"]
+    waiting = 0 if what == "copy of a backup" else 1
+    assert rows["backlog"]["text"] == f"{waiting} event(s) in new/"
+    assert "\033" not in psapi(place, "doctor", expect=None).stdout
+    assert f"waiting={waiting};" in psapi(place, "check", expect=None).stdout
+    assert re.search(rf"^psapi_events_waiting{{.*}} {waiting}$", psapi(place, "metrics").stdout, re.M)
+    place.tidy = False
+
+
 @pytest.mark.each_store
 def test_leftovers(place, receiver):
     place.tidy = False

@@ -240,15 +240,36 @@ def test_receiver_as_root(desk):
     assert drain(desk) == ""
 
 
-def test_log_of_root(desk):
-    """-t, as the receiver's user, warns; the answers do not depend on it, so it is no error."""
+@pytest.mark.parametrize("owner, mode, remedy", [
+    (0, 0o640, "chown nobody {log}; chmod 0640 {log}; and logrotate needs: su nobody GROUP, nocreate"),
+    (1, 0o640, "chown nobody {log}; chmod 0640 {log}; and logrotate needs: su nobody GROUP, nocreate"),
+    (NOBODY.pw_uid, 0o444, "chmod 0640 {log}"), (NOBODY.pw_uid, 0o200, "chmod 0640 {log}")])
+def test_log_that_the_receiver_cannot_write(desk, owner, mode, remedy):
+    """-t warns, in doctor's words; the answers do not depend on it, so it is no error there."""
     deliver(desk)
     log = desk.spool.path / "attempts.jsonl"
     log.touch()
-    log.chmod(0o640)
-    os.chown(log, 0, 0)
-    done = desk.place.run("-t", via=["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
-    assert done.returncode == 0 and f"warning: log {log}: Permission denied" in done.stdout, done
+    log.chmod(mode)
+    os.chown(log, owner, 0 if owner != NOBODY.pw_uid else NOBODY.pw_gid)
+    name = pwd.getpwuid(owner).pw_name
+    text = f"{log}: of user {name}, mode {mode:04o}: the receiver, which runs as nobody, cannot write it"
+    remedy = remedy.format(log=log)
+    for via in ((), AS_NOBODY):
+        done = desk.place.run("-t", via=via)
+        assert done.returncode == 0 and f"warning: log {text}: {remedy}\n" in done.stdout, done
+    row = doctor(desk)["log"]
+    assert (row["ok"], row["text"], row["remedy"]) == (False, text, remedy)
+
+
+@pytest.mark.parametrize("what", ["directory", "link", "FIFO"])
+def test_log_that_is_no_file(desk, what):
+    deliver(desk)
+    log = desk.spool.path / "attempts.jsonl"
+    log.unlink(missing_ok=True)
+    {"directory": log.mkdir, "FIFO": lambda: os.mkfifo(log), "link": lambda: log.symlink_to("elsewhere")}[what]()
+    give(desk.place)
+    done = desk.place.run("-t")
+    assert done.returncode == 0 and f"warning: log {log}: no regular file: move it away\n" in done.stdout, done
 
 
 def test_receiver_of_its_own_spool_says_nothing(place):

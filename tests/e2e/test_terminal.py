@@ -26,11 +26,11 @@ def desk(place):
     desk.close()
 
 
-def screen(desk, *arguments, columns=COLUMNS, env=None):
-    """The lines that psapi prints on a terminal, without colours, and its exit status."""
+def screen(desk, *arguments, columns=COLUMNS, env=None, program="psapi"):
+    """The lines that a program prints on a terminal, without colours, and its exit status."""
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
-    child = subprocess.Popen([PSAPI, *arguments], env=desk.environment(env), stdin=subprocess.DEVNULL,
+    child = subprocess.Popen([PSAPI.parent / program, *arguments], env=desk.environment(env), stdin=subprocess.DEVNULL,
                              stdout=terminal, stderr=terminal, preexec_fn=heed_signals)
     os.close(terminal)
     output = b""
@@ -121,7 +121,8 @@ def test_refused_attempts(desk):
         pytest.skip("the log of this host")
     lines, _ = screen(desk, "attempts")
     assert "signature_mismatch" in lines[1]
-    assert lines[2].strip() == "(and 12 rejected ones that are not listed)"
+    assert lines[2].strip() == "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff"     # it does not fit beside the rest
+    assert lines[3].strip() == "(and 12 rejected ones that are not listed)"
 
 
 def test_secret_list(desk):
@@ -172,7 +173,45 @@ def test_local_time(desk, events):
     assert desk.run("attempts", "--local", env=zone).stdout == desk.run("attempts", "--local").stdout
 
 
+def test_long_id(desk):
+    """It is not shortened, for people copy it: it has a line of its own where it does not fit beside the rest."""
+    long, short = "msg_" + "x" * 67, "msg_short"
+    desk.deliver(signed(body(1), webhook_id=long), signed(body(2), webhook_id=short))
+    lines, _ = screen(desk, "list")
+    assert_fits(lines)
+    assert f"    {long}" in lines and any(line.endswith(f"  {short}") for line in lines)
+    assert any(line.endswith(f"  {long}") for line in screen(desk, "list", columns=140)[0])
+    piped = desk.run("list").stdout.splitlines()
+    assert len(piped) == 3 and any(line.split()[-1] == long for line in piped)
+
+
 # ---- help and names ----
+
+@pytest.mark.parametrize("program", ["psapi", "psapi-fcgi", "psapi-web"])
+def test_help_of_each_program(desk, program):
+    lines, status = screen(desk, "--help", program=program)
+    assert status == 0
+    assert_fits(lines)
+    assert "/etc/psapi/psapi.conf" in " ".join(lines) or program == "psapi"
+
+
+@pytest.mark.parametrize("program", ["psapi-fcgi", "psapi-web"])
+@pytest.mark.parametrize("arguments, what", [
+    (["--verzion"], '"--verzion": no such option; did you mean --version? '), (["--fiel=x"], "did you mean --file? "),
+    (["--xyzzy"], '"--xyzzy": no such option; '), (["-x"], '"-x": no such option; '),
+    (["-f"], '"-f": takes an argument; '), (["--set"], '"--set": takes an argument; '),
+    (["--version=1"], '"--version=1": takes no argument; '), (["\033[2J"], "no such argument; ")])
+def test_wrong_options_of_a_daemon(desk, program, arguments, what):
+    done = subprocess.run([PSAPI.parent / program, *arguments], env=desk.environment(), capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=20)
+    assert done.returncode == 64 and done.stderr.count("\n") == 1 and "\033" not in done.stderr, done
+    assert what in done.stderr and done.stderr.endswith(f"{program} -h lists what there is\n"), done.stderr
+
+
+def test_option_of_a_test(desk):
+    done = subprocess.run([PSAPI.parent / "psapi-fcgi", "--tets"], env=desk.environment(), capture_output=True, text=True)
+    assert done.stderr == 'psapi-fcgi: "--tets": no such option; did you mean --test? psapi-fcgi -h lists what there is\n'
+
 
 def test_usage(desk):
     lines, status = screen(desk)
@@ -201,7 +240,8 @@ def test_help_of_each(desk, topic):
 
 @pytest.mark.parametrize("arguments, meant", [
     (["attemps"], "attempts"), (["lst"], "list"), (["Doctor"], "doctor"), (["docotr"], "doctor"), (["att"], "attempts"),
-    (["help", "retyr"], "retry"), (["list", "--faild"], "--failed"), (["list", "--wdie"], "--wide"),
+    (["help", "retyr"], "retry"), (["help", "setings"], "settings"), (["help", "optoins"], "options"),
+    (["help", "stup"], "setup"), (["list", "--faild"], "--failed"), (["list", "--wdie"], "--wide"),
     (["attempts", "--outcoem=held"], "--outcome"), (["doctor", "--quite"], "--quiet")])
 def test_near_names(desk, arguments, meant):
     done = desk.run(*arguments, expect=64)

@@ -4,9 +4,12 @@ import csv
 import io
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +33,9 @@ DATA = ("session", "overview", "attempts", "events", "event?id=nobody", "show?id
         "attempts.csv", "events.csv")
 POSTS = ("retry", "replay", "done", "discard", "send")
 FILES = ("", "app.js", "style.css", "icon.svg", "list.js")
+
+
+TRACES = pytest.mark.skipif(os.geteuid() != 0 or SANITIZED or bool(strace.why_not()), reason="strace of a sandboxed process")
 
 
 @pytest.fixture(params=PAGES)
@@ -137,7 +143,7 @@ def test_filters_and_pages(place):
     assert found("events", since="1h") == newest and found("events", until="1h") == []
     assert found("attempts", until="1h") == [] and found("attempts", since="1h") == logged
     for path in ("attempts", "events"):
-        # Of a shared store such a mark is a time.
+        # Of a shared store such a cursor is a time.
         assert place.store != "spool" or web.ask(path=f"/api/1/{path}", query="after=17.99999999999").status == 410
         assert web.ask(path=f"/api/1/{path}", query="after=l17.x").status == 410
 
@@ -179,7 +185,7 @@ def test_overview(place):
     assert again | {"disk": None} == data | {"disk": None}
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or SANITIZED or bool(strace.why_not()), reason="it takes strace on a sandboxed process")
+@TRACES
 def test_an_answer_does_not_wait_for_a_count(place):
     """A listing that is slow: the first answer says so much as was seen, a later one all of it, as do the metrics."""
     [webhook_id] = Desk(place).deliver_bodies(body(1))
@@ -207,6 +213,42 @@ def test_an_answer_does_not_wait_for_a_count(place):
         wait_for(lambda: waiting() == ["600"], "all are counted")
 
 
+@TRACES
+def test_an_answer_does_not_wait_for_new_lines(place):
+    """A log that is slow to read, and has grown: what is not counted yet is said, and counted after the answer."""
+    (place.spool.path / "attempts.jsonl").write_text(web_scale.line(0, time.time()))
+    web = Web(place)
+
+    def history():
+        return json.loads(web.ask(path="/api/1/overview").body)["history"]
+    wait_for(lambda: history()["complete"], "all is counted")
+    with open(place.spool.path / "attempts.jsonl", "a") as log:
+        log.writelines(web_scale.line(n, time.time()) for n in range(1, 3000))
+    with strace.Attached(web.program.pid, "pread64", "delay_enter=30000", "1+", place.dir / "strace.log"):
+        first = history()
+        assert not first["complete"] and "since" not in first and sum(one["accepted"] for one in first["hours"]) < 1000
+        last = wait_for(lambda: (data := history())["complete"] and data, "all is counted")
+        assert sum(one["accepted"] for one in last["hours"]) == 3000
+
+
+def test_causes_of_many_failures(place):
+    """Of more than are looked at, the answer says of how many; of more than can be sorted, that they are too many."""
+    web, failed = Web(place), place.spool.path / "failed"
+    for n in range(2100):
+        (failed / f"msg_{n:027}.json").write_text(web_scale.event(n, 1_700_000_000 + n))
+        os.link(failed / f"msg_{n:027}.json", place.spool.path / f"events/msg_{n:027}.json")
+        if n == 4:
+            data = json.loads(web.ask(path="/api/1/overview").body)
+            assert data["causes"][0]["count"] == 5 and not {"causes_of", "causes_too_many"} & data.keys()
+    data = json.loads(web.ask(path="/api/1/overview").body)
+    assert 0 < data["causes_of"] <= 2000 and data["failed"] == 2100
+    assert sum(one["count"] for one in data["causes"]) == data["causes_of"] and "causes_too_many" not in data
+    for n in range(8000):
+        os.link(failed / f"msg_{0:027}.json", failed / f"{n}.json")
+    data = json.loads(web.ask(path="/api/1/overview").body)
+    assert data["causes_too_many"] and data["causes"] == [] and "causes_of" not in data
+
+
 def test_verdict(place):
     desk = Desk(place)
     desk.deliver_bodies(body(1))
@@ -214,6 +256,25 @@ def test_verdict(place):
     web = Web(place)
     for path in ("overview", "setup"):
         assert json.loads(web.ask(path=f"/api/1/{path}").body)["verdict"] == json.loads(done.stdout)
+
+
+def test_setup_says_what_cannot_be_read(place):
+    """No secrets and secrets that cannot be read are not the same."""
+    place.write_secret()
+    web = Web(place)
+    data = web.ask(path="/api/1/setup").json
+    assert (data["secrets"], data["held"]) == ([], []) and not {"secrets_error", "held_error"} & data.keys()
+    place.secret_file.unlink()
+    assert "psapi secret add" in web.ask(path="/api/1/setup").json["secrets_error"]
+    place.secret_file.mkdir()
+    assert str(place.secret_file) in web.ask(path="/api/1/setup").json["secrets_error"]
+
+
+@TRACES
+def test_setup_says_that_held_requests_cannot_be_listed(place, web):
+    with strace.Attached(web.program.pid, "getdents64", "error=EIO", "1+", place.dir / "strace.log"):
+        data = web.ask(path="/api/1/setup").json
+    assert "hold" in data["held_error"] and data["held"] == [] and "secrets_error" not in data
 
 
 def test_metrics(place):
@@ -249,6 +310,16 @@ def test_csv(place):
         assert text.startswith(columns) and text.endswith("\n")
         [row] = csv.DictReader(io.StringIO(text))
         assert (row["webhook_id"], row["npn"]) == ("'" + webhook_id, "'+1-2")
+
+
+def test_csv_says_that_it_is_a_part(place):
+    (place.spool.path / "attempts.jsonl").write_text("".join(web_scale.line(n, time.time()) for n in range(10_001)))
+    web = Web(place)
+    for query, rows, name, word in (("", 10_000, "deliveries-part.csv", "part"), ("npn=1000001", 2, "deliveries.csv", "all")):
+        reply = web.ask(path="/api/1/attempts.csv", query=query)
+        assert (reply.headers["content-disposition"], reply.headers["psapi-rows"]) == (f'attachment; filename="{name}"', word)
+        assert len(list(csv.DictReader(io.StringIO(reply.body.decode())))) == rows
+    assert web.ask(path="/api/1/events.csv").headers["content-disposition"] == 'attachment; filename="events.csv"'
 
 
 def test_etag(place):
@@ -422,8 +493,8 @@ def test_actions(place):
     assert post("replay", ids[1]) == (1, 0) and post("retry", ids[1]) == (0, 1)
     assert statuses()[ids[1]] == "new"
     log = web.program.log()
-    assert f"psapi-web: retry {ids[0]}, user alice\n" in log and f"psapi-web: done {ids[1]}, user alice\n" in log
-    assert f"psapi-web: replay {ids[2]}, user alice: refused: " in log
+    assert f"psapi-web: user alice: retry {ids[0]}\n" in log and f"psapi-web: user alice: done {ids[1]}\n" in log
+    assert f"psapi-web: user alice: replay refused: {ids[2]}: " in log
 
 
 @pytest.mark.spool_only("drains of a shared store are never busy")
@@ -445,9 +516,11 @@ NOTE_AND_WAIT = 'echo x >>"$PSAPI_TOLD/seen"\nread line <"$PSAPI_TOLD/go"\n'
 
 
 def test_log_lines_cannot_be_forged(place, web):
-    web.ask("POST", "/api/1/done", body=json.dumps({"ids": ["x\npsapi-web: retry all, user root"]}).encode(),
+    web.ask("POST", "/api/1/done", body=json.dumps({"ids": ["x\npsapi-web: user root: retry all", "y, user root"]}).encode(),
             **(GOOD | {"REMOTE_USER": "a\nb"}), HTTP_SEC_FETCH_SITE="same-origin")
-    assert "\\x0apsapi-web: retry all" in web.program.log() and "user a\\x0ab" in web.program.log()
+    log = web.program.log()
+    assert "psapi-web: user a\\x0ab: done refused: x\\x0apsapi-web: user root: retry all: " in log
+    assert "\npsapi-web: user a\\x0ab: done refused: y, user root: " in log
 
 
 def test_discard(place):
@@ -464,7 +537,7 @@ def test_discard(place):
     assert discard("../attempts.jsonl", "../lock", "nobody", "") == 0
     assert discard(held[0]["name"]) == 1 and discard(held[0]["name"]) == 0
     assert [one["name"] for one in json.loads(web.ask(path="/api/1/setup").body)["held"]] == [held[1]["name"]]
-    assert place.spool.attempts() and f"discard held request {held[0]['name']}, user alice" in web.program.log()
+    assert place.spool.attempts() and f"user alice: discard held request {held[0]['name']}" in web.program.log()
 
 
 def test_send(page):
@@ -476,13 +549,31 @@ def test_send(page):
         assert event["type"] == example["type"] and event["verified"]["good"]
     page.post("send", {"type": "psapi.doctor"}, expect=400)
     page.post("send", {"url": "http://127.0.0.1:1/", "type": None}, expect=400)
-    assert "send example producersync.npn.activated, user alice" in page.web.log()
+    assert "user alice: send example producersync.npn.activated" in page.web.log()
 
 
 def test_send_fails(place):
     web = Web(place, PSAPI_ENDPOINT_URL="http://127.0.0.1:1/", **ACTIONS)
     reply = web.ask("POST", "/api/1/send", body=b'{"type":"producersync.npn.activated"}', **GOOD, HTTP_SEC_FETCH_SITE="same-origin")
     assert reply.status == 200 and "failed" in reply.json and "status" not in reply.json
+
+
+def test_a_late_reply_is_never_the_next_one(place):
+    """The sending process does not answer in time: what comes later is not shown as the reply to another example."""
+    web = Web(place, PSAPI_ENDPOINT_URL="http://127.0.0.1:1/", **ACTIONS)
+    [child] = subprocess.run(["pgrep", "-P", str(web.program.pid)], capture_output=True, text=True).stdout.split()
+
+    def send(kind):
+        return web.ask("POST", "/api/1/send", body=json.dumps({"type": kind}).encode(), **GOOD, HTTP_SEC_FETCH_SITE="same-origin")
+    assert "failed" in send("producersync.npn.activated").json
+    os.kill(int(child), signal.SIGSTOP)
+    try:
+        assert send("producersync.npn.activated").status == 502
+    finally:
+        os.kill(int(child), signal.SIGCONT)
+    wait_for(lambda: Path(f"/proc/{child}/stat").read_text().rsplit(") ", 1)[1][0] == "Z", "it has ended")
+    reply = send("producersync.npn.deactivated")
+    assert reply.status == 502 and "restart psapi-web" in reply.json["error"]
 
 
 def test_the_sending_process_ends_with_the_page(place):
@@ -495,19 +586,33 @@ def test_the_sending_process_ends_with_the_page(place):
 # ---- doctor ----
 
 class OpenPage(NginxPage):
-    """Somebody has removed the authentication."""
+    """Somebody has removed the authentication, and all that depends on it."""
+
+    removed = {"fastcgi_param REMOTE_USER $remote_user;": ""}
 
     def substitutions(self, port):
-        return super().substitutions(port) | {'auth_basic "psapi";': "", f"auth_basic_user_file {self.place.dir}/psapi.htpasswd;": ""}
+        return super().substitutions(port) | {'auth_basic "psapi";': "", f"auth_basic_user_file {self.place.dir}/psapi.htpasswd;":
+                                              ""} | self.removed
 
 
-@pytest.mark.parametrize("cls, result, words", [(NginxPage, True, "asks for a login"), (OpenPage, "remark", "without a login")])
-def test_doctor_asks_whether_there_is_a_login(place, cls, result, words):
-    with page_of(cls, place) as page:
+class BelievingPage(OpenPage):
+    """Somebody has removed the authentication, and nginx takes the name in a browser's header for the user's."""
+
+    removed = {}
+
+
+@pytest.mark.parametrize("cls, result, words, remedy", [
+    (NginxPage, "ok", "asks for a login", ""), (OpenPage, "remark", "answers without a login", "auth_basic"),
+    (BelievingPage, "failed", "takes any user name", "auth_basic")])
+def test_doctor_asks_whether_there_is_a_login(place, cls, result, words, remedy):
+    with page_of(cls, place, **ACTIONS) as page:
         done = Desk(place).run("doctor", "--json", f"http://127.0.0.1:{page.port}/webhooks/psapi", expect=None)
         [found] = [row for row in map(json.loads, done.stdout.splitlines()) if row["check"] == "page"]
         assert words in found["text"] and f":{page.port}/psapi/" in found["text"]
-        assert found.get("remark", False) == (result == "remark") and ("auth_basic" in found.get("remedy", "")) == (result == "remark")
+        assert ("remark" if found.get("remark") else "ok" if found["ok"] else "failed") == result, found
+        assert remedy in found.get("remedy", "") and bool(remedy) == ("remedy" in found)
+        if cls is BelievingPage:        # what the check is about
+            assert page.get("session", user=None, **page.authorization("mallory"))["user"] == "mallory"
 
 
 # ---- the process ----
@@ -520,6 +625,29 @@ def test_cgi(place):
     done = subprocess.run([BINARY.parent / "psapi-web"], env=environment, input=b"", capture_output=True, timeout=20)
     reply = parse_cgi(done.stdout)
     assert done.returncode == 0 and reply.status == 200 and len(json.loads(reply.body)["rows"]) == 1
+
+
+@TRACES
+def test_cgi_does_nothing_after_its_answer(place):
+    """No process that sends, but for a POST; no counting that nobody will see. The page is told that it can send."""
+    settings = ACTIONS | {"PSAPI_ENDPOINT_URL": "http://127.0.0.1:1/"}
+    Desk(place).deliver_bodies(body(1))
+
+    def ask(method, path, **variables):
+        log = place.dir / "cgi.strace"
+        done = subprocess.run(["strace", "-f", "-qq", "-e", "trace=fork,vfork,clone,clone3,poll", "-o", log,
+                               BINARY.parent / "psapi-web"], env=place.environment(
+                                   GATEWAY_INTERFACE="CGI/1.1", REQUEST_METHOD=method, PATH_INFO=f"/api/1/{path}", **settings,
+                                   **variables), input=b"{}", capture_output=True, timeout=20)
+        return parse_cgi(done.stdout), log.read_text()
+    reply, calls = ask("GET", "session", REMOTE_USER="alice", CONTENT_LENGTH="0")
+    assert reply.json["send"] and "clone" not in calls and "fork" not in calls
+    # Two looks at a log of this size leave something to count in parts, with a pause after each.
+    (place.spool.path / "attempts.jsonl").write_text("".join(web_scale.line(n, time.time()) for n in range(150_000)))
+    reply, calls = ask("GET", "overview", CONTENT_LENGTH="0")
+    assert reply.status == 200 and not reply.json["history"]["complete"] and "poll(NULL, 0, 1)" not in calls
+    reply, calls = ask("POST", "send", **GOOD, HTTP_SEC_FETCH_SITE="same-origin", CONTENT_LENGTH="2")
+    assert reply.status == 400 and ("clone" in calls or "fork" in calls)
 
 
 def test_cgi_without_a_store(place):
@@ -549,14 +677,32 @@ def test_sandbox(place, web):
     assert status["Seccomp"].strip() == "2" and status["NoNewPrivs"].strip() == "1"
 
 
-def test_small_scale(tmp_path, place):
-    """The page's questions, on a spool of some size; `make check-web-scale` has the whole one."""
+def test_small_scale(tmp_path):
+    """The page's questions, on a spool of some size: each answer has what it must have. `make check-web-scale` measures them, on
+    the whole one."""
     spool = tmp_path / "spool"
     spool.mkdir(mode=0o770)
     web_scale.build(spool, 20_000, 12_000)      # more wait than are sorted
-    found = {name: rows for name, *_, rows, good in web_scale.run(spool, 20_000) if good or SANITIZED or rows}
-    assert found["events waiting"] == 50 == found["events handled"] == found["events"] == found["deliveries"]
-    assert found["events of an NPN"] > 0 and found["deliveries of an NPN"] > 0
+    place = web_scale.place_at(spool)
+    asked = web_scale.measure(place, 20_000, asked=1)
+    place.close()
+    found = {name: count(asked[name][1]) for name, _, _, count in web_scale.views(20_000) if count}
+    some = [found.pop(name) for name in [*found] if "of an NPN" in name]
+    assert len(some) == 3 and all(1 <= many <= 3 for many in some), some
+    many = [found.pop("deliveries as CSV"), found.pop("events as CSV")]
+    assert all(50 < rows <= 10_000 for rows in many), many
+    assert found.pop("metrics") > 20 and 0 < found.pop("overview") <= 12_000
+    assert found == {
+        "deliveries": 50, "deliveries until the middle": 50, "events": 50, "events waiting": 50, "events handled": 50,
+        "the oldest event": 1, "the newest event": 1, "the newest event as JSON": 1, "setup": 1, "session": True, "examples": 3}
+    for name in ("deliveries, rejected (none)", "events failed (none)"):
+        assert asked[name][1].json["rows"] == []
+
+
+def test_reasons_that_the_filter_offers():
+    text = (ROOT / "web/static/list.js").read_text()
+    offered = re.findall(r"'(\w+)'", text[text.index("REASONS = ["):].split("]")[0])
+    assert offered == re.findall(r'= \{"(?:rejected|error)", "(\w+)"', (ROOT / "receiver/receive.c").read_text())
 
 
 def test_no_markup_from_strings():

@@ -413,23 +413,23 @@ next_number(struct attempts_reader *reader)
 	return attempts_reader_next(reader, &line) ? atoi(strstr(line.text, "\"n\":\"") + 5) : -1;
 }
 
-TEST(a_mark_is_found_again)
+TEST(a_cursor_is_found_again)
 {
-	char mark[ATTEMPTS_MARK_SIZE], end[ATTEMPTS_MARK_SIZE];
+	char cursor[ATTEMPTS_CURSOR_SIZE], end[ATTEMPTS_CURSOR_SIZE];
 
 	for (int i = 0; i < 9; i++)
 		append_minute(in(*state, LOG), i);
 	struct attempts_reader *reader = attempts_reader_open(*state, ATTEMPTS_NEWEST_FIRST, true);
-	attempts_reader_mark(reader, end);
+	attempts_reader_cursor(reader, end);
 	assert_int_equal(next_number(reader), 8);
 	assert_int_equal(next_number(reader), 7);
-	attempts_reader_mark(reader, mark);
+	attempts_reader_cursor(reader, cursor);
 	attempts_reader_close(reader);
 	/* Also after the log was rotated, and a new one was begun. */
 	assert_int_equal(rename(in(*state, LOG), in(*state, LOG ".1")), 0);
 	append_minute(in(*state, LOG), 9);
 	reader = attempts_reader_open(*state, ATTEMPTS_NEWEST_FIRST, true);
-	assert_true(attempts_reader_seek(reader, mark));
+	assert_true(attempts_reader_seek(reader, cursor));
 	assert_int_equal(next_number(reader), 6);
 	assert_true(attempts_reader_seek(reader, end));
 	assert_int_equal(next_number(reader), 8);
@@ -485,7 +485,7 @@ main(void)
 		SANDBOX_TEST(tests_of_our_own_are_told_from_the_senders),
 		SANDBOX_TEST(a_place_is_found_again_after_a_rotation),
 		SANDBOX_TEST(a_place_is_not_found_in_a_log_that_begins_anew),
-		SANDBOX_TEST(a_mark_is_found_again),
+		SANDBOX_TEST(a_cursor_is_found_again),
 		SANDBOX_TEST(until_leaves_out_what_is_younger),
 	};
 

@@ -53,17 +53,17 @@ write_page(const struct store_item *item, void *data)
 	strcat(strcat(paged, item->entry.id), " ");
 }
 
-/* The ids of one page; its mark goes on in mark. */
+/* The ids of one page; its cursor goes on in cursor. */
 static const char *
-page_of(struct fixture *f, unsigned statuses, long limit, char mark[STORE_MARK_SIZE])
+page_of(struct fixture *f, unsigned statuses, long limit, char cursor[STORE_CURSOR_SIZE])
 {
 	struct store_page page = {.filter.statuses = statuses, .limit = limit, .visit = write_page};
 	struct error error;
 
 	paged[0] = '\0';
-	strcpy(page.mark, mark);
+	strcpy(page.cursor, cursor);
 	assert_int_equal(spool_page(&f->spool, &page, &error), STORE_OK);
-	strcpy(mark, page.mark);
+	strcpy(cursor, page.cursor);
 	return paged;
 }
 
@@ -71,7 +71,7 @@ TEST(pages_have_the_newest_first)
 {
 	struct fixture *f = *state;
 	enum { QUEUE = 1 << STORE_NEW | 1 << STORE_WAITING };
-	char mark[STORE_MARK_SIZE] = "";
+	char cursor[STORE_CURSOR_SIZE] = "";
 	struct store_tally tally;
 	struct error error;
 
@@ -80,16 +80,19 @@ TEST(pages_have_the_newest_first)
 	add(f, "c", IN_NEW | IN_EVENTS, EVENT("x", "1"), 300);
 	add(f, "d", IN_FAILED | IN_EVENTS, EVENT("x", "1"), 100);
 	add(f, "e", IN_EVENTS, EVENT("x", "1"), 400);
-	assert_string_equal(page_of(f, QUEUE, 10, mark), "c b a ");
-	assert_string_equal(mark, "");
-	assert_string_equal(page_of(f, QUEUE, 2, mark), "c b ");
-	assert_string_equal(page_of(f, QUEUE, 2, mark), "a ");
-	assert_string_equal(mark, "");
-	assert_string_equal(page_of(f, QUEUE | 1 << STORE_DEAD, 10, mark), "c b a d ");
+	assert_string_equal(page_of(f, QUEUE, 10, cursor), "c b a ");
+	assert_string_equal(cursor, "");
+	assert_string_equal(page_of(f, QUEUE, 2, cursor), "c b ");
+	assert_string_equal(page_of(f, QUEUE, 2, cursor), "a ");
+	assert_string_equal(cursor, "");
+	assert_string_equal(page_of(f, QUEUE | 1 << STORE_DEAD, 10, cursor), "c b a d ");
 	assert_int_equal(spool_tally(&f->spool, 0, &tally, &error), STORE_OK);
 	assert_int_equal(tally.waiting, 3);
 	assert_int_equal(tally.failed, 1);
 	assert_true(tally.oldest > 0);
+	/* A crash in a move left it in both: it is there once. */
+	add(f, "f", IN_NEW | IN_FAILED | IN_EVENTS, EVENT("x", "1"), 50);
+	assert_string_equal(page_of(f, QUEUE | 1 << STORE_DEAD, 10, cursor), "c b a d f ");
 }
 
 TEST(a_tally_ends_when_its_time_is_over)
@@ -124,7 +127,7 @@ TEST(pages_refuse_what_has_no_order)
 	for (size_t i = 0; i < ROWS(wrong); i++) {
 		struct store_page page = {.filter.statuses = 1 << STORE_NEW, .limit = 1,
 			.visit = write_page};
-		strcpy(page.mark, wrong[i]);
+		strcpy(page.cursor, wrong[i]);
 		assert_int_equal(spool_page(&f->spool, &page, &error), STORE_INVALID);
 	}
 	struct store_page handled = {.limit = 1, .visit = write_page};
@@ -1016,10 +1019,13 @@ TEST(what_there_is_is_counted_without_a_look_at_each_handled_event)
 	add_one_of_each(f);
 	put(f, SPOOL_HOLD, "1-1-1.json", "");
 	put(f, SPOOL_HOLD, "2-1-1.json", "");
-	put(f, SPOOL_TMP, "young", "");
-	put(f, SPOOL_TMP, "old", "");
-	age(f, SPOOL_TMP, "old", now - 3700);
-	age(f, SPOOL_TMP, "young", now - 3500);
+	put(f, SPOOL_TMP, "1.000000000.1.0", "");
+	put(f, SPOOL_TMP, "1.000000000.1.1", "");
+	put(f, SPOOL_TMP, "of somebody else", "");
+	age(f, SPOOL_TMP, "1.000000000.1.0", now - 3700);
+	age(f, SPOOL_TMP, "1.000000000.1.1", now - 3500);
+	age(f, SPOOL_TMP, "of somebody else", now - 3700);
+	put(f, SPOOL_NEW, "notes.txt", "");
 	trace_begin(&f->spool);
 	assert_int_equal(spool_count(&f->spool, now, &counts, &f->error), STORE_OK);
 	assert_null(strstr(trace_end(), "(events)"));
@@ -1028,6 +1034,9 @@ TEST(what_there_is_is_counted_without_a_look_at_each_handled_event)
 	assert_int_equal(counts.failed, 2);
 	assert_int_equal(counts.held, 2);
 	assert_int_equal(counts.leftovers, 1);
+	assert_int_equal(counts.unrecognised, 1);
+	assert_string_equal(counts.unrecognised_name, "notes.txt");
+	assert_string_equal(counts.unrecognised_why, "it is not named as events are");
 	/* They were given their names just now, whatever they are. */
 	assert_int_equal(counts.overdue, 0);
 	assert_int_equal(counts.oldest, 0);

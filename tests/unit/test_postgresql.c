@@ -750,6 +750,15 @@ TEST(copies_of_attempts_are_all_hosts)
 	assert_int_equal(count, 4);
 	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
 	assert_int_equal(count, 4); /* nothing new */
+
+	/* In parts, by their serial numbers: the second host's line, with the lowest time, is last. */
+	struct store_attempts part = {.last = -1, .first = 3, .visit = count_copy, .data = &count};
+	assert_int_equal(store_attempts(one.store, &part, &error), STORE_OK);
+	assert_int_equal(count, 7);
+	assert_true(part.after > 0 && part.after < query.after);
+	assert_int_equal(store_attempts(one.store, &part, &error), STORE_OK);
+	assert_int_equal(count, 8);
+	assert_int_equal(part.after, query.after);
 }
 
 /* ---- each call fails ---- */

@@ -37,21 +37,52 @@ export function labelOf(name) {
 	return ACTIONS[name].label;
 }
 
+// A request has at most 1,000 ids and 64 KiB.
+const PART_IDS = 1000, PART_BYTES = 60000;
+
+function inParts(ids) {
+	const parts = [];
+	let room = 0;
+	for (const id of ids) {
+		const size = new TextEncoder().encode(JSON.stringify(id)).length + 1;
+		if (size > room || parts.at(-1).length === PART_IDS) {
+			parts.push([]);
+			room = PART_BYTES;
+		}
+		parts.at(-1).push(id);
+		room -= size;
+	}
+	return parts;
+}
+
+// Returns what came of it: how many were moved, why others were not.
+async function send(name, ids) {
+	const done = {moved: 0, whys: []};
+	try {
+		for (const part of inParts(ids)) {
+			const {moved, refused} = await post(name, {[ACTIONS[name].key || 'ids']: part});
+			done.moved += moved;
+			done.whys.push(...refused.map((one) => one.why));
+		}
+	} catch (error) {
+		done.whys.push(error.message);
+	}
+	return done;
+}
+
 // Ask, act, and say what came of it. Returns whether something was done.
 export async function act(name, ids) {
 	const action = ACTIONS[name];
 	if (!await confirm(`${action.does(ids.length)}?`, [h('p', {}, action.more)], action.yes))
 		return false;
-	let result;
-	try {
-		result = await post(name, {[action.key || 'ids']: ids});
-	} catch (error) {
-		await show('Not done', h('p', {}, error.message));
-		return false;
-	}
-	if (result.refused.length > 0)
-		await show(result.moved ? `${result.moved} done, ${result.refused.length} refused` : 'Not done',
-			h('ul', {}, result.refused.map((one) => h('li', {}, one.why))));
-	tell(`${action.does(result.moved)}: done`);
-	return result.moved > 0;
+	const {moved, whys} = await send(name, ids);
+	const left = ids.length - moved;
+	if (moved > 0)
+		tell(`${action.does(moved)}: done${left > 0 ? `; ${left.toLocaleString()} not` : ''}`);
+	else
+		tell(`Not done: ${whys[0] || 'nothing was moved'}`);
+	if (whys.length > 0)
+		await show(moved > 0 ? `${moved.toLocaleString()} done, ${left.toLocaleString()} not` : 'Not done',
+			h('ul', {}, whys.map((why) => h('li', {}, why))));
+	return moved > 0;
 }

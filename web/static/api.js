@@ -9,12 +9,18 @@ export class Failure extends Error {
 
 export const UNCHANGED = Symbol('unchanged');
 
+// An answer that is not psapi-web's.
+function foreign(status) {
+	if (status === 401 || status === 403)
+		return 'You have no permission: sign in again by reloading the page.';
+	const why = status >= 502 && status <= 504 ? ': psapi-web may not be running' : '';
+	return `The web server answers ${status}${why}.`;
+}
+
 async function read(response) {
 	const type = response.headers.get('Content-Type') || '';
 	if (!type.startsWith('application/json'))
-		throw new Failure(response.status, response.status === 401 || response.status === 403 ?
-			'You have no permission: sign in again by reloading the page.' :
-			`The web server answers ${response.status}: psapi-web may not be running.`);
+		throw new Failure(response.status, foreign(response.status));
 	const text = await response.text();
 	let data;
 	try {

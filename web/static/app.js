@@ -14,7 +14,7 @@ const VIEWS = {overview, deliveries: listView('deliveries'), events: listView('e
 const POLL_MS = 7000;
 
 const main = byId('main');
-let session = {};
+let session = null;     // who has signed in, once it is known
 let current = null;     // the context of the view that is shown
 let timer = 0;
 
@@ -29,17 +29,33 @@ function trouble(error) {
 function contextOf(parameters) {
 	const name = Object.hasOwn(VIEWS, parameters.view) ? parameters.view : 'overview';
 	const abort = new AbortController();
-	const context = {name, view: VIEWS[name], parameters, session, abort, signal: abort.signal, tags: new Map(), state: {},
+	const context = {name, view: VIEWS[name], parameters, session: session || {}, abort, signal: abort.signal, tags: new Map(), state: {},
 		go, trouble, reload: () => open(false)};
 	return context;
 }
 
+// Returns why it is not known yet. What was shown without it is shown anew.
+async function learnSession(context) {
+	if (session)
+		return null;
+	try {
+		session = await get('session', {}, {signal: context.signal});
+	} catch (error) {
+		return error;
+	}
+	byId('who').textContent = `${session.user || ''}${session.actions ? '' : ' read-only'}`.trim();
+	context.session = session;
+	context.tags.clear();
+	return null;
+}
+
 async function refresh(context) {
 	try {
+		const unknown = await learnSession(context);
 		const data = await context.view.load(context);
 		if (context !== current)
 			return false;
-		trouble(null);
+		trouble(unknown);
 		context.view.render(main, data, context);
 		return true;
 	} catch (error) {
@@ -51,17 +67,22 @@ async function refresh(context) {
 			trouble(error);
 			return false;
 		}
-		main.replaceChildren(h('h1', {tabindex: '-1'}, error.status === 404 ? 'Not found' : 'That did not work'),
+		main.replaceChildren(h('h1', {tabindex: '-1'}, error.status === 404 ? 'Not found' : 'This view cannot be shown'),
 			h('p', {}, error.message), h('p', {}, h('a', {href: '?view=overview'}, 'Back to the overview')));
 		return true;
 	}
+}
+
+// What a question is about does not change while it is open; older rows stay where they are.
+function mayChange() {
+	return current && !current.view.still && !current.state.paused && !byId('dialog').open;
 }
 
 function schedule() {
 	clearTimeout(timer);
 	if (!document.hidden)
 		timer = setTimeout(async () => {
-			if (current && !current.view.still && !byId('dialog').open)
+			if (mayChange())
 				await refresh(current);
 			schedule();
 		}, POLL_MS);
@@ -124,7 +145,7 @@ addEventListener('popstate', () => {
 });
 
 document.addEventListener('visibilitychange', () => {
-	if (!document.hidden && current)
+	if (!document.hidden && mayChange())
 		refresh(current);
 	schedule();
 });
@@ -191,15 +212,5 @@ byId('zone').addEventListener('click', () => {
 
 // ---- the beginning ----
 
-async function begin() {
-	showZone();
-	try {
-		session = await get('session');
-		byId('who').textContent = `${session.user || ''}${session.actions ? '' : ' read-only'}`.trim();
-	} catch (error) {
-		trouble(error);
-	}
-	await open(true);
-}
-
-begin();
+showZone();
+open(true);

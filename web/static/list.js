@@ -11,12 +11,16 @@ let types = [];
 // How often one request of the page looks further back by itself, where it found too little.
 const LOOKS = 20;
 
+// Why the receiver refuses: receiver/receive.c. A delivery has one of them, an event its handler's words.
+const REASONS = ['method_not_allowed', 'unsupported_encoding', 'missing_header', 'malformed_header', 'truncated_body',
+	'body_too_large', 'stale_timestamp', 'future_timestamp', 'signature_mismatch', 'no_secret', 'spool_full', 'spool_error'];
+
 function choice(name, label, options) {
 	return {name, label, options};
 }
 
-const COMMON = [{name: 'type', label: 'Type', suggests: () => types}, {name: 'npn', label: 'NPN', mode: 'numeric'},
-	{name: 'id', label: 'Webhook-id'}, {name: 'reason', label: 'Reason'}, {name: 'since', label: 'Since', time: true},
+const common = (reason) => [{name: 'type', label: 'Type', suggests: () => types}, {name: 'npn', label: 'NPN', mode: 'numeric'},
+	{name: 'id', label: 'Webhook-id'}, {name: 'reason', ...reason}, {name: 'since', label: 'Since', time: true},
 	{name: 'until', label: 'Until', time: true}];
 
 export const LISTS = {
@@ -24,7 +28,7 @@ export const LISTS = {
 		title: 'Deliveries', api: 'attempts', csv: 'attempts.csv', word: 'delivery',
 		empty: 'Nothing was delivered yet. The portal sends a test request when you register the endpoint.',
 		fields: [choice('outcome', 'Outcome', [['', 'any'], 'accepted', 'duplicate', 'held', 'ignored', 'rejected',
-			'error']), ...COMMON],
+			'error']), ...common({label: 'Reason', suggests: () => REASONS})],
 		columns: ['Time', 'Outcome', 'Type or reason', 'NPN', 'Webhook-id', 'ms', 'Skew', 'Key'],
 		key: (one) => `${one.at} ${one.webhook_id || ''} ${one.outcome}`,
 		cells: (one) => [time(one.at), badge(one.outcome),
@@ -37,7 +41,7 @@ export const LISTS = {
 		title: 'Events', api: 'events', csv: 'events.csv', word: 'event',
 		empty: 'There is no event yet.',
 		fields: [choice('status', 'Status', [['', 'any'], ['new,waiting', 'in the queue'], 'new', 'waiting', 'failed',
-			'handled']), ...COMMON],
+			'handled']), ...common({label: 'Reason contains'})],
 		columns: ['Received', 'Status', 'Type', 'NPN', 'Webhook-id', 'Tries', 'Reason'],
 		key: (one) => one.file,
 		cells: (one) => [time(one.received_at), badge(one.status), one.type || '–', one.npn || '–',
@@ -55,7 +59,7 @@ function filtersOf(list, parameters) {
 	return Object.fromEntries(list.fields.map(({name}) => [name, parameters[name]]).filter(([, value]) => value));
 }
 
-// Rows behind a mark, until there are some or the end is reached.
+// Rows behind a cursor, until there are some or the end is reached.
 async function fetchRows(list, filters, after, context) {
 	let result = await get(list.api, {...filters, after}, context);
 	if (result === UNCHANGED)
@@ -137,9 +141,9 @@ function bulk(list, state, context) {
 		return null;
 	return h('p', {class: 'buttons bulk'}, BULK[status].map((name) => h('button', {type: 'button', 'data-bulk': name,
 		onclick: async () => {
-			if (await act(name, state.rows.slice(0, 1000).map((one) => one.file)))
+			if (await act(name, state.rows.map((one) => one.file)))
 				context.reload();
-		}}, `${labelOf(name)} all ${state.rows.length} shown…`)));
+		}}, `${labelOf(name)} all ${state.rows.length.toLocaleString()} shown…`)));
 }
 
 // ---- the rows ----
@@ -164,7 +168,8 @@ function fillRows(list, root, state, context) {
 	const body = root.querySelector('tbody');
 	body.replaceChildren(...state.rows.map((one) => rowOf(list, one)));
 	root.querySelector('table').hidden = state.rows.length === 0;
-	root.querySelector('[data-note]').textContent = note(list, state, filtered);
+	root.querySelector('[data-note]').replaceChildren(note(list, state, filtered), ...(state.paused ?
+		[' Not updated while older rows are shown: ', link(context.parameters, 'back to the newest'), '.'] : []));
 	root.querySelector('[data-more]').hidden = !state.next;
 	const place = root.querySelector('[data-bulk-place]');
 	const buttons = state.rows.length ? bulk(list, state, context) : null;
@@ -186,15 +191,19 @@ function render(name, list, root, data, context) {
 	if (!state.made) {
 		state.made = true;
 		const more = h('button', {type: 'button', 'data-more': true, onclick: async () => {
+			const before = state.paused;
 			state.paused = true;
 			more.disabled = true;
 			try {
 				const page = await fetchRows(list, filtersOf(list, context.parameters), state.next, {signal: context.signal});
 				Object.assign(state, page, {rows: [...state.rows, ...page.rows]});
 				fillRows(list, root, state, context);
+				context.trouble(null);
 				tell(`${state.rows.length} rows`);
 			} catch (error) {
-				context.trouble(error);
+				state.paused = before;
+				if (error.name !== 'AbortError')
+					context.trouble(error);
 			}
 			more.disabled = false;
 		}}, 'Look further back');

@@ -2,12 +2,14 @@
 
 import {get, UNCHANGED} from './api.js';
 import {badge, bytes, h, link, plural, row, svg, table} from './dom.js';
-import {age, hour, text, time} from './time.js';
+import {age, duration, hour, text, time} from './time.js';
 
 export const title = 'Overview';
 
 const OUTCOMES = ['accepted', 'duplicate', 'held', 'ignored', 'rejected', 'error'];
 const HOUR_MS = 3600000;
+// So many are looked at for the oldest.
+const MANY = 10000;
 
 export async function load(context) {
 	return get('overview', {}, context);
@@ -22,32 +24,38 @@ function findings(data) {
 		found.push(['bad', `${plural(data.failed, 'event')} failed and wait${data.failed === 1 ? 's' : ''} for you.`]);
 	if (data.oldest && Date.now() - new Date(data.oldest) > HOUR_MS)
 		found.push(['remark', `The oldest event has waited since ${age(data.oldest)}: does psapi drain run?`]);
+	else if (data.waiting > 0 && !data.oldest)
+		found.push(['remark', data.waiting > MANY ? `More than ${plural(MANY, 'event')} wait.` :
+			`At least ${plural(data.waiting, 'event')} wait${data.waiting === 1 ? 's' : ''}.`]);
 	if (data.held > 0)
-		found.push(['remark', `${plural(data.held, 'request')} held until a secret proves them.`]);
+		found.push(['remark', `${plural(data.held, 'request')} held: not verified yet, see Setup.`]);
 	return found;
 }
 
 const VERDICTS = {OK: 'good', WARNING: 'remark', CRITICAL: 'bad', UNKNOWN: 'skipped'};
 const VERDICT_MAX_MS = HOUR_MS;
 
+function isFresh(verdict) {
+	return Boolean(verdict) && Date.now() - verdict.at * 1000 <= VERDICT_MAX_MS;
+}
+
 // What psapi check found, if it runs: one line for each fault.
-function verdictOf(data) {
-	const {verdict} = data;
-	if (!verdict || Date.now() - verdict.at * 1000 > VERDICT_MAX_MS)
-		return [];
+function verdictOf({verdict}) {
+	if (!isFresh(verdict))
+		return [['skipped', `Not checked ${verdict ? `for ${duration(verdict.at * 1000)}` : 'yet'}: does psapi-check.timer run?`]];
 	return verdict.findings.filter((one) => one.status !== 'OK').map((one) => [VERDICTS[one.status], one.text]);
 }
 
 function sentence(data) {
 	const order = ['bad', 'remark', 'skipped'];
-	const all = [...findings(data), ...verdictOf(data)].sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
 	const idle = !data.history.last_accepted && data.waiting === 0;
-	const [first, ...others] = all.length ? all : [idle ? ['skipped', 'Nothing was delivered yet.'] : ['good', 'All is well.']];
+	const all = [...(idle ? [['skipped', 'Nothing was delivered yet.']] : []), ...findings(data), ...verdictOf(data)]
+		.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
+	const [first, ...others] = all.length ? all : [['good', 'All is well.']];
 	return h('section', {class: `health ${first[0]}`, 'aria-label': 'Health'},
 		h('p', {class: 'sentence'}, badge(...first)), others.map((one) => h('p', {}, badge(...one))),
-		h('p', {class: 'quiet'}, data.verdict ? ['psapi check said ', data.verdict.status, ' ',
-			age(new Date(data.verdict.at * 1000).toISOString()), '. ', link({view: 'setup'}, 'All checks')] :
-			'psapi check has not run yet: psapi-check.timer runs it.'));
+		data.verdict ? h('p', {class: 'quiet'}, 'psapi check said ', data.verdict.status, ' ',
+			age(new Date(data.verdict.at * 1000).toISOString()), '. ', link({view: 'setup'}, 'All checks')) : null);
 }
 
 // "30,000+": counting was ended, there may be more.
@@ -68,7 +76,7 @@ function tiles(data) {
 		tile('Waiting', number(data.waiting, data.waiting_at_least), data.oldest ? `oldest ${age(data.oldest)}` :
 			data.waiting ? 'still counting' : 'nothing waits', {view: 'events', status: 'new,waiting'}),
 		tile('Failed', number(data.failed, data.failed_at_least), data.failed ? 'see why' : 'none', {view: 'events', status: 'failed'}),
-		tile('Held', data.held.toLocaleString(), data.held ? 'not yet proven' : 'none', {view: 'setup'}),
+		tile('Held', data.held.toLocaleString(), data.held ? 'not verified yet' : 'none', {view: 'setup'}),
 		tile('Daily event', runDate || '–', daily ? `received ${age(daily.at)}` : 'none found',
 			daily ? {view: 'event', id: daily.webhook_id} : null),
 		tile('Last accepted', last ? age(last.at) : '–', last ? (last.type || '').replace('producersync.', '') : 'nothing yet',
@@ -127,13 +135,15 @@ function history(data, open) {
 }
 
 function causes(data) {
-	if (!data.causes || data.causes.length === 0)
-		return null;
 	const columns = ['Events', 'Handler', 'Cause'];
-	return h('section', {'aria-labelledby': 'causes-title'}, h('h2', {id: 'causes-title'}, 'Failures by cause'),
-		table('Failures by cause', columns, data.causes.map((one) => row(columns,
-			[one.count.toLocaleString(), one.handler || '–',
-				one.others ? 'other causes' : link({view: 'events', status: 'failed', reason: one.reason}, one.reason || 'no reason given')]))));
+	if (!data.causes_too_many && data.causes.length === 0)
+		return null;
+	const some = data.causes_of === undefined ? '' : `, of the newest ${plural(data.causes_of, 'failure')}`;
+	return h('section', {'aria-labelledby': 'causes-title'}, h('h2', {id: 'causes-title'}, `Failures by cause${some}`),
+		data.causes_too_many ? h('p', {}, 'There are too many to group here: ', h('code', {}, 'psapi list --failed --by-cause'), '.') :
+			table('Failures by cause', columns, data.causes.map((one) => row(columns,
+				[one.count.toLocaleString(), one.handler || '–', one.others ? 'other causes' :
+					link({view: 'events', status: 'failed', reason: one.reason}, one.reason || 'no reason given')]))));
 }
 
 export function render(root, data) {

@@ -11,10 +11,15 @@ export async function load(context) {
 	return get('setup', {}, context);
 }
 
+// What cannot be read is not what there is none of.
+function unread(what, why) {
+	return [h('p', {}, badge('error', `${what} cannot be read.`)), h('pre', {tabindex: '0', 'aria-label': 'Why'}, why)];
+}
+
 function secrets(data) {
 	const columns = ['Secret', 'Added', 'Last used'];
 	return h('section', {'aria-labelledby': 'secrets-title'}, h('h2', {id: 'secrets-title'}, 'Secrets'),
-		data.secrets.length === 0 ? h('p', {}, 'There is no secret yet: ', h('code', {}, 'sudo psapi secret add'), '.') :
+		data.secrets_error ? unread('The secrets', data.secrets_error) : data.secrets.length === 0 ? h('p', {}, 'There is no secret yet: ', h('code', {}, 'sudo psapi secret add'), '.') :
 			table('Secrets by fingerprint', columns, data.secrets.map((one) => row(columns, one.unusable ?
 				[`line ${one.line}`, badge('bad', one.unusable), '–'] :
 				[h('code', {}, one.fingerprint), one.added ? time(one.added) : '–',
@@ -39,11 +44,14 @@ function checks(data) {
 
 function held(data, context) {
 	const columns = ['Arrived', 'Webhook-id', 'Bytes', ''];
+	if (data.held_error)
+		return h('section', {'aria-labelledby': 'held-title'}, h('h2', {id: 'held-title'}, 'Held requests'),
+			unread('The held requests', data.held_error));
 	if (data.held.length === 0)
 		return null;
 	return h('section', {'aria-labelledby': 'held-title'}, h('h2', {id: 'held-title'}, 'Held requests'),
-		h('p', {class: 'quiet'}, 'They arrived before the first secret, and anyone can have sent them. A secret proves ' +
-			'them: psapi secret add, then psapi adopt.'),
+		h('p', {class: 'quiet'}, 'They arrived before the first secret, and anybody can have sent them. With a secret ' +
+			'they are verified, and the authentic ones accepted: psapi secret add, then psapi adopt.'),
 		table('Held requests', columns, data.held.map((one) => row(columns, [time(one.received_at), one.webhook_id,
 			one.bytes.toLocaleString(), context.session.actions ? h('button', {type: 'button', class: 'small',
 				'data-discard': one.name, 'aria-label': `Discard ${one.webhook_id}`, onclick: async () => {

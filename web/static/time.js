@@ -42,11 +42,22 @@ export function hour(iso) {
 	return format(new Date(iso), {hour: '2-digit', minute: '2-digit', hourCycle: 'h23'}, utc);
 }
 
-export function age(iso, now = Date.now()) {
-	const seconds = Math.round((now - new Date(iso).getTime()) / 1000);
+// Seconds as a number of units.
+function inUnits(seconds) {
 	const steps = [[60, 1, 'second'], [3600, 60, 'minute'], [86400 * 2, 3600, 'hour'], [Infinity, 86400, 'day']];
 	const [, size, unit] = steps.find(([limit]) => Math.abs(seconds) < limit);
-	return new Intl.RelativeTimeFormat('en', {numeric: 'always', style: 'short'}).format(-Math.round(seconds / size), unit);
+	return [Math.round(seconds / size), unit];
+}
+
+export function age(iso, now = Date.now()) {
+	const [count, unit] = inUnits(Math.round((now - new Date(iso).getTime()) / 1000));
+	return new Intl.RelativeTimeFormat('en', {numeric: 'always', style: 'short'}).format(-count, unit);
+}
+
+// How long ago, milliseconds since 1970: "2 hours".
+export function duration(at, now = Date.now()) {
+	const [count, unit] = inUnits(Math.round((now - at) / 1000));
+	return new Intl.NumberFormat('en', {style: 'unit', unit, unitDisplay: 'long'}).format(count);
 }
 
 // The value of <input type="datetime-local"> for an ISO time, and back.

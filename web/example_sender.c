@@ -3,7 +3,7 @@
  * a length and JSON come back. The URL is the configuration's, the events are the documented ones.
  */
 #define _GNU_SOURCE
-#include "web/courier.h"
+#include "web/example_sender.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -39,7 +39,7 @@ index_of(const char *type)
 }
 
 bool
-courier_knows(const char *type)
+example_sender_knows(const char *type)
 {
 	return index_of(type) >= 0;
 }
@@ -113,12 +113,18 @@ serve(const struct config *config, int fd)
 	}
 }
 
+bool
+example_sender_configured(const struct config *config)
+{
+	return strcmp(config->web_actions, "yes") == 0 && *config->endpoint_url != '\0';
+}
+
 int
-courier_start(const struct config *config)
+example_sender_start(const struct config *config)
 {
 	int pair[2];
 
-	if (strcmp(config->web_actions, "yes") != 0 || *config->endpoint_url == '\0')
+	if (!example_sender_configured(config))
 		return -1;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
 		log_line("socketpair: %s: the page cannot send examples", strerror(errno));
@@ -163,28 +169,36 @@ read_whole(int fd, void *data, size_t length, int64_t deadline)
 	return true;
 }
 
+/* What still comes would be taken for the next answer: the process ends with its socket. */
+static char *
+give_up(int sender)
+{
+	shutdown(sender, SHUT_RDWR);
+	return NULL;
+}
+
 char *
-courier_send(int courier, const char *type)
+example_sender_send(int sender, const char *type)
 {
 	int64_t deadline = clock_milliseconds() + ANSWER_WAIT_MS;
 	unsigned char number = (unsigned char)index_of(type);
 	uint32_t length;
 
-	if (send(courier, &number, 1, MSG_NOSIGNAL) != 1 ||
-	    !read_whole(courier, &length, sizeof(length), deadline) || length == 0 ||
+	if (send(sender, &number, 1, MSG_NOSIGNAL) != 1 ||
+	    !read_whole(sender, &length, sizeof(length), deadline) || length == 0 ||
 	    length > ANSWER_MAX)
-		return NULL;
+		return give_up(sender);
 	char *text = malloc(length + 1);
-	if (text == NULL || !read_whole(courier, text, length, deadline)) {
+	if (text == NULL || !read_whole(sender, text, length, deadline)) {
 		free(text);
-		return NULL;
+		return give_up(sender);
 	}
 	text[length] = '\0';
 	return text;
 }
 
 void
-courier_answer_examples(const struct request *request, struct reply *reply)
+example_sender_answer_examples(const struct request *request, struct reply *reply)
 {
 	json_t *rows = json_array();
 
