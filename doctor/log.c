@@ -65,8 +65,8 @@ static void
 check_log(struct doctor *d, struct finding *f)
 {
 	char path[PATH_MAX];
-	struct stat log;
 	struct error error;
+	struct stat log;
 
 	snprintf(path, sizeof(path), "%s/" ATTEMPTS_FILE, d->config->spool);
 	if (d->store == NULL) {
@@ -75,8 +75,7 @@ check_log(struct doctor *d, struct finding *f)
 	}
 	struct attempts_reader *reader =
 	    attempts_reader_open(d->config->spool, ATTEMPTS_NEWEST_FIRST, false);
-	bool regular = lstat(path, &log) != 0 || S_ISREG(log.st_mode);
-	d->log_is_read = reader != NULL && regular;
+	d->log_is_read = reader != NULL && (lstat(path, &log) != 0 || S_ISREG(log.st_mode));
 	if (attempts_check(d->config->spool, &error) != 0)
 		doctor_failed_for(f, &error);
 	else if (reader == NULL)
