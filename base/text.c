@@ -1,7 +1,6 @@
-/* Owns what becomes of text that no JSON string can hold, and the distance of words. */
+/* Owns what becomes of text that no JSON string can hold, the distance of words, and hashes. */
 #include "base/text.h"
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,4 +90,14 @@ text_distance(const char *a, const char *b)
 		}
 	}
 	return rows[n % 3][m];
+}
+
+uint64_t
+text_hash(uint64_t hash, const void *bytes, size_t length)
+{
+	const unsigned char *byte = bytes;
+
+	for (size_t i = 0; i < length; i++)
+		hash = (hash ^ byte[i]) * 0x100000001b3U;
+	return hash;
 }

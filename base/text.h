@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <jansson.h>
 
@@ -27,5 +28,12 @@ json_t *text_json(const char *text);
  * a: a typing error is one of these. Texts over 63 bytes are far from each other: SIZE_MAX.
  */
 size_t text_distance(const char *a, const char *b);
+
+/*
+ * FNV-1a, 64 bits, of bytes that follow those of which hash is; TEXT_HASH: of none. It tells texts
+ * apart, and protects nothing. Lanes are stored with it.
+ */
+#define TEXT_HASH 0xcbf29ce484222325U
+uint64_t text_hash(uint64_t hash, const void *bytes, size_t length);
 
 #endif

@@ -292,21 +292,11 @@ entry_when(const struct entry *entry)
 	return datetime_parse(entry->event.timestamp, &when) ? when : entry->received;
 }
 
-/* FNV-1a, 64 bits. */
-static uint64_t
-hash(uint64_t value, const char *text)
-{
-	for (; *text != '\0'; text++)
-		value = (value ^ (unsigned char)*text) * 0x100000001b3U;
-	return value;
-}
-
 uint64_t
 entry_lane(const struct event *event)
 {
-	uint64_t value = 0xcbf29ce484222325U;
+	const char *kind = *event->npn != '\0' ? "npn " : "type ";
+	const char *key = *event->npn != '\0' ? event->npn : event->type;
 
-	if (*event->npn != '\0')
-		return hash(hash(value, "npn "), event->npn);
-	return hash(hash(value, "type "), event->type);
+	return text_hash(text_hash(TEXT_HASH, kind, strlen(kind)), key, strlen(key));
 }

@@ -37,14 +37,12 @@ roster_free(struct roster *roster)
 
 /* ---- the table ---- */
 
-/* FNV-1a, 64 bits, of which the upper half is mixed in: NPNs differ in their last digits. */
+/* The upper half is mixed in: NPNs differ in their last digits. */
 static size_t
 hash(const char *npn)
 {
-	uint64_t value = 0xcbf29ce484222325U;
+	uint64_t value = text_hash(TEXT_HASH, npn, strlen(npn));
 
-	for (; *npn != '\0'; npn++)
-		value = (value ^ (unsigned char)*npn) * 0x100000001b3U;
 	return (size_t)(value ^ value >> 32);
 }
 

@@ -2,10 +2,11 @@
 #define _GNU_SOURCE
 #include "web/answer.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/text.h"
 
 static const struct {
 	int status;
@@ -67,16 +68,12 @@ answer_text(struct reply *reply, const char *type, const char *headers, char *bo
 		fill(reply, 200, type, headers, body, length, body);
 }
 
-/* FNV-1a, 64 bits: it tells versions apart, and protects nothing. */
 void
 answer_etag(const void *data, size_t length, char etag[ANSWER_ETAG_SIZE])
 {
-	const unsigned char *byte = data;
-	uint64_t hash = 14695981039346656037U;
+	unsigned long long hash = text_hash(TEXT_HASH, data, length);
 
-	for (size_t i = 0; i < length; i++)
-		hash = (hash ^ byte[i]) * 1099511628211U;
-	snprintf(etag, ANSWER_ETAG_SIZE, "\"%016llx\"", (unsigned long long)hash);
+	snprintf(etag, ANSWER_ETAG_SIZE, "\"%016llx\"", hash);
 }
 
 /* A web server that compresses an answer makes the tag a weak one. */

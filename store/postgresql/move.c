@@ -76,13 +76,14 @@ move_batch(struct postgresql *pg, const char *sql, const char *const *names, siz
 		return STORE_FAILED;
 	}
 	postgresql_text(&p, array);
-	PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
-	    error);
+	PGresult *result = postgresql_run_change(pg, sql, &p,
+	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	free(array);
 	if (result == NULL)
 		return STORE_FAILED;
 	*moved += (size_t)PQntuples(result);
-	for (size_t i = count; i-- > 0 && outcome == STORE_OK && (size_t)PQntuples(result) < count;)
+	for (size_t i = 0;
+	     i < count && outcome == STORE_OK && (size_t)PQntuples(result) < count; i++)
 		if (!has(result, names[i]))
 			outcome = explain(pg, names[i], retry, error);
 	PQclear(result);
@@ -98,8 +99,12 @@ move(struct postgresql *pg, const char *sql, const char *const *names, size_t co
 	*moved = 0;
 	for (size_t i = 0; i < count && outcome != STORE_FAILED; i += POSTGRESQL_BATCH) {
 		size_t some = count - i < POSTGRESQL_BATCH ? count - i : POSTGRESQL_BATCH;
-		enum store_result one = move_batch(pg, sql, names + i, some, moved, retry, error);
-		outcome = one != STORE_OK ? one : outcome;
+		struct error own;
+		enum store_result one = move_batch(pg, sql, names + i, some, moved, retry, &own);
+		if (one == STORE_FAILED || (one != STORE_OK && outcome == STORE_OK)) {
+			*error = own;
+			outcome = one;
+		}
 	}
 	return outcome;
 }
@@ -134,7 +139,7 @@ postgresql_finish(void *engine, const char *name, struct error *error)
 	struct postgresql_parameters p = {0};
 
 	postgresql_text(&p, name);
-	PGresult *result = postgresql_run(engine,
+	PGresult *result = postgresql_run_change(engine,
 	    "DELETE FROM psapi_queue WHERE name = $1 RETURNING name", &p,
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	if (result == NULL)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "base/text.h"
 #include "store/spool/spool.h"
 
 enum {
@@ -25,15 +26,11 @@ struct counting {
 	int opened;
 };
 
-/* FNV-1a. Two of a million names that have the same one: 1 in 40 million spools. */
+/* Two of a million names that have the same one: 1 in 40 million spools. */
 static uint64_t
 hash_of(const char *name)
 {
-	uint64_t hash = 14695981039346656037U;
-
-	for (; *name != '\0'; name++)
-		hash = (hash ^ (unsigned char)*name) * 1099511628211U;
-	return hash;
+	return text_hash(TEXT_HASH, name, strlen(name));
 }
 
 static int

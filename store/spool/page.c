@@ -43,9 +43,10 @@ read_cursor(const char *text, struct cursor *cursor)
 
 /* Whether a listed event belongs to a page that ended with the cursor. */
 static bool
-is_reached(const struct spool_listing *l, const struct spool_listed *item,
-    const struct cursor *cursor)
+is_reached(const struct spool_listing *l, size_t i, const struct cursor *cursor)
 {
+	const struct spool_listed *item = &l->items[i];
+
 	if (item->time != cursor->time)
 		return item->time > cursor->time;
 	return strcmp(l->names + item->name, cursor->name) >= 0;
@@ -76,23 +77,23 @@ static void
 visit_listed(struct spool *spool, struct store_page *page, const struct spool_listing *l,
     const struct cursor *cursor)
 {
-	const struct spool_listed *item = l->items + l->count;
 	long found = 0, looked = 0;
+	size_t i = l->count;
 
-	while (item > l->items && cursor != NULL && is_reached(l, item - 1, cursor))
-		item--;
-	while (item > l->items && found < page->limit && looked < LOOK_BACK &&
+	while (i > 0 && cursor != NULL && is_reached(l, i - 1, cursor))
+		i--;
+	while (i > 0 && found < page->limit && looked < LOOK_BACK &&
 	    (page->deadline == 0 || looked == 0 || clock_milliseconds() < page->deadline)) {
-		item--;
+		const struct spool_listed *item = &l->items[--i];
 		if (page->until != 0 && item->time > page->until + NANOSECONDS)
 			continue;
 		found += visit_one(spool, page, item->time, l->names + item->name);
 		looked++;
 	}
 	page->cursor[0] = '\0';
-	if (item > l->items && item < l->items + l->count)
-		snprintf(page->cursor, sizeof(page->cursor), "%lld.%s", (long long)item->time,
-		    l->names + item->name);
+	if (i > 0 && i < l->count)
+		snprintf(page->cursor, sizeof(page->cursor), "%lld.%s", (long long)l->items[i].time,
+		    l->names + l->items[i].name);
 }
 
 enum store_result

@@ -309,6 +309,8 @@ TEST(lanes_are_npns_or_types)
 	assert_true(entry_lane(&a) != entry_lane(&d));
 	assert_true(entry_lane(&d) == entry_lane(&e));
 	assert_true(entry_lane(&f) != entry_lane(&a));
+	/* A shared store keeps them: each version must have the same. FNV-1a. */
+	assert_true(entry_lane(&a) == 0x3541e182d5dfb19cU);
 }
 
 /* ---- state ---- */

@@ -558,11 +558,19 @@ TEST(of_many_those_that_fit_are_moved_with_one_sync)
 	assert_int_equal(interference.seen, 1);
 	interference.nth = 0;
 	assert_int_equal(moved, 3);
-	assert_non_null(strstr(f->error.text, "handled: has not failed"));
+	/* The first that was left out. */
+	assert_non_null(strstr(f->error.text, "new: has not failed"));
 	for (char name[] = "a.json"; name[0] <= 'c'; name[0]++)
 		expect_where(f, name, IN_NEW | IN_EVENTS);
 	expect_where(f, "new.json", IN_NEW | IN_EVENTS);
 	expect_where(f, "handled.json", IN_EVENTS);
+	/* One that fails is worse than the first that is left out. */
+	link_again(f, SPOOL_NEW, SPOOL_FAILED, "b.json");
+	link_again(f, SPOOL_NEW, SPOOL_FAILED, "c.json");
+	interference = (struct interference){.of = UNLINKAT, .nth = 3, .all = true, .error = EACCES};
+	assert_int_equal(spool_retry(&f->spool, names + 1, 4, &moved, &f->error), STORE_FAILED);
+	interference.nth = 0;
+	assert_non_null(strstr(f->error.text, "failed/b.json"));
 	/* None: no sync. */
 	interference = (struct interference){.of = FSYNC, .nth = 100};
 	assert_int_equal(spool_retry(&f->spool, names, 0, &moved, &f->error), STORE_OK);
