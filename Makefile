@@ -142,7 +142,7 @@ MONITOR_PACKAGES = prometheus prometheus-node-exporter icinga2-bin icinga2-commo
 # For docs/hosts.md, with automatic failover.
 HOSTS_PACKAGES = patroni python3-etcd etcd-server haproxy nginx openssl iproute2
 # npm may be installed from another source, which conflicts with the package of Debian.
-LONG_PACKAGES = patch valgrind clang-tidy cppcheck shellcheck $(MONITOR_PACKAGES) $(if $(shell command -v npm),,nodejs npm)
+LONG_PACKAGES = patch logrotate valgrind clang-tidy cppcheck shellcheck $(MONITOR_PACKAGES) $(if $(shell command -v npm),,nodejs npm)
 
 deps-build:
 	@tools/deps.sh $(BUILD_PACKAGES)

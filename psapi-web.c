@@ -167,6 +167,13 @@ open_listener(struct listener *listener, const struct config *config, bool inher
 	return listener_open(listener, where, group, error);
 }
 
+static void
+log_warning(const struct error *warning, void *data)
+{
+	(void)data;
+	error_log(warning);
+}
+
 static int
 run_fastcgi(const struct config *config, bool inherited)
 {
@@ -175,6 +182,7 @@ run_fastcgi(const struct config *config, bool inherited)
 	struct web web;
 	int status = EX_OK;
 
+	config_check_environment(log_warning, NULL);
 	int sender = example_sender_start(config);
 	responder_own_signals();
 	mallopt(M_ARENA_MAX, 2);

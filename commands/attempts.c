@@ -245,22 +245,37 @@ print_copy(const char *host, const char *line, void *data)
 	return 0;
 }
 
+/* Until standard output is closed. A failover is logged once, and waited for. */
+static int
+follow_shared(struct query *q, struct store_attempts *copies)
+{
+	enum store_result before = STORE_OK, result;
+	struct error error;
+
+	while (fflush(stdout) == 0) {
+		poll(NULL, 0, POLL_MS);
+		result = store_attempts(q->line->store, copies, &error);
+		if (result != STORE_OK && error.status != EX_TEMPFAIL)
+			return error_log(&error);
+		if (result != STORE_OK && before == STORE_OK)
+			error_log(&error);
+		before = result;
+	}
+	return EX_OK;
+}
+
 static int
 run_shared(struct query *q)
 {
+	static struct store_attempts_follow follow;
 	struct store_attempts copies = {.since = q->since, .last = q->last, .outcome = q->outcome,
-	    .visit = print_copy, .data = q};
+	    .follow = q->following ? &follow : NULL, .visit = print_copy, .data = q};
 	struct error error;
-	int status;
 
 	q->host = "";
-	for (;;) {
-		status = command_status(store_attempts(q->line->store, &copies, &error), &error);
-		if (status != EX_OK || !q->following || fflush(stdout) != 0)
-			return status;
-		copies.last = -1;
-		poll(NULL, 0, POLL_MS);
-	}
+	int status = command_status(store_attempts(q->line->store, &copies, &error), &error);
+	copies.last = -1; /* as long as there is none */
+	return status != EX_OK || !q->following ? status : follow_shared(q, &copies);
 }
 
 /* ---- the lines of this host ---- */

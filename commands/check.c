@@ -61,31 +61,33 @@ wait_for(struct check_thread *job, int seconds)
 	return done;
 }
 
-static void
-set_timed_out(struct monitor_report *report, int seconds)
+static const struct monitor_report *
+timed_out(int seconds)
 {
-	struct health *health = &report->health;
+	static struct monitor_report report;
+	struct health *health = &report.health;
 
-	memset(report, 0, sizeof(*report));
 	health->at = clock_unix();
 	health->status = HEALTH_UNKNOWN;
+	health->partial = true;
 	health->count = 1;
 	health->finding[0] = (struct health_finding){.name = "time-out", .status = HEALTH_UNKNOWN,
 	    .since = health->at,
 	    .remedy = "look at the disk (dmesg), or at the database in PSAPI_STORE"};
 	snprintf(health->finding[0].text, sizeof(health->finding[0].text), "no result within %d s",
 	    seconds);
+	return &report;
 }
 
-/* Run the checks within so many seconds. Never returns NULL; the job of a time-out is not freed. */
-static struct monitor_report *
-run(const struct config *config, const struct monitor_limits *limits, int seconds)
+/* The checks in a thread of their own. Returns NULL if it cannot be started, and *why. */
+static struct check_thread *
+start(const struct config *config, const struct monitor_limits *limits, const char **why)
 {
 	struct check_thread *job = calloc(1, sizeof(*job));
-	static struct monitor_report timed_out;
 	pthread_condattr_t attributes;
 	pthread_t thread;
 
+	*why = "out of memory";
 	if (job == NULL)
 		return NULL;
 	job->config = config;
@@ -94,13 +96,14 @@ run(const struct config *config, const struct monitor_limits *limits, int second
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&job->changed, &attributes);
-	if (pthread_create(&thread, NULL, work, job) != 0)
+	if (pthread_create(&thread, NULL, work, job) != 0) {
+		*why = "no thread can be started for the checks; the limit of processes (ulimit -u, "
+		       "TasksMax=) may be reached";
+		free(job);
 		return NULL;
+	}
 	pthread_detach(thread);
-	if (wait_for(job, seconds))
-		return &job->report;
-	set_timed_out(&timed_out, seconds);
-	return &timed_out;
+	return job;
 }
 
 /* ---- the output ---- */
@@ -112,11 +115,12 @@ unknown(const char *text)
 	return HEALTH_UNKNOWN;
 }
 
+/* After a time-out without the store: to open it on a disk that hangs would hang, too. */
 static void
-alert(const struct command_line *line, const struct health *health)
+alert(const struct command_line *line, const struct health *health, bool in_time)
 {
 	struct error error;
-	struct store *store = store_open(&line->config, false, &error);
+	struct store *store = in_time ? store_open(&line->config, false, &error) : NULL;
 
 	alert_run(&line->config, store, health);
 	store_close(store);
@@ -171,6 +175,7 @@ int
 check_main(struct command_line *line, int argc, char **argv)
 {
 	struct check_options o = {.seconds = 0};
+	const char *why;
 
 	monitor_limits_default(&o.limits);
 	if (read_options(line, argc, argv, &o) != 0)
@@ -179,16 +184,19 @@ check_main(struct command_line *line, int argc, char **argv)
 		o.seconds = o.mail ? TIMEOUT_MAIL_S : TIMEOUT_S;
 	if (command_configure(line) != EX_OK || command_become_owner(line) != EX_OK)
 		return unknown("the settings cannot be used; standard error says why");
-	const struct monitor_report *report = run(&line->config, &o.limits, o.seconds);
-	if (report == NULL)
-		return unknown("out of memory");
+	struct check_thread *job = start(&line->config, &o.limits, &why);
+	if (job == NULL)
+		return unknown(why);
+	bool in_time = wait_for(job, o.seconds);
+	/* The job of a time-out is still in use by its thread. */
+	const struct monitor_report *report = in_time ? &job->report : timed_out(o.seconds);
 	if (line->json)
 		terminal_print_json(health_json(&report->health));
 	else if (!o.mail || isatty(STDOUT_FILENO))
 		monitor_print(stdout, report, &o.limits);
 	fflush(stdout);
 	if (o.mail)
-		alert(line, &report->health);
+		alert(line, &report->health, in_time);
 	/* A thread that hangs must keep nobody from the result. */
 	_exit((int)report->health.status);
 }

@@ -15,10 +15,11 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "commands/command.h"
 
-enum { FILE_MODE = 0644 };
+enum { FILE_MODE = 0644, LOCK_MS = 10000, DRAFT_TRIES = 10 };
 
 /* ---- the numbers ---- */
 
@@ -43,6 +44,21 @@ collect(struct command_line *line, const char *file)
 	return metrics;
 }
 
+/* Whether it has the label of one before it, which is logged. */
+static bool
+is_twice(const struct metrics *const *all, int n)
+{
+	const char *endpoint = metrics_endpoint(all[n]);
+
+	for (int i = 0; i < n; i++)
+		if (strcmp(metrics_endpoint(all[i]), endpoint) == 0) {
+			log_line("two configuration files are of an endpoint named %s: the label is the file's "
+			         "name, so rename one of them", endpoint);
+			return true;
+		}
+	return false;
+}
+
 /* Print all of them; an endpoint whose numbers cannot be read at all ends it. */
 static int
 print(struct command_line *line, char *const *files, int count, FILE *stream)
@@ -54,8 +70,8 @@ print(struct command_line *line, char *const *files, int count, FILE *stream)
 		all[n] = collect(line, count > 0 ? files[n] : NULL);
 		if (all[n] == NULL)
 			status = EX_CONFIG;
-		else
-			n++;
+		else if (is_twice(all, n++))
+			status = EX_USAGE;
 	}
 	if (status == EX_OK && metrics_print(stream, all, (size_t)n) != 0) {
 		log_line("the metrics cannot be written: %s", strerror(errno));
@@ -92,20 +108,60 @@ print_apart(struct command_line *line, char *const *files, int count, int fd)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EX_SOFTWARE;
 }
 
+/* Whether it is the file of that name, and ours. If not: it is removed if it is another user's. */
+static bool
+is_ours(int fd, const char *path)
+{
+	struct stat opened, named;
+
+	if (fstat(fd, &opened) != 0 || lstat(path, &named) != 0 || named.st_dev != opened.st_dev ||
+	    named.st_ino != opened.st_ino)
+		return false; /* another run has just renamed it */
+	if (S_ISREG(opened.st_mode) && opened.st_uid == geteuid())
+		return true;
+	unlink(path);
+	return false;
+}
+
+/*
+ * Open the draft of the file, and lock it. It has always the same name: a run that is killed leaves
+ * one, and the next run uses it. Returns -1 with an exit status in *status (logged).
+ */
+static int
+open_draft(const char *path, int *status)
+{
+	for (int i = 0; i < DRAFT_TRIES; i++) {
+		int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+		if (fd < 0)
+			break;
+		if (io_lock(fd, LOCK_MS) != 0) {
+			log_line("%s: another psapi metrics is at work, for over %d s", path, LOCK_MS / 1000);
+			close(fd);
+			*status = EX_TEMPFAIL;
+			return -1;
+		}
+		if (is_ours(fd, path) && ftruncate(fd, 0) == 0)
+			return fd;
+		close(fd);
+		errno = EEXIST;
+	}
+	log_line("%s: cannot be made: %s", path, strerror(errno));
+	*status = EX_CANTCREAT;
+	return -1;
+}
+
 /* A reader sees the old file or the new one, whole. */
 static int
 replace(struct command_line *line, char *const *files, int count, const char *output)
 {
 	char path[PATH_MAX];
 
-	if ((size_t)snprintf(path, sizeof(path), "%s.XXXXXX", output) >= sizeof(path))
+	if ((size_t)snprintf(path, sizeof(path), "%s.new", output) >= sizeof(path))
 		return command_misused(line, "the path is too long", output);
-	int fd = mkostemp(path, O_CLOEXEC);
-	if (fd < 0) {
-		log_line("%s: cannot be made: %s", path, strerror(errno));
-		return EX_CANTCREAT;
-	}
-	int status = print_apart(line, files, count, fd);
+	int status, fd = open_draft(path, &status);
+	if (fd < 0)
+		return status;
+	status = print_apart(line, files, count, fd);
 	if (status == EX_OK && (fchmod(fd, FILE_MODE) != 0 || rename(path, output) != 0)) {
 		log_line("%s: cannot be replaced: %s", output, strerror(errno));
 		status = EX_CANTCREAT;

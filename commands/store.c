@@ -118,8 +118,22 @@ struct importing {
 	struct error *error;
 	enum store_result result;
 	size_t count; /* events that were given to the shared store */
+	size_t left_out; /* files that are no events (logged) */
+	char *left;      /* the names of those that wait or failed, a line each, as many as fit */
+	size_t length;
 	struct progress progress;
 };
+
+/* Say why a file is left out, and note it for doctor if somebody expects it to be handled. */
+static void
+leave_out(struct importing *i, const struct store_item *item)
+{
+	progress_end(&i->progress);
+	i->left_out++;
+	log_line("%s: left out: %s", item->path, item->invalid);
+	if (item->status != STORE_HANDLED && i->length + strlen(item->name) + 2 < STORE_NOTE_SIZE)
+		i->length += (size_t)sprintf(i->left + i->length, "%s\n", item->name);
+}
 
 /* store_each()'s visit. */
 static int
@@ -127,8 +141,10 @@ import_item(const struct store_item *item, void *data)
 {
 	struct importing *i = data;
 
-	if (item->invalid != NULL)
+	if (item->invalid != NULL) {
+		leave_out(i, item);
 		return 0;
+	}
 	i->result = store_import(i->to, item, i->error);
 	i->count++;
 	progress_show(&i->progress, i->count, 0, "events");
@@ -141,8 +157,9 @@ import_item(const struct store_item *item, void *data)
 static enum store_result
 import_all(struct importing *i, struct store *from, size_t *imported, struct error *error)
 {
-	static const struct store_filter filters[] = {{.statuses = 1U << STORE_HANDLED},
-	    {.statuses = 1U << STORE_NEW | 1U << STORE_WAITING | 1U << STORE_DEAD}};
+	static const struct store_filter filters[] = {
+	    {.statuses = 1U << STORE_HANDLED, .invalid = true},
+	    {.statuses = 1U << STORE_NEW | 1U << STORE_WAITING | 1U << STORE_DEAD, .invalid = true}};
 	size_t part;
 
 	*imported = 0;
@@ -178,6 +195,33 @@ open_local(const struct command_line *line, struct error *error)
 	return NULL;
 }
 
+/* What doctor looks at later. */
+static void
+note_import(struct importing *i, struct store *from, int64_t begun)
+{
+	struct error error;
+
+	store_note_import(from, begun);
+	if (store_note_write(from, STORE_NOTE_LEFT_OUT, i->left, &error) != STORE_OK)
+		error_log(&error);
+}
+
+/* Returns the exit status. */
+static int
+report(const struct command_line *line, const struct importing *i, size_t imported)
+{
+	if (line->json)
+		printf("{\"imported\":%zu,\"events\":%zu,\"left_out\":%zu}\n", imported, i->count,
+		    i->left_out);
+	else
+		printf("%zu of %zu events imported; the others were there already\n", imported, i->count);
+	if (i->left_out == 0)
+		return EX_OK;
+	log_line("store: %zu file(s) left out, which are no events; all others are imported",
+	    i->left_out);
+	return EX_DATAERR;
+}
+
 static int
 import(struct command_line *line)
 {
@@ -189,21 +233,22 @@ import(struct command_line *line)
 
 	if (from == NULL)
 		return error_log(&error);
+	i.left = calloc(1, STORE_NOTE_SIZE);
+	enum store_result result = STORE_FAILED;
 	progress_begin(&i.progress);
-	enum store_result result = import_all(&i, from, &imported, &error);
+	if (i.left == NULL)
+		error_set(&error, EX_OSERR, NULL, "out of memory");
+	else
+		result = import_all(&i, from, &imported, &error);
 	progress_end(&i.progress);
 	if (result == STORE_OK)
-		store_note_import(from, begun);
+		note_import(&i, from, begun);
+	free(i.left);
 	store_close(from);
-	if (result != STORE_OK) {
-		log_line("store: the import ended early; it can be repeated");
-		return error_log(&error);
-	}
-	if (line->json)
-		printf("{\"imported\":%zu,\"events\":%zu}\n", imported, i.count);
-	else
-		printf("%zu of %zu events imported; the others were there already\n", imported, i.count);
-	return EX_OK;
+	if (result == STORE_OK)
+		return report(line, &i, imported);
+	log_line("store: the import ended early; it can be repeated");
+	return error_log(&error);
 }
 
 /* ---- the command line ---- */

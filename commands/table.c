@@ -125,10 +125,10 @@ const struct command table_commands[] = {
 	    "  --by-cause       failed events (with --waiting: those) in groups of one\n"
 	    "                   handler and one reason: how many, the first, the last, and\n"
 	    "                   one id\n"
-	    "  --gaps           days until 26 hours ago that no\n"
-	    "                   producersync.updates_available names (runDate), and whether\n"
-	    "                   they are on a weekend. Exit status 1 if there are any. Before\n"
-	    "                   the oldest event that is kept it is not known\n"
+	    "  --gaps           days that no producersync.updates_available names (runDate),\n"
+	    "                   and whether they are on a weekend. A day counts from 02:00 UTC\n"
+	    "                   of the next day on. Exit status 1 if there are any. Before the\n"
+	    "                   oldest event that is kept it is not known\n"
 	    "  --days N         with --gaps: the last N days (default 90)\n"
 	    "\n" TIME_HELP,
 	    list_main},
@@ -236,12 +236,13 @@ const struct command table_commands[] = {
 	    "disk, secret, handlers, attempts log, refused deliveries, the daily event, what\n"
 	    "waits or failed, drain's last run, the clock, and the database of PSAPI_STORE.\n"
 	    "It sends no delivery. A RANGE is 10 (0 to 10), 10: (at least 10), ~:10, 5:10, or\n"
-	    "@5:10 (not 5 to 10).\n",
+	    "@5:10 (not 5 to 10). An empty one switches a limit off: -c daily= for an\n"
+	    "endpoint that gets no daily event.\n",
 	    check_main},
 	{"metrics", "[--output FILE] [CONFIGURATION...]",
 	    "print the numbers of endpoints for Prometheus",
-	    "  --output FILE    write a temporary file beside it, and rename that: for the\n"
-	    "                   textfile collector of node_exporter, whose files end in .prom\n"
+	    "  --output FILE    write FILE.new, and rename that: for the textfile collector of\n"
+	    "                   node_exporter, whose files end in .prom\n"
 	    "\n"
 	    "Each configuration file is an endpoint (/etc/psapi/*.conf), whose label is the\n"
 	    "file's name without .conf; without one, the endpoint of -f or the default.\n"

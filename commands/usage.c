@@ -87,6 +87,7 @@ usage_topic(size_t i)
 void
 usage_print_command(const struct command *c)
 {
-	printf("usage: psapi %s %s\n\n%c%s.\n%s%s", c->name, c->synopsis, c->summary[0] - 'a' + 'A',
+	printf("usage: psapi %s%s%s\n\n%c%s.\n%s%s", c->name, *c->synopsis != '\0' ? " " : "",
+	    c->synopsis, c->summary[0] - 'a' + 'A',
 	    c->summary + 1, *c->details != '\0' ? "\n" : "", c->details);
 }

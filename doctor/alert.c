@@ -27,8 +27,8 @@ enum { HEARTBEAT_MS = 10000, FILE_MODE = 0640 };
 #define FALLBACK_FILE "alerts"
 
 /*
- * note: {"reported":{NAME:SINCE,...},"logged":{TOPIC:true,...}}. "reported" has the findings that
- * were reported as bad, "logged" the topics that are logged once.
+ * note: {"reported":{NAME:{"since":SINCE,"status":STATUS},...},"logged":{TOPIC:true,...}}.
+ * "reported" has the findings that were reported as bad, "logged" the topics that are logged once.
  */
 struct alert_state {
 	json_t *note, *reported, *logged; /* the last two are in the first */
@@ -142,36 +142,91 @@ is_bad(const struct health_finding *f)
 	return f->status != HEALTH_OK;
 }
 
-static bool
-is_unreported(const struct alert_state *state, const struct health_finding *f)
+/* As which it was reported; HEALTH_OK: it was not. */
+static enum health_status
+reported_status(const struct alert_state *state, const char *name)
 {
-	return is_bad(f) && json_object_get(state->reported, f->name) == NULL;
+	const json_t *reported = json_object_get(state->reported, name);
+
+	return (enum health_status)json_integer_value(json_object_get(reported, "status"));
+}
+
+/* Since when it is bad: what was reported survives a check that could not judge it. */
+static int64_t
+since(const struct alert_state *state, const struct health_finding *f)
+{
+	const json_t *reported = json_object_get(state->reported, f->name);
+	int64_t before = json_integer_value(json_object_get(reported, "since"));
+
+	return before > 0 && before < f->since ? before : f->since;
+}
+
+/* It is worse than what was reported. */
+static bool
+is_news(const struct alert_state *state, const struct health_finding *f)
+{
+	return f->status > reported_status(state, f->name);
+}
+
+static bool
+is_known(const struct alert_state *state, const struct health_finding *f)
+{
+	return is_bad(f) && !is_news(state, f);
 }
 
 static void
-put_finding(struct mail *mail, const struct health_finding *f)
+put_finding(struct mail *mail, const struct alert_state *state, const struct health_finding *f)
 {
-	char line[sizeof(f->text) + 64], since[DATETIME_TEXT_SIZE];
+	char line[sizeof(f->text) + 64], at[DATETIME_TEXT_SIZE];
 
 	snprintf(line, sizeof(line), "%s: %s: %s", health_text(f->status), f->name, f->text);
 	mail_put(mail, "", line);
-	datetime_text(f->since, since);
-	snprintf(line, sizeof(line), "since %s", since);
+	datetime_text(since(state, f), at);
+	snprintf(line, sizeof(line), "since %s", at);
 	mail_put(mail, "    ", line);
-	mail_put(mail, "    ", *f->remedy != '\0' ? "what mends it:" : "");
+	mail_put(mail, "    ", *f->remedy != '\0' ? "remedy:" : "");
 	mail_put(mail, "      ", f->remedy);
 	mail_put(mail, "", "\n");
 }
 
+/* Those for which the function says yes, the worst first. */
 static void
 put_findings(struct mail *mail, const struct health *health, const struct alert_state *state,
-    bool unreported)
+    bool (*wanted)(const struct alert_state *, const struct health_finding *))
 {
 	for (int status = HEALTH_UNKNOWN; status > HEALTH_OK; status--)
 		for (int i = 0; i < health->count; i++)
-			if ((int)health->finding[i].status == status &&
-			    is_unreported(state, &health->finding[i]) == unreported)
-				put_finding(mail, &health->finding[i]);
+			if ((int)health->finding[i].status == status && wanted(state, &health->finding[i]))
+				put_finding(mail, state, &health->finding[i]);
+}
+
+static void
+put_reported(struct mail *mail, const char *name, const json_t *reported)
+{
+	char line[1024], at[DATETIME_TEXT_SIZE];
+
+	datetime_text(json_integer_value(json_object_get(reported, "since")), at);
+	snprintf(line, sizeof(line), "%s, since %s", name, at);
+	mail_put(mail, "    ", line);
+}
+
+/* Of a partial check: what was reported, and was not judged now. */
+static void
+put_unjudged(struct mail *mail, const struct health *health, const struct alert_state *state)
+{
+	const char *name;
+	json_t *value;
+	int count = 0;
+
+	json_object_foreach (state->reported, name, value) {
+		if (!health->partial || health_find(health, name) != NULL)
+			continue;
+		if (count++ == 0)
+			mail_put(mail, "", "Known before, and not judged now:\n\n");
+		put_reported(mail, name, value);
+	}
+	if (count > 0)
+		mail_put(mail, "", "\n");
 }
 
 /* The names of the bad findings that were not reported yet. */
@@ -182,9 +237,18 @@ list_names(const struct health *health, const struct alert_state *state, char *n
 
 	*names = '\0';
 	for (int i = 0; i < health->count && n < size; i++)
-		if (is_unreported(state, &health->finding[i]))
+		if (is_news(state, &health->finding[i]))
 			n += (size_t)snprintf(names + n, size - n, "%s%s", n > 0 ? ", " : "",
 			    health->finding[i].name);
+}
+
+static bool
+has_known(const struct health *health, const struct alert_state *state)
+{
+	for (int i = 0; i < health->count; i++)
+		if (is_known(state, &health->finding[i]))
+			return true;
+	return false;
 }
 
 static void
@@ -197,12 +261,14 @@ write_problems(struct mail *mail, const struct config *config, const struct heal
 	snprintf(subject, sizeof(subject), "psapi on %s (%s): %s: %s", host, config->name,
 	    health_text(health->status), names);
 	mail_begin(mail, config->alert_mailto, subject);
-	put_findings(mail, health, state, true);
-	if (json_object_size(state->reported) > 0)
+	put_findings(mail, health, state, is_news);
+	if (has_known(health, state))
 		mail_put(mail, "", "Known before, and still bad:\n\n");
-	put_findings(mail, health, state, false);
+	put_findings(mail, health, state, is_known);
+	put_unjudged(mail, health, state);
 	mail_put(mail, "",
-	    "The next mail comes when something else becomes bad, or all is well again.\n"
+	    "The next mail comes when something else becomes bad, this becomes worse, or all is well\n"
+	    "again.\n"
 	    "psapi check shows this at any time; psapi doctor URL looks at everything.\n");
 }
 
@@ -210,61 +276,60 @@ static void
 write_recovery(struct mail *mail, const struct config *config, const struct alert_state *state,
     const char *host)
 {
-	char line[1024], since[DATETIME_TEXT_SIZE];
+	char subject[512];
 	const char *name;
 	json_t *value;
 
-	snprintf(line, sizeof(line), "psapi on %s (%s): all is well again", host, config->name);
-	mail_begin(mail, config->alert_mailto, line);
+	snprintf(subject, sizeof(subject), "psapi on %s (%s): all is well again", host, config->name);
+	mail_begin(mail, config->alert_mailto, subject);
 	mail_put(mail, "", "All is well again. This was bad:\n\n");
-	json_object_foreach (state->reported, name, value) {
-		datetime_text(json_integer_value(value), since);
-		snprintf(line, sizeof(line), "%s, since %s", name, since);
-		mail_put(mail, "    ", line);
-	}
+	json_object_foreach (state->reported, name, value)
+		put_reported(mail, name, value);
 }
 
 /* ---- changes ---- */
 
-/* Without mail, each change is in the log, once. */
+/* A change that cannot be mailed is logged once. */
 static void
 log_change(struct alert_state *state, const struct config *config, const struct health *health)
 {
 	if (*config->alert_mailto != '\0')
-		log_once(state, "sendmail", "there is no sendmail: alerts stand here alone, and nobody is "
-		    "told: apt install dma, or set PSAPI_ALERT_MAILTO= (nobody)");
+		log_once(state, "sendmail", "there is no sendmail: alerts are only logged here; no mail is "
+		    "sent: apt install dma, or set PSAPI_ALERT_MAILTO= (nobody)");
 	for (int i = 0; i < health->count; i++)
-		if (is_unreported(state, &health->finding[i]))
+		if (is_news(state, &health->finding[i]))
 			log_line("%s: %s: %s: %s", health_text(health->finding[i].status),
 			    health->finding[i].name, health->finding[i].text, health->finding[i].remedy);
 	if (health->status == HEALTH_OK)
 		log_line("all is well again");
 }
 
-/* All that is bad now was reported. */
-static void
-mark_reported(struct alert_state *state, const struct health *health)
+/* The worst of that name; NULL: none is bad. */
+static const struct health_finding *
+worst_of(const struct health *health, const char *name)
 {
-	json_object_clear(state->reported);
-	for (int i = 0; i < health->count; i++)
-		if (is_bad(&health->finding[i]))
-			json_object_set_new(state->reported, health->finding[i].name,
-			    json_integer(health->finding[i].since));
+	const struct health_finding *worst = NULL;
+
+	for (int i = 0; i < health->count; i++) {
+		const struct health_finding *f = &health->finding[i];
+		if (is_bad(f) && strcmp(f->name, name) == 0 && (worst == NULL || f->status > worst->status))
+			worst = f;
+	}
+	return worst;
+}
+
+static void
+mark(struct alert_state *state, const struct health_finding *f)
+{
+	json_object_set_new(state->reported, f->name, json_pack("{s:I,s:i}", "since",
+	    (json_int_t)since(state, f), "status", (int)f->status));
 	state->changed = true;
 }
 
-static bool
-must_report(const struct alert_state *state, const struct health *health)
-{
-	for (int i = 0; i < health->count; i++)
-		if (is_unreported(state, &health->finding[i]))
-			return true;
-	return health->status == HEALTH_OK && json_object_size(state->reported) > 0;
-}
-
 /*
- * Remove what is good again while others are still bad: if it becomes bad again, that is reported
- * again.
+ * What is good again while others are still bad is removed, and what is better now is noted as
+ * that: if it becomes worse again, that is reported again. A partial check changes nothing: what it
+ * does not mention may be bad.
  */
 static void
 remove_mended(struct alert_state *state, const struct health *health)
@@ -273,15 +338,43 @@ remove_mended(struct alert_state *state, const struct health *health)
 	json_t *value;
 	void *next;
 
-	if (health->status == HEALTH_OK)
+	if (health->partial)
 		return;
 	json_object_foreach_safe (state->reported, next, name, value) {
-		const struct health_finding *f = health_find(health, name);
-		if (f != NULL && is_bad(f))
-			continue;
-		json_object_del(state->reported, name);
-		state->changed = true;
+		const struct health_finding *f = worst_of(health, name);
+		if (f != NULL && f->status < reported_status(state, name)) {
+			mark(state, f);
+		} else if (f == NULL) {
+			json_object_del(state->reported, name);
+			state->changed = true;
+		}
 	}
+}
+
+/* All that is bad now was reported. */
+static void
+mark_reported(struct alert_state *state, const struct health *health)
+{
+	remove_mended(state, health);
+	for (int i = 0; i < health->count; i++)
+		if (is_news(state, &health->finding[i]))
+			mark(state, worst_of(health, health->finding[i].name));
+}
+
+static bool
+is_well_again(const struct alert_state *state, const struct health *health)
+{
+	return health->status == HEALTH_OK && !health->partial &&
+	    json_object_size(state->reported) > 0;
+}
+
+static bool
+must_report(const struct alert_state *state, const struct health *health)
+{
+	for (int i = 0; i < health->count; i++)
+		if (is_news(state, &health->finding[i]))
+			return true;
+	return is_well_again(state, health);
 }
 
 static void
@@ -289,7 +382,7 @@ report(struct alert_state *state, const struct config *config, const struct heal
 {
 	struct mail mail;
 	struct error error;
-	char host[256] = "";
+	char host[256] = "", line[sizeof(error.text) + sizeof(error.remedy) + 2];
 
 	if (!must_report(state, health)) {
 		remove_mended(state, health);
@@ -310,7 +403,7 @@ report(struct alert_state *state, const struct config *config, const struct heal
 		clear_logged(state, "mail");
 		clear_logged(state, "sendmail");
 	} else {
-		log_once(state, "mail", error.text);
+		log_once(state, "mail", error_line(&error, line, sizeof(line)));
 	}
 	mail_free(&mail);
 }

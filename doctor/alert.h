@@ -10,11 +10,12 @@
 #include "store/store.h"
 
 /*
- * Send mail where something has become bad that was not, or all is well again; and request
+ * Send mail where something has become bad, or worse, or all is well again; and request
  * PSAPI_HEARTBEAT_URL, or URL/fail. What was sent is a note of the store. A mail that could not be
  * sent is sent by the next call; where that can be said to nobody but the log, it is said once.
- * store NULL: it cannot be opened; then the note is in $RUNTIME_DIRECTORY (systemd.exec(5)), and
- * without one a mail is sent by each call. Of two calls at once one does it.
+ * After a check that was partial nothing is forgotten that is known as bad. store NULL: it cannot
+ * be opened, or hangs; then the note is in $RUNTIME_DIRECTORY (systemd.exec(5)), and without one a
+ * mail is sent by each call. Of two calls at once one does it.
  */
 void alert_run(const struct config *config, struct store *store, const struct health *health);
 

@@ -11,8 +11,10 @@
 #include "base/terminal.h"
 #include "events.h"
 
-/* Of the last drain, while an event waits for over an hour. */
-enum { OVERDUE_SECONDS = 3600 };
+enum {
+	OVERDUE_SECONDS = 3600, /* since the last drain, while an event waits for over an hour */
+	CRITICAL_SECONDS = 600  /* psapi check is critical from then on: monitor.c, numbers[] */
+};
 
 static bool
 has_store(struct doctor *d, struct finding *f)
@@ -158,6 +160,9 @@ check_drain(struct doctor *d, struct finding *f)
 		doctor_failed(f, NULL, "psapi drain has never run; %ld event(s) in new/", c.waiting);
 	else if (age > EVENTS_DAILY_LATE_SECONDS || (c.overdue > 0 && age > OVERDUE_SECONDS))
 		doctor_failed(f, NULL, "psapi drain last ran at %s, %.1f h ago", at, (double)age / 3600);
+	else if (age > CRITICAL_SECONDS)
+		doctor_remark(f, NULL, "psapi drain last ran at %s, %.1f min ago: psapi check calls that "
+		    "critical", at, (double)age / 60);
 	else
 		doctor_ok(f, "psapi drain last ran at %s", at);
 }
@@ -176,7 +181,7 @@ const struct doctor_check doctor_history_checks[] = {
 	    "removes the requests\n"
 	    "that match no secret"},
 	{"drain", check_drain,
-	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or a line for cron, of the "
-	    "spool's user: * * * * * psapi drain"},
+	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or, with cron, "
+	    "examples/cron/psapi.cron as /etc/cron.d/psapi"},
 	{0},
 };

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/datetime.h"
 #include "base/terminal.h"
@@ -65,6 +66,7 @@ check_log(struct doctor *d, struct finding *f)
 {
 	char path[PATH_MAX];
 	struct error error;
+	struct stat log;
 
 	snprintf(path, sizeof(path), "%s/" ATTEMPTS_FILE, d->config->spool);
 	if (d->store == NULL) {
@@ -73,7 +75,7 @@ check_log(struct doctor *d, struct finding *f)
 	}
 	struct attempts_reader *reader =
 	    attempts_reader_open(d->config->spool, ATTEMPTS_NEWEST_FIRST, false);
-	d->log_is_read = reader != NULL;
+	d->log_is_read = reader != NULL && (lstat(path, &log) != 0 || S_ISREG(log.st_mode));
 	if (attempts_check(d->config->spool, &error) != 0)
 		doctor_failed_for(f, &error);
 	else if (reader == NULL)

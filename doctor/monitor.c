@@ -60,7 +60,7 @@ add(struct monitor *run, const struct finding *f, enum health_status status)
 		health->status = status;
 }
 
-/* The doctor's report. A remark is no alarm, and what does not apply is none. */
+/* The doctor's report. Remarks count as OK; skipped checks are left out. */
 static void
 take(const struct finding *f, void *user)
 {
@@ -99,8 +99,8 @@ static const struct number {
 	    "look at the endpoint in the portal: is it enabled (after 5 days of failures it is not), "
 	    "is it subscribed to producersync, what do its Message Attempts say?", 3600},
 	[MONITOR_DRAIN] = {"drain", "s", "", "600", "psapi drain was last at work %.1f min ago",
-	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or a line for cron, of the "
-	    "spool's user: * * * * * psapi drain", 60},
+	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or, with cron, "
+	    "examples/cron/psapi.cron as /etc/cron.d/psapi", 60},
 	[MONITOR_FREE] = {"free", "B", "", "", "%.0f MiB free on the spool's file system",
 	    "make room, or psapi prune --older-than 90d", 1 << 20},
 	[MONITOR_SKEW] = {"skew", "s", "-60:60", "",
@@ -266,7 +266,7 @@ judge_number(struct monitor *run, enum monitor_number which)
 
 /* ---- further checks ---- */
 
-/* It has no socket of its own: a web server starts it, and the way of real requests shows it. */
+/* Without PSAPI_LISTEN a web server starts the receiver; only a real request can test it. */
 static void
 check_answers(struct doctor *d, struct finding *f)
 {
@@ -368,6 +368,14 @@ count(struct monitor *run)
 	run->counted = totals_update(d->config, d->store, &run->totals, &error) == 0;
 }
 
+/* What depends on the store, its counts or the log was judged only if these can be read. */
+static bool
+is_partial(const struct monitor *run)
+{
+	return run->doctor.store == NULL || !run->doctor.counted || !run->doctor.log_is_read ||
+	    !run->counted;
+}
+
 /* Nobody has set it up yet: the package is installed, and no request has come. */
 static bool
 is_untouched(const struct config *config)
@@ -413,6 +421,7 @@ monitor_run(const struct config *config, const struct monitor_limits *limits, ti
 		read_numbers(&run);
 		for (int i = 0; i < MONITOR_NUMBERS; i++)
 			judge_number(&run, (enum monitor_number)i);
+		report->health.partial = is_partial(&run);
 	}
 	if (run.doctor.store != NULL && last != NULL)
 		health_read(run.doctor.store, last);

@@ -558,15 +558,26 @@ report_verbosely(const struct batch_run *b)
 	    (double)(clock_milliseconds() - b->run->started) / 1e3);
 }
 
+/*
+ * Whether all that the handler wanted to write was read. Not if it was ended, nor after another
+ * exit status than 0, which a shell also has when its own child was ended.
+ */
+static bool
+is_output_complete(const struct batch_run *b, int status)
+{
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 && !b->run->child.timed_out &&
+	    b->run->child.all_read;
+}
+
 void
 batch_finish(struct batch_run *b, int status)
 {
-	batch_protocol_end(&b->reader);
+	batch_protocol_end(&b->reader, is_output_complete(b, status));
 	flush(b);
 	settle_all(b, status);
 	if (WIFEXITED(status) && !b->run->child.timed_out &&
 	    handler_broken(WEXITSTATUS(status)) != NULL && !b->news.wrong) {
-		b->news.wrong = true;
+		b->news.wrong = b->news.unfit = true;
 		error_set(&b->news.error, EX_CONFIG, handler_broken(WEXITSTATUS(status)),
 		    "%s: exit status %d", b->run->handler.path, WEXITSTATUS(status));
 	}

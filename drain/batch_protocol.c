@@ -218,16 +218,16 @@ parse_cut(struct batch_reader *reader, struct batch_result *result)
 	result->n = 0;
 }
 
-/* A line in the buffer: ended says that its newline follows. */
+/* A line in the buffer. ended: its newline follows; complete: it is not cut by the end. */
 static void
-take_line(struct batch_reader *reader, bool ended)
+take_line(struct batch_reader *reader, bool ended, bool complete)
 {
 	struct batch_result result;
 
 	parse_cut(reader, &result);
-	if (result.line != BATCH_OUTPUT) {
+	if (result.line != BATCH_OUTPUT && complete) {
 		reader->result(reader->data, &result, reader->line, reader->length);
-	} else {
+	} else if (result.line == BATCH_OUTPUT) {
 		reader->output(reader->data, reader->line, reader->length);
 		if (ended)
 			reader->output(reader->data, "\n", 1);
@@ -273,7 +273,7 @@ take_part(struct batch_reader *reader, const char *bytes, size_t length)
 	if (reader->rest == BATCH_PASS)
 		reader->output(reader->data, "\n", 1);
 	else
-		take_line(reader, true);
+		take_line(reader, true, true);
 	reader->rest = BATCH_BEGIN;
 	return part + 1;
 }
@@ -289,9 +289,9 @@ batch_protocol_read(struct batch_reader *reader, const char *bytes, size_t lengt
 }
 
 void
-batch_protocol_end(struct batch_reader *reader)
+batch_protocol_end(struct batch_reader *reader, bool complete)
 {
 	if (reader->length > 0)
-		take_line(reader, false);
+		take_line(reader, false, complete);
 	reader->rest = BATCH_BEGIN;
 }

@@ -67,7 +67,10 @@ struct batch_reader {
 /* More of standard output: its results are passed on at once, in order, and so is the rest. */
 void batch_protocol_read(struct batch_reader *reader, const char *bytes, size_t length);
 
-/* Its end: a last line without a newline counts. */
-void batch_protocol_end(struct batch_reader *reader);
+/*
+ * Its end. A last line without a newline is a result only if the output is complete: otherwise it
+ * may be the beginning of another result, "ok 1" of "ok 12", and is dropped.
+ */
+void batch_protocol_end(struct batch_reader *reader, bool complete);
 
 #endif

@@ -252,6 +252,7 @@ child_ended(struct child *child, int *status)
 	/* As much as a pipe holds: a process that it left running may write without end. */
 	for (int i = 0; i < 64 && child_read(child); i++)
 		continue;
+	child->all_read = child->out < 0;
 	for (int i = 0; i < 2; i++) {
 		int *fd = i == 0 ? &child->out : &child->err;
 		if (*fd >= 0)

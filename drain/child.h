@@ -21,6 +21,7 @@ struct child {
 	int64_t grace;    /* milliseconds between SIGTERM and SIGKILL */
 	bool timed_out;   /* it was ended by child_enforce_deadline() */
 	bool killed;      /* with SIGKILL */
+	bool all_read;    /* of child_ended(): its standard output had come to its end */
 	/* Gets its standard output. To be set after child_start(); NULL: it goes to ours. */
 	void (*take)(void *data, const char *bytes, size_t length);
 	void *taker; /* its data */

@@ -158,15 +158,21 @@ show_end(struct drain *d)
 		    d->failed);
 }
 
-/* Log what is wrong with a handler, once in a drain. Without memory it may be logged again. */
+static const char until_fixed[] = "its events wait until that is fixed";
+static const char again_later[] = "events without a valid result are tried again later";
+
+/*
+ * Log what is wrong with a handler, and what that means for its events; once in a drain. Without
+ * memory it may be logged again.
+ */
 static void
-report_refusal(struct drain *d, const char *word, const struct error *refusal)
+report_refusal(struct drain *d, const char *word, const struct error *refusal, const char *events)
 {
 	for (size_t i = 0; i < d->refusals; i++)
 		if (strcmp(d->refused[i], refusal->text) == 0)
 			return;
-	log_line("%s: %s%s%s; its events wait until that is fixed", word, refusal->text,
-	    *refusal->remedy != '\0' ? ": " : "", refusal->remedy);
+	log_line("%s: %s%s%s; %s", word, refusal->text, *refusal->remedy != '\0' ? ": " : "",
+	    refusal->remedy, events);
 	char **refused = reallocarray(d->refused, d->refusals + 1, sizeof(*refused));
 	if (refused == NULL)
 		return;
@@ -221,7 +227,7 @@ record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 		break;
 	case RUN_BROKEN:
 		d->later++;
-		report_refusal(d, "broken", &run->refusal);
+		report_refusal(d, "broken", &run->refusal, until_fixed);
 		set_status(d, EX_CONFIG);
 		break;
 	case RUN_FAILED:
@@ -229,7 +235,7 @@ record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 		set_status(d, 1);
 		break;
 	case RUN_WAITS:
-		report_refusal(d, "refused", &run->refusal);
+		report_refusal(d, "refused", &run->refusal, until_fixed);
 		set_status(d, EX_CONFIG);
 		break;
 	case RUN_STOP:
@@ -261,7 +267,7 @@ record_batch(struct drain *d, struct batch_run *batch)
 	if (news->failed > 0)
 		set_status(d, 1);
 	if (news->wrong) {
-		report_refusal(d, "broken", &news->error);
+		report_refusal(d, "broken", &news->error, news->unfit ? until_fixed : again_later);
 		set_status(d, EX_CONFIG);
 	}
 	if (news->stop)
@@ -280,7 +286,7 @@ start_batch(struct drain *d, struct handler_run *run, struct batch_run *batch)
 		d->running++;
 		d->started = true;
 	} else if (result == RUN_WAITS) {
-		report_refusal(d, "refused", &run->refusal);
+		report_refusal(d, "refused", &run->refusal, until_fixed);
 		set_status(d, EX_CONFIG);
 	} else {
 		fail(d, EX_IOERR);

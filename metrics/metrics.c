@@ -21,7 +21,7 @@
 
 struct metrics {
 	char endpoint[128]; /* escaped as the value of a label */
-	bool up, counted, logged, ran;
+	bool up, counted;
 	bool held; /* counts.held is known */
 	struct store_counts counts;
 	struct totals totals;
@@ -73,7 +73,7 @@ static struct metrics *
 collect(const struct config *config, struct store *store)
 {
 	struct metrics *m = calloc(1, sizeof(*m));
-	struct error ignored;
+	struct error error;
 
 	if (m == NULL)
 		return NULL;
@@ -83,8 +83,9 @@ collect(const struct config *config, struct store *store)
 	m->counts.standbys = -1;
 	if (store == NULL)
 		return m;
-	m->logged = totals_update(config, store, &m->totals, &ignored) == 0;
-	m->ran = runs_read(store, &m->runs);
+	if (totals_update(config, store, &m->totals, &error) != 0)
+		error_log(&error);
+	runs_read(store, &m->runs);
 	return m;
 }
 
@@ -92,14 +93,22 @@ struct metrics *
 metrics_collect(const struct config *config, struct store *store)
 {
 	struct metrics *m = collect(config, store);
-	struct error ignored;
+	struct error error;
 
 	if (m == NULL || store == NULL)
 		return m;
-	m->counted = store_count(store, clock_unix(), &m->counts, &ignored) == STORE_OK;
+	m->counted = store_count(store, clock_unix(), &m->counts, &error) == STORE_OK;
+	if (!m->counted)
+		error_log(&error);
 	m->up = m->counted;
 	m->held = true; /* this host's, also where the shared store does not answer */
 	return m;
+}
+
+const char *
+metrics_endpoint(const struct metrics *metrics)
+{
+	return metrics->endpoint;
 }
 
 void

@@ -22,10 +22,14 @@ struct metrics;
 
 /*
  * Collect the numbers of one endpoint, whose label is config->name. store NULL: it cannot be
- * opened, which is a number, too (psapi_store_up 0); so is a store that does not answer. Returns
- * NULL without memory. The time is bounded by what waits, not by the archive.
+ * opened, which is a number, too (psapi_store_up 0); so is a store that does not answer. What
+ * cannot be counted is logged, and absent. Returns NULL without memory. The time is bounded by what
+ * waits, not by the archive.
  */
 struct metrics *metrics_collect(const struct config *config, struct store *store);
+
+/* Its label, escaped. Two with the same one must not be printed together. */
+const char *metrics_endpoint(const struct metrics *metrics);
 void metrics_free(struct metrics *metrics);
 
 /* Print all of them, each family once. Returns 0, or -1 with errno of the stream. */

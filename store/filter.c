@@ -19,8 +19,8 @@ store_filter_matches(const struct store_filter *filter, const struct store_item 
 	if (filter->statuses != 0 && (filter->statuses & 1U << item->status) == 0)
 		return false;
 	if (item->invalid != NULL)
-		return filter->statuses == 0 && filter->type == NULL && filter->npn == NULL &&
-		    filter->since == 0;
+		return filter->invalid || (filter->statuses == 0 && filter->type == NULL &&
+		    filter->npn == NULL && filter->since == 0);
 	return (filter->type == NULL || is_type(entry->event.type, filter->type)) &&
 	    (filter->npn == NULL || strcmp(entry->event.npn, filter->npn) == 0) &&
 	    entry->received >= filter->since;

@@ -305,6 +305,7 @@ struct store_filter {
 	const char *type;  /* or the beginning of one, up to a dot; NULL: any */
 	const char *npn;   /* NULL: any */
 	int64_t since;     /* received at or after, nanoseconds since 1970; 0: ever */
+	bool invalid;      /* with statuses: also files that are no events */
 };
 
 struct store_item;
@@ -323,7 +324,8 @@ struct store_item {
 
 /*
  * Visit the events that match the filter, in the order of their arrival. A visit that returns
- * other than 0 ends it. Files that are no events are visited only if the filter is all zero.
+ * other than 0 ends it. Files that are no events are visited only if the filter is all zero, or
+ * asks for them.
  * STORE_OK; or STORE_FAILED, also if single events could not be read: the others were visited.
  */
 enum store_result store_each(struct store *store, const struct store_filter *filter,
@@ -459,7 +461,8 @@ enum store_note {
 	STORE_NOTE_METRICS, /* totals of the attempts log */
 	STORE_NOTE_RUNS,    /* totals of handler runs */
 	STORE_NOTE_CHECK,   /* the last verdict of psapi check */
-	STORE_NOTE_ALERTS   /* what psapi check has sent */
+	STORE_NOTE_ALERTS,  /* what psapi check has sent */
+	STORE_NOTE_LEFT_OUT /* which files in new/ and failed/ the last import left out, a line each */
 };
 #define STORE_NOTE_SIZE (64 * 1024)
 
@@ -510,7 +513,7 @@ void store_check(struct store *store, void (*visit)(const struct store_check *ch
 enum store_result store_import(struct store *store, const struct store_item *item,
     struct error *error);
 enum store_result store_import_end(struct store *store, size_t *imported, struct error *error);
-/* Note in the spool that all that was in it at that time (Unix seconds) is imported. */
+/* Note in the spool that all events that were in it at that time (Unix seconds) are imported. */
 void store_note_import(struct store *store, int64_t at);
 
 /* Import what another store's store_forgotten() said. */
@@ -522,13 +525,27 @@ void store_attempt(struct store *store, int64_t at, const char *line, size_t len
 /* Send the copies, where that delays no answer. */
 void store_attempts_send(struct store *store);
 
+/*
+ * Where a reader of new copies stands; all zero at first. Copies have serial numbers, but become
+ * visible in another order: a number that is missing is looked for again for a minute.
+ */
+#define STORE_ATTEMPTS_GAPS 4096
+struct store_attempts_follow {
+	int64_t after; /* the highest number that was seen; 0: there was none */
+	size_t gaps;   /* lower ones that were not seen */
+	struct {
+		int64_t serial, until; /* clock_milliseconds() */
+	} gap[STORE_ATTEMPTS_GAPS];
+};
+
 struct store_attempts {
 	int64_t since; /* nanoseconds; 0: ever */
 	long last;     /* the last so many; negative: all */
 	const char *outcome; /* NULL: any */
-	int64_t after; /* in, out: only what was copied after this serial number */
-	long first;    /* the first so many by serial number, in that order; 0: all, by time */
-	/* In the order of time. Anything but 0 ends it. */
+	/* NULL, or visit only what is new since the last call with it, whatever last says. */
+	struct store_attempts_follow *follow;
+	long first; /* of what is new, so many at most, those with the lowest numbers; 0: all */
+	/* In the order of time; what is new, in the order of the copies. Returns 0. */
 	int (*visit)(const char *host, const char *line, void *data);
 	void *data;
 };

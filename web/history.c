@@ -38,7 +38,7 @@ struct history {
 	struct web *web;
 	pthread_mutex_t lock;
 	struct attempts_reader *follower; /* of the local log; NULL: not open */
-	int64_t serial;                   /* of a shared store: counted up to it */
+	struct store_attempts_follow follow; /* of a shared store */
 	long copies;                      /* of a shared store: so many were counted */
 	bool begun, complete;
 	bool behind; /* there are new lines that are not counted */
@@ -128,14 +128,14 @@ count_copy(const char *host, const char *text, void *data)
 static void
 begin(struct history *h)
 {
-	struct store_attempts none = {.last = 0, .visit = count_copy, .data = h};
+	struct store_attempts none = {.last = 0, .follow = &h->follow, .visit = count_copy, .data = h};
 	struct error ignored;
 
 	if (store_is_shared(h->web->store)) {
 		/* Nothing was logged: begin again, so that the first lines are not missed. */
-		h->complete = store_attempts(h->web->store, &none, &ignored) == STORE_OK && none.after == 0;
-		h->begun = none.after != 0;
-		h->serial = none.after;
+		h->complete = store_attempts(h->web->store, &none, &ignored) == STORE_OK &&
+		    h->follow.after == 0;
+		h->begun = h->follow.after != 0;
 		return;
 	}
 	h->follower = attempts_reader_open(h->web->config->spool, ATTEMPTS_NEWEST_FIRST, false);
@@ -153,7 +153,7 @@ begin(struct history *h)
 static void
 count_new_copies(struct history *h, int64_t deadline)
 {
-	struct store_attempts after = {.last = -1, .after = h->serial, .first = COPIES_PER_LOOK,
+	struct store_attempts after = {.follow = &h->follow, .first = COPIES_PER_LOOK,
 	    .visit = count_copy, .data = h};
 	struct error ignored;
 	long lines;
@@ -162,7 +162,6 @@ count_new_copies(struct history *h, int64_t deadline)
 		lines = h->copies;
 		if (store_attempts(h->web->store, &after, &ignored) != STORE_OK)
 			return;
-		h->serial = after.after;
 		h->behind = h->copies - lines == COPIES_PER_LOOK;
 	} while (h->behind && clock_milliseconds() < deadline);
 }

@@ -3,14 +3,15 @@
  * into a list; one that finds an idle connection takes the list and sends it as one transaction
  * in one round trip, the others wait. The next list gathers meanwhile.
  *
- *   - A transaction's events are in the order of their names: two that hold the same ones wait
- *     for each other, and do not lock each other out.
+ *   - A transaction's events are in the order of their names: of two transactions with the same
+ *     events one waits for the other, without a deadlock.
  *   - ON CONFLICT DO UPDATE ... WHERE false, not DO NOTHING: it locks the event that is there, so
  *     the COMMIT waits for the standby. DO NOTHING would call an event a duplicate whose own
  *     COMMIT is still waiting, or was cancelled in its wait.
  *   - Where one value is refused, each event gets a transaction of its own.
- *   - What broke is tried again while there is time. If it was committed after all, the second
- *     try finds a duplicate.
+ *   - A further connection that cannot be made delays nobody: a limit may be reached.
+ *   - A transaction whose connection broke is tried again while there is time. If the first try
+ *     was committed, the second one finds duplicates.
  */
 #define _GNU_SOURCE
 #include <poll.h>
@@ -28,7 +29,9 @@
 enum {
 	EVENTS_MAX = 64,            /* of a transaction */
 	BYTES_MAX = 8 * 1024 * 1024, /* of its records, unless a single one has more */
-	PAUSE_MS = 50
+	PAUSE_MS = 50,
+	FURTHER_MS = 1000,       /* to open a further connection, while others are in use */
+	FURTHER_PAUSE_MS = 5000 /* after that has failed */
 };
 
 #define STATEMENT "psapi_accept"
@@ -51,6 +54,8 @@ struct postgresql_put {
 	size_t size;
 	int64_t deadline;
 	bool taken, done;
+	bool waits;     /* its thread waits for wake */
+	bool explained; /* *error says why no connection was made for it */
 	pthread_cond_t wake; /* it is done, or may send what waits */
 	enum store_result result;
 	struct error *error;
@@ -168,31 +173,6 @@ read_batch(struct postgresql *pg, struct postgresql_connection *connection, int 
 	return outcome == POSTGRESQL_DONE ? POSTGRESQL_BROKEN : outcome;
 }
 
-/* A transaction that failed is still open. */
-static void
-roll_back(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline)
-{
-	struct error ignored;
-	PGresult *result = NULL;
-
-	if (PQtransactionStatus(connection->pg) != PQTRANS_IDLE)
-		postgresql_execute(pg, connection, "ROLLBACK", NULL, deadline, &result, &ignored);
-	PQclear(result);
-}
-
-/* Whether the COMMIT came with a warning, which is then *error. */
-static bool
-is_unconfirmed(const struct postgresql *pg, const struct postgresql_connection *connection,
-    struct error *error)
-{
-	if (connection->warnings > 0)
-		error_set(error, EX_TEMPFAIL,
-		    "the wait for the standby was cancelled: look at the server's log",
-		    "PostgreSQL at %s: %s", postgresql_host_text(pg, connection->host),
-		    connection->warning);
-	return connection->warnings > 0;
-}
-
 /* The whole batch, in one transaction. POSTGRESQL_DONE: each put has its result. */
 static enum postgresql_outcome
 run_batch(struct postgresql *pg, struct postgresql_connection *connection, struct batch *batch,
@@ -209,12 +189,12 @@ run_batch(struct postgresql *pg, struct postgresql_connection *connection, struc
 	    error);
 	if (outcome == POSTGRESQL_BROKEN || PQexitPipelineMode(connection->pg) != 1)
 		return POSTGRESQL_BROKEN;
-	if (is_unconfirmed(pg, connection, error))
+	if (postgresql_unconfirmed(pg, connection, error))
 		return POSTGRESQL_BROKEN;
 	/* The first result is that of the PREPARE, which stays also when the transaction does not. */
 	connection->prepared |= results > batch->count + 2 && rows[0] == 0;
 	if (outcome == POSTGRESQL_REFUSED) {
-		roll_back(pg, connection, batch->deadline);
+		postgresql_roll_back(pg, connection, batch->deadline);
 		return outcome;
 	}
 	const int *first = rows + results - batch->count - 1;
@@ -226,7 +206,7 @@ run_batch(struct postgresql *pg, struct postgresql_connection *connection, struc
 static void
 fail_batch(struct batch *batch, const struct error *error)
 {
-	bool full = strstr(error->text, "(53100)") != NULL;
+	bool full = error->status == POSTGRESQL_FULL;
 
 	if (full) /* nobody else logs it, and it is not this host's disk */
 		error_log(error);
@@ -286,12 +266,19 @@ commit_batch(struct postgresql *pg, struct postgresql_connection *connection, st
 
 /* ---- the list ---- */
 
-/* With the lock held: a connection is idle, so one of those that wait may send what waits. */
+/*
+ * With the lock held: a connection is idle, so the first that waits may send the list. A thread
+ * that opens a connection does not wait, though its put is in the list.
+ */
 void
 postgresql_put_next(struct postgresql *pg)
 {
-	if (pg->first != NULL)
-		pthread_cond_signal(&pg->first->wake);
+	struct postgresql_put *put = pg->first;
+
+	while (put != NULL && !put->waits)
+		put = put->next;
+	if (put != NULL)
+		pthread_cond_signal(&put->wake);
 }
 
 static void
@@ -313,7 +300,7 @@ take_off(struct postgresql *pg, const struct postgresql_put *put)
 		pg->last = link;
 }
 
-/* What waits, as much as one transaction takes. */
+/* Take waiting events off the list, as many as one transaction may have. */
 static void
 take_batch(struct postgresql *pg, struct batch *batch)
 {
@@ -334,25 +321,77 @@ take_batch(struct postgresql *pg, struct batch *batch)
 	}
 }
 
+/* ---- who sends the list ---- */
+
+/* Whether a thread has a connection for its work, and does not just open it. */
+static bool
+is_one_in_use(const struct postgresql *pg)
+{
+	int busy = 0;
+
+	for (int i = 0; i < POSTGRESQL_CONNECTIONS; i++)
+		busy += pg->connections[i].busy;
+	return busy > pg->connecting;
+}
+
+/*
+ * An idle connection, an open one if there is one. While others are in use, one thread at a time
+ * opens a further one, and not soon after that has failed.
+ */
+static struct postgresql_connection *
+find_usable(struct postgresql *pg)
+{
+	struct postgresql_connection *idle = postgresql_idle(pg);
+
+	if (idle == NULL || idle->pg != NULL || !is_one_in_use(pg))
+		return idle;
+	return pg->connecting == 0 && clock_milliseconds() >= pg->connect_at ? idle : NULL;
+}
+
+static void
+give_up(struct postgresql *pg, struct postgresql_put *put)
+{
+	take_off(pg, put);
+	put->taken = put->done = true;
+	put->result = STORE_FAILED;
+}
+
+/*
+ * Open a connection that is ours; with the lock held, which is released meanwhile. If it fails,
+ * the put waits for another connection if there is one. Returns whether it is open.
+ */
+static bool
+open_connection(struct postgresql *pg, struct postgresql_connection *connection,
+    struct postgresql_put *put)
+{
+	int64_t deadline = put->deadline, soon = postgresql_deadline(FURTHER_MS);
+	struct error error; /* another thread may take the put meanwhile, and has put->error then */
+
+	pg->connecting++;
+	if (is_one_in_use(pg) && soon < deadline)
+		deadline = soon;
+	pthread_mutex_unlock(&pg->lock);
+	int connected = postgresql_connect(pg, connection, -1, deadline, &error);
+	pthread_mutex_lock(&pg->lock);
+	pg->connecting--;
+	pg->connect_at = connected == 0 ? 0 : postgresql_deadline(FURTHER_PAUSE_MS);
+	if (connected == 0 || put->taken)
+		return connected == 0;
+	*put->error = error;
+	put->explained = true;
+	if (!postgresql_has_other(pg, connection))
+		give_up(pg, put);
+	return false;
+}
+
 /* With the lock held, which is released meanwhile: send what waits. put: the thread's own. */
 static void
 lead(struct postgresql *pg, struct postgresql_connection *connection, struct postgresql_put *put)
 {
 	struct batch batch;
-	int connected = 0;
 
 	connection->busy = true;
-	pthread_mutex_unlock(&pg->lock);
-	if (connection->pg == NULL)
-		connected = postgresql_connect(pg, connection, -1, put->deadline, put->error);
-	pthread_mutex_lock(&pg->lock);
-	if (connected != 0) {
-		if (!put->taken) {
-			take_off(pg, put);
-			put->taken = put->done = true;
-			put->result = STORE_FAILED;
-		}
-	} else {
+	if (connection->pg != NULL || open_connection(pg, connection, put)) {
 		take_batch(pg, &batch);
 		pthread_mutex_unlock(&pg->lock);
 		if (batch.count > 0)
@@ -368,30 +407,39 @@ lead(struct postgresql *pg, struct postgresql_connection *connection, struct pos
 	pthread_cond_broadcast(&pg->changed);
 }
 
-/* Until the put is done; one that nobody takes until its deadline has failed. */
+/* Wait to be woken, until the deadline of a put that nobody has taken. */
 static void
-wait_done(struct postgresql *pg, struct postgresql_put *put)
+wait_turn(struct postgresql *pg, struct postgresql_put *put)
 {
 	struct timespec until = {.tv_sec = put->deadline / 1000,
 	    .tv_nsec = put->deadline % 1000 * 1000000};
 
-	while (!put->done) {
-		struct postgresql_connection *idle = put->taken ? NULL : postgresql_idle(pg);
-		if (idle != NULL) {
-			lead(pg, idle, put);
-		} else if (put->taken) { /* whose leader keeps to the same deadline */
-			pthread_cond_wait(&put->wake, &pg->lock);
-		} else if (pthread_cond_timedwait(&put->wake, &pg->lock, &until) != 0 && !put->taken) {
-			take_off(pg, put);
-			put->result = STORE_FAILED;
-			put->done = true;
+	put->waits = true;
+	if (put->taken) { /* the thread that has taken it keeps to the same deadline */
+		pthread_cond_wait(&put->wake, &pg->lock);
+	} else if (pthread_cond_timedwait(&put->wake, &pg->lock, &until) != 0 && !put->taken) {
+		if (!put->explained)
 			error_set(put->error, EX_TEMPFAIL,
 			    "is a synchronous standby connected (psapi store status), or is the host frozen?",
 			    "PostgreSQL: all %d connections wait for an answer", POSTGRESQL_CONNECTIONS);
-		}
+		give_up(pg, put);
+	}
+	put->waits = false;
+}
+
+/* Until the put is done; one that nobody takes until its deadline has failed. */
+static void
+wait_done(struct postgresql *pg, struct postgresql_put *put)
+{
+	while (!put->done) {
+		struct postgresql_connection *usable = put->taken ? NULL : find_usable(pg);
+		if (usable != NULL)
+			lead(pg, usable, put);
+		else
+			wait_turn(pg, put);
 	}
 	/* It may have been woken to send what waits, and be done otherwise. */
-	if (postgresql_idle(pg) != NULL)
+	if (find_usable(pg) != NULL)
 		postgresql_put_next(pg);
 }
 
@@ -473,7 +521,7 @@ static int
 check_privileges(struct postgresql *pg, struct error *error)
 {
 	static const char sql[] =
-	    "SELECT t FROM unnest(ARRAY['psapi_event', 'psapi_queue', 'psapi_lane', 'psapi_attempt']) t"
+	    "SELECT t FROM unnest(" POSTGRESQL_TABLES ") t"
 	    " WHERE NOT has_table_privilege(t, 'SELECT') OR NOT has_table_privilege(t, 'INSERT')"
 	    " OR NOT has_table_privilege(t, 'UPDATE') OR NOT has_table_privilege(t, 'DELETE')";
 	PGresult *result = postgresql_run(pg, sql, NULL, postgresql_deadline(POSTGRESQL_ACCEPT_MS),
@@ -516,8 +564,8 @@ try_probe(struct postgresql *pg, struct postgresql_connection *connection,
 		PQclear(result);
 	}
 	if (outcome == POSTGRESQL_REFUSED)
-		roll_back(pg, connection, put->deadline);
-	if (outcome == POSTGRESQL_DONE && is_unconfirmed(pg, connection, error))
+		postgresql_roll_back(pg, connection, put->deadline);
+	if (outcome == POSTGRESQL_DONE && postgresql_unconfirmed(pg, connection, error))
 		outcome = POSTGRESQL_BROKEN;
 	return outcome;
 }

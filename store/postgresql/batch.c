@@ -64,22 +64,18 @@ compare(const PGresult *result, const uint64_t *lanes, size_t count, enum store_
 	}
 }
 
-/* As in queue.c: without waiting for a standby, and until 30 seconds from now. */
-#define WITHOUT_WAIT \
-	"WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) "
-#define LEASE "clock_timestamp() + interval '30 seconds'"
 #define OURS \
 	", l AS (SELECT lane FROM psapi_lane, s WHERE lane = ANY ($1::bigint[]) AND owner = $2" \
 	" ORDER BY lane FOR UPDATE OF psapi_lane) "
-_Static_assert(POSTGRESQL_LEASE_SECONDS == 30, "LEASE");
 
 enum store_result
 postgresql_claim_many(void *engine, const uint64_t *lanes, size_t count,
     enum store_result *results, struct error *error)
 {
-	static const char sql[] = WITHOUT_WAIT
+	static const char sql[] = POSTGRESQL_WITHOUT_WAIT
 	    "INSERT INTO psapi_lane AS l (lane, owner, until)"
-	    " SELECT u.lane, $2, " LEASE " FROM s, unnest($1::bigint[]) AS u (lane) ORDER BY u.lane"
+	    " SELECT u.lane, $2, " POSTGRESQL_LEASE
+	    " FROM s, unnest($1::bigint[]) AS u (lane) ORDER BY u.lane"
 	    " ON CONFLICT (lane) DO UPDATE SET owner = EXCLUDED.owner, until = EXCLUDED.until"
 	    " WHERE l.until <= clock_timestamp() OR l.owner = EXCLUDED.owner RETURNING lane::text";
 
@@ -96,8 +92,8 @@ enum store_result
 postgresql_renew_many(void *engine, const uint64_t *lanes, size_t count,
     enum store_result *results, struct error *error)
 {
-	static const char sql[] = WITHOUT_WAIT OURS
-	    "UPDATE psapi_lane p SET until = " LEASE " FROM l WHERE p.lane = l.lane"
+	static const char sql[] = POSTGRESQL_WITHOUT_WAIT OURS
+	    "UPDATE psapi_lane p SET until = " POSTGRESQL_LEASE " FROM l WHERE p.lane = l.lane"
 	    " RETURNING p.lane::text";
 	/* Short, for the drain waits: the next renewal comes in time. */
 	PGresult *result = run_on_lanes(engine, sql, lanes, count, POSTGRESQL_ACCEPT_MS, error);
@@ -112,7 +108,7 @@ postgresql_renew_many(void *engine, const uint64_t *lanes, size_t count,
 void
 postgresql_release_many(void *engine, const uint64_t *lanes, size_t count)
 {
-	static const char sql[] = WITHOUT_WAIT OURS
+	static const char sql[] = POSTGRESQL_WITHOUT_WAIT OURS
 	    "DELETE FROM psapi_lane p USING l WHERE p.lane = l.lane";
 	struct error error;
 	PGresult *result = run_on_lanes(engine, sql, lanes, count, POSTGRESQL_PATIENCE_MS, &error);
@@ -173,23 +169,22 @@ postgresql_load_many(void *engine, const char *const *names, struct store_work *
 	return outcome;
 }
 
-/* The locks on the leases keep other drains from claiming the lanes until this is committed. */
+/*
+ * The locks on the leases keep other drains from claiming the lanes until this is committed. Of
+ * each event: its number, whether its lane is ours, whether it was done before.
+ */
 static const char done_sql[] =
     "WITH l AS (SELECT lane FROM psapi_lane WHERE lane = ANY ($1::bigint[]) AND owner = $2"
     " ORDER BY lane FOR UPDATE), c AS (DELETE FROM psapi_queue q USING l"
-    " WHERE q.name = ANY ($3::text[]) AND q.lane = l.lane RETURNING 1)"
-    " SELECT lane::text FROM l";
-
-static void
-report_lost(const struct store_work *work)
-{
-	log_line("%.*s: its lane is not ours any more: the handler's result does not count, and "
-	         "another drain handles it", (int)strlen(work->name) - 5, work->name);
-}
+    " WHERE q.name = ANY ($3::text[]) AND q.lane = l.lane)"
+    " SELECT n.i::text, (l.lane IS NOT NULL)::int::text,"
+    " (NOT EXISTS (SELECT 1 FROM psapi_queue q WHERE q.name = n.name))::int::text"
+    " FROM unnest($1::bigint[], $3::text[]) WITH ORDINALITY AS n (lane, name, i)"
+    " LEFT JOIN l ON l.lane = n.lane";
 
 static PGresult *
 run_done(struct postgresql *pg, const uint64_t *lanes, const char *const *names, size_t count,
-    struct error *error)
+    bool *unsure, struct error *error)
 {
 	struct postgresql_parameters p = {0};
 	char *numbers = array_of(lanes, count), *array = postgresql_name_array(names, count);
@@ -200,12 +195,27 @@ run_done(struct postgresql *pg, const uint64_t *lanes, const char *const *names,
 		postgresql_text(&p, numbers);
 		postgresql_text(&p, pg->owner);
 		postgresql_text(&p, array);
-		result = postgresql_run(pg, done_sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
-		    error);
+		result = postgresql_run_outcome(pg, done_sql, &p,
+		    postgresql_deadline(POSTGRESQL_PATIENCE_MS), unsure, error);
 	}
 	free(numbers);
 	free(array);
 	return result;
+}
+
+/* unsure: an earlier try may have done it. */
+static void
+judge(const PGresult *result, bool unsure, struct store_work *const *works,
+    enum store_result *results)
+{
+	for (int row = 0; row < PQntuples(result); row++) {
+		size_t i = (size_t)postgresql_integer(result, row, 0) - 1;
+		bool mine = postgresql_integer(result, row, 1) > 0;
+		bool already = unsure && postgresql_integer(result, row, 2) > 0;
+		results[i] = mine || already ? STORE_OK : STORE_ABSENT;
+		if (results[i] == STORE_ABSENT)
+			postgresql_report_lost(works[i]);
+	}
 }
 
 enum store_result
@@ -215,6 +225,7 @@ postgresql_done_many(void *engine, struct store_work *const *works, size_t count
 	uint64_t *lanes = calloc(count, sizeof(*lanes));
 	const char **names = calloc(count, sizeof(*names));
 	PGresult *result = NULL;
+	bool unsure = false;
 
 	error_set(error, EX_OSERR, NULL, "out of memory");
 	for (size_t i = 0; lanes != NULL && names != NULL && i < count; i++) {
@@ -222,16 +233,12 @@ postgresql_done_many(void *engine, struct store_work *const *works, size_t count
 		names[i] = works[i]->name;
 	}
 	if (lanes != NULL && names != NULL)
-		result = run_done(engine, lanes, names, count, error);
-	if (result != NULL)
-		compare(result, lanes, count, STORE_ABSENT, results);
-	for (size_t i = 0; result != NULL && i < count; i++)
-		if (results[i] == STORE_ABSENT)
-			report_lost(works[i]);
+		result = run_done(engine, lanes, names, count, &unsure, error);
 	free(lanes);
 	free(names);
 	if (result == NULL)
 		return STORE_FAILED;
+	judge(result, unsure, works, results);
 	PQclear(result);
 	return STORE_OK;
 }

@@ -8,6 +8,7 @@
  * answered last first. It looks a name up without any limit: so it gets addresses (resolver.c).
  */
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -22,13 +23,13 @@
 #include "base/log.h"
 #include "store/postgresql/postgresql.h"
 
-enum { PAUSE_MS = 100, LEAST_MS = 1000, RETRY_MS = 3000, OPTIONS_MAX = 80 };
+enum { OPTIONS_MAX = 80 };
 
 /* Set unless PSAPI_STORE, or the environment, sets it. */
 static const struct {
 	const char *keyword, *value;
 } defaults[] = {
-	{"target_session_attrs", "read-write"}, /* no standby, no primary that was demoted */
+	{"target_session_attrs", "read-write"}, /* neither a standby nor a read-only primary */
 	{"keepalives_idle", "10"},
 	{"keepalives_interval", "3"},
 	{"keepalives_count", "3"},
@@ -130,6 +131,18 @@ split_hosts(struct postgresql *pg)
 	return 0;
 }
 
+/* A service's file is not read: its hosts would not be tried one by one. Returns 0, or -1. */
+static int
+refuse_service(const struct postgresql *pg, struct error *error)
+{
+	if (value_of(pg, "service") == NULL)
+		return 0;
+	error_set(error, EX_CONFIG, "write host=, user= and dbname= in PSAPI_STORE",
+	    "PSAPI_STORE (%s): service= or PGSERVICE names a service, and its file is not read",
+	    config_source(pg->config, "PSAPI_STORE"));
+	return -1;
+}
+
 /* libpq quotes what it cannot read, maybe a part of a password: so its text is not repeated. */
 int
 postgresql_configure(struct postgresql *pg, struct error *error)
@@ -152,7 +165,7 @@ postgresql_configure(struct postgresql *pg, struct error *error)
 		return -1;
 	}
 	if (add_defaults(pg) == 0 && split_hosts(pg) == 0)
-		return 0;
+		return refuse_service(pg, error);
 	error_set(error, EX_OSERR, NULL, "out of memory");
 	return -1;
 }
@@ -242,41 +255,54 @@ one_line(char *to, size_t size, const char *text)
 #define NO_STANDBY "name all nodes in PSAPI_STORE: this one is a standby"
 
 /*
- * Why no connection was made: libpq tells no code, so the remedy is found by the words. final:
- * another try, or another minute, changes nothing.
+ * Why no connection was made. The server's own words may be of any language, so its SQLSTATE
+ * counts, which is in the text ("FATAL:  28P01: ..."); words are libpq's, or of all languages.
+ * final: another try, or another minute, changes nothing.
  */
 static const struct {
-	const char *words, *remedy;
+	const char *code, *words, *remedy;
 	bool final;
 } refusals[] = {
-	{"password authentication failed",
+	{"28P01", NULL,
 	    "the password file (passfile=, ~/.pgpass) must have this user's password, mode 0600", true},
-	{"no password supplied",
+	{NULL, "no password supplied",
 	    "name a password file with passfile=, mode 0600, of the receiver's user", true},
-	{"no pg_hba.conf entry", "allow this host, user and database in the server's pg_hba.conf",
+	{"28000", "pg_hba.conf", "allow this host, user and database in the server's pg_hba.conf",
 	    true},
-	{"Peer authentication failed",
+	{"28000", "Peer",
 	    "peer takes the user of the same name alone: "
 	    "map it in pg_ident.conf, or use a password file", true},
-	{"too many clients", "raise max_connections: " MANY_TAKE, false},
-	{"remaining connection slots", "raise max_connections: " MANY_TAKE, false},
-	{"too many connections", "raise the CONNECTION LIMIT of the role or database: " MANY_TAKE,
-	    false},
-	{"does not exist", "create it: createuser psapi, createdb --owner psapi --encoding UTF8 "
+	{"28000", NULL,
+	    "the user must exist, and may log in (createuser psapi), by the method of pg_hba.conf",
+	    true},
+	{"53300", NULL, "raise max_connections, or the CONNECTION LIMIT of the role or database: "
+	    MANY_TAKE, false},
+	{"3D000", NULL, "create it: createuser psapi, createdb --owner psapi --encoding UTF8 "
 	    "--template template0 psapi; then psapi store init", true},
-	{"read-only", NO_STANDBY ", or set read-only", false},
-	{"hot standby", NO_STANDBY, false},
-	{"starting up", "it is starting: wait", false},
-	{"shutting down", "it is stopping", false},
-	{"certificate",
-	    "sslrootcert= must name the certificate of the authority that signed the server's", true},
-	{"could not translate host name", "correct the host in PSAPI_STORE, or the resolver; "
+	{"57P03", NULL, "it is starting or stopping: wait", false},
+	{NULL, "read-only", NO_STANDBY ", or set read-only", false},
+	{NULL, "hot standby", NO_STANDBY, false},
+	{NULL, "certificate",
+	    "sslrootcert= must name the certificate of the authority that signed the server's",
+	    true},
+	{NULL, "could not translate host name", "correct the host in PSAPI_STORE, or the resolver; "
 	    "with the names in /etc/hosts no resolver is needed", false},
-	{"Connection refused", "is PostgreSQL running there, and does it listen (listen_addresses)?",
-	    false},
-	{"No such file", "is PostgreSQL running there, with its socket in this directory?", false},
-	{"no answer", "is it frozen, or is a firewall in the way?", false},
+	{NULL, "Connection refused",
+	    "is PostgreSQL running there, and does it listen (listen_addresses)?", false},
+	{NULL, "No such file",
+	    "is PostgreSQL running there, with its socket in this directory?", false},
+	{NULL, "no answer", "is it frozen, or is a firewall in the way?", false},
 };
+
+/* Whether the server has said so: after its severity. */
+static bool
+has_code(const char *text, const char *code)
+{
+	char said[16];
+
+	snprintf(said, sizeof(said), ":  %s: ", code);
+	return strstr(text, said) != NULL;
+}
 
 void
 postgresql_refused(const struct postgresql *pg, int host, struct error *error,
@@ -291,7 +317,8 @@ postgresql_refused(const struct postgresql *pg, int host, struct error *error,
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
-		if (strstr(text, refusals[i].words) == NULL)
+		if ((refusals[i].code != NULL && !has_code(text, refusals[i].code)) ||
+		    (refusals[i].words != NULL && strstr(text, refusals[i].words) == NULL))
 			continue;
 		remedy = refusals[i].remedy;
 		final = refusals[i].final;
@@ -316,7 +343,7 @@ static const struct {
 	{"42501", POSTGRESQL_REFUSED, EX_NOPERM,
 	    "the user must own the tables, or have all privileges on them; "
 	    "to make them: GRANT CREATE ON SCHEMA public TO psapi"},
-	{"53100", POSTGRESQL_REFUSED, EX_IOERR, "make room on the database's disk"},
+	{"53100", POSTGRESQL_REFUSED, POSTGRESQL_FULL, "make room on the database's disk"},
 	{"23503", POSTGRESQL_BROKEN, EX_TEMPFAIL, NULL}, /* psapi prune met a replay */
 	{"25006", POSTGRESQL_BROKEN, EX_TEMPFAIL, NO_STANDBY ", or is set read-only"},
 	{"08", POSTGRESQL_BROKEN, EX_TEMPFAIL, NULL},
@@ -468,6 +495,30 @@ postgresql_stream(struct postgresql *pg, struct postgresql_connection *connectio
 	}
 }
 
+void
+postgresql_roll_back(struct postgresql *pg, struct postgresql_connection *connection,
+    int64_t deadline)
+{
+	struct error ignored;
+	PGresult *result = NULL;
+
+	if (PQtransactionStatus(connection->pg) != PQTRANS_IDLE)
+		postgresql_execute(pg, connection, "ROLLBACK", NULL, deadline, &result, &ignored);
+	PQclear(result);
+}
+
+bool
+postgresql_unconfirmed(const struct postgresql *pg, const struct postgresql_connection *connection,
+    struct error *error)
+{
+	if (connection->warnings > 0)
+		error_set(error, EX_TEMPFAIL,
+		    "the wait for the standby was cancelled: look at the server's log",
+		    "PostgreSQL at %s: %s", postgresql_host_text(pg, connection->host),
+		    connection->warning);
+	return connection->warnings > 0;
+}
+
 /* ---- connecting ---- */
 
 /* A warning of COMMIT says that the standby has not confirmed; so each one counts. */
@@ -487,13 +538,15 @@ on_notice(void *data, const PGresult *notice)
 
 /* Begin to connect to one host; address NULL: the configured one. NULL without memory. */
 static PGconn *
-start(const struct postgresql *pg, const struct postgresql_host *host, const char *address)
+start(const struct postgresql *pg, const struct postgresql_connection *connection,
+    const char *address)
 {
+	const struct postgresql_host *host = &pg->hosts[connection->host];
 	const char *keywords[OPTIONS_MAX + 1], *values[OPTIONS_MAX + 1];
 	int n = 0;
 
 	address = address == NULL ? host->address : address;
-	for (const PQconninfoOption *o = pg->options; o->keyword != NULL && n < OPTIONS_MAX - 2; o++) {
+	for (const PQconninfoOption *o = pg->options; o->keyword != NULL && n < OPTIONS_MAX - 3; o++) {
 		const char *value = strcmp(o->keyword, "host") == 0 ? host->name :
 		    strcmp(o->keyword, "hostaddr") == 0             ? address :
 		    strcmp(o->keyword, "port") == 0                 ? host->port :
@@ -503,6 +556,10 @@ start(const struct postgresql *pg, const struct postgresql_host *host, const cha
 		keywords[n] = o->keyword;
 		values[n++] = value;
 	}
+	if (connection->any) { /* the last one of a keyword counts */
+		keywords[n] = "target_session_attrs";
+		values[n++] = "any";
+	}
 	keywords[n] = "client_encoding";
 	values[n++] = "UTF8";
 	keywords[n] = "fallback_application_name";
@@ -511,17 +568,42 @@ start(const struct postgresql *pg, const struct postgresql_host *host, const cha
 	return PQconnectStartParams(keywords, values, 0);
 }
 
-/* Returns 0, or -1 with *error. */
+/* The lines of a text, but for those that end with a place in the server's source, ".c:123". */
+static void
+copy_without_places(char *to, size_t size, const char *text)
+{
+	size_t n = 0;
+
+	while (*text != '\0') {
+		size_t length = strcspn(text, "\n"), digits = 0;
+		while (digits < length && isdigit((unsigned char)text[length - digits - 1]))
+			digits++;
+		bool place = digits > 0 && length >= digits + 3 &&
+		    memcmp(text + length - digits - 3, ".c:", 3) == 0;
+		length += text[length] == '\n';
+		if (!place && n + length < size) {
+			memcpy(to + n, text, length);
+			n += length;
+		}
+		text += length;
+	}
+	to[n] = '\0';
+}
+
+/* With the server's SQLSTATE, by which a remedy is found. Returns 0, or -1 with *error. */
 static int
 finish_connecting(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
     struct error *error)
 {
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-	char text[600];
+	char lines[1200], text[600];
 
+	PQsetErrorVerbosity(connection->pg, PQERRORS_VERBOSE);
 	while (PQstatus(connection->pg) != CONNECTION_BAD) {
-		if (status == PGRES_POLLING_OK)
+		if (status == PGRES_POLLING_OK) {
+			PQsetErrorVerbosity(connection->pg, PQERRORS_DEFAULT);
 			return 0;
+		}
 		if (status == PGRES_POLLING_FAILED)
 			break;
 		int ready = wait_socket(connection->pg, status == PGRES_POLLING_READING ? POLLIN : POLLOUT,
@@ -532,7 +614,8 @@ finish_connecting(struct postgresql *pg, struct postgresql_connection *connectio
 		}
 		status = PQconnectPoll(connection->pg);
 	}
-	one_line(text, sizeof(text), PQerrorMessage(connection->pg));
+	copy_without_places(lines, sizeof(lines), PQerrorMessage(connection->pg));
+	one_line(text, sizeof(text), lines);
 	postgresql_refused(pg, connection->host, error, "%s", text);
 	return -1;
 }
@@ -550,6 +633,9 @@ static const char settle_sql[] =
     " set_config('statement_timeout', '0', false),"
     " set_config('lock_timeout', '0', false),"
     " set_config('idle_in_transaction_session_timeout', '0', false),"
+    " set_config('idle_session_timeout', '0', false),"
+    " CASE WHEN current_setting('server_version_num')::int >= 170000"
+    " THEN set_config('transaction_timeout', '0', false) END,"
     " (current_setting('synchronous_standby_names') <> '')::int::text,"
     " (to_regclass('psapi_meta') IS NOT NULL)::int::text";
 
@@ -604,9 +690,11 @@ settle(struct postgresql *pg, struct postgresql_connection *connection, int64_t 
 	if (postgresql_execute(pg, connection, settle_sql, NULL, deadline, &result,
 	    error) != POSTGRESQL_DONE)
 		return -1;
-	connection->standby_named = postgresql_integer(result, 0, 6) != 0;
-	connection->has_schema = postgresql_integer(result, 0, 7) != 0;
+	connection->standby_named = postgresql_integer(result, 0, 8) != 0;
+	connection->has_schema = postgresql_integer(result, 0, 9) != 0;
 	PQclear(result);
+	if (connection->any)
+		return 0;
 	warn_of_no_standby(pg, connection);
 	return check_format(pg, connection, deadline, error);
 }
@@ -623,7 +711,7 @@ static int
 connect_address(struct postgresql *pg, struct postgresql_connection *connection,
     const char *address, int64_t deadline, struct error *error)
 {
-	connection->pg = start(pg, &pg->hosts[connection->host], address);
+	connection->pg = start(pg, connection, address);
 	if (connection->pg == NULL)
 		error_set(error, EX_OSERR, NULL, "out of memory");
 	else if (finish_connecting(pg, connection, deadline, error) == 0 &&
@@ -694,27 +782,47 @@ postgresql_idle(struct postgresql *pg)
 	return found;
 }
 
-/* Wait for one that nobody uses. NULL at the deadline. */
-static struct postgresql_connection *
-take_idle(struct postgresql *pg, int64_t deadline)
+bool
+postgresql_has_other(const struct postgresql *pg, const struct postgresql_connection *but)
 {
-	struct timespec until = {.tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000};
-	struct postgresql_connection *connection;
-
-	pthread_mutex_lock(&pg->lock);
-	while ((connection = postgresql_idle(pg)) == NULL &&
-	    pthread_cond_timedwait(&pg->changed, &pg->lock, &until) == 0)
-		continue;
-	if (connection != NULL)
-		connection->busy = true;
-	pthread_mutex_unlock(&pg->lock);
-	return connection;
+	for (int i = 0; i < POSTGRESQL_CONNECTIONS; i++) {
+		const struct postgresql_connection *c = &pg->connections[i];
+		if (c != but && (c->busy || c->pg != NULL))
+			return true;
+	}
+	return false;
 }
 
+/*
+ * Wait for one that nobody uses. NULL at the deadline. only_open: for an open one, as long as there
+ * may be one.
+ */
+static struct postgresql_connection *
+take_idle(struct postgresql *pg, int64_t deadline, bool only_open)
+{
+	struct timespec until = {.tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000};
+	struct postgresql_connection *idle;
+
+	pthread_mutex_lock(&pg->lock);
+	for (;;) {
+		idle = postgresql_idle(pg);
+		if (only_open && idle != NULL && idle->pg == NULL)
+			idle = NULL;
+		if (idle != NULL || (only_open && !postgresql_has_other(pg, NULL)) ||
+		    pthread_cond_timedwait(&pg->changed, &pg->lock, &until) != 0)
+			break;
+	}
+	if (idle != NULL)
+		idle->busy = true;
+	pthread_mutex_unlock(&pg->lock);
+	return idle;
+}
+
+/* A further connection that cannot be made is no error: a limit may be reached. */
 struct postgresql_connection *
 postgresql_take(struct postgresql *pg, int64_t deadline, struct error *error)
 {
-	struct postgresql_connection *connection = take_idle(pg, deadline);
+	struct postgresql_connection *connection = take_idle(pg, deadline, false);
 
 	if (connection == NULL) {
 		error_set(error, EX_TEMPFAIL, NULL, "PostgreSQL: all %d connections are busy",
@@ -724,7 +832,7 @@ postgresql_take(struct postgresql *pg, int64_t deadline, struct error *error)
 	if (connection->pg != NULL || postgresql_connect(pg, connection, -1, deadline, error) == 0)
 		return connection;
 	postgresql_give(pg, connection, false);
-	return NULL;
+	return error->status == EX_TEMPFAIL ? take_idle(pg, deadline, true) : NULL;
 }
 
 void
@@ -741,28 +849,4 @@ postgresql_give(struct postgresql *pg, struct postgresql_connection *connection,
 	postgresql_put_next(pg);
 	pthread_cond_broadcast(&pg->changed);
 	pthread_mutex_unlock(&pg->lock);
-}
-
-PGresult *
-postgresql_run(struct postgresql *pg, const char *sql,
-    const struct postgresql_parameters *parameters, int64_t deadline, struct error *error)
-{
-	int64_t enough = clock_milliseconds() + (pg->patient ? POSTGRESQL_PATIENCE_MS : RETRY_MS);
-	PGresult *result = NULL;
-
-	for (;;) {
-		struct postgresql_connection *connection = postgresql_take(pg, deadline, error);
-		enum postgresql_outcome outcome = POSTGRESQL_BROKEN;
-		if (connection != NULL) {
-			outcome = postgresql_execute(pg, connection, sql, parameters, deadline, &result, error);
-			postgresql_give(pg, connection, outcome == POSTGRESQL_BROKEN);
-		} else if (error->status != EX_TEMPFAIL) {
-			return NULL;
-		}
-		/* Another try needs its time: with less, it would only replace the reason. */
-		int64_t next = clock_milliseconds() + LEAST_MS;
-		if (outcome != POSTGRESQL_BROKEN || next >= deadline || next >= enough)
-			return result;
-		poll(NULL, 0, PAUSE_MS);
-	}
 }

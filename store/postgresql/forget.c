@@ -79,8 +79,9 @@ postgresql_forget(void *engine, struct store_forgetting *f, struct error *error)
 		postgresql_number(&p, before);
 		postgresql_number(&p, last);
 		postgresql_text(&p, name);
-		PGresult *result = postgresql_run(pg, f->dry_run ? look_sql : forget_sql, &p,
-		    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
+		int64_t deadline = postgresql_deadline(POSTGRESQL_PATIENCE_MS);
+		PGresult *result = f->dry_run ? postgresql_run(pg, look_sql, &p, deadline, error) :
+		    postgresql_run_change(pg, forget_sql, &p, deadline, error);
 		if (result == NULL)
 			return STORE_FAILED;
 		rows = PQntuples(result);

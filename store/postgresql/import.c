@@ -125,12 +125,7 @@ commit(struct postgresql *pg, bool good, struct error *error)
 		good = false;
 	}
 	good = good && read_answers(pg, error) == 0;
-	if (good && c->warnings > 0) {
-		error_set(error, EX_TEMPFAIL,
-		    "the wait for the standby was cancelled: look at the server's log",
-		    "PostgreSQL at %s: %s", postgresql_host_text(pg, c->host), c->warning);
-		good = false;
-	}
+	good = good && !postgresql_unconfirmed(pg, c, error);
 	pg->importing = NULL;
 	/* Closed, for the statement is prepared in it. */
 	postgresql_give(pg, c, true);

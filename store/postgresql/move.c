@@ -76,8 +76,8 @@ move_batch(struct postgresql *pg, const char *sql, const char *const *names, siz
 		return STORE_FAILED;
 	}
 	postgresql_text(&p, array);
-	PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
-	    error);
+	PGresult *result = postgresql_run_change(pg, sql, &p,
+	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	free(array);
 	if (result == NULL)
 		return STORE_FAILED;
@@ -139,7 +139,7 @@ postgresql_finish(void *engine, const char *name, struct error *error)
 	struct postgresql_parameters p = {0};
 
 	postgresql_text(&p, name);
-	PGresult *result = postgresql_run(engine,
+	PGresult *result = postgresql_run_change(engine,
 	    "DELETE FROM psapi_queue WHERE name = $1 RETURNING name", &p,
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	if (result == NULL)

@@ -206,8 +206,8 @@ enum store_result
 postgresql_each(void *engine, const struct store_filter *filter,
     int (*visit)(const struct store_item *item, void *data), void *data, struct error *error)
 {
-	bool all = filter->statuses == 0 && filter->type == NULL && filter->npn == NULL &&
-	    filter->since == 0;
+	bool all = filter->invalid || (filter->statuses == 0 && filter->type == NULL &&
+	    filter->npn == NULL && filter->since == 0);
 	struct postgresql_parameters p = {0};
 	struct postgresql *pg = engine;
 	char sql[1536];

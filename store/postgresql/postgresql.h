@@ -16,13 +16,20 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sysexits.h>
 
 #include <libpq-fe.h>
 
 #include "store/backend.h"
 
+/* error.status where the database's disk is full, and nowhere else. */
+#define POSTGRESQL_FULL EX_IOERR
 /* psapi_meta.format: the tables' version. */
 #define POSTGRESQL_FORMAT 2
+/* All tables. */
+#define POSTGRESQL_TABLES \
+	"ARRAY['psapi_event', 'psapi_queue', 'psapi_lane', 'psapi_attempt', 'psapi_meta'," \
+	" 'psapi_roster']"
 
 enum {
 	POSTGRESQL_CONNECTIONS = 4, /* of a process at most */
@@ -30,7 +37,6 @@ enum {
 	POSTGRESQL_ADDRESSES = 8,      /* of a host */
 	POSTGRESQL_ACCEPT_MS = 4000,   /* the sender waits 5 s for the answer */
 	POSTGRESQL_PATIENCE_MS = 30000, /* of drains and commands, for an answer */
-	POSTGRESQL_LEASE_SECONDS = 30,
 	POSTGRESQL_BATCH = 1000 /* rows that one statement of a command changes */
 };
 
@@ -41,6 +47,7 @@ struct postgresql_connection {
 	bool prepared;     /* accept.c's statement */
 	bool standby_named; /* synchronous_standby_names was not empty when it connected */
 	bool has_schema;   /* our tables are there */
+	bool any;          /* to a host of any role, with tables of any format: to see what it is */
 	unsigned warnings; /* of the server since this was last set to 0 */
 	char warning[256]; /* the last one */
 };
@@ -74,6 +81,8 @@ struct postgresql {
 	pthread_condattr_t monotonic;
 	struct postgresql_connection connections[POSTGRESQL_CONNECTIONS];
 	struct postgresql_put *first, **last; /* waiting accepts */
+	int connecting;     /* threads that open a connection for accepts */
+	int64_t connect_at; /* when the next further one may be opened, clock_milliseconds() */
 
 	struct postgresql_copies *copies; /* attempts.c */
 	char *directory;                  /* queue.c: files for handlers; NULL: not made yet */
@@ -104,8 +113,8 @@ void postgresql_unconfigure(struct postgresql *pg);
 const char *postgresql_host_text(const struct postgresql *pg, int host);
 
 /*
- * The error of a connection to a host that was not made: the remedy is found by the words of the
- * text.
+ * The error of a connection to a host that was not made: the remedy is found by the text's SQLSTATE
+ * or words.
  */
 void postgresql_refused(const struct postgresql *pg, int host, struct error *error,
     const char *format, ...) __attribute__((format(printf, 4, 5)));
@@ -124,6 +133,8 @@ int postgresql_connect(struct postgresql *pg, struct postgresql_connection *conn
     int64_t deadline, struct error *error);
 /* An idle connection, an open one if there is one; NULL: all are busy. With the lock held. */
 struct postgresql_connection *postgresql_idle(struct postgresql *pg);
+/* Whether another than this one is open, or a thread opens it. With the lock held. */
+bool postgresql_has_other(const struct postgresql *pg, const struct postgresql_connection *but);
 /* Give it back; broken: it is closed, and the next host is tried first. */
 void postgresql_give(struct postgresql *pg, struct postgresql_connection *connection, bool broken);
 
@@ -162,19 +173,45 @@ enum postgresql_outcome postgresql_stream(struct postgresql *pg,
     const struct postgresql_parameters *parameters, void (*visit)(const PGresult *row, void *data),
     void *data, struct error *error);
 
-/*
- * The same on any connection, tried again for some seconds if it broke, by a drain until the
- * deadline: for statements that may be done twice. Returns the result, which the caller clears,
- * or NULL with *error.
- */
-PGresult *postgresql_run(struct postgresql *pg, const char *sql,
-    const struct postgresql_parameters *parameters, int64_t deadline, struct error *error);
+/* A transaction that failed is still open. */
+void postgresql_roll_back(struct postgresql *pg, struct postgresql_connection *connection,
+    int64_t deadline);
+
+/* Whether a COMMIT came with a warning since warnings was set to 0; the warning is *error then. */
+bool postgresql_unconfirmed(const struct postgresql *pg,
+    const struct postgresql_connection *connection, struct error *error);
 
 /* clock_milliseconds() that many from now. */
 int64_t postgresql_deadline(int64_t milliseconds);
 
 /* A value of a result. NULL is 0, "". */
 int64_t postgresql_integer(const PGresult *result, int row, int column);
+
+/* ---- repeat.c ---- */
+
+/*
+ * One statement on any connection, tried again for some seconds if it broke, by a drain until the
+ * deadline: for statements that give the same answer when they are done twice. Returns the result,
+ * which the caller clears, or NULL with *error.
+ */
+PGresult *postgresql_run(struct postgresql *pg, const char *sql,
+    const struct postgresql_parameters *parameters, int64_t deadline, struct error *error);
+
+/*
+ * The same for a statement that finds out by itself whether an earlier try of it is committed.
+ * *unsure: one may be. A commit that no standby has confirmed is tried again, too.
+ */
+PGresult *postgresql_run_outcome(struct postgresql *pg, const char *sql,
+    const struct postgresql_parameters *parameters, int64_t deadline, bool *unsure,
+    struct error *error);
+
+/*
+ * The same in a transaction, for a statement that returns the rows that it changes, with a key in
+ * their first column. The result has also the rows of tries of which nobody knows whether they are
+ * committed, for a later try does not find these rows again if they are. A standby has all of it.
+ */
+PGresult *postgresql_run_change(struct postgresql *pg, const char *sql,
+    const struct postgresql_parameters *parameters, int64_t deadline, struct error *error);
 
 /* ---- resolver.c ---- */
 
@@ -221,6 +258,14 @@ enum store_result postgresql_fail(void *engine, struct store_work *work,
     const struct handler_state *state, struct error *error);
 void postgresql_queue_close(struct postgresql *pg);
 
+/* Begins a statement: synchronous_commit is off for this transaction alone. */
+#define POSTGRESQL_WITHOUT_WAIT \
+	"WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) "
+/* The end of a lease that begins now. */
+#define POSTGRESQL_LEASE "clock_timestamp() + interval '30 seconds'"
+
+/* Log that an event's outcome does not count. */
+void postgresql_report_lost(const struct store_work *work);
 /* One event of row, its columns from column on: name, due, record, state. */
 enum store_result postgresql_load_row(struct postgresql *pg, const PGresult *result, int row,
     int column, const char *name, struct store_work *work, struct error *error);

@@ -159,54 +159,45 @@ postgresql_pending(void *engine, struct store_pending *pending, struct error *er
 
 /* ---- lanes ---- */
 
-/* One statement of a lane, with $1 its number and $2 our name. Returns rows, or -1 with *error. */
+/*
+ * One statement of a lane, with $1 its number and $2 our name; patience: milliseconds. Returns
+ * rows, or -1 with *error.
+ */
 static int
-run_on_lane(struct postgresql *pg, const char *sql, uint64_t lane, struct error *error)
+run_on_lane(struct postgresql *pg, const char *sql, uint64_t lane, int64_t patience,
+    struct error *error)
 {
 	struct postgresql_parameters p = {0};
 
 	postgresql_number(&p, (int64_t)lane);
 	postgresql_text(&p, pg->owner);
-	PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
-	    error);
+	PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(patience), error);
 	int rows = result == NULL ? -1 : PQntuples(result);
 	PQclear(result);
 	return rows;
 }
 
-/* synchronous_commit is set for this transaction alone, by the statement itself. */
-#define WITHOUT_WAIT \
-	"WITH s AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) "
-#define LEASE "clock_timestamp() + interval '30 seconds'"
-_Static_assert(POSTGRESQL_LEASE_SECONDS == 30, "LEASE");
-
 enum store_result
 postgresql_claim(void *engine, uint64_t lane, struct error *error)
 {
-	static const char sql[] = WITHOUT_WAIT
-	    "INSERT INTO psapi_lane AS l (lane, owner, until) SELECT $1::bigint, $2, " LEASE " FROM s"
+	static const char sql[] = POSTGRESQL_WITHOUT_WAIT
+	    "INSERT INTO psapi_lane AS l (lane, owner, until)"
+	    " SELECT $1::bigint, $2, " POSTGRESQL_LEASE " FROM s"
 	    " ON CONFLICT (lane) DO UPDATE SET owner = EXCLUDED.owner, until = EXCLUDED.until"
 	    " WHERE l.until <= clock_timestamp() OR l.owner = EXCLUDED.owner RETURNING lane";
 	((struct postgresql *)engine)->patient = true;
-	int rows = run_on_lane(engine, sql, lane, error);
+	int rows = run_on_lane(engine, sql, lane, POSTGRESQL_PATIENCE_MS, error);
 	return rows < 0 ? STORE_FAILED : rows > 0 ? STORE_OK : STORE_BUSY;
 }
 
 enum store_result
 postgresql_renew(void *engine, uint64_t lane, struct error *error)
 {
-	static const char sql[] = WITHOUT_WAIT
-	    "UPDATE psapi_lane SET until = " LEASE " FROM s WHERE lane = $1 AND owner = $2"
+	static const char sql[] = POSTGRESQL_WITHOUT_WAIT
+	    "UPDATE psapi_lane SET until = " POSTGRESQL_LEASE " FROM s WHERE lane = $1 AND owner = $2"
 	    " RETURNING lane";
-	struct postgresql_parameters p = {0};
-
-	postgresql_number(&p, (int64_t)lane);
-	postgresql_text(&p, ((struct postgresql *)engine)->owner);
 	/* Short, for the drain waits: the next renewal comes in time. */
-	PGresult *result = postgresql_run(engine, sql, &p, postgresql_deadline(POSTGRESQL_ACCEPT_MS),
-	    error);
-	int rows = result == NULL ? -1 : PQntuples(result);
-	PQclear(result);
+	int rows = run_on_lane(engine, sql, lane, POSTGRESQL_ACCEPT_MS, error);
 	return rows < 0 ? STORE_FAILED : rows > 0 ? STORE_OK : STORE_ABSENT;
 }
 
@@ -214,11 +205,11 @@ postgresql_renew(void *engine, uint64_t lane, struct error *error)
 void
 postgresql_release(void *engine, uint64_t lane)
 {
-	static const char sql[] = WITHOUT_WAIT
+	static const char sql[] = POSTGRESQL_WITHOUT_WAIT
 	    "DELETE FROM psapi_lane USING s WHERE lane = $1 AND owner = $2";
 	struct error error;
 
-	if (run_on_lane(engine, sql, lane, &error) < 0)
+	if (run_on_lane(engine, sql, lane, POSTGRESQL_PATIENCE_MS, &error) < 0)
 		error_log(&error);
 }
 
@@ -358,12 +349,19 @@ postgresql_unload(void *engine, struct store_work *work)
 
 /* ---- outcomes ---- */
 
-/* The lock on the lease keeps another drain from claiming the lane until this is committed. */
+/*
+ * The lock on the lease keeps another drain from claiming the lane until this is committed. The
+ * third column is what was before: whether an earlier try has done it, of which nobody knew.
+ */
 #define MINE \
 	"WITH l AS (SELECT 1 FROM psapi_lane WHERE lane = $2 AND owner = $3 FOR UPDATE), c AS ("
 #define COUNTED \
 	" AND EXISTS (SELECT 1 FROM l) RETURNING 1)" \
-	" SELECT (SELECT count(*) FROM l)::text, (SELECT count(*) FROM c)::text"
+	" SELECT (SELECT count(*) FROM l)::text, (SELECT count(*) FROM c)::text, "
+#define NO_ROW "(NOT EXISTS (SELECT 1 FROM psapi_queue WHERE name = $1))::int::text"
+#define ROW_WITH_STATE \
+	"(EXISTS (SELECT 1 FROM psapi_queue WHERE name = $1 AND tries = $4 AND handler = $5" \
+	" AND reason = $6 AND "
 
 static void
 begin_outcome(const struct postgresql *pg, const struct store_work *work,
@@ -375,29 +373,37 @@ begin_outcome(const struct postgresql *pg, const struct store_work *work,
 	postgresql_text(p, pg->owner);
 }
 
+void
+postgresql_report_lost(const struct store_work *work)
+{
+	log_line("%.*s: its lane is not ours any more: the handler's result does not count, and "
+	         "another drain handles it", (int)strlen(work->name) - 5, work->name);
+}
+
 /* *changed: the event was there. STORE_ABSENT: the lane is lost (logged). */
 static enum store_result
 write_outcome(struct postgresql *pg, const char *sql, const struct store_work *work,
     const struct postgresql_parameters *p, bool *changed, struct error *error)
 {
-	PGresult *result = postgresql_run(pg, sql, p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
-	    error);
+	bool unsure;
+	PGresult *result = postgresql_run_outcome(pg, sql, p,
+	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), &unsure, error);
 
 	if (result == NULL)
 		return STORE_FAILED;
-	bool mine = postgresql_integer(result, 0, 0) > 0;
-	*changed = postgresql_integer(result, 0, 1) > 0;
+	bool already = unsure && postgresql_integer(result, 0, 2) > 0;
+	bool mine = already || postgresql_integer(result, 0, 0) > 0;
+	*changed = already || postgresql_integer(result, 0, 1) > 0;
 	PQclear(result);
 	if (!mine)
-		log_line("%.*s: its lane is not ours any more: the handler's result does not count, and "
-		         "another drain handles it", (int)strlen(work->name) - 5, work->name);
+		postgresql_report_lost(work);
 	return mine ? STORE_OK : STORE_ABSENT;
 }
 
 enum store_result
 postgresql_done(void *engine, struct store_work *work, struct error *error)
 {
-	static const char sql[] = MINE "DELETE FROM psapi_queue WHERE name = $1" COUNTED;
+	static const char sql[] = MINE "DELETE FROM psapi_queue WHERE name = $1" COUNTED NO_ROW;
 	struct postgresql_parameters p;
 	bool changed; /* or an administrator has called it done meanwhile */
 
@@ -437,7 +443,8 @@ postgresql_later(void *engine, struct store_work *work, const struct handler_sta
 {
 	static const char sql[] = MINE SET_STATE TRIED
 	    "due_at = clock_timestamp() + make_interval(secs => $10)"
-	    " WHERE name = $1 AND failed_at IS NULL" COUNTED;
+	    " WHERE name = $1 AND failed_at IS NULL" COUNTED
+	    ROW_WITH_STATE "failed_at IS NULL AND due_at IS NOT NULL))::int::text";
 	struct postgresql_parameters p;
 
 	begin_outcome(engine, work, &p);
@@ -452,7 +459,8 @@ postgresql_fail(void *engine, struct store_work *work, const struct handler_stat
 {
 	static const char sql[] = MINE SET_STATE TRIED
 	    "due_at = NULL, failed_at = clock_timestamp()"
-	    " WHERE name = $1 AND failed_at IS NULL" COUNTED;
+	    " WHERE name = $1 AND failed_at IS NULL" COUNTED
+	    ROW_WITH_STATE "failed_at IS NOT NULL))::int::text";
 	struct postgresql_parameters p;
 
 	begin_outcome(engine, work, &p);

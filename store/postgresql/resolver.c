@@ -1,7 +1,7 @@
 /*
- * Owns the look-up of hosts' names. getaddrinfo(3) knows no deadline: without an answer of the
+ * Owns the look-up of hosts' names. getaddrinfo(3) has no deadline: without an answer of the
  * resolver it takes 10 seconds a name and more. So a thread looks a name up, one at a time for
- * each host, and who needs the name waits for it no longer than it may.
+ * each host, and the caller waits for that thread until its own deadline.
  *
  * What was found last is used while the resolver does not answer. It is asked each time, so a
  * name that moves to another address is followed.

@@ -134,8 +134,8 @@ import_some(struct postgresql *pg, struct arrays *t, struct error *error)
 	postgresql_text(&p, t->npn);
 	postgresql_text(&p, t->when);
 	postgresql_text(&p, t->active);
-	PGresult *result = postgresql_run(pg, sql, &p, postgresql_deadline(POSTGRESQL_PATIENCE_MS),
-	    error);
+	PGresult *result = postgresql_run_change(pg, sql, &p,
+	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	t->a = t->b = t->c = 0;
 	if (result == NULL)
 		return -1;

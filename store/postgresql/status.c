@@ -40,18 +40,43 @@ tell(const struct visitor *v, const char *name, const char *remedy, const char *
 
 /* ---- the hosts ---- */
 
-/* What a host is: "primary", "standby", or NULL with *error: it cannot be reached. */
+#define READ_ONLY "primary, read-only"
+
+/*
+ * What a host is: "primary", READ_ONLY, "standby", or NULL with *error: it cannot be reached.
+ */
 static const char *
 role_of(struct postgresql *pg, int host, struct error *error)
 {
-	struct postgresql_connection connection = {0};
+	static const char sql[] = "SELECT CASE WHEN pg_is_in_recovery() THEN 2"
+	    " WHEN current_setting('default_transaction_read_only') = 'on' THEN 1 ELSE 0 END::text";
+	static const char *const roles[] = {"primary", READ_ONLY, "standby"};
+	struct postgresql_connection connection = {.any = true};
 	int64_t deadline = postgresql_deadline(HOST_MS);
-	const char *role = "primary";
+	const char *role = NULL;
+	PGresult *result;
 
 	if (postgresql_connect(pg, &connection, host, deadline, error) != 0)
-		return strstr(error->remedy, "is a standby") != NULL ? "standby" : NULL;
+		return NULL;
+	if (postgresql_execute(pg, &connection, sql, NULL, deadline, &result, error) == POSTGRESQL_DONE)
+		role = roles[postgresql_integer(result, 0, 0)];
+	PQclear(result);
 	PQfinish(connection.pg);
 	return role;
+}
+
+/* No host is a primary that can be written to; why: of one that is not reached. */
+static void
+tell_no_primary(const struct visitor *v, const char *text, const struct error *why, bool read_only)
+{
+	if (read_only)
+		tell(v, "database",
+		    "find out who has set it, and: ALTER SYSTEM RESET default_transaction_read_only;"
+		    " SELECT pg_reload_conf(); or the same of ALTER DATABASE, ALTER ROLE",
+		    "the primary is set read-only (default_transaction_read_only): %s", text);
+	else
+		tell(v, "database", *why->remedy != '\0' ? why->remedy : "promote a standby",
+		    "no primary: %s%s%s", text, *why->text != '\0' ? "; " : "", why->text);
 }
 
 /* Each host by itself. Returns whether one is a primary. */
@@ -59,6 +84,7 @@ static bool
 check_hosts(struct postgresql *pg, const struct visitor *v)
 {
 	int primaries = 0, missing = 0;
+	bool read_only = false;
 	struct error error, why = {0};
 	char text[300] = "";
 	size_t n = 0;
@@ -66,6 +92,7 @@ check_hosts(struct postgresql *pg, const struct visitor *v)
 	for (int i = 0; i < pg->host_count; i++) {
 		const char *role = role_of(pg, i, &error);
 		primaries += role != NULL && strcmp(role, "primary") == 0;
+		read_only |= role != NULL && strcmp(role, READ_ONLY) == 0;
 		if (role == NULL) {
 			missing++;
 			why = error;
@@ -75,8 +102,7 @@ check_hosts(struct postgresql *pg, const struct visitor *v)
 			    postgresql_host_text(pg, i), role != NULL ? role : "not reached");
 	}
 	if (primaries == 0)
-		tell(v, "database", missing > 0 && *why.remedy != '\0' ? why.remedy : "promote a standby",
-		    "no primary: %s%s%s", text, missing > 0 ? "; " : "", missing > 0 ? why.text : "");
+		tell_no_primary(v, text, &why, read_only);
 	else if (missing > 0)
 		tell(v, "database", "!mend that host, or take it out of PSAPI_STORE", "%s; %s", text,
 		    why.text);
@@ -271,8 +297,8 @@ static const char status_sql[] =
     " 'lanes', (SELECT coalesce(json_agg(json_build_object('owner', owner, 'lanes', n)), '[]')"
     " FROM (SELECT owner, count(*) AS n FROM psapi_lane WHERE until > now()"
     " GROUP BY owner ORDER BY owner) l),"
-    " 'bytes', (SELECT sum(pg_total_relation_size(t)) FROM unnest(ARRAY["
-    "'psapi_event'::regclass, 'psapi_queue', 'psapi_lane', 'psapi_attempt', 'psapi_meta']) t),"
+    " 'bytes', (SELECT sum(pg_total_relation_size(t::regclass))"
+    " FROM unnest(" POSTGRESQL_TABLES ") t),"
     " 'connections', (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),"
     " 'max_connections', current_setting('max_connections')::int)::text";
 

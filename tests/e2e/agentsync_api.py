@@ -17,6 +17,7 @@ class Api:
         self.collections = {}       # name -> its pages, lists of records
         self.subscriptions = []     # NPNs
         self.paging = "links"       # of the subscriptions: links, counted, total, none
+        self.repeats = False        # it does not look at the number of a page: each is the first
         self.embedded = "embedded"
         self.links = "links"
         self.faults = []            # answers for the next calls but those for tokens: (status, headers, JSON), or None
@@ -57,7 +58,10 @@ class Api:
             return fault
         assert method == "GET"
         if url.path == "/v1/accounts/subscriptions":
-            return 200, self.headers, self.page_of_subscriptions(int(query.get("page", 0)), int(query["size"]))
+            number = 0 if self.repeats else int(query.get("page", 0))
+            return 200, self.headers, self.page_of_subscriptions(number, int(query["size"]))
+        if self.repeats:
+            query.pop("continuationToken", None)
         return self.page(url.path.removeprefix("/v2/"), query)
 
     def token(self, method, body):

@@ -330,7 +330,7 @@ class Cluster:
     # ---- the ordinary user ----
 
     def as_user(self):
-        own = {"env": {"PATH": os.environ["PATH"], "LC_ALL": "C"}}
+        own = {"env": {"PATH": os.environ["PATH"], "LC_ALL": "C", "LANGUAGE": "de"}}   # for lc_messages other than C
         if os.geteuid() == 0:
             own |= {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
         return own

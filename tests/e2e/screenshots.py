@@ -52,6 +52,7 @@ def build(place, desk, page):
         desk.handler(name, script)
     desk.run("drain", expect=None)
     page.send(signed(body(300, "19002211")))
+    desk.run("check", expect=None)      # as psapi-check.timer does
     return failed[0].header("webhook-id").decode()
 
 

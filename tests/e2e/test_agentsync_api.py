@@ -119,6 +119,14 @@ def test_reconcile_does_not_guess(population, api):
     assert done.stdout == "" and "does not say whether there are more pages" in done.stderr
 
 
+@pytest.mark.parametrize("paging", ["links", "counted", "total"])
+def test_reconcile_with_pages_that_repeat(population, api, paging):
+    """The next page is one of before: without an end, and no list."""
+    api.paging, api.repeats, api.subscriptions = paging, True, [str(n) for n in range(2000)]
+    done = script(population, RECONCILE, expect=75)
+    assert done.stdout == "" and "the API repeats its pages" in done.stderr and len(api.requests) == 2
+
+
 def test_reconcile_of_nobody(desk, api):
     desk.deliver(signed(updates()))
     assert script(desk, RECONCILE).stdout == ""
@@ -293,6 +301,25 @@ def test_resumed_where_nothing_is_left(desk, api):
     assert records(desk) == ALL
     api.faults = [(404, {}, {})]
     assert "the API refuses" in fetch(desk, api, 75).stderr
+
+
+def test_pages_that_repeat(desk, api):
+    api.repeats = True
+    assert "the API repeats its pages" in fetch(desk, api, 75).stderr and len(api.requests) == 2
+    assert not (desk.home / "updates/2025-07-24/licenses.jsonl").exists()
+    api.repeats = False
+    fetch(desk, api)
+    assert records(desk) == ALL
+
+
+def test_from_the_beginning_no_page_is_a_repetition(desk, api):
+    """A run that was resumed sees pages again when the token of a later one has expired."""
+    api.collections["licenses"] = [[{"id": f"{page}-{n}"} for n in range(2)] for page in (1, 2, 3, 4)]
+    api.faults = [None, (429, {"Retry-After": "3600"}, {})]
+    fetch(desk, api, 75)
+    api.faults = [None, None, (410, {}, {})]
+    fetch(desk, api)
+    assert records(desk) == [*ALL, "4-0", "4-1"] and len(api.requests) == 2 + 3 + 4
 
 
 def test_drain_goes_on_where_the_handler_was_cut(desk, api):

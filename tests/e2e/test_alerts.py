@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 import pytest
 
 import mailbox as mailboxes
+import strace
 from psapi_command import PSAPI, Desk, body, updates
 from receiver import Receiver, wait_for
 from sender import OTHER_SECRET, event, signed
@@ -84,7 +86,7 @@ def test_once_when_bad_and_once_when_well(post):
     assert mail["Auto-Submitted"] == "auto-generated"
     assert "WARNING: failed: 1 event(s) in failed/" in text(mail)
     assert re.search(r"^    since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$", text(mail), re.M), "since when"
-    assert "what mends it:\n      psapi list --failed says why" in text(mail)
+    assert "remedy:\n      psapi list --failed says why" in text(mail)
     assert (post.mailbox.dir / "arguments").read_text() == "-i -t\n"
     for _ in range(3):
         post.silent()
@@ -110,6 +112,21 @@ def test_bad_again_while_another_is_still_bad(post):
     post.silent()
     post.server.receiver.stop()
     assert "receiver" in post.hears()["Subject"]
+
+
+def test_worse_is_news(post):
+    """A warning that becomes critical is reported, once, with the time since which it is bad; the way back is not."""
+    post.good(b"no JSON")
+    first = re.search("since (.*)", text(post.hears()))[1]
+    worse = ("-c", "failed=0")
+    mail = post.hears(*worse)
+    assert "CRITICAL: failed" in mail["Subject"] and f"since {first}" in text(mail)
+    assert "Known before" not in text(mail)
+    post.silent(*worse)
+    post.silent()
+    assert "CRITICAL: failed" in post.hears(*worse)["Subject"], "worse again"
+    post.run("retry", "--all")
+    assert "well again" in post.hears()["Subject"]
 
 
 def test_first_check_is_bad(post):
@@ -138,6 +155,15 @@ def test_nobody_wants_mail(post):
 
 
 # ---- what survives ----
+
+@pytest.fixture
+def runtime(post):
+    """systemd's RuntimeDirectory=."""
+    directory = post.place.dir / "runtime"
+    directory.mkdir()
+    post.place.settings["RUNTIME_DIRECTORY"] = str(directory)
+    return directory
+
 
 def test_a_restart_and_a_kill(post):
     """Killed while sendmail has the mail: it is sent again, and none is lost."""
@@ -227,11 +253,8 @@ def test_note_that_is_damaged(post, damage):
     post.silent()
 
 
-def test_spool_that_is_gone(post):
+def test_spool_that_is_gone(post, runtime):
     """Its disk is not mounted, for example: the note is in the service's runtime directory meanwhile."""
-    runtime = post.place.dir / "runtime"
-    runtime.mkdir()
-    post.place.settings["RUNTIME_DIRECTORY"] = str(runtime)
     post.good()
     post.silent()
     away = post.place.dir / "away"
@@ -245,6 +268,88 @@ def test_spool_that_is_gone(post):
     assert "well again" in post.hears()["Subject"]
     post.silent()
     assert list(runtime.iterdir()) == []
+
+
+# ---- checks that could not judge everything ----
+
+@contextmanager
+def mute(post):
+    """The receiver's socket is of a program that never answers: the check runs into its time-out of 1 s."""
+    before = post.place.settings["PSAPI_LISTEN"]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        post.place.settings["PSAPI_LISTEN"] = f"127.0.0.1:{listener.getsockname()[1]}"
+        yield
+    post.place.settings["PSAPI_LISTEN"] = before
+
+
+def test_time_out_forgets_nothing(post, runtime):
+    """It judges nothing: what was reported before is not reported again by the next check, and nothing is well again."""
+    post.good(b"no JSON")
+    post.hears()
+    with mute(post):
+        assert "UNKNOWN: time-out" in post.hears("-t", "1")["Subject"]
+        post.silent("-t", "1")
+    post.silent()
+    assert list(runtime.iterdir()) == []
+    with mute(post):
+        assert "time-out" in post.hears("-t", "1")["Subject"], "it was over meanwhile"
+    post.run("retry", "--all")
+    mail = post.hears()
+    assert "well again" in mail["Subject"] and "failed, since" in text(mail) and "time-out, since" in text(mail)
+
+
+def test_disk_that_hangs(post, runtime):
+    """Each look into the spool takes for ever; a person, and the heartbeat service, are told nevertheless."""
+    if strace.why_not():
+        pytest.skip(strace.why_not())
+    post.good()
+    hung = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(post.spool.path), "-e", "inject=openat:delay_enter=1000s"]
+    with heartbeats() as service:
+        post.place.settings["PSAPI_HEARTBEAT_URL"] = f"http://127.0.0.1:{service.server_port}/x"
+        child = subprocess.Popen([*hung, PSAPI, "check", "--mail", "-t", "1"], env=post.environment(), start_new_session=True)
+        try:
+            wait_for(lambda: service.beats, "a request of the heartbeat")
+            assert "UNKNOWN: time-out" in post.mailbox.only()["Subject"] and service.beats == [("/x/fail", None, None)]
+            wait_for((runtime / "alerts").exists, "it is noted that this was sent")
+        finally:        # strace waits for a thread that is to sleep
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def test_log_that_cannot_be_read(post):
+    """Neither the deliveries nor the daily event can be judged then."""
+    post.good()
+    for _ in range(3):
+        assert post.server.send(signed(secrets=[OTHER_SECRET])).status == 401
+    assert "deliveries" in post.hears()["Subject"]
+    log = post.spool.path / "attempts.jsonl"
+    log.rename(post.place.dir / "log")
+    log.mkdir()
+    mail = post.hears()
+    assert mail["Subject"].endswith(": log")
+    assert re.search(r"Known before, and not judged now:\n\n +deliveries, since 20", text(mail))
+    log.rmdir()
+    (post.place.dir / "log").rename(log)
+    post.silent()
+
+
+@pytest.mark.each_store
+def test_database_that_is_gone(post):
+    """What is in it cannot be counted."""
+    if post.place.store != "postgresql":
+        pytest.skip("needs a database")
+    post.good(b"no JSON")
+    post.hears()
+    before = post.place.settings["PSAPI_STORE"]
+    post.place.settings["PSAPI_STORE"] = "postgresql://nobody@127.0.0.1:1/psapi"
+    assert "database" in post.hears()["Subject"]
+    post.place.settings["PSAPI_STORE"] = before
+    post.silent()
+    post.run("retry", "--all")
+    mail = post.hears()
+    assert "well again" in mail["Subject"] and "failed, since" in text(mail) and "database" not in text(mail)
 
 
 # ---- what is in a mail ----

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import strace
 from psapi_command import Desk, body, updates
 from receiver import SANITIZED, Receiver
 from sender import OTHER_SECRET, SECRET, event, signed
@@ -227,6 +228,7 @@ def test_daily(desk, receiver):
     (desk.spool.path / "state" / "metrics").unlink(missing_ok=True)
     found = bad(desk)
     assert set(found) == {"daily"} and "27.0 h ago" in found["daily"]["text"] and "portal" in found["daily"]["remedy"]
+    assert bad(desk, "-c", "daily=") == {}, "an endpoint without that event"
     log.write_text(line(now - 40 * 3600) + line(now - 3600))
     (desk.spool.path / "state" / "metrics").unlink()
     assert bad(desk)["daily"]["text"] == ("no producersync.updates_available in the 40.0 h that the attempts log "
@@ -319,6 +321,14 @@ def test_time_out(desk, receiver):
         found = check(desk, "-t", "1")
     assert found.status == "UNKNOWN" and found.text == "time-out: no result within 1 s" and found.data == {}
     assert time.monotonic() - begun < (6 if SANITIZED else 2.5)
+
+
+def test_no_thread(desk):
+    if strace.why_not():
+        pytest.skip(strace.why_not())
+    under = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=clone,clone3:error=EAGAIN")
+    found = check(desk, under=under, env=strace.ENVIRONMENT)
+    assert found.status == "UNKNOWN" and found.text.startswith("no thread can be started") and "TasksMax" in found.text
 
 
 # ---- text from outside ----

@@ -144,6 +144,37 @@ def test_doctor_says_what_was_not_imported(request, desk, local):
     assert said["ok"] is False and said["text"].startswith("1 event(s)"), said
 
 
+def test_a_file_that_is_no_event_is_left_out(request, desk, local):
+    """Each with its reason; all others are imported. doctor names the file until it is mended or gone."""
+    fill(desk, 30)
+    torn = [desk.spool.file(folder, f"msg_{n:027}") for folder, n in (("new", 0), ("failed", 2), ("events", 7))]
+    whole = [path.read_bytes() for path in torn]
+    for path in torn:
+        path.write_bytes(b"torn")
+    view = shared(request, desk)
+    time.sleep(1 - time.time() % 1)
+    for _ in range(2):
+        told = desk.run("store", "import", expect=65)
+        lines = told.stderr.splitlines()
+        assert len(lines) == 4 and all(sum(f"{path}: left out: " in line for line in lines) == 1 for path in torn), lines
+        assert "3 file(s) left out" in lines[-1] and "of 27 events" in told.stdout
+        assert json.loads(desk.run("store", "import", "--json", expect=65).stdout)["left_out"] == 3
+        assert view.sql("SELECT count(*) FROM psapi_event").strip() == "27"
+    time.sleep(1 - time.time() % 1)
+    desk.run("store", "import", expect=65)
+    said = doctor_says(desk)
+    assert said["ok"] is False and said["text"].startswith("the import left out 2 file(s)"), said
+    assert str(torn[0]) in said["text"] + str(torn[1]) and "backup" in said["remedy"], said
+    torn[0].write_bytes(whole[0])
+    assert doctor_says(desk)["remedy"] == "psapi store import", "it is an event now"
+    torn[1].unlink()
+    torn[2].write_bytes(whole[2])
+    time.sleep(1 - time.time() % 1)
+    desk.run("store", "import", expect=65)      # events/ still has the second one
+    assert doctor_says(desk)["ok"] is True
+    assert view.sql("SELECT count(*) FROM psapi_event").strip() == "29"
+
+
 def test_nothing_to_import_into(desk):
     """Without PSAPI_STORE there is no shared store."""
     done = desk.run("store", "import", expect=64)

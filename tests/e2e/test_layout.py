@@ -1,5 +1,6 @@
 """tools/check-layout: each rule is red on a small tree that breaks it, and all are green on this one."""
 
+import ast
 import importlib.util
 import os
 import subprocess
@@ -144,6 +145,21 @@ def test_only_header(tmp_path):
     tool.ONLY_HEADER["store"] = "store/store.h"
     assert list(tool.violations(tmp_path, tmp_path / "build/plain")) == [
         'commands/list.h:1: includes "store/record.h": of store/ only store/store.h is included from outside']
+
+
+def hidden(text):
+    """Names of functions that a later one of the same name replaces: pytest never sees them."""
+    for node in ast.walk(ast.parse(text)):
+        body = node.body if isinstance(node, (ast.Module, ast.ClassDef)) else []
+        names = [one.name for one in body if isinstance(one, ast.FunctionDef) and
+                 not any(getattr(by, "attr", "") == "setter" for by in one.decorator_list)]
+        yield from sorted({name for name in names if names.count(name) > 1})
+
+
+def test_no_test_is_hidden():
+    assert list(hidden("def a(): pass\nclass B:\n  def a(self): pass\n  def a(self): pass\n")) == ["a"]
+    found = {str(path): list(hidden(path.read_text())) for path in (ROOT / "tests").rglob("*.py")}
+    assert {path: names for path, names in found.items() if names} == {}
 
 
 def test_not_built(tmp_path):

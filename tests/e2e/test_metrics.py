@@ -1,18 +1,21 @@
 """`psapi metrics`: each number, over both stores; counters over rotated logs, two runs at once, clocks that step, and
 text from outside. promtool's opinion of the text is asked in test_prometheus.py."""
 
+import fcntl
 import gzip
 import json
 import os
 import shutil
 import stat
 import time
+from pathlib import Path
 
 import pytest
 
+import strace
 from prometheus_text import Metrics
 from psapi_command import NOTE, Desk, body, updates
-from receiver import SLOWER
+from receiver import SLOWER, wait_for
 from sender import OTHER_SECRET, event, signed
 from servers import Socket
 
@@ -169,6 +172,25 @@ def test_several_endpoints_in_one_file(desk, log):
     desk.run("metrics", desk.place.conf, desk.place.dir / "missing.conf", expect=78)
 
 
+@pytest.mark.parametrize("names", [("a.conf", "x/a.conf"), ("a.conf", "a.conf"), ("a.conf", "b.conf", "x/a"), ("\x80", "\x81")])
+def test_two_endpoints_of_one_name(desk, log, names):
+    """Prometheus refuses a series that is there twice, and with it all of the file."""
+    (desk.place.dir / "x").mkdir()
+    files = [desk.place.dir / name for name in names]
+    for file in files:
+        file.write_text("")
+    done = desk.run("metrics", *files, expect=64)
+    assert done.stdout == "" and "two configuration files are of an endpoint named" in done.stderr
+
+
+def test_log_that_cannot_be_read(desk, log):
+    """Said, and its numbers are absent."""
+    log.unlink(missing_ok=True)
+    log.symlink_to("/nowhere")
+    done = desk.run("metrics")
+    assert f"{log}: " in done.stderr and Metrics(done.stdout).all("psapi_attempts_total") == {}
+
+
 def test_name_of_an_endpoint_from_outside(desk, log):
     conf = desk.place.dir / 'a"b\\c\n\x80.conf'
     conf.write_text("")
@@ -203,6 +225,66 @@ def test_output_that_cannot_be_written(desk, log):
         with open("/dev/full", "w") as full:
             child = desk.start("metrics", stdout=full)
             assert "cannot be written" in child.communicate(timeout=20)[1] and child.returncode == 74
+
+
+def has_open(child, path):
+    try:
+        return path in [fd.readlink() for fd in Path(f"/proc/{child.pid}/fd").iterdir()]
+    except FileNotFoundError:       # a descriptor that was closed meanwhile
+        return False
+
+
+def names(desk):
+    return sorted(path.name for path in desk.place.dir.glob("psapi.prom*"))
+
+
+@pytest.mark.parametrize("number", ["TERM", "KILL"])
+def test_output_of_a_run_that_is_killed(desk, log, number):
+    """However often, it leaves one file at most, and the next run uses that."""
+    if strace.why_not():
+        pytest.skip(strace.why_not())
+    target = desk.place.dir / "psapi.prom"
+    under = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject=fchmod:signal={number}:error=EINTR")
+    for _ in range(3):
+        desk.run("metrics", "--output", target, under=under, env=strace.ENVIRONMENT, expect=None)
+        assert names(desk) in ([], ["psapi.prom.new"])
+    desk.run("metrics", "--output", target)
+    assert names(desk) == ["psapi.prom"] and Metrics(target.read_text()).value("psapi_store_up") == 1
+
+
+def test_output_of_two_at_once(desk, log):
+    """One waits for the other; each file is whole."""
+    target, draft = desk.place.dir / "psapi.prom", desk.place.dir / "psapi.prom.new"
+    with open(draft, "w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write("x" * 100000)
+        file.flush()
+        child = desk.start("metrics", "--output", target)
+        wait_for(lambda: has_open(child, draft), "it waits for the lock")
+        assert not target.exists()
+        draft.rename(target)
+        assert child.poll() is None
+    assert child.wait(30) == 0
+    assert Metrics(target.read_text()).value("psapi_store_up") == 1
+    assert names(desk) == ["psapi.prom"]
+
+
+def test_output_over_what_is_there(desk, log):
+    """A link at the name of the draft is not followed; a file of another user is removed, not used."""
+    target, draft, elsewhere = (desk.place.dir / name for name in ("psapi.prom", "psapi.prom.new", "elsewhere"))
+    elsewhere.write_text("precious")
+    draft.symlink_to(elsewhere)
+    assert "psapi.prom.new: cannot be made" in desk.run("metrics", "--output", target, expect=73).stderr
+    assert elsewhere.read_text() == "precious"
+    draft.unlink()
+    os.mkfifo(draft)
+    desk.run("metrics", "--output", target, expect=None)
+    draft.unlink(missing_ok=True)
+    if os.geteuid() == 0:
+        draft.write_text("theirs")
+        os.chown(draft, 65534, 65534)
+        desk.run("metrics", "--output", target)
+        assert target.stat().st_uid == 0 and names(desk) == ["psapi.prom"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give things away")

@@ -314,9 +314,54 @@ def test_many_at_once_share_commits(cluster, heads):
     assert transactions < count(cluster) == 96
 
 
+@contextlib.contextmanager
+def limited(cluster, connections):
+    cluster.primary.sql(f"ALTER DATABASE psapi CONNECTION LIMIT {connections}")
+    try:
+        yield
+    finally:
+        cluster.primary.sql("ALTER DATABASE psapi CONNECTION LIMIT -1")
+
+
+@contextlib.contextmanager
+def silent_host(place):
+    """A host that accepts connections and never answers."""
+    directory = place.dir / "silent"
+    directory.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / f".s.PGSQL.{postgresql.PORT}"))
+        (directory / f".s.PGSQL.{postgresql.PORT}").chmod(0o777)
+        listener.listen(64)
+        yield directory
+
+
+@pytest.mark.parametrize("more", ["no other host", "a host that is silent"])
+def test_a_limit_of_connections(cluster, heads, more):
+    """No further connection can be made: the events wait for the one that is open, and none is refused."""
+    head = heads[0]
+    heads[1].server.receiver.stop()
+    head.server.receiver.stop()
+    with limited(cluster, 1), silent_host(head.place) as silent:
+        uri = cluster.uri(nodes=[cluster.primary])
+        head.place.settings["PSAPI_STORE"] = uri if more == "no other host" else uri.replace("/n1", f"/n1,{silent}")
+        assert more == "no other host" or str(silent) in head.place.settings["PSAPI_STORE"]
+        head.start_receiver()
+        assert_accepted(head.send(signed()))
+        (standby,) = cluster.standbys
+        for _ in range(2):
+            standby.freeze()        # the first commit takes its time
+            threading.Timer(0.3, standby.thaw).start()
+            replies = at_once([lambda: timed(lambda: head.send(signed()))] * 16)
+            assert [reply.word for reply, _ in replies] == ["accepted"] * 16, head.server.log()
+            seconds = sorted(seconds for _, seconds in replies)
+            assert seconds[8] < 0.9 * SLOWER, "they waited for a thread that tries to connect"
+            assert seconds[-1] < 3 * SLOWER, "it waited for a connection that is not made"
+    assert count(cluster) == 33
+
+
 # ---- what is shown ----
 
-def test_attempts_of_all_hosts(heads):
+def test_attempts_are_copied(heads):
     """Each line is in the local log at once, and soon in the store, with the host's name."""
     for head in heads:
         head.accept(body(1))
@@ -377,10 +422,54 @@ def test_doctor(cluster, heads):
         cluster.wait_until_healthy()
 
 
+def test_a_host_is_looked_at_whatever_it_is(cluster, head):
+    """A primary that is set read-only is no standby, and one with other tables is reached."""
+    def rows():
+        return {row["check"]: row for row in
+                map(json.loads, head.run("doctor", "--json", expect=None).stdout.splitlines())}
+    cluster.primary.sql("ALTER DATABASE psapi SET default_transaction_read_only = on")
+    try:
+        said = rows()["database"]
+        assert said["ok"] is False and "set read-only" in said["text"] and "promote" not in said["remedy"], said
+        assert "(primary, read-only)" in said["text"] and "(standby)" in said["text"], said
+        assert "default_transaction_read_only" in said["remedy"], said
+    finally:
+        cluster.primary.sql("ALTER DATABASE psapi RESET default_transaction_read_only")
+    cluster.primary.sql("UPDATE psapi_meta SET format = 1", database="psapi")
+    said = rows()
+    assert said["database"]["ok"] is True and "(primary)" in said["database"]["text"], said["database"]
+    assert said["schema"]["ok"] is False and "format 1," in said["schema"]["text"], said["schema"]
+
+
+def test_each_table_counts(cluster, head):
+    """-t finds a table that the user may not change, and the size of each is shown."""
+    names = cluster.primary.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database="psapi").split()
+    assert len(names) >= 6
+    for name in names:
+        cluster.primary.sql(f"ALTER TABLE {name} OWNER TO postgres", f"GRANT SELECT ON {name} TO psapi", database="psapi")
+        checked = head.place.run("-t")
+        assert checked.returncode != 0 and f"the table {name}:" in checked.stdout + checked.stderr, checked
+        cluster.primary.sql(f"ALTER TABLE {name} OWNER TO psapi", database="psapi")
+    sizes = cluster.primary.sql("SELECT sum(pg_total_relation_size(tablename::regclass)) FROM pg_tables "
+                                "WHERE schemaname = 'public'", database="psapi")
+    assert json.loads(head.run("store", "status", "--json").stdout)["bytes"] == int(sizes)
+
+
+@pytest.mark.parametrize("how", ["service=", "PGSERVICE"])
+def test_a_service_is_refused(cluster, head, how):
+    """psql would read its file. We try the hosts one by one, so they must be in PSAPI_STORE."""
+    uri = head.place.settings["PSAPI_STORE"]
+    env = {"PGSERVICE": "events"} if how == "PGSERVICE" else {"PSAPI_STORE": f"{uri}&service=events"}
+    done = head.run("list", env=env, expect=78)
+    assert how in done.stderr and "write host=, user= and dbname= in PSAPI_STORE" in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_what_a_role_sets_is_not_taken_over(cluster, head):
     """A commit that waits for nobody, or whose warning nobody sees, would be a false 200."""
+    begun = cluster.primary.sql("SELECT clock_timestamp()").strip()
     cluster.primary.sql("ALTER ROLE psapi SET synchronous_commit = local", "ALTER ROLE psapi SET client_min_messages = error",
-                        "ALTER ROLE psapi SET statement_timeout = '1ms'")
+                        "ALTER ROLE psapi SET statement_timeout = '1ms'", "ALTER ROLE psapi SET idle_session_timeout = '200ms'")
     try:
         head.server.receiver.stop()
         head.start_receiver()
@@ -393,6 +482,9 @@ def test_what_a_role_sets_is_not_taken_over(cluster, head):
             standby.start()
             cluster.wait_until_healthy()
         wait_for(lambda: head.send(request).status == 200, "it goes on", 20)
+        wait_for(lambda: cluster.primary.sql(f"SELECT 1 FROM pg_stat_activity WHERE backend_start > '{begun}' AND "
+                                             "application_name = 'psapi-fcgi' AND state_change < now() - interval '1 s'"
+                                             ).strip(), "it stays connected")
     finally:
         cluster.primary.sql("ALTER ROLE psapi RESET ALL")
 
@@ -454,6 +546,34 @@ def test_fault_at_any_call(cluster, head, call, fault):
 
 
 # ---- attempts ----
+
+def test_attempts_are_followed(cluster, head):
+    """Also a line that another host's transaction commits later than its turn, and after the connection was lost."""
+    late = "INSERT INTO psapi_attempt (at_ns, host, line) VALUES (1, 'late', '{\"outcome\":\"held\"}')"
+    head.accept(body(1))
+    following = head.start("attempts", "--follow", "--json")
+    try:
+        read_rows(following, 1)
+        session = cluster.primary.session("BEGIN", late, database="psapi")
+        ids = head.accept(body(2))
+        (row,) = read_rows(following, 1)
+        assert row["webhook_id"] == ids[0]
+        session.communicate("COMMIT;\n", timeout=20)
+        (row,) = read_rows(following, 1)
+        assert (row["host"], row["outcome"]) == ("late", "held")
+        cluster.primary.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'psapi'")
+        ids = head.accept(body(3))
+        (row,) = read_rows(following, 1)
+        assert row["webhook_id"] == ids[0]
+    finally:
+        following.terminate()
+        _, told = following.communicate(timeout=20)
+    assert len(told.splitlines()) == 1 and "terminating connection" in told, told
+
+
+def read_rows(child, number):
+    return [json.loads(child.stdout.readline()) for _ in range(number)]
+
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can have another host's name")
 def test_attempts_of_all_hosts(heads):
@@ -714,6 +834,23 @@ def test_configured_wrong(cluster, head, kind):
     assert head.send(request).word == "duplicate"
     assert_accepted(head.send(signed()))
     head.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+@pytest.mark.parametrize("kind", [WrongPassword, NoDatabase, TooManyClients], ids=lambda kind: kind.__name__)
+def test_configured_wrong_in_another_language(cluster, head, kind):
+    """The remedy is found by the code, for the server's words are German."""
+    cluster.primary.set(lc_messages="C.UTF-8")
+    if "FEHLER" not in cluster.primary.psql("-c", "SELECT 1 / 0", check=False).stderr:
+        pytest.skip("the server has no German words here")
+    wrong = kind(cluster, head)
+    wrong.spoil()
+    try:
+        done = head.run("list", expect=None)
+        assert re.search(wrong.remedy, done.stderr) and not re.search(wrong.says, done.stderr), done.stderr
+        assert len(done.stderr.splitlines()) == 1 and ".c:" not in done.stderr, done.stderr
+    finally:
+        wrong.mend()
+        cluster.primary.set(lc_messages=None)
 
 
 def test_max_connections(cluster, head):

@@ -268,6 +268,12 @@ RESULTS = [     # what the handler does; which of e1 to e5 are done; which have 
     (r"printf 'ok 1\nok 3\nlater 2 no room\nfailed 5 no such NPN\n'", ["e1", "e3"], ["e5"], 1),
     (r"printf 'ok 1\r\nok 2\r\nfailed 3 x\r\n'", ["e1", "e2"], ["e3"], 1),
     (r"printf 'ok 1\nok 2'", ["e1", "e2"], [], 0),                      # no last newline
+    (r"printf 'ok 2\nok 1'; kill -9 $$", ["e2"], [], 0),                # it may have begun to write 12
+    (r"printf 'ok 2\nfailed 1'; kill -9 $$", ["e2"], [], 0),
+    (r"printf 'ok 2\nok 1'; exit 137", ["e2"], [], 0),                  # as a shell whose child was killed
+    (r"printf 'ok 2\nok 1'; exit 75", ["e2"], [], 0),
+    (r"printf 'ok 2\nok 1'; sleep 1 & exit 0", ["e2"], [], 0),          # that process may write the rest
+    (r"printf 'ok 1\nok all 5'; kill -9 $$", ["e1"], [], 0),
     (r"printf 'ok 1\nok all 5'", ["e1", "e2", "e3", "e4", "e5"], [], 0),
     (r"printf 'later 2\nok all 5\n'", ["e1", "e3", "e4", "e5"], [], 0), # the worse wins
     (r"printf 'ok all 4\n'", [], [], 78),
@@ -355,7 +361,16 @@ def test_a_protocol_error_is_told_once(desk):
     deliver(desk, 2)
     run = desk.drain(expect=78)
     assert run.stderr.count("malformed result") == 1 and '"failed to connect"' in run.stderr
-    assert "psapi-handlers(7)" in run.stderr
+    assert run.stderr.endswith(": psapi-handlers(7) has the protocol of batches; "
+                               "events without a valid result are tried again later\n")
+
+
+@pytest.mark.spool_only("no store is concerned")
+def test_a_handler_that_cannot_work(desk):
+    batch_handler(desk, "no-such-program\n")
+    deliver(desk, 2)
+    run = desk.drain(expect=78)
+    assert "exit status 127" in run.stderr and run.stderr.endswith("; its events wait until that is fixed\n")
 
 
 @pytest.mark.spool_only("no store is concerned")
@@ -426,14 +441,20 @@ def test_last_try_is_alone(desk):
     assert "ended by signal 9" in desk.state("e2")["reason"]
 
 
-@pytest.mark.parametrize("k", range(4))
-def test_killed_after_k_results(desk, k):
-    """Results count as they arrive."""
-    results = "".join(f"echo ok {n}\n" for n in range(1, k + 1))
-    batch_handler(desk, SEEN + results + "kill -9 $$\n")
-    ids = deliver(desk, 4)
-    desk.drain_silently()
-    assert_outcome(desk, ids, ids[:k])
+def test_killed_after_k_results(desk):
+    """And anywhere in the next one. Results count as they arrive; a part of a line is none: "ok 1" of "ok 12"."""
+    text = "ok 12\nfailed 13\nok 14\n"
+    seeds = deliver(desk, 14)
+    for cut in range(0, len(text) + 1, 5 if hasattr(desk.spool, "sql") else 1):     # each look at it is a process there
+        ids = [f"{cut}{one}" for one in seeds] if cut else seeds
+        for seed, one in zip(seeds, ids if cut else []):
+            desk.copy(seed, one)
+        whole = text[:cut].count("\n")
+        written = text[:cut].replace("\n", "\\n")
+        batch_handler(desk, f"cat >/dev/null; printf '{written}'; kill -9 $$\n")
+        desk.drain(expect=1 if whole >= 2 else 0)
+        assert_outcome(desk, ids, [ids[n] for n in (11, 13)[:(whole + 1) // 2]], [ids[12]] if whole >= 2 else [])
+        desk.run("done", *(one for one in ids if "new" in desk.where(one)))
 
 
 def test_results_count_as_they_arrive(desk):

@@ -1,19 +1,23 @@
 """The examples: handlers in examples/handlers/, the crontab in examples/cron/, drain's units in packaging/systemd/."""
 
+import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 import mailbox as mailboxes
+import strace
 from psapi_command import PSAPI, Desk, body, updates
-from receiver import ROOT
+from receiver import ROOT, wait_for
 from sender import OTHER_SECRET, event, signature, signed
 
 
@@ -122,6 +126,16 @@ def test_npn_to_csv(desk):
     assert desk.run("replay", "--type", "producersync.npn").stdout == "3 back to new\n"
     desk.drain_silently("-j", "3")
     assert (desk.home / "npns.csv").read_text().splitlines() == expected, "again makes no new line"
+
+
+def test_npn_to_csv_after_a_full_disk(desk):
+    """A part of a line was written, and the event comes again: its line is whole."""
+    install(desk, "npn-to-csv", "producersync.npn")
+    (desk.home / "npns.csv").write_text("2025-07-25T00:00:01.000Z,111,act")
+    desk.deliver(signed(body(1, "111"), "a"))
+    desk.drain_silently()
+    assert (desk.home / "npns.csv").read_text() == ("2025-07-25T00:00:01.000Z,111,act\n"
+                                                    "2025-07-25T00:00:01.000Z,111,activated,a\n")
 
 
 def test_npn_to_csv_elsewhere(desk):
@@ -260,6 +274,14 @@ def batches(desk):
     return desk
 
 
+def deliver_ties(desk):
+    """Of 11 and 12 both events at the same time, in either order; an event that says nothing of whether 1 is active."""
+    on, off = "producersync.npn.activated", "producersync.npn.deactivated"
+    return desk.deliver(signed(body(10, "11", on), "p"), signed(body(10, "11", off), "q"),
+                        signed(body(10, "12", off), "r"), signed(body(10, "12", on), "s"),
+                        signed(body(11, "1", "producersync.npn.renamed"), "t"))
+
+
 def install_batch(desk, example, name):
     handlers, desk.handlers = desk.handlers, desk.batches
     text = (ROOT / "examples/handlers" / example).read_text()
@@ -285,18 +307,82 @@ def test_batch_bash(batches):
     assert batches.where("e") == ["new", "events", "state"]
 
 
+def test_batch_bash_says_why(batches):
+    """What a command prints is text, whatever it is: a second line of it is no result."""
+    install_batch(batches, "batch-bash", "producersync.npn")
+    tools = batches.place.dir / "tools"
+    tools.mkdir()
+    for name, status in (("touch", 1), ("rm", 1)):
+        (tools / name).write_text(f"#!/bin/sh\nprintf 'no room\\nok 1\\r\\nok all 4\\n'; exit {status}\n")
+        (tools / name).chmod(0o755)
+    ids = batches.give()
+    batches.drain(env={"PATH": f"{tools}:{batches.environment()['PATH']}"})
+    assert [one for one in ids if batches.where(one) == ["events"]] == []
+    assert batches.state("a")["reason"].startswith("reported as later: no room ok 1  ok all 4, try 1")
+
+
 def test_batch_python(batches):
     install_batch(batches, "batch-python", "producersync.npn")
     ids = batches.give()
     batches.drain_silently()
     assert_all_done(batches, ids)
-    assert sorted(json.loads((batches.home / "producers.json").read_text())["active"]) == ["1", "4"]
+    assert active_in_python(batches) == ["1", "4"]
     batches.run("replay", "--npn", "2")
     batches.drain_silently("-j", "2")
-    assert sorted(json.loads((batches.home / "producers.json").read_text())["active"]) == ["1", "4"]
+    assert active_in_python(batches) == ["1", "4"]
+    ids += deliver_ties(batches)
+    batches.drain_silently()
+    assert_all_done(batches, ids)
+    assert active_in_python(batches) == ["1", "11", "12", "4"]
+    assert sorted(os.listdir(batches.home)) == ["producers.json", "producers.json.lock"]
     batches.run("replay", "a")
     batches.drain(env={"PSAPI_TABLE": "/nowhere/x"})
     assert batches.where("a") == ["new", "events", "state"]
+
+
+def test_batch_python_waits_for_the_disk(batches):
+    """The table is on the disk before it has its name, and that before the report."""
+    if strace.why_not():
+        pytest.skip(strace.why_not())
+    log, path = batches.place.dir / "strace", batches.home / "producers.json"
+    line = json.dumps({"n": 1, "npn": "1", "type": "producersync.npn.activated", "timestamp": "2025"}) + "\n"
+    done = subprocess.run(["strace", "-y", "-o", log, "-e", "trace=fsync,rename,write", "/usr/bin/python3",
+                           ROOT / "examples/handlers/batch-python"], env=batches.environment(), input=line, capture_output=True, text=True, check=True)
+    assert done.stdout == "ok all 1\n"
+    calls = re.findall(r"^(fsync|rename)\((?:\d+<([^>]*)>)?|^(write)\(1<", log.read_text(), re.M)
+    assert calls == [("fsync", f"{path}.new", ""), ("rename", "", ""), ("fsync", str(batches.home), ""), ("", "", "write")]
+
+
+def test_batch_python_with_a_damaged_table(batches):
+    """That is not the events' fault: they wait."""
+    install_batch(batches, "batch-python", "producersync.npn")
+    (batches.home / "producers.json").write_text('{"active": {')
+    ids = batches.give()
+    batches.drain_silently()
+    assert [batches.where(one) for one in ids[:3]] == [["new", "events", "state"]] * 3
+    state = batches.state("a")
+    assert "exit status 75" in state["reason"] and "producers.json: Expecting" in state["stderr"]
+
+
+def active_in_python(desk):
+    return sorted(json.loads((desk.home / "producers.json").read_text())["active"])
+
+
+def test_batch_python_side_by_side(batches):
+    """Two runs wait while a third one has read the table and has not written it yet: nothing of any is lost."""
+    install_batch(batches, "batch-python", "producersync.npn")
+    ids = batches.deliver(signed(body(1, "1"), "a"), signed(body(2, "2"), "b"))
+    table = batches.home / "producers.json"
+    with open(f"{table}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        inode = os.fstat(lock.fileno()).st_ino
+        child = batches.start("drain", "-j", "2", env={"PSAPI_BATCH": "1"})
+        waiting = re.compile(rf"-> FLOCK .*:{inode} 0 EOF$", re.M)
+        wait_for(lambda: len(waiting.findall(Path("/proc/locks").read_text())) == 2, "both wait for the lock")
+        table.write_text('{"active": {"3": "2025"}, "last": {"3": "2025"}}')
+    assert child.wait(30) == 0
+    assert_all_done(batches, ids)
+    assert active_in_python(batches) == ["1", "2", "3"]
 
 
 def sqlite(path, sql):
@@ -315,7 +401,10 @@ def test_batch_sqlite(batches):
     batches.run("replay", "--type", "producersync")
     batches.drain_silently("-j", "2")
     assert sqlite(database, "SELECT count(*), (SELECT count(*) FROM producer WHERE active) FROM event") == ["9|2"]
+    ids += deliver_ties(batches)
+    batches.drain_silently()
     assert_all_done(batches, ids)
+    assert sqlite(database, "SELECT npn FROM producer WHERE active ORDER BY npn") == ["1", "11", "12", "4"]
 
 
 def test_batch_sqlite_fails(batches):
@@ -350,10 +439,14 @@ def test_batch_postgresql(batches, store):
     assert_all_done(batches, ids)
     assert sql("SELECT npn FROM producer WHERE active ORDER BY npn") == ["1", "4"]
     assert sql("SELECT id FROM event ORDER BY at, id") == ids
+    ties = deliver_ties(batches)
+    batches.drain_silently()
+    assert_all_done(batches, ties)
+    assert sql("SELECT npn FROM producer WHERE active ORDER BY npn") == ["1", "11", "12", "4"]
     bad = json.dumps({"type": "producersync.x", "timestamp": "never"}).encode()
     more = batches.deliver(signed(bad, "bad"), signed(body(10, "7"), "good"))
     batches.drain_silently()
-    assert sql("SELECT count(*) FROM event") == ["9"], "one transaction"
+    assert sql("SELECT count(*) FROM event") == ["14"], "one transaction"
     batches.spool.sql("UPDATE psapi_queue SET due_at = NULL")
     batches.drain(expect=1)
     assert [batches.where(one) for one in more] == [["events", "failed", "state"], ["events"]]
@@ -394,6 +487,45 @@ def test_forward(desk):
     assert OTHER_SECRET not in str(desk.rows("list"))
 
 
+SETTINGS = [    # the secret file, None: not there; the URL; what the handler says
+    ("", "http://127.0.0.1:9/", "forward-secret: not whsec_ and base64"),
+    ("whsec_\n", "http://127.0.0.1:9/", "forward-secret: not whsec_ and base64"),
+    ("whsec_AAA", "http://127.0.0.1:9/", "forward-secret: not whsec_ and base64"),
+    ("whsec_A A=", "http://127.0.0.1:9/", "forward-secret: not whsec_ and base64"),
+    ("whsec_\xe9", "http://127.0.0.1:9/", "forward-secret: not whsec_ and base64"),
+    (None, "http://127.0.0.1:9/", "No such file"),
+    (OTHER_SECRET, "http://m\xfcnchen.example/", "PSAPI_FORWARD_URL: not ASCII"),
+    (OTHER_SECRET, "http://127.0.0.1:9/\n", "PSAPI_FORWARD_URL: not ASCII"),
+]
+
+
+@pytest.mark.parametrize("secret, url, said", SETTINGS)
+def test_forward_settings(desk, secret, url, said):
+    """One that is wrong costs no event: it is tried again later. The secret is in no message."""
+    install(desk, "forward", "default")
+    path = desk.place.dir / "forward-secret"
+    if secret is not None:
+        path.write_text(secret, encoding="latin-1")
+    desk.place.settings |= {"PSAPI_FORWARD_URL": url, "PSAPI_FORWARD_SECRET": path}
+    desk.deliver(signed(body(1), "a"))
+    desk.drain_silently()
+    assert desk.where("a") == ["new", "events", "state"]
+    state = desk.state("a")
+    assert said in state["stderr"] and state["stderr"].count("\n") == 1 and "Traceback" not in state["stderr"]
+    assert not secret or secret.strip()[6:] == "" or secret.strip()[6:] not in str(state)
+
+
+def test_forward_id(desk):
+    """One that cannot be a header, now or later, goes to failed/."""
+    install(desk, "forward", "default")
+    path = desk.place.dir / "forward-secret"
+    path.write_text(OTHER_SECRET)
+    desk.place.settings |= {"PSAPI_FORWARD_URL": "http://127.0.0.1:9/", "PSAPI_FORWARD_SECRET": path}
+    ids = desk.deliver(signed(body(1), "m\xfc"))
+    desk.drain(expect=1)
+    assert "failed" in desk.where(ids[0]) and "cannot be a header" in desk.state(ids[0])["stderr"]
+
+
 # ---- examples/cron/, packaging/systemd/ ----
 
 def test_crontab(desk):
@@ -416,6 +548,31 @@ def test_crontab(desk):
         assert (done.returncode, done.stdout, done.stderr) == (1 if "check" in job[6] else 0, "", ""), job
     assert desk.where(webhook_id) == ["events"] and "failed" in desk.where(invalid)
     assert "failed" in mailbox.only()["Subject"]
+
+
+LINE_FOR_CRON = re.compile(r"(?:[0-9*/]+ +){5}(?:psapi|root) +((?:[A-Z_]+=\S+ )*(psapi|flock)\b[^'`\n]*)")
+
+
+@pytest.mark.parametrize("path", sorted(
+    str(path.relative_to(ROOT)) for folder in ("docs", "examples") for path in (ROOT / folder).rglob("*")
+    if path.is_file() and LINE_FOR_CRON.search(path.read_text(errors="replace"))))
+def test_lines_for_cron(path, tmp_path):
+    """cron's own PATH is /usr/bin:/bin: a program of /usr/local/bin is found by a PATH in the table, or in the line."""
+    text = (ROOT / path).read_text()
+    for name in ("psapi", "psapi-reconcile"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho ran >>{tmp_path}/ran\n')
+        (tmp_path / name).chmod(0o755)
+    for found in LINE_FOR_CRON.finditer(text):
+        if found[2] == "flock":
+            continue    # tests/install runs these
+        table = text[:found.start()].rpartition("\n\n" if path.endswith(".md") else "\0")[2]
+        own = re.findall(r"^PATH=(.*)$", table, re.M)
+        done = subprocess.run(["/bin/sh", "-c", found[1].replace("/usr/local/bin", str(tmp_path))], capture_output=True,
+                              text=True, env={"PATH": own[-1].replace("/usr/local/bin", str(tmp_path)) if own else "/usr/bin:/bin",
+                                              "HOME": str(tmp_path), "LOGNAME": "psapi", "SHELL": "/bin/sh"})
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), found[0]
+        assert (tmp_path / "ran").read_text() == "ran\n", found[0]
+        (tmp_path / "ran").unlink()
 
 
 @pytest.mark.parametrize("prefix, path", [

@@ -235,7 +235,9 @@ def test_help_fits_a_screen(desk):
 @pytest.mark.parametrize("topic", re.findall(r"^  ([a-z]+) ", subprocess.run(
     [PSAPI, "help"], capture_output=True, text=True, check=True).stdout, re.M) + ["setup", "options"])
 def test_help_of_each(desk, topic):
-    assert_fits(desk.run("help", topic).stdout.splitlines())
+    lines = desk.run("help", topic).stdout.splitlines()
+    assert_fits(lines)
+    assert [line for line in lines if line != line.rstrip()] == []
 
 
 @pytest.mark.parametrize("arguments, meant", [

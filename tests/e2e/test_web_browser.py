@@ -324,11 +324,11 @@ def test_no_permission_and_no_server_have_words(nginx, place):
         b.check_log(allowed=("502", "403", "ERR_CONNECTION_REFUSED"))
 
 
-def write_verdict(place, age_s, status=0, text="all", remedy=""):
+def write_verdict(place, age_s, status=0, text="all", remedy="", check="queue"):
     """As psapi check left it so many seconds ago."""
     (place.spool.path / "state").mkdir(mode=0o2770, exist_ok=True)
     (place.spool.path / "state/check").write_text(json.dumps({"at": int(time.time()) - age_s, "status": status, "findings": [
-        {"name": "queue", "status": status, "text": text, "remedy": remedy, "since": int(time.time()) - age_s}]}))
+        {"name": check, "status": status, "text": text, "remedy": remedy, "since": int(time.time()) - age_s}]}))
 
 
 @long
@@ -346,6 +346,8 @@ def test_health_is_known_or_not_claimed(nginx, desk, place):
         health("All is well.", "good")
         write_verdict(place, 10, 2, "the disk is on fire")
         health("the disk is on fire", "bad")
+        write_verdict(place, 10, 1, "3 event(s) in failed/", check="failed")    # put back since then
+        health("All is well.", "good")
         for status in (0, 2):
             write_verdict(place, 2 * 3600 + 60, status, "the disk was on fire")
             shown = health("Not checked for 2 hours: does psapi-check.timer run?", "skipped")

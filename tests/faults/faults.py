@@ -13,7 +13,7 @@ import os
 import random
 import sys
 
-from scenarios import LOST, SCENARIOS
+from scenarios import KNOWN, SCENARIOS
 from testbed import CHANGES, FULL, Testbed, adopt_orphans
 
 SAMPLE = 400
@@ -130,7 +130,7 @@ def after_fault(testbed, scenario, case, outcome):
     """What must hold at once."""
     event = scenario.event
     if not scenario.torn:
-        yield from testbed.torn([event, *LOST])
+        yield from testbed.torn([event, *KNOWN])
     for there in scenario.there:
         if testbed.queued(there) != [there.queue]:
             yield f"{there.name} is lost from {there.queue}/"
@@ -180,7 +180,7 @@ def taken_back(testbed, scenario):
 
 def after_retry(testbed, scenario):
     """The sender tries again, then a recovery runs: all is as if nothing had been."""
-    events = [scenario.event, *LOST]
+    events = [scenario.event, *KNOWN]
     for step in ["retry", "recovery", "second retry"]:
         if step == "recovery":
             outcome = testbed.recover()
@@ -203,7 +203,7 @@ def after_rerun(testbed, scenario):
     outcome = run(testbed, scenario, {})
     if outcome.code not in (0, 1, os.EX_DATAERR):  # EX_DATAERR: it was done before
         yield f"run again: code {outcome.code}: {outcome.stderr}"
-    yield from testbed.torn([scenario.event, *LOST])
+    yield from testbed.torn([scenario.event, *KNOWN])
     yield from scenario.holds(testbed, outcome, True)
     for name in testbed.names("tmp"):
         os.utime(os.path.join(testbed.spool, "tmp", name), (0, 0))

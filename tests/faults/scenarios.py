@@ -177,6 +177,54 @@ def after_drain_in_vain(queue):
     return complaints
 
 
+# ---- batches: events of several lanes for one process ----
+
+D, E, F = (Event(GOOD.replace(b"123456789", npn), "new", name)
+           for npn, name in ((b"1", "msg_d"), (b"2", "msg_e"), (b"3", "msg_f")))
+KNOWN = (*LOST, D, E, F)
+
+# By id. What is not reported waits; so does what comes after msg_a in its lane.
+RESULTS = """
+{ n[$6] = NR; print $6 >>seen }
+function say(word, id) { if (id in n) { print word, n[id]; fflush() } }
+END { close(seen); say("ok", "msg_a"); say("later", "msg_b"); say("ok", "msg_d"); system("")
+      say("failed", "msg_d"); say("failed", "msg_e"); exit 75 }"""
+ALL = '{ print $6 >>seen } END { close(seen); print "ok all", NR }'
+
+
+def work_of_lanes(testbed):
+    work(testbed)
+    for event in D, E, F:
+        testbed.put(record(event), f"new/{event.name}", f"events/{event.name}")
+
+
+def batch(results):
+    return lambda testbed: [PSAPI, "drain", "--batch", "9", "--", "/usr/bin/awk", "-F", '"', "-v",
+                            f"seen={testbed.handled_log}", results]
+
+
+def after_batch(testbed, _, again):
+    yield from known(testbed, *KNOWN)
+    for event in A, B, D, E, F:
+        if not testbed.queued(event) and event.webhook_id not in testbed.handled():
+            yield f"{event.name} is in no queue, and was not handled"
+        if again and "new" in testbed.queued(event) and not testbed.names("state"):
+            yield f"{event.name} still waits, and nothing says why"
+    if C.name not in testbed.names("failed"):
+        yield f"{C.name} is lost from failed/"
+
+
+def after_batch_of_results(testbed, outcome, again):
+    """What is not reported is never done; only what was reported as failed gets there."""
+    yield from after_batch(testbed, outcome, again)
+    for event in B, E, F:
+        if not testbed.queued(event):
+            yield f"{event.name} is in no queue"
+    for event in A, B, F:
+        if "failed" in testbed.queued(event):
+            yield f"{event.name} is in failed/"
+
+
 def after_retry(testbed, _, again):
     """Killed, it may be in both queues: new/ wins."""
     yield from known(testbed, C)
@@ -288,6 +336,9 @@ SCENARIOS = [
              like="drain, to be tried again"),
     Scenario("drain, all fail, one wait", work, command=drain(1), sends=False, one_wait=True,
              holds=after_drain_in_vain("failed"), code=1, like="drain, all fail"),
+    Scenario("drain, a batch", work_of_lanes, command=batch(ALL), sends=False, holds=after_batch, like="drain"),
+    Scenario("drain, a batch of results", work_of_lanes, command=batch(RESULTS), sends=False,
+             holds=after_batch_of_results, code=1, like="drain, a batch"),
     Scenario("retry", work, command=psapi("retry", "--all"), sends=False, holds=after_retry),
     Scenario("done", work, command=psapi("done", "msg_a"), sends=False, holds=after_done, like="retry"),
     Scenario("replay", archive, command=psapi("replay", "msg_a"), sends=False, holds=after_replay, like="retry"),

@@ -87,7 +87,7 @@ read_in_parts(const char *data, size_t size, size_t part)
 
 	for (size_t i = 0; i < size; i += part)
 		batch_protocol_read(&reader, data + i, size - i < part ? size - i : part);
-	batch_protocol_end(&reader);
+	batch_protocol_end(&reader, true);
 	return seen;
 }
 

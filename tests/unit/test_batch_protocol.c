@@ -142,9 +142,10 @@ note_result(void *data, const struct batch_result *result, const char *line, siz
 	note(data, text, strlen(text));
 }
 
-/* What is seen of the bytes, which come in parts of so many. */
+/* What is seen of the bytes, which come in parts of so many, and whose writer was ended or not. */
 static void
-assert_seen(const char *bytes, size_t length, size_t part, const char *expected)
+assert_seen_until(const char *bytes, size_t length, size_t part, bool complete,
+    const char *expected)
 {
 	static struct seen seen;
 	struct batch_reader reader = {.result = note_result, .output = note, .data = &seen};
@@ -152,9 +153,15 @@ assert_seen(const char *bytes, size_t length, size_t part, const char *expected)
 	seen.length = 0;
 	for (size_t i = 0; i < length; i += part)
 		batch_protocol_read(&reader, bytes + i, length - i < part ? length - i : part);
-	batch_protocol_end(&reader);
+	batch_protocol_end(&reader, complete);
 	seen.text[seen.length] = '\0';
 	assert_string_equal(seen.text, expected);
+}
+
+static void
+assert_seen(const char *bytes, size_t length, size_t part, const char *expected)
+{
+	assert_seen_until(bytes, length, part, true, expected);
 }
 
 TEST(lines_may_come_in_any_parts)
@@ -166,6 +173,26 @@ TEST(lines_may_come_in_any_parts)
 		    "hello\n<1 1 0>\n<1 2 1><1 3 0>world\n<2 4 0>");
 	assert_seen("no newline", 10, 3, "no newline");
 	assert_seen("", 0, 1, "");
+}
+
+/* It may be the beginning of another result. */
+TEST(of_an_incomplete_output_a_last_line_without_newline_is_no_result)
+{
+	static const struct {
+		const char *text, *expected;
+	} rows[] = {
+		{"ok 2\nok 1", "<1 2 0>"},
+		{"ok 2\nfailed 1", "<1 2 0>"},
+		{"ok 2\nlater 1 no ro", "<1 2 0>"},
+		{"ok 2\nok all 5", "<1 2 0>"},
+		{"ok 2\nok", "<1 2 0>"},
+		{"ok 2\n", "<1 2 0>"},
+		{"ok 2\nhel", "<1 2 0>hel"},
+	};
+
+	for (size_t i = 0; i < ROWS(rows); i++)
+		for (size_t part = 1; part < 20; part++)
+			assert_seen_until(rows[i].text, strlen(rows[i].text), part, false, rows[i].expected);
 }
 
 /* A line of so many bytes: a beginning, then one byte again and again. */
@@ -219,6 +246,7 @@ main(void)
 		cmocka_unit_test(what_is_no_text_is_base64),
 		cmocka_unit_test(what_a_line_means),
 		cmocka_unit_test(lines_may_come_in_any_parts),
+		cmocka_unit_test(of_an_incomplete_output_a_last_line_without_newline_is_no_result),
 		cmocka_unit_test(long_output_passes_as_it_is),
 		cmocka_unit_test(a_long_result_is_cut),
 	};

@@ -152,8 +152,12 @@ TEST(a_drain_that_does_not_run)
 	store_note_run(f->store, time(NULL) + 3700);
 	examine(f, 3700);
 	assert_int_equal(finding_of(f, "drain")->result, DOCTOR_OK);
-	examine(f, 3700 + 3500);
+	examine(f, 3700 + 500);
 	assert_int_equal(finding_of(f, "drain")->result, DOCTOR_OK);
+	examine(f, 3700 + 700);
+	assert_int_equal(finding_of(f, "drain")->result, DOCTOR_REMARK);
+	examine(f, 3700 + 3500);
+	assert_int_equal(finding_of(f, "drain")->result, DOCTOR_REMARK);
 	examine(f, 3700 + 3700);
 	assert_int_equal(finding_of(f, "drain")->result, DOCTOR_FAILED);
 }

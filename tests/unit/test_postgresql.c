@@ -19,7 +19,7 @@
 
 /* ---- faults by count ---- */
 
-enum fault { NONE, CUT, REFUSE, MEMORY };
+enum fault { NONE, CUT, REFUSE, DEAF, UNCONNECTED, MEMORY };
 
 static struct plan {
 	enum fault fault;
@@ -28,17 +28,21 @@ static struct plan {
 } plan;
 
 /*
- * CUT: the connection dies just before this call. REFUSE: the call fails. Returns whether it
- * must.
+ * CUT: the connection dies just before this call. REFUSE: the call fails. DEAF: so does this call
+ * of those that read: the server has answered, and nobody knows what. UNCONNECTED: no connection is
+ * made any more. Returns whether it must.
  */
 static bool
-enters(int (*socket_of)(const void *), const void *connection)
+enters(int (*socket_of)(const void *), const void *connection, const char *name)
 {
-	if (plan.fault == NONE || plan.fault == MEMORY || ++plan.calls != plan.at)
+	if (plan.fault == UNCONNECTED)
+		return strcmp(name, "PQconnectPoll") == 0;
+	if (plan.fault == NONE || plan.fault == MEMORY ||
+	    (plan.fault == DEAF && strcmp(name, "PQconsumeInput") != 0) || ++plan.calls != plan.at)
 		return false;
 	if (plan.fault == CUT && connection != NULL)
 		shutdown(socket_of(connection), SHUT_RDWR);
-	return plan.fault == REFUSE;
+	return plan.fault != CUT;
 }
 
 /* Another library than the test's own is loaded only with the module: found when it is called. */
@@ -73,7 +77,7 @@ socket_of(const void *connection)
 	{                                                                                              \
 		type(*function) parameters;                                                                \
 		void *symbol = real(#name);                                                                \
-		if (enters(socket_of, c))                                                                  \
+		if (enters(socket_of, c, #name))                                                           \
 			return refused;                                                                        \
 		memcpy(&function, &symbol, sizeof(function));                                              \
 		return function arguments;                                                                 \
@@ -725,6 +729,41 @@ TEST(of_many_at_once_each_is_accepted_once)
 }
 
 static int
+count_item(const struct store_item *item, void *data)
+{
+	(void)item;
+	++*(int *)data;
+	return 0;
+}
+
+static void *
+list_often(void *data)
+{
+	struct error error;
+
+	for (int i = 0; i < 20; i++)
+		store_each(one.store, &all, count_item, data, &error);
+	return NULL;
+}
+
+/* They share the connection that is open. */
+TEST(a_further_connection_is_not_needed)
+{
+	pthread_t threads[8];
+	int done[8] = {0};
+
+	NEEDS_SERVER;
+	assert_int_equal(put(&one, "a", "1", 1, STORE_QUEUE), STORE_OK);
+	plan.fault = UNCONNECTED;
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, list_often, &done[i]), 0);
+	for (int i = 0; i < 8; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(done[i], 20);
+	}
+}
+
+static int
 count_copy(const char *host, const char *line, void *data)
 {
 	assert_string_not_equal(host, "");
@@ -736,8 +775,10 @@ count_copy(const char *host, const char *line, void *data)
 TEST(copies_of_attempts_are_all_hosts)
 {
 	static const char line[] = "{\"outcome\":\"accepted\"}";
+	static struct store_attempts_follow follow;
 	int count = 0;
-	struct store_attempts query = {.last = -1, .visit = count_copy, .data = &count};
+	struct store_attempts query = {.last = -1, .follow = &follow, .visit = count_copy,
+	    .data = &count};
 	struct error error;
 
 	NEEDS_SERVER;
@@ -750,61 +791,456 @@ TEST(copies_of_attempts_are_all_hosts)
 	assert_int_equal(count, 4);
 	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
 	assert_int_equal(count, 4); /* nothing new */
+	store_attempt(two.store, 900, line, strlen(line));
+	store_attempts_send(two.store);
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	assert_int_equal(count, 5);
+}
 
-	/* In parts, by their serial numbers: the second host's line, with the lowest time, is last. */
-	struct store_attempts part = {.last = -1, .first = 3, .visit = count_copy, .data = &count};
-	assert_int_equal(store_attempts(one.store, &part, &error), STORE_OK);
+static void
+insert_attempt(long serial, const char *outcome)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text), "INSERT INTO psapi_attempt OVERRIDING SYSTEM VALUE VALUES (%ld,"
+	    " 1000, 'h', '{\"outcome\":\"%s\"}')", serial, outcome);
+	sql(text);
+}
+
+/* As of transactions that are committed in another order than they began. */
+TEST(a_copy_with_a_lower_number_is_found_later)
+{
+	static struct store_attempts_follow follow;
+	int count = 0;
+	struct store_attempts query = {.last = -1, .outcome = "accepted", .follow = &follow,
+	    .visit = count_copy, .data = &count};
+	struct error error;
+
+	NEEDS_SERVER;
+	insert_attempt(100000, "accepted");
+	insert_attempt(100002, "accepted");
+	query.last = 1;
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	assert_int_equal(count, 1);
+	insert_attempt(100001, "accepted"); /* before the first look */
+	insert_attempt(100005, "accepted");
+	insert_attempt(100006, "rejected");
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	assert_int_equal(count, 3);
+	insert_attempt(100003, "rejected");
+	insert_attempt(100004, "accepted");
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+		assert_int_equal(count, 4);
+	}
+	insert_attempt(200000, "accepted"); /* more are missing than are looked for */
+	insert_attempt(199000, "accepted");
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	insert_attempt(199999, "accepted");
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
 	assert_int_equal(count, 7);
-	assert_true(part.after > 0 && part.after < query.after);
-	assert_int_equal(store_attempts(one.store, &part, &error), STORE_OK);
-	assert_int_equal(count, 8);
-	assert_int_equal(part.after, query.after);
+	assert_int_equal(follow.gaps, STORE_ATTEMPTS_GAPS - 1);
+	insert_attempt(199998, "accepted");
+	insert_attempt(200001, "accepted");
+	insert_attempt(200002, "accepted");
+	query.first = 2;
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	assert_int_equal(count, 9);
+	assert_int_equal(follow.after, 200001);
+	assert_int_equal(store_attempts(one.store, &query, &error), STORE_OK);
+	assert_int_equal(count, 10);
+}
+
+/* ---- the server has done it, and its answer is lost ---- */
+
+/* One dead letter each, and an event in work. */
+static void
+fill(uint64_t *lane, struct store_work *work)
+{
+	empty_tables();
+	assert_int_equal(put(&one, "a", "1", 1, STORE_QUEUE), STORE_OK);
+	*lane = pending(&one).lane;
+	assert_int_equal(put(&one, "d", "2", 2, STORE_DEAD_LETTER), STORE_OK);
+	assert_int_equal(put(&one, "h", "3", 3, STORE_ARCHIVE), STORE_OK);
+	sql("UPDATE psapi_event SET queued = true");
+	assert_int_equal(take(&one, "a.json", *lane, work), STORE_OK);
+}
+
+enum { DONE, DONE_MANY, LATER, FAIL, RETRY, REPLAY, FINISH, FORGET, JOBS };
+
+/* Returns whether it has said that it did its work, and no other. */
+static bool
+did(int job, struct store_work *work)
+{
+	static const char *const dead[] = {"d.json"}, *const handled[] = {"h.json"};
+	struct store_forgetting f = {.before = 2000, .now = clock_unix()};
+	struct store_work *const works[] = {work};
+	enum store_result result = STORE_FAILED;
+	struct error error;
+	size_t moved;
+
+	switch (job) {
+	case DONE:
+		return store_done(one.store, work, &error) == STORE_OK;
+	case DONE_MANY:
+		return store_done_many(one.store, works, 1, &result, &error) == STORE_OK &&
+		    result == STORE_OK;
+	case LATER:
+		return store_later(one.store, work, &retry_state, &error) == STORE_OK;
+	case FAIL:
+		return store_fail(one.store, work, &dead_state, &error) == STORE_OK;
+	case RETRY:
+		return store_retry(one.store, dead, 1, &moved, &error) == STORE_OK && moved == 1;
+	case REPLAY:
+		return store_replay(one.store, handled, 1, &moved, &error) == STORE_OK && moved == 1;
+	case FINISH:
+		return store_finish(one.store, "d.json", &error) == STORE_OK;
+	default:
+		return store_forget(one.store, &f, &error) == STORE_OK && f.forgotten == 1 &&
+		    f.kept == 2;
+	}
+}
+
+/* Each answer is lost once, and each job says afterwards that it has done its work. */
+TEST(a_lost_answer_is_no_other_answer)
+{
+	static const char *const then[JOBS] = {"a:handled d:failed h:handled ",
+		"a:handled d:failed h:handled ", "a:waiting d:failed h:handled ",
+		"a:failed d:failed h:handled ", "a:new d:new h:handled ", "a:new d:failed h:new ",
+		"a:new d:handled h:handled ", "a:new d:failed "};
+	struct store_work work;
+	uint64_t lane;
+
+	NEEDS_SERVER;
+	for (int job = 0; job < JOBS; job++) {
+		for (int at = 1, calls = at; calls >= at; at++) {
+			fill(&lane, &work);
+			plan = (struct plan){.fault = DEAF, .at = at};
+			bool good = did(job, &work);
+			calls = plan.calls;
+			plan.fault = NONE;
+			if (!good)
+				fail_msg("job %d, answer %d", job, at);
+			assert_string_equal(listed(&two, &all).text, then[job]);
+			store_unload(one.store, &work);
+		}
+	}
+}
+
+/* The lease has ended before the second try, which then finds what the first one has done. */
+TEST(a_lost_answer_counts_also_without_the_lease)
+{
+	struct store_work work;
+	uint64_t lane;
+
+	NEEDS_SERVER;
+	sql("CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+	    " DELETE FROM psapi_lane; RETURN NULL; END $$; CREATE CONSTRAINT TRIGGER lose"
+	    " AFTER UPDATE OR DELETE ON psapi_queue DEFERRABLE INITIALLY DEFERRED"
+	    " FOR EACH ROW EXECUTE FUNCTION lose();");
+	for (int job = DONE; job <= FAIL; job++) {
+		fill(&lane, &work);
+		plan = (struct plan){.fault = DEAF, .at = 1};
+		bool good = did(job, &work);
+		plan.fault = NONE;
+		if (!good)
+			fail_msg("job %d", job);
+		store_unload(one.store, &work);
+	}
+	sql("DROP FUNCTION lose CASCADE");
+}
+
+/*
+ * A wait for the standby that was cancelled is a warning, and the change is there. The second try
+ * locks a row, for a transaction without a change would not wait for the standby.
+ */
+TEST(a_change_with_a_warning_is_repeated)
+{
+	struct store_work work;
+	uint64_t lane;
+
+	NEEDS_SERVER;
+	sql("CREATE SEQUENCE warnings; CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$"
+	    " BEGIN IF nextval('warnings') = 1 THEN RAISE WARNING 'not confirmed'; END IF;"
+	    " RETURN NULL; END $$;");
+	for (int job = 0; job < JOBS; job++) {
+		fill(&lane, &work);
+		sql("CREATE CONSTRAINT TRIGGER warn AFTER UPDATE OR DELETE OR INSERT ON psapi_queue"
+		    " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION warn();"
+		    " CREATE CONSTRAINT TRIGGER warn AFTER DELETE ON psapi_event"
+		    " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION warn();"
+		    " ALTER SEQUENCE warnings RESTART; UPDATE psapi_meta SET format = format;");
+		bool good = did(job, &work);
+		sql("DROP TRIGGER warn ON psapi_queue; DROP TRIGGER warn ON psapi_event;");
+		if (!good)
+			fail_msg("job %d", job);
+		if (job >= RETRY)
+			sql("DO $$ BEGIN ASSERT (SELECT xmax::text <> '0' FROM psapi_meta), 'a lock'; END $$");
+		if (job == LATER)
+			sql("DO $$ BEGIN ASSERT nextval('warnings') = 3, 'two tries'; END $$");
+		store_unload(one.store, &work);
+	}
+	sql("DROP FUNCTION warn CASCADE; DROP SEQUENCE warnings");
 }
 
 /* ---- each call fails ---- */
 
 /*
- * The life of three events, whatever fails. The results of a life without a fault are known; one
- * with a fault must end, and lie about nothing: what was accepted is there afterwards, once.
+ * Lives of some events, whatever fails. An operation does what it says, or says that it has failed:
+ * nobody else is at work, so that an event is gone, or a lane is another's, is never true.
  */
-static int
-live(bool strict)
+static enum store_result
+honest(enum store_result result, const struct error *error)
 {
-	const char *names[] = {"y.json"};
-	struct store_work work;
-	struct store_counts counts;
+	if (plan.at < 0 && result != STORE_OK)
+		fail_msg("without a fault: %s", error->text);
+	if (result != STORE_OK && result != STORE_FAILED)
+		fail_msg("result %d", result);
+	if (result == STORE_FAILED)
+		assert_string_not_equal(error->text, "");
+	return result;
+}
+
+/* What they have said, for check_...() afterwards, without a fault. */
+static struct {
+	bool accepted_x, accepted_y;
+	enum store_result later, fail, retry;
+} told;
+
+static void
+live_delivered(void)
+{
+	static const char *const names[] = {"y.json"};
 	struct list list = {.text = ""};
 	struct store_pending p = {.now = clock_unix(), .visit = add_waiting, .data = &list};
-	struct error error;
-	size_t moved;
-	int accepted = 0, wrong = 0;
-	char *status;
+	struct store_work work;
+	struct store_counts counts;
+	struct error error = {.text = ""};
+	size_t moved = 0;
 
-	accepted += put(&one, "x", "1", 1, STORE_QUEUE) != STORE_FAILED ? 1 : 0;
-	accepted += put(&one, "y", "2", 2, STORE_DEAD_LETTER) != STORE_FAILED ? 2 : 0;
-	wrong += store_pending(one.store, &p, &error) != STORE_OK;
-	if (list.lane != 0 && take(&one, "x.json", list.lane, &work) == STORE_OK) {
-		wrong += store_renew(one.store, list.lane, &error) != STORE_OK;
-		wrong += store_later(one.store, &work, &retry_state, &error) == STORE_FAILED;
-		wrong += store_fail(one.store, &work, &dead_state, &error) == STORE_FAILED;
+	memset(&told, 0, sizeof(told));
+	told.later = told.fail = STORE_FAILED;
+	told.accepted_x = put(&one, "x", "1", 1, STORE_QUEUE) != STORE_FAILED;
+	told.accepted_y = put(&one, "y", "2", 2, STORE_DEAD_LETTER) != STORE_FAILED;
+	honest(store_pending(one.store, &p, &error), &error);
+	if (list.lane != 0 && honest(store_claim(one.store, list.lane, &error), &error) == STORE_OK &&
+	    honest(store_load(one.store, "x.json", &work, &error), &error) == STORE_OK) {
+		honest(store_renew(one.store, list.lane, &error), &error);
+		told.later = honest(store_later(one.store, &work, &retry_state, &error), &error);
+		told.fail = honest(store_fail(one.store, &work, &dead_state, &error), &error);
 		store_unload(one.store, &work);
 		store_release(one.store, list.lane);
-	} else {
-		wrong++;
 	}
-	wrong += store_retry(one.store, names, 1, &moved, &error) == STORE_FAILED;
-	wrong += store_each(one.store, &all, add_item, &list, &error) != STORE_OK;
-	wrong += store_count(one.store, 0, &counts, &error) != STORE_OK;
-	wrong += store_probe(one.store, &error) != STORE_OK;
-	status = store_status(one.store, &error);
-	wrong += status == NULL;
+	told.retry = STORE_FAILED;
+	if (told.accepted_y)
+		told.retry = honest(store_retry(one.store, names, 1, &moved, &error), &error);
+	assert_int_equal(moved, told.retry == STORE_OK);
+	list.text[0] = '\0';
+	honest(store_each(one.store, &all, add_item, &list, &error), &error);
+	honest(store_count(one.store, 0, &counts, &error), &error);
+	honest(store_probe(one.store, &error), &error);
+	char *status = store_status(one.store, &error);
+	honest(status != NULL ? STORE_OK : STORE_FAILED, &error);
 	free(status);
 	store_attempt(one.store, 1000, "{}", 2);
 	store_attempts_send(one.store);
-	if (strict)
-		assert_int_equal(wrong, 0);
-	return accepted;
 }
+
+/* And the sender's retry. */
+static void
+check_delivered(void)
+{
+	struct list events;
+
+	if (told.accepted_x || told.accepted_y) {
+		events = listed(&two, &all);
+		assert_true(told.fail != STORE_OK || strncmp(events.text, "x:failed ", 9) == 0);
+		assert_true(told.later != STORE_OK || strncmp(events.text, "x:new ", 6) != 0);
+		assert_true(told.retry != STORE_OK || strstr(events.text, "y:new ") != NULL);
+	}
+	enum store_result x = put(&two, "x", "1", 1, STORE_QUEUE), y = put(&two, "y", "2", 2,
+	    STORE_DEAD_LETTER);
+	if (told.accepted_x)
+		assert_int_equal(x, STORE_DUPLICATE);
+	if (told.accepted_y)
+		assert_int_equal(y, STORE_DUPLICATE);
+	assert_true(x == STORE_OK || x == STORE_DUPLICATE);
+	assert_true(y == STORE_OK || y == STORE_DUPLICATE);
+	events = listed(&two, &all);
+	assert_int_equal(strncmp(events.text, "x:", 2), 0);
+	assert_non_null(strstr(events.text, " y:"));
+}
+
+static void
+none_before(void)
+{
+}
+
+/* ---- many at once, and the administrator's ---- */
+
+static struct {
+	enum store_result done[2], replay, finish, single, import, forget;
+	size_t forgotten;
+} moved_to;
+static uint64_t batch_lanes[2];
+
+static uint64_t
+lane_of(const char *npn)
+{
+	struct event event = {0};
+
+	strcpy(event.npn, npn);
+	return entry_lane(&event);
+}
+
+/* o is old and handled, h handled, e dead; b, c and s wait. */
+static void
+put_before(void)
+{
+	struct error error;
+
+	assert_int_equal(put(&two, "o", "9", 0, STORE_QUEUE), STORE_OK);
+	assert_int_equal(put(&two, "h", "5", 5, STORE_QUEUE), STORE_OK);
+	assert_int_equal(put(&two, "e", "4", 5, STORE_DEAD_LETTER), STORE_OK);
+	assert_int_equal(put(&two, "b", "1", 5, STORE_QUEUE), STORE_OK);
+	assert_int_equal(put(&two, "c", "2", 5, STORE_QUEUE), STORE_OK);
+	assert_int_equal(put(&two, "s", "3", 5, STORE_QUEUE), STORE_OK);
+	assert_int_equal(store_finish(two.store, "o.json", &error), STORE_OK);
+	assert_int_equal(store_finish(two.store, "h.json", &error), STORE_OK);
+	batch_lanes[0] = lane_of("1");
+	batch_lanes[1] = lane_of("2");
+}
+
+static void
+work_on_many(void)
+{
+	static struct store_work works[2];
+	static const char *const names[] = {"b.json", "c.json"};
+	struct store_work *const each[] = {&works[0], &works[1]};
+	enum store_result results[2] = {STORE_FAILED, STORE_FAILED};
+	struct error error = {.text = ""};
+
+	moved_to.done[0] = moved_to.done[1] = STORE_FAILED;
+	if (honest(store_claim_many(one.store, batch_lanes, 2, results, &error), &error) != STORE_OK)
+		return;
+	assert_string_equal(letters(results, 2), "oo");
+	if (honest(store_load_many(one.store, names, each, 2, results, &error), &error) != STORE_OK)
+		return;
+	assert_string_equal(letters(results, 2), "oo");
+	if (honest(store_renew_many(one.store, batch_lanes, 2, results, &error), &error) == STORE_OK)
+		assert_string_equal(letters(results, 2), "oo");
+	if (honest(store_done_many(one.store, each, 2, results, &error), &error) == STORE_OK) {
+		assert_string_equal(letters(results, 2), "oo");
+		memcpy(moved_to.done, results, sizeof(results));
+	}
+	for (int i = 0; i < 2; i++)
+		store_unload(one.store, &works[i]);
+	store_release_many(one.store, batch_lanes, 2);
+}
+
+static void
+work_on_one(void)
+{
+	struct store_work work;
+	struct error error = {.text = ""};
+	uint64_t lane = lane_of("3");
+
+	moved_to.single = STORE_FAILED;
+	if (honest(store_claim(one.store, lane, &error), &error) != STORE_OK)
+		return;
+	if (honest(store_load(one.store, "s.json", &work, &error), &error) == STORE_OK) {
+		moved_to.single = honest(store_done(one.store, &work, &error), &error);
+		store_unload(one.store, &work);
+	}
+	store_release(one.store, lane);
+}
+
+/* An event of another store: h's, under another name. */
+static void
+import_one(void)
+{
+	struct error error = {.text = ""};
+	struct store_item item;
+	size_t imported;
+
+	moved_to.import = honest(store_get(one.store, "h.json", &item, &error), &error);
+	if (moved_to.import != STORE_OK)
+		return;
+	item.name = "i.json";
+	item.status = STORE_HANDLED;
+	moved_to.import = honest(store_import(one.store, &item, &error), &error);
+	enum store_result end = honest(store_import_end(one.store, &imported, &error), &error);
+	if (end != STORE_OK)
+		moved_to.import = end;
+	entry_free(&item.entry);
+}
+
+static void
+ignore_item(const struct store_item *item, void *data)
+{
+	(void)item;
+	++*(int *)data;
+}
+
+static void
+read_all(void)
+{
+	int visited = 0;
+	struct store_page page = {.limit = 100, .visit = ignore_item, .data = &visited};
+	struct roster roster = {0};
+	struct store_tally tally;
+	struct error error = {.text = ""};
+
+	if (honest(store_page(one.store, &page, &error), &error) == STORE_OK)
+		assert_in_range(visited, 5, 7); /* o and i may be there */
+	honest(store_tally(one.store, clock_unix(), 0, &tally, &error), &error);
+	if (honest(store_roster(one.store, INT64_MAX, &roster, &error), &error) == STORE_OK)
+		assert_int_equal(roster.count, 6);
+	roster_free(&roster);
+}
+
+static void
+live_operated(void)
+{
+	static const char *const names[] = {"h.json"};
+	struct store_forgetting f = {.before = 1002, .now = clock_unix()};
+	struct error error = {.text = ""};
+	size_t moved = 0;
+
+	work_on_many();
+	work_on_one();
+	moved_to.replay = honest(store_replay(one.store, names, 1, &moved, &error), &error);
+	assert_int_equal(moved, moved_to.replay == STORE_OK);
+	moved_to.finish = honest(store_finish(one.store, "e.json", &error), &error);
+	import_one();
+	moved_to.forget = honest(store_forget(one.store, &f, &error), &error);
+	moved_to.forgotten = f.forgotten;
+	read_all();
+}
+
+static void
+check_operated(void)
+{
+	const char *text = listed(&two, &all).text;
+
+	assert_true(moved_to.done[0] != STORE_OK || strstr(text, "b:handled ") != NULL);
+	assert_true(moved_to.done[1] != STORE_OK || strstr(text, "c:handled ") != NULL);
+	assert_true(moved_to.single != STORE_OK || strstr(text, "s:handled ") != NULL);
+	assert_true(moved_to.replay != STORE_OK || strstr(text, "h:new ") != NULL);
+	assert_true(moved_to.finish != STORE_OK || strstr(text, "e:handled ") != NULL);
+	assert_true(moved_to.import != STORE_OK || strstr(text, "i:handled ") != NULL);
+	if (moved_to.forget == STORE_OK)
+		assert_int_equal(moved_to.forgotten, 1);
+	assert_true(moved_to.forgotten == 0 || strncmp(text, "o:", 2) != 0);
+	assert_string_equal(roster_text(two.store, INT64_MAX), "1+ 2+ 3+ 4+ 5+ 9+ ");
+}
+
+static const struct life {
+	void (*before)(void);
+	void (*live)(void);
+	void (*check)(void);
+} lives[] = {{none_before, live_delivered, check_delivered},
+	{put_before, live_operated, check_operated}};
 
 /* Missing memory may fail the opening, too, which then says so; the fault is behind it then. */
 static void
@@ -826,51 +1262,42 @@ reopen(enum fault fault, int at)
 }
 
 static void
-begin_again(enum fault fault, int at)
+begin_again(const struct life *life, enum fault fault, int at)
 {
 	plan.fault = NONE;
 	host_close(&one);
 	host_open(&one, "one");
 	empty_tables();
+	life->before();
 	reopen(fault, at);
 	plan = (struct plan){.fault = fault, .at = at, .calls = fault == MEMORY ? plan.calls : 0};
 }
 
-/* A life whose nth call fails, and the sender's retry. */
+/* A life whose nth call fails. */
 static void
-live_once(enum fault fault, int at)
+live_once(const struct life *life, enum fault fault, int at)
 {
-	begin_again(fault, at);
-	int accepted = live(false);
+	begin_again(life, fault, at);
+	life->live();
 	plan.fault = NONE;
-	enum store_result x = put(&two, "x", "1", 1, STORE_QUEUE), y = put(&two, "y", "2", 2,
-	    STORE_DEAD_LETTER);
-	if ((accepted & 1) != 0)
-		assert_int_equal(x, STORE_DUPLICATE);
-	if ((accepted & 2) != 0)
-		assert_int_equal(y, STORE_DUPLICATE);
-	assert_true(x == STORE_OK || x == STORE_DUPLICATE);
-	assert_true(y == STORE_OK || y == STORE_DUPLICATE);
-	struct list events = listed(&two, &all);
-	assert_int_equal(strncmp(events.text, "x:", 2), 0);
-	assert_non_null(strstr(events.text, " y:"));
+	life->check();
 }
 
-/* All calls with FULL=1; else some twenty, others each time. */
+/* All calls with FULL=1; else some twelve of each life, others each time. */
 static void
 live_with(enum fault fault)
 {
-	int begin = (int)(time(NULL) % 20);
-
-	begin_again(fault, -1);
-	assert_int_equal(live(true), 3);
-	int calls = plan.calls;
-	assert_in_range(calls, 50, 20000);
-	int step = getenv("FULL") != NULL && *getenv("FULL") != '\0' ? 1 : calls / 20;
-	begin = 1 + (step > 1 ? begin % step : 0);
-	print_message("%d calls, from the %d. on each %d.\n", calls, begin, step);
-	for (int at = begin; at <= calls; at += step)
-		live_once(fault, at);
+	for (size_t i = 0; i < sizeof(lives) / sizeof(lives[0]); i++) {
+		live_once(&lives[i], fault, -1);
+		int calls = plan.calls;
+		assert_in_range(calls, 10, 20000);
+		int step = getenv("FULL") != NULL && *getenv("FULL") != '\0' ? 1 : 1 + calls / 12;
+		int begin = 1 + (int)(time(NULL) % step);
+		print_message("%d calls, from the %d. on each %d.\n", calls, begin, step);
+		for (int at = begin; at <= calls; at += step) {
+			live_once(&lives[i], fault, at);
+		}
+	}
 }
 
 TEST(the_connection_may_die_before_any_call)
@@ -883,6 +1310,12 @@ TEST(any_call_of_libpq_may_fail)
 {
 	NEEDS_SERVER;
 	live_with(REFUSE);
+}
+
+TEST(any_answer_may_be_lost)
+{
+	NEEDS_SERVER;
+	live_with(DEAF);
 }
 
 TEST(any_allocation_may_fail)
@@ -910,11 +1343,19 @@ main(void)
 		OVER(what_forgotten_events_said_is_imported),
 		OVER(a_commit_with_a_warning_is_no_commit),
 		OVER(of_many_at_once_each_is_accepted_once),
+		OVER(a_further_connection_is_not_needed),
 		OVER(copies_of_attempts_are_all_hosts),
+		OVER(a_copy_with_a_lower_number_is_found_later),
+		OVER(a_lost_answer_is_no_other_answer),
+		OVER(a_lost_answer_counts_also_without_the_lease),
+		OVER(a_change_with_a_warning_is_repeated),
 		OVER(the_connection_may_die_before_any_call),
 		OVER(any_call_of_libpq_may_fail),
+		OVER(any_answer_may_be_lost),
 		OVER(any_allocation_may_fail),
 	};
 
+	if (getenv("ONLY") != NULL) /* a pattern: "a_lost_*" */
+		cmocka_set_test_filter(getenv("ONLY"));
 	return cmocka_run_group_tests(tests, start_server, stop_server);
 }
