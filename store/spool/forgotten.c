@@ -137,12 +137,12 @@ static int
 read_events(struct spool *spool, struct roster_reading *readings, struct roster *roster,
     struct error *error)
 {
-	void *data[SPOOL_READERS];
+	void *data[SPOOL_THREADS];
 
-	for (int i = 0; i < SPOOL_READERS; i++)
+	for (int i = 0; i < SPOOL_THREADS; i++)
 		data[i] = &readings[i];
-	int result = spool_each_by_inode(spool, SPOOL_EVENTS, read_event, data, SPOOL_READERS);
-	for (int i = 0; i < SPOOL_READERS; i++) {
+	int result = spool_each_by_inode(spool, SPOOL_EVENTS, read_event, data, SPOOL_THREADS);
+	for (int i = 0; i < SPOOL_THREADS; i++) {
 		if (result > 0 && readings[i].failed)
 			*error = readings[i].error;
 		if (merge(roster, &readings[i].roster) != 0 && result == 0)
@@ -160,12 +160,12 @@ read_events(struct spool *spool, struct roster_reading *readings, struct roster 
 enum store_result
 spool_roster(struct spool *spool, int64_t at, struct roster *roster, struct error *error)
 {
-	struct roster_reading *readings = calloc(SPOOL_READERS, sizeof(*readings));
+	struct roster_reading *readings = calloc(SPOOL_THREADS, sizeof(*readings));
 	int result = -1;
 
 	if (readings == NULL)
 		spool_failed(spool, "list the names", SPOOL_EVENTS, "", error);
-	for (int i = 0; i < SPOOL_READERS && readings != NULL; i++)
+	for (int i = 0; i < SPOOL_THREADS && readings != NULL; i++)
 		readings[i].at = at;
 	if (readings != NULL)
 		result = read_events(spool, readings, roster, error);

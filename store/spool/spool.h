@@ -93,9 +93,9 @@ int spool_each(struct spool *spool, enum spool_dir dir,
 
 /*
  * The same for many files that are read: some hundred thousand names at a time are visited in the
- * order of the disk, by up to so many threads (at most SPOOL_READERS), each with its own data.
+ * order of the disk, by up to so many threads (at most SPOOL_THREADS), each with its own data.
  */
-enum { SPOOL_READERS = 8 };
+enum { SPOOL_THREADS = 8 };
 int spool_each_by_inode(struct spool *spool, enum spool_dir dir,
     int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data),
     void *const *data, size_t threads);

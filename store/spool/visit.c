@@ -71,8 +71,8 @@ struct visits {
 	atomic_int number;  /* errno then */
 };
 
-struct name_reader {
-	struct visits *walk;
+struct visit_thread {
+	struct visits *visits;
 	pthread_t thread;
 	void *data; /* its own */
 };
@@ -80,46 +80,46 @@ struct name_reader {
 static void *
 work(void *argument)
 {
-	struct name_reader *w = argument;
-	struct visits *walk = w->walk;
-	size_t first, count = walk->list->count;
+	struct visit_thread *own = argument;
+	struct visits *visits = own->visits;
+	size_t first, count = visits->list->count;
 	int result = 0;
 
-	while (atomic_load(&walk->result) == 0 &&
-	    (first = atomic_fetch_add(&walk->next, STEP)) < count)
+	while (atomic_load(&visits->result) == 0 &&
+	    (first = atomic_fetch_add(&visits->next, STEP)) < count)
 		for (size_t i = first; i < first + STEP && i < count && result == 0; i++) {
-			const char *name = walk->list->text + walk->list->names[i].name;
-			result = walk->visit(walk->spool, walk->dir, name, w->data);
+			const char *name = visits->list->text + visits->list->names[i].name;
+			result = visits->visit(visits->spool, visits->dir, name, own->data);
 			if (result == 0)
 				continue;
-			atomic_store(&walk->number, errno);
-			atomic_store(&walk->result, result);
+			atomic_store(&visits->number, errno);
+			atomic_store(&visits->result, result);
 		}
 	return NULL;
 }
 
 /* Visit all names of the list. A thread that cannot be made leaves its work to the others. */
 static int
-visit_list(struct visits *walk, void *const *data, size_t threads)
+visit_list(struct visits *visits, void *const *data, size_t threads)
 {
-	struct name_reader walkers[SPOOL_READERS];
+	struct visit_thread visit_threads[SPOOL_THREADS];
 	size_t made = 1;
 
-	walkers[0] = (struct name_reader){.walk = walk, .data = data[0]};
+	visit_threads[0] = (struct visit_thread){.visits = visits, .data = data[0]};
 	for (size_t i = 1; i < threads; i++)
-		walkers[i] = (struct name_reader){.walk = walk, .data = data[i]};
-	while (made < threads && made * STEP < walk->list->count &&
-	    pthread_create(&walkers[made].thread, NULL, work, &walkers[made]) == 0)
+		visit_threads[i] = (struct visit_thread){.visits = visits, .data = data[i]};
+	while (made < threads && made * STEP < visits->list->count &&
+	    pthread_create(&visit_threads[made].thread, NULL, work, &visit_threads[made]) == 0)
 		made++;
-	work(&walkers[0]);
+	work(&visit_threads[0]);
 	for (size_t i = 1; i < made; i++)
-		pthread_join(walkers[i].thread, NULL);
-	errno = atomic_load(&walk->number);
-	return atomic_load(&walk->result);
+		pthread_join(visit_threads[i].thread, NULL);
+	errno = atomic_load(&visits->number);
+	return atomic_load(&visits->result);
 }
 
 static int
-visit_all(struct visits *walk, DIR *stream, struct name_list *list, void *const *data,
+visit_all(struct visits *visits, DIR *stream, struct name_list *list, void *const *data,
     size_t threads)
 {
 	int result = 0;
@@ -128,8 +128,8 @@ visit_all(struct visits *walk, DIR *stream, struct name_list *list, void *const 
 		if (read_names(stream, list) != 0)
 			return -1;
 		qsort(list->names, list->count, sizeof(*list->names), compare);
-		atomic_store(&walk->next, 0);
-		result = visit_list(walk, data, threads);
+		atomic_store(&visits->next, 0);
+		result = visit_list(visits, data, threads);
 	} while (result == 0 && list->count > 0);
 	return result;
 }
@@ -141,10 +141,10 @@ spool_each_by_inode(struct spool *spool, enum spool_dir dir,
 {
 	struct name_list list = {.names = calloc(NAMES_MAX, sizeof(*list.names)),
 		.text = malloc(TEXT_SIZE)};
-	struct visits walk = {.spool = spool, .dir = dir, .list = &list, .visit = visit};
+	struct visits visits = {.spool = spool, .dir = dir, .list = &list, .visit = visit};
 	int fd = list.names == NULL || list.text == NULL ? -1 : spool_open_directory(spool, dir);
 	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
-	int result = stream == NULL ? -1 : visit_all(&walk, stream, &list, data, threads);
+	int result = stream == NULL ? -1 : visit_all(&visits, stream, &list, data, threads);
 	int saved = errno;
 
 	if (stream != NULL)

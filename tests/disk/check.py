@@ -1,10 +1,11 @@
 """A disk as a power cut left it, mounted: which files are whole and which events are lost, before
-and after recovery. README.md's loop for a plain script is run here as it stands there."""
+and after recovery. README.md's loop for a plain script is run on each, as it stands there."""
 
 import contextlib
 import os
 import re
 import subprocess
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -42,8 +43,8 @@ class Checker:
         self.judged = {}        # (name, content): what judge() said
         self.script = readme_script()
 
-    def check(self, system, image, target, cut, with_script):
-        """Check one image. with_script: the loop of README.md handles events on it as well."""
+    def check(self, system, image, target, cut):
+        """Check one image."""
         self.findings.counts["images"] += 1
         if system.fsck:
             run(*system.fsck, image, good=range(256))
@@ -55,7 +56,7 @@ class Checker:
                 self.findings.wrong(kind, cut, [str(error)])
                 return
             self.before_recovery(target, cut)
-            self.after_recovery(target, cut, self.script if with_script else "")
+            self.after_recovery(target, cut)
 
     def before_recovery(self, spool, cut):
         found, wrong, unread = self.whole(spool)
@@ -64,20 +65,25 @@ class Checker:
         missing = self.answered(cut) - self.handled(cut) - found["new"] - found["failed"]
         self.findings.wrong(KEPT, cut, sorted(missing))
 
-    def after_recovery(self, spool, cut, script):
-        """An event that somebody handled before the cut may be forgotten: it may come again."""
+    def after_recovery(self, spool, cut):
+        """README.md's loop runs before recovery, beside it, and afterwards. An event that somebody handled before the
+        cut may be forgotten: it may come again."""
         answered, handled = self.answered(cut), self.handled(cut)
-        by_script = consume(script, spool)
+        by_script = self.loop(spool).handled()
+        beside = self.loop(spool)
         wrong = recover(spool)
+        by_script |= beside.handled()
         found, torn, _ = self.whole(spool)
         missing = answered - found["events"]
         self.findings.counts["may come again"] += len(missing & handled)
         wrong += torn + [f"{name}: not in events/" for name in sorted(missing - handled)]
-        if script:
-            handled |= by_script | consume(script, spool)
-        waiting = found["failed"] if script else found["new"] | found["failed"]
-        wrong += [f"{name}: not handled" for name in sorted(answered - handled - waiting)]
+        wrong += [f"{name}: handled, and not in events/" for name in sorted(by_script - found["events"])]
+        handled |= by_script | self.loop(spool).handled()
+        wrong += [f"{name}: not handled" for name in sorted(answered - handled - found["failed"])]
         self.findings.wrong(RECOVERED, cut, wrong)
+
+    def loop(self, spool):
+        return Loop(self.script, spool)
 
     def answered(self, cut):
         return {event_name(i) for i, t in self.recording.answered.items() if t <= cut.t}
@@ -159,10 +165,21 @@ def readme_script():
     return script
 
 
-def consume(script, spool):
-    """The names that the script handles."""
-    script = script.replace(PROGRAM, "handle").replace(SPOOL, str(spool))
-    done = subprocess.run(["sh", "-c", "handle() { echo \"$1\"; }\n" + script], check=False,
-                          capture_output=True, text=True, cwd="/")
-    assert not done.stderr, done.stderr
-    return {os.path.basename(line).removesuffix(".json") for line in done.stdout.splitlines()}
+class Loop:
+    """The script at work. Its rm(1) collects the names: one process for each would take most of the time."""
+
+    BEFORE = 'handle() { echo "$1"; }\nrm() { echo "$1" >&3; }\nexec 3>"$1"\n'
+    AFTER = 'exec 3>&-\nxargs -r -d "\\n" rm -f <"$1"\n'
+
+    def __init__(self, script, spool):
+        script = script.replace(PROGRAM, "handle").replace(SPOOL, str(spool))
+        self.removed = tempfile.NamedTemporaryFile()    # pylint: disable=consider-using-with
+        self.process = subprocess.Popen(["sh", "-c", self.BEFORE + script + self.AFTER, "sh", self.removed.name],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/")
+
+    def handled(self):
+        """The names that it has handled, when it has ended."""
+        output, errors = self.process.communicate()
+        self.removed.close()
+        assert not errors and self.process.returncode == 0, errors
+        return {os.path.basename(line).removesuffix(".json") for line in output.splitlines()}

@@ -36,12 +36,21 @@ class FileSystem:
     fsck: tuple = ()            # the command that boot runs before the mount
     promised: frozenset = ALL   # the rest is only counted ...
     why: str = ""               # ... for this reason
+    variant: bool = False       # of another one, by one option
 
 
 FILE_SYSTEMS = {system.name: system for system in (
     FileSystem("ext4", "ext4", EXT4),
     FileSystem("ext4-writeback", "ext4", EXT4, "noatime,data=writeback"),
     FileSystem("ext4-nodelalloc", "ext4", EXT4, "noatime,nodelalloc"),
+    FileSystem("ext4-1k-blocks", "ext4", EXT4 + ("-b", "1024"), variant=True),
+    FileSystem("ext4-data=journal", "ext4", EXT4, "noatime,data=journal", variant=True),
+    FileSystem("ext4-dioread_lock", "ext4", EXT4, "noatime,dioread_lock", variant=True),
+    FileSystem("ext4-inline_data", "ext4", EXT4 + ("-O", "inline_data"), variant=True),
+    FileSystem("ext4-async-commit", "ext4", EXT4, "noatime,data=writeback,journal_async_commit", variant=True,
+               promised=frozenset(), why="a commit is not ordered behind its own blocks"),
+    FileSystem("ext4-nobarrier", "ext4", EXT4, "noatime,nobarrier", variant=True,
+               promised=frozenset(), why="the disk's cache is not flushed"),
     FileSystem("xfs", "xfs", XFS, size=128 * MIB, stale=128 * MIB),
     FileSystem("btrfs", "btrfs", BTRFS, size=128 * MIB, stale=20 * MIB),
     FileSystem("ext4-fast_commit", "ext4", EXT4 + ("-O", "fast_commit"), fsck=("e2fsck", "-fy"),

@@ -67,7 +67,7 @@ def parse(data):
 
 
 # The own notes of the programs in state/: of the last drain, of unrecognised files, of numbers, checks and producers.
-NOTES = ("drain", "unrecognised", "metrics", "runs", "check", "alerts", "roster")
+NOTES = ("drain", "unrecognised", "metrics", "runs", "check", "alerts", "left-out", "roster")
 
 
 class Spool:

@@ -27,7 +27,8 @@ SOURCES = sorted(path for path in ROOT.glob("**/*.c")
 OWN_WORDS = {"doctor/http_status.c", "doctor/local.c", "doctor/probe.c", "doctor/history.c", "doctor/log.c", "doctor/url.c",
              "doctor/receiver.c", "doctor/monitor.c", "commands/check.c", "send/delivery.c", "send/http.c", "send/fastcgi_client.c"}
 
-GOOD = {("verify.c", "is a signing secret")}        # printed nowhere
+# Printed nowhere: the page takes the order of the log then.
+GOOD = {("verify.c", "is a signing secret"), ("listing.c", "too many events wait to be sorted")}
 
 
 def source_text(path):

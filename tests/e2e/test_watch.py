@@ -102,7 +102,8 @@ def test_the_loop_on_each_report(place):
             assert_accepted(server.send(signed(b"no JSON", "msg_moved")))
             os.rename(place.spool.file("failed", "msg_moved"), place.spool.file("new", "msg_moved"))
             wait_for(lambda: "msg_moved" in taken(), "it is taken when it is moved")
+            wait_for(lambda: place.spool.names("new") == [], "the script has removed it")
         finally:
             os.killpg(watcher.pid, signal.SIGKILL)
             watcher.wait()
-    assert place.spool.names("new") == [] and len(taken()) == 18
+    assert len(taken()) == 18

@@ -90,8 +90,11 @@ class Recorder:
         handler = f"echo {word} {'tried' if argument else 'handled'} >>{self.log}; exit {argument or 0}"
         arguments = {"drain": ["drain", "--", "/bin/sh", "-c", handler],
                      "recover": ["recover"], "adopt": ["adopt"], "retry": ["retry", self.event.webhook_id],
-                     "replay": ["replay", self.event.webhook_id], "done": ["done", self.event.webhook_id]}
+                     "replay": ["replay", self.event.webhook_id], "done": ["done", self.event.webhook_id],
+                     "prune": ["prune", "--older-than", "90d"]}
         before = self.event.name in self.testbed.names("events")
+        if before and word == "prune":
+            os.utime(self.testbed.at("events", self.event.name), (WHEN - 200 * 86400,) * 2)
         outcome = self.testbed.run([PSAPI, *arguments[word]], shim=self.shim(word, kill_after))
         if outcome.code == 0 or word == "drain" and outcome.code == 1:
             self.say(f"{self.role} ended {argument or word}")

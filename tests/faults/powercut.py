@@ -31,6 +31,7 @@ PROBE = Event(DOCTOR, "")
 STALE = (record(Event(GOOD, "new", "msg_2")), b"\x7fgarbage\n")  # the first is as long as ours
 QUEUES = ("new", "failed")
 LOOK = [("spool/new",), ("spool/failed",), ("spool/events",)]  # what a recovery syncs
+ROSTER = "spool/state/roster"
 MOVES = ("drain", "retry", "replay", "done")
 VERBOSE = "-v" in sys.argv
 SHOWN = 10  # complaints
@@ -47,11 +48,12 @@ class Owed:
     handled: bool = False
     known: bool = False  # ... and events/ knows it, on the disk: it does not come again
     moved: bool = False  # it may be in two queues at once: new/ wins
+    pruned: bool = False  # events/ may have forgotten it, if state/roster says what it said
 
 
 def owed(history, done):
     event, handlers, ended, moved = history.event, set(), None, False
-    answered = held = False
+    answered = held = pruned = False
     for op in history.ops[:done]:
         word = op.role.partition("-")[0]
         if op.kind == "answer" and status_of(bytes.fromhex(op.args[0])) == 200:
@@ -66,8 +68,10 @@ def owed(history, done):
         elif word == "done" and op.kind == "unlink" and op.args[0].split("/")[1] in QUEUES:
             handlers.add("done")
         moved |= word in MOVES
+        pruned |= word == "prune"
     if handlers:
-        return Owed(gone=ended == "done", handled=True, known=handlers <= {"drain", "done"} or history.known)
+        known = not pruned and (handlers <= {"drain", "done"} or history.known)
+        return Owed(gone=ended == "done", handled=True, known=known, pruned=pruned)
     if not answered:
         return Owed()
     places = ("new",) if ended in ("retry", "replay") else QUEUES if moved else (event.queue or "events",)
@@ -81,6 +85,11 @@ def kind_of(data, event):
         return "whole"
     except Torn:
         return f"{len(data)} bytes, {hash(data) & 0xffff:x}"
+
+
+def is_said(data):
+    """Whether state/roster has what the event says of its producer."""
+    return re.search(rb"(?m)^roster 1 .* 1\n\d+ \S+ activated\n\Z", data) is not None
 
 
 def before_recovery(history, due, files):
@@ -103,6 +112,8 @@ def before_recovery(history, due, files):
         yield "I3: events/ knows it, no queue has it, and nobody has handled it"
     if due.known and not queued and "events" not in there:
         yield "handled, and forgotten: a redelivery would be handled again"
+    if due.pruned and "events" not in there and not is_said(files.get(ROSTER, ("", b""))[1]):
+        yield "forgotten, and state/roster does not have what it said"
 
 
 # ---- what becomes of one state of the disk: programs run ----
@@ -115,8 +126,8 @@ def key_of(event, files, directories):
         label = labels.setdefault(inode, len(labels))
         matters = place in ("new", "failed", "events", "hold")
         # Names in tmp/ and hold/ hold the time.
-        shape.append((place, "" if place in ("tmp", "hold") else name, label,
-                      kind_of(data, event) if matters else "other"))
+        kind = kind_of(data, event) if matters else is_said(data) if path == ROSTER else "other"
+        shape.append((place, "" if place in ("tmp", "hold") else name, label, kind))
     return event, tuple(shape), frozenset(directories)
 
 
@@ -253,6 +264,7 @@ MOVED = {
     "replayed": ("event", "send drain replay", ["replay", "recover again"]),
     "called handled": ("event", "send done", ["done", "recover again"]),
     "called handled after it failed": ("invalid event", "send done", ["done"]),
+    "pruned": ("event", "send drain prune", ["prune", "again", "recover again"]),
     "adopted": ("held", "send secret:yes adopt", ["adopt", "again adopt", "adopt recover again"]),
     "recovered": ("event", "died recover", ["recover", "recover readme again", "again recover"]),
     "recovered, invalid event": ("invalid event", "died recover", ["recover", "again"]),
@@ -412,7 +424,7 @@ def is_blind(history, label):
     is never in; and what is in state/ and tmp/."""
     names = {op.args[-1].split("/")[1] for op in history.ops if op.kind in ("link", "rename")}
     kind, _, where = label.partition(": ")[2].partition(" ")
-    return where in ("state", "tmp") or label.endswith("sync file") or kind == "syncdir" and where not in names
+    return where in ("state", "tmp") and not label.startswith("prune") or label.endswith("sync file") or kind == "syncdir" and where not in names
 
 
 def swaps(history, labels, wanted):
@@ -455,7 +467,9 @@ HARMLESS = [
     (r".*sync file( before .*)?",
      "in the model the sync of the directory has made the name durable. An ext4 without a journal needs the file's "
      "as well: the directory's does not write the inode that has a name only now"),
-    (r".*\b(state|tmp)\b.*", "a state explains, a name in tmp/ is nobody's: no promise rests on their order"),
+    (r"(?!prune).*\b(state|tmp)\b.*", "a state explains, a name in tmp/ is nobody's: no promise rests on their order"),
+    (r"prune: .*\btmp\b.*", "a name in tmp/ is nobody's"),
+    (r"prune: ended before prune: .*", "its end promises nothing: what it did not forget, the next one does"),
     (r"without looks", "a recovery that finds nothing to commit: its syncs are for a move that was killed before its "
      "own, and that has promised nothing"),
     (r"(.*): write data before \1: write data", "the order of writes before their sync"),
@@ -502,6 +516,7 @@ MUST_BE_THERE = [
     "done: syncdir new before done: unlink new", "done: ended before done: syncdir new",
     "done: ended before done: syncdir failed",
     "adopt: unlink hold before adopt: syncdir new",
+    "without prune: sync state", "without prune: syncdir state", "prune: unlink events before prune: syncdir state",
 ]
 
 
