@@ -14,7 +14,7 @@ check-hosts: all
 		tests/e2e/test_import.py --long -k 'test_hosts or killed_and_repeated' --timeout 600
 
 # Each call of libpq fails, each answer is lost, and every second allocation fails, of which `make check` tries a sample.
-# Most of the time is waiting.
+# Four and a half minutes, most of it waiting.
 check-postgresql-faults: all $(OUT)/tests/test_postgresql
 	@tools/deps.sh $(POSTGRESQL_PACKAGES)
 	@FULL=1 PSAPI_MODULE_DIR=$(abspath $(OUT_BIN)) timeout 1500 $(OUT)/tests/test_postgresql
