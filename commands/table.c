@@ -126,9 +126,9 @@ const struct command table_commands[] = {
 	    "                   handler and one reason: how many, the first, the last, and\n"
 	    "                   one id\n"
 	    "  --gaps           days that no producersync.updates_available names (runDate),\n"
-	    "                   and whether they are on a weekend. A day counts from 02:00 UTC\n"
-	    "                   of the next day on. Exit status 1 if there are any. Before the\n"
-	    "                   oldest event that is kept it is not known\n"
+	    "                   and whether they are on a weekend. A day counts from 02:00\n"
+	    "                   UTC of the next day on. Exit status 1 if there are any.\n"
+	    "                   Before the oldest event that is kept it is not known\n"
 	    "  --days N         with --gaps: the last N days (default 90)\n"
 	    "\n" TIME_HELP,
 	    list_main},
@@ -241,8 +241,8 @@ const struct command table_commands[] = {
 	    check_main},
 	{"metrics", "[--output FILE] [CONFIGURATION...]",
 	    "print the numbers of endpoints for Prometheus",
-	    "  --output FILE    write FILE.new, and rename that: for the textfile collector of\n"
-	    "                   node_exporter, whose files end in .prom\n"
+	    "  --output FILE    write FILE.new, and rename that: for the textfile collector\n"
+	    "                   of node_exporter, whose files end in .prom\n"
 	    "\n"
 	    "Each configuration file is an endpoint (/etc/psapi/*.conf), whose label is the\n"
 	    "file's name without .conf; without one, the endpoint of -f or the default.\n"

@@ -283,8 +283,9 @@ write_recovery(struct mail *mail, const struct config *config, const struct aler
 	snprintf(subject, sizeof(subject), "psapi on %s (%s): all is well again", host, config->name);
 	mail_begin(mail, config->alert_mailto, subject);
 	mail_put(mail, "", "All is well again. This was bad:\n\n");
-	json_object_foreach (state->reported, name, value)
+	json_object_foreach (state->reported, name, value) {
 		put_reported(mail, name, value);
+	}
 }
 
 /* ---- changes ---- */

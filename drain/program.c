@@ -232,6 +232,10 @@ check_search_directory(const char *path, const char *dir, struct error *error)
 	if (*dir != '/')
 		return refuse(error, path, ENV_RELATIVE, dir);
 	result = trust_open(&trust, NULL, dir, &cause);
+	if (result == TRUST_FAILED && trust.shared) {
+		error_set(&cause, EX_CONFIG, NULL, "%s: is missing, and other users can make it", dir);
+		result = TRUST_REFUSED;
+	}
 	if (result == TRUST_OK && trust.file < 0)
 		result = trust_check_directory(&trust, &cause);
 	trust_close(&trust);

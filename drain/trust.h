@@ -33,8 +33,8 @@ struct trust {
 
 /*
  * Walk path: from /, or if it is relative, from the directory of `from`. Anything but TRUST_OK
- * leaves nothing open. The end of the path is not checked yet: trust_check_file(),
- * trust_check_directory().
+ * leaves nothing open; after TRUST_FAILED, shared is that of the last directory that was reached.
+ * The end of the path is not checked yet: trust_check_file(), trust_check_directory().
  */
 enum trust_result trust_open(struct trust *trust, const struct trust *from, const char *path,
     struct error *error);

@@ -31,7 +31,7 @@ enum {
 	BYTES_MAX = 8 * 1024 * 1024, /* of its records, unless a single one has more */
 	PAUSE_MS = 50,
 	FURTHER_MS = 1000,       /* to open a further connection, while others are in use */
-	FURTHER_PAUSE_MS = 5000 /* after that has failed */
+	FURTHER_PAUSE_MS = 2000 /* after that has failed */
 };
 
 #define STATEMENT "psapi_accept"

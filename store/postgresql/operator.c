@@ -16,6 +16,8 @@ enum { FETCHED = 100, OLD_SECONDS = 3600 };
 
 /* ---- rows ---- */
 
+const char postgresql_no_memory[] = "out of memory";
+
 const char *
 postgresql_record(const PGresult *result, int row, int column, struct entry *entry)
 {
@@ -23,7 +25,7 @@ postgresql_record(const PGresult *result, int row, int column, struct entry *ent
 	char *text = malloc(size + 1);
 
 	if (text == NULL)
-		return "out of memory";
+		return postgresql_no_memory;
 	memcpy(text, PQgetvalue(result, row, column), size);
 	return entry_parse(entry, text, size);
 }
@@ -78,8 +80,9 @@ postgresql_get(void *engine, const char *name, struct store_item *item, struct e
 	if (PQntuples(result) == 0) {
 		found = STORE_ABSENT;
 	} else if (postgresql_item(result, 0, item) != NULL) {
-		error_set(error, EX_DATAERR, NULL, "%s: %s", name, item->invalid);
-		found = STORE_INVALID;
+		bool memory = item->invalid == postgresql_no_memory;
+		error_set(error, memory ? EX_OSERR : EX_DATAERR, NULL, "%s: %s", name, item->invalid);
+		found = memory ? STORE_FAILED : STORE_INVALID;
 	}
 	item->name = name;
 	PQclear(result);
@@ -149,22 +152,25 @@ make_listing(const struct store_filter *filter, char *sql, size_t size,
 	snprintf(sql + n, size - (size_t)n, " ORDER BY e.received_ns, e.name");
 }
 
-/* Visit what one FETCH gave. Returns what visit did. */
-static int
+/* Visit what one FETCH gave. *stop: what visit did. POSTGRESQL_DONE; or REFUSED with *error. */
+static enum postgresql_outcome
 visit_rows(const PGresult *result, int (*visit)(const struct store_item *, void *), void *data,
-    bool all)
+    bool all, int *stop, struct error *error)
 {
 	struct store_item item;
-	int stop = 0;
 
-	for (int i = 0; i < PQntuples(result) && stop == 0; i++) {
+	for (int i = 0; i < PQntuples(result) && *stop == 0; i++) {
 		const char *why = postgresql_item(result, i, &item);
+		if (why == postgresql_no_memory) {
+			error_set(error, EX_OSERR, NULL, "%s", why);
+			return POSTGRESQL_REFUSED;
+		}
 		if (why == NULL || all)
-			stop = visit(&item, data);
+			*stop = visit(&item, data);
 		if (why == NULL)
 			entry_free(&item.entry);
 	}
-	return stop;
+	return POSTGRESQL_DONE;
 }
 
 /* A transaction with a cursor, to its end. */
@@ -191,7 +197,7 @@ walk(struct postgresql *pg, struct postgresql_connection *connection, const char
 		if (outcome != POSTGRESQL_DONE)
 			break;
 		rows = PQntuples(result);
-		stop = visit_rows(result, visit, data, all);
+		outcome = visit_rows(result, visit, data, all, &stop, error);
 		PQclear(result);
 	}
 	struct error ignored;

@@ -92,8 +92,8 @@ begin_parameters(struct postgresql_parameters *p, const struct begin *begin,
 }
 
 /* Visit the rows, and set the cursor behind the last one. */
-static void
-visit_rows(const PGresult *result, struct store_page *page)
+static enum store_result
+visit_rows(const PGresult *result, struct store_page *page, struct error *error)
 {
 	struct store_item item;
 
@@ -101,11 +101,17 @@ visit_rows(const PGresult *result, struct store_page *page)
 		page->reached = postgresql_integer(result, i, 3 + POSTGRESQL_STATE_COLUMNS);
 		snprintf(page->cursor, sizeof(page->cursor), "%lld.%s", (long long)page->reached,
 		    PQgetvalue(result, i, 0));
-		if (postgresql_item(result, i, &item) != NULL)
+		const char *why = postgresql_item(result, i, &item);
+		if (why == postgresql_no_memory) {
+			error_set(error, EX_OSERR, NULL, "%s", why);
+			return STORE_FAILED;
+		}
+		if (why != NULL)
 			continue;
 		page->visit(&item, page->data);
 		entry_free(&item.entry);
 	}
+	return STORE_OK;
 }
 
 /* The page was not full: it ends where the look back ends, or with the events. */
@@ -158,9 +164,11 @@ postgresql_page(void *engine, struct store_page *page, struct error *error)
 	    error);
 	if (result == NULL)
 		return STORE_FAILED;
-	visit_rows(result, page);
+	enum store_result visited = visit_rows(result, page, error);
 	bool full = PQntuples(result) >= page->limit;
 	PQclear(result);
+	if (visited != STORE_OK)
+		return visited;
 	if (!full && sorts)
 		page->cursor[0] = '\0';
 	return full || sorts ? STORE_OK : set_bottom(engine, page, &begin, error);

@@ -307,7 +307,8 @@ enum { POSTGRESQL_STATE_COLUMNS = 8 };
 /* Read such a row. Returns why it is no event, or NULL: then the caller frees item->entry. */
 const char *postgresql_item(const PGresult *result, int row, struct store_item *item);
 void postgresql_state(const PGresult *result, int row, int column, struct handler_state *state);
-/* Parse a value that is a record. Returns NULL, or what is wrong. */
+/* Parse a value that is a record. Returns NULL, or what is wrong: also postgresql_no_memory. */
+extern const char postgresql_no_memory[];
 const char *postgresql_record(const PGresult *result, int row, int column, struct entry *entry);
 
 /* move.c */

@@ -178,9 +178,8 @@ commit(struct postgresql *pg, struct postgresql_connection *connection, struct j
     PGresult **result, struct error *error)
 {
 	enum postgresql_outcome outcome = step(pg, connection, job, "COMMIT", error);
-	bool answered = PQtransactionStatus(connection->pg) == PQTRANS_IDLE;
 
-	if (outcome != POSTGRESQL_DONE && answered) { /* that it was rolled back */
+	if (outcome == POSTGRESQL_REFUSED) { /* the server has rolled it back */
 		PQclear(*result);
 		*result = NULL;
 		return outcome;

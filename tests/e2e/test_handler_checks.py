@@ -197,8 +197,11 @@ def test_env_looks_where_others_can_write(desk):
     bare.chmod(0o777)
     remedy = assert_refused(desk, f"the program that env finds: {bare}: mode 0777", env={"PATH": f"{bare}:/usr/bin:/bin"})
     assert "take it out of PATH" in remedy
+    bare.chmod(0o1777)
+    assert_refused(desk, f"the program that env finds: {bare}/x: is missing, and other users can make it",
+                   env={"PATH": f"{bare}/x:/usr/bin:/bin"})
     desk.drain(env={"PATH": f"/nowhere:/usr/bin:/bin:{bare}"})
-    assert len(desk.lines()) == 1
+    assert len(desk.lines()) == 2
 
 
 @pytest.mark.parametrize("path", ["tools:/usr/bin", ":/usr/bin", ".:/usr/bin", "/nowhere::/usr/bin", "../x:/usr/bin"])

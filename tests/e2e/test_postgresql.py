@@ -342,9 +342,9 @@ def test_a_limit_of_connections(cluster, heads, more):
     heads[1].server.receiver.stop()
     head.server.receiver.stop()
     with limited(cluster, 1), silent_host(head.place) as silent:
-        uri = cluster.uri(nodes=[cluster.primary])
-        head.place.settings["PSAPI_STORE"] = uri if more == "no other host" else uri.replace("/n1", f"/n1,{silent}")
-        assert more == "no other host" or str(silent) in head.place.settings["PSAPI_STORE"]
+        uri, only = cluster.uri(nodes=[cluster.primary]), f"host={cluster.primary.dir}"
+        assert only in uri
+        head.place.settings["PSAPI_STORE"] = uri if more == "no other host" else uri.replace(only, f"{only},{silent}")
         head.start_receiver()
         assert_accepted(head.send(signed()))
         (standby,) = cluster.standbys

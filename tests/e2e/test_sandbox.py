@@ -288,16 +288,13 @@ def test_replaced_directory_is_explained(place):
 
 
 def test_spool_is_a_link(place):
-    """And a directory in it."""
+    """A directory in it may not be one: test_mounts.py."""
     need(files=True)
     layout = InstalledLayout(place)
     os.rename(place.spool.path, place.dir / "real")
-    (place.dir / "real-new").mkdir(mode=0o770)
-    (place.dir / "real/new").symlink_to("../real-new")
     place.spool.path.symlink_to("real")
     place.spool = Spool(place.dir / "real")
     server = layout.start()
     request = signed()
     assert_accepted(server.send(request))
     place.spool.assert_queued_once(request.header("webhook-id"), request.body)
-    assert len(list((place.dir / "real-new").iterdir())) == 1

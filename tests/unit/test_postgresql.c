@@ -728,6 +728,30 @@ TEST(of_many_at_once_each_is_accepted_once)
 	assert_int_equal(accepted, THREADS / 2);
 }
 
+/* The same while no further connection can be made: all wait for the one that is open. */
+TEST(of_many_at_once_none_is_refused_at_a_limit)
+{
+	enum { THREADS = 16 };
+	pthread_t threads[THREADS];
+	struct bringer bringers[THREADS];
+	char ids[THREADS][16];
+
+	NEEDS_SERVER;
+	assert_int_equal(put(&one, "first", "1", 1, STORE_QUEUE), STORE_OK);
+	plan.fault = UNCONNECTED;
+	for (int round = 0; round < 5; round++) {
+		for (int i = 0; i < THREADS; i++) {
+			snprintf(ids[i], sizeof(ids[i]), "m%d-%d", round, i);
+			bringers[i] = (struct bringer){.host = &one, .id = ids[i]};
+			assert_int_equal(pthread_create(&threads[i], NULL, bring, &bringers[i]), 0);
+		}
+		for (int i = 0; i < THREADS; i++) {
+			pthread_join(threads[i], NULL);
+			assert_int_equal(bringers[i].result, STORE_OK);
+		}
+	}
+}
+
 static int
 count_item(const struct store_item *item, void *data)
 {
@@ -995,7 +1019,7 @@ honest(enum store_result result, const struct error *error)
 	if (plan.at < 0 && result != STORE_OK)
 		fail_msg("without a fault: %s", error->text);
 	if (result != STORE_OK && result != STORE_FAILED)
-		fail_msg("result %d", result);
+		fail_msg("at %d: result %d", plan.at, result);
 	if (result == STORE_FAILED)
 		assert_string_not_equal(error->text, "");
 	return result;
@@ -1283,7 +1307,10 @@ live_once(const struct life *life, enum fault fault, int at)
 	life->check();
 }
 
-/* All calls with FULL=1; else some twelve of each life, others each time. */
+/*
+ * With FULL=1 all calls, and every second allocation; else some twelve of each life. Others each
+ * time.
+ */
 static void
 live_with(enum fault fault)
 {
@@ -1291,7 +1318,8 @@ live_with(enum fault fault)
 		live_once(&lives[i], fault, -1);
 		int calls = plan.calls;
 		assert_in_range(calls, 10, 20000);
-		int step = getenv("FULL") != NULL && *getenv("FULL") != '\0' ? 1 : 1 + calls / 12;
+		bool full = getenv("FULL") != NULL && *getenv("FULL") != '\0';
+		int step = full ? 1 + (fault == MEMORY) : 1 + calls / 12;
 		int begin = 1 + (int)(time(NULL) % step);
 		print_message("%d calls, from the %d. on each %d.\n", calls, begin, step);
 		for (int at = begin; at <= calls; at += step) {
@@ -1343,6 +1371,7 @@ main(void)
 		OVER(what_forgotten_events_said_is_imported),
 		OVER(a_commit_with_a_warning_is_no_commit),
 		OVER(of_many_at_once_each_is_accepted_once),
+		OVER(of_many_at_once_none_is_refused_at_a_limit),
 		OVER(a_further_connection_is_not_needed),
 		OVER(copies_of_attempts_are_all_hosts),
 		OVER(a_copy_with_a_lower_number_is_found_later),
