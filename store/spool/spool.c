@@ -172,14 +172,12 @@ refuse(struct spool *spool, const char *name, struct error *error)
 {
 	int number = errno;
 	struct stat root, st;
-	bool known = stat(spool->path, &root) == 0;
+	const struct stat *found = stat(spool->path, &root) == 0 ? &root : NULL;
 
-	spool->owner = known ? root.st_uid : geteuid();
+	spool->owner = found != NULL ? root.st_uid : geteuid();
 	if (*name != '\0')
-		known = fstatat(spool->root, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
-	else
-		st = root;
-	explain_refusal(spool, name, number, known ? &st : NULL, error);
+		found = fstatat(spool->root, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? &st : NULL;
+	explain_refusal(spool, name, number, found, error);
 	return STORE_FAILED;
 }
 
