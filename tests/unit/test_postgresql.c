@@ -525,12 +525,15 @@ TEST(an_administrator_moves_events_by_their_status)
 	put(&one, "c", "3", 3, STORE_ARCHIVE);
 	assert_int_equal(store_retry(two.store, names, 3, &moved, &error), STORE_INVALID);
 	assert_int_equal(moved, 1);
-	assert_non_null(strstr(error.text, "c: has not failed"));
+	assert_non_null(strstr(error.text, "b: has not failed"));
 	assert_int_equal(store_finish(two.store, "a.json", &error), STORE_OK);
 	assert_int_equal(store_finish(two.store, "a.json", &error), STORE_INVALID);
 	assert_int_equal(store_replay(two.store, names, 3, &moved, &error), STORE_INVALID);
 	assert_int_equal(moved, 1);
+	assert_non_null(strstr(error.text, "b: was not handled yet")); /* the first of them */
+	assert_int_equal(store_replay(two.store, names + 2, 1, &moved, &error), STORE_INVALID);
 	assert_non_null(strstr(error.text, "c: is a probe"));
+	assert_int_equal(moved, 0);
 	assert_string_equal(listed(&one, &all).text, "a:new b:new c:handled ");
 	assert_int_equal(store_count(one.store, clock_unix(), &counts, &error), STORE_OK);
 	assert_int_equal(counts.waiting, 2);
