@@ -14,10 +14,11 @@ import pytest
 
 from fcgi_client import Connection, NoAnswer
 from load import Load
+from psapi_command import PSAPI
 from receiver import Receiver
-from replies import parse_cgi
-from sender import signed
-from servers import PATH, pairs
+from replies import assert_accepted, parse_cgi
+from sender import event, signed
+from servers import PATH, Socket, pairs
 
 EXT4_IOC_SHUTDOWN, NOLOGFLUSH = 0x8004587D, b"\2\0\0\0"     # _IOR('X', 125, __u32)
 
@@ -123,3 +124,36 @@ def test_power_cut_under_load(place, disk, clients, sync):
             webhook_id = name.removesuffix(".json")
             place.spool.assert_queued_once(webhook_id, sent[webhook_id])
     receiver.stop()
+
+
+@pytest.mark.settings(PSAPI_MIN_FREE="0")
+def test_power_cut_in_a_prune(place, disk):
+    """What an event said of its producer is in events/, or in state/roster, whenever the power goes."""
+    npns = {str(1000 + i) for i in range(60)}
+
+    def psapi(*arguments):
+        return subprocess.run([PSAPI, *arguments], env=place.environment(), capture_output=True, text=True, check=True)
+
+    with Socket(place) as server:
+        for npn in sorted(npns):
+            assert_accepted(server.send(signed(event(npn=npn, activatedAt="2025-07-25T15:53:01.579Z"))))
+        server.receiver.stop()
+    psapi("drain", "--", "true")
+    old = time.time() - 200 * 86400
+    for name in place.spool.names("events"):
+        os.utime(place.spool.file("events", name), (old, old))
+    os.sync()
+    for cut in range(4):
+        prune = subprocess.Popen([PSAPI, "prune", "--older-than", "90d"], env=place.environment(),
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if cut == 3:    # it has ended, and the disk has what it removed
+            prune.wait(30)
+            os.sync()
+        time.sleep(0.002 * cut)     # anywhere
+        disk.power_cut()
+        prune.kill()
+        prune.wait(30)
+        disk.unmount()
+        disk.mount()
+        assert set(psapi("roster").stdout.split()) & npns == npns
+    assert place.spool.names("events") == []

@@ -399,8 +399,9 @@ def looks_of(ops):
         # What comes before and after are the notes of a drain: that it runs, and what it has done.
         mine = list(itertools.dropwhile(is_note, mine))
         mine = list(itertools.dropwhile(is_note, reversed(mine)))[::-1]
-        if [op.args for _, op in mine[:3] if op.kind == "syncdir"] == LOOK:
-            yield from (number for number, _ in mine[:3])
+        for look in (LOOK, LOOK[1:]):   # without new/, if that has nothing
+            if [op.args for _, op in mine[:len(look)] if op.kind == "syncdir"] == look:
+                yield from (number for number, _ in mine[:len(look)])
         for number, op in itertools.takewhile(lambda item: item[1].kind == "syncdir", reversed(mine)):
             if role.startswith("drain") and any(one.kind in ("unlink", "rename") for _, one in mine):
                 yield number
