@@ -89,7 +89,7 @@ class Desk:
         os.mkfifo(self.told / name)
 
     def open_gate(self, name):
-        """Let one handler go on. Fails if none waits within the deadline."""
+        """Let the one handler that waits there go on. Fails if none does within the deadline."""
         def reach():
             try:
                 return os.open(self.told / name, os.O_WRONLY | os.O_NONBLOCK)

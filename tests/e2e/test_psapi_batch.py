@@ -543,16 +543,12 @@ def test_later_blocks_its_lane(desk):
 
 def test_side_by_side(desk):
     """-j: several batches at a time, each lane in one of them."""
-    desk.gate("gate")
     batch_handler(desk, 'sed "s/^/$$ /" >>"$PSAPI_TOLD/lines"; echo here >>"$PSAPI_TOLD/seen"; '
-                  'read line <"$PSAPI_TOLD/gate"; echo ok all 3\n')
+                  'until [ -e "$PSAPI_TOLD/go" ]; do sleep 0.02; done; echo ok all 3\n')
     ids = deliver(desk, 6) + desk.deliver(signed(body(100, "101"), "second"))
     child = desk.start("drain", "-j", "3", env={"PSAPI_BATCH": "3"})
     desk.wait_for_lines(2)
-    desk.open_gate("gate")
-    desk.open_gate("gate")
-    desk.wait_for_lines(3)
-    desk.open_gate("gate")
+    (desk.told / "go").touch()
     assert child.wait(30) == 78, "the last was a batch of one"
     first, last = desk.lines("lines")[:6], desk.lines("lines")[6:]
     assert len({line.split()[0] for line in first}) == 2
