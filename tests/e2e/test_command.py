@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from receiver import BINARY, WEB_USER, Receiver, start_on_a_port
+from receiver import WEB_USER, Receiver, start_on_a_port
 
 EX_CONFIG = 78
 BAD = {
