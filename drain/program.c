@@ -128,10 +128,11 @@ take_directory(const char **search, char *dir, size_t size)
 	return true;
 }
 
+/* An empty PATH is set: execvp(3) then looks in the current directory. */
 static const char *
 search_or_default(const char *search)
 {
-	return search == NULL || *search == '\0' ? "/bin:/usr/bin" : search;
+	return search == NULL ? "/bin:/usr/bin" : search;
 }
 
 int
@@ -198,7 +199,7 @@ check_interpreter(const char *path, const char *what, const char *interpreter, s
 
 /*
  * The program in the words after `env -S`: not an option, not a variable. False where that is
- * not plain.
+ * not plain: PATH=... among them says where env looks.
  */
 static bool
 find_word(char *words, char **word)
@@ -208,7 +209,7 @@ find_word(char *words, char **word)
 	if (strpbrk(words, "\\\"'$#") != NULL)
 		return false;
 	while ((*word = strtok_r(rest, BLANKS, &rest)) != NULL) {
-		if (**word == '-')
+		if (**word == '-' || strncmp(*word, "PATH=", 5) == 0)
 			return false;
 		if (strchr(*word, '=') == NULL)
 			return true;

@@ -161,6 +161,22 @@ def test_path_of_env(desk):
     assert len(desk.lines()) == 1
 
 
+def test_without_path(desk):
+    """Then env and drain look in /bin and /usr/bin. An empty PATH is another case: test_relative_path_of_env."""
+    write(desk.handlers / "default", "#!/usr/bin/env sh\n" + NOTE)
+    desk.deliver(signed(body(1)))
+    assert desk.run("drain", under=["env", "-u", "PATH"]).stderr == "" and len(desk.lines()) == 1
+
+
+def test_env_sets_path(desk):
+    """Env looks in the PATH that its own first line sets, not in drain's."""
+    tool = write(desk.place.dir / "tools" / "my-sh", '#!/bin/sh\nexec sh "$@"\n')
+    write(desk.handlers / "default", f"#!/usr/bin/env -S A=b PATH={tool.parent}:/usr/bin:/bin my-sh\n{NOTE}")
+    desk.deliver(signed(body(1)))
+    assert doctor(desk)["ok"] is True
+    assert_runs(desk)
+
+
 @pytest.mark.parametrize("line", ["#!/usr/bin/env my-sh", "#!/usr/bin/env -S A=b my-sh -e", "#!/usr/bin/env FILE"])
 @pytest.mark.parametrize("how", ["directory", "file"])
 def test_env_finds_what_others_can_change(desk, line, how):
@@ -233,7 +249,7 @@ def test_env_passes_what_a_group_can_write(desk):
     assert f"{local}: owned by user nobody" in doctor(desk, env=path)["text"]
 
 
-@pytest.mark.parametrize("path", ["tools:/usr/bin", ":/usr/bin", ".:/usr/bin", "/nowhere::/usr/bin", "../x:/usr/bin"])
+@pytest.mark.parametrize("path", ["", "tools:/usr/bin", ":/usr/bin", ".:/usr/bin", "/nowhere::/usr/bin", "../x:/usr/bin"])
 def test_relative_path_of_env(desk, path):
     """What env finds there depends on the directory in which drain is started."""
     write(desk.handlers / "default", "#!/usr/bin/env sh\n" + NOTE)
