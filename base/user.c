@@ -4,6 +4,7 @@
 
 #include <grp.h>
 #include <pwd.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -76,13 +77,18 @@ user_become_owner(const char *path)
 	return setuid(st.st_uid);
 }
 
-/* Take the effective ids of the owner of a path. Returns 0, or -1 with errno. */
+/*
+ * Take the effective ids of the owner of a path. changed: whether there is something to set back.
+ * Returns 0, or -1 with errno.
+ */
 static int
-enter(const struct stat *st)
+enter(const struct stat *st, bool *changed)
 {
 	const struct passwd *owner = find(st->st_uid);
 
-	if (take_groups(owner) != 0 || setegid(owner == NULL ? st->st_gid : owner->pw_gid) != 0)
+	/* Root without CAP_SETGID, as in a container, can neither take groups nor set them. */
+	*changed = take_groups(owner) == 0;
+	if (!*changed || setegid(owner == NULL ? st->st_gid : owner->pw_gid) != 0)
 		return -1;
 	return seteuid(st->st_uid);
 }
@@ -103,10 +109,12 @@ user_as_owner(const char *path, void (*act)(void *data), void *data)
 		free(groups);
 		return -1;
 	}
-	int result = enter(&st);
+	bool changed;
+	int result = enter(&st, &changed);
 	if (result == 0)
 		act(data);
-	if (seteuid(0) != 0 || setegid(group) != 0 || setgroups((size_t)count, groups) != 0)
+	if (changed &&
+	    (seteuid(0) != 0 || setegid(group) != 0 || setgroups((size_t)count, groups) != 0))
 		abort(); /* nobody knows who we are */
 	free(groups);
 	return result;

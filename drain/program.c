@@ -128,10 +128,11 @@ take_directory(const char **search, char *dir, size_t size)
 	return true;
 }
 
+/* An empty PATH is set: execvp(3) then looks in the current directory. */
 static const char *
 search_or_default(const char *search)
 {
-	return search == NULL || *search == '\0' ? "/bin:/usr/bin" : search;
+	return search == NULL ? "/bin:/usr/bin" : search;
 }
 
 int
@@ -198,7 +199,7 @@ check_interpreter(const char *path, const char *what, const char *interpreter, s
 
 /*
  * The program in the words after `env -S`: not an option, not a variable. False where that is
- * not plain.
+ * not plain: PATH=... among them says where env looks.
  */
 static bool
 find_word(char *words, char **word)
@@ -208,7 +209,7 @@ find_word(char *words, char **word)
 	if (strpbrk(words, "\\\"'$#") != NULL)
 		return false;
 	while ((*word = strtok_r(rest, BLANKS, &rest)) != NULL) {
-		if (**word == '-')
+		if (**word == '-' || strncmp(*word, "PATH=", 5) == 0)
 			return false;
 		if (strchr(*word, '=') == NULL)
 			return true;
@@ -220,10 +221,12 @@ find_word(char *words, char **word)
 
 /*
  * A directory of PATH in which env looks: others could put another program of the name there after
- * this check, also where it is not now. Returns 0, or -1 with the error.
+ * this check, also where it is not now. In one that env only passes, the group may write: older
+ * Debian systems have /usr/local/bin with mode 2775 and the group staff. Returns 0, or -1 with the
+ * error.
  */
 static int
-check_search_directory(const char *path, const char *dir, struct error *error)
+check_search_directory(const char *path, const char *dir, bool hit, struct error *error)
 {
 	enum trust_result result;
 	struct error cause;
@@ -231,7 +234,7 @@ check_search_directory(const char *path, const char *dir, struct error *error)
 
 	if (*dir != '/')
 		return refuse(error, path, ENV_RELATIVE, dir);
-	result = trust_open(&trust, NULL, dir, &cause);
+	result = hit ? trust_open(&trust, NULL, dir, &cause) : trust_open_group(&trust, dir, &cause);
 	if (result == TRUST_FAILED && trust.shared) {
 		error_set(&cause, EX_CONFIG, NULL, "%s: is missing, and other users can make it", dir);
 		result = TRUST_REFUSED;
@@ -257,9 +260,10 @@ search(const char *path, const char *word, char found[PATH_MAX], struct error *e
 		return snprintf(found, PATH_MAX, "%s", word) < PATH_MAX && is_program(found) ? 0 :
 		    refuse(error, path, ENV_MISSING, word);
 	while (take_directory(&rest, dir, sizeof(dir))) {
-		if (check_search_directory(path, dir, error) != 0)
+		bool hit = snprintf(found, PATH_MAX, "%s/%s", dir, word) < PATH_MAX && is_program(found);
+		if (check_search_directory(path, dir, hit, error) != 0)
 			return -1;
-		if (snprintf(found, PATH_MAX, "%s/%s", dir, word) < PATH_MAX && is_program(found))
+		if (hit)
 			return 0;
 	}
 	return refuse(error, path, ENV_MISSING, word);

@@ -25,7 +25,8 @@ int program_check(int fd, const char *path, struct program *program, struct erro
 
 /*
  * Find a program as a shell and env(1) do: word itself if it has a slash, else the first in the
- * directories of search ("" or NULL: those of execvp(3)). Returns 0 with its path, or -1.
+ * directories of search, a PATH. NULL, none is set: those of execvp(3). "": the current directory.
+ * Returns 0 with its path, or -1.
  */
 int program_find(const char *word, const char *search, char *path, size_t size);
 

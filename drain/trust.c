@@ -25,9 +25,9 @@ is_ours(const struct stat *st)
 }
 
 static bool
-is_open(const struct stat *st)
+is_open(const struct trust *t, const struct stat *st)
 {
-	return (st->st_mode & (S_IWGRP | S_IWOTH)) != 0;
+	return (st->st_mode & t->others) != 0;
 }
 
 static enum trust_result
@@ -51,7 +51,7 @@ refuse_mode(const char *path, const struct stat *st, const char *what, struct er
 
 /* What is at the end of a path: its owner and root alone may change it. */
 static enum trust_result
-check_end(int fd, const char *path, struct error *error)
+check_end(const struct trust *t, int fd, const char *path, struct error *error)
 {
 	struct stat st;
 
@@ -59,13 +59,13 @@ check_end(int fd, const char *path, struct error *error)
 		return refuse_owner(path, &st, NULL, error);
 	if (!is_ours(&st))
 		return refuse_owner(path, &st, "chown root", error);
-	return is_open(&st) ? refuse_mode(path, &st, "it", error) : TRUST_OK;
+	return is_open(t, &st) ? refuse_mode(path, &st, "it", error) : TRUST_OK;
 }
 
 enum trust_result
 trust_check_directory(const struct trust *trust, struct error *error)
 {
-	return check_end(trust->directory, trust->path, error);
+	return check_end(trust, trust->directory, trust->path, error);
 }
 
 enum trust_result
@@ -73,7 +73,7 @@ trust_check_file(const struct trust *trust, const char *shown, struct error *err
 {
 	enum trust_result result = trust_check_directory(trust, error);
 
-	return result == TRUST_OK ? check_end(trust->file, shown, error) : result;
+	return result == TRUST_OK ? check_end(trust, trust->file, shown, error) : result;
 }
 
 /*
@@ -85,7 +85,7 @@ check_way(struct trust *t, const struct stat *st, struct error *error)
 {
 	if (!is_ours(st))
 		return refuse_owner(t->path, st, trust_elsewhere, error);
-	t->shared = is_open(st);
+	t->shared = is_open(t, st);
 	if (!t->shared || (st->st_mode & S_ISVTX) != 0)
 		return TRUST_OK;
 	return refuse_mode(t->path, st, "what is below it", error);
@@ -205,13 +205,13 @@ step(struct trust *t, const char *name, char rest[PATH_MAX], struct error *error
 	return rest[strspn(rest, "/")] == '\0' ? TRUST_OK : TRUST_FAILED;
 }
 
-enum trust_result
-trust_open(struct trust *t, const struct trust *from, const char *path, struct error *error)
+/* t: as new, with the rule that counts. */
+static enum trust_result
+walk(struct trust *t, const struct trust *from, const char *path, struct error *error)
 {
 	char rest[PATH_MAX], name[NAME_MAX + 2];
 	enum trust_result result = TRUST_OK;
 
-	*t = (struct trust){.directory = -1, .file = -1};
 	errno = ENAMETOOLONG;
 	if (snprintf(rest, sizeof(rest), "%s", path) >= (int)sizeof(rest))
 		return TRUST_FAILED;
@@ -229,4 +229,18 @@ trust_open(struct trust *t, const struct trust *from, const char *path, struct e
 	if (result != TRUST_OK)
 		trust_close(t);
 	return result;
+}
+
+enum trust_result
+trust_open(struct trust *t, const struct trust *from, const char *path, struct error *error)
+{
+	*t = (struct trust){.directory = -1, .file = -1, .others = S_IWGRP | S_IWOTH};
+	return walk(t, from, path, error);
+}
+
+enum trust_result
+trust_open_group(struct trust *t, const char *path, struct error *error)
+{
+	*t = (struct trust){.directory = -1, .file = -1, .others = S_IWOTH};
+	return walk(t, NULL, path, error);
 }

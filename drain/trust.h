@@ -9,6 +9,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "base/error.h"
 
@@ -28,6 +29,7 @@ struct trust {
 	char path[PATH_MAX];     /* the real path of the directory */
 	char name[NAME_MAX + 2]; /* of the file in it; links were followed */
 	bool shared;             /* others may make files in it, but not replace ours: like /tmp */
+	mode_t others;           /* the mode bits that let other users write */
 	int links;               /* followed so far */
 };
 
@@ -38,6 +40,8 @@ struct trust {
  */
 enum trust_result trust_open(struct trust *trust, const struct trust *from, const char *path,
     struct error *error);
+/* The same for an absolute path on which a directory's group may write: only all others may not. */
+enum trust_result trust_open_group(struct trust *trust, const char *path, struct error *error);
 void trust_close(struct trust *trust);
 
 /* Whether others can make files in the directory, or change it. TRUST_OK or TRUST_REFUSED. */

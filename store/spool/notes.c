@@ -71,6 +71,18 @@ overwrite(int fd, const char *text)
 	return io_write_all(fd, text, (size_t)length) == 0 ? ftruncate(fd, length) : -1;
 }
 
+/*
+ * Exchange the note with its spare file. A file system or a kernel may be unable to do so: then the
+ * spare file takes the note's place, and keep_spare() makes another. Returns 0, or -1 with errno.
+ */
+static int
+exchange(int dir, const char *spare, const char *name)
+{
+	if (renameat2(dir, spare, dir, name, RENAME_EXCHANGE) == 0)
+		return 0;
+	return errno == EINVAL || errno == ENOSYS ? renameat(dir, spare, dir, name) : -1;
+}
+
 /* Write the text into the spare file of the note, and exchange the two. */
 static int
 use_spare(struct spool *spool, const char *spare, const char *name, const char *text)
@@ -83,7 +95,7 @@ use_spare(struct spool *spool, const char *spare, const char *name, const char *
 	if (fd >= 0)
 		close(fd);
 	errno = saved;
-	return result == 0 ? renameat2(dir, spare, dir, name, RENAME_EXCHANGE) : -1;
+	return result == 0 ? exchange(dir, spare, name) : -1;
 }
 
 /* While there is room. Without one, the note cannot be changed on a full disk. */

@@ -161,6 +161,22 @@ def test_path_of_env(desk):
     assert len(desk.lines()) == 1
 
 
+def test_without_path(desk):
+    """Then env and drain look in /bin and /usr/bin. An empty PATH is another case: test_relative_path_of_env."""
+    write(desk.handlers / "default", "#!/usr/bin/env sh\n" + NOTE)
+    desk.deliver(signed(body(1)))
+    assert desk.run("drain", under=["env", "-u", "PATH"]).stderr == "" and len(desk.lines()) == 1
+
+
+def test_env_sets_path(desk):
+    """Env looks in the PATH that its own first line sets, not in drain's."""
+    tool = write(desk.place.dir / "tools" / "my-sh", '#!/bin/sh\nexec sh "$@"\n')
+    write(desk.handlers / "default", f"#!/usr/bin/env -S A=b PATH={tool.parent}:/usr/bin:/bin my-sh\n{NOTE}")
+    desk.deliver(signed(body(1)))
+    assert doctor(desk)["ok"] is True
+    assert_runs(desk)
+
+
 @pytest.mark.parametrize("line", ["#!/usr/bin/env my-sh", "#!/usr/bin/env -S A=b my-sh -e", "#!/usr/bin/env FILE"])
 @pytest.mark.parametrize("how", ["directory", "file"])
 def test_env_finds_what_others_can_change(desk, line, how):
@@ -204,7 +220,36 @@ def test_env_looks_where_others_can_write(desk):
     assert len(desk.lines()) == 2
 
 
-@pytest.mark.parametrize("path", ["tools:/usr/bin", ":/usr/bin", ".:/usr/bin", "/nowhere::/usr/bin", "../x:/usr/bin"])
+@as_root
+def test_env_passes_what_a_group_can_write(desk):
+    """Debian before 10 made /usr/local and /usr/local/bin with the mode 2775 and the group staff. Where the program is
+    found, a group must not write."""
+    write(desk.handlers / "default", "#!/usr/bin/env sh\n" + NOTE)
+    local = desk.place.dir / "local"
+    for path in (local, local / "bin"):
+        path.mkdir()
+        shutil.chown(path, group="staff")
+        path.chmod(0o2775)
+    path = {"PATH": f"{local}/sbin:{local}/bin:/usr/bin:/bin"}
+    desk.deliver(signed(body(1)))
+    desk.drain(env=path)
+    assert len(desk.lines()) == 1 and doctor(desk, env=path)["ok"] is True
+    found = write(local / "bin" / "sh", '#!/bin/sh\nexec /bin/sh "$@"\n')
+    write(desk.handlers / "default", "#!/usr/bin/env sh\n" + NOTE)
+    row = doctor(desk, env=path)
+    assert row["ok"] is False and "program that env finds: " in row["text"] and "mode 2775" in row["text"], row
+    local.chmod(0o755)
+    assert f"{found.parent}: mode 2775" in doctor(desk, env=path)["text"]
+    found.unlink()
+    for mode, text in ((0o777, f"{local}: mode 0777"), (0o1777, f"{local}/sbin: is missing, and other users can make it")):
+        local.chmod(mode)
+        assert text in doctor(desk, env=path)["text"]
+    local.chmod(0o2775)
+    shutil.chown(local, "nobody")
+    assert f"{local}: owned by user nobody" in doctor(desk, env=path)["text"]
+
+
+@pytest.mark.parametrize("path", ["", "tools:/usr/bin", ":/usr/bin", ".:/usr/bin", "/nowhere::/usr/bin", "../x:/usr/bin"])
 def test_relative_path_of_env(desk, path):
     """What env finds there depends on the directory in which drain is started."""
     write(desk.handlers / "default", "#!/usr/bin/env sh\n" + NOTE)

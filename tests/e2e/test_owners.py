@@ -180,6 +180,17 @@ def test_files_of_the_group(desk):
 
 # ---- root calls ----
 
+@pytest.mark.parametrize("arguments", [["send", "http://127.0.0.1:1/"], ["verify", "msg_1"], ["drain"]])
+def test_root_without_capabilities(desk, arguments):
+    """As in a container that drops all: root cannot become the owner, and each command says so."""
+    deliver(desk)
+    os.chown(desk.place.secret_file, NOBODY.pw_uid, NOBODY.pw_gid)
+    desk.place.secret_file.chmod(0o600)
+    done = desk.run(*arguments, expect=None, under=["setpriv", "--inh-caps=-all", "--bounding-set=-all"])
+    assert done.returncode > 0, done
+    assert f"{desk.spool.path}: cannot become its owner: Operation not permitted" in done.stderr, done
+
+
 def owners(desk):
     """Of every file and directory in the spool: {(user, mode)} of those that are not as they should be."""
     wrong = {}

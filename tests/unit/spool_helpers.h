@@ -38,7 +38,8 @@ enum call {
 	SETTLE = 1024, /* fchmod(2), fchown(2), fchmodat(2) */
 	MKDIRAT = 2048,
 	SYNCFS = 4096,
-	ANY = 8191
+	EXCHANGE = 8192, /* renameat2(2) */
+	ANY = 16383
 };
 
 static struct interference {
@@ -189,6 +190,13 @@ renameat(int from, const char *old, int to, const char *new)
 {
 	note("rename", to);
 	return interfere(RENAMEAT) ? -1 : (int)syscall(SYS_renameat2, from, old, to, new, 0);
+}
+
+int
+renameat2(int from, const char *old, int to, const char *new, unsigned flags)
+{
+	note("exchange", to);
+	return interfere(EXCHANGE) ? -1 : (int)syscall(SYS_renameat2, from, old, to, new, flags);
 }
 
 int

@@ -101,6 +101,36 @@ TEST(on_a_full_disk_a_note_is_exchanged_with_its_spare_file)
 	store_close(store);
 }
 
+static int exchange_error;
+
+static void
+then_no_exchange(void)
+{
+	interference = (struct interference){.of = EXCHANGE, .nth = 1, .error = exchange_error};
+}
+
+/* As on NFS, some FUSE file systems and old kernels. The spare file becomes the note. */
+TEST(without_an_exchange_the_spare_file_takes_the_place_of_the_note)
+{
+	static const int errors[] = {EINVAL, ENOSYS, EIO};
+	struct store *store = open_at(*state);
+
+	for (size_t i = 0; i < ROWS(errors); i++) {
+		bool told = errors[i] == EIO;
+		exchange_error = errors[i];
+		assert_int_equal(store_note_write(store, STORE_NOTE_ALERTS, "old", &error), STORE_OK);
+		assert_true(exists(in(*state, "state/.alerts")));
+		interference = (struct interference){.of = WRITEV, .nth = 1, .error = ENOSPC,
+			.hook = then_no_exchange};
+		assert_int_equal(store_note_write(store, STORE_NOTE_ALERTS, "{}", &error),
+		    told ? STORE_FAILED : STORE_OK);
+		interference.nth = 0;
+		assert_note(store, STORE_NOTE_ALERTS, told ? "old" : "{}");
+		assert_int_equal(exists(in(*state, "state/.alerts")), told);
+	}
+	store_close(store);
+}
+
 TEST(on_a_full_disk_there_is_no_first_note)
 {
 	struct store *store = open_at(*state);
@@ -213,6 +243,7 @@ main(void)
 		SANDBOX_TEST(a_note_is_read_as_it_was_written),
 		SANDBOX_TEST(what_is_no_file_is_no_note_and_cannot_be_written),
 		SANDBOX_TEST(on_a_full_disk_a_note_is_exchanged_with_its_spare_file),
+		SANDBOX_TEST(without_an_exchange_the_spare_file_takes_the_place_of_the_note),
 		SANDBOX_TEST(on_a_full_disk_there_is_no_first_note),
 		SANDBOX_TEST(the_lock_excludes_other_processes),
 		SANDBOX_TEST(of_two_that_send_alerts_one_does_not_wait),
