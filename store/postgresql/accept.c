@@ -336,14 +336,18 @@ is_one_in_use(const struct postgresql *pg)
 
 /*
  * An idle connection, an open one if there is one. While others are in use, one thread at a time
- * opens a further one, and not soon after that has failed.
+ * opens a further one, and not soon after that has failed. While none is, all may open one; a put
+ * for which that has failed opens one again only if no other thread does: each waits for those that
+ * open one, so otherwise none would ever give up.
  */
 static struct postgresql_connection *
-find_usable(struct postgresql *pg)
+find_usable(struct postgresql *pg, const struct postgresql_put *put)
 {
 	struct postgresql_connection *idle = postgresql_idle(pg);
 
-	if (idle == NULL || idle->pg != NULL || !is_one_in_use(pg))
+	if (idle == NULL || idle->pg != NULL)
+		return idle;
+	if (!is_one_in_use(pg) && (!put->explained || pg->connecting == 0))
 		return idle;
 	return pg->connecting == 0 && clock_milliseconds() >= pg->connect_at ? idle : NULL;
 }
@@ -432,14 +436,14 @@ static void
 wait_done(struct postgresql *pg, struct postgresql_put *put)
 {
 	while (!put->done) {
-		struct postgresql_connection *usable = put->taken ? NULL : find_usable(pg);
+		struct postgresql_connection *usable = put->taken ? NULL : find_usable(pg, put);
 		if (usable != NULL)
 			lead(pg, usable, put);
 		else
 			wait_turn(pg, put);
 	}
 	/* It may have been woken to send what waits, and be done otherwise. */
-	if (find_usable(pg) != NULL)
+	if (find_usable(pg, put) != NULL)
 		postgresql_put_next(pg);
 }
 

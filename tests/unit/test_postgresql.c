@@ -755,6 +755,37 @@ TEST(of_many_at_once_none_is_refused_at_a_limit)
 	}
 }
 
+/* The same while no connection can be made at all: each fails, and none waits for another. */
+TEST(of_many_at_once_each_fails_without_a_connection)
+{
+	enum { THREADS = 16 };
+	pthread_t threads[THREADS];
+	struct bringer bringers[THREADS];
+	char ids[THREADS][16];
+	struct error error;
+
+	NEEDS_SERVER;
+	store_close(one.store);
+	one.store = store_open(&one.config, false, &error);
+	assert_non_null(one.store);
+	plan.fault = UNCONNECTED;
+	for (int round = 0; round < 5; round++) {
+		int64_t begun = clock_milliseconds();
+		for (int i = 0; i < THREADS; i++) {
+			snprintf(ids[i], sizeof(ids[i]), "m%d-%d", round, i);
+			bringers[i] = (struct bringer){.host = &one, .id = ids[i]};
+			assert_int_equal(pthread_create(&threads[i], NULL, bring, &bringers[i]), 0);
+		}
+		for (int i = 0; i < THREADS; i++) {
+			pthread_join(threads[i], NULL);
+			assert_int_equal(bringers[i].result, STORE_FAILED);
+		}
+		assert_in_range(clock_milliseconds() - begun, 0, 1000);
+	}
+	plan.fault = NONE;
+	assert_int_equal(put(&one, "later", "1", 1, STORE_QUEUE), STORE_OK);
+}
+
 static int
 count_item(const struct store_item *item, void *data)
 {
@@ -1375,6 +1406,7 @@ main(void)
 		OVER(a_commit_with_a_warning_is_no_commit),
 		OVER(of_many_at_once_each_is_accepted_once),
 		OVER(of_many_at_once_none_is_refused_at_a_limit),
+		OVER(of_many_at_once_each_fails_without_a_connection),
 		OVER(a_further_connection_is_not_needed),
 		OVER(copies_of_attempts_are_all_hosts),
 		OVER(a_copy_with_a_lower_number_is_found_later),
