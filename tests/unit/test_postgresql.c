@@ -1009,6 +1009,34 @@ TEST(a_lost_answer_counts_also_without_the_lease)
 }
 
 /*
+ * The first try's COMMIT waits still when the second one begins, which sees what was before: no
+ * change to make, and none that was made.
+ */
+TEST(a_lost_answer_counts_also_while_its_commit_waits)
+{
+	struct store_work work;
+	uint64_t lane;
+
+	NEEDS_SERVER;
+	sql("CREATE SEQUENCE waits; CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$"
+	    " BEGIN IF nextval('waits') = 1 THEN PERFORM pg_sleep(1); END IF; RETURN NULL; END $$;"
+	    " CREATE CONSTRAINT TRIGGER wait AFTER UPDATE OR DELETE ON psapi_queue"
+	    " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait();");
+	for (int job = DONE; job <= FAIL; job++) {
+		fill(&lane, &work);
+		sql("ALTER SEQUENCE waits RESTART");
+		plan = (struct plan){.fault = CUT, .at = 2}; /* when it is sent */
+		bool good = did(job, &work);
+		plan.fault = NONE;
+		if (!good)
+			fail_msg("job %d", job);
+		sql("DO $$ BEGIN ASSERT nextval('waits') > 1, 'it waited'; END $$");
+		store_unload(one.store, &work);
+	}
+	sql("DROP FUNCTION wait CASCADE; DROP SEQUENCE waits");
+}
+
+/*
  * A wait for the standby that was cancelled is a warning, and the change is there. The second try
  * locks a row, for a transaction without a change would not wait for the standby.
  */
@@ -1412,6 +1440,7 @@ main(void)
 		OVER(a_copy_with_a_lower_number_is_found_later),
 		OVER(a_lost_answer_is_no_other_answer),
 		OVER(a_lost_answer_counts_also_without_the_lease),
+		OVER(a_lost_answer_counts_also_while_its_commit_waits),
 		OVER(a_change_with_a_warning_is_repeated),
 		OVER(the_connection_may_die_before_any_call),
 		OVER(any_call_of_libpq_may_fail),
