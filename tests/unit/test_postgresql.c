@@ -8,6 +8,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sysexits.h>
@@ -786,6 +787,56 @@ TEST(of_many_at_once_each_fails_without_a_connection)
 	assert_int_equal(put(&one, "later", "1", 1, STORE_QUEUE), STORE_OK);
 }
 
+static void *
+lock_events(void *seconds)
+{
+	char statement[200];
+
+	snprintf(statement, sizeof(statement), "DO $$ BEGIN LOCK TABLE psapi_event IN EXCLUSIVE MODE;"
+	    " PERFORM pg_sleep(%s); END $$", (const char *)seconds);
+	sql(statement);
+	return NULL;
+}
+
+/* One at each of these times, in ms. */
+static void
+bring_at(const int *times, int count, struct bringer *bringers, pthread_t *threads)
+{
+	int64_t begun = clock_milliseconds();
+
+	for (int i = 0; i < count; i++) {
+		int64_t left = begun + times[i] - clock_milliseconds();
+		poll(NULL, 0, left > 0 ? (int)left : 0);
+		assert_int_equal(pthread_create(&threads[i], NULL, bring, &bringers[i]), 0);
+	}
+}
+
+/*
+ * Four hold all connections until their time is over. The last two share the next transaction,
+ * which ends when the older one has no more time: the other one has, and is accepted.
+ */
+TEST(a_transaction_without_time_left_takes_none_with_it)
+{
+	static const int times[] = {0, 50, 100, 150, 1000, 3000};
+	struct bringer bringers[] = {{&one, "a", 0}, {&one, "b", 0}, {&one, "c", 0}, {&one, "d", 0},
+	    {&one, "old", 0}, {&one, "young", 0}};
+	pthread_t locking, threads[6];
+
+	NEEDS_SERVER;
+	assert_int_equal(pthread_create(&locking, NULL, lock_events, (void *)(uintptr_t)"5.9"), 0);
+	sql("DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_locks WHERE mode = 'ExclusiveLock' AND"
+	    " granted AND relation = 'psapi_event'::regclass) LOOP PERFORM pg_sleep(0.01); END LOOP;"
+	    " END $$");
+	bring_at(times, 6, bringers, threads);
+	for (int i = 0; i < 6; i++) {
+		pthread_join(threads[i], NULL);
+		bool stored = bringers[i].result == STORE_OK || bringers[i].result == STORE_DUPLICATE;
+		if (stored != (i == 5))
+			fail_msg("%s: result %d", bringers[i].id, bringers[i].result);
+	}
+	pthread_join(locking, NULL);
+}
+
 static int
 count_item(const struct store_item *item, void *data)
 {
@@ -1435,6 +1486,7 @@ main(void)
 		OVER(of_many_at_once_each_is_accepted_once),
 		OVER(of_many_at_once_none_is_refused_at_a_limit),
 		OVER(of_many_at_once_each_fails_without_a_connection),
+		OVER(a_transaction_without_time_left_takes_none_with_it),
 		OVER(a_further_connection_is_not_needed),
 		OVER(copies_of_attempts_are_all_hosts),
 		OVER(a_copy_with_a_lower_number_is_found_later),
