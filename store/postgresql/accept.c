@@ -434,17 +434,22 @@ lead(struct postgresql *pg, struct postgresql_connection *connection, struct pos
 	pthread_cond_broadcast(&pg->changed);
 }
 
-/* Wait to be woken, until the deadline of a put that nobody has taken. */
+/*
+ * Wait to be woken, until the deadline of a put that nobody has taken; also until a further
+ * connection may be opened, for nobody wakes a thread then.
+ */
 static void
 wait_turn(struct postgresql *pg, struct postgresql_put *put)
 {
-	struct timespec until = {.tv_sec = put->deadline / 1000,
-	    .tv_nsec = put->deadline % 1000 * 1000000};
+	bool paused = pg->connect_at > clock_milliseconds() && pg->connect_at < put->deadline;
+	int64_t end = paused ? pg->connect_at : put->deadline;
+	struct timespec until = {.tv_sec = end / 1000, .tv_nsec = end % 1000 * 1000000};
 
 	put->waits = true;
 	if (put->taken) { /* the thread that has taken it keeps to the same deadline */
 		pthread_cond_wait(&put->wake, &pg->lock);
-	} else if (pthread_cond_timedwait(&put->wake, &pg->lock, &until) != 0 && !put->taken) {
+	} else if (pthread_cond_timedwait(&put->wake, &pg->lock, &until) != 0 && !put->taken &&
+	    !paused) {
 		if (!put->explained)
 			error_set(put->error, EX_TEMPFAIL,
 			    "is a synchronous standby connected (psapi store status), or is the host frozen?",

@@ -837,6 +837,31 @@ TEST(a_transaction_without_time_left_takes_none_with_it)
 	pthread_join(locking, NULL);
 }
 
+/* The only connection is busy, and no other was made: after a pause a thread tries that again. */
+TEST(a_further_connection_is_tried_again)
+{
+	struct bringer bringers[] = {{&one, "slow", 0}, {&one, "quick", 0}};
+	static const int times[] = {0, 300};
+	pthread_t threads[2];
+
+	NEEDS_SERVER;
+	sql("CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+	    " IF NEW.name = 'slow.json' THEN PERFORM pg_sleep(3.7); END IF; RETURN NULL; END $$;"
+	    " CREATE TRIGGER wait AFTER INSERT ON psapi_event FOR EACH ROW EXECUTE FUNCTION wait();");
+	assert_int_equal(put(&one, "first", "1", 1, STORE_QUEUE), STORE_OK);
+	plan.fault = UNCONNECTED;
+	int64_t begun = clock_milliseconds();
+	bring_at(times, 2, bringers, threads);
+	poll(NULL, 0, 300);
+	plan.fault = NONE;
+	pthread_join(threads[1], NULL);
+	assert_in_range(clock_milliseconds() - begun, 2000, 3500); /* the pause has 2 s */
+	pthread_join(threads[0], NULL);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(bringers[i].result, STORE_OK);
+	sql("DROP FUNCTION wait CASCADE");
+}
+
 static int
 count_item(const struct store_item *item, void *data)
 {
@@ -1487,6 +1512,7 @@ main(void)
 		OVER(of_many_at_once_none_is_refused_at_a_limit),
 		OVER(of_many_at_once_each_fails_without_a_connection),
 		OVER(a_transaction_without_time_left_takes_none_with_it),
+		OVER(a_further_connection_is_tried_again),
 		OVER(a_further_connection_is_not_needed),
 		OVER(copies_of_attempts_are_all_hosts),
 		OVER(a_copy_with_a_lower_number_is_found_later),
