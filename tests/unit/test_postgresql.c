@@ -1145,6 +1145,38 @@ TEST(a_change_with_a_warning_is_repeated)
 	sql("DROP FUNCTION warn CASCADE; DROP SEQUENCE warnings");
 }
 
+static void
+ignore_check(const struct store_check *check, void *data)
+{
+	(void)check;
+	(void)data;
+}
+
+/* What meets a fault says so, or does not matter; the next operation has a good connection. */
+TEST(a_broken_connection_is_not_used_again)
+{
+	static const enum fault faults[] = {REFUSE, DEAF};
+	struct error error;
+	int count = 0;
+
+	NEEDS_SERVER;
+	assert_int_equal(put(&one, "a", "1", 1, STORE_DEAD_LETTER), STORE_OK);
+	for (int i = 0; i < 4; i++) {
+		for (int at = 1, met = true; met; at++) {
+			plan = (struct plan){.fault = faults[i / 2], .at = at};
+			if (i % 2 == 0)
+				store_check(one.store, ignore_check, NULL);
+			else
+				store_each(one.store, &all, count_item, &count, &error);
+			met = plan.calls >= at;
+			plan.fault = NONE;
+			if (store_each(one.store, &all, count_item, &count, &error) != STORE_OK)
+				fail_msg("fault %d of %s, call %d: %s", i / 2, i % 2 == 0 ? "check" : "each", at,
+				    error.text);
+		}
+	}
+}
+
 /* ---- each call fails ---- */
 
 /*
@@ -1520,6 +1552,7 @@ main(void)
 		OVER(a_lost_answer_counts_also_without_the_lease),
 		OVER(a_lost_answer_counts_also_while_its_commit_waits),
 		OVER(a_change_with_a_warning_is_repeated),
+		OVER(a_broken_connection_is_not_used_again),
 		OVER(the_connection_may_die_before_any_call),
 		OVER(any_call_of_libpq_may_fail),
 		OVER(any_answer_may_be_lost),
