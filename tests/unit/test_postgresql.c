@@ -1582,6 +1582,28 @@ TEST(any_allocation_may_fail)
 	live_with(MEMORY);
 }
 
+/* An event whose record has no memory is not one that cannot be read. */
+TEST(missing_memory_is_told)
+{
+	struct store_work work;
+
+	NEEDS_SERVER;
+	if (!OWN_ALLOCATOR || getenv("UNDER_VALGRIND") != NULL)
+		skip();
+	assert_int_equal(put(&one, "a", "1", 1, STORE_QUEUE), STORE_OK);
+	for (int at = 1, met = true; met; at++) {
+		struct error error = {.text = ""};
+		plan = (struct plan){.fault = MEMORY, .at = at};
+		enum store_result loaded = store_load(one.store, "a.json", &work, &error);
+		met = plan.calls >= at;
+		plan.fault = NONE;
+		if (loaded == STORE_OK)
+			store_unload(one.store, &work);
+		else if (*error.text == '\0' || error.status == EX_DATAERR)
+			fail_msg("allocation %d: %s", at, error.text);
+	}
+}
+
 int
 main(void)
 {
@@ -1616,6 +1638,7 @@ main(void)
 		OVER(any_call_of_libpq_may_fail),
 		OVER(any_answer_may_be_lost),
 		OVER(any_allocation_may_fail),
+		OVER(missing_memory_is_told),
 	};
 
 	if (getenv("ONLY") != NULL) /* a pattern: "a_lost_*" */
