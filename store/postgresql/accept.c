@@ -31,7 +31,7 @@ enum {
 	EVENTS_MAX = 64,            /* of a transaction */
 	BYTES_MAX = 8 * 1024 * 1024, /* of its records, unless a single one has more */
 	PAUSE_MS = 50,
-	LEAST_MS = 500,          /* for another try in another transaction */
+	LEAST_MS = 500,          /* for another transaction, or on another connection */
 	FURTHER_MS = 1000,       /* to open a further connection, while others are in use */
 	FURTHER_PAUSE_MS = 2000 /* after that has failed */
 };
@@ -352,7 +352,9 @@ find_usable(struct postgresql *pg, const struct postgresql_put *put)
 		return idle;
 	if (!is_one_in_use(pg) && (!put->explained || pg->connecting == 0))
 		return idle;
-	return pg->connecting == 0 && clock_milliseconds() >= pg->connect_at ? idle : NULL;
+	int64_t now = clock_milliseconds();
+	bool may = pg->connecting == 0 && now >= pg->connect_at && now + LEAST_MS < put->deadline;
+	return may ? idle : NULL;
 }
 
 static void
@@ -372,11 +374,12 @@ open_connection(struct postgresql *pg, struct postgresql_connection *connection,
     struct postgresql_put *put)
 {
 	int64_t deadline = put->deadline, soon = postgresql_deadline(FURTHER_MS);
+	int64_t last = put->deadline - LEAST_MS;
 	struct error error; /* another thread may take the put meanwhile, and has put->error then */
 
 	pg->connecting++;
-	if (is_one_in_use(pg) && soon < deadline)
-		deadline = soon;
+	if (is_one_in_use(pg)) /* another may be idle afterwards */
+		deadline = soon < last ? soon : last;
 	pthread_mutex_unlock(&pg->lock);
 	int connected = postgresql_connect(pg, connection, -1, deadline, &error);
 	pthread_mutex_lock(&pg->lock);
@@ -459,7 +462,8 @@ explain_wait(const struct postgresql *pg, struct error *error)
 static void
 wait_turn(struct postgresql *pg, struct postgresql_put *put)
 {
-	bool paused = pg->connect_at > clock_milliseconds() && pg->connect_at < put->deadline;
+	bool paused = pg->connect_at > clock_milliseconds() &&
+	    pg->connect_at + LEAST_MS < put->deadline;
 	int64_t end = paused ? pg->connect_at : put->deadline;
 	struct timespec until = {.tv_sec = end / 1000, .tv_nsec = end % 1000 * 1000000};
 

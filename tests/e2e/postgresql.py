@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -356,6 +357,24 @@ class Cluster:
 
     def __exit__(self, *_):
         self.close()
+
+
+@contextlib.contextmanager
+def busy(primary, send, seconds):
+    """The event that send() brings takes its connection for that long."""
+    primary.sql(
+        "CREATE SEQUENCE naps",
+        "CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "
+        f"IF nextval('public.naps') = 1 THEN PERFORM pg_sleep({seconds}); END IF; RETURN NULL; END $$",
+        "CREATE TRIGGER nap AFTER INSERT ON psapi_event FOR EACH ROW EXECUTE FUNCTION nap()", database="psapi")
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        wait_for(lambda: "PgSleep" in primary.sql("SELECT wait_event FROM pg_stat_activity"), "it is busy")
+        yield
+    finally:
+        thread.join()
+        primary.sql("DROP FUNCTION nap CASCADE", "DROP SEQUENCE naps", database="psapi")
 
 
 def is_running(pid):

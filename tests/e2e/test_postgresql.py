@@ -359,6 +359,20 @@ def test_a_limit_of_connections(cluster, heads, more):
     assert count(cluster) == 33
 
 
+def test_a_further_connection_leaves_time_for_another(cluster, heads):
+    """It is tried a second time when the event has one second left, in which the other connection becomes idle."""
+    head = heads[0]
+    for one in heads:
+        one.server.receiver.stop()
+    with limited(cluster, 1), silent_host(head.place) as silent:
+        only = f"host={cluster.primary.dir}"
+        head.place.settings["PSAPI_STORE"] = cluster.uri(nodes=[cluster.primary]).replace(only, f"{only},{silent}")
+        head.start_receiver()
+        assert_accepted(head.send(signed()))
+        with postgresql.busy(cluster.primary, lambda: head.send(signed()), 3.5):
+            assert_accepted(head.send(signed()))
+
+
 # ---- what is shown ----
 
 def test_attempts_are_copied(heads):
