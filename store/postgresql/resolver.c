@@ -18,7 +18,7 @@
 #include "base/clock.h"
 #include "store/postgresql/postgresql.h"
 
-enum { KNOWN_MS = 500 }; /* to wait for a resolver, if an address is known */
+enum { KNOWN_MS = 100 }; /* to wait for a resolver, if an address is known */
 
 /* Of one host. The engine has a reference to it, and the thread while it runs. */
 struct postgresql_lookup {

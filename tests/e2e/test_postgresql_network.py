@@ -227,3 +227,21 @@ def test_resolver_answers_no_more(far, desk):
         finally:
             (far.dir / "hosts").write_text(names)
     server.receiver.stop()
+
+
+def test_resolver_answers_no_more_for_a_further_connection(far, desk):
+    """The only connection is busy. Each name has its share of the second in which another is opened."""
+    names, primary = (far.dir / "hosts").read_text(), far.cluster.primary
+    desk.place.settings["PSAPI_STORE"] = far.uri("db1.test,other.test")
+    with silent_resolver(far) as (via, _):
+        server = started(desk, via)
+        assert_accepted(server.send(signed()))
+        (far.dir / "hosts").write_text("127.0.0.1 localhost\n")
+        try:
+            with postgresql.busy(primary, lambda: server.send(signed()), 3.5):
+                begun = time.monotonic()
+                assert_accepted(server.send(signed()))
+                assert time.monotonic() - begun < 2 * SLOWER, "it waited for the busy one"
+        finally:
+            (far.dir / "hosts").write_text(names)
+    server.receiver.stop()
