@@ -38,6 +38,7 @@ struct monitor {
 	bool counted;    /* the totals are known */
 	bool awaits;     /* the first secret: it is not set up yet */
 	bool no_daily;   /* event was ever accepted: its age is that of the log */
+	bool no_handlers; /* a script of the user's own takes the events */
 	enum health_status severity; /* of the next failed finding */
 };
 
@@ -162,6 +163,23 @@ age(const struct monitor *run, int64_t then)
 
 /* ---- reading the numbers ---- */
 
+/* A script without drain empties new/ by itself: what waits is late only once it waits for long. */
+static void
+read_drain(struct monitor *run)
+{
+	const struct store_counts *c = &run->doctor.counts;
+	double waits = age(run, c->oldest_waiting), idle = age(run, c->drained);
+
+	run->no_handlers = !doctor_has_handlers(run->doctor.config);
+	if (c->waiting == 0 && (run->no_handlers || c->drained == 0))
+		return;
+	if (c->drained == 0 && run->no_handlers)
+		return;
+	if (c->drained == 0 || (run->no_handlers && waits < idle))
+		idle = waits;
+	set_number(run, MONITOR_DRAIN, idle);
+}
+
 static void
 read_counts(struct monitor *run)
 {
@@ -173,12 +191,7 @@ read_counts(struct monitor *run)
 	set_number(run, MONITOR_HELD, (double)c->held);
 	if (c->oldest_waiting != 0)
 		set_number(run, MONITOR_OLDEST, age(run, c->oldest_waiting));
-	if (c->waiting == 0 && !doctor_has_handlers(run->doctor.config))
-		return; /* a script of the user's own reads new/ */
-	if (c->drained != 0)
-		set_number(run, MONITOR_DRAIN, age(run, c->drained));
-	else if (c->waiting > 0 && doctor_has_handlers(run->doctor.config))
-		set_number(run, MONITOR_DRAIN, age(run, c->oldest_waiting));
+	read_drain(run);
 }
 
 /*
@@ -249,7 +262,11 @@ judge_number(struct monitor *run, enum monitor_number which)
 		status = HEALTH_CRITICAL;
 	else if (range_alarms(&run->limits->warning[which], value))
 		status = HEALTH_WARNING;
-	const char *format = number->format;
+	const char *format = number->format, *remedy = number->remedy;
+	if (which == MONITOR_DRAIN && run->no_handlers) {
+		format = "an event waits, and nothing was done for %.1f min";
+		remedy = "does your script run, or cron psapi drain -- PROGRAM?";
+	}
 	if (which == MONITOR_DAILY && run->no_daily) {
 		run->report->number[which].known = status != HEALTH_OK;
 		format = "no " EVENTS_DAILY_TYPE " in the %.1f h that the attempts log covers";
@@ -260,7 +277,7 @@ judge_number(struct monitor *run, enum monitor_number which)
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 	snprintf(f.text, sizeof(f.text), format, value / number->scale);
 #pragma GCC diagnostic pop
-	snprintf(f.remedy, sizeof(f.remedy), "%s", number->remedy);
+	snprintf(f.remedy, sizeof(f.remedy), "%s", remedy);
 	add(run, &f, status);
 }
 

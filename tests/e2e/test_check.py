@@ -187,7 +187,13 @@ def test_drain(desk, receiver):
     assert set(bad(desk)) == {"drain"}, "a handler of batches"
     del desk.place.settings["PSAPI_BATCH_HANDLERS"]
     assert receiver.send(signed()).status == 200
-    assert set(bad(desk)) == {"drain"}
+    assert bad(desk) == {}, "the script has a moment for it"
+    time.sleep(2.1)
+    found = bad(desk, "-c", "drain=1")
+    assert set(found) == {"drain"} and "an event waits" in found["drain"]["text"], found
+    assert "your script" in found["drain"]["remedy"] and "timer" not in found["drain"]["remedy"]
+    desk.handler("default", "exit 0\n")
+    assert set(bad(desk)) == {"drain"}, "with a handler, drain is late at once"
     note.write_text("2199-01-01T00:00:00Z\n")
     assert bad(desk) == {}, "a clock that was set back"
 
