@@ -16,7 +16,6 @@
 #include "events.h"
 #include "metrics/runs.h"
 #include "metrics/totals.h"
-#include "receiver/attempts_reader.h"
 #include "secrets/secrets.h"
 #include "send/fastcgi_client.h"
 
@@ -37,7 +36,7 @@ struct monitor {
 	struct runs runs;
 	bool counted;    /* the totals are known */
 	bool awaits;     /* the first secret: it is not set up yet */
-	bool no_daily;   /* event was ever accepted: its age is that of the log */
+	bool no_daily;   /* event was ever accepted: its age is that of the first of another type */
 	bool no_handlers; /* a script of the user's own takes the events */
 	enum health_status severity; /* of the next failed finding */
 };
@@ -213,16 +212,16 @@ last_daily(struct monitor *run)
 	return last;
 }
 
-/* Where none ever came, since the log begins: a day is long enough for the first. */
+/* Where none ever came, since the first event of another type. */
 static void
 read_daily(struct monitor *run)
 {
 	int64_t last = last_daily(run);
-	int compressed;
 
 	run->no_daily = last == 0;
-	if (last == 0 && (run->awaits ||
-	        !attempts_reader_begins(run->doctor.config->spool, &last, &compressed)))
+	if (last == 0)
+		last = doctor_first_accepted(&run->doctor);
+	if (last == 0)
 		return;
 	set_number(run, MONITOR_DAILY, age(run, last / NANOSECONDS));
 }
@@ -269,7 +268,7 @@ judge_number(struct monitor *run, enum monitor_number which)
 	}
 	if (which == MONITOR_DAILY && run->no_daily) {
 		run->report->number[which].known = status != HEALTH_OK;
-		format = "no " EVENTS_DAILY_TYPE " in the %.1f h that the attempts log covers";
+		format = "no " EVENTS_DAILY_TYPE " in the %.1f h since the first accepted event";
 	}
 	if (!run->report->number[which].known)
 		return;

@@ -563,6 +563,9 @@ def test_daily(place, receiver):
     (place.spool.path / "attempts.jsonl.1").unlink()
     log.write_text(attempt(40 * 3600, type="producersync.npn.activated"))
     assert_names(examine(place), "daily", mentions=["40.0 h"])
+    scan = json.dumps({"at": json.loads(attempt(90 * 3600))["at"], "outcome": "rejected", "status": 405}) + "\n"
+    log.write_text(scan + attempt(3600, type="producersync.npn.activated"))
+    assert examine(place)["daily"]["ok"] is None, "what came before the first event does not count"
 
 
 def test_mistyped_variable(place, receiver):
