@@ -11,6 +11,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/datetime.h"
 #include "doctor/doctor.h"
 #include "events.h"
@@ -98,7 +99,7 @@ static const struct number {
 	    "the last " EVENTS_DAILY_TYPE " came %.1f h ago",
 	    "look at the endpoint in the portal: is it enabled (after 5 days of failures it is not), "
 	    "is it subscribed to producersync, what do its Message Attempts say?", 3600},
-	[MONITOR_DRAIN] = {"drain", "s", "", "600", "psapi drain was last at work %.1f min ago",
+	[MONITOR_DRAIN] = {"drain", "s", "", "600", "psapi drain was not at work for %.1f min",
 	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or, with cron, "
 	    "examples/cron/psapi.cron as /etc/cron.d/psapi", 60},
 	[MONITOR_FREE] = {"free", "B", "", "", "%.0f MiB free on the spool's file system",
@@ -162,12 +163,16 @@ age(const struct monitor *run, int64_t then)
 
 /* ---- reading the numbers ---- */
 
-/* A script without drain empties new/ by itself: what waits is late only once it waits for long. */
+/*
+ * A script without drain empties new/ by itself: what waits is late only once it waits for long.
+ * While the machine was down, nothing could run.
+ */
 static void
 read_drain(struct monitor *run)
 {
 	const struct store_counts *c = &run->doctor.counts;
 	double waits = age(run, c->oldest_waiting), idle = age(run, c->drained);
+	double up = (double)clock_since_boot();
 
 	run->no_handlers = !doctor_has_handlers(run->doctor.config);
 	if (c->waiting == 0 && (run->no_handlers || c->drained == 0))
@@ -176,7 +181,7 @@ read_drain(struct monitor *run)
 		return;
 	if (c->drained == 0 || (run->no_handlers && waits < idle))
 		idle = waits;
-	set_number(run, MONITOR_DRAIN, idle);
+	set_number(run, MONITOR_DRAIN, idle < up ? idle : up);
 }
 
 static void
