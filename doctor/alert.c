@@ -24,7 +24,7 @@
 
 enum { HEARTBEAT_MS = 10000, FILE_MODE = 0640 };
 
-#define FALLBACK_FILE "alerts"
+#define FALLBACK_FILE "psapi-alerts" /* the directory may be a home */
 
 /*
  * note: {"reported":{NAME:{"since":SINCE,"status":STATUS},...},"logged":{TOPIC:true,...}}.

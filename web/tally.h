@@ -19,6 +19,9 @@ enum store_result tally_lately(struct tally *tally, int64_t now, struct store_ta
 enum store_result tally_counts(struct tally *tally, int64_t now,
     struct store_counts *counts, struct error *error);
 
+/* After an action: what was counted before it, or is being counted, is old. */
+void tally_forget(struct tally *tally);
+
 /* After an answer: count the whole, if a request has missed it. */
 void tally_after(struct tally *tally, int64_t now);
 
