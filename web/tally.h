@@ -12,7 +12,7 @@ struct tally *tally_open(struct web *web);
 void tally_close(struct tally *tally);
 
 /* How much there is, as far as it is known: store_tally() says what a partial one is. */
-enum store_result tally_lately(struct tally *tally, int64_t now, struct store_tally *found,
+enum store_result tally_lately(struct tally *t, int64_t now, struct store_tally *tally,
     struct error *error);
 
 /* All counts. STORE_ABSENT: the store answers, and they are not known yet. */
