@@ -247,9 +247,6 @@ def test_mistyped_variable(place):
     assert tested.returncode == 0 and f"warning: setting {words}\n" in tested.stdout and "HANDLER" not in tested.stdout
     receiver = Receiver(place, PSAPI_TOLERENCE="1").start()
     assert f"psapi-fcgi: {words}\n" in receiver.log()
-    page = subprocess.run([BINARY.parent / "psapi-web"], text=True, capture_output=True, timeout=20, env=place.environment(
-        PSAPI_TOLERENCE=1, PSAPI_WEB_LISTEN="unix:/nonexistent/x.sock"), stdin=subprocess.DEVNULL)
-    assert f"psapi-web: {words}\n" in page.stderr, page
     place.conf.write_text("PSAPI_SPOL = /x\n")
     refused = place.run("-t")
     assert refused.returncode == EX_CONFIG and "did you mean PSAPI_SPOOL?" in refused.stderr, refused

@@ -720,3 +720,9 @@ def test_no_markup_from_strings():
         urls = {word for word in text.replace('"', " ").replace("'", " ").split() if word.startswith(("http:", "https:", "//"))}
         assert urls <= {"http://www.w3.org/2000/svg", "//"}, (path.name, urls)
         assert "style=" not in text or path.suffix == ".css", path.name
+
+
+def test_mistyped_variable(place):
+    page = subprocess.run([BINARY.parent / "psapi-web"], text=True, capture_output=True, timeout=20, env=place.environment(
+        PSAPI_TOLERENCE=1, PSAPI_WEB_LISTEN="unix:/nonexistent/x.sock"), stdin=subprocess.DEVNULL, check=False)
+    assert "psapi-web: PSAPI_TOLERENCE (environment): no such setting: did you mean PSAPI_TOLERANCE? " in page.stderr, page
