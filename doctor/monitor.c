@@ -99,7 +99,8 @@ static const struct number {
 	    "the last " EVENTS_DAILY_TYPE " came %.1f h ago",
 	    "look at the endpoint in the portal: is it enabled (after 5 days of failures it is not), "
 	    "is it subscribed to producersync, what do its Message Attempts say?", 3600},
-	[MONITOR_DRAIN] = {"drain", "s", "", "600", "psapi drain was not at work for %.1f min",
+	[MONITOR_DRAIN] = {"drain", "s", "", TEXT_OF_MACRO(MONITOR_DRAIN_LATE_SECONDS),
+	    "psapi drain was not at work for %.1f min",
 	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or, with cron, "
 	    "examples/cron/psapi.cron as /etc/cron.d/psapi", 60},
 	[MONITOR_FREE] = {"free", "B", "", "", "%.0f MiB free on the spool's file system",

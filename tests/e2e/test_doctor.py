@@ -549,7 +549,7 @@ def test_drain_has_run(place, receiver, handlers):
         assert rows["drain"].get("remark", False) == remarked, rows["drain"]
         done = subprocess.run([PSAPI, "check"], env=place.environment(), capture_output=True, text=True)
         assert ("drain: psapi drain was not at work" in done.stdout) == (remarked and up > 600), done
-    assert "11.0 min ago: psapi check calls that critical" in rows["drain"]["text"]
+    assert "11.0 min ago: psapi check calls that critical by default" in rows["drain"]["text"]
     shutil.rmtree(handlers)
     assert examine(place)["drain"]["ok"] is None
 
