@@ -10,8 +10,9 @@
  *     COMMIT is still waiting, or was cancelled in its wait.
  *   - Where one value is refused, each event gets a transaction of its own.
  *   - A further connection that cannot be made delays nobody: a limit may be reached.
- *   - A transaction whose connection broke is tried again while there is time. If the first try
- *     was committed, the second one finds duplicates.
+ *   - A transaction whose connection broke is tried again while there is time for each of its
+ *     events; afterwards those with time left wait again. If the first try was committed, the
+ *     second one finds duplicates.
  */
 #define _GNU_SOURCE
 #include <poll.h>
@@ -30,6 +31,7 @@ enum {
 	EVENTS_MAX = 64,            /* of a transaction */
 	BYTES_MAX = 8 * 1024 * 1024, /* of its records, unless a single one has more */
 	PAUSE_MS = 50,
+	LEAST_MS = 500,          /* for another try in another transaction */
 	FURTHER_MS = 1000,       /* to open a further connection, while others are in use */
 	FURTHER_PAUSE_MS = 2000 /* after that has failed */
 };
@@ -55,7 +57,7 @@ struct postgresql_put {
 	int64_t deadline;
 	bool taken, done;
 	bool waits;     /* its thread waits for wake */
-	bool explained; /* *error says why no connection was made for it */
+	bool explained; /* *error says why it was not done so far, for want of a connection */
 	pthread_cond_t wake; /* it is done, or may send what waits */
 	enum store_result result;
 	struct error *error;
@@ -234,10 +236,10 @@ run_each(struct postgresql *pg, struct postgresql_connection *connection, const 
 }
 
 /*
- * The batch, again on a new connection if it broke and there is time. The connection may be
- * closed then.
+ * The batch, again on a new connection if it broke and there is time. POSTGRESQL_BROKEN: there
+ * was none, and the connection is closed.
  */
-static void
+static enum postgresql_outcome
 commit_batch(struct postgresql *pg, struct postgresql_connection *connection, struct batch *batch)
 {
 	enum postgresql_outcome outcome;
@@ -251,14 +253,14 @@ commit_batch(struct postgresql *pg, struct postgresql_connection *connection, st
 		else if (outcome != POSTGRESQL_DONE)
 			fail_batch(batch, &error);
 		if (outcome != POSTGRESQL_BROKEN)
-			return;
+			return outcome;
 		PQfinish(connection->pg);
 		connection->pg = NULL;
 		int host = connection->host;
 		atomic_compare_exchange_strong(&pg->preferred, &host, (host + 1) % pg->host_count);
 		do {
 			if (clock_milliseconds() + PAUSE_MS >= batch->deadline)
-				return;
+				return POSTGRESQL_BROKEN;
 			poll(NULL, 0, PAUSE_MS);
 		} while (postgresql_connect(pg, connection, -1, batch->deadline, &error) != 0);
 	}
@@ -284,6 +286,7 @@ postgresql_put_next(struct postgresql *pg)
 static void
 append(struct postgresql *pg, struct postgresql_put *put)
 {
+	put->next = NULL;
 	*pg->last = put;
 	pg->last = &put->next;
 }
@@ -336,14 +339,18 @@ is_one_in_use(const struct postgresql *pg)
 
 /*
  * An idle connection, an open one if there is one. While others are in use, one thread at a time
- * opens a further one, and not soon after that has failed.
+ * opens a further one, and not soon after that has failed. While none is, all may open one; a put
+ * for which that has failed opens one again only if no other thread does: each waits for those that
+ * open one, so otherwise none would ever give up.
  */
 static struct postgresql_connection *
-find_usable(struct postgresql *pg)
+find_usable(struct postgresql *pg, const struct postgresql_put *put)
 {
 	struct postgresql_connection *idle = postgresql_idle(pg);
 
-	if (idle == NULL || idle->pg != NULL || !is_one_in_use(pg))
+	if (idle == NULL || idle->pg != NULL)
+		return idle;
+	if (!is_one_in_use(pg) && (!put->explained || pg->connecting == 0))
 		return idle;
 	return pg->connecting == 0 && clock_milliseconds() >= pg->connect_at ? idle : NULL;
 }
@@ -384,10 +391,33 @@ open_connection(struct postgresql *pg, struct postgresql_connection *connection,
 	return false;
 }
 
+/*
+ * With the lock held: the puts of a batch are done. broken: the oldest had no more time, and those
+ * that have some left wait in the list again.
+ */
+static void
+end_batch(struct postgresql *pg, struct batch *batch, bool broken)
+{
+	int64_t least = clock_milliseconds() + LEAST_MS;
+
+	for (int i = 0; i < batch->count; i++) {
+		struct postgresql_put *put = batch->put[i];
+		if (broken && put->result == STORE_FAILED && put->deadline > least) {
+			put->taken = false;
+			put->explained = true;
+			append(pg, put);
+		} else {
+			put->done = true;
+		}
+		pthread_cond_signal(&put->wake);
+	}
+}
+
 /* With the lock held, which is released meanwhile: send what waits. put: the thread's own. */
 static void
 lead(struct postgresql *pg, struct postgresql_connection *connection, struct postgresql_put *put)
 {
+	enum postgresql_outcome outcome = POSTGRESQL_DONE;
 	struct batch batch;
 
 	connection->busy = true;
@@ -395,29 +425,31 @@ lead(struct postgresql *pg, struct postgresql_connection *connection, struct pos
 		take_batch(pg, &batch);
 		pthread_mutex_unlock(&pg->lock);
 		if (batch.count > 0)
-			commit_batch(pg, connection, &batch);
+			outcome = commit_batch(pg, connection, &batch);
 		pthread_mutex_lock(&pg->lock);
-		for (int i = 0; i < batch.count; i++) {
-			batch.put[i]->done = true;
-			pthread_cond_signal(&batch.put[i]->wake);
-		}
+		end_batch(pg, &batch, outcome == POSTGRESQL_BROKEN);
 	}
 	connection->busy = false;
 	postgresql_put_next(pg);
 	pthread_cond_broadcast(&pg->changed);
 }
 
-/* Wait to be woken, until the deadline of a put that nobody has taken. */
+/*
+ * Wait to be woken, until the deadline of a put that nobody has taken; also until a further
+ * connection may be opened, for nobody wakes a thread then.
+ */
 static void
 wait_turn(struct postgresql *pg, struct postgresql_put *put)
 {
-	struct timespec until = {.tv_sec = put->deadline / 1000,
-	    .tv_nsec = put->deadline % 1000 * 1000000};
+	bool paused = pg->connect_at > clock_milliseconds() && pg->connect_at < put->deadline;
+	int64_t end = paused ? pg->connect_at : put->deadline;
+	struct timespec until = {.tv_sec = end / 1000, .tv_nsec = end % 1000 * 1000000};
 
 	put->waits = true;
 	if (put->taken) { /* the thread that has taken it keeps to the same deadline */
 		pthread_cond_wait(&put->wake, &pg->lock);
-	} else if (pthread_cond_timedwait(&put->wake, &pg->lock, &until) != 0 && !put->taken) {
+	} else if (pthread_cond_timedwait(&put->wake, &pg->lock, &until) != 0 && !put->taken &&
+	    !paused) {
 		if (!put->explained)
 			error_set(put->error, EX_TEMPFAIL,
 			    "is a synchronous standby connected (psapi store status), or is the host frozen?",
@@ -432,14 +464,14 @@ static void
 wait_done(struct postgresql *pg, struct postgresql_put *put)
 {
 	while (!put->done) {
-		struct postgresql_connection *usable = put->taken ? NULL : find_usable(pg);
+		struct postgresql_connection *usable = put->taken ? NULL : find_usable(pg, put);
 		if (usable != NULL)
 			lead(pg, usable, put);
 		else
 			wait_turn(pg, put);
 	}
 	/* It may have been woken to send what waits, and be done otherwise. */
-	if (find_usable(pg) != NULL)
+	if (find_usable(pg, put) != NULL)
 		postgresql_put_next(pg);
 }
 

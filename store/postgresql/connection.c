@@ -838,7 +838,7 @@ postgresql_take(struct postgresql *pg, int64_t deadline, struct error *error)
 void
 postgresql_give(struct postgresql *pg, struct postgresql_connection *connection, bool broken)
 {
-	if (broken) {
+	if (broken || (connection->pg != NULL && PQtransactionStatus(connection->pg) != PQTRANS_IDLE)) {
 		int host = connection->host;
 		disconnect(connection);
 		/* Unless another thread has moved on already. */

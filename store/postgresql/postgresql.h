@@ -135,7 +135,10 @@ int postgresql_connect(struct postgresql *pg, struct postgresql_connection *conn
 struct postgresql_connection *postgresql_idle(struct postgresql *pg);
 /* Whether another than this one is open, or a thread opens it. With the lock held. */
 bool postgresql_has_other(const struct postgresql *pg, const struct postgresql_connection *but);
-/* Give it back; broken: it is closed, and the next host is tried first. */
+/*
+ * Give it back; broken: it is closed, and the next host is tried first. So is one that libpq knows
+ * to be broken, or with a transaction that has not ended.
+ */
 void postgresql_give(struct postgresql *pg, struct postgresql_connection *connection, bool broken);
 
 /*

@@ -380,24 +380,48 @@ postgresql_report_lost(const struct store_work *work)
 	         "another drain handles it", (int)strlen(work->name) - 5, work->name);
 }
 
-/* *changed: the event was there. STORE_ABSENT: the lane is lost (logged). */
-static enum store_result
-write_outcome(struct postgresql *pg, const char *sql, const struct store_work *work,
-    const struct postgresql_parameters *p, bool *changed, struct error *error)
+/* What is known of an outcome after its tries. */
+struct written {
+	bool unsure; /* one may be committed that nobody knows of */
+	bool mine, changed, already;
+};
+
+/* Returns whether the statement ran; else *error. */
+static bool
+run_outcome(struct postgresql *pg, const char *sql, const struct postgresql_parameters *p,
+    struct written *written, struct error *error)
 {
 	bool unsure;
 	PGresult *result = postgresql_run_outcome(pg, sql, p,
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), &unsure, error);
 
 	if (result == NULL)
-		return STORE_FAILED;
-	bool already = unsure && postgresql_integer(result, 0, 2) > 0;
-	bool mine = already || postgresql_integer(result, 0, 0) > 0;
-	*changed = already || postgresql_integer(result, 0, 1) > 0;
+		return false;
+	written->unsure |= unsure;
+	written->already = written->unsure && postgresql_integer(result, 0, 2) > 0;
+	written->mine = written->already || postgresql_integer(result, 0, 0) > 0;
+	written->changed = written->already || postgresql_integer(result, 0, 1) > 0;
 	PQclear(result);
-	if (!mine)
+	return true;
+}
+
+/* *changed: the event was there. STORE_ABSENT: the lane is lost (logged). */
+static enum store_result
+write_outcome(struct postgresql *pg, const char *sql, const struct store_work *work,
+    const struct postgresql_parameters *p, bool *changed, struct error *error)
+{
+	struct written written = {0};
+
+	if (!run_outcome(pg, sql, p, &written, error))
+		return STORE_FAILED;
+	/* It began before an earlier try was committed, and waited for that: it saw what was before. */
+	if (written.unsure && written.mine && !written.changed &&
+	    !run_outcome(pg, sql, p, &written, error))
+		return STORE_FAILED;
+	*changed = written.changed;
+	if (!written.mine)
 		postgresql_report_lost(work);
-	return mine ? STORE_OK : STORE_ABSENT;
+	return written.mine ? STORE_OK : STORE_ABSENT;
 }
 
 enum store_result

@@ -624,6 +624,30 @@ def gone(cluster, how):
     cluster.wait_until_healthy()
 
 
+@pytest.mark.parametrize("how", ["nobody listens", "nobody answers"])
+def test_no_connection_at_all(cluster, head, how):
+    """Events that arrive together are refused in time, for each waits for a connection that another opens."""
+    head.server.receiver.stop()
+    uri, primary = cluster.uri(nodes=[cluster.primary]), cluster.primary
+    with silent_host(head.place) as silent:
+        head.place.settings["PSAPI_STORE"] = uri if how == "nobody listens" else uri.replace(
+            f"host={primary.dir}", f"host={silent}")
+        if how == "nobody listens":
+            primary.kill()
+        head.start_receiver()
+        for _ in range(2):
+            for reply, seconds in at_once([lambda: timed(lambda: head.send(signed()))] * 8):
+                assert_refused(reply, "spool_error")
+                assert seconds < ENOUGH, seconds
+        if how == "nobody listens":
+            primary.start()
+        else:
+            (silent / f".s.PGSQL.{postgresql.PORT}").unlink()
+            (silent / f".s.PGSQL.{postgresql.PORT}").symlink_to(primary.dir / f".s.PGSQL.{postgresql.PORT}")
+        replies = at_once([lambda: head.send(signed())] * 8)
+        assert [reply.word for reply in replies] == ["accepted"] * 8, head.server.log()
+
+
 @pytest.mark.parametrize("how", ["standby gone", "standby frozen", "primary frozen"])
 def test_nobody_confirms(cluster, heads, how):
     """503 before the sender gives up, also for a retry; a duplicate of what was confirmed may get its 200."""

@@ -8,6 +8,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sysexits.h>
@@ -755,6 +756,112 @@ TEST(of_many_at_once_none_is_refused_at_a_limit)
 	}
 }
 
+/* The same while no connection can be made at all: each fails, and none waits for another. */
+TEST(of_many_at_once_each_fails_without_a_connection)
+{
+	enum { THREADS = 16 };
+	pthread_t threads[THREADS];
+	struct bringer bringers[THREADS];
+	char ids[THREADS][16];
+	struct error error;
+
+	NEEDS_SERVER;
+	store_close(one.store);
+	one.store = store_open(&one.config, false, &error);
+	assert_non_null(one.store);
+	plan.fault = UNCONNECTED;
+	for (int round = 0; round < 5; round++) {
+		int64_t begun = clock_milliseconds();
+		for (int i = 0; i < THREADS; i++) {
+			snprintf(ids[i], sizeof(ids[i]), "m%d-%d", round, i);
+			bringers[i] = (struct bringer){.host = &one, .id = ids[i]};
+			assert_int_equal(pthread_create(&threads[i], NULL, bring, &bringers[i]), 0);
+		}
+		for (int i = 0; i < THREADS; i++) {
+			pthread_join(threads[i], NULL);
+			assert_int_equal(bringers[i].result, STORE_FAILED);
+		}
+		assert_in_range(clock_milliseconds() - begun, 0, 1000);
+	}
+	plan.fault = NONE;
+	assert_int_equal(put(&one, "later", "1", 1, STORE_QUEUE), STORE_OK);
+}
+
+static void *
+lock_events(void *seconds)
+{
+	char statement[200];
+
+	snprintf(statement, sizeof(statement), "DO $$ BEGIN LOCK TABLE psapi_event IN EXCLUSIVE MODE;"
+	    " PERFORM pg_sleep(%s); END $$", (const char *)seconds);
+	sql(statement);
+	return NULL;
+}
+
+/* One at each of these times, in ms. */
+static void
+bring_at(const int *times, int count, struct bringer *bringers, pthread_t *threads)
+{
+	int64_t begun = clock_milliseconds();
+
+	for (int i = 0; i < count; i++) {
+		int64_t left = begun + times[i] - clock_milliseconds();
+		poll(NULL, 0, left > 0 ? (int)left : 0);
+		assert_int_equal(pthread_create(&threads[i], NULL, bring, &bringers[i]), 0);
+	}
+}
+
+/*
+ * Four hold all connections until their time is over. The last two share the next transaction,
+ * which ends when the older one has no more time: the other one has, and is accepted.
+ */
+TEST(a_transaction_without_time_left_takes_none_with_it)
+{
+	static const int times[] = {0, 50, 100, 150, 1000, 3000};
+	struct bringer bringers[] = {{&one, "a", 0}, {&one, "b", 0}, {&one, "c", 0}, {&one, "d", 0},
+	    {&one, "old", 0}, {&one, "young", 0}};
+	pthread_t locking, threads[6];
+
+	NEEDS_SERVER;
+	assert_int_equal(pthread_create(&locking, NULL, lock_events, (void *)(uintptr_t)"5.9"), 0);
+	sql("DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_locks WHERE mode = 'ExclusiveLock' AND"
+	    " granted AND relation = 'psapi_event'::regclass) LOOP PERFORM pg_sleep(0.01); END LOOP;"
+	    " END $$");
+	bring_at(times, 6, bringers, threads);
+	for (int i = 0; i < 6; i++) {
+		pthread_join(threads[i], NULL);
+		bool stored = bringers[i].result == STORE_OK || bringers[i].result == STORE_DUPLICATE;
+		if (stored != (i == 5))
+			fail_msg("%s: result %d", bringers[i].id, bringers[i].result);
+	}
+	pthread_join(locking, NULL);
+}
+
+/* The only connection is busy, and no other was made: after a pause a thread tries that again. */
+TEST(a_further_connection_is_tried_again)
+{
+	struct bringer bringers[] = {{&one, "slow", 0}, {&one, "quick", 0}};
+	static const int times[] = {0, 300};
+	pthread_t threads[2];
+
+	NEEDS_SERVER;
+	sql("CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+	    " IF NEW.name = 'slow.json' THEN PERFORM pg_sleep(3.7); END IF; RETURN NULL; END $$;"
+	    " CREATE TRIGGER wait AFTER INSERT ON psapi_event FOR EACH ROW EXECUTE FUNCTION wait();");
+	assert_int_equal(put(&one, "first", "1", 1, STORE_QUEUE), STORE_OK);
+	plan.fault = UNCONNECTED;
+	int64_t begun = clock_milliseconds();
+	bring_at(times, 2, bringers, threads);
+	poll(NULL, 0, 300);
+	plan.fault = NONE;
+	pthread_join(threads[1], NULL);
+	assert_in_range(clock_milliseconds() - begun, 2000, 3500); /* the pause has 2 s */
+	pthread_join(threads[0], NULL);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(bringers[i].result, STORE_OK);
+	sql("DROP FUNCTION wait CASCADE");
+}
+
 static int
 count_item(const struct store_item *item, void *data)
 {
@@ -978,6 +1085,34 @@ TEST(a_lost_answer_counts_also_without_the_lease)
 }
 
 /*
+ * The first try's COMMIT waits still when the second one begins, which sees what was before: no
+ * change to make, and none that was made.
+ */
+TEST(a_lost_answer_counts_also_while_its_commit_waits)
+{
+	struct store_work work;
+	uint64_t lane;
+
+	NEEDS_SERVER;
+	sql("CREATE SEQUENCE waits; CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$"
+	    " BEGIN IF nextval('waits') = 1 THEN PERFORM pg_sleep(1); END IF; RETURN NULL; END $$;"
+	    " CREATE CONSTRAINT TRIGGER wait AFTER UPDATE OR DELETE ON psapi_queue"
+	    " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait();");
+	for (int job = DONE; job <= FAIL; job++) {
+		fill(&lane, &work);
+		sql("ALTER SEQUENCE waits RESTART");
+		plan = (struct plan){.fault = CUT, .at = 2}; /* when it is sent */
+		bool good = did(job, &work);
+		plan.fault = NONE;
+		if (!good)
+			fail_msg("job %d", job);
+		sql("DO $$ BEGIN ASSERT nextval('waits') > 1, 'it waited'; END $$");
+		store_unload(one.store, &work);
+	}
+	sql("DROP FUNCTION wait CASCADE; DROP SEQUENCE waits");
+}
+
+/*
  * A wait for the standby that was cancelled is a warning, and the change is there. The second try
  * locks a row, for a transaction without a change would not wait for the standby.
  */
@@ -1008,6 +1143,38 @@ TEST(a_change_with_a_warning_is_repeated)
 		store_unload(one.store, &work);
 	}
 	sql("DROP FUNCTION warn CASCADE; DROP SEQUENCE warnings");
+}
+
+static void
+ignore_check(const struct store_check *check, void *data)
+{
+	(void)check;
+	(void)data;
+}
+
+/* What meets a fault says so, or does not matter; the next operation has a good connection. */
+TEST(a_broken_connection_is_not_used_again)
+{
+	static const enum fault faults[] = {REFUSE, DEAF};
+	struct error error;
+	int count = 0;
+
+	NEEDS_SERVER;
+	assert_int_equal(put(&one, "a", "1", 1, STORE_DEAD_LETTER), STORE_OK);
+	for (int i = 0; i < 4; i++) {
+		for (int at = 1, met = true; met; at++) {
+			plan = (struct plan){.fault = faults[i / 2], .at = at};
+			if (i % 2 == 0)
+				store_check(one.store, ignore_check, NULL);
+			else
+				store_each(one.store, &all, count_item, &count, &error);
+			met = plan.calls >= at;
+			plan.fault = NONE;
+			if (store_each(one.store, &all, count_item, &count, &error) != STORE_OK)
+				fail_msg("fault %d of %s, call %d: %s", i / 2, i % 2 == 0 ? "check" : "each", at,
+				    error.text);
+		}
+	}
 }
 
 /* ---- each call fails ---- */
@@ -1375,12 +1542,17 @@ main(void)
 		OVER(a_commit_with_a_warning_is_no_commit),
 		OVER(of_many_at_once_each_is_accepted_once),
 		OVER(of_many_at_once_none_is_refused_at_a_limit),
+		OVER(of_many_at_once_each_fails_without_a_connection),
+		OVER(a_transaction_without_time_left_takes_none_with_it),
+		OVER(a_further_connection_is_tried_again),
 		OVER(a_further_connection_is_not_needed),
 		OVER(copies_of_attempts_are_all_hosts),
 		OVER(a_copy_with_a_lower_number_is_found_later),
 		OVER(a_lost_answer_is_no_other_answer),
 		OVER(a_lost_answer_counts_also_without_the_lease),
+		OVER(a_lost_answer_counts_also_while_its_commit_waits),
 		OVER(a_change_with_a_warning_is_repeated),
+		OVER(a_broken_connection_is_not_used_again),
 		OVER(the_connection_may_die_before_any_call),
 		OVER(any_call_of_libpq_may_fail),
 		OVER(any_answer_may_be_lost),
