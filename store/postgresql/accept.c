@@ -434,6 +434,24 @@ lead(struct postgresql *pg, struct postgresql_connection *connection, struct pos
 	pthread_cond_broadcast(&pg->changed);
 }
 
+/* Why a put had no connection until its deadline. */
+static void
+explain_wait(const struct postgresql *pg, struct error *error)
+{
+	bool connected = false;
+
+	for (int i = 0; i < POSTGRESQL_CONNECTIONS; i++)
+		connected |= pg->connections[i].busy && atomic_load(&pg->connections[i].connected);
+	if (connected)
+		error_set(error, EX_TEMPFAIL,
+		    "is a synchronous standby connected (psapi store status), or is the host frozen?",
+		    "PostgreSQL: all %d connections wait for an answer", POSTGRESQL_CONNECTIONS);
+	else
+		error_set(error, EX_TEMPFAIL,
+		    "is PostgreSQL running, is its host frozen, or is a firewall in the way?",
+		    "PostgreSQL: no connection could be made in time");
+}
+
 /*
  * Wait to be woken, until the deadline of a put that nobody has taken; also until a further
  * connection may be opened, for nobody wakes a thread then.
@@ -451,9 +469,7 @@ wait_turn(struct postgresql *pg, struct postgresql_put *put)
 	} else if (pthread_cond_timedwait(&put->wake, &pg->lock, &until) != 0 && !put->taken &&
 	    !paused) {
 		if (!put->explained)
-			error_set(put->error, EX_TEMPFAIL,
-			    "is a synchronous standby connected (psapi store status), or is the host frozen?",
-			    "PostgreSQL: all %d connections wait for an answer", POSTGRESQL_CONNECTIONS);
+			explain_wait(pg, put->error);
 		give_up(pg, put);
 	}
 	put->waits = false;

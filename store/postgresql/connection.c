@@ -740,14 +740,13 @@ connect_one(struct postgresql *pg, struct postgresql_connection *connection, int
 	return -1;
 }
 
-int
-postgresql_connect(struct postgresql *pg, struct postgresql_connection *connection, int host,
-    int64_t deadline, struct error *error)
+/* To the first host that answers. */
+static int
+connect_any(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
+    struct error *error)
 {
 	struct error each, first = {0};
 
-	if (host >= 0)
-		return connect_one(pg, connection, host, deadline, error);
 	int begin = atomic_load(&pg->preferred);
 	for (int i = 0; i < pg->host_count; i++) {
 		int64_t now = clock_milliseconds(), share = (deadline - now) / (pg->host_count - i);
@@ -765,6 +764,17 @@ postgresql_connect(struct postgresql *pg, struct postgresql_connection *connecti
 	}
 	*error = first;
 	return -1;
+}
+
+int
+postgresql_connect(struct postgresql *pg, struct postgresql_connection *connection, int host,
+    int64_t deadline, struct error *error)
+{
+	atomic_store(&connection->connected, false);
+	int result = host >= 0 ? connect_one(pg, connection, host, deadline, error) :
+	    connect_any(pg, connection, deadline, error);
+	atomic_store(&connection->connected, result == 0);
+	return result;
 }
 
 /* ---- the pool ---- */

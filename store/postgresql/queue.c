@@ -313,7 +313,8 @@ postgresql_load_row(struct postgresql *pg, const PGresult *result, int row, int 
 		return STORE_BUSY;
 	const char *why = postgresql_record(result, row, column + 2, &work->entry);
 	if (why != NULL) {
-		error_set(error, EX_DATAERR, NULL, "%s: %s", work->name, why);
+		error_set(error, why == postgresql_no_memory ? EX_OSERR : EX_DATAERR, NULL, "%s: %s",
+		    work->name, why);
 		return STORE_FAILED;
 	}
 	postgresql_state(result, row, column + 3, &work->state);

@@ -325,6 +325,8 @@ postgresql_status(void *engine, struct error *error)
 	    postgresql_deadline(POSTGRESQL_PATIENCE_MS), error);
 	json_t *report = result == NULL ? NULL : json_loads(PQgetvalue(result, 0, 0), 0, NULL);
 
+	if (result != NULL && report == NULL)
+		error_set(error, EX_OSERR, NULL, "out of memory");
 	PQclear(result);
 	if (report == NULL)
 		return NULL;

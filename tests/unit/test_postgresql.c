@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sysexits.h>
 #include <time.h>
 
@@ -269,6 +270,9 @@ teardown(void **state)
 
 /* ---- events ---- */
 
+/* Of the thread's last put. */
+static _Thread_local struct error put_error;
+
 /* Put an event that is received at 1000 + second. */
 static enum store_result
 put_body(struct host *h, const char *id, const char *body, int second,
@@ -282,15 +286,15 @@ put_body(struct host *h, const char *id, const char *body, int second,
 	struct event event;
 	struct store_intake intake = {.name = name, .destination = destination, .reason = "odd",
 		.now = {1000 + second, 0}, .event = &event, .record = &record};
-	struct error error = {.text = ""};
 
+	put_error = (struct error){.text = ""};
 	events_read(body, strlen(body), &event);
 	assert_int_equal(store_name(id, strlen(id), name), 0);
 	assert_int_equal(record_make(&record, &evidence, body, strlen(body), true), 0);
-	enum store_result result = store_put(h->store, &intake, &error);
+	enum store_result result = store_put(h->store, &intake, &put_error);
 	record_free(&record);
 	if (result == STORE_FAILED)
-		assert_string_not_equal(error.text, "");
+		assert_string_not_equal(put_error.text, "");
 	return result;
 }
 
@@ -860,6 +864,60 @@ TEST(a_further_connection_is_tried_again)
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(bringers[i].result, STORE_OK);
 	sql("DROP FUNCTION wait CASCADE");
+}
+
+/* A host that accepts connections and never answers. Returns the socket that listens. */
+static int
+listen_silently(const char *directory)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	mkdir(directory, 0755);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/.s.PGSQL.5432", directory);
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(listener, 16), 0);
+	return listener;
+}
+
+static void *
+count_events(void *store)
+{
+	struct store_counts counts;
+	struct error error;
+
+	store_count(store, 0, &counts, &error);
+	return NULL;
+}
+
+/* Four threads wait for connections: that of an event says so, not that it waits for a standby. */
+TEST(a_put_without_a_connection_says_so)
+{
+	char uri_of_silent[300];
+	struct host silent = {0};
+	struct error error;
+	pthread_t threads[4];
+	int accepted[4];
+
+	NEEDS_SERVER;
+	int listener = listen_silently(in(place, "silent"));
+	snprintf(uri_of_silent, sizeof(uri_of_silent), "host=%s user=psapi", in(place, "silent"));
+	silent.config = (struct config){.spool = strdup(place), .sync = strdup("auto"),
+		.store = strdup(uri_of_silent)};
+	silent.store = store_open(&silent.config, false, &error);
+	assert_non_null(silent.store);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, count_events, silent.store), 0);
+	for (int i = 0; i < 4; i++)
+		accepted[i] = accept(listener, NULL, NULL);
+	assert_int_equal(put(&silent, "a", "1", 1, STORE_QUEUE), STORE_FAILED);
+	assert_non_null(strstr(put_error.text, "no connection could be made in time"));
+	close(listener);
+	for (int i = 0; i < 4; i++)
+		close(accepted[i]);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	host_close(&silent);
 }
 
 static int
@@ -1524,6 +1582,28 @@ TEST(any_allocation_may_fail)
 	live_with(MEMORY);
 }
 
+/* An event whose record has no memory is not one that cannot be read. */
+TEST(missing_memory_is_told)
+{
+	struct store_work work;
+
+	NEEDS_SERVER;
+	if (!OWN_ALLOCATOR || getenv("UNDER_VALGRIND") != NULL)
+		skip();
+	assert_int_equal(put(&one, "a", "1", 1, STORE_QUEUE), STORE_OK);
+	for (int at = 1, met = true; met; at++) {
+		struct error error = {.text = ""};
+		plan = (struct plan){.fault = MEMORY, .at = at};
+		enum store_result loaded = store_load(one.store, "a.json", &work, &error);
+		met = plan.calls >= at;
+		plan.fault = NONE;
+		if (loaded == STORE_OK)
+			store_unload(one.store, &work);
+		else if (*error.text == '\0' || error.status == EX_DATAERR)
+			fail_msg("allocation %d: %s", at, error.text);
+	}
+}
+
 int
 main(void)
 {
@@ -1545,6 +1625,7 @@ main(void)
 		OVER(of_many_at_once_each_fails_without_a_connection),
 		OVER(a_transaction_without_time_left_takes_none_with_it),
 		OVER(a_further_connection_is_tried_again),
+		OVER(a_put_without_a_connection_says_so),
 		OVER(a_further_connection_is_not_needed),
 		OVER(copies_of_attempts_are_all_hosts),
 		OVER(a_copy_with_a_lower_number_is_found_later),
@@ -1557,6 +1638,7 @@ main(void)
 		OVER(any_call_of_libpq_may_fail),
 		OVER(any_answer_may_be_lost),
 		OVER(any_allocation_may_fail),
+		OVER(missing_memory_is_told),
 	};
 
 	if (getenv("ONLY") != NULL) /* a pattern: "a_lost_*" */
