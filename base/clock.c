@@ -1,5 +1,5 @@
 /* Owns the readings of the clocks. */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE
 #include "base/clock.h"
 
 #include <time.h>
@@ -23,4 +23,13 @@ int64_t
 clock_unix(void)
 {
 	return (int64_t)time(NULL);
+}
+
+int64_t
+clock_since_boot(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (int64_t)now.tv_sec;
 }

@@ -15,4 +15,7 @@ int64_t clock_microseconds(void);
 /* Unix seconds of CLOCK_REALTIME. */
 int64_t clock_unix(void);
 
+/* Seconds since the machine was booted, with those in which it slept. */
+int64_t clock_since_boot(void);
+
 #endif

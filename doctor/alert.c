@@ -24,7 +24,7 @@
 
 enum { HEARTBEAT_MS = 10000, FILE_MODE = 0640 };
 
-#define FALLBACK_FILE "alerts"
+#define FALLBACK_FILE "psapi-alerts" /* the directory may be a home */
 
 /*
  * note: {"reported":{NAME:{"since":SINCE,"status":STATUS},...},"logged":{TOPIC:true,...}}.
@@ -357,9 +357,11 @@ static void
 mark_reported(struct alert_state *state, const struct health *health)
 {
 	remove_mended(state, health);
-	for (int i = 0; i < health->count; i++)
-		if (is_news(state, &health->finding[i]))
-			mark(state, worst_of(health, health->finding[i].name));
+	for (int i = 0; i < health->count; i++) {
+		const struct health_finding *worst = worst_of(health, health->finding[i].name);
+		if (worst != NULL && is_news(state, worst))
+			mark(state, worst);
+	}
 }
 
 static bool

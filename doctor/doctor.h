@@ -136,6 +136,12 @@ void doctor_exchange_at(struct doctor *doctor, struct http *http, const char *ad
  */
 int64_t doctor_copied_daily(struct doctor *doctor, int64_t seconds);
 
+/*
+ * When the first event was accepted, as far as the attempts log goes back: nanoseconds since 1970;
+ * 0: none was. From then on the daily event is expected.
+ */
+int64_t doctor_first_accepted(const struct doctor *doctor);
+
 /* Whether there is a handler for psapi drain. */
 bool doctor_has_handlers(const struct config *config);
 

@@ -9,12 +9,10 @@
 
 #include "base/datetime.h"
 #include "base/terminal.h"
+#include "doctor/monitor.h"
 #include "events.h"
 
-enum {
-	OVERDUE_SECONDS = 3600, /* since the last drain, while an event waits for over an hour */
-	CRITICAL_SECONDS = 600  /* psapi check is critical from then on: monitor.c, numbers[] */
-};
+enum { OVERDUE_SECONDS = 3600 }; /* since the last drain, while an event waits for over an hour */
 
 static bool
 has_store(struct doctor *d, struct finding *f)
@@ -160,9 +158,9 @@ check_drain(struct doctor *d, struct finding *f)
 		doctor_failed(f, NULL, "psapi drain has never run; %ld event(s) in new/", c.waiting);
 	else if (age > EVENTS_DAILY_LATE_SECONDS || (c.overdue > 0 && age > OVERDUE_SECONDS))
 		doctor_failed(f, NULL, "psapi drain last ran at %s, %.1f h ago", at, (double)age / 3600);
-	else if (age > CRITICAL_SECONDS)
+	else if (age > MONITOR_DRAIN_LATE_SECONDS)
 		doctor_remark(f, NULL, "psapi drain last ran at %s, %.1f min ago: psapi check calls that "
-		    "critical", at, (double)age / 60);
+		    "critical by default", at, (double)age / 60);
 	else
 		doctor_ok(f, "psapi drain last ran at %s", at);
 }

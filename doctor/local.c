@@ -11,13 +11,11 @@
 #include <unistd.h>
 
 #include "base/user.h"
+#include "events.h"
 #include "metrics/runs.h"
 #include "secrets/secrets.h"
 
-enum {
-	INODES_MIN = 1000,
-	DRAINED_SECONDS = 26 * 3600 /* as the check of drain: one event a day is sent at least */
-};
+enum { INODES_MIN = 1000 };
 
 /* ---- the spool ---- */
 
@@ -169,7 +167,7 @@ check_handlers(struct doctor *d, struct finding *f)
 
 	if (d->store != NULL)
 		runs_read(d->store, &runs);
-	handler_survey(d->config, d->now - runs.chosen < DRAINED_SECONDS, &d->handlers);
+	handler_survey(d->config, d->now - runs.chosen < EVENTS_DAILY_LATE_SECONDS, &d->handlers);
 	tell_survey(&d->handlers.handlers, f);
 }
 

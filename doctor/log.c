@@ -319,7 +319,7 @@ check_clock(struct doctor *d, struct finding *f)
 
 /* The daily event in the attempts log. */
 struct daily {
-	int64_t first, last; /* nanoseconds: the log's first line; the event's last one. 0: none */
+	int64_t first, last; /* nanoseconds: the first event of any type; this one's last. 0: none */
 };
 
 /* The type is logged of authentic requests alone, so it cannot be forged. */
@@ -359,13 +359,32 @@ doctor_copied_daily(struct doctor *d, int64_t seconds)
 	return daily.last;
 }
 
+/* Lines before it are of any scanner, and of the time before the set-up. */
+int64_t
+doctor_first_accepted(const struct doctor *d)
+{
+	struct attempts_reader *reader =
+	    attempts_reader_open(d->config->spool, ATTEMPTS_OLDEST_FIRST, true);
+	struct attempts_line line;
+	int64_t first = 0, at;
+
+	for (long i = 0; reader != NULL && i < LINES_MAX && first == 0; i++) {
+		if (!attempts_reader_next(reader, &line))
+			break;
+		if (attempts_reader_is(&line, ATTEMPTS_OUTCOME, "accepted") &&
+		    !attempts_reader_is_test(&line) && attempts_reader_time(&line, &at))
+			first = at;
+	}
+	attempts_reader_close(reader);
+	return first;
+}
+
 static void
 read_log(struct doctor *d, struct daily *daily)
 {
 	struct attempts_reader *reader =
 	    attempts_reader_open(d->config->spool, ATTEMPTS_NEWEST_FIRST, true);
 	struct attempts_line line;
-	int compressed;
 
 	for (long i = 0; reader != NULL && i < LINES_MAX && daily->last == 0; i++) {
 		if (!attempts_reader_next(reader, &line))
@@ -376,7 +395,8 @@ read_log(struct doctor *d, struct daily *daily)
 	int64_t copied = doctor_copied_daily(d, COPIES_SECONDS);
 	if (copied > daily->last)
 		daily->last = copied;
-	attempts_reader_begins(d->config->spool, &daily->first, &compressed);
+	if (daily->last == 0)
+		daily->first = doctor_first_accepted(d);
 }
 
 static void
@@ -398,7 +418,7 @@ check_daily(struct doctor *d, struct finding *f)
 		    hours);
 	else if (daily.first != 0 && daily.first < limit)
 		doctor_failed(f, NULL,
-		    "no " EVENTS_DAILY_TYPE " in the %.1f h that the attempts log covers", hours);
+		    "no " EVENTS_DAILY_TYPE " in the %.1f h since the first accepted event", hours);
 	else
 		doctor_skipped(f, "no " EVENTS_DAILY_TYPE " yet; it is sent once a day");
 }

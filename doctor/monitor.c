@@ -11,12 +11,12 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/datetime.h"
 #include "doctor/doctor.h"
 #include "events.h"
 #include "metrics/runs.h"
 #include "metrics/totals.h"
-#include "receiver/attempts_reader.h"
 #include "secrets/secrets.h"
 #include "send/fastcgi_client.h"
 
@@ -37,7 +37,8 @@ struct monitor {
 	struct runs runs;
 	bool counted;    /* the totals are known */
 	bool awaits;     /* the first secret: it is not set up yet */
-	bool no_daily;   /* event was ever accepted: its age is that of the log */
+	bool no_daily;   /* event was ever accepted: its age is that of the first of another type */
+	bool no_handlers; /* a script of the user's own takes the events */
 	enum health_status severity; /* of the next failed finding */
 };
 
@@ -98,7 +99,8 @@ static const struct number {
 	    "the last " EVENTS_DAILY_TYPE " came %.1f h ago",
 	    "look at the endpoint in the portal: is it enabled (after 5 days of failures it is not), "
 	    "is it subscribed to producersync, what do its Message Attempts say?", 3600},
-	[MONITOR_DRAIN] = {"drain", "s", "", "600", "psapi drain was last at work %.1f min ago",
+	[MONITOR_DRAIN] = {"drain", "s", "", TEXT_OF_MACRO(MONITOR_DRAIN_LATE_SECONDS),
+	    "psapi drain was not at work for %.1f min",
 	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or, with cron, "
 	    "examples/cron/psapi.cron as /etc/cron.d/psapi", 60},
 	[MONITOR_FREE] = {"free", "B", "", "", "%.0f MiB free on the spool's file system",
@@ -162,6 +164,27 @@ age(const struct monitor *run, int64_t then)
 
 /* ---- reading the numbers ---- */
 
+/*
+ * A script without drain empties new/ by itself: what waits is late only once it waits for long.
+ * While the machine was down, nothing could run.
+ */
+static void
+read_drain(struct monitor *run)
+{
+	const struct store_counts *c = &run->doctor.counts;
+	double waits = age(run, c->oldest_waiting), idle = age(run, c->drained);
+	double up = (double)clock_since_boot();
+
+	run->no_handlers = !doctor_has_handlers(run->doctor.config);
+	if (c->waiting == 0 && (run->no_handlers || c->drained == 0))
+		return;
+	if (c->drained == 0 && run->no_handlers)
+		return;
+	if (c->drained == 0 || (run->no_handlers && waits < idle))
+		idle = waits;
+	set_number(run, MONITOR_DRAIN, idle < up ? idle : up);
+}
+
 static void
 read_counts(struct monitor *run)
 {
@@ -173,12 +196,7 @@ read_counts(struct monitor *run)
 	set_number(run, MONITOR_HELD, (double)c->held);
 	if (c->oldest_waiting != 0)
 		set_number(run, MONITOR_OLDEST, age(run, c->oldest_waiting));
-	if (c->waiting == 0 && !doctor_has_handlers(run->doctor.config))
-		return; /* a script of the user's own reads new/ */
-	if (c->drained != 0)
-		set_number(run, MONITOR_DRAIN, age(run, c->drained));
-	else if (c->waiting > 0 && doctor_has_handlers(run->doctor.config))
-		set_number(run, MONITOR_DRAIN, age(run, c->oldest_waiting));
+	read_drain(run);
 }
 
 /*
@@ -200,16 +218,16 @@ last_daily(struct monitor *run)
 	return last;
 }
 
-/* Where none ever came, since the log begins: a day is long enough for the first. */
+/* Where none ever came, since the first event of another type. */
 static void
 read_daily(struct monitor *run)
 {
 	int64_t last = last_daily(run);
-	int compressed;
 
 	run->no_daily = last == 0;
-	if (last == 0 && (run->awaits ||
-	        !attempts_reader_begins(run->doctor.config->spool, &last, &compressed)))
+	if (last == 0)
+		last = doctor_first_accepted(&run->doctor);
+	if (last == 0)
 		return;
 	set_number(run, MONITOR_DAILY, age(run, last / NANOSECONDS));
 }
@@ -249,10 +267,14 @@ judge_number(struct monitor *run, enum monitor_number which)
 		status = HEALTH_CRITICAL;
 	else if (range_alarms(&run->limits->warning[which], value))
 		status = HEALTH_WARNING;
-	const char *format = number->format;
+	const char *format = number->format, *remedy = number->remedy;
+	if (which == MONITOR_DRAIN && run->no_handlers) {
+		format = "an event waits, and nothing was done for %.1f min";
+		remedy = "does your script run, or cron psapi drain -- PROGRAM?";
+	}
 	if (which == MONITOR_DAILY && run->no_daily) {
 		run->report->number[which].known = status != HEALTH_OK;
-		format = "no " EVENTS_DAILY_TYPE " in the %.1f h that the attempts log covers";
+		format = "no " EVENTS_DAILY_TYPE " in the %.1f h since the first accepted event";
 	}
 	if (!run->report->number[which].known)
 		return;
@@ -260,7 +282,7 @@ judge_number(struct monitor *run, enum monitor_number which)
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 	snprintf(f.text, sizeof(f.text), format, value / number->scale);
 #pragma GCC diagnostic pop
-	snprintf(f.remedy, sizeof(f.remedy), "%s", number->remedy);
+	snprintf(f.remedy, sizeof(f.remedy), "%s", remedy);
 	add(run, &f, status);
 }
 

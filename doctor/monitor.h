@@ -29,6 +29,9 @@ enum monitor_number {
 	MONITOR_NUMBERS
 };
 
+/* Since the last drain: the limit that holds without -c. */
+#define MONITOR_DRAIN_LATE_SECONDS 600
+
 struct monitor_limits {
 	struct range warning[MONITOR_NUMBERS], critical[MONITOR_NUMBERS];
 };

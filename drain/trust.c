@@ -205,7 +205,7 @@ step(struct trust *t, const char *name, char rest[PATH_MAX], struct error *error
 	return rest[strspn(rest, "/")] == '\0' ? TRUST_OK : TRUST_FAILED;
 }
 
-/* t: as new, with the rule that counts. */
+/* t: as new, with the rule that counts. from: where a relative path begins; NULL: at the root. */
 static enum trust_result
 walk(struct trust *t, const struct trust *from, const char *path, struct error *error)
 {
@@ -215,7 +215,7 @@ walk(struct trust *t, const struct trust *from, const char *path, struct error *
 	errno = ENAMETOOLONG;
 	if (snprintf(rest, sizeof(rest), "%s", path) >= (int)sizeof(rest))
 		return TRUST_FAILED;
-	if (*path == '/') {
+	if (*path == '/' || from == NULL) {
 		result = enter_root(t, error);
 	} else {
 		strcpy(t->path, from->path);

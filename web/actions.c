@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "web/answer.h"
 #include "web/example_sender.h"
+#include "web/tally.h"
 
 /* A drain has the queue while its handlers run: wait this long for it. */
 enum { LOCK_TRIES = 20, LOCK_WAIT_MS = 100 };
@@ -141,6 +142,8 @@ move_all(struct web *web, const struct action *action, const struct request *req
 
 	json_array_foreach(ids, i, id)
 		moved += move_one(web, action, context_user(request), json_string_value(id), refused);
+	if (moved > 0)
+		tally_forget(web->tally);
 	answer_json(reply, request,
 	    json_pack("{s:i,s:o}", "moved", (int)moved, "refused", refused));
 }
@@ -225,6 +228,8 @@ actions_discard(struct web *web, const struct request *request, const char *body
 		if (!done)
 			add_refused(refused, text, why);
 	}
+	if (moved > 0)
+		tally_forget(web->tally);
 	if (names != NULL)
 		answer_json(reply, request,
 		    json_pack("{s:i,s:O}", "moved", (int)moved, "refused", refused));

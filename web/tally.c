@@ -14,7 +14,7 @@ enum {
 	SMALL = 10000,                /* so many are counted whole within a request */
 	REST = 20,                    /* times its duration */
 	KEPT_MS = 60 * 1000,          /* so much later, "at least so many" says more */
-	COUNTS_KEPT_MS = 5 * 60 * 1000 /* metrics are asked for once a minute */
+	COUNTS_KEPT_MS = 5 * 60 * 1000 /* likewise: metrics are asked for once a minute */
 };
 
 struct tally {
@@ -24,6 +24,7 @@ struct tally {
 	struct store_counts counts;
 	int64_t fresh_until; /* clock_milliseconds(): the tally is not counted anew before */
 	int64_t counted_at;  /* the same: when counts was; 0: never */
+	unsigned long actions; /* so many were there: a count that one interrupts is not kept */
 	bool wanted, counting;
 };
 
@@ -62,6 +63,7 @@ tally_lately(struct tally *t, int64_t now, struct store_tally *tally, struct err
 
 	pthread_mutex_lock(&t->lock);
 	bool fresh = begun < t->fresh_until;
+	unsigned long actions = t->actions;
 	*tally = t->tally;
 	pthread_mutex_unlock(&t->lock);
 	if (fresh)
@@ -71,10 +73,10 @@ tally_lately(struct tally *t, int64_t now, struct store_tally *tally, struct err
 	if (result != STORE_OK)
 		return result;
 	pthread_mutex_lock(&t->lock);
-	if (is_whole(tally)) {
+	if (is_whole(tally) && actions == t->actions) {
 		t->tally = *tally;
 		t->fresh_until = ended + (ended - begun) * REST;
-	} else {
+	} else if (!is_whole(tally)) {
 		t->wanted = true;
 		if (t->counted_at != 0 && ended - t->fresh_until < KEPT_MS)
 			*tally = t->tally;
@@ -96,7 +98,7 @@ tally_counts(struct tally *t, int64_t now, struct store_counts *counts, struct e
 	pthread_mutex_lock(&t->lock);
 	t->wanted = true;
 	*counts = t->counts;
-	bool known = t->counted_at != 0 && clock_milliseconds() - t->counted_at < COUNTS_KEPT_MS;
+	bool known = t->counted_at != 0 && clock_milliseconds() < t->fresh_until + COUNTS_KEPT_MS;
 	pthread_mutex_unlock(&t->lock);
 	return known ? STORE_OK : STORE_ABSENT;
 }
@@ -113,6 +115,16 @@ keep(struct tally *t, const struct store_counts *counts, int64_t took_ms)
 }
 
 void
+tally_forget(struct tally *t)
+{
+	pthread_mutex_lock(&t->lock);
+	int64_t old = clock_milliseconds() - KEPT_MS;
+	t->fresh_until = t->fresh_until < old ? t->fresh_until : old;
+	t->actions++;
+	pthread_mutex_unlock(&t->lock);
+}
+
+void
 tally_after(struct tally *t, int64_t now)
 {
 	int64_t begun = clock_milliseconds();
@@ -120,6 +132,7 @@ tally_after(struct tally *t, int64_t now)
 	struct error ignored; /* a request says what is wrong */
 
 	pthread_mutex_lock(&t->lock);
+	unsigned long actions = t->actions;
 	bool go = t->wanted && !t->counting && begun >= t->fresh_until;
 	if (go) {
 		t->wanted = false;
@@ -129,9 +142,12 @@ tally_after(struct tally *t, int64_t now)
 	if (!go)
 		return;
 	enum store_result result = store_count(t->web->store, now, &counts, &ignored);
+	int64_t took_ms = clock_milliseconds() - begun;
 	pthread_mutex_lock(&t->lock);
 	t->counting = false;
-	if (result == STORE_OK)
-		keep(t, &counts, clock_milliseconds() - begun);
+	if (actions != t->actions)
+		t->wanted = true;
+	else if (result == STORE_OK)
+		keep(t, &counts, took_ms);
 	pthread_mutex_unlock(&t->lock);
 }

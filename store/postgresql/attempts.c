@@ -1,7 +1,8 @@
 /*
  * Owns the copies of the attempts logs: a bounded list of lines, which a thread sends after its
- * answer if a connection is open and idle. Nobody waits for it, neither for a standby; what
- * does not fit into the list, or was sent when the connection broke, is in the local log alone.
+ * answer if a connection is open and idle, with those that other threads add meanwhile. Nobody
+ * waits for it, neither for a standby; what does not fit into the list, or was sent when the
+ * connection broke, is in the local log alone.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -99,20 +100,22 @@ postgresql_attempts_send(void *engine)
 	    " FROM s, unnest(string_to_array($1, E'\\n')) l";
 	struct postgresql *pg = engine;
 	struct postgresql_connection *connection = take_open(pg);
-	struct postgresql_parameters p = {0};
 	PGresult *result = NULL;
 	struct error error;
+	char *text;
 
 	if (connection == NULL)
 		return;
 	enum postgresql_outcome outcome = POSTGRESQL_DONE;
-	char *text = take_list(pg->copies);
-	if (text != NULL) {
+	/* Until the list is empty: a line that another thread added meanwhile has no other sender. */
+	while (outcome == POSTGRESQL_DONE && (text = take_list(pg->copies)) != NULL) {
+		struct postgresql_parameters p = {0};
 		postgresql_text(&p, text);
 		postgresql_text(&p, pg->computer);
 		outcome = postgresql_execute(pg, connection, sql, &p, postgresql_deadline(SEND_MS), &result,
 		    &error);
 		PQclear(result);
+		result = NULL;
 		free(text);
 		pthread_mutex_lock(&pg->copies->lock);
 		pg->copies->sending = false;

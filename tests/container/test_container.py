@@ -213,14 +213,16 @@ def composed(images, place, closing):
     for directory, mode in ((spool, 0o2770), (socket, 0o755)):
         directory.mkdir()
         owned(directory, PSAPI, PSAPI, mode)
+    handlers = place / "handlers.d"
+    handlers.mkdir(mode=0o755)
     secret = place / "secret"
     secret.write_text(SECRET + "\n")
     owned(secret, 0, PSAPI, 0o440)
     service = COMPOSE["psapi"]
-    assert service["volumes"] == ["spool:/var/spool/psapi", "socket:/run/psapi"]
+    assert service["volumes"] == ["spool:/var/spool/psapi", "socket:/run/psapi", "./handlers.d:/etc/psapi/handlers.d:ro"]
     assert service["secrets"] == [{"source": "psapi", "target": "/etc/psapi/secret"}]
     container = closing(Container(images, mounts={spool: "/var/spool/psapi", socket: "/run/psapi",
-                                                  secret: "/etc/psapi/secret:ro"},
+                                                  handlers: "/etc/psapi/handlers.d:ro", secret: "/etc/psapi/secret:ro"},
                                   settings=service["environment"], groups=service["group_add"]))
     site = (EXAMPLES / "psapi-nginx.conf").read_text()
     snippet = (ROOT / "nginx/psapi.conf").read_text().replace("/run/psapi/", f"{socket}/")

@@ -312,10 +312,18 @@ def test_disk_that_hangs(post, runtime):
         try:
             wait_for(lambda: service.beats, "a request of the heartbeat")
             assert "UNKNOWN: time-out" in post.mailbox.only()["Subject"] and service.beats == [("/x/fail", None, None)]
-            wait_for((runtime / "alerts").exists, "it is noted that this was sent")
+            wait_for((runtime / "psapi-alerts").exists, "it is noted that this was sent")
         finally:        # strace waits for a thread that is to sleep
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+
+
+def test_a_file_of_the_users(post, runtime):
+    """cron's crontab gives the home directory: only a file of our own is removed there."""
+    (runtime / "alerts").write_text("mine")
+    post.good()
+    post.run("check", "--mail", expect=None)
+    assert [(path.name, path.read_text()) for path in runtime.iterdir()] == [("alerts", "mine")]
 
 
 def test_log_that_cannot_be_read(post):

@@ -67,6 +67,17 @@ def test_the_drain_has_no_health_check():
     assert "secrets:" not in drain and "/run/psapi" not in drain
 
 
+def test_the_receiver_sees_the_handlers_of_the_drain():
+    """The spool is shared: without the handlers, `psapi check` and doctor in the receiver's container would judge that
+    drain has none, and name a harmful remedy."""
+    text = (ROOT / "examples/container/compose.yaml").read_text().partition("\nvolumes:\n")[0]
+    services = re.split(r"^  (\w+):\n", text, flags=re.M)
+    found = {name: re.findall(r"^      (?:# )?- (\./(?:handlers|batch)\.d:\S+)", text, re.M)
+             for name, text in zip(services[1::2], services[2::2])}
+    assert found["psapi"] == found["drain"] == [
+        "./handlers.d:/etc/psapi/handlers.d:ro", "./batch.d:/etc/psapi/batch.d:ro"]
+
+
 # ---- the loop ----
 
 @pytest.fixture

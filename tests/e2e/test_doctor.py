@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -540,14 +541,15 @@ def test_drain_has_run(place, receiver, handlers):
     assert "last ran at 20" in rows["drain"]["text"]
     (place.spool.path / "state" / "drain").write_text("2026-01-02T03:04:05Z\n")
     assert_names(examine(place), "drain", mentions=["last ran at 2026-01-02T03:04:05Z"])
+    up = float(Path("/proc/uptime").read_text().split()[0])     # that long psapi check waits after a boot
     for ago, remarked in ((590, False), (660, True)):       # the limit of psapi check
         (place.spool.path / "state" / "drain").write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(time.time() - ago)))
         rows = examine(place)
         assert_names(rows)
         assert rows["drain"].get("remark", False) == remarked, rows["drain"]
         done = subprocess.run([PSAPI, "check"], env=place.environment(), capture_output=True, text=True)
-        assert ("drain: psapi drain was last at work" in done.stdout) == remarked, done
-    assert "11.0 min ago: psapi check calls that critical" in rows["drain"]["text"]
+        assert ("drain: psapi drain was not at work" in done.stdout) == (remarked and up > 600), done
+    assert "11.0 min ago: psapi check calls that critical by default" in rows["drain"]["text"]
     shutil.rmtree(handlers)
     assert examine(place)["drain"]["ok"] is None
 
@@ -563,6 +565,9 @@ def test_daily(place, receiver):
     (place.spool.path / "attempts.jsonl.1").unlink()
     log.write_text(attempt(40 * 3600, type="producersync.npn.activated"))
     assert_names(examine(place), "daily", mentions=["40.0 h"])
+    scan = json.dumps({"at": json.loads(attempt(90 * 3600))["at"], "outcome": "rejected", "status": 405}) + "\n"
+    log.write_text(scan + attempt(3600, type="producersync.npn.activated"))
+    assert examine(place)["daily"]["ok"] is None, "what came before the first event does not count"
 
 
 def test_mistyped_variable(place, receiver):

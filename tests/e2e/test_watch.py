@@ -1,6 +1,7 @@
 """What psapi-spool(5) promises to a program that watches the spool with inotify(7): a new event is a link, so it is
 a CREATE and nothing else, in new/ and then in events/. And README.md's loop, run for each report of the command in
-docs/processing.md, takes every event: at the report of a commit, a retry, a replay, and of mv(1)."""
+docs/processing.md, takes every event: one that came before the watches, and at the report of a commit, a retry, a
+replay, and of mv(1)."""
 
 import ctypes
 import os
@@ -88,9 +89,11 @@ def test_the_loop_on_each_report(place):
     script = (f'note() {{ basename "$1" .json >>{done}; }}\n{command} |\n'
               f"while read -r report; do\n{readme_loop(place.spool.path, 'note')}done\n")
     with Socket(place) as server:
+        assert_accepted(server.send(signed(webhook_id="msg_before")))
         watcher = subprocess.Popen(["/bin/sh", "-c", script], start_new_session=True, stdin=subprocess.DEVNULL)
         try:
             wait_for(lambda: watched_by(watcher.pid) == command.count(str(place.spool.path)), "the watches are there")
+            wait_for(lambda: "msg_before" in taken(), "what came before the watches is taken")
             for i in range(15):
                 assert_accepted(server.send(signed(webhook_id=f"msg_{i}")))
                 wait_for(lambda i=i: f"msg_{i}" in taken(), f"event {i} is taken at its report")
@@ -106,4 +109,19 @@ def test_the_loop_on_each_report(place):
         finally:
             os.killpg(watcher.pid, signal.SIGKILL)
             watcher.wait()
-    assert len(taken()) == 18
+    assert len(taken()) == 19
+
+
+def test_it_says_when_the_watches_are_set(place):
+    """Then the loop runs: an event that came a moment before causes no report."""
+    for name in ("new", "events"):
+        (place.spool.path / name).mkdir()
+    watcher = subprocess.Popen(["/bin/sh", "-c", f"exec {documented_watch(place.spool.path)}"], stdout=subprocess.PIPE,
+                               stdin=subprocess.DEVNULL, text=True)
+    try:
+        assert [watcher.stdout.readline(), watcher.stdout.readline()] == ["Setting up watches.\n", "Watches established.\n"]
+        (place.spool.path / "new/a").touch()
+        assert watcher.stdout.readline() == f"{place.spool.path}/new/ CREATE a\n"
+    finally:
+        watcher.kill()
+        watcher.wait()

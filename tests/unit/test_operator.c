@@ -100,7 +100,7 @@ TEST(a_tally_ends_when_its_time_is_over)
 	struct fixture *f = *state;
 	struct store_tally tally;
 	struct error error;
-	char name[8];
+	char name[16];
 
 	for (int i = 0; i < 300; i++) {
 		snprintf(name, sizeof(name), "n%d", i);

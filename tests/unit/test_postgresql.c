@@ -742,7 +742,7 @@ TEST(of_many_at_once_none_is_refused_at_a_limit)
 	enum { THREADS = 16 };
 	pthread_t threads[THREADS];
 	struct bringer bringers[THREADS];
-	char ids[THREADS][16];
+	char ids[THREADS][32];
 
 	NEEDS_SERVER;
 	assert_int_equal(put(&one, "first", "1", 1, STORE_QUEUE), STORE_OK);
@@ -766,7 +766,7 @@ TEST(of_many_at_once_each_fails_without_a_connection)
 	enum { THREADS = 16 };
 	pthread_t threads[THREADS];
 	struct bringer bringers[THREADS];
-	char ids[THREADS][16];
+	char ids[THREADS][32];
 	struct error error;
 
 	NEEDS_SERVER;
