@@ -24,7 +24,7 @@
 enum fault { NONE, CUT, REFUSE, DEAF, UNCONNECTED, MEMORY };
 
 static struct plan {
-	enum fault fault;
+	_Atomic enum fault fault; /* threads read it */
 	int at;
 	int calls;
 } plan;
