@@ -785,7 +785,7 @@ TEST(of_many_at_once_each_fails_without_a_connection)
 			pthread_join(threads[i], NULL);
 			assert_int_equal(bringers[i].result, STORE_FAILED);
 		}
-		assert_in_range(clock_milliseconds() - begun, 0, 1000);
+		assert_in_range(clock_milliseconds() - begun, 0, 3000); /* valgrind is slow */
 	}
 	plan.fault = NONE;
 	assert_int_equal(put(&one, "later", "1", 1, STORE_QUEUE), STORE_OK);
@@ -856,7 +856,7 @@ TEST(a_further_connection_is_tried_again)
 	plan.fault = UNCONNECTED;
 	int64_t begun = clock_milliseconds();
 	bring_at(times, 2, bringers, threads);
-	poll(NULL, 0, 300);
+	poll(NULL, 0, 1000);
 	plan.fault = NONE;
 	pthread_join(threads[1], NULL);
 	assert_in_range(clock_milliseconds() - begun, 2000, 3500); /* the pause has 2 s */
