@@ -201,7 +201,7 @@ check-scale: all
 	PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) tests/e2e/psapi_scale.py
 
 # For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
-SANITIZED_SERVERS = socket cgi nginx-keepalive apache-fcgid
+SANITIZED_SERVERS = socket cgi nginx-keepalive
 
 LONG_PARTS = check-cost check-slow-load analyse check-valgrind check-mbedtls3 check-bench check-promises check-race check-trust \
 	check-chaos check-hosts check-postgresql-faults soak check-install check-container

@@ -33,7 +33,7 @@ from record import record
 
 FULL = os.environ.get("FULL") not in (None, "", "0")
 LOADS = [(32, False), (32, True)] + FULL * [(2, True)]      # clients; whether there is a consumer
-IMAGES = int(os.environ.get("IMAGES") or 150)   # of a row, with FULL
+IMAGES = int(os.environ.get("IMAGES") or 100)   # of a row, with FULL
 VARIANT_IMAGES = max(IMAGES // 3, 1)            # of a row that differs from another in one option
 LEAST = 200             # events answered in a recording: fewer would show little
 
