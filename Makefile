@@ -204,7 +204,8 @@ check-scale: all
 SANITIZED_SERVERS = socket cgi nginx-keepalive
 
 LONG_PARTS = check-cost check-slow-load analyse check-valgrind check-mbedtls3 check-bench check-promises check-race check-trust \
-	check-chaos check-hosts check-postgresql-faults soak check-install check-container
+	check-chaos check-hosts check-postgresql-faults soak
+timed = begin=$$(date +%s); $(MAKE) $(1) $$part || exit; echo "check-long: $$part: $$(($$(date +%s) - begin)) s"
 
 # Each part says how long it took.
 check-long:
@@ -212,9 +213,8 @@ check-long:
 	@$(MAKE) -s deps-check
 	@tools/deps.sh $(LONG_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
-	@for part in $(LONG_PARTS); do \
-		begin=$$(date +%s); $(MAKE) WERROR=-Werror FULL=1 SECONDS=10 $$part || exit; \
-		echo "check-long: $$part: $$(($$(date +%s) - begin)) s"; done
+	@for part in $(LONG_PARTS); do $(call timed,WERROR=-Werror FULL=1 SECONDS=10); done
+	@for part in check-install check-container; do $(call timed,); done
 
 include packaging/install.mk tests/trust.mk tests/install/install.mk tests/container/container.mk tests/releases/releases.mk tests/chaos/chaos.mk bench/bench.mk
 
