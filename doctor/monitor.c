@@ -37,7 +37,7 @@ struct monitor {
 	struct runs runs;
 	bool counted;    /* the totals are known */
 	bool awaits;     /* the first secret: it is not set up yet */
-	bool no_daily;   /* event was ever accepted: its age is that of the first of another type */
+	bool no_daily;    /* none was ever accepted: its age is that of the first event */
 	bool no_handlers; /* a script of the user's own takes the events */
 	enum health_status severity; /* of the next failed finding */
 };
