@@ -13,8 +13,10 @@ from pathlib import Path
 
 from receiver import wait_for
 
-# LeakSanitizer cannot work in a traced process.
+# LeakSanitizer cannot work in a traced process: the environment of one that strace is attached to later.
 ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=0"}
+# The beginning of a command line that traces a program.
+UNDER = ("strace", *(word for pair in ENVIRONMENT.items() for word in ("-E", "=".join(pair))), "-f", "-qq")
 
 
 @functools.cache
@@ -30,7 +32,7 @@ def why_not():
 
 def command(call, fault, when, log):
     """The beginning of a command line that runs a program with this fault."""
-    return ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={call}",
+    return [*UNDER, "-o", str(log), "-e", f"trace={call}",
             "-e", f"inject={call}:{fault}:when={when}"]
 
 
@@ -46,8 +48,9 @@ class Attached:
     """
 
     def __init__(self, pid, call, fault, when, log):
-        self.arguments = [*command(call, fault, when, log), "-p", str(pid)]
-        self.arguments.remove("-qq")    # a message when it is ready
+        whole = command(call, fault, when, log)
+        # Without -qq: a message when it is ready.
+        self.arguments = ["strace", "-f", *whole[len(UNDER):], "-p", str(pid)]
         self.messages = log.with_suffix(".messages")
         self.traced = f"/proc/{pid}"
 

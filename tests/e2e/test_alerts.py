@@ -305,7 +305,7 @@ def test_disk_that_hangs(post, runtime):
     if strace.why_not():
         pytest.skip(strace.why_not())
     post.good()
-    hung = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(post.spool.path), "-e", "inject=openat:delay_enter=1000s"]
+    hung = [*strace.UNDER, "-o", "/dev/null", "-P", str(post.spool.path), "-e", "inject=openat:delay_enter=1000s"]
     with heartbeats() as service:
         post.place.settings["PSAPI_HEARTBEAT_URL"] = f"http://127.0.0.1:{service.server_port}/x"
         child = subprocess.Popen([*hung, PSAPI, "check", "--mail", "-t", "1"], env=post.environment(), start_new_session=True)

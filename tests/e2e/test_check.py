@@ -363,8 +363,8 @@ def test_time_out(desk, receiver):
 def test_no_thread(desk):
     if strace.why_not():
         pytest.skip(strace.why_not())
-    under = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=clone,clone3:error=EAGAIN")
-    found = check(desk, under=under, env=strace.ENVIRONMENT)
+    under = (*strace.UNDER, "-o", "/dev/null", "-e", "inject=clone,clone3:error=EAGAIN")
+    found = check(desk, under=under)
     assert found.status == "UNKNOWN" and found.text.startswith("no thread can be started") and "TasksMax" in found.text
 
 

@@ -189,7 +189,6 @@ def test_spool_read_only(place, receiver):
     ("fsync", "EIO", "1", "cannot sync it: Input/output error")])
 def test_file_system_is_not_fit(place, receiver, call, error, nth, says):
     """A share or a FUSE mount without hard links; a disk that fails."""
-    place.settings |= strace.ENVIRONMENT
     done = subprocess.run([*strace.command(call, f"error={error}", nth, place.dir / "strace.txt"), PSAPI,
                            "doctor", "--json"], env=place.environment(), capture_output=True, text=True,
                           timeout=60)

@@ -463,8 +463,8 @@ def test_what_was_checked_runs(desk):
     evil = write(desk.place.dir / "evil" / "default", '#!/bin/sh\necho evil >>"$PSAPI_TOLD/evil"\n').parent
     desk.deliver(signed(body(1)))
     log = desk.place.dir / "strace.log"
-    under = ["strace", "-f", "-qq", "-o", log, "-e", "trace=execveat", "-e", "inject=execveat:delay_enter=2s"]
-    child = subprocess.Popen([*under, PSAPI, "drain"], env=desk.environment() | strace.ENVIRONMENT)
+    under = [*strace.UNDER, "-o", log, "-e", "trace=execveat", "-e", "inject=execveat:delay_enter=2s"]
+    child = subprocess.Popen([*under, PSAPI, "drain"], env=desk.environment())
     desk.children.append(child)
     wait_for(lambda: child.poll() is not None or (log.exists() and "execveat(" in log.read_text()), "the start")
     assert child.poll() is None

@@ -320,7 +320,6 @@ def test_older_names_are_held(place):
 @pytest.mark.parametrize("call, least", [("fsync", 1), ("writev", 1), ("linkat", 1), ("flock", 1)])
 def test_call_fails(place, call, least):
     """200 held means: file and directory are synced. A failure leaves nothing and answers 503."""
-    place.settings |= strace.ENVIRONMENT
     place.write_secret("")
     request = signed()
     environment = place.environment() | dict(cgi_variables(request))

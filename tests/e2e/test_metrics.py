@@ -244,9 +244,9 @@ def test_output_of_a_run_that_is_killed(desk, log, number):
     if strace.why_not():
         pytest.skip(strace.why_not())
     target = desk.place.dir / "psapi.prom"
-    under = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject=fchmod:signal={number}:error=EINTR")
+    under = (*strace.UNDER, "-o", "/dev/null", "-e", f"inject=fchmod:signal={number}:error=EINTR")
     for _ in range(3):
-        desk.run("metrics", "--output", target, under=under, env=strace.ENVIRONMENT, expect=None)
+        desk.run("metrics", "--output", target, under=under, expect=None)
         assert names(desk) in ([], ["psapi.prom.new"])
     desk.run("metrics", "--output", target)
     assert names(desk) == ["psapi.prom"] and Metrics(target.read_text()).value("psapi_store_up") == 1

@@ -265,7 +265,7 @@ def test_two_drains_begin_at_once(cluster, head):
     (webhook_id,) = head.accept(body(1))
     head.handler("default", NOTE)
     first = subprocess.Popen([*strace.command("flock", "delay_enter=2000000", 1, head.place.dir / "strace"), PSAPI, "drain"],
-                             env=head.environment(None) | strace.ENVIRONMENT, text=True, stdout=subprocess.PIPE,
+                             env=head.environment(None), text=True, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT)
     tmp = head.place.spool.path / "tmp"
     (made,) = wait_for(lambda: list(tmp.glob("drain.*")), "it has made one")
@@ -543,7 +543,6 @@ def test_an_event_wakes_the_local_drain(head):
                                          if (call, fault) != ("poll", "error=ECONNRESET")])     # of the request's body, too
 def test_fault_at_any_call(cluster, head, call, fault):
     """Classic CGI, a connection for each request: after a kill or an error the retry finds it, or stores it, once."""
-    head.place.settings |= strace.ENVIRONMENT
     for when in range(1, 60, 3):
         request = signed()
         output, status, injected = run_cgi(head.place, request, call, fault, when)

@@ -41,7 +41,6 @@ def step(request):
 
 @pytest.fixture
 def desk(place):
-    place.settings |= strace.ENVIRONMENT
     place.tidy = False
     desk = Desk(place)
     desk.batches = place.dir / "batch.d"

@@ -35,7 +35,6 @@ needs_strace = pytest.mark.skipif(strace.why_not() is not None, reason=str(strac
 
 @pytest.fixture
 def desk(place):
-    place.settings |= strace.ENVIRONMENT
     place.tidy = False      # files in tmp/ of a killed process are removed after an hour
     desk = Desk(place)
     yield desk
@@ -182,8 +181,9 @@ def test_tools_killed_at_any_call(lanes, command, call):
 def changes(desk, *arguments):
     """The changes of directories by psapi, in order: ("link", from, to), ("sync", d), ("unlink", d)."""
     log = desk.place.dir / "strace.txt"
-    desk.run(*arguments, expect=None, under=["strace", "-y", "-qq", "-o", str(log), "-e",
-                                             "trace=linkat,unlinkat,fsync"])
+    under = [*strace.UNDER, "-y", "-o", str(log), "-e", "trace=linkat,unlinkat,fsync"]
+    under.remove("-f")
+    desk.run(*arguments, expect=None, under=under)
     found = []
     for line in log.read_text().splitlines():
         folders = re.findall(rf"<{re.escape(str(desk.spool.path))}/(\w+)>", line)
@@ -324,10 +324,10 @@ def test_killed_at_a_duplicate(desk):
     desk.handler("default", NOTE)
     request = signed(body(1), "twice")
     log = desk.place.dir / "strace.txt"
-    environment = desk.place.environment() | strace.ENVIRONMENT
+    environment = desk.place.environment()
     environment.update(cgi_variables(request))
     # It stops when its file is written, and is killed instead of removing the name.
-    slow = subprocess.Popen(["strace", "-f", "-qq", "-o", log, "-e", "trace=writev,unlinkat", "-e",
+    slow = subprocess.Popen([*strace.UNDER, "-o", log, "-e", "trace=writev,unlinkat", "-e",
                              "inject=writev:signal=STOP:when=1", "-e", "inject=unlinkat:signal=KILL:when=1", BINARY],
                             env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     slow.stdin.write(request.body)
