@@ -154,16 +154,16 @@ deps-check deps:
 	@tools/deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(CHECK_PACKAGES)
 
 demo: deps-demo
-	@$(MAKE) -s all
+	@$(MAKE) -s -j$$(nproc) all
 	@tools/demo.sh
 
 # The build comes after deps, in another make: a bare machine has no compiler before.
 check:
 	@tests/readable.sh
 	@$(MAKE) -s deps-check
-	$(MAKE) WERROR=-Werror all static
+	$(MAKE) -j$$(nproc) WERROR=-Werror all static
 	$(if $(SANITIZE),,$(MAKE) check-layout)
-	$(MAKE) WERROR=-Werror check-unit
+	$(MAKE) -j$$(nproc) WERROR=-Werror check-unit
 	$(MAKE) check-e2e
 	$(if $(SANITIZE),,$(MAKE) WERROR=-Werror check-static check-trust)
 
@@ -203,18 +203,19 @@ check-scale: all
 # For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
 SANITIZED_SERVERS = socket cgi nginx-keepalive
 
-LONG_PARTS = check-cost check-slow-load analyse check-valgrind check-mbedtls3 check-bench check-promises check-race check-trust \
-	check-chaos check-hosts check-postgresql-faults soak
-timed = begin=$$(date +%s); $(MAKE) $(1) $$part || exit; echo "check-long: $$part: $$(($$(date +%s) - begin)) s"
+LONG_COMPUTING = check-trust check-promises analyse check-valgrind check-mbedtls3 check-bench check-race
+LONG_WAITING = check-postgresql-faults check-chaos check-hosts soak check-releases
+long = MAKE='$(MAKE)' LOGS=build/long FLAGS='$(1)' tests/long.sh
 
-# Each part says how long it took.
+# What measures, and what installs, has the machine for itself.
 check-long:
 	@tests/readable.sh
 	@$(MAKE) -s deps-check
-	@tools/deps.sh $(LONG_PACKAGES)
+	@tools/deps.sh $(LONG_PACKAGES) $(HOSTS_PACKAGES) $(BENCH_PACKAGES) $(SOAK_PACKAGES) $(RELEASES_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
-	@for part in $(LONG_PARTS); do $(call timed,WERROR=-Werror FULL=1 SECONDS=10); done
-	@for part in check-install check-container; do $(call timed,); done
+	@$(call long,WERROR=-Werror FULL=1) 'check-cost check-slow-load'
+	@$(call long,WERROR=-Werror FULL=1 SECONDS=10) '$(LONG_COMPUTING)' '$(LONG_WAITING)'
+	@$(call long) 'check-install check-container'
 
 include packaging/install.mk tests/trust.mk tests/install/install.mk tests/container/container.mk tests/releases/releases.mk tests/chaos/chaos.mk bench/bench.mk
 

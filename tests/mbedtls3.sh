@@ -40,12 +40,17 @@ for package in "$apt"/*.deb; do
 done
 
 libraries=$root/usr/lib/$(gcc -print-multiarch)
-make -s WERROR=-Werror OUT="$build/out" BIN="$build/out/" OUT_BIN="$build/out" \
-	CC="cc -isystem $root/usr/include -L$libraries -Wl,-rpath,$libraries" \
-	all check-unit check-constant-time >"$build/log" 2>&1 || {
-	cat "$build/log" >&2
-	exit 1
+with_it() {
+	make -s WERROR=-Werror OUT="$build/out" BIN="$build/out/" OUT_BIN="$build/out" \
+		CC="cc -isystem $root/usr/include -L$libraries -Wl,-rpath,$libraries" "$@" >>"$build/log" 2>&1 || {
+		cat "$build/log" >&2
+		exit 1
+	}
 }
+: >"$build/log"
+with_it "-j$(nproc)" all
+with_it "-j$(nproc)" check-unit
+with_it check-constant-time
 # The program itself prints the version of the library, which must be this one.
 ldd "$build/out/psapi-fcgi" | grep -q "libmbedcrypto.so.16 => $libraries" || {
 	ldd "$build/out/psapi-fcgi" >&2

@@ -7,6 +7,7 @@ A patch that no longer applies is a complaint: make it anew (tests/promises/READ
 
 import contextlib
 import glob
+import multiprocessing
 import os
 import re
 import shutil
@@ -15,7 +16,8 @@ import sys
 from dataclasses import dataclass
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-WORK = os.path.join(TOP, "build/promises")
+COPIES = os.path.join(TOP, "build/promises")
+WORK = os.path.join(COPIES, "1")    # of this process
 PATCHES = "tests/promises"
 # The documents, and the section of each in which a test that is named must have a patch.
 SECTIONS = {"docs/promises.md": "Promises and their tests", "docs/performance.md": "What each call is for"}
@@ -167,15 +169,29 @@ def run_test(patch):
 
 
 def check(patch):
-    """Raises a complaint unless the test fails with the patch."""
+    """Raises a complaint unless the test fails with the patch. Returns a line that tells of it."""
     with applied(patch):
         failed, output = run_test(patch)
     if failed:
-        return
+        return f"noticed: {patch.promise}: {patch.test}"
     if " skipped" in output and " passed" not in output:
-        print(f"promises: not shown here, for it needs root, or a mount: {patch.test}")
-        return
+        return f"not shown here, for it needs root, or a mount: {patch.promise}: {patch.test}"
     raise Complaint(f"{patch.test} does not notice it: {output[-1500:]}")
+
+
+def begin(numbers):
+    """Of a process that takes its share of the patches: it has a copy of its own."""
+    global WORK
+    WORK = os.path.join(COPIES, str(numbers.get()))
+    fresh_copy()
+
+
+def tell(patch):
+    """Of one patch: a line, and a complaint or None."""
+    try:
+        return check(patch), None
+    except Complaint as complaint:
+        return f"NOT noticed: {patch.promise}: {patch.test}", f"{patch.path}: {complaint}"
 
 
 def differences(patches):
@@ -200,15 +216,15 @@ def main():
     except Complaint as complaint:
         sys.exit(f"promises: {complaint}")
     complaints = list(differences(patches))
-    fresh_copy()
     chosen = [patch for patch in patches if is_chosen(patch)]
-    for patch in chosen:
-        try:
-            check(patch)
-            print(f"noticed: {patch.promise}: {patch.test}", flush=True)
-        except Complaint as complaint:
-            complaints.append(f"{patch.path}: {complaint}")
-            print(f"NOT noticed: {patch.promise}: {patch.test}", flush=True)
+    numbers = multiprocessing.SimpleQueue()
+    processes = min(os.cpu_count(), len(chosen)) or 1
+    for number in range(processes):
+        numbers.put(number + 1)
+    with multiprocessing.Pool(processes, begin, (numbers,)) as pool:
+        for line, complaint in pool.imap_unordered(tell, chosen):
+            print(line, flush=True)
+            complaints += [complaint] if complaint else []
     print(*complaints, sep="\n", end="\n" if complaints else "")
     print(f"promises: {len(chosen)} broken on purpose, {len(complaints)} complaints")
     return 1 if complaints else 0

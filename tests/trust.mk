@@ -95,7 +95,8 @@ $(FUZZ)/fuzz_%: $(FUZZ)/tests/fuzz/fuzz_%.o $(FUZZ)/tests/fuzz/oracle.o $(FUZZ_L
 # One reader is a subcommand's.
 $(FUZZ)/fuzz_attempts: $(addprefix $(FUZZ)/commands/,attempts.o command.o usage.o)
 
-fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
+fuzz:
+	@$(MAKE) -s -j$$(nproc) $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 	@tests/fuzz/run.sh $(FUZZ) $(SECONDS) $(FUZZ_TARGETS)
 
 .PHONY: fuzz
@@ -104,7 +105,7 @@ fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 
 # Broken FastCGI records for the receiver with sanitizers.
 fuzz-fastcgi:
-	@$(MAKE) -s SANITIZE=1 all
+	@$(MAKE) -s -j$$(nproc) SANITIZE=1 all
 	@$(PYTHON) tests/fuzz/fuzz_fastcgi.py $(CURDIR)/build/sanitize/psapi-fcgi $(SECONDS)
 
 # ---- constant time ----
@@ -117,7 +118,7 @@ check-constant-time: $(OUT)/verify.o
 # ---- races: 64 clients, a rotating secret and log, the end under load; then the concurrent tests of the suite ----
 
 check-race:
-	@$(MAKE) -s SANITIZE=thread all
+	@$(MAKE) -s -j$$(nproc) SANITIZE=thread all
 	@$(PYTHON) tests/race.py $(CURDIR)/build/thread/psapi-fcgi $(SECONDS)
 	@TSAN_OPTIONS=exitcode=66:suppressions=$(CURDIR)/tests/race.supp \
 		$(MAKE) -s SANITIZE=thread check-e2e \

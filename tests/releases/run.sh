@@ -40,6 +40,6 @@ unshare --mount --pid --fork --kill-child sh -euc '
 	mount -t tmpfs -o mode=755 run run
 	[ -s etc/hosts ] || printf "127.0.0.1 localhost\n::1 localhost\n" >etc/hosts
 	cp /etc/resolv.conf etc/resolv.conf
-	exec chroot . env -i HOME=/root LANG=C.UTF-8 FLAGS="$FLAGS" MAKEFLAGS=-j2 \
+	exec chroot . env -i HOME=/root LANG=C.UTF-8 FLAGS="$FLAGS" \
 		PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 		/usr/local/src/psapi-fcgi/tests/releases/inside.sh' sh "$root"
