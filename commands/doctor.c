@@ -81,24 +81,12 @@ print_row(const struct finding *f)
 	fflush(stdout);
 }
 
-static void
-print_row_json(const struct finding *f)
-{
-	char text[TERMINAL_ESCAPED_SIZE(sizeof(f->text))];
-	json_t *ok =
-	    f->result == DOCTOR_SKIPPED ? json_null() : json_boolean(f->result != DOCTOR_FAILED);
-
-	terminal_print_json(json_pack("{s:s,s:o,s:o*,s:s,s:s*}", "check", f->name, "ok", ok, "remark",
-	    f->result == DOCTOR_REMARK ? json_true() : NULL, "text",
-	    terminal_escape(text, sizeof(text), f->text, strlen(f->text), false), "remedy",
-	    *f->remedy != '\0' ? f->remedy : NULL));
-}
-
 /* How doctor's results are printed, and what they add up to. */
 struct report {
 	const struct command_line *line;
 	bool quiet; /* only what is wrong, and the sum */
 	int problems, remarks;
+	json_t *rows; /* all of them, for the page */
 };
 
 static void
@@ -108,10 +96,11 @@ report(const struct finding *finding, void *user)
 
 	r->problems += finding->result == DOCTOR_FAILED;
 	r->remarks += finding->result == DOCTOR_REMARK;
+	json_array_append_new(r->rows, doctor_finding_json(finding));
 	if (r->quiet && finding->result != DOCTOR_FAILED && finding->result != DOCTOR_REMARK)
 		return;
 	if (r->line->json)
-		print_row_json(finding);
+		terminal_print_json(doctor_finding_json(finding));
 	else
 		print_row(finding);
 }
@@ -182,7 +171,7 @@ doctor_main(struct command_line *line, int argc, char **argv)
 	static const struct option names[] = {{"socket", required_argument, NULL, OPTION_SOCKET},
 	    {"cacert", required_argument, NULL, OPTION_CACERT}, {"quiet", no_argument, NULL, 'q'},
 	    COMMON_OPTIONS};
-	struct report sum = {.line = line};
+	struct report sum = {.line = line, .rows = json_array()};
 	struct doctor doctor = {.report = report, .user = &sum};
 	char listen[256];
 
@@ -210,7 +199,9 @@ doctor_main(struct command_line *line, int argc, char **argv)
 	doctor.config = &line->config;
 	doctor.listen = line->config.listen;
 	doctor.now = (time_t)clock_unix();
+	doctor.rows = sum.rows;
 	status = doctor_run(&doctor) == 0 ? EX_OK : 1;
+	json_decref(sum.rows);
 	print_sum(&sum);
 	return status;
 }

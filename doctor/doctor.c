@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "base/datetime.h"
+#include "base/terminal.h"
 #include "events.h"
 
 /* ---- results ---- */
@@ -121,6 +122,50 @@ doctor_probe_body(const char *id, time_t now, size_t size)
 	return text;
 }
 
+/* ---- results as JSON ---- */
+
+json_t *
+doctor_finding_json(const struct finding *f)
+{
+	char text[TERMINAL_ESCAPED_SIZE(sizeof(f->text))];
+	json_t *ok =
+	    f->result == DOCTOR_SKIPPED ? json_null() : json_boolean(f->result != DOCTOR_FAILED);
+
+	return json_pack("{s:s,s:o,s:o*,s:s,s:s*}", "check", f->name, "ok", ok, "remark",
+	    f->result == DOCTOR_REMARK ? json_true() : NULL, "text",
+	    terminal_escape(text, sizeof(text), f->text, strlen(f->text), false), "remedy",
+	    *f->remedy != '\0' ? f->remedy : NULL);
+}
+
+/* That it cannot be noted is fine: a user who may only read. */
+static void
+note_results(const struct doctor *d)
+{
+	struct error ignored;
+	json_t *note = json_pack("{s:I,s:O}", "at", (json_int_t)d->now, "rows", d->rows);
+	char *text = note == NULL ? NULL : json_dumps(note, JSON_COMPACT | JSON_ENSURE_ASCII);
+	int lock = text == NULL ? -1 : store_lock(d->store, STORE_LOCK_NOTES, &ignored);
+
+	if (lock >= 0)
+		store_note_write(d->store, STORE_NOTE_DOCTOR, text, &ignored);
+	store_unlock(d->store, lock);
+	free(text);
+	json_decref(note);
+}
+
+json_t *
+doctor_last(struct store *store)
+{
+	char *text = store_note_read(store, STORE_NOTE_DOCTOR);
+	json_t *note = text == NULL ? NULL : json_loads(text, 0, NULL);
+
+	free(text);
+	if (json_is_array(json_object_get(note, "rows")))
+		return note;
+	json_decref(note);
+	return NULL;
+}
+
 /* ---- the run ---- */
 
 static void
@@ -188,6 +233,8 @@ doctor_run(struct doctor *d)
 	doctor_run_table(d, doctor_history_checks, NULL);
 	if (d->url != NULL)
 		check_from_outside(d);
+	if (d->rows != NULL && d->store != NULL)
+		note_results(d);
 	verify_keyring_free(d->keyring);
 	store_close(d->store);
 	return d->failed;

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include <jansson.h>
+
 #include "base/config.h"
 #include "base/error.h"
 #include "drain/handler_survey.h"
@@ -53,6 +55,7 @@ struct doctor {
 	time_t now;
 	void (*report)(const struct finding *finding, void *user);
 	void *user;
+	json_t *rows; /* results as JSON, to which report() adds; noted in the end. NULL: none are */
 
 	int failed;               /* checks */
 	bool not_owner;           /* of the spool: then a file that we cannot read is no fault */
@@ -91,6 +94,15 @@ extern const struct doctor_check doctor_probe_checks[];
 
 /* A probe may take longer than the sender would wait, so that doctor can say how long. */
 #define DOCTOR_TIMEOUT_MS 20000
+
+/* A result as `psapi doctor --json` prints it, which the caller frees. */
+json_t *doctor_finding_json(const struct finding *finding);
+
+/*
+ * The results of the last run that were noted: {"at": Unix seconds, "rows": [...]}, which the
+ * caller frees. NULL: there are none.
+ */
+json_t *doctor_last(struct store *store);
 
 /* Run all checks that apply. Returns the number of failed ones. */
 int doctor_run(struct doctor *doctor);

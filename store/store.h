@@ -462,6 +462,7 @@ enum store_note {
 	STORE_NOTE_RUNS,    /* totals of handler runs */
 	STORE_NOTE_CHECK,   /* the last verdict of psapi check */
 	STORE_NOTE_ALERTS,  /* what psapi check has sent */
+	STORE_NOTE_DOCTOR,  /* the last results of psapi doctor */
 	STORE_NOTE_LEFT_OUT /* which files in new/ and failed/ the last import left out, a line each */
 };
 #define STORE_NOTE_SIZE (64 * 1024)

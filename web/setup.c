@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "doctor/doctor.h"
 #include "receiver/last_match.h"
 #include "secrets/secretfile.h"
 #include "web/actions.h"
@@ -102,6 +103,7 @@ setup_answer(struct web *web, const struct request *request, struct reply *reply
 	    web->config->endpoint_url);
 	set_secrets(web, object);
 	set_held(web, object);
+	json_object_set_new(object, "doctor", doctor_last(web->store));
 	answer_json(reply, request, object);
 }
 

@@ -19,7 +19,7 @@
 enum { LOCK_MS = 5000, BLOCK_BYTES = 512 };
 
 static const char *const names[] = {[STORE_NOTE_METRICS] = "metrics", [STORE_NOTE_RUNS] = "runs",
-	[STORE_NOTE_CHECK] = "check", [STORE_NOTE_ALERTS] = "alerts",
+	[STORE_NOTE_CHECK] = "check", [STORE_NOTE_ALERTS] = "alerts", [STORE_NOTE_DOCTOR] = "doctor",
 	[STORE_NOTE_LEFT_OUT] = "left-out"};
 
 /* flock(2) belongs to the open file: a descriptor of our own excludes threads, too. */

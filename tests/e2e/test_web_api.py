@@ -263,6 +263,21 @@ def test_verdict(place):
         assert json.loads(web.ask(path=f"/api/1/{path}").body)["verdict"] == json.loads(done.stdout)
 
 
+def test_setup_has_the_last_results_of_doctor(place):
+    """With their time; no results, while nobody has asked or the note is damaged."""
+    desk, web = Desk(place), Web(place)
+    assert "doctor" not in web.ask(path="/api/1/setup").json
+    done = desk.run("doctor", "--json", expect=None)
+    found = web.ask(path="/api/1/setup").json["doctor"]
+    assert found["rows"] == [json.loads(line) for line in done.stdout.splitlines()]
+    assert abs(found["at"] - time.time()) < 60 and {row["ok"] for row in found["rows"]} >= {True, None}
+    note = place.spool.path / "state" / "doctor"
+    for damaged in ("{", "[]", '{"at":1,"rows":{}}'):
+        note.write_text(damaged)
+        assert "doctor" not in web.ask(path="/api/1/setup").json
+    note.unlink()
+
+
 def test_setup_says_what_cannot_be_read(place):
     """No secrets and secrets that cannot be read are not the same."""
     place.write_secret()

@@ -28,18 +28,26 @@ function secrets(data) {
 
 const WORDS = {OK: 'ok', WARNING: 'remark', CRITICAL: 'failed', UNKNOWN: 'skipped'};
 
-function checks(data) {
-	const {verdict} = data;
-	if (!verdict)
-		return h('section', {'aria-labelledby': 'checks-title'}, h('h2', {id: 'checks-title'}, 'Checks'),
-			h('p', {}, 'psapi check has not run yet. All checks, with remedies: ', h('code', {}, 'sudo psapi doctor'), '.'));
+// The results of a command that ran at some time: [badge, name, text, remedy] each.
+function results(id, title, command, at, rows) {
 	const columns = ['Result', 'Check', 'What was found'];
-	return h('section', {'aria-labelledby': 'checks-title'}, h('h2', {id: 'checks-title'}, 'Checks'),
-		h('p', {class: 'quiet'}, 'Checked ', age(new Date(verdict.at * 1000).toISOString()), ' by psapi check. More: ',
-			h('code', {}, 'sudo psapi doctor')),
-		table('Checks', columns, verdict.findings.map((one) => row(columns, [badge(WORDS[one.status], one.status.toLowerCase()),
-			one.check, [h('div', {}, one.text), one.remedy ? h('pre', {class: 'remedy'}, one.remedy) : null]
-				.filter(Boolean)]))));
+	return h('section', {'aria-labelledby': id}, h('h2', {id}, title),
+		at === undefined ? h('p', {}, 'They have not run yet: ', h('code', {}, command), '.') :
+			[h('p', {class: 'quiet'}, 'Found ', age(new Date(at * 1000).toISOString()), ' by ', h('code', {}, command)),
+				table(title, columns, rows.map(([result, check, text, remedy]) => row(columns, [result, check,
+					[h('div', {}, text), remedy ? h('pre', {class: 'remedy'}, remedy) : null].filter(Boolean)])))]);
+}
+
+function check(data) {
+	return results('checks-title', 'Checks', 'psapi check', data.verdict?.at, data.verdict?.findings.map((one) =>
+		[badge(WORDS[one.status], one.status.toLowerCase()), one.check, one.text, one.remedy]));
+}
+
+function doctor(data) {
+	return results('doctor-title', 'Thorough checks', 'sudo psapi doctor', data.doctor?.at, data.doctor?.rows.map((one) => {
+		const word = one.remark ? 'remark' : one.ok === null ? 'skipped' : one.ok ? 'ok' : 'failed';
+		return [badge(word, word), one.check, one.text, one.remedy];
+	}));
 }
 
 function held(data, context) {
@@ -63,7 +71,7 @@ function held(data, context) {
 export function render(root, data, context) {
 	if (data === UNCHANGED)
 		return;
-	root.replaceChildren(...[h('h1', {tabindex: '-1'}, 'Setup'), secrets(data), checks(data), held(data, context),
+	root.replaceChildren(...[h('h1', {tabindex: '-1'}, 'Setup'), secrets(data), check(data), doctor(data), held(data, context),
 		h('section', {'aria-labelledby': 'about-title'}, h('h2', {id: 'about-title'}, 'About'), h('dl', {},
 			h('dt', {}, 'Version'), h('dd', {}, data.version), h('dt', {}, 'Store'), h('dd', {}, data.store),
 			h('dt', {}, 'Endpoint'), h('dd', {}, data.endpoint_url || 'PSAPI_ENDPOINT_URL is not set'),
