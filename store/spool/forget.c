@@ -19,6 +19,7 @@ struct going {
 	struct store_forgetting *f;
 	struct roster roster; /* of what was forgotten */
 	bool changed;         /* since it was written */
+	bool durable;         /* but for that; what a killed process wrote may not be */
 	int64_t until;        /* the last of the batch was received, Unix seconds */
 	char *names;          /* one after the other, each with its NUL */
 	size_t length, count;
@@ -32,19 +33,33 @@ is_queued(struct spool *spool, const char *name)
 	return spool_has(spool, SPOOL_NEW, name) || spool_has(spool, SPOOL_FAILED, name);
 }
 
+/* Whether what the batch says is in state/roster, durably; else *error. */
+static bool
+write_down(struct spool *spool, struct going *b)
+{
+	if (b->until > b->roster.forgotten) {
+		b->roster.forgotten = b->until;
+		b->changed = true;
+	}
+	if (b->changed && spool_forgotten_write(spool, &b->roster, b->error) != STORE_OK)
+		return false;
+	if (!b->changed && !b->durable && spool_sync(spool, SPOOL_STATE, -1) != 0) {
+		spool_failed(spool, "sync it", SPOOL_STATE, "", b->error);
+		return false;
+	}
+	b->changed = false;
+	b->durable = true;
+	return true;
+}
+
 /* Write down what the batch says, then remove it. Returns 0, or 1 with *error. */
 static int
 remove_batch(struct spool *spool, struct going *b)
 {
 	const char *name = b->names;
 
-	if (b->until > b->roster.forgotten) {
-		b->roster.forgotten = b->until;
-		b->changed = true;
-	}
-	if (b->changed && spool_forgotten_write(spool, &b->roster, b->error) != STORE_OK)
+	if (!write_down(spool, b))
 		return 1;
-	b->changed = false;
 	for (; name < b->names + b->length; name += strlen(name) + 1) {
 		if (unlinkat(spool->dir[SPOOL_EVENTS], name, 0) != 0 && errno != ENOENT) {
 			spool_failed(spool, "remove the name", SPOOL_EVENTS, "", b->error);

@@ -264,7 +264,7 @@ MOVED = {
     "replayed": ("event", "send drain replay", ["replay", "recover again"]),
     "called handled": ("event", "send done", ["done", "recover again"]),
     "called handled after it failed": ("invalid event", "send done", ["done"]),
-    "pruned": ("event", "send drain prune", ["prune", "again", "recover again"]),
+    "pruned": ("event", "send drain prune", ["again", "recover again", "prune"]),
     "adopted": ("held", "send secret:yes adopt", ["adopt", "again adopt", "adopt recover again"]),
     "recovered": ("event", "died recover", ["recover", "recover readme again", "again recover"]),
     "recovered, invalid event": ("invalid event", "died recover", ["recover", "again"]),
