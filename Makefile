@@ -204,16 +204,16 @@ check-scale: all
 SANITIZED_SERVERS = socket cgi nginx-keepalive
 
 LONG_COMPUTING = check-trust check-promises analyse check-valgrind check-mbedtls3 check-bench check-race
-LONG_WAITING = check-postgresql-faults check-chaos check-hosts soak check-releases
+LONG_WAITING = check-postgresql-faults check-chaos soak check-releases
 long = MAKE='$(MAKE)' LOGS=build/long FLAGS='$(1)' tests/long.sh
 
-# What measures, and what installs, has the machine for itself.
+# What measures, what has time-outs of others (Patroni's), and what installs has the machine for itself.
 check-long:
 	@tests/readable.sh
 	@$(MAKE) -s deps-check
 	@tools/deps.sh $(LONG_PACKAGES) $(HOSTS_PACKAGES) $(BENCH_PACKAGES) $(SOAK_PACKAGES) $(RELEASES_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
-	@$(call long,WERROR=-Werror FULL=1) 'check-cost check-slow-load'
+	@$(call long,WERROR=-Werror FULL=1) 'check-cost check-slow-load check-hosts'
 	@$(call long,WERROR=-Werror FULL=1 SECONDS=10) '$(LONG_COMPUTING)' '$(LONG_WAITING)'
 	@$(call long) 'check-install check-container'
 

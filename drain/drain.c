@@ -107,18 +107,24 @@ is_stopping(const struct drain *d)
 
 /* ---- reports ---- */
 
-/* The exit status of a drain is the worst of what happened: the first in this list. */
+/* The place among what may happen, the worst first. One that is not in the list is worse. */
+static int
+rank(int status)
+{
+	static const int worst[] = {EX_IOERR, EX_OSERR, EX_TEMPFAIL, 1, EX_NOPERM, EX_CONFIG, EX_OK};
+	int place = 0, places = sizeof(worst) / sizeof(*worst);
+
+	while (place < places && worst[place] != status)
+		place++;
+	return place < places ? place : -1;
+}
+
+/* The exit status of a drain is the worst of what happened. */
 static void
 set_status(struct drain *d, int status)
 {
-	static const int worst[] = {EX_IOERR, EX_OSERR, 1, EX_NOPERM, EX_CONFIG, EX_OK};
-
-	for (const int *s = worst; *s != d->status; s++) {
-		if (*s != status)
-			continue;
+	if (rank(status) < rank(d->status))
 		d->status = status;
-		return;
-	}
 }
 
 static void
@@ -419,7 +425,7 @@ run_passes(struct drain *d)
 			set_status(d, d->backlog.refused);
 		if (status == EX_OK)
 			run_pass(d, &waiting);
-		else if (status != EX_TEMPFAIL)
+		else if (!is_interrupted())
 			fail(d, status);
 		/*
 		 * An event that is being accepted is complete in a moment; the next drain may be hours

@@ -469,6 +469,16 @@ def test_each_table_counts(cluster, head):
     assert json.loads(head.run("store", "status", "--json").stdout)["bytes"] == int(sizes)
 
 
+def test_drain_says_that_the_database_is_away(cluster, head):
+    """Its exit status says it as well, to cron, the unit and psapi metrics."""
+    head.accept(body(1))
+    head.handler("default", NOTE)
+    done = head.run("drain", env={"PSAPI_STORE": "postgresql://psapi@127.0.0.1:1/psapi"}, expect=75)
+    assert "Connection refused" in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert head.rows("list")[0]["status"] == "new"
+    head.drain_silently()
+
+
 @pytest.mark.parametrize("how", ["service=", "PGSERVICE"])
 def test_a_service_is_refused(cluster, head, how):
     """psql would read its file. We try the hosts one by one, so they must be in PSAPI_STORE."""
