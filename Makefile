@@ -205,7 +205,7 @@ SANITIZED_SERVERS = socket cgi nginx-keepalive
 
 LONG_COMPUTING = check-trust check-promises analyse check-valgrind check-mbedtls3 check-bench check-race
 LONG_WAITING = check-postgresql-faults check-chaos soak check-releases
-long = MAKE='$(MAKE)' LOGS=build/long FLAGS='$(1)' tests/long.sh
+long = MAKE='$(MAKE)' LOGS=build/long PART_FLAGS='$(1)' tests/long.sh
 
 # What measures, what has time-outs of others (Patroni's), and what installs has the machine for itself.
 check-long:

@@ -2,7 +2,7 @@
 # long.sh "PART..." "PART...": makes the parts of a word one after the other, and the words side by side: what waits for
 # time-outs and restarts beside what computes. A part's output is shown at its end, with its seconds; a failed part does
 # not stop the other word, and the end of its output is shown again, as the last. For check-long in the Makefile, which
-# sets MAKE, LOGS and FLAGS.
+# sets MAKE, LOGS and PART_FLAGS.
 set -u
 
 if [ "$1" = --one-after-the-other ]; then
@@ -10,7 +10,7 @@ if [ "$1" = --one-after-the-other ]; then
 	for part in "$@"; do
 		begin=$(date +%s)
 		# shellcheck disable=SC2086 # a list of words
-		"$MAKE" "$part" $FLAGS >"$LOGS/$part" 2>&1 </dev/null
+		"$MAKE" "$part" $PART_FLAGS >"$LOGS/$part" 2>&1 </dev/null
 		result=$?
 		cat "$LOGS/$part"
 		echo "check-long: $part: $(($(date +%s) - begin)) s"
