@@ -203,8 +203,9 @@ check-scale: all
 # For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
 SANITIZED_SERVERS = socket cgi nginx-keepalive
 
-LONG_COMPUTING = check-trust check-promises analyse check-valgrind check-mbedtls3 check-bench check-race
-LONG_WAITING = check-postgresql-faults check-chaos soak check-releases
+# Two rows that take about as long: one begins with what computes, the other with what mostly waits.
+LONG_ROW_1 = check-trust check-promises analyse check-race
+LONG_ROW_2 = check-postgresql-faults check-chaos soak check-releases check-bench check-valgrind check-mbedtls3
 long = MAKE='$(MAKE)' LOGS=build/long PART_FLAGS='$(1)' tests/long.sh
 
 # What measures, what has time-outs of others (Patroni's), and what installs has the machine for itself.
@@ -214,7 +215,7 @@ check-long:
 	@tools/deps.sh $(LONG_PACKAGES) $(HOSTS_PACKAGES) $(BENCH_PACKAGES) $(SOAK_PACKAGES) $(RELEASES_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
 	@$(call long,WERROR=-Werror FULL=1) 'check-cost check-slow-load check-hosts'
-	@$(call long,WERROR=-Werror FULL=1 SECONDS=10) '$(LONG_COMPUTING)' '$(LONG_WAITING)'
+	@$(call long,WERROR=-Werror FULL=1 SECONDS=10) '$(LONG_ROW_1)' '$(LONG_ROW_2)'
 	@$(call long) 'check-install check-container'
 
 include packaging/install.mk tests/trust.mk tests/install/install.mk tests/container/container.mk tests/releases/releases.mk tests/chaos/chaos.mk bench/bench.mk
