@@ -41,7 +41,7 @@ done
 
 libraries=$root/usr/lib/$(gcc -print-multiarch)
 with_it() {
-	make -s WERROR=-Werror OUT="$build/out" BIN="$build/out/" OUT_BIN="$build/out" \
+	make -s FULL= WERROR=-Werror OUT="$build/out" BIN="$build/out/" OUT_BIN="$build/out" \
 		CC="cc -isystem $root/usr/include -L$libraries -Wl,-rpath,$libraries" "$@" >>"$build/log" 2>&1 || {
 		cat "$build/log" >&2
 		exit 1
