@@ -204,8 +204,8 @@ check-scale: all
 SANITIZED_SERVERS = socket cgi nginx-keepalive
 
 # Two rows that take about as long: one begins with what computes, the other with what mostly waits.
-LONG_ROW_1 = check-trust check-promises analyse check-race
-LONG_ROW_2 = check-postgresql-faults check-chaos soak check-releases check-bench check-valgrind check-mbedtls3
+LONG_ROW_1 = check-trust check-promises analyse check-race check-bench
+LONG_ROW_2 = check-postgresql-faults check-chaos soak check-releases check-valgrind check-mbedtls3
 long = MAKE='$(MAKE)' LOGS=build/long PART_FLAGS='$(1)' tests/long.sh
 
 # What measures, what has time-outs of others (Patroni's), and what installs has the machine for itself.

@@ -1,7 +1,7 @@
 # The PostgreSQL store where hosts die and calls fail. Included by the Makefile; all are part of check-long.
 
 # Three database nodes, two receivers, two drains, killed at random: make check-chaos MINUTES=n; SEED=n repeats a run.
-check-chaos: MINUTES = 3
+check-chaos: MINUTES = 10
 check-chaos: all
 	@tools/deps.sh $(POSTGRESQL_PACKAGES)
 	@PSAPI_BIN=$(abspath $(OUT_BIN)) $(PYTHON) tests/chaos/chaos.py $(MINUTES) $(SEED)
