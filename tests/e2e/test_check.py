@@ -58,9 +58,9 @@ def check(desk, *arguments, **more):
     return Verdict(desk.run("check", *arguments, expect=None, **more))
 
 
-def bad(desk, *arguments):
+def bad(desk, *arguments, **more):
     """Names of what is bad, of the JSON form."""
-    done = desk.run("check", "--json", *arguments, expect=None)
+    done = desk.run("check", "--json", *arguments, expect=None, **more)
     report = json.loads(done.stdout)
     assert STATUS[report["status"]] == done.returncode
     assert all(("remedy" in f) == ("since" in f) == (f["status"] != "OK") for f in report["findings"]), report
@@ -217,10 +217,11 @@ def test_drain_after_a_boot(desk, receiver):
     desk.drain()
     note = desk.spool.path / "state" / "drain"
     note.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(time.time() - 7000)))
-    found = check(desk, under=booted(300))
-    assert found.status == "OK" and 299 <= found.data["drain"][0] <= 360, found.text
-    found = check(desk, under=booted(700))
-    assert found.status == "CRITICAL" and found.text.startswith("drain: "), found.text
+    assert 299 <= check(desk, under=booted(300)).data["drain"][0] <= 360
+    # Of an ordinary user, the namespace knows nobody else: there the owner of / is no reason to trust a handler.
+    excused = set() if os.geteuid() == 0 else {"handlers"}
+    assert set(bad(desk, under=booted(300))) - excused == set()
+    assert set(bad(desk, under=booted(700))) - excused == {"drain"}
 
 
 def test_drain_status(desk, receiver):
