@@ -171,7 +171,7 @@ doctor_main(struct command_line *line, int argc, char **argv)
 	static const struct option names[] = {{"socket", required_argument, NULL, OPTION_SOCKET},
 	    {"cacert", required_argument, NULL, OPTION_CACERT}, {"quiet", no_argument, NULL, 'q'},
 	    COMMON_OPTIONS};
-	struct report sum = {.line = line, .rows = json_array()};
+	struct report sum = {.line = line};
 	struct doctor doctor = {.report = report, .user = &sum};
 	char listen[256];
 
@@ -191,16 +191,15 @@ doctor_main(struct command_line *line, int argc, char **argv)
 	if (argc - optind > 1)
 		return command_misused(line, "one URL at most", argv[optind + 1]);
 	doctor.url = argv[optind];
+	sum.rows = json_array();
 	int status = configure(line, &sum);
-	if (status != EX_OK) {
-		print_sum(&sum);
-		return status;
+	if (status == EX_OK) {
+		doctor.config = &line->config;
+		doctor.listen = line->config.listen;
+		doctor.now = (time_t)clock_unix();
+		doctor.rows = sum.rows;
+		status = doctor_run(&doctor) == 0 ? EX_OK : 1;
 	}
-	doctor.config = &line->config;
-	doctor.listen = line->config.listen;
-	doctor.now = (time_t)clock_unix();
-	doctor.rows = sum.rows;
-	status = doctor_run(&doctor) == 0 ? EX_OK : 1;
 	json_decref(sum.rows);
 	print_sum(&sum);
 	return status;
