@@ -208,7 +208,7 @@ LONG_ROW_1 = check-trust check-promises analyse check-race check-bench
 LONG_ROW_2 = check-postgresql-faults check-chaos soak check-releases check-valgrind check-mbedtls3
 long = MAKE='$(MAKE)' LOGS=build/long PART_FLAGS='$(1)' tests/long.sh
 
-# What measures, what has time-outs of others (Patroni's), and what installs has the machine for itself.
+# Parts that measure, that depend on Patroni's time-outs or that install something run alone.
 check-long:
 	@tests/readable.sh
 	@$(MAKE) -s deps-check

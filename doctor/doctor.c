@@ -160,7 +160,8 @@ doctor_last(struct store *store)
 	json_t *note = text == NULL ? NULL : json_loads(text, 0, NULL);
 
 	free(text);
-	if (json_is_array(json_object_get(note, "rows")))
+	if (json_is_integer(json_object_get(note, "at")) &&
+	    json_is_array(json_object_get(note, "rows")))
 		return note;
 	json_decref(note);
 	return NULL;

@@ -55,7 +55,7 @@ struct doctor {
 	time_t now;
 	void (*report)(const struct finding *finding, void *user);
 	void *user;
-	json_t *rows; /* results as JSON, to which report() adds; noted in the end. NULL: none are */
+	json_t *rows; /* results as JSON, to which report() adds; noted at the end. NULL: none are */
 
 	int failed;               /* checks */
 	bool not_owner;           /* of the spool: then a file that we cannot read is no fault */

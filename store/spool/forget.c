@@ -18,8 +18,7 @@ enum { OLD_SECONDS = 3600, BATCH = 4096, NAMES_SIZE = BATCH * 64 };
 struct going {
 	struct store_forgetting *f;
 	struct roster roster; /* of what was forgotten */
-	bool changed;         /* since it was written */
-	bool durable;         /* but for that; what a killed process wrote may not be */
+	bool changed;         /* since this process wrote it; true at first, see spool_forget() */
 	int64_t until;        /* the last of the batch was received, Unix seconds */
 	char *names;          /* one after the other, each with its NUL */
 	size_t length, count;
@@ -33,33 +32,19 @@ is_queued(struct spool *spool, const char *name)
 	return spool_has(spool, SPOOL_NEW, name) || spool_has(spool, SPOOL_FAILED, name);
 }
 
-/* Whether what the batch says is in state/roster, durably; else *error. */
-static bool
-write_down(struct spool *spool, struct going *b)
-{
-	if (b->until > b->roster.forgotten) {
-		b->roster.forgotten = b->until;
-		b->changed = true;
-	}
-	if (b->changed && spool_forgotten_write(spool, &b->roster, b->error) != STORE_OK)
-		return false;
-	if (!b->changed && !b->durable && spool_sync(spool, SPOOL_STATE, -1) != 0) {
-		spool_failed(spool, "sync it", SPOOL_STATE, "", b->error);
-		return false;
-	}
-	b->changed = false;
-	b->durable = true;
-	return true;
-}
-
 /* Write down what the batch says, then remove it. Returns 0, or 1 with *error. */
 static int
 remove_batch(struct spool *spool, struct going *b)
 {
 	const char *name = b->names;
 
-	if (!write_down(spool, b))
+	if (b->until > b->roster.forgotten) {
+		b->roster.forgotten = b->until;
+		b->changed = true;
+	}
+	if (b->changed && spool_forgotten_write(spool, &b->roster, b->error) != STORE_OK)
 		return 1;
+	b->changed = false;
 	for (; name < b->names + b->length; name += strlen(name) + 1) {
 		if (unlinkat(spool->dir[SPOOL_EVENTS], name, 0) != 0 && errno != ENOENT) {
 			spool_failed(spool, "remove the name", SPOOL_EVENTS, "", b->error);
@@ -173,7 +158,8 @@ forget_events(struct spool *spool, struct going *b)
 enum store_result
 spool_forget(struct spool *spool, struct store_forgetting *f, struct error *error)
 {
-	struct going b = {.f = f, .error = error, .names = malloc(NAMES_SIZE)};
+	/* A killed prune may have left a roster whose name is not on the disk: it is written anew. */
+	struct going b = {.f = f, .changed = true, .error = error, .names = malloc(NAMES_SIZE)};
 	enum store_result result = forget_events(spool, &b);
 
 	free(b.names);

@@ -274,7 +274,7 @@ def test_setup_has_the_last_results_of_doctor(place):
     assert found["rows"] == [json.loads(line) for line in done.stdout.splitlines()]
     assert abs(found["at"] - time.time()) < 60 and {row["ok"] for row in found["rows"]} >= {True, None}
     note = place.spool.path / "state" / "doctor"
-    for damaged in ("{", "[]", '{"at":1,"rows":{}}'):
+    for damaged in ("{", "[]", '{"at":1,"rows":{}}', '{"at":"x","rows":[]}'):
         note.write_text(damaged)
         assert "doctor" not in web.ask(path="/api/1/setup").json
     note.unlink()
