@@ -55,6 +55,10 @@ FOLDERS = base secrets store store/spool receiver server metrics drain send doct
 sources = $(patsubst %.c,%,$(wildcard $(1:%=%/*.c)))
 LIBRARY = verify events $(call sources,$(FOLDERS))
 LIBRARY_OBJECTS = $(LIBRARY:%=$(OUT)/%.o)
+ifeq ($(SANITIZE),thread)
+LIBRARY_OBJECTS += $(OUT)/tests/race_epoll.o
+ALL_LDFLAGS += -Wl,--wrap=epoll_ctl
+endif
 LIBRARIES = -lfcgi -ljansson -lmbedcrypto -ldl
 # psapi also needs libcurl: send and doctor are HTTP clients. The receiver is none.
 CLIENT_LIBRARIES = -lcurl

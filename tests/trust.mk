@@ -120,8 +120,7 @@ check-constant-time: $(OUT)/verify.o
 check-race:
 	@$(MAKE) -s -j$$(nproc) SANITIZE=thread all
 	@$(PYTHON) tests/race.py $(CURDIR)/build/thread/psapi-fcgi $(SECONDS)
-	@TSAN_OPTIONS=exitcode=66:suppressions=$(CURDIR)/tests/race.supp \
-		$(MAKE) -s SANITIZE=thread check-e2e \
+	@TSAN_OPTIONS=exitcode=66 $(MAKE) -s SANITIZE=thread check-e2e \
 		PYTEST_FLAGS="--server socket -k 'consumers or many_at_once or duplicate or restart or test_secrets or kept_connections'"
 
 .PHONY: check-race

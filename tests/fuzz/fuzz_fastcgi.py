@@ -22,7 +22,6 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from testbed import GOOD, SECRET, signature  # pylint: disable=wrong-import-position
 
 BEGIN, ABORT, END, PARAMS, STDIN, STDOUT = 1, 2, 3, 4, 5, 6
-SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../race.supp")
 THREADS, READ_TIMEOUT = 4, 1
 
 
@@ -134,7 +133,7 @@ class Receiver:
         self.stderr = os.path.join(directory, "stderr")
         # A huge malloc() that fails is no report of the sanitizer: libfcgi has to handle it.
         env = {"ASAN_OPTIONS": "allocator_may_return_null=1:max_allocation_size_mb=8192",
-               "TSAN_OPTIONS": "halt_on_error=0:exitcode=66:suppressions=" + SUPPRESSIONS}
+               "TSAN_OPTIONS": "halt_on_error=0:exitcode=66"}
         with open(self.stderr, "wb") as file:
             self.process = subprocess.Popen([binary, "-f", conf], env=env, stderr=file)
         wait(self.answers, 20, "it does not start")
