@@ -207,20 +207,21 @@ check-scale: all
 # For the receiver all servers are alike: with sanitizers, one for each way in which requests arrive.
 SANITIZED_SERVERS = socket cgi nginx-keepalive
 
-# Two rows that take about as long: one begins with what computes, the other with what mostly waits.
-LONG_ROW_1 = check-trust check-promises analyse check-race check-bench
-LONG_ROW_2 = check-postgresql-faults check-chaos soak check-releases check-valgrind check-mbedtls3
-long = MAKE='$(MAKE)' LOGS=build/long PART_FLAGS='$(1)' tests/long.sh
+# Two rows that take about as long. The ten minutes of check-chaos, which mostly waits, are beside both.
+LONG = WERROR=-Werror FULL=1 SECONDS=10
+LONG_ROW_1 = $(LONG) check-trust check-promises analyse check-race check-bench
+LONG_ROW_2 = check-install check-releases check-container $(LONG) check-postgresql-faults soak check-valgrind check-mbedtls3
+long = MAKE='$(MAKE)' LOGS=build/long tests/long.sh
 
-# Parts that measure, that depend on Patroni's time-outs or that install something run alone.
+# Parts that measure, or that depend on Patroni's time-outs, run alone.
 check-long:
 	@tests/readable.sh
 	@$(MAKE) -s deps-check
-	@tools/deps.sh $(LONG_PACKAGES) $(HOSTS_PACKAGES) $(BENCH_PACKAGES) $(SOAK_PACKAGES) $(RELEASES_PACKAGES)
+	@tools/deps.sh $(LONG_PACKAGES) $(HOSTS_PACKAGES) $(BENCH_PACKAGES) $(SOAK_PACKAGES) $(RELEASES_PACKAGES) \
+		$(INSTALL_PACKAGES) $(CONTAINER_PACKAGES)
 	$(MAKE) check SANITIZE=1 PYTEST_FLAGS='$(PYTEST_FLAGS) --long $(SANITIZED_SERVERS:%=--server %)'
-	@$(call long,WERROR=-Werror FULL=1) 'check-cost check-slow-load check-hosts'
-	@$(call long,WERROR=-Werror FULL=1 SECONDS=10) '$(LONG_ROW_1)' '$(LONG_ROW_2)'
-	@$(call long) 'check-install check-container'
+	@$(long) '$(LONG) check-cost check-slow-load check-hosts'
+	@$(long) '$(LONG_ROW_1)' '$(LONG_ROW_2)' '$(LONG) check-chaos'
 
 include packaging/install.mk tests/trust.mk tests/install/install.mk tests/container/container.mk tests/releases/releases.mk tests/chaos/chaos.mk bench/bench.mk
 
