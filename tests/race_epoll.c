@@ -1,8 +1,9 @@
 /*
- * epoll_ctl() for a program with ThreadSanitizer; make check-race links it in with --wrap. EPOLL_CTL_MOD passes a
- * connection to the thread that epoll_wait() wakes, which may close it. ThreadSanitizer knows this order for
- * EPOLL_CTL_ADD only, and took the call for a use of the descriptor beside close(). So it does not see the call; what
- * the threads do with the connection before and after is in its sight.
+ * epoll_ctl() for a program with ThreadSanitizer; make check-race links it in with --wrap.
+ * EPOLL_CTL_MOD passes a connection to the thread that epoll_wait() wakes, which may close it.
+ * ThreadSanitizer knows this order for EPOLL_CTL_ADD only, and took the call for a use of the
+ * descriptor beside close(). So it does not see the call; what the threads do with the connection
+ * before and after is in its sight.
  */
 #define _GNU_SOURCE
 #include <sys/epoll.h>
