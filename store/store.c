@@ -704,7 +704,7 @@ store_tally(struct store *store, int64_t now, int budget_ms, struct store_tally 
 
 	/* What is held is of this host. */
 	if (result == STORE_OK && store_is_shared(store)) {
-		result = spool_tally(&store->local, budget_ms, &local, error);
+		result = spool_tally(&store->local, now, budget_ms, &local, error);
 		tally->held = local.held;
 	}
 	return result;

@@ -164,8 +164,9 @@ count_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 }
 
 enum store_result
-spool_count(struct spool *spool, int64_t now, struct store_counts *counts, struct error *error)
+spool_count(void *engine, int64_t now, struct store_counts *counts, struct error *error)
 {
+	struct spool *spool = engine;
 	static const enum spool_dir dirs[] = {
 	    SPOOL_STATE, SPOOL_NEW, SPOOL_FAILED, SPOOL_HOLD, SPOOL_TMP};
 	struct counting counting = {.counts = counts, .now = now};

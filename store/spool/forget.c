@@ -156,8 +156,9 @@ forget_events(struct spool *spool, struct going *b)
 }
 
 enum store_result
-spool_forget(struct spool *spool, struct store_forgetting *f, struct error *error)
+spool_forget(void *engine, struct store_forgetting *f, struct error *error)
 {
+	struct spool *spool = engine;
 	/* A killed prune may have left a roster whose name is not on the disk: it is written anew. */
 	struct going b = {.f = f, .changed = true, .error = error, .names = malloc(NAMES_SIZE)};
 	enum store_result result = forget_events(spool, &b);

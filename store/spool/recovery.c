@@ -122,8 +122,9 @@ remove_if_old(struct spool *spool, enum spool_dir dir, const char *name, void *d
 }
 
 enum store_result
-spool_recover(struct spool *spool, long *committed, struct error *error)
+spool_recover(void *engine, long *committed, struct error *error)
 {
+	struct spool *spool = engine;
 	struct recovery r = {.error = error};
 	time_t now = time(NULL);
 

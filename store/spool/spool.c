@@ -208,8 +208,10 @@ spool_open(struct spool *spool, const char *path, bool two_waits, bool create, s
 }
 
 void
-spool_close(struct spool *spool)
+spool_close(void *engine)
 {
+	struct spool *spool = engine;
+
 	spool_work_end(spool);
 	for (int i = 0; i < SPOOL_DIRS; i++)
 		if (spool->dir[i] >= 0)
@@ -254,8 +256,10 @@ spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), 
 }
 
 void
-spool_describe(const struct spool *spool, char *text, size_t size)
+spool_describe(void *engine, char *text, size_t size)
 {
+	const struct spool *spool = engine;
+
 	if (spool->one_wait)
 		snprintf(text, size, "%s, one wait for the disk", spool->filesystem.type);
 	else
