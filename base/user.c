@@ -39,7 +39,7 @@ take_groups(const struct passwd *user)
 const char *
 user_name(uid_t user, char name[USER_NAME_SIZE])
 {
-	snprintf(name, USER_NAME_SIZE, "#%u", (unsigned)user);
+	snprintf(name, USER_NAME_SIZE, "%u", (unsigned)user);
 #ifndef PSAPI_STATIC
 	struct passwd entry, *found = NULL;
 	char text[ENTRY_SIZE];

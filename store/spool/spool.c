@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "store/spool/spool.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -136,8 +137,8 @@ explain_owner(const struct spool *spool, const struct stat *st, char *remedy, si
 		snprintf(remedy, size, "it belongs to %s: as root, chown -R %s %.300s",
 		    user_name(st->st_uid, other), owner, spool->path);
 	else if (st->st_uid != geteuid() && st->st_uid != 0)
-		snprintf(remedy, size, "run it as root, or as the spool's owner: sudo -u %s psapi ...",
-		    owner);
+		snprintf(remedy, size, isdigit((unsigned char)*owner) ? "run it as root, or as user %s" :
+		    "run it as root, or as the spool's owner: sudo -u %s psapi ...", owner);
 	else if (st->st_uid != geteuid())
 		snprintf(remedy, size, "run it as root, whose spool it is");
 	return st->st_uid != geteuid();

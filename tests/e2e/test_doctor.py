@@ -489,7 +489,7 @@ def test_log_of_another_owner(place, receiver):
     log.chmod(0o640)
     os.chown(log, 12345, 12345)
     rows = examine(place)
-    assert_names(rows, "log", mentions=["#12345", "chown root", "logrotate"])
+    assert_names(rows, "log", mentions=["of user 12345,", "chown root", "logrotate"])
 
 
 def test_log_that_is_not_written(place, receiver):

@@ -304,6 +304,21 @@ def test_somebody_else_is_told_as_whom(desk):
     assert done.returncode == 77 and "run it as root, whose spool it is" in done.stderr, done
 
 
+def test_users_without_a_name(desk):
+    """As each is to the sandboxed receiver. In a shell "#54321" would begin a comment."""
+    deliver(desk)
+    give(desk.place, 54321, 54321)
+    new = desk.spool.path / "new"
+    os.chown(new, 54322, 0)
+    new.chmod(0o700)
+    assert f"it belongs to 54322: as root, chown -R 54321 {desk.spool.path}\n" in drain(desk, 77)
+    give(desk.place, 54321, 54321)
+    os.chown(desk.spool.path / "new", 54321, 54321)
+    done = subprocess.run([PSAPI, "drain"], env=desk.environment(), user=12345, group=12345, extra_groups=[],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 77 and "run it as root, or as user 54321\n" in done.stderr, done
+
+
 def test_retry_beside_a_bad_file(desk):
     """One dead letter that cannot be moved does not keep the others."""
     deliver(desk, signed(b"no JSON", "msg_a"), signed(b"no JSON", "msg_b"), signed(b"no JSON", "msg_c"))
@@ -361,7 +376,7 @@ def test_t_as_root_of_its_own_spool(place):
     assert "the owner of" not in place.run("-t").stdout
 
 
-@pytest.mark.parametrize("owner, name", [(1, "daemon"), (54321, "#54321")])
+@pytest.mark.parametrize("owner, name", [(1, "daemon"), (54321, "54321")])
 def test_secret_of_a_third_user(desk, owner, name):
     """The remedy keeps it readable to the receiver."""
     deliver(desk)
@@ -385,5 +400,5 @@ def test_secret_given_away_while_the_receiver_runs(desk):
         secret(desk, 1, 0o640)
         assert_accepted(server.send(signed(webhook_id="msg_second")))
         log = server.receiver.log()
-        assert re.search(r"owned by user (daemon|#1), neither root nor the running user (root|#0): .*chown root", log), log
+        assert re.search(r"owned by user (daemon|1), neither root nor the running user (root|0): .*chown root", log), log
         assert "the secrets read before stay in force" in log
