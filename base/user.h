@@ -8,8 +8,8 @@
 #define USER_NAME_SIZE 64
 
 /*
- * The name of a user; for one that has none its number, which chown(1) takes as well. (sudo(8) wants
- * "#NUMBER", which a shell takes for a comment.) Returns name.
+ * The name of a user; for one that has none its number, which chown(1) takes as well. (sudo(8)
+ * wants "#NUMBER", which a shell takes for a comment.) Returns name.
  */
 const char *user_name(uid_t user, char name[USER_NAME_SIZE]);
 
