@@ -14,6 +14,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
 #include <stdarg.h>
@@ -204,7 +205,7 @@ warn_of_root(const struct config *config)
 	char owner[USER_NAME_SIZE];
 	struct stat st;
 
-	if (geteuid() == 0 && stat(config->spool, &st) == 0 && st.st_uid != 0)
+	if (geteuid() == 0 && user_of_spool(AT_FDCWD, config->spool, &st) == 0 && st.st_uid != 0)
 		log_line("runs as root, and %s belongs to %s: start it as that user (User= in its unit)",
 		    config->spool, user_name(st.st_uid, owner));
 }

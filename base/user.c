@@ -1,8 +1,10 @@
-/* Owns the look-up of user names. */
+/* Owns the look-up of user names, and how root becomes the owner of a spool. */
 #define _GNU_SOURCE
 #include "base/user.h"
 
+#include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -65,11 +67,27 @@ user_group_name(gid_t group, char name[USER_NAME_SIZE])
 }
 
 int
-user_become_owner(const char *path)
+user_of_spool(int at, const char *path, struct stat *st)
+{
+	char events[PATH_MAX];
+	struct stat inside;
+
+	if (fstatat(at, path, st, 0) != 0)
+		return -1;
+	snprintf(events, sizeof(events), "%s/events", path);
+	if (st->st_uid == 0 && fstatat(at, events, &inside, AT_SYMLINK_NOFOLLOW) == 0) {
+		st->st_uid = inside.st_uid;
+		st->st_gid = inside.st_gid;
+	}
+	return 0;
+}
+
+int
+user_become_owner(const char *spool)
 {
 	struct stat st;
 
-	if (geteuid() != 0 || stat(path, &st) != 0 || st.st_uid == 0)
+	if (geteuid() != 0 || user_of_spool(AT_FDCWD, spool, &st) != 0 || st.st_uid == 0)
 		return 0;
 	const struct passwd *owner = find(st.st_uid);
 	if (take_groups(owner) != 0 || setgid(owner == NULL ? st.st_gid : owner->pw_gid) != 0)
@@ -78,7 +96,7 @@ user_become_owner(const char *path)
 }
 
 /*
- * Take the effective ids of the owner of a path. changed: whether there is something to set back.
+ * Take the effective ids of the owner of a spool. changed: whether there is something to set back.
  * Returns 0, or -1 with errno.
  */
 static int
@@ -94,12 +112,12 @@ enter(const struct stat *st, bool *changed)
 }
 
 int
-user_as_owner(const char *path, void (*act)(void *data), void *data)
+user_as_owner(const char *spool, void (*act)(void *data), void *data)
 {
 	struct stat st;
 	gid_t group = getegid();
 
-	if (geteuid() != 0 || stat(path, &st) != 0 || st.st_uid == 0) {
+	if (geteuid() != 0 || user_of_spool(AT_FDCWD, spool, &st) != 0 || st.st_uid == 0) {
 		act(data);
 		return 0;
 	}

@@ -2,6 +2,7 @@
 #ifndef PSAPI_USER_H
 #define PSAPI_USER_H
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /* Room for a name and a NUL; Linux allows 32 bytes. */
@@ -17,16 +18,24 @@ const char *user_name(uid_t user, char name[USER_NAME_SIZE]);
 const char *user_group_name(gid_t group, char name[USER_NAME_SIZE]);
 
 /*
- * Call act as the owner of a path, if we are root and the owner is not; else as we are. A process
- * without threads. Returns 0, or -1 with errno: it was not called.
+ * The status of a spool directory, with user and group of its owner, whom the receiver runs as: the
+ * directory's; but where that is root's, those of events/ in it. For a receiver whose group may
+ * write to root's directory has made all that is there. path: relative to the directory `at`.
+ * Returns 0, or -1 with errno.
  */
-int user_as_owner(const char *path, void (*act)(void *data), void *data);
+int user_of_spool(int at, const char *path, struct stat *st);
 
 /*
- * As root, become the owner of a path for good, with that user's groups: files that a command
+ * Call act as the owner of a spool, if we are root and the owner is not; else as we are. A process
+ * without threads. Returns 0, or -1 with errno: it was not called.
+ */
+int user_as_owner(const char *spool, void (*act)(void *data), void *data);
+
+/*
+ * As root, become the owner of a spool for good, with that user's groups: files that a command
  * makes are then the owner's. Otherwise, or where root owns it, nothing happens. Returns
  * 0, or -1 with errno.
  */
-int user_become_owner(const char *path);
+int user_become_owner(const char *spool);
 
 #endif

@@ -3,6 +3,7 @@
 #include "doctor/doctor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -62,7 +63,7 @@ check_spool(struct doctor *d, struct finding *f)
 	struct error error;
 	struct stat st;
 
-	if (stat(path, &st) != 0) {
+	if (user_of_spool(AT_FDCWD, path, &st) != 0) {
 		doctor_failed(f, "make it, owned by the receiver's user, mode 2770:\n"
 		    "install -d -o psapi -g psapi -m 2770 DIRECTORY; or name it with PSAPI_SPOOL",
 		    "%s: %s", path, strerror(errno));

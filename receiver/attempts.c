@@ -89,7 +89,7 @@ attempts_check(const char *directory, struct error *error)
 	struct stat log, spool;
 
 	snprintf(path, sizeof(path), "%s/" ATTEMPTS_FILE, directory);
-	if (stat(directory, &spool) != 0 || lstat(path, &log) != 0)
+	if (user_of_spool(AT_FDCWD, directory, &spool) != 0 || lstat(path, &log) != 0)
 		return 0; /* the check of the spool says more, or it is to be made */
 	if (!S_ISREG(log.st_mode))
 		error_set(error, EX_NOPERM, "move it away", "%s: no regular file", path);
@@ -237,7 +237,8 @@ settle(const struct attempts *attempts, const struct stat *st)
 
 	if ((st->st_mode & 07777) != FILE_MODE)
 		(void)!fchmod(attempts->fd, FILE_MODE);
-	if (geteuid() == 0 && fstat(attempts->dir, &spool) == 0 && spool.st_uid != st->st_uid)
+	if (geteuid() == 0 && user_of_spool(attempts->dir, ".", &spool) == 0 &&
+	    spool.st_uid != st->st_uid)
 		(void)!fchown(attempts->fd, spool.st_uid, (gid_t)-1);
 }
 

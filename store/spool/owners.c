@@ -79,7 +79,7 @@ owners_check_files(struct spool *spool, void (*warn)(const struct error *, void 
 	    SPOOL_NEW, SPOOL_FAILED, SPOOL_STATE, SPOOL_HOLD, SPOOL_EVENTS};
 	struct stat root, lock;
 
-	if (fstat(spool->root, &root) != 0)
+	if (user_of_spool(spool->root, ".", &root) != 0)
 		return;
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
 		struct survey s = {

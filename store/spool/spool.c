@@ -40,8 +40,8 @@ make_directory(int parent, const char *name)
 	if (mkdirat(parent, name, DIR_MODE & 0777) != 0)
 		return errno == EEXIST ? 0 : -1;
 	/* Root makes it for the spool's owner. */
-	if (geteuid() == 0 && parent != AT_FDCWD && fstat(parent, &st) == 0 && st.st_uid != 0 &&
-	    fchownat(parent, name, st.st_uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW) != 0)
+	if (geteuid() == 0 && parent != AT_FDCWD && user_of_spool(parent, ".", &st) == 0 &&
+	    st.st_uid != 0 && fchownat(parent, name, st.st_uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW) != 0)
 		return -1;
 	/* mkdir(2) obeys the umask and drops the set-group-ID bit. */
 	return fchmodat(parent, name, DIR_MODE, 0);
@@ -111,7 +111,7 @@ detect(struct spool *spool)
 	struct stat st;
 
 	umask(mask);
-	if (fstat(spool->root, &st) != 0)
+	if (user_of_spool(spool->root, ".", &st) != 0)
 		return -1;
 	spool->owner = st.st_uid;
 	spool->must_give = geteuid() == 0 && st.st_uid != 0;
@@ -140,7 +140,8 @@ explain_owner(const struct spool *spool, const struct stat *st, char *remedy, si
 		snprintf(remedy, size, isdigit((unsigned char)*owner) ? "run it as root, or as user %s" :
 		    "run it as root, or as the spool's owner: sudo -u %s psapi ...", owner);
 	else if (st->st_uid != geteuid())
-		snprintf(remedy, size, "run it as root, whose spool it is");
+		snprintf(remedy, size, "run it as root, whose spool it is; or as root, chown USER %.300s",
+		    spool->path);
 	return st->st_uid != geteuid();
 }
 
@@ -173,7 +174,7 @@ refuse(struct spool *spool, const char *name, struct error *error)
 {
 	int number = errno;
 	struct stat root, st;
-	const struct stat *found = stat(spool->path, &root) == 0 ? &root : NULL;
+	const struct stat *found = user_of_spool(AT_FDCWD, spool->path, &root) == 0 ? &root : NULL;
 
 	spool->owner = found != NULL ? root.st_uid : geteuid();
 	if (*name != '\0')
@@ -220,6 +221,23 @@ spool_close(void *engine)
 	close(spool->root);
 }
 
+/* The owner makes lock and the attempts log in the spool itself. */
+static void
+warn_of_root(struct spool *spool, void (*warn)(const struct error *, void *), void *data)
+{
+	char owner[USER_NAME_SIZE], remedy[512];
+	struct error warning;
+
+	if (geteuid() != spool->owner || access(spool->path, W_OK | X_OK) == 0)
+		return;
+	user_name(spool->owner, owner);
+	snprintf(remedy, sizeof(remedy), "as root: chown %s %.200s; chmod 2770 %.200s", owner,
+	    spool->path, spool->path);
+	error_set(&warning, EX_CONFIG, remedy, "%s: %s, who owns what is in it, cannot write to it: %s",
+	    spool->path, owner, strerror(errno));
+	warn(&warning, data);
+}
+
 /* Each directory must have the spool's owner, or its group with write permission. */
 static void
 warn_of_owners(struct spool *spool, void (*warn)(const struct error *, void *), void *data)
@@ -228,7 +246,7 @@ warn_of_owners(struct spool *spool, void (*warn)(const struct error *, void *), 
 	char owner[USER_NAME_SIZE], other[USER_NAME_SIZE], remedy[PATH_MAX];
 	struct stat root, st;
 
-	if (fstat(spool->root, &root) != 0)
+	if (user_of_spool(spool->root, ".", &root) != 0)
 		return;
 	for (int i = 0; i < SPOOL_DIRS; i++) {
 		if (fstat(spool->dir[i], &st) != 0 || st.st_uid == root.st_uid ||
@@ -252,6 +270,7 @@ spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), 
 		error_set(&warning, 0, found->remedy, "%s: %s", spool->path, found->warning);
 		warn(&warning, data);
 	}
+	warn_of_root(spool, warn, data);
 	warn_of_owners(spool, warn, data);
 	owners_check_files(spool, warn, data);
 }

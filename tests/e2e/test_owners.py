@@ -304,6 +304,37 @@ def test_somebody_else_is_told_as_whom(desk):
     assert done.returncode == 77 and "run it as root, whose spool it is" in done.stderr, done
 
 
+@pytest.mark.parametrize("group, mode, works", [(NOBODY.pw_gid, 0o2770, True), (NOBODY.pw_gid, 0o2750, False)])
+def test_directory_of_root_around_files_of_nobody(desk, group, mode, works):
+    """As a receiver leaves it whose group may write to root's directory: handlers never run as root, and no remedy gives
+    root what the receiver needs."""
+    deliver(desk, *events(111111111))
+    spool = desk.spool.path
+    (spool / "lock").unlink(missing_ok=True)
+    os.chown(spool, 0, group)
+    spool.chmod(mode)
+    desk.handler("default", 'id -un >>"$PSAPI_TOLD/who"\n')
+    if not works:
+        remedy = f"as root: chown nobody {spool}; chmod 2770 {spool}"
+        row = doctor(desk)["spool"]
+        assert row["ok"] is False and row["remedy"] == remedy, row
+        assert remedy in desk.place.run("-t").stdout
+        assert f"chown -R nobody {spool}" in drain(desk, 77)
+        os.chown(spool, NOBODY.pw_uid, -1)
+        spool.chmod(0o2770)
+    rows = doctor(desk)
+    assert rows["spool"]["ok"] and rows["log"]["ok"], rows
+    assert drain(desk) == ""
+    assert (desk.told / "who").read_text() == "nobody\n"
+    assert owners(desk) == {}
+    os.chown(spool, 0, group)
+    (spool / "attempts.jsonl").unlink()
+    (spool / "hold").rmdir()
+    with Socket(desk.place) as server:
+        assert_accepted(server.send(signed()))
+    assert owners(desk) == {}
+
+
 def test_users_without_a_name(desk):
     """As each is to the sandboxed receiver. In a shell "#54321" would begin a comment."""
     deliver(desk)
