@@ -82,6 +82,19 @@ user_of_spool(int at, const char *path, struct stat *st)
 	return 0;
 }
 
+/* As sudo(8) -u does: handlers and libraries find that user's files, not root's. */
+static int
+set_environment(uid_t user, const struct passwd *entry)
+{
+	char name[USER_NAME_SIZE];
+
+	user_name(user, name);
+	if (setenv("HOME", entry == NULL ? "/" : entry->pw_dir, 1) != 0 ||
+	    setenv("USER", name, 1) != 0)
+		return -1;
+	return setenv("LOGNAME", name, 1);
+}
+
 int
 user_become_owner(const char *spool)
 {
@@ -90,7 +103,8 @@ user_become_owner(const char *spool)
 	if (geteuid() != 0 || user_of_spool(AT_FDCWD, spool, &st) != 0 || st.st_uid == 0)
 		return 0;
 	const struct passwd *owner = find(st.st_uid);
-	if (take_groups(owner) != 0 || setgid(owner == NULL ? st.st_gid : owner->pw_gid) != 0)
+	if (take_groups(owner) != 0 || setgid(owner == NULL ? st.st_gid : owner->pw_gid) != 0 ||
+	    set_environment(st.st_uid, owner) != 0)
 		return -1;
 	return setuid(st.st_uid);
 }

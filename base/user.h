@@ -32,9 +32,9 @@ int user_of_spool(int at, const char *path, struct stat *st);
 int user_as_owner(const char *spool, void (*act)(void *data), void *data);
 
 /*
- * As root, become the owner of a spool for good, with that user's groups: files that a command
- * makes are then the owner's. Otherwise, or where root owns it, nothing happens. Returns
- * 0, or -1 with errno.
+ * As root, become the owner of a spool for good, with that user's groups, HOME, USER and LOGNAME:
+ * files that a command makes are then the owner's. Otherwise, or where root owns it, nothing
+ * happens. Returns 0, or -1 with errno.
  */
 int user_become_owner(const char *spool);
 

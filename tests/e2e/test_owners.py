@@ -220,6 +220,19 @@ def test_root_runs_the_commands(desk, umask):
     assert set((desk.told / "who").read_text().split()) == {"nobody"}
 
 
+@pytest.mark.parametrize("user, home", [(NOBODY.pw_uid, NOBODY.pw_dir), (54321, "/")])
+def test_home_of_a_handler(desk, user, home):
+    """As under sudo -u: that of its user, not root's, where it could write nothing."""
+    deliver(desk, *events(111111111))
+    give(desk.place, user, user)
+    os.chown(desk.told, user, user)
+    desk.handler("default", 'echo "$HOME" >"$PSAPI_TOLD/home"\n')
+    done = subprocess.run([PSAPI, "drain"], env={**desk.environment(), "HOME": "/root"}, capture_output=True, text=True,
+                          timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (desk.told / "home").read_text() == f"{home}\n"
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_root_adopts(desk, umask):
     """The attempts log is made by whoever adopts."""
