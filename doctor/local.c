@@ -11,6 +11,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/path.h"
 #include "base/user.h"
 #include "events.h"
 #include "metrics/runs.h"
@@ -56,6 +57,17 @@ explain_closed_spool(
 }
 
 static void
+explain_missing_spool(struct finding *f, const char *path, int number)
+{
+	const char *make = "make it, owned by the receiver's user, mode 2770:\n"
+	    "install -d -o psapi -g psapi -m 2770 DIRECTORY; or name it with PSAPI_SPOOL";
+	char closed[PATH_REMEDY_SIZE];
+
+	doctor_failed(f, number == EACCES ? path_remedy(path, make, closed) : make, "%s: %s", path,
+	    strerror(number));
+}
+
+static void
 check_spool(struct doctor *d, struct finding *f)
 {
 	const char *path = d->config->spool;
@@ -64,9 +76,7 @@ check_spool(struct doctor *d, struct finding *f)
 	struct stat st;
 
 	if (user_of_spool(AT_FDCWD, path, &st) != 0) {
-		doctor_failed(f, "make it, owned by the receiver's user, mode 2770:\n"
-		    "install -d -o psapi -g psapi -m 2770 DIRECTORY; or name it with PSAPI_SPOOL",
-		    "%s: %s", path, strerror(errno));
+		explain_missing_spool(f, path, errno);
 		return;
 	}
 	if (store_check_place(d->config, &error) != 0) {

@@ -22,6 +22,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/path.h"
 #include "base/securemem.h"
 #include "base/user.h"
 #include "secrets/secrettext.h"
@@ -208,9 +209,10 @@ read_keyring(const char *path, struct error *error, struct reading *reading)
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		reading->unsettled = errno != ENOENT;
 		int number = errno;
-		const char *remedy = number != EACCES ? NULL : remedy_for(path,
+		char closed[PATH_REMEDY_SIZE];
+		const char *remedy = number != EACCES ? NULL : path_remedy(path, remedy_for(path,
 		    "the receiver must be able to read it: chgrp to its group, chmod 0640; where its "
-		    "directory was replaced, restart the receiver");
+		    "directory was replaced, restart the receiver"), closed);
 		error_set(error, number == EACCES ? EX_NOPERM : EX_NOINPUT, remedy, "%s: %s", path,
 		    strerror(number));
 	} else if (!check_trust(&st, path, error)) {

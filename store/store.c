@@ -18,6 +18,8 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/path.h"
+#include "base/user.h"
 #include "store/backend.h"
 #include "store/spool/spool.h"
 #include "store/unimported.h"
@@ -170,6 +172,26 @@ store_close(struct store *store)
 	free(store);
 }
 
+/* Why no directory could be made in the spool, or beside it where it is missing. */
+static void
+explain_try(const char *spool, int number, struct error *error)
+{
+	char closed[PATH_REMEDY_SIZE], owner[USER_NAME_SIZE], user[USER_NAME_SIZE], remedy[512];
+	struct stat st;
+
+	if (number != EACCES || stat(spool, &st) != 0) {
+		error_set(error, EX_CANTCREAT, number == EACCES ? path_remedy(spool,
+		    "make it, owned by the running user", closed) : "make it, owned by the running user",
+		    "%s: is missing, and cannot be made: %s", spool, strerror(number));
+		return;
+	}
+	snprintf(remedy, sizeof(remedy), "as root: chown %s %.200s; chmod 2770 %.200s",
+	    user_name(geteuid(), user), spool, spool);
+	error_set(error, EX_CANTCREAT, remedy,
+	    "%s: of user %s, mode %04o: the running user %s cannot make directories in it", spool,
+	    user_name(st.st_uid, owner), (unsigned)st.st_mode & 07777, user);
+}
+
 /* Try a spool of its own, which is removed again, in the place where one is missing. */
 static struct store *
 try_beside(const struct config *config, char *text, size_t size, struct error *error)
@@ -183,8 +205,7 @@ try_beside(const struct config *config, char *text, size_t size, struct error *e
 	trial.store = (char *)(uintptr_t)"";
 	trial.spool = mkdtemp(path);
 	if (trial.spool == NULL) {
-		error_set(error, EX_CANTCREAT, "make it, owned by the running user",
-		    "%s: is missing, and cannot be made: %s", config->spool, strerror(errno));
+		explain_try(config->spool, errno, error);
 		return NULL;
 	}
 	struct store *store = store_open(&trial, true, error);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/path.h"
 #include "base/user.h"
 #include "store/spool/owners.h"
 
@@ -154,7 +155,7 @@ explain_refusal(const struct spool *spool, const char *name, int number, const s
 	const char *remedy = number == ENOENT ?
 	    "the receiver makes it when it starts; --spool or PSAPI_SPOOL names another" :
 	    "it must be a directory that the running user may write";
-	char owner[512];
+	char owner[512], closed[PATH_REMEDY_SIZE];
 
 	if (st != NULL && S_ISLNK(st->st_mode)) {
 		error_set(error, EX_CONFIG, "replace it by a directory", "%s%s%s: is a symbolic link",
@@ -165,6 +166,8 @@ explain_refusal(const struct spool *spool, const char *name, int number, const s
 		remedy = owner;
 	else if (number == EACCES && st != NULL && (st->st_mode & 0700) != 0700)
 		remedy = "chmod u+rwx";
+	else if (number == EACCES && st == NULL)
+		remedy = path_remedy(spool->path, remedy, closed);
 	error_set(error, number == EACCES ? EX_NOPERM : EX_NOINPUT, remedy, "%s%s%s: %s", spool->path,
 	    slash, name, strerror(number));
 }

@@ -348,6 +348,48 @@ def test_directory_of_root_around_files_of_nobody(desk, group, mode, works):
     assert owners(desk) == {}
 
 
+@pytest.fixture
+def closed(desk):
+    """A directory that only root can enter, with spool, secret and configuration file in it; by a link, too."""
+    deliver(desk, *events(111111111))
+    place = desk.place
+    way = place.dir / "closed"
+    for name in ("spool", "secret", "psapi.conf"):
+        (way / "below").mkdir(exist_ok=True, parents=True)
+        (way / "below" / name).write_text("") if name == "psapi.conf" else (place.dir / name).rename(way / "below" / name)
+    (place.dir / "link").symlink_to("closed/below")
+    way.chmod(0o700)
+    return way
+
+
+@pytest.mark.parametrize("by", ["closed/below", "link"])
+def test_directory_on_the_way(desk, closed, by):
+    """The remedy is for the first one that cannot be entered, not for what is below it."""
+    place, remedy = desk.place, f"chmod a+x {closed}, which user nobody cannot enter"
+    spool, secret = (place.dir / by / name for name in ("spool", "secret"))
+    for setting, path in (("PSAPI_SPOOL", spool), ("PSAPI_SECRET_FILE", secret)):
+        settings = {"PSAPI_SPOOL": closed / "below" / "spool"} | {setting: path}
+        done = place.run("-t", **settings)
+        assert done.returncode == 78 and f"{path}: Permission denied: {remedy}\n" in done.stdout, done
+        rows = subprocess.run([PSAPI, "doctor"], env=place.environment(**settings), capture_output=True, text=True,
+                              timeout=60).stdout
+        assert f"{path}: Permission denied" in " ".join(rows.split()) and remedy in " ".join(rows.split()), rows
+    done = desk.run("drain", env={"PSAPI_SPOOL": spool}, expect=77)
+    assert done.stderr == f"psapi: {spool}: Permission denied: {remedy}\n"
+    closed.chmod(0o711)
+    desk.run("drain", env={"PSAPI_SPOOL": spool, "PSAPI_SECRET_FILE": secret})
+
+
+def test_empty_spool_of_root(desk):
+    """It is there: `make it` would mend nothing."""
+    spool = desk.place.dir / "empty"
+    spool.mkdir(mode=0o755)
+    done = desk.place.run("-t", via=AS_NOBODY, PSAPI_SPOOL=spool)
+    assert done.returncode == 78 and (
+        f"{spool}: of user root, mode 0755: the running user nobody cannot make directories in it: "
+        f"as root: chown nobody {spool}; chmod 2770 {spool}\n") in done.stdout, done
+
+
 def test_users_without_a_name(desk):
     """As each is to the sandboxed receiver. In a shell "#54321" would begin a comment."""
     deliver(desk)
