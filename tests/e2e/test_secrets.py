@@ -295,7 +295,7 @@ def mounted(place):
     (0o644, 0, 0, "mode 0644 lets other users read"),       # Kubernetes's
     (0o400, 0, 65534, "Permission denied"),
     (0o440, 12345, 65534, "Permission denied"),
-    (0o444, 12345, 65534, "owned by user #12345"),
+    (0o444, 12345, 65534, "owned by user 12345"),
 ])
 def test_remedy_for_a_mounted_secret(place, mounted, mode, owner, user, says):
     """Nobody can chmod or chown it there: the remedy is where it is mounted."""
