@@ -17,10 +17,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "base/columns.h"
+#include "base/path.h"
 #include "base/text.h"
+#include "base/user.h"
 
 extern char **environ;
 
@@ -199,6 +203,32 @@ read_line(struct raw *raw, char *line, const char *source, struct error *error)
 	return 0;
 }
 
+/* Why a file cannot be opened. */
+static void
+refuse_file(const char *path, int number, struct error *error)
+{
+	char user[USER_NAME_SIZE], group[USER_NAME_SIZE], closed[PATH_REMEDY_SIZE], remedy[512];
+
+	if (number != EACCES) {
+		error_set(error, EX_CONFIG, "name another with -f or PSAPI_CONF", "%s: %s", path,
+		    strerror(number));
+		return;
+	}
+	snprintf(remedy, sizeof(remedy), "chmod 0644 %.150s; or chgrp %s %.150s, and chmod 0640", path,
+	    user_group_name(getegid(), group), path);
+	error_set(error, EX_CONFIG, path_remedy(path, remedy, closed),
+	    "%s: user %s cannot read it: %s", path, user_name(geteuid(), user), strerror(number));
+}
+
+int
+config_check_file(const struct config *config, struct error *error)
+{
+	if (config->file == NULL || access(config->file, R_OK) == 0)
+		return 0;
+	refuse_file(config->file, errno, error);
+	return -1;
+}
+
 static int
 read_file(struct raw *raw, const char *path, bool may_be_missing, struct error *error)
 {
@@ -207,8 +237,7 @@ read_file(struct raw *raw, const char *path, bool may_be_missing, struct error *
 	if (file == NULL) {
 		if (errno == ENOENT && may_be_missing)
 			return 0;
-		error_set(error, EX_CONFIG, "name another with -f or PSAPI_CONF", "%s: %s", path,
-		    strerror(errno));
+		refuse_file(path, errno, error);
 		return -1;
 	}
 	char *line = NULL;
@@ -429,6 +458,18 @@ name_of(const char *file)
 	return strndup(name, length);
 }
 
+/* Not a pipe, as of <(...) in a shell: no other process will read that. */
+static int
+note_file(struct config *config, const char *file)
+{
+	struct stat st;
+
+	if (stat(file, &st) != 0 || !S_ISREG(st.st_mode))
+		return 0;
+	config->file = strdup(file);
+	return config->file == NULL ? -1 : 0;
+}
+
 int
 config_load(struct config *config, const char *file, const char *const *overrides, size_t count,
     struct error *error)
@@ -463,7 +504,7 @@ config_load(struct config *config, const char *file, const char *const *override
 		config->source[i] = raw.source[i];
 	}
 	config->name = name_of(file);
-	if (config->name == NULL)
+	if (config->name == NULL || note_file(config, file) != 0)
 		result = -1;
 	if (result != 0)
 		config_free(config);
@@ -488,6 +529,7 @@ config_free(struct config *config)
 			free(text);
 		free(config->source[i]);
 	}
+	free(config->file);
 	free(config->name);
 	memset(config, 0, sizeof(*config));
 }

@@ -46,6 +46,7 @@ struct config {
 	char *web_listen;          /* PSAPI_WEB_LISTEN: as listen, of psapi-web */
 	char *web_actions;         /* PSAPI_WEB_ACTIONS: "yes" or "no" */
 	char *endpoint_url;        /* PSAPI_ENDPOINT_URL: of the receiver, as the sender calls it */
+	char *file;                /* the configuration file; NULL: none, or it is no regular one */
 	char *name;                /* the endpoint's: of the configuration file, without ".conf" */
 	char *source[CONFIG_SETTINGS]; /* where each came from: see config_source() */
 };
@@ -65,6 +66,12 @@ int config_load(struct config *config, const char *file, const char *const *over
  * for errors that appear only when the value is used. Owned by the struct.
  */
 const char *config_source(const struct config *config, const char *key);
+
+/*
+ * Whether this process, which may have become another user since config_load(), can read the
+ * configuration file: the receiver and cron's drain must. Returns 0, or -1 with an error.
+ */
+int config_check_file(const struct config *config, struct error *error);
 
 /*
  * Call warn for each variable of the environment that is named nearly as a setting, and is none,

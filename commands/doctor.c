@@ -159,8 +159,12 @@ configure(struct command_line *line, struct report *r)
 	}
 	line->configured = true;
 	int status = become_owner(line, r->quiet);
-	doctor_ok(&f, "all settings are valid");
-	config_check_environment(remark_setting, &f);
+	if (config_check_file(&line->config, &error) != 0) {
+		doctor_failed_for(&f, &error);
+	} else {
+		doctor_ok(&f, "all settings are valid");
+		config_check_environment(remark_setting, &f);
+	}
 	report(&f, r);
 	return status;
 }
@@ -198,7 +202,8 @@ doctor_main(struct command_line *line, int argc, char **argv)
 		doctor.listen = line->config.listen;
 		doctor.now = (time_t)clock_unix();
 		doctor.rows = sum.rows;
-		status = doctor_run(&doctor) == 0 ? EX_OK : 1;
+		doctor_run(&doctor);
+		status = sum.problems == 0 ? EX_OK : 1;
 	}
 	json_decref(sum.rows);
 	print_sum(&sum);

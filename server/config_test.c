@@ -175,6 +175,15 @@ become_owner(const struct config *config)
 	return 0;
 }
 
+/* Root has read it, the receiver must. */
+static int
+check_file(const struct config *config)
+{
+	struct error error;
+
+	return config_check_file(config, &error) == 0 ? 0 : finding_error("configuration", &error);
+}
+
 int
 config_test_run(const struct config *config)
 {
@@ -182,5 +191,6 @@ config_test_run(const struct config *config)
 	if (become_owner(config) != 0)
 		return 1;
 	check_log(config);
-	return check_spool(config) + check_store(config) + check_secret(config) + check_socket(config);
+	return check_file(config) + check_spool(config) + check_store(config) + check_secret(config) +
+	    check_socket(config);
 }

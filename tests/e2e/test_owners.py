@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 from psapi_command import NOTE, PSAPI, Desk, body
+from receiver import BINARY
 from replies import assert_accepted
 from sender import SECRET, signed
 from servers import Socket
@@ -378,6 +379,43 @@ def test_directory_on_the_way(desk, closed, by):
     assert done.stderr == f"psapi: {spool}: Permission denied: {remedy}\n"
     closed.chmod(0o711)
     desk.run("drain", env={"PSAPI_SPOOL": spool, "PSAPI_SECRET_FILE": secret})
+
+
+def test_configuration_file_of_root(desk, closed):
+    """As under umask 077. Root reads it; at the next boot the receiver could not, and cron's drain neither."""
+    conf = desk.place.conf
+    conf.chmod(0o600)
+    closed.chmod(0o711)
+    settings = {"PSAPI_SPOOL": closed / "below" / "spool", "PSAPI_SECRET_FILE": closed / "below" / "secret"}
+
+    def told(text):
+        done = desk.place.run("-t", **settings)
+        assert done.returncode == 78 and f"error: configuration {text}\n" in done.stdout, done
+        done = subprocess.run([PSAPI, "doctor", "--json"], env=desk.place.environment(**settings), capture_output=True,
+                              text=True, timeout=60)
+        row = json.loads(done.stdout.splitlines()[0])
+        assert done.returncode == 1 and (row["check"], row["ok"]) == ("configuration", False), done
+        assert f"{row['text']}: {row['remedy']}" == text
+        done = desk.place.run(via=AS_NOBODY, **settings)
+        assert done.returncode == 78 and f"{text}\n" in done.stderr, done
+
+    told(f"{conf}: user nobody cannot read it: Permission denied: chmod 0644 {conf}; or chgrp nogroup {conf}, "
+         "and chmod 0640")
+    conf.chmod(0o640)
+    os.chown(conf, 0, NOBODY.pw_gid)
+    assert desk.place.run("-t", **settings).returncode == 0
+    settings["PSAPI_CONF"] = closed / "below" / "psapi.conf"
+    closed.chmod(0o700)
+    told(f"{settings['PSAPI_CONF']}: user nobody cannot read it: Permission denied: "
+         f"chmod a+x {closed}, which user nobody cannot enter")
+
+
+def test_configuration_from_a_pipe(desk):
+    """No other process reads it: nothing is said of it."""
+    deliver(desk)
+    done = subprocess.run(["bash", "-c", '"$0" -t -f <(echo PSAPI_TOLERANCE=5)', BINARY],
+                          env=desk.place.environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done
 
 
 def test_empty_spool_of_root(desk):
