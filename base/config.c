@@ -12,6 +12,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/columns.h"
+#include "base/io.h"
 #include "base/path.h"
 #include "base/text.h"
 #include "base/user.h"
@@ -29,6 +31,9 @@
 extern char **environ;
 
 #define LIST_SETTINGS "psapi-fcgi -h lists all settings"
+#define SAVE_AS_UTF8 "save it as plain text in UTF-8"
+
+enum { FILE_MAX = 64 * 1024 };
 
 enum kind { NUMBER, PATH, LISTEN, SYNC, OPTIONAL, STORE, MAILTO, URL, YES_NO };
 
@@ -131,8 +136,12 @@ meant(const char *key)
 static const char *
 near_remedy(const char *key, char *text, size_t size)
 {
-	const char *near = meant(key);
+	char full[80];
 
+	snprintf(full, sizeof(full), "PSAPI_%s", key);
+	const char *near = meant(key);
+	if (near == NULL)
+		near = meant(full);
 	if (near == NULL)
 		return LIST_SETTINGS;
 	snprintf(text, size, "did you mean %s? " LIST_SETTINGS, near);
@@ -229,34 +238,79 @@ config_check_file(const struct config *config, struct error *error)
 	return -1;
 }
 
+/* A shell's <(...) and /dev/stdin; a FIFO with a name of its own has perhaps no writer, ever. */
+static bool
+is_from_caller(const char *path)
+{
+	return strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc/", 6) == 0;
+}
+
+/* Read an open file into text, FILE_MAX bytes and a NUL. Returns how many, or -1 with an error. */
+static ssize_t
+read_open(int fd, const char *path, char *text, struct error *error)
+{
+	struct stat st;
+	bool fifo = fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode);
+
+	if (fifo && !is_from_caller(path)) {
+		error_set(error, EX_CONFIG, "name a regular file with -f or PSAPI_CONF", "%s: is a FIFO",
+		    path);
+		return -1;
+	}
+	ssize_t n = fifo && fcntl(fd, F_SETFL, 0) != 0 ? -1 : io_read_all(fd, text, FILE_MAX);
+	if (n < 0)
+		error_set(error, EX_CONFIG, NULL, "%s: cannot be read: %s", path, strerror(errno));
+	else if (n == FILE_MAX)
+		error_set(error, EX_CONFIG, "name a file of settings with -f or PSAPI_CONF",
+		    "%s: is larger than %d KiB", path, FILE_MAX / 1024);
+	else
+		text[n] = '\0';
+	return n == FILE_MAX ? -1 : n;
+}
+
+static int
+read_lines(struct raw *raw, char *text, size_t length, const char *path, struct error *error)
+{
+	char source[4200], *end = text + length;
+	int number = 1;
+
+	if (strncmp(text, "\xff\xfe", 2) == 0 || strncmp(text, "\xfe\xff", 2) == 0) {
+		error_set(error, EX_CONFIG, SAVE_AS_UTF8, "%s: is UTF-16, as Windows writes it", path);
+		return -1;
+	}
+	/* A byte order mark, which some editors write, is no part of the first key. */
+	for (char *next, *line = text + (strncmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0); line < end;
+	    line = next + 1) {
+		next = memchr(line, '\n', (size_t)(end - line));
+		next = next == NULL ? end : next;
+		*next = '\0';
+		snprintf(source, sizeof(source), "%s:%d", path, number++);
+		if (strlen(line) != (size_t)(next - line)) {
+			error_set(error, EX_CONFIG, SAVE_AS_UTF8, "%s: has a NUL byte", source);
+			return -1;
+		}
+		if (read_line(raw, line, source, error) != 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int
 read_file(struct raw *raw, const char *path, bool may_be_missing, struct error *error)
 {
-	FILE *file = fopen(path, "re");
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
-	if (file == NULL) {
-		if (errno == ENOENT && may_be_missing)
-			return 0;
+	if (fd < 0 && errno == ENOENT && may_be_missing)
+		return 0;
+	if (fd < 0) {
 		refuse_file(path, errno, error);
 		return -1;
 	}
-	char *line = NULL;
-	size_t room = 0;
-	int result = 0;
-	for (int number = 1; result == 0 && getline(&line, &room, file) >= 0; number++) {
-		char source[4200];
-		/* A byte order mark, which some editors write, is no part of the first key. */
-		size_t mark = number == 1 && strncmp(line, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-		snprintf(source, sizeof(source), "%s:%d", path, number);
-		result = read_line(raw, line + mark, source, error);
-	}
-	/* Not ferror(): when getline(3) runs out of memory, it is not set. */
-	if (result == 0 && !feof(file)) {
-		error_set(error, EX_CONFIG, NULL, "%s: cannot be read: %s", path, strerror(errno));
-		result = -1;
-	}
-	free(line);
-	fclose(file);
+	char *text = malloc(FILE_MAX + 1);
+	ssize_t n = text == NULL ? -1 : read_open(fd, path, text, error);
+	int result = n < 0 ? -1 : read_lines(raw, text, (size_t)n, path, error);
+	free(text);
+	close(fd);
 	return result;
 }
 
@@ -265,7 +319,12 @@ read_overrides(struct raw *raw, const char *const *overrides, size_t count, stru
 {
 	for (size_t k = 0; k < count; k++) {
 		const char *equals = strchr(overrides[k], '=');
-		int i = equals == NULL ? -1 : find(overrides[k], (size_t)(equals - overrides[k]));
+		if (equals == NULL) {
+			error_set(error, EX_CONFIG, "write KEY=VALUE",
+			    "\"%.200s\" (command line): has no \"=\"", overrides[k]);
+			return -1;
+		}
+		int i = find(overrides[k], (size_t)(equals - overrides[k]));
 		if (i < 0) {
 			char key[64], remedy[128];
 			snprintf(key, sizeof(key), "%.*s", (int)strcspn(overrides[k], "="), overrides[k]);

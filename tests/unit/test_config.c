@@ -4,7 +4,9 @@
  */
 #include "helpers.h"
 
+#include <poll.h>
 #include <sysexits.h>
+#include <sys/wait.h>
 
 #include "base/config.h"
 
@@ -240,12 +242,28 @@ TEST(a_setting_behind_export_is_not_silently_ignored)
 
 TEST(an_override_of_an_unknown_key_is_refused)
 {
-	static const char *const bad[] = {"PSAPI_SPOOOL=/a", "HOME=/a", "PSAPI_SPOOL", "=", "", "=/a",
-		"PSAPI_SPOO=/a", "psapi_spool=/a"};
+	static const char *const bad[] = {"PSAPI_SPOOOL=/a", "HOME=/a", "=", "=/a", "PSAPI_SPOO=/a",
+		"psapi_spool=/a"};
 	const char *file = conf(state, "");
 
 	for (size_t i = 0; i < ROWS(bad); i++)
 		expect_refusal(file, &bad[i], 1, "command line", bad[i], "no such setting");
+}
+
+TEST(an_override_without_a_value_or_prefix_is_told_what_is_missing)
+{
+	static const char *const bare[] = {"PSAPI_THREADS", "THREADS", ""};
+	static const char *const prefix[] = {"THREADS=3", "theads=3"};
+	const char *file = conf(state, "");
+
+	for (size_t i = 0; i < ROWS(bare); i++)
+		expect_refusal(file, &bare[i], 1, bare[i], "(command line): has no \"=\"", "KEY=VALUE");
+	for (size_t i = 0; i < ROWS(prefix); i++)
+		expect_refusal(file, &prefix[i], 1, prefix[i], "did you mean PSAPI_THREADS?", "");
+	/* in the file, which may serve a shell, a name without the prefix is another's */
+	struct config c = load(conf(state, "THREADS=3\n"), NULL, 0);
+	assert_int_equal(c.threads, 32);
+	config_free(&c);
 }
 
 /* What each key does not take. */
@@ -370,6 +388,73 @@ TEST(a_file_that_was_named_must_be_there)
 	expect_refusal(directory, NULL, 0, directory, "cannot be read", "");
 }
 
+/* Load a file of these bytes, which must be refused. */
+static void
+refuse_bytes(void **state, const char *bytes, size_t length, const char *text)
+{
+	const char *path = in(*state, "bytes.conf");
+	FILE *file = fopen(path, "we");
+
+	assert_non_null(file);
+	assert_int_equal(fwrite(bytes, 1, length, file), length);
+	assert_int_equal(fclose(file), 0);
+	expect_refusal(path, NULL, 0, "bytes.conf", text, "");
+}
+
+#define BYTES(text) text, sizeof(text) - 1
+
+TEST(bytes_that_no_editor_shows_are_refused)
+{
+	static char large[64 * 1024];
+	static const char least[] = "PSAPI_THREADS=8\n#";
+
+	refuse_bytes(state, BYTES("\xff\xfeP\0S\0\n\0"), "is UTF-16, as Windows writes it: save it");
+	refuse_bytes(state, BYTES("\xfe\xff\0P\0S\0\n"), "is UTF-16");
+	refuse_bytes(state, BYTES("P\0S\0A\0\n\0"), ":1: has a NUL byte: save it as plain text");
+	refuse_bytes(state, BYTES("#\nPSAPI_THREADS=8\0\n"), ":2: has a NUL byte");
+	refuse_bytes(state, BYTES("PSAPI_SPOOL=/a\0junk"), ":1: has a NUL byte");
+	memset(large, 'x', sizeof(large));
+	memcpy(large, least, sizeof(least) - 1);
+	refuse_bytes(state, large, sizeof(large), "is larger than 64 KiB");
+	large[sizeof(large) - 1] = '\0';
+	struct config c = load(conf(state, large), NULL, 0);
+	assert_int_equal(c.threads, 8);
+	config_free(&c);
+}
+
+TEST(what_has_no_end_is_refused)
+{
+	const char *fifo = in(*state, "fifo");
+
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	expect_refusal(fifo, NULL, 0, "fifo", "is a FIFO", "-f or PSAPI_CONF");
+	expect_refusal("/dev/zero", NULL, 0, "/dev/zero", "is larger than 64 KiB", "");
+	struct config c = load("/dev/null", NULL, 0);
+	assert_int_equal(c.threads, 32);
+	config_free(&c);
+}
+
+TEST(a_pipe_of_the_caller_is_read_to_its_end)
+{
+	char path[64];
+	int end[2];
+
+	assert_int_equal(pipe(end), 0);
+	snprintf(path, sizeof(path), "/dev/fd/%d", end[0]);
+	pid_t child = fork();
+	if (child == 0) {
+		close(end[0]);
+		poll(NULL, 0, 50);
+		_exit(write(end[1], BYTES("PSAPI_THREADS=8\n")) == 16 ? 0 : 1);
+	}
+	close(end[1]);
+	struct config c = load(path, NULL, 0);
+	assert_int_equal(c.threads, 8);
+	config_free(&c);
+	close(end[0]);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
 TEST(the_named_file_wins_over_psapi_conf)
 {
 	const char *named = conf(state, "PSAPI_TOLERANCE=1\n"), *other = in(*state, "other.conf");
@@ -478,10 +563,14 @@ main(void)
 		CONFIG_TEST(a_key_that_is_meant_for_us_and_unknown_is_refused),
 		CONFIG_TEST(a_setting_behind_export_is_not_silently_ignored),
 		CONFIG_TEST(an_override_of_an_unknown_key_is_refused),
+		CONFIG_TEST(an_override_without_a_value_or_prefix_is_told_what_is_missing),
 		CONFIG_TEST(a_bad_value_is_named_with_its_key_and_source),
 		CONFIG_TEST(the_limits_of_each_number_are_taken),
 		CONFIG_TEST(listen_takes_a_unix_path_or_a_port_on_loopback),
 		CONFIG_TEST(a_file_that_was_named_must_be_there),
+		CONFIG_TEST(bytes_that_no_editor_shows_are_refused),
+		CONFIG_TEST(what_has_no_end_is_refused),
+		CONFIG_TEST(a_pipe_of_the_caller_is_read_to_its_end),
 		CONFIG_TEST(the_named_file_wins_over_psapi_conf),
 		CONFIG_TEST(reading_leaves_no_descriptor_open),
 		CONFIG_TEST(a_setting_that_was_meant_is_named),
