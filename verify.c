@@ -49,6 +49,8 @@ verify_secret_kind_text(enum secret_kind kind)
 	case SECRET_PRIVATE_KEY:
 		return "is a private key (whsk_): asymmetric signatures are not in use here, copy the "
 		       "endpoint's whsec_ secret";
+	case SECRET_ENCODED_TWICE:
+		return "is encoded twice: decode it once (base64 -d), a secret begins with whsec_";
 	case SECRET_NOT_BASE64:
 		return "is not base64: copy the whole secret (whsec_...) again, one to a line";
 	case SECRET_TOO_SHORT:
@@ -188,6 +190,7 @@ decode(const char *secret, size_t length, unsigned char *bytes, size_t size, siz
 	mbedtls_platform_zeroize(padded, sizeof(padded));
 	*decoded = n < 0 ? 0 : (size_t)n;
 	return n < 0 ? SECRET_NOT_BASE64 :
+	    n >= 6 && memcmp(bytes, "whsec_", 6) == 0 ? SECRET_ENCODED_TWICE :
 	    n < KEY_MIN ? SECRET_TOO_SHORT :
 	    n > KEY_MAX ? SECRET_TOO_LONG :
 	                  SECRET_GOOD;

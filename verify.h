@@ -27,6 +27,7 @@ enum secret_kind {
 	SECRET_SIGNATURE,  /* begins with "v1," */
 	SECRET_PUBLIC_KEY, /* whpk_: asymmetric */
 	SECRET_PRIVATE_KEY, /* whsk_: asymmetric */
+	SECRET_ENCODED_TWICE, /* base64 of the portal's text, as in a Secret of Kubernetes */
 	SECRET_NOT_BASE64,
 	SECRET_TOO_SHORT,
 	SECRET_TOO_LONG,

@@ -401,6 +401,12 @@ TEST(the_tolerance_is_inclusive_either_way_and_the_mac_is_known_outside_it)
 
 #define B64_23 "AAECAwQFBgcICQoLDA0ODxAREhMUFRY="
 #define B64_24 "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"
+/* base64 of "whsec_" SECRET, and of "whsec_" SECRET SECRET SECRET */
+#define TWICE \
+	"d2hzZWNfTWZLUTlyOEdLWXFyVHdqVVBEOElMUFpJbzJMYUxhU3c="
+#define LONG_TWICE \
+	"d2hzZWNfTWZLUTlyOEdLWXFyVHdqVVBEOElMUFpJbzJMYUxhU3dNZktROXI4R0tZcXJUd2pVUEQ4SUxQ" \
+	"WklvMkxhTGFTd01mS1E5cjhHS1lxclR3alVQRDhJTFBaSW8yTGFMYVN3"
 #define B64_75 \
 	"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4v" \
 	"MDEyMzQ1Njc4OTo7PD0+P0BBQkNERUZHSElK"
@@ -433,6 +439,9 @@ TEST(a_secret_is_taken_as_the_libraries_take_it_and_what_else_is_pasted_is_named
 		{"v1a," SECRET, SECRET_SIGNATURE},
 		{"whpk_" SECRET, SECRET_PUBLIC_KEY},
 		{"whsk_" SECRET, SECRET_PRIVATE_KEY},
+		{TWICE, SECRET_ENCODED_TWICE},
+		{"whsec_" TWICE, SECRET_ENCODED_TWICE},
+		{LONG_TWICE, SECRET_ENCODED_TWICE}, /* of over 75 bytes */
 		{"whsec_" SECRET "!", SECRET_NOT_BASE64},
 		{"whsec_" SECRET "A", SECRET_NOT_BASE64}, /* 33 characters are no base64 */
 		{"whsec_MfKQ9r8GKYqrTwjU PD8ILPZIo2LaLaSw", SECRET_NOT_BASE64},
@@ -487,6 +496,7 @@ TEST(each_fault_of_a_secret_comes_with_its_remedy_and_without_the_secret)
 		{SECRET_SIGNATURE, "leave that out"},
 		{SECRET_PUBLIC_KEY, "copy the endpoint's whsec_ secret"},
 		{SECRET_PRIVATE_KEY, "copy the endpoint's whsec_ secret"},
+		{SECRET_ENCODED_TWICE, "base64 -d"},
 		{SECRET_NOT_BASE64, "copy the whole secret"},
 		{SECRET_TOO_SHORT, "copy it again"},
 		{SECRET_TOO_LONG, "two in one line"},
