@@ -20,6 +20,7 @@
 
 #include "base/io.h"
 #include "base/securemem.h"
+#include "secrets/secrets.h"
 #include "secrets/secrettext.h"
 
 enum { LOCK_WAIT_MS = 10000, FILE_MAX = 64 * 1024, MODE_MAX = 0640 };
@@ -106,6 +107,10 @@ find_place(struct edit *d, const char *path, struct error *error)
 	char copy[PATH_MAX], parent[PATH_MAX];
 
 	if (realpath(path, d->path) == NULL) {
+		if (errno == ELOOP) {
+			secrets_refuse_path(path, ELOOP, error);
+			return SECRETFILE_ERROR;
+		}
 		if (errno != ENOENT)
 			return failed(path, "find", error);
 		snprintf(copy, sizeof(copy), "%s", path);
@@ -126,21 +131,29 @@ find_place(struct edit *d, const char *path, struct error *error)
 	return SECRETFILE_DONE;
 }
 
+/* path: as it was named, a link perhaps, for errors. */
 static enum secretfile_result
-read_edit(struct edit *d, struct error *error)
+read_edit(struct edit *d, const char *path, struct error *error)
 {
 	int fd = open(d->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	enum secretfile_result result = SECRETFILE_DONE;
 	const char *found;
 
-	if (fd < 0)
-		return errno == ENOENT ? SECRETFILE_DONE : failed(d->path, "read", error);
-	ssize_t n = -1;
+	if (fd < 0 && errno == ENOENT)
+		return SECRETFILE_DONE;
+	if (fd < 0 && errno != ELOOP)
+		return failed(d->path, "read", error);
+	if (fd < 0) {
+		secrets_refuse_path(path, ELOOP, error);
+		return SECRETFILE_ERROR;
+	}
 	d->exists = true;
-	if (fstat(fd, &d->st) == 0 && S_ISREG(d->st.st_mode))
-		n = io_read_all(fd, d->text, FILE_MAX);
-	else
-		errno = EINVAL;
+	if (fstat(fd, &d->st) != 0 || !S_ISREG(d->st.st_mode)) {
+		secrets_refuse_path(path, 0, error);
+		close(fd);
+		return SECRETFILE_ERROR;
+	}
+	ssize_t n = io_read_all(fd, d->text, FILE_MAX);
 	if (n < 0 || n == FILE_MAX) {
 		errno = n < 0 ? errno : EFBIG;
 		result = failed(d->path, "read", error);
@@ -167,7 +180,7 @@ open_edit(struct edit *d, const char *path, struct error *error)
 	if (d->text == NULL)
 		return failed(path, "read", error);
 	enum secretfile_result result = find_place(d, path, error);
-	return result == SECRETFILE_DONE ? read_edit(d, error) : result;
+	return result == SECRETFILE_DONE ? read_edit(d, path, error) : result;
 }
 
 /* To look alone: without a lock, for the file is only ever replaced as a whole. */
@@ -179,7 +192,7 @@ open_view(struct edit *d, const char *path, struct error *error)
 	if (d->text == NULL)
 		return failed(path, "read", error);
 	snprintf(d->path, sizeof(d->path), "%s", path);
-	return read_edit(d, error);
+	return read_edit(d, path, error);
 }
 
 /* ---- writing it ---- */

@@ -82,13 +82,20 @@ refuse_owner(const struct stat *st, const char *path, struct error *error)
 	    user_name(st->st_uid, owner), user_name(geteuid(), user));
 }
 
+void
+secrets_refuse_path(const char *path, int number, struct error *error)
+{
+	error_set(error, EX_NOPERM, "move it away: then psapi secret add makes a file",
+	    number == ELOOP ? "%s: is a link that leads in a circle" : "%s: is not a regular file",
+	    path);
+}
+
 /* Whether owner and mode of the file can be trusted; else with an error. */
 static bool
 check_trust(const struct stat *st, const char *path, struct error *error)
 {
 	if (!S_ISREG(st->st_mode))
-		error_set(error, EX_NOPERM, "move it away: then psapi secret add makes a file",
-		    "%s: is not a regular file", path);
+		secrets_refuse_path(path, 0, error);
 	else if (st->st_uid != 0 && st->st_uid != geteuid())
 		refuse_owner(st, path, error);
 	else if ((st->st_mode & 07777 & ~0640U) != 0)
@@ -215,6 +222,8 @@ read_keyring(const char *path, struct error *error, struct reading *reading)
 		    "directory was replaced, restart the receiver"), closed);
 		error_set(error, number == EACCES ? EX_NOPERM : EX_NOINPUT, remedy, "%s: %s", path,
 		    strerror(number));
+		if (number == ELOOP)
+			secrets_refuse_path(path, number, error);
 	} else if (!check_trust(&st, path, error)) {
 		reading->unsettled = false;
 	} else {

@@ -45,6 +45,9 @@ unsigned long secrets_generation(struct secrets *secrets);
  */
 struct keyring *secrets_read(const char *path, struct error *error);
 
+/* Set the error for a path that leads to no regular file; or, if number is ELOOP, in a circle. */
+void secrets_refuse_path(const char *path, int number, struct error *error);
+
 /* Whether that file is there, can be trusted, and has no line that is meant to be a secret. */
 bool secrets_is_empty(const char *path);
 

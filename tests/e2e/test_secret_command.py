@@ -75,6 +75,24 @@ def test_refused(place, what):
     assert place.secret_file.read_bytes() == before
 
 
+@pytest.mark.parametrize("what", ["directory", "FIFO", "device", "circle"])
+def test_path_that_is_no_file(place, what):
+    """Each command says what -t and doctor say, of the path that was named: /dev/null is not to be moved away."""
+    path = place.secret_file
+    path.unlink()
+    {"directory": path.mkdir, "FIFO": lambda: os.mkfifo(path), "device": lambda: path.symlink_to("/dev/null"),
+     "circle": lambda: path.symlink_to(path)}[what]()
+    fault = "is a link that leads in a circle" if what == "circle" else "is not a regular file"
+    told = f"{path}: {fault}: move it away: then psapi secret add makes a file"
+    for status, *arguments in ((73, "add"), (66, "list"), (73, "drop", "01234567")):
+        done = psapi(place, "secret", *arguments, stdin=SECRET, expect=status)
+        assert told in done.stderr, done
+    assert f"error: secret {told}\n" in place.run("-t").stdout
+    assert [name for name in os.listdir(place.dir) if "secret" in name] == ["secret"]
+    path.rename(place.dir / "away")
+    psapi(place, "secret", "add", stdin=SECRET)
+
+
 def test_asked_on_a_terminal(place):
     """The screen does not show it."""
     place.write_secret("")
