@@ -97,10 +97,10 @@ parse_options(int argc, char **argv, struct options *options)
 			break;
 		case 'V':
 			puts("psapi-fcgi " PSAPI_VERSION);
-			exit(EX_OK);
+			exit(io_finish(EX_OK));
 		case 'h':
 			usage();
-			exit(EX_OK);
+			exit(io_finish(EX_OK));
 		default:
 			option_log(names, c, argv[optind - 1], "psapi-fcgi -h lists what there is");
 			exit(EX_USAGE);
@@ -410,7 +410,7 @@ main(int argc, char **argv)
 	}
 	int status;
 	if (options.check) {
-		status = config_test_run(&config) == 0 ? EX_OK : EX_CONFIG;
+		status = io_finish(config_test_run(&config) == 0 ? EX_OK : EX_CONFIG);
 	} else if (cgi) {
 		status = run_cgi(&config);
 	} else if (inherited || *config.listen != '\0') {

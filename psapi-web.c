@@ -86,7 +86,7 @@ parse_options(int argc, char **argv, struct arguments *options)
 		else if (c == 'h')
 			usage();
 		if (c == 'V' || c == 'h')
-			exit(EX_OK);
+			exit(io_finish(EX_OK));
 		if (c == '?' || c == ':') {
 			option_log(names, c, argv[optind - 1], "psapi-web -h lists what there is");
 			exit(EX_USAGE);

@@ -3,7 +3,6 @@
  * dispatch over the table in commands/table.c; each subcommand is a file beside it.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -33,16 +32,6 @@ dispatch(struct command_line *line, int argc, char **argv)
 	return command_unknown(line, argv[0]);
 }
 
-/* Write what is buffered. Returns status, or EX_IOERR if standard output failed. */
-static int
-flush(int status)
-{
-	if (fflush(stdout) == 0 || errno == EPIPE)
-		return status;
-	log_line("standard output: %s", strerror(errno));
-	return status == EX_OK ? EX_IOERR : status;
-}
-
 int
 main(int argc, char **argv)
 {
@@ -56,7 +45,7 @@ main(int argc, char **argv)
 		if (option != 'V')
 			return EX_USAGE;
 		puts("psapi " PSAPI_VERSION);
-		return flush(EX_OK);
+		return io_finish(EX_OK);
 	}
-	return flush(dispatch(&line, argc - optind, argv + optind));
+	return io_finish(dispatch(&line, argc - optind, argv + optind));
 }

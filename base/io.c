@@ -4,10 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 
 enum { PAUSE_MS = 100 }; /* between two tries to lock */
 
@@ -64,4 +68,14 @@ io_write_all(int fd, const void *data, size_t length)
 		length -= (size_t)n;
 	}
 	return 0;
+}
+
+int
+io_finish(int status)
+{
+	/* EPIPE: the reader, as head(1), has enough */
+	if (fflush(stdout) == 0 || errno == EPIPE)
+		return status;
+	log_line("standard output: %s", strerror(errno));
+	return status == EX_OK ? EX_IOERR : status;
 }

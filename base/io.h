@@ -25,6 +25,12 @@ int io_lock(int fd, int64_t milliseconds);
 /* Read to the end or size bytes. Returns how many, or -1 with errno. */
 ssize_t io_read_all(int fd, void *data, size_t size);
 
+/*
+ * At the end of a command: write what standard output has buffered. Returns status; or EX_IOERR
+ * instead of EX_OK, and logs why, if that fails.
+ */
+int io_finish(int status);
+
 /* Returns 0, or -1 with errno: a part may be written. */
 int io_write_all(int fd, const void *data, size_t length);
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "base/terminal.h"
 #include "base/text.h"
@@ -194,9 +195,9 @@ check_main(struct command_line *line, int argc, char **argv)
 		terminal_print_json(health_json(&report->health));
 	else if (!o.mail || isatty(STDOUT_FILENO))
 		monitor_print(stdout, report, &o.limits);
-	fflush(stdout);
+	int status = io_finish((int)report->health.status);
 	if (o.mail)
 		alert(line, &report->health, in_time);
 	/* A thread that hangs must keep nobody from the result. */
-	_exit((int)report->health.status);
+	_exit(status == EX_IOERR ? HEALTH_UNKNOWN : status);
 }

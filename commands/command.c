@@ -10,6 +10,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "base/option.h"
 #include "base/terminal.h"
@@ -67,7 +68,7 @@ take_common(struct command_line *line, int option)
 			usage_print_command(line->command);
 		else
 			usage_print_overview(line->commands);
-		exit(EX_OK);
+		exit(io_finish(EX_OK));
 	default:
 		return false;
 	}

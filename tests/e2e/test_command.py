@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from receiver import WEB_USER, Receiver, start_on_a_port
+from receiver import BINARY, WEB_USER, Receiver, start_on_a_port
+from servers import Socket
 
 EX_CONFIG = 78
 BAD = {
@@ -51,6 +52,21 @@ def test_bad_setting_in_the_file(place, key):
 def test_bad_setting_on_the_command_line(place, key):
     for value in BAD[key]:
         assert_stopped(place.run("-o", f"{key}={value}"), key, value, "command line")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("program, arguments, status", [
+    ("psapi-fcgi", ["-h"], 74), ("psapi-fcgi", ["-V"], 74), ("psapi-fcgi", ["-t"], 74), ("psapi-web", ["-h"], 74),
+    ("psapi-web", ["-V"], 74), ("psapi", ["-h"], 74), ("psapi", ["-V"], 74), ("psapi", ["help"], 74),
+    ("psapi", ["check"], 3)])
+def test_standard_output_that_cannot_be_written(place, program, arguments, status):
+    """Nobody has seen it, so the exit status is no success; of a monitoring plugin UNKNOWN, or what is worse."""
+    with Socket(place):
+        pass
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([BINARY.with_name(program), *arguments], env=place.environment(), stdin=subprocess.DEVNULL,
+                              stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == status and "standard output: No space left on device" in done.stderr, done
 
 
 def test_all_sources_are_checked_with_t(place):
