@@ -114,13 +114,19 @@ read_answers(struct postgresql *pg, struct error *error)
 	return outcome == POSTGRESQL_DONE ? 0 : -1;
 }
 
+/*
+ * A transaction that changes nothing waits for no standby, and an earlier import may have left
+ * all of these events without a standby's confirmation. So each one changes something.
+ */
+static const char touch_sql[] = "UPDATE psapi_meta SET format = format";
+
 /* Returns 0, or -1 with *error. Either way there is no connection any more. */
 static int
 commit(struct postgresql *pg, bool good, struct error *error)
 {
 	struct postgresql_connection *c = pg->importing;
 
-	if (good && !send_plain(c, "COMMIT")) {
+	if (good && !(send_plain(c, touch_sql) && send_plain(c, "COMMIT"))) {
 		error_set(error, EX_TEMPFAIL, NULL, "PostgreSQL: %s", PQerrorMessage(c->pg));
 		good = false;
 	}

@@ -513,21 +513,44 @@ def test_what_a_role_sets_is_not_taken_over(cluster, head):
         cluster.primary.sql("ALTER ROLE psapi RESET ALL")
 
 
+def end_waits(cluster):
+    """Cancel the waits for a standby that go on now. Returns what psql says of each; "": there is none."""
+    return cluster.primary.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = 'psapi' "
+                               "AND wait_event = 'SyncRep'").strip()
+
+
+def test_a_repeated_import_waits_for_the_standby(cluster, head):
+    """The first was cancelled in its wait: its events are there, so the second has nothing to change, and must wait."""
+    store, (standby,) = head.place.settings.pop("PSAPI_STORE"), cluster.standbys
+    head.server.receiver.stop()
+    head.deliver_bodies(body(1), body(2))
+    head.place.settings["PSAPI_STORE"] = store
+    standby.kill()
+    try:
+        for _ in range(2):
+            importing = head.start("store", "import")
+            wait_for(lambda: importing.poll() is not None or end_waits(cluster), "it waited")
+            told, errors = importing.communicate(timeout=30)
+            assert importing.returncode == 75 and "the wait for the standby was cancelled" in errors, (told, errors)
+            assert count(cluster) == 2
+    finally:
+        standby.start()
+        cluster.wait_until_healthy()
+    assert head.run("store", "import").stdout.startswith("0 of 2 events imported")
+
+
 def test_an_ended_wait_is_no_commit(cluster, head):
     """The server ends the session that waits for the standby: the commit is there, and nobody has confirmed it."""
     (standby,) = cluster.standbys
     standby.kill()
     request = signed()
     try:
-        def end_waits():
-            return cluster.primary.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = 'psapi' "
-                                       "AND wait_event = 'SyncRep'").strip()
         answers = []
         sender = threading.Thread(target=lambda: answers.append(head.send(request)))
         sender.start()
-        wait_for(end_waits, "it waited")
+        wait_for(lambda: end_waits(cluster), "it waited")
         while sender.is_alive():
-            end_waits()
+            end_waits(cluster)
             sender.join(0.1)
         assert_refused(answers[0], "spool_error")
         assert count(cluster) == 1, "visible, and on one machine only"
