@@ -157,7 +157,8 @@ read_batch(struct postgresql *pg, struct postgresql_connection *connection, int 
 		if (!postgresql_result(pg, connection, deadline, &result, error))
 			return POSTGRESQL_BROKEN;
 		if (result == NULL) { /* the end of one statement */
-			n++;
+			if (++n == results - 1) /* the next one is COMMIT */
+				connection->warnings = 0;
 			if (PQstatus(connection->pg) == CONNECTION_BAD)
 				return POSTGRESQL_BROKEN;
 			continue;
@@ -182,7 +183,6 @@ run_batch(struct postgresql *pg, struct postgresql_connection *connection, struc
 {
 	int rows[EVENTS_MAX + 3], results;
 
-	connection->warnings = 0;
 	error_set(error, EX_TEMPFAIL, NULL, "PostgreSQL at %s: the connection is lost",
 	    postgresql_host_text(pg, connection->host));
 	if (PQenterPipelineMode(connection->pg) != 1 || (results = send_batch(connection, batch)) == 0)
@@ -191,7 +191,7 @@ run_batch(struct postgresql *pg, struct postgresql_connection *connection, struc
 	    error);
 	if (outcome == POSTGRESQL_BROKEN || PQexitPipelineMode(connection->pg) != 1)
 		return POSTGRESQL_BROKEN;
-	if (postgresql_unconfirmed(pg, connection, error))
+	if (outcome == POSTGRESQL_DONE && postgresql_unconfirmed(pg, connection, error))
 		return POSTGRESQL_BROKEN;
 	/* The first result is that of the PREPARE, which stays also when the transaction does not. */
 	connection->prepared |= results > batch->count + 2 && rows[0] == 0;
@@ -608,9 +608,9 @@ try_probe(struct postgresql *pg, struct postgresql_connection *connection,
 		const struct postgresql_parameters *parameters;
 	} steps[] = {{"BEGIN", NULL}, {accept_sql, &event},
 	    {"DELETE FROM psapi_event WHERE name = $1", &name}, {"COMMIT", NULL}};
-	connection->warnings = 0;
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && outcome == POSTGRESQL_DONE; i++) {
 		PGresult *result = NULL;
+		connection->warnings = 0;
 		outcome = postgresql_execute(pg, connection, steps[i].sql, steps[i].parameters,
 		    put->deadline, &result, error);
 		PQclear(result);

@@ -521,15 +521,22 @@ postgresql_unconfirmed(const struct postgresql *pg, const struct postgresql_conn
 
 /* ---- connecting ---- */
 
-/* A warning of COMMIT says that the standby has not confirmed; so each one counts. */
+/*
+ * A warning of COMMIT says that the standby has not confirmed, so each one counts. A statement that
+ * is a transaction of its own has its warnings counted with those of its commit: there, that few
+ * transaction numbers are left (GetNewTransactionId, GetNewMultiXactId) must not count. Its words
+ * are of any language, and its SQLSTATE is that of a cancelled wait, 01000.
+ */
 static void
 on_notice(void *data, const PGresult *notice)
 {
 	struct postgresql_connection *connection = data;
 	const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
 	const char *primary = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
+	const char *function = PQresultErrorField(notice, PG_DIAG_SOURCE_FUNCTION);
 
-	if (severity == NULL || strcmp(severity, "WARNING") != 0)
+	if (severity == NULL || strcmp(severity, "WARNING") != 0 ||
+	    (function != NULL && strncmp(function, "GetNew", strlen("GetNew")) == 0))
 		return;
 	connection->warnings++;
 	one_line(connection->warning, sizeof(connection->warning),

@@ -181,7 +181,10 @@ enum postgresql_outcome postgresql_stream(struct postgresql *pg,
 void postgresql_roll_back(struct postgresql *pg, struct postgresql_connection *connection,
     int64_t deadline);
 
-/* Whether a COMMIT came with a warning since warnings was set to 0; the warning is *error then. */
+/*
+ * Whether a COMMIT came with a warning since warnings was set to 0, just before it; the warning is
+ * *error then.
+ */
 bool postgresql_unconfirmed(const struct postgresql *pg,
     const struct postgresql_connection *connection, struct error *error);
 

@@ -177,8 +177,8 @@ static enum postgresql_outcome
 commit(struct postgresql *pg, struct postgresql_connection *connection, struct job *job,
     PGresult **result, struct error *error)
 {
+	connection->warnings = 0;
 	enum postgresql_outcome outcome = step(pg, connection, job, "COMMIT", error);
-
 	if (outcome == POSTGRESQL_REFUSED) { /* the server has rolled it back */
 		PQclear(*result);
 		*result = NULL;
@@ -204,7 +204,6 @@ static enum postgresql_outcome
 try_change(struct postgresql *pg, struct postgresql_connection *connection, struct job *job,
     PGresult **result, struct error *error)
 {
-	connection->warnings = 0;
 	enum postgresql_outcome outcome = begin(pg, connection, job, error);
 	if (outcome == POSTGRESQL_DONE)
 		outcome = try_statement(pg, connection, job, result, error);
