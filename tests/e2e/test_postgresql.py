@@ -455,6 +455,19 @@ def test_a_host_is_looked_at_whatever_it_is(cluster, head):
     assert said["schema"]["ok"] is False and "format 1," in said["schema"]["text"], said["schema"]
 
 
+def test_two_primaries(cluster, head):
+    """A standby that was promoted beside the primary. One server that is named twice is one."""
+    def said():
+        rows = map(json.loads, head.run("doctor", "--json", expect=None).stdout.splitlines())
+        return next(row for row in rows if row["check"] == "database")
+    head.place.settings["PSAPI_STORE"] = cluster.uri(nodes=[cluster.primary, cluster.primary])
+    assert said()["ok"] is True and said()["text"].count("(primary)") == 2, said()
+    head.place.settings["PSAPI_STORE"] = cluster.uri()
+    cluster.standbys[0].promote()
+    assert said()["ok"] is False and said()["text"].startswith("more than one primary: "), said()
+    assert "pg_rewind" in said()["remedy"]
+
+
 def test_each_table_counts(cluster, head):
     """-t finds a table that the user may not change, and the size of each is shown."""
     names = cluster.primary.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database="psapi").split()
