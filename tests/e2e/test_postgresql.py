@@ -405,6 +405,23 @@ def test_status(cluster, heads):
     assert "there already" in heads[1].run("store", "init").stdout
 
 
+@pytest.mark.parametrize("spool", ["missing", "empty"])
+def test_before_the_first_start(cluster, head, spool):
+    """The database is looked at, and its tables are made, where the receiver has not made its spool yet."""
+    head.place.settings |= {"PSAPI_SPOOL": head.place.dir / "later", "PSAPI_STORE": cluster.database("psapi_empty")}
+    if spool == "empty":
+        (head.place.dir / "later").mkdir(mode=0o770)
+    checked = head.place.run("-t")
+    assert "will be made at the start" in checked.stdout and "psapi store init" in checked.stdout, checked
+    assert head.run("store", "init").stdout == "the tables are made\n"
+    checked = head.place.run("-t")
+    assert checked.returncode == 0 and "the way of an event works" in checked.stdout, checked
+    assert "synchronous" in head.run("store", "status").stdout
+    assert not list((head.place.dir / "later").glob("*")), "nothing is left"
+    if spool == "missing":
+        assert "the receiver makes it" in head.run("store", "import", expect=66).stderr
+
+
 def test_doctor(cluster, heads):
     """All is well; then one thing after the other is not."""
     def rows():
@@ -490,6 +507,32 @@ def test_drain_says_that_the_database_is_away(cluster, head):
     assert "Connection refused" in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     assert head.rows("list")[0]["status"] == "new"
     head.drain_silently()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(240)
+def test_a_drain_loses_the_database(cluster, heads):
+    """While its handler runs, for one event or for many: the same exit status."""
+    for head in heads:
+        head.gate("gate")
+    heads[0].handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\n')
+    heads[0].accept(body(1, "1"))
+    one = heads[0].start("drain")
+    heads[0].wait_for_lines(1)
+    heads[0].accept(body(2, "2"))
+    many = heads[1].start("drain", "--batch=10", "--", "/bin/sh", "-c",
+                          'echo begun >>"$PSAPI_TOLD/seen"; read line <"$PSAPI_TOLD/gate"; echo ok all 1; cat >/dev/null')
+    heads[1].wait_for_lines(1)
+    primary = cluster.primary
+    primary.kill()
+    try:
+        for head in heads:
+            head.open_gate("gate")
+        for child in (one, many):
+            _, told = child.communicate(timeout=200)
+            assert child.returncode == 75 and "PostgreSQL at" in told, (child.returncode, told)
+    finally:
+        primary.start()
 
 
 @pytest.mark.parametrize("how", ["service=", "PGSERVICE"])
