@@ -256,7 +256,9 @@ import(struct command_line *line)
 static const struct {
 	const char *name;
 	int (*run)(struct command_line *line);
-} verbs[] = {{"init", init}, {"status", status}, {"import", import}};
+	int (*open)(struct command_line *line);
+} verbs[] = {{"init", init, command_open_shared}, {"status", status, command_open_shared},
+	{"import", import, command_open}};
 
 int
 store_main(struct command_line *line, int argc, char **argv)
@@ -279,7 +281,7 @@ store_main(struct command_line *line, int argc, char **argv)
 	if (*line->config.store != '\0') {
 		config_free(&line->config); /* command_open() reads it again */
 		line->configured = false;
-		result = command_open(line);
+		result = verbs[verb].open(line);
 		return result != EX_OK ? result : verbs[verb].run(line);
 	}
 	log_line("store %s: there is no shared store: set PSAPI_STORE", argv[optind]);
