@@ -401,7 +401,14 @@ def test_status(cluster, heads):
     (standby,) = shown["standbys"]
     assert standby["state"] == "streaming" and standby["sync_state"] == "quorum"
     text = heads[1].run("store", "status").stdout
-    assert "quorum" in text and "primary" in text and re.search(r"^waiting +1,", text, re.M)
+    assert "quorum" in text and "primary" in text and re.search(r"^waiting +1, of which 0 for a retry", text, re.M)
+    assert re.search(r"^synchronous +ANY 1 ", text, re.M)
+    cluster.primary.set(synchronous_standby_names="")
+    cluster.primary.sql("TRUNCATE psapi_queue", database="psapi")
+    text = wait_for(lambda: re.search("^synchronous +none: .*", shown := heads[1].run("store", "status").stdout, re.M)
+                    and shown, "the setting is known")
+    assert re.search(r"^synchronous +none: a 200 is on one machine only$", text, re.M), text
+    assert re.search(r"^waiting +0$", text, re.M), text
     assert "there already" in heads[1].run("store", "init").stdout
 
 
