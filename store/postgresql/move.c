@@ -42,7 +42,7 @@ explain(struct postgresql *pg, const char *name, bool retry, struct error *error
 {
 	struct store_item item;
 	int length = (int)strlen(name) - 5;
-	const char *why = "is a probe of psapi doctor, which nobody handles";
+	const char *why = "was handled just now: repeat the command";
 	enum store_result found = postgresql_get(pg, name, &item, error);
 
 	if (found == STORE_ABSENT)
@@ -56,6 +56,8 @@ explain(struct postgresql *pg, const char *name, bool retry, struct error *error
 		    "was not handled yet: it waits in new/";
 	else if (retry)
 		why = "has not failed: it was handled; psapi replay handles it again";
+	else if (item.entry.event.queue == QUEUE_NONE)
+		why = "is a probe of psapi doctor, which nobody handles";
 	if (found == STORE_OK)
 		entry_free(&item.entry);
 	error_set(error, EX_DATAERR, NULL, "%.*s: %s", length, name, why);

@@ -535,7 +535,7 @@ TEST(many_at_once_are_as_one_by_one)
 
 TEST(an_administrator_moves_events_by_their_status)
 {
-	const char *names[] = {"a.json", "b.json", "c.json"};
+	const char *names[] = {"a.json", "b.json", "c.json", "p.json"};
 	struct store_counts counts;
 	struct error error;
 	size_t moved;
@@ -544,6 +544,7 @@ TEST(an_administrator_moves_events_by_their_status)
 	put(&one, "a", "1", 1, STORE_DEAD_LETTER);
 	put(&one, "b", "2", 2, STORE_QUEUE);
 	put(&one, "c", "3", 3, STORE_ARCHIVE);
+	put_body(&one, "p", "{\"type\":\"" EVENTS_DOCTOR_TYPE "\"}", 4, STORE_ARCHIVE);
 	assert_int_equal(store_retry(two.store, names, 3, &moved, &error), STORE_INVALID);
 	assert_int_equal(moved, 1);
 	assert_non_null(strstr(error.text, "b: has not failed"));
@@ -553,9 +554,11 @@ TEST(an_administrator_moves_events_by_their_status)
 	assert_int_equal(moved, 1);
 	assert_non_null(strstr(error.text, "b: was not handled yet")); /* the first of them */
 	assert_int_equal(store_replay(two.store, names + 2, 1, &moved, &error), STORE_INVALID);
-	assert_non_null(strstr(error.text, "c: is a probe"));
+	assert_non_null(strstr(error.text, "c: was handled just now")); /* as if between two looks */
+	assert_int_equal(store_replay(two.store, names + 3, 1, &moved, &error), STORE_INVALID);
+	assert_non_null(strstr(error.text, "p: is a probe"));
 	assert_int_equal(moved, 0);
-	assert_string_equal(listed(&one, &all).text, "a:new b:new c:handled ");
+	assert_string_equal(listed(&one, &all).text, "a:new b:new c:handled p:handled ");
 	assert_int_equal(store_count(one.store, clock_unix(), &counts, &error), STORE_OK);
 	assert_int_equal(counts.waiting, 2);
 	assert_int_equal(counts.failed, 0);
