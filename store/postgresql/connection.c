@@ -252,6 +252,7 @@ one_line(char *to, size_t size, const char *text)
 }
 
 #define MANY_TAKE "each receiver and drain takes up to 4"
+#define START_STANDBY "start a standby: until then each event is answered 503"
 #define NO_STANDBY "name all nodes in PSAPI_STORE: this one is a standby"
 
 /*
@@ -659,6 +660,32 @@ warn_of_no_standby(struct postgresql *pg, const struct postgresql_connection *co
 		    postgresql_host_text(pg, connection->host));
 }
 
+/*
+ * Without a standby a commit would wait until there is one, and its server process with it, also
+ * after the deadline: soon none would be left. So a receiver has no connection until then. Returns
+ * 0, or -1 with *error.
+ */
+static int
+check_standby(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
+    struct error *error)
+{
+	PGresult *result;
+
+	if (!pg->receiver || !connection->standby_named)
+		return 0;
+	if (postgresql_execute(pg, connection, "SELECT 1 FROM pg_stat_replication LIMIT 1", NULL,
+	    deadline, &result, error) != POSTGRESQL_DONE)
+		return -1;
+	int standbys = PQntuples(result);
+	PQclear(result);
+	if (standbys > 0)
+		return 0;
+	error_set(error, EX_TEMPFAIL, START_STANDBY,
+	    "PostgreSQL at %s: no standby is connected, and synchronous_standby_names asks for one",
+	    postgresql_host_text(pg, connection->host));
+	return -1;
+}
+
 /* Which version the tables are of. Returns 0, or -1 with *error. */
 static int
 check_format(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
@@ -703,6 +730,8 @@ settle(struct postgresql *pg, struct postgresql_connection *connection, int64_t 
 	if (connection->any)
 		return 0;
 	warn_of_no_standby(pg, connection);
+	if (check_standby(pg, connection, deadline, error) != 0)
+		return -1;
 	return check_format(pg, connection, deadline, error);
 }
 
@@ -747,6 +776,17 @@ connect_one(struct postgresql *pg, struct postgresql_connection *connection, int
 	return -1;
 }
 
+/* How much an error tells of why the primary cannot be used. Least: that a host is a standby. */
+static int
+weight(const struct error *error)
+{
+	if (strstr(error->remedy, NO_STANDBY) != NULL)
+		return 0;
+	if (error->status != EX_TEMPFAIL)
+		return 3;
+	return strcmp(error->remedy, START_STANDBY) == 0 ? 2 : 1;
+}
+
 /* To the first host that answers. */
 static int
 connect_any(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
@@ -764,9 +804,7 @@ connect_any(struct postgresql *pg, struct postgresql_connection *connection, int
 			atomic_store(&pg->preferred, one);
 			return 0;
 		}
-		/* That a host is a standby tells less than why the primary cannot be used. */
-		if (i == 0 || (each.status != EX_TEMPFAIL && first.status == EX_TEMPFAIL) ||
-		    (strstr(first.remedy, NO_STANDBY) != NULL && strstr(each.remedy, NO_STANDBY) == NULL))
+		if (i == 0 || weight(&each) > weight(&first))
 			first = each;
 	}
 	*error = first;

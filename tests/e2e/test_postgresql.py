@@ -560,6 +560,7 @@ def test_what_a_role_sets_is_not_taken_over(cluster, head):
     try:
         head.server.receiver.stop()
         head.start_receiver()
+        assert_accepted(head.send(signed()))        # it is connected
         (standby,) = cluster.standbys
         request = signed()
         standby.kill()
@@ -604,6 +605,7 @@ def test_a_repeated_import_waits_for_the_standby(cluster, head):
 
 def test_an_ended_wait_is_no_commit(cluster, head):
     """The server ends the session that waits for the standby: the commit is there, and nobody has confirmed it."""
+    assert_accepted(head.send(signed()))        # it is connected
     (standby,) = cluster.standbys
     standby.kill()
     request = signed()
@@ -616,7 +618,7 @@ def test_an_ended_wait_is_no_commit(cluster, head):
             end_waits(cluster)
             sender.join(0.1)
         assert_refused(answers[0], "spool_error")
-        assert count(cluster) == 1, "visible, and on one machine only"
+        assert count(cluster) == 2, "visible, and on one machine only"
         assert_refused(head.send(request), "spool_error")       # no duplicate of something that is not confirmed
     finally:
         standby.start()
@@ -773,6 +775,28 @@ def test_nobody_confirms(cluster, heads, how):
         assert heads[1].send(one).word == "duplicate"
         heads[0].spool.assert_queued_once(one.header("webhook-id"), one.body)
     assert count(cluster) == 3
+
+
+def test_no_standby_leaves_no_server_process(cluster, head):
+    """A commit without a standby waits on the server for ever: after the first ones, no other is begun."""
+    def waiting():
+        return int(cluster.primary.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+    head.place.settings["PSAPI_STORE"] = cluster.uri(nodes=[*cluster.standbys, cluster.primary])
+    head.server.receiver.stop()
+    head.start_receiver()
+    assert_accepted(head.send(signed()))
+    (standby,) = cluster.standbys
+    with gone(cluster, "standby gone"):
+        assert not standby.dir.joinpath(".s.PGSQL.5432").exists()
+        assert_refused(head.send(signed()), "spool_error")
+        assert waiting() == 1, "the connection that was open"
+        for _ in range(3):
+            reply, seconds = timed(lambda: head.send(signed()))
+            assert_refused(reply, "spool_error")
+            assert seconds < SLOWER, "at once"
+        assert waiting() == 1
+        assert head.server.log().count("no standby is connected") >= 3, head.server.log()
+    wait_for(lambda: head.send(signed()).status == 200, "it goes on", 20)
 
 
 def test_a_former_primary_that_comes_back(cluster, head):
