@@ -326,7 +326,7 @@ take_batch(struct postgresql *pg, struct batch *batch)
 
 /* ---- who sends the list ---- */
 
-/* Whether a thread has a connection for its work, and does not just open it. */
+/* Whether a thread uses a connection that is open already. */
 static bool
 is_one_in_use(const struct postgresql *pg)
 {
@@ -338,10 +338,11 @@ is_one_in_use(const struct postgresql *pg)
 }
 
 /*
- * An idle connection, an open one if there is one. While others are in use, one thread at a time
- * opens a further one, and not soon after that has failed. While none is, all may open one; a put
- * for which that has failed opens one again only if no other thread does: each waits for those that
- * open one, so otherwise none would ever give up.
+ * An idle connection, an open one if there is one. Which threads may open one:
+ *   - While others are in use, one thread at a time, and not soon after that has failed.
+ *   - While none is in use, each thread.
+ *   - But a thread for whose put that has failed already: only while no other thread opens one.
+ *     Otherwise each would wait for the others, and none would give up.
  */
 static struct postgresql_connection *
 find_usable(struct postgresql *pg, const struct postgresql_put *put)

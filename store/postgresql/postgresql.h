@@ -44,7 +44,7 @@ struct postgresql_connection {
 	PGconn *pg; /* NULL: not connected */
 	int host;   /* index of the one that it is connected to */
 	bool busy;  /* a thread has it */
-	atomic_bool connected; /* while it is busy: that thread does not just open it */
+	atomic_bool connected; /* while it is busy: it is open, not still being opened */
 	bool prepared;     /* accept.c's statement */
 	bool standby_named; /* synchronous_standby_names was not empty when it connected */
 	bool has_schema;   /* our tables are there */

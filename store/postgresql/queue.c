@@ -3,9 +3,9 @@
  *
  * A lane, not an event, is what a drain claims: so the order holds when an earlier event
  * arrives while a handler runs. A lease ends by the database's clock. Each outcome is written
- * only while the lease is still ours, in the same statement. To claim and to release wait
- * for no standby: a primary that dies forgets at worst who had a lane, and the event comes
- * again.
+ * only while the lease is still ours, in the same statement. A claim and a release
+ * do not wait for a standby: if the primary dies, at worst the database has forgotten which drain
+ * had a lane, and the event is handled again.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
