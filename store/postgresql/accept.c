@@ -254,10 +254,7 @@ commit_batch(struct postgresql *pg, struct postgresql_connection *connection, st
 			fail_batch(batch, &error);
 		if (outcome != POSTGRESQL_BROKEN)
 			return outcome;
-		PQfinish(connection->pg);
-		connection->pg = NULL;
-		int host = connection->host;
-		atomic_compare_exchange_strong(&pg->preferred, &host, (host + 1) % pg->host_count);
+		postgresql_leave(pg, connection);
 		do {
 			if (clock_milliseconds() + PAUSE_MS >= batch->deadline)
 				return POSTGRESQL_BROKEN;

@@ -223,6 +223,24 @@ postgresql_bytes(struct postgresql_parameters *p, const void *bytes, size_t leng
 	add_parameter(p, bytes, (int)length, 1);
 }
 
+char *
+postgresql_number_array(const void *first, size_t count, size_t step)
+{
+	char *text = malloc(count * 21 + 3);
+	size_t n = 1;
+	int64_t number;
+
+	if (text == NULL)
+		return NULL;
+	strcpy(text, "{");
+	for (size_t i = 0; i < count; i++) {
+		memcpy(&number, (const char *)first + i * step, sizeof(number));
+		n += (size_t)sprintf(text + n, "%s%lld", i > 0 ? "," : "", (long long)number);
+	}
+	strcpy(text + n, "}");
+	return text;
+}
+
 int64_t
 postgresql_integer(const PGresult *result, int row, int column)
 {
@@ -891,14 +909,20 @@ postgresql_take(struct postgresql *pg, int64_t deadline, struct error *error)
 }
 
 void
+postgresql_leave(struct postgresql *pg, struct postgresql_connection *connection)
+{
+	int host = connection->host;
+
+	disconnect(connection);
+	/* Unless another thread has moved on already. */
+	atomic_compare_exchange_strong(&pg->preferred, &host, (host + 1) % pg->host_count);
+}
+
+void
 postgresql_give(struct postgresql *pg, struct postgresql_connection *connection, bool broken)
 {
-	if (broken || (connection->pg != NULL && PQtransactionStatus(connection->pg) != PQTRANS_IDLE)) {
-		int host = connection->host;
-		disconnect(connection);
-		/* Unless another thread has moved on already. */
-		atomic_compare_exchange_strong(&pg->preferred, &host, (host + 1) % pg->host_count);
-	}
+	if (broken || (connection->pg != NULL && PQtransactionStatus(connection->pg) != PQTRANS_IDLE))
+		postgresql_leave(pg, connection);
 	pthread_mutex_lock(&pg->lock);
 	connection->busy = false;
 	postgresql_put_next(pg);

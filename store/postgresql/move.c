@@ -27,15 +27,6 @@ postgresql_name_array(const char *const *names, size_t count)
 	return text;
 }
 
-static bool
-has(const PGresult *result, const char *name)
-{
-	for (int i = 0; i < PQntuples(result); i++)
-		if (strcmp(PQgetvalue(result, i, 0), name) == 0)
-			return true;
-	return false;
-}
-
 /* Why a retry or replay left this one out. Returns STORE_INVALID, or STORE_FAILED. */
 static enum store_result
 explain(struct postgresql *pg, const char *name, bool retry, struct error *error)
@@ -86,7 +77,7 @@ move_batch(struct postgresql *pg, const char *sql, const char *const *names, siz
 	*moved += (size_t)PQntuples(result);
 	for (size_t i = 0;
 	     i < count && outcome == STORE_OK && (size_t)PQntuples(result) < count; i++)
-		if (!has(result, names[i]))
+		if (!postgresql_has_row(result, names[i]))
 			outcome = explain(pg, names[i], retry, error);
 	PQclear(result);
 	return outcome;

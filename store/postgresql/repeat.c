@@ -101,8 +101,8 @@ postgresql_run_outcome(struct postgresql *pg, const char *sql,
 
 /* ---- a transaction ---- */
 
-static bool
-has_row(const PGresult *result, const char *key)
+bool
+postgresql_has_row(const PGresult *result, const char *key)
 {
 	for (int i = 0; i < PQntuples(result); i++)
 		if (strcmp(PQgetvalue(result, i, 0), key) == 0)
@@ -116,7 +116,7 @@ add_rows(PGresult *to, const PGresult *from)
 {
 	for (int i = 0; i < PQntuples(from); i++) {
 		int row = PQntuples(to);
-		if (has_row(to, PQgetvalue(from, i, 0)))
+		if (postgresql_has_row(to, PQgetvalue(from, i, 0)))
 			continue;
 		for (int column = 0; column < PQnfields(from); column++)
 			if (!PQsetvalue(to, row, column, PQgetvalue(from, i, column),
