@@ -13,7 +13,7 @@
 
 #include "store/spool/spool.h"
 
-enum { OLD_SECONDS = 3600, BATCH = 4096, NAMES_SIZE = BATCH * 64 };
+enum { BATCH = 4096, NAMES_SIZE = BATCH * 64 };
 
 struct going {
 	struct store_forgetting *f;
@@ -133,7 +133,7 @@ forget_state(struct spool *spool, enum spool_dir dir, const char *name, void *da
 
 	if (store_name_valid(name) && !is_queued(spool, name) &&
 	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    st.st_mtime < f->now - OLD_SECONDS)
+	    st.st_mtime < f->now - SPOOL_LEFTOVER_SECONDS)
 		unlinkat(spool->dir[dir], name, 0);
 	return 0;
 }

@@ -51,7 +51,7 @@ spool_is_full(void *engine, long long min_free)
 		return false;
 	if (fstatvfs(spool->root, &st) != 0)
 		return false;
-	long long available = (long long)(st.f_bavail * st.f_frsize);
+	long long available = (long long)st.f_bavail * (long long)st.f_frsize;
 	atomic_store(&spool->available, available);
 	atomic_store(&spool->checked, now.tv_sec);
 	return available < min_free;
@@ -212,10 +212,10 @@ mount_of(int directory)
 static enum store_result
 link_failed(struct spool *spool, enum spool_dir dir, const char *name, struct error *error)
 {
-	bool apart = errno == EXDEV && mount_of(spool->dir[SPOOL_EVENTS]) != mount_of(spool->root);
+	int number = errno;
+	bool apart = number == EXDEV && mount_of(spool->dir[SPOOL_EVENTS]) != mount_of(spool->root);
 
-	if (apart)
-		errno = EXDEV;
+	errno = number;
 	return spool_failed(spool, "make a hard link", apart ? SPOOL_EVENTS : dir, apart ? "" : name,
 	    error);
 }

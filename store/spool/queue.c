@@ -21,7 +21,6 @@
 
 enum {
 	LOCK_MODE = 0640,
-	SETTLED_SECONDS = 60,
 	NAMED_MAX = 10 /* files that are named in the log, of those that cannot be used */
 };
 
@@ -91,7 +90,8 @@ struct scan {
 static enum store_result
 check_writable(struct spool *spool, struct error *error)
 {
-	static const enum spool_dir dirs[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_STATE, SPOOL_TMP};
+	static const enum spool_dir dirs[] = {
+	    SPOOL_EVENTS, SPOOL_NEW, SPOOL_FAILED, SPOOL_STATE, SPOOL_TMP};
 
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
 		if (faccessat(spool->dir[dirs[i]], ".", W_OK | X_OK, AT_EACCESS) != 0)
@@ -137,7 +137,7 @@ is_settled(const struct spool_file *file, int64_t now)
 {
 	struct stat st;
 
-	return fstat(file->fd, &st) == 0 && now - st.st_mtime >= SETTLED_SECONDS;
+	return fstat(file->fd, &st) == 0 && now - st.st_mtime >= SPOOL_SETTLED_SECONDS;
 }
 
 enum standing {
@@ -278,14 +278,13 @@ spool_pending(void *engine, struct store_pending *pending, struct error *error)
 {
 	struct spool *spool = engine;
 	struct scan scan = {.pending = pending, .error = error};
-	long committed;
 	enum store_result result = check_writable(spool, error);
 
 	pending->stopped = 0;
 	pending->arriving = false;
 	pending->refused = EX_OK;
 	if (result == STORE_OK)
-		result = spool_recover(spool, &committed, error);
+		result = spool_commit(spool, error);
 	if (result != STORE_OK)
 		return STORE_FAILED;
 	scan.unrecognised = unrecognised_open(spool);

@@ -37,6 +37,11 @@ extern const char *const spool_dir_names[SPOOL_DIRS];
  */
 #define SPOOL_FORMAT "1"
 
+enum {
+	SPOOL_SETTLED_SECONDS = 60,   /* age at which a file in new/ has its other name */
+	SPOOL_LEFTOVER_SECONDS = 3600 /* age at which what a writer makes first is of a dead one */
+};
+
 /* An open spool. Descriptors are all close-on-exec. */
 struct spool {
 	const char *path; /* absolute; borrowed from the configuration */
@@ -241,7 +246,11 @@ bool spool_is_full(void *engine, long long min_free);
 bool spool_is_empty(void *engine);
 enum store_result spool_probe(void *engine, struct error *error);
 
-/* recovery.c */
+/*
+ * recovery.c: spool_recover() logs the first file that it cannot use; spool_commit() is for drain,
+ * which names each by itself.
+ */
+enum store_result spool_commit(struct spool *spool, struct error *error);
 enum store_result spool_recover(void *engine, long *committed, struct error *error);
 
 /* held.c */
