@@ -603,9 +603,11 @@ def test_a_repeated_import_waits_for_the_standby(cluster, head):
     assert head.run("store", "import").stdout.startswith("0 of 2 events imported")
 
 
-def test_an_ended_wait_is_no_commit(cluster, head):
+def test_an_ended_wait_is_no_commit(cluster, heads):
     """The server ends the session that waits for the standby: the commit is there, and nobody has confirmed it."""
-    assert_accepted(head.send(signed()))        # it is connected
+    head, other = heads
+    for one in heads:
+        assert_accepted(one.send(signed()))     # it is connected
     (standby,) = cluster.standbys
     standby.kill()
     request = signed()
@@ -618,8 +620,8 @@ def test_an_ended_wait_is_no_commit(cluster, head):
             end_waits(cluster)
             sender.join(0.1)
         assert_refused(answers[0], "spool_error")
-        assert count(cluster) == 2, "visible, and on one machine only"
-        assert_refused(head.send(request), "spool_error")       # no duplicate of something that is not confirmed
+        assert count(cluster) == 3, "visible, and on one machine only"
+        assert_refused(other.send(request), "spool_error")      # no duplicate of something that is not confirmed
     finally:
         standby.start()
         cluster.wait_until_healthy()
