@@ -23,7 +23,7 @@
 #include "base/log.h"
 #include "store/postgresql/postgresql.h"
 
-enum { OPTIONS_MAX = 80 };
+enum { OPTIONS_MAX = 80, STANDBY_PAUSE_MS = 100 };
 
 /* Set unless PSAPI_STORE, or the environment, sets it. */
 static const struct {
@@ -678,30 +678,44 @@ warn_of_no_standby(struct postgresql *pg, const struct postgresql_connection *co
 		    postgresql_host_text(pg, connection->host));
 }
 
-/*
- * Without a standby a commit would wait until there is one, and its server process with it, also
- * after the deadline: soon none would be left. So a receiver has no connection until then. Returns
- * 0, or -1 with *error.
- */
+/* Returns 1 or 0, or -1 with *error. */
 static int
-check_standby(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
+has_standby(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
     struct error *error)
 {
 	PGresult *result;
 
-	if (!pg->receiver || !connection->standby_named)
-		return 0;
 	if (postgresql_execute(pg, connection, "SELECT 1 FROM pg_stat_replication LIMIT 1", NULL,
 	    deadline, &result, error) != POSTGRESQL_DONE)
 		return -1;
 	int standbys = PQntuples(result);
 	PQclear(result);
-	if (standbys > 0)
-		return 0;
-	error_set(error, EX_TEMPFAIL, START_STANDBY,
-	    "PostgreSQL at %s: no standby is connected, and synchronous_standby_names asks for one",
-	    postgresql_host_text(pg, connection->host));
-	return -1;
+	return standbys;
+}
+
+/*
+ * A commit without a standby waits until there is one, and its server process with it, also after
+ * the deadline: soon no process would be left. So a receiver waits here. Returns 0, or -1 with
+ * *error.
+ */
+static int
+wait_for_standby(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
+    struct error *error)
+{
+	int found = pg->receiver && connection->standby_named ? 0 : 1;
+
+	while (found == 0 && (found = has_standby(pg, connection, deadline, error)) == 0) {
+		atomic_store(&connection->connected, true); /* this is no wait for a connection */
+		if (clock_milliseconds() + 2 * STANDBY_PAUSE_MS < deadline) {
+			poll(NULL, 0, STANDBY_PAUSE_MS);
+			continue;
+		}
+		error_set(error, EX_TEMPFAIL, START_STANDBY,
+		    "PostgreSQL at %s: no standby is connected, and synchronous_standby_names asks for one",
+		    postgresql_host_text(pg, connection->host));
+		return -1;
+	}
+	return found > 0 ? 0 : -1;
 }
 
 /* Which version the tables are of. Returns 0, or -1 with *error. */
@@ -748,7 +762,7 @@ settle(struct postgresql *pg, struct postgresql_connection *connection, int64_t 
 	if (connection->any)
 		return 0;
 	warn_of_no_standby(pg, connection);
-	if (check_standby(pg, connection, deadline, error) != 0)
+	if (wait_for_standby(pg, connection, deadline, error) != 0)
 		return -1;
 	return check_format(pg, connection, deadline, error);
 }
