@@ -1,4 +1,4 @@
-"""The set-up of docs/hosts.md on hosts of this machine: its command blocks as they are written."""
+"""The set-up of docs/hosts.md and hosts-operation.md on hosts of this machine: their blocks as they are written."""
 
 import contextlib
 import http.client
@@ -17,8 +17,8 @@ LIST = "timeout 10 patronictl -c /etc/patroni/config.yml list --format tsv"
 
 
 def blocks():
-    """(names of the hosts, script) of each block, in the order of the document."""
-    text = (ROOT / "docs/hosts.md").read_text()
+    """(names of the hosts, script) of each block, in the order of the documents."""
+    text = "".join((ROOT / page).read_text() for page in ("docs/hosts.md", "docs/hosts-operation.md"))
     for block in re.findall(r"^```\n(.*?)^```$", text, re.S | re.M):
         first, _, script = block.partition("\n")
         assert first.startswith("# on "), first
