@@ -61,8 +61,8 @@ class SetUp(World):
             host.run(f"install -D -m 0644 {self.dir}/ca.crt /etc/ssl/psapi/ca.crt")
             if name in NODES:
                 host.run(f"""
-                    install -o postgres -m 0600 {self.dir}/{name}.key /etc/ssl/psapi/node.key
-                    install -o postgres -m 0644 {self.dir}/{name}.crt /etc/ssl/psapi/node.crt""")
+                    install -m 0600 {self.dir}/{name}.key /etc/ssl/psapi/node.key
+                    install -m 0644 {self.dir}/{name}.crt /etc/ssl/psapi/node.crt""")
 
     def close(self):
         if hasattr(self, "authority"):
