@@ -31,6 +31,7 @@ UNITS = {
                "exec setpriv --reuid=postgres --regid=postgres --init-groups patroni /etc/patroni/config.yml",
     "psapi-fcgi.socket": "install -d -o psapi -g www-data -m 0750 /run/psapi; "
                          "exec setpriv --reuid=psapi --regid=psapi --groups=psapi,www-data psapi-fcgi",
+    "nftables": "nft -f /etc/nftables.conf && exec sleep infinity",
     "nginx": "exec nginx -g 'daemon off;'",
     "haproxy": "exec haproxy -f /etc/haproxy/haproxy.cfg",
 }

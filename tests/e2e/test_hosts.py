@@ -61,6 +61,15 @@ def test_database_nodes(world):
     assert world.is_healthy()
 
 
+def test_the_firewall(world):
+    """Neither etcd nor Patroni asks for a password: only the database nodes can connect to them."""
+    for port in (2380, 2379, 8008):
+        connect = f"timeout 1 bash -c '</dev/tcp/db1/{port}'"
+        world["db2"].run(connect)
+        world["web1"].run(connect, expect=124)
+        world["lb"].run(connect, expect=124)
+
+
 def test_web_heads(world):
     world.start_heads()
     for told in on_all_heads(world, "sudo -u psapi psapi store status --json"):
