@@ -210,7 +210,8 @@ class Host:
         """After die(): the link, and the units that are enabled."""
         self.world.run(f"ip link set {self.link} up")
         self.is_on = True
-        self.run(f"systemctl enable --now {' '.join(units)}")
+        if units:
+            self.run(f"systemctl enable --now {' '.join(units)}")
 
     def log(self, unit):
         return self.run(f"cat /var/log/unit-{unit}.log", expect=None)
