@@ -18,7 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/io.h"
 #include "base/log.h"
 #include "store/spool/spool.h"
 
@@ -28,8 +27,10 @@ enum {
 };
 
 enum store_result
-spool_find(struct spool *spool, const char *name, struct error *error)
+spool_find(void *engine, const char *name, struct error *error)
 {
+	struct spool *spool = engine;
+
 	if (faccessat(spool->dir[SPOOL_EVENTS], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return STORE_DUPLICATE;
 	return errno == ENOENT ? STORE_ABSENT :
@@ -37,8 +38,9 @@ spool_find(struct spool *spool, const char *name, struct error *error)
 }
 
 bool
-spool_is_full(struct spool *spool, long long min_free)
+spool_is_full(void *engine, long long min_free)
 {
+	struct spool *spool = engine;
 	struct statvfs st;
 	struct timespec now;
 
@@ -48,7 +50,7 @@ spool_is_full(struct spool *spool, long long min_free)
 		return false;
 	if (fstatvfs(spool->root, &st) != 0)
 		return false;
-	long long available = (long long)(st.f_bavail * st.f_frsize);
+	long long available = (long long)st.f_bavail * (long long)st.f_frsize;
 	atomic_store(&spool->available, available);
 	atomic_store(&spool->checked, now.tv_sec);
 	return available < min_free;
@@ -65,9 +67,9 @@ stop_at_once(struct spool *spool, enum spool_dir dir, const char *name, void *da
 }
 
 bool
-spool_is_empty(struct spool *spool)
+spool_is_empty(void *engine)
 {
-	return spool_each(spool, SPOOL_EVENTS, stop_at_once, NULL) == 0;
+	return spool_each(engine, SPOOL_EVENTS, stop_at_once, NULL) == 0;
 }
 
 /*
@@ -121,21 +123,6 @@ commit(struct spool *spool, const struct spool_file *file, enum spool_dir queue,
 	return STORE_DUPLICATE;
 }
 
-/* Only one delivery at a time replaces a file. Returns a descriptor, the lock; -1 with errno. */
-static int
-lock_queue(struct spool *spool, enum spool_dir queue)
-{
-	int fd = spool_open_directory(spool, queue);
-
-	if (fd >= 0 && io_lock(fd, REPLACE_WAIT_MS) != 0) {
-		int saved = errno;
-		close(fd);
-		errno = saved;
-		return -1;
-	}
-	return fd;
-}
-
 /*
  * Replace a file in the queue that is no event. No program of ours leaves one (I1); a person or a
  * broken file system may. STORE_ABSENT: another delivery has replaced it: start again.
@@ -148,7 +135,7 @@ replace(struct spool *spool, const struct spool_file *ours, enum spool_dir queue
 	struct spool_file there;
 	struct entry entry;
 	const char *why;
-	int lock = lock_queue(spool, queue);
+	int lock = spool_lock_directory(spool, queue, REPLACE_WAIT_MS); /* one delivery at a time */
 
 	if (lock < 0)
 		return spool_failed(spool, "lock it", queue, "", error);
@@ -209,10 +196,10 @@ mount_of(int directory)
 static enum store_result
 link_failed(struct spool *spool, enum spool_dir dir, const char *name, struct error *error)
 {
-	bool apart = errno == EXDEV && mount_of(spool->dir[SPOOL_EVENTS]) != mount_of(spool->root);
+	int number = errno;
+	bool apart = number == EXDEV && mount_of(spool->dir[SPOOL_EVENTS]) != mount_of(spool->root);
 
-	if (apart)
-		errno = EXDEV;
+	errno = number;
 	return spool_failed(spool, "make a hard link", apart ? SPOOL_EVENTS : dir, apart ? "" : name,
 	    error);
 }
@@ -256,8 +243,10 @@ put_dead_letter(struct spool *spool, const struct store_intake *intake, struct e
 }
 
 enum store_result
-spool_put(struct spool *spool, const struct store_intake *intake, struct error *error)
+spool_put(void *engine, const struct store_intake *intake, struct error *error)
 {
+	struct spool *spool = engine;
+
 	if (atomic_load(&spool->distrusted)) {
 		error_set(error, EX_IOERR, "restart the receiver when the disk works again",
 		    "%s: a sync has failed: nothing is accepted", spool->path);
@@ -304,8 +293,9 @@ probe_directories(struct spool *spool, const struct spool_file *file, const char
 }
 
 enum store_result
-spool_probe(struct spool *spool, struct error *error)
+spool_probe(void *engine, struct error *error)
 {
+	struct spool *spool = engine;
 	struct iovec piece = {(char *)(uintptr_t)"probe\n", 6};
 	char temporary[SPOOL_TEMPORARY_SIZE], name[sizeof(SPOOL_PROBE) + sizeof(temporary)];
 	struct spool_file file;

@@ -10,6 +10,7 @@
 #ifndef PSAPI_SPOOL_H
 #define PSAPI_SPOOL_H
 
+#include <dirent.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -37,6 +38,11 @@ extern const char *const spool_dir_names[SPOOL_DIRS];
  */
 #define SPOOL_FORMAT "1"
 
+enum {
+	SPOOL_SETTLED_SECONDS = 60,   /* age at which a file in new/ has its other name */
+	SPOOL_LEFTOVER_SECONDS = 3600 /* age at which what a writer makes first is of a dead one */
+};
+
 /* An open spool. Descriptors are all close-on-exec. */
 struct spool {
 	const char *path; /* absolute; borrowed from the configuration */
@@ -62,7 +68,7 @@ struct spool {
 /* Open the spool at path. Returns STORE_OK, or STORE_FAILED with nothing to close. */
 enum store_result spool_open(struct spool *spool, const char *path, bool two_waits, bool create,
     struct error *error);
-void spool_close(struct spool *spool);
+void spool_close(void *engine);
 
 /* See store_warnings(). */
 void spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), void *data);
@@ -71,7 +77,7 @@ void spool_warnings(struct spool *spool, void (*warn)(const struct error *, void
 int spool_check_place(const char *path, struct error *error);
 
 /* See store_describe(). */
-void spool_describe(const struct spool *spool, char *text, size_t size);
+void spool_describe(void *engine, char *text, size_t size);
 
 /* Whether the spool, or a directory of it, is yet to be made. */
 bool spool_is_missing(const char *path);
@@ -79,8 +85,20 @@ bool spool_is_missing(const char *path);
 /* Remove a spool that is empty. */
 void spool_remove(const char *path);
 
-/* A descriptor of its own for a directory, with its own offset; or -1 with errno. */
-int spool_open_directory(const struct spool *spool, enum spool_dir dir);
+/* A stream of a directory's names, of its own; or NULL with errno. */
+DIR *spool_open_stream(const struct spool *spool, enum spool_dir dir);
+
+/*
+ * Lock a directory, waiting at most so many milliseconds. flock(2) belongs to the open file: this
+ * one excludes other threads, too. Returns the descriptor, which holds the lock; or -1 with errno.
+ */
+int spool_lock_directory(const struct spool *spool, enum spool_dir dir, int64_t milliseconds);
+
+/*
+ * Read a small file, at most size - 1 bytes, and end it with a NUL. directory: a descriptor.
+ * Returns the bytes, or -1 with errno. A link or a FIFO of that name stops nobody.
+ */
+ssize_t spool_read_text(int directory, const char *name, char *text, size_t size);
 
 /*
  * Call visit for each name in dir but those that begin with a dot, in the directory's
@@ -112,7 +130,7 @@ int spool_sync(struct spool *spool, enum spool_dir dir, int file);
 
 /*
  * Explain errno of a step with dir/NAME (SPOOL_DIRS: NAME of the spool itself), with the remedy.
- * Returns STORE_FULL if there is no room, else STORE_FAILED.
+ * errno stays. Returns STORE_FULL if there is no room, else STORE_FAILED.
  */
 enum store_result spool_failed(struct spool *spool, const char *step, enum spool_dir dir,
     const char *name, struct error *error);
@@ -231,18 +249,22 @@ enum store_result spool_list(struct spool *spool, const struct store_filter *fil
     struct spool_listing *listing, struct error *error);
 void spool_listing_free(struct spool_listing *listing);
 
-/* ---- the seam's functions, by the module that has them ---- */
+/* ---- the functions of backend.h, by module; the engine is a struct spool ---- */
 
 /* publish.c */
-enum store_result spool_find(struct spool *spool, const char *name, struct error *error);
-enum store_result spool_put(struct spool *spool, const struct store_intake *intake,
+enum store_result spool_find(void *engine, const char *name, struct error *error);
+enum store_result spool_put(void *engine, const struct store_intake *intake,
     struct error *error);
-bool spool_is_full(struct spool *spool, long long min_free);
-bool spool_is_empty(struct spool *spool);
-enum store_result spool_probe(struct spool *spool, struct error *error);
+bool spool_is_full(void *engine, long long min_free);
+bool spool_is_empty(void *engine);
+enum store_result spool_probe(void *engine, struct error *error);
 
-/* recovery.c */
-enum store_result spool_recover(struct spool *spool, long *committed, struct error *error);
+/*
+ * recovery.c: spool_recover() logs the first file that it cannot use; spool_commit() is for drain,
+ * which names each by itself.
+ */
+enum store_result spool_commit(struct spool *spool, struct error *error);
+enum store_result spool_recover(void *engine, long *committed, struct error *error);
 
 /* held.c */
 enum store_result spool_hold(struct spool *spool, const struct record *record,
@@ -253,55 +275,61 @@ enum store_result spool_held_read(struct spool *spool, const char *name, struct 
 enum store_result spool_held_remove(struct spool *spool, const char *name, struct error *error);
 
 /* queue.c */
-enum store_result spool_work_begin(struct spool *spool, bool wait, struct error *error);
-void spool_work_end(struct spool *spool);
+enum store_result spool_work_begin(void *engine, bool wait, struct error *error);
+void spool_work_end(void *engine);
 void spool_note_run(struct spool *spool, int64_t now);
-enum store_result spool_pending(struct spool *spool, struct store_pending *pending,
+enum store_result spool_pending(void *engine, struct store_pending *pending,
     struct error *error);
-enum store_result spool_load(struct spool *spool, const char *name, struct store_work *work,
+enum store_result spool_load(void *engine, const char *name, struct store_work *work,
     struct error *error);
-void spool_unload(struct spool *spool, struct store_work *work);
-void spool_park(struct spool *spool, struct store_work *work);
-enum store_result spool_done(struct spool *spool, struct store_work *work, struct error *error);
-enum store_result spool_later(struct spool *spool, struct store_work *work,
+void spool_unload(void *engine, struct store_work *work);
+void spool_park(void *engine, struct store_work *work);
+enum store_result spool_done(void *engine, struct store_work *work, struct error *error);
+enum store_result spool_later(void *engine, struct store_work *work,
     const struct handler_state *state, struct error *error);
-enum store_result spool_fail(struct spool *spool, struct store_work *work,
+enum store_result spool_fail(void *engine, struct store_work *work,
     const struct handler_state *state, struct error *error);
 
 /* operator.c */
-enum store_result spool_items(struct spool *spool, const struct store_filter *filter,
+enum store_result spool_items(void *engine, const struct store_filter *filter,
     int (*visit)(const struct store_item *item, void *data), void *data, struct error *error);
-enum store_result spool_lookup(struct spool *spool, const char *id, char name[STORE_NAME_SIZE],
+enum store_result spool_lookup(void *engine, const char *id, char name[STORE_NAME_SIZE],
     struct error *error);
-enum store_result spool_get(struct spool *spool, const char *name, struct store_item *item,
+enum store_result spool_get(void *engine, const char *name, struct store_item *item,
     struct error *error);
-enum store_result spool_retry(struct spool *spool, const char *const *names, size_t count,
+enum store_result spool_retry(void *engine, const char *const *names, size_t count,
     size_t *moved, struct error *error);
-enum store_result spool_replay(struct spool *spool, const char *const *names, size_t count,
+enum store_result spool_replay(void *engine, const char *const *names, size_t count,
     size_t *moved, struct error *error);
-enum store_result spool_finish(struct spool *spool, const char *name, struct error *error);
+enum store_result spool_finish(void *engine, const char *name, struct error *error);
 
 /* count.c */
-enum store_result spool_count(struct spool *spool, int64_t now, struct store_counts *counts,
+enum store_result spool_count(void *engine, int64_t now, struct store_counts *counts,
     struct error *error);
 
 /* forget.c */
-enum store_result spool_forget(struct spool *spool, struct store_forgetting *forgetting,
+enum store_result spool_forget(void *engine, struct store_forgetting *forgetting,
     struct error *error);
 
 /* forgotten.c */
-enum store_result spool_roster(struct spool *spool, int64_t at, struct roster *roster,
+enum store_result spool_roster(void *engine, int64_t at, struct roster *roster,
     struct error *error);
 /* What state/roster has; that there is none is fine. Before a mark's time it is not known. */
 enum store_result spool_forgotten(struct spool *spool, int64_t at, struct roster *roster,
     struct error *error);
+/*
+ * Add what events/NAME says of a producer, if its time is not after at; *changed becomes true if
+ * that changes the roster. Returns 0, or -1 with errno and *error: it could not be read.
+ */
+int spool_roster_add(struct spool *spool, const char *name, int64_t at, struct roster *roster,
+    bool *changed, struct error *error);
 /* Replace state/roster, durable when it returns. */
 enum store_result spool_forgotten_write(struct spool *spool, const struct roster *roster,
     struct error *error);
 
 /* page.c */
-enum store_result spool_page(struct spool *spool, struct store_page *page, struct error *error);
-enum store_result spool_tally(struct spool *spool, int budget_ms, struct store_tally *tally,
-    struct error *error);
+enum store_result spool_page(void *engine, struct store_page *page, struct error *error);
+enum store_result spool_tally(void *engine, int64_t now, int budget_ms,
+    struct store_tally *tally, struct error *error);
 
 #endif
