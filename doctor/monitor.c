@@ -312,7 +312,7 @@ static const struct doctor_check ping[] = {
 	{0},
 };
 
-/* An event that newly failed (exit status 1) is in failed/, which is counted. */
+/* Events that failed are in failed/, which is counted. */
 static void
 check_drain_status(struct doctor *d, struct finding *f)
 {
@@ -320,7 +320,7 @@ check_drain_status(struct doctor *d, struct finding *f)
 
 	if (run->runs.ended == 0)
 		doctor_skipped(f, "no drain has ended yet");
-	else if (run->runs.status == 0 || run->runs.status == 1)
+	else if (runs_are_good(&run->runs))
 		doctor_ok(f, "the last psapi drain ended with exit status %d", run->runs.status);
 	else
 		doctor_failed(f, NULL, "the last psapi drain ended with exit status %d: events wait",
