@@ -13,7 +13,7 @@
 
 #include "store/spool/spool.h"
 
-enum { OLD_SECONDS = 3600, BATCH = 4096, NAMES_SIZE = BATCH * 64 };
+enum { BATCH = 4096, NAMES_SIZE = BATCH * 64 };
 
 struct going {
 	struct store_forgetting *f;
@@ -133,7 +133,7 @@ forget_state(struct spool *spool, enum spool_dir dir, const char *name, void *da
 
 	if (store_name_valid(name) && !is_queued(spool, name) &&
 	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    st.st_mtime < f->now - OLD_SECONDS)
+	    st.st_mtime < f->now - SPOOL_LEFTOVER_SECONDS)
 		unlinkat(spool->dir[dir], name, 0);
 	return 0;
 }
@@ -156,8 +156,9 @@ forget_events(struct spool *spool, struct going *b)
 }
 
 enum store_result
-spool_forget(struct spool *spool, struct store_forgetting *f, struct error *error)
+spool_forget(void *engine, struct store_forgetting *f, struct error *error)
 {
+	struct spool *spool = engine;
 	/* A killed prune may have left a roster whose name is not on the disk: it is written anew. */
 	struct going b = {.f = f, .changed = true, .error = error, .names = malloc(NAMES_SIZE)};
 	enum store_result result = forget_events(spool, &b);

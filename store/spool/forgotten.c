@@ -158,8 +158,9 @@ read_events(struct spool *spool, struct roster_reading *readings, struct roster 
  * then.
  */
 enum store_result
-spool_roster(struct spool *spool, int64_t at, struct roster *roster, struct error *error)
+spool_roster(void *engine, int64_t at, struct roster *roster, struct error *error)
 {
+	struct spool *spool = engine;
 	struct roster_reading *readings = calloc(SPOOL_THREADS, sizeof(*readings));
 	int result = -1;
 

@@ -76,8 +76,10 @@ read_item(struct spool *spool, const char *name, enum spool_dir dir, struct stor
 }
 
 enum store_result
-spool_get(struct spool *spool, const char *name, struct store_item *item, struct error *error)
+spool_get(void *engine, const char *name, struct store_item *item, struct error *error)
 {
+	struct spool *spool = engine;
+
 	switch (read_item(spool, name, SPOOL_DIRS, item)) {
 	case ENTRY_OK:
 		return STORE_OK;
@@ -101,8 +103,9 @@ is_known(struct spool *spool, const char *name)
 }
 
 enum store_result
-spool_lookup(struct spool *spool, const char *id, char name[STORE_NAME_SIZE], struct error *error)
+spool_lookup(void *engine, const char *id, char name[STORE_NAME_SIZE], struct error *error)
 {
+	struct spool *spool = engine;
 	const char *slash = strrchr(id, '/');
 
 	if (*id != '\0' && store_name(id, strlen(id), name) == 0 && is_known(spool, name))
@@ -121,9 +124,10 @@ spool_lookup(struct spool *spool, const char *id, char name[STORE_NAME_SIZE], st
 /* ---- listings ---- */
 
 enum store_result
-spool_items(struct spool *spool, const struct store_filter *filter,
+spool_items(void *engine, const struct store_filter *filter,
     int (*visit)(const struct store_item *item, void *data), void *data, struct error *error)
 {
+	struct spool *spool = engine;
 	struct store_item item;
 	struct spool_listing l;
 	int stop = 0;
@@ -235,19 +239,6 @@ link_again(struct spool *spool, const char *name, struct error *error)
 	return result;
 }
 
-/* One of many did not go well, which does not stop the others: the first of its kind is told. */
-static void
-add_result(enum store_result *result, struct error *error, enum store_result one,
-    const struct error *own)
-{
-	if (*result == STORE_OK || (*result == STORE_INVALID && one != STORE_INVALID)) {
-		*error = *own;
-		*result = one;
-	} else if (one != STORE_INVALID) {
-		error_log(own);
-	}
-}
-
 /* For retry and replay: link all, then sync once. linked: which of them were; or NULL. */
 static enum store_result
 requeue(struct spool *spool, const char *const *names, size_t count, size_t *moved,
@@ -267,7 +258,7 @@ requeue(struct spool *spool, const char *const *names, size_t count, size_t *mov
 			linked[i] = one == STORE_OK;
 		if (one == STORE_OK)
 			continue;
-		add_result(&result, error, one, &own);
+		store_add_result(&result, error, one, &own);
 		if (one == STORE_FULL || (one == STORE_FAILED && own.status != EX_NOPERM))
 			break; /* the disk: it would fail for all */
 	}
@@ -280,16 +271,17 @@ requeue(struct spool *spool, const char *const *names, size_t count, size_t *mov
 }
 
 enum store_result
-spool_replay(struct spool *spool, const char *const *names, size_t count, size_t *moved,
+spool_replay(void *engine, const char *const *names, size_t count, size_t *moved,
     struct error *error)
 {
-	return requeue(spool, names, count, moved, SPOOL_EVENTS, NULL, error);
+	return requeue(engine, names, count, moved, SPOOL_EVENTS, NULL, error);
 }
 
 enum store_result
-spool_retry(struct spool *spool, const char *const *names, size_t count, size_t *moved,
+spool_retry(void *engine, const char *const *names, size_t count, size_t *moved,
     struct error *error)
 {
+	struct spool *spool = engine;
 	bool *linked = calloc(count + 1, sizeof(*linked));
 	struct error own;
 
@@ -301,15 +293,16 @@ spool_retry(struct spool *spool, const char *const *names, size_t count, size_t 
 	for (size_t i = 0; *moved > 0 && i < count; i++)
 		if (linked[i] && unlinkat(spool->dir[SPOOL_FAILED], names[i], 0) != 0 && errno != ENOENT) {
 			spool_failed(spool, "remove the name", SPOOL_FAILED, names[i], &own);
-			add_result(&result, error, STORE_FAILED, &own);
+			store_add_result(&result, error, STORE_FAILED, &own);
 		}
 	free(linked);
 	return result;
 }
 
 enum store_result
-spool_finish(struct spool *spool, const char *name, struct error *error)
+spool_finish(void *engine, const char *name, struct error *error)
 {
+	struct spool *spool = engine;
 	static const enum spool_dir dirs[] = {SPOOL_FAILED, SPOOL_NEW};
 
 	if (!spool_has(spool, SPOOL_NEW, name) && !spool_has(spool, SPOOL_FAILED, name))

@@ -97,8 +97,9 @@ visit_listed(struct spool *spool, struct store_page *page, const struct spool_li
 }
 
 enum store_result
-spool_page(struct spool *spool, struct store_page *page, struct error *error)
+spool_page(void *engine, struct store_page *page, struct error *error)
 {
+	struct spool *spool = engine;
 	bool goes_on = page->cursor[0] != '\0';
 	struct spool_listing l;
 	struct cursor cursor;
@@ -141,9 +142,7 @@ tally_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 	struct tallying *t = data;
 
 	(void)spool;
-	(void)dir;
-	(void)name;
-	t->count++;
+	t->count += dir == SPOOL_HOLD || store_name_valid(name);
 	return is_late(t) ? 1 : 0;
 }
 
@@ -155,7 +154,8 @@ find_oldest(struct spool *spool, enum spool_dir dir, const char *name, void *dat
 	struct stat st;
 
 	/* A replay gives an old file a new name, which is a change of its status. */
-	if (fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	if (store_name_valid(name) &&
+	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 	    (t->oldest == 0 || st.st_ctime < t->oldest))
 		t->oldest = st.st_ctime;
 	t->count++;
@@ -163,12 +163,15 @@ find_oldest(struct spool *spool, enum spool_dir dir, const char *name, void *dat
 }
 
 enum store_result
-spool_tally(struct spool *spool, int budget_ms, struct store_tally *tally, struct error *error)
+spool_tally(void *engine, int64_t now, int budget_ms, struct store_tally *tally,
+    struct error *error)
 {
+	struct spool *spool = engine;
 	static const enum spool_dir dirs[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_HOLD};
 	struct tallying found[3] = {0}, aged = {0};
 	int ended[3] = {0}, looked = 1;
 
+	(void)now;
 	memset(tally, 0, sizeof(*tally));
 	for (int i = 0; i < 3; i++) {
 		found[i].deadline = budget_ms != 0 ? clock_milliseconds() + budget_ms : 0;

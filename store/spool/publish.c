@@ -28,8 +28,10 @@ enum {
 };
 
 enum store_result
-spool_find(struct spool *spool, const char *name, struct error *error)
+spool_find(void *engine, const char *name, struct error *error)
 {
+	struct spool *spool = engine;
+
 	if (faccessat(spool->dir[SPOOL_EVENTS], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return STORE_DUPLICATE;
 	return errno == ENOENT ? STORE_ABSENT :
@@ -37,8 +39,9 @@ spool_find(struct spool *spool, const char *name, struct error *error)
 }
 
 bool
-spool_is_full(struct spool *spool, long long min_free)
+spool_is_full(void *engine, long long min_free)
 {
+	struct spool *spool = engine;
 	struct statvfs st;
 	struct timespec now;
 
@@ -48,7 +51,7 @@ spool_is_full(struct spool *spool, long long min_free)
 		return false;
 	if (fstatvfs(spool->root, &st) != 0)
 		return false;
-	long long available = (long long)(st.f_bavail * st.f_frsize);
+	long long available = (long long)st.f_bavail * (long long)st.f_frsize;
 	atomic_store(&spool->available, available);
 	atomic_store(&spool->checked, now.tv_sec);
 	return available < min_free;
@@ -65,9 +68,9 @@ stop_at_once(struct spool *spool, enum spool_dir dir, const char *name, void *da
 }
 
 bool
-spool_is_empty(struct spool *spool)
+spool_is_empty(void *engine)
 {
-	return spool_each(spool, SPOOL_EVENTS, stop_at_once, NULL) == 0;
+	return spool_each(engine, SPOOL_EVENTS, stop_at_once, NULL) == 0;
 }
 
 /*
@@ -209,10 +212,10 @@ mount_of(int directory)
 static enum store_result
 link_failed(struct spool *spool, enum spool_dir dir, const char *name, struct error *error)
 {
-	bool apart = errno == EXDEV && mount_of(spool->dir[SPOOL_EVENTS]) != mount_of(spool->root);
+	int number = errno;
+	bool apart = number == EXDEV && mount_of(spool->dir[SPOOL_EVENTS]) != mount_of(spool->root);
 
-	if (apart)
-		errno = EXDEV;
+	errno = number;
 	return spool_failed(spool, "make a hard link", apart ? SPOOL_EVENTS : dir, apart ? "" : name,
 	    error);
 }
@@ -256,8 +259,10 @@ put_dead_letter(struct spool *spool, const struct store_intake *intake, struct e
 }
 
 enum store_result
-spool_put(struct spool *spool, const struct store_intake *intake, struct error *error)
+spool_put(void *engine, const struct store_intake *intake, struct error *error)
 {
+	struct spool *spool = engine;
+
 	if (atomic_load(&spool->distrusted)) {
 		error_set(error, EX_IOERR, "restart the receiver when the disk works again",
 		    "%s: a sync has failed: nothing is accepted", spool->path);
@@ -304,8 +309,9 @@ probe_directories(struct spool *spool, const struct spool_file *file, const char
 }
 
 enum store_result
-spool_probe(struct spool *spool, struct error *error)
+spool_probe(void *engine, struct error *error)
 {
+	struct spool *spool = engine;
 	struct iovec piece = {(char *)(uintptr_t)"probe\n", 6};
 	char temporary[SPOOL_TEMPORARY_SIZE], name[sizeof(SPOOL_PROBE) + sizeof(temporary)];
 	struct spool_file file;

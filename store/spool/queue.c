@@ -21,7 +21,6 @@
 
 enum {
 	LOCK_MODE = 0640,
-	SETTLED_SECONDS = 60,
 	NAMED_MAX = 10 /* files that are named in the log, of those that cannot be used */
 };
 
@@ -36,8 +35,9 @@ lock_failed(struct spool *spool, struct error *error)
 }
 
 enum store_result
-spool_work_begin(struct spool *spool, bool wait, struct error *error)
+spool_work_begin(void *engine, bool wait, struct error *error)
 {
+	struct spool *spool = engine;
 	/* For reading only, so that a member of the spool's group can lock it, too (mode 0640). */
 	int fd = openat(spool->root, LOCK_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	int result;
@@ -67,8 +67,10 @@ spool_work_begin(struct spool *spool, bool wait, struct error *error)
 }
 
 void
-spool_work_end(struct spool *spool)
+spool_work_end(void *engine)
 {
+	struct spool *spool = engine;
+
 	if (spool->lock >= 0)
 		close(spool->lock);
 	spool->lock = -1;
@@ -88,7 +90,8 @@ struct scan {
 static enum store_result
 check_writable(struct spool *spool, struct error *error)
 {
-	static const enum spool_dir dirs[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_STATE, SPOOL_TMP};
+	static const enum spool_dir dirs[] = {
+	    SPOOL_EVENTS, SPOOL_NEW, SPOOL_FAILED, SPOOL_STATE, SPOOL_TMP};
 
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
 		if (faccessat(spool->dir[dirs[i]], ".", W_OK | X_OK, AT_EACCESS) != 0)
@@ -134,7 +137,7 @@ is_settled(const struct spool_file *file, int64_t now)
 {
 	struct stat st;
 
-	return fstat(file->fd, &st) == 0 && now - st.st_mtime >= SETTLED_SECONDS;
+	return fstat(file->fd, &st) == 0 && now - st.st_mtime >= SPOOL_SETTLED_SECONDS;
 }
 
 enum standing {
@@ -271,17 +274,17 @@ visit_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 }
 
 enum store_result
-spool_pending(struct spool *spool, struct store_pending *pending, struct error *error)
+spool_pending(void *engine, struct store_pending *pending, struct error *error)
 {
+	struct spool *spool = engine;
 	struct scan scan = {.pending = pending, .error = error};
-	long committed;
 	enum store_result result = check_writable(spool, error);
 
 	pending->stopped = 0;
 	pending->arriving = false;
 	pending->refused = EX_OK;
 	if (result == STORE_OK)
-		result = spool_recover(spool, &committed, error);
+		result = spool_commit(spool, error);
 	if (result != STORE_OK)
 		return STORE_FAILED;
 	scan.unrecognised = unrecognised_open(spool);
@@ -316,9 +319,9 @@ file_of(const struct store_work *work)
 }
 
 void
-spool_unload(struct spool *spool, struct store_work *work)
+spool_unload(void *engine, struct store_work *work)
 {
-	(void)spool;
+	(void)engine;
 	entry_free(&work->entry);
 	if (work->file >= 0)
 		close(work->file);
@@ -326,8 +329,9 @@ spool_unload(struct spool *spool, struct store_work *work)
 }
 
 enum store_result
-spool_load(struct spool *spool, const char *name, struct store_work *work, struct error *error)
+spool_load(void *engine, const char *name, struct store_work *work, struct error *error)
 {
+	struct spool *spool = engine;
 	struct spool_file file;
 	const char *why;
 
@@ -363,11 +367,11 @@ spool_load(struct spool *spool, const char *name, struct store_work *work, struc
 /* ---- a parked one: its file is closed, and known by what does not change in it ---- */
 
 void
-spool_park(struct spool *spool, struct store_work *work)
+spool_park(void *engine, struct store_work *work)
 {
 	struct stat st;
 
-	(void)spool;
+	(void)engine;
 	if (work->file < 0 || fstat(work->file, &st) != 0)
 		return; /* it stays open: that is only dearer */
 	work->identity.device = st.st_dev;
@@ -411,8 +415,9 @@ unpark(struct spool *spool, struct store_work *work, struct error *error)
 
 /* Remove the state, a name in failed/ that a retry left, and last the name in new/. */
 enum store_result
-spool_done(struct spool *spool, struct store_work *work, struct error *error)
+spool_done(void *engine, struct store_work *work, struct error *error)
 {
+	struct spool *spool = engine;
 	struct spool_file file = file_of(work);
 
 	if (spool_state_remove(spool, work->name) == 0 &&
@@ -445,9 +450,10 @@ put_later(struct spool *spool, struct store_work *work, const struct handler_sta
 }
 
 enum store_result
-spool_later(struct spool *spool, struct store_work *work, const struct handler_state *state,
+spool_later(void *engine, struct store_work *work, const struct handler_state *state,
     struct error *error)
 {
+	struct spool *spool = engine;
 	bool parked = work->parked;
 	enum store_result result = parked ? unpark(spool, work, error) : STORE_OK;
 
@@ -496,9 +502,10 @@ put_failed(struct spool *spool, struct store_work *work, const struct handler_st
 }
 
 enum store_result
-spool_fail(struct spool *spool, struct store_work *work, const struct handler_state *state,
+spool_fail(void *engine, struct store_work *work, const struct handler_state *state,
     struct error *error)
 {
+	struct spool *spool = engine;
 	bool parked = work->parked;
 	enum store_result result = parked ? unpark(spool, work, error) : STORE_OK;
 

@@ -131,16 +131,18 @@ explain_owner(const struct spool *spool, const struct stat *st, char *remedy, si
 {
 	char owner[USER_NAME_SIZE], other[USER_NAME_SIZE];
 
+	if (st->st_uid == geteuid() || (st->st_uid == spool->owner && geteuid() == 0))
+		return false;
 	user_name(spool->owner, owner);
 	if (st->st_uid != spool->owner)
 		snprintf(remedy, size, "it belongs to %s: as root, chown -R %s %.300s",
 		    user_name(st->st_uid, other), owner, spool->path);
-	else if (st->st_uid != geteuid() && st->st_uid != 0)
+	else if (st->st_uid != 0)
 		snprintf(remedy, size, "run it as root, or as the spool's owner: sudo -u %s psapi ...",
 		    owner);
-	else if (st->st_uid != geteuid())
+	else
 		snprintf(remedy, size, "run it as root, whose spool it is");
-	return st->st_uid != geteuid();
+	return true;
 }
 
 /* Why errno came of the spool, or of a directory in it; *st is of that, unless it is unknown. */
@@ -208,8 +210,10 @@ spool_open(struct spool *spool, const char *path, bool two_waits, bool create, s
 }
 
 void
-spool_close(struct spool *spool)
+spool_close(void *engine)
 {
+	struct spool *spool = engine;
+
 	spool_work_end(spool);
 	for (int i = 0; i < SPOOL_DIRS; i++)
 		if (spool->dir[i] >= 0)
@@ -254,8 +258,10 @@ spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), 
 }
 
 void
-spool_describe(const struct spool *spool, char *text, size_t size)
+spool_describe(void *engine, char *text, size_t size)
 {
+	const struct spool *spool = engine;
+
 	if (spool->one_wait)
 		snprintf(text, size, "%s, one wait for the disk", spool->filesystem.type);
 	else
@@ -382,7 +388,8 @@ static const struct {
 	{EIO, EX_IOERR, "look for the disk's errors in the kernel's log (dmesg)"},
 	{EACCES, EX_NOPERM, "the running user must be able to use it"},
 	{EWOULDBLOCK, EX_TEMPFAIL, "another process has locked it: fuser -v shows which"},
-	{EPERM, EX_NOPERM, "its file system must allow hard links to the running user"},
+	{EPERM, EX_NOPERM, "its file system must allow hard links to the running user, and lsattr -d "
+	                   "show no i or a"},
 };
 
 bool

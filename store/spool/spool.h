@@ -37,6 +37,11 @@ extern const char *const spool_dir_names[SPOOL_DIRS];
  */
 #define SPOOL_FORMAT "1"
 
+enum {
+	SPOOL_SETTLED_SECONDS = 60,   /* age at which a file in new/ has its other name */
+	SPOOL_LEFTOVER_SECONDS = 3600 /* age at which what a writer makes first is of a dead one */
+};
+
 /* An open spool. Descriptors are all close-on-exec. */
 struct spool {
 	const char *path; /* absolute; borrowed from the configuration */
@@ -62,7 +67,7 @@ struct spool {
 /* Open the spool at path. Returns STORE_OK, or STORE_FAILED with nothing to close. */
 enum store_result spool_open(struct spool *spool, const char *path, bool two_waits, bool create,
     struct error *error);
-void spool_close(struct spool *spool);
+void spool_close(void *engine);
 
 /* See store_warnings(). */
 void spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), void *data);
@@ -71,7 +76,7 @@ void spool_warnings(struct spool *spool, void (*warn)(const struct error *, void
 int spool_check_place(const char *path, struct error *error);
 
 /* See store_describe(). */
-void spool_describe(const struct spool *spool, char *text, size_t size);
+void spool_describe(void *engine, char *text, size_t size);
 
 /* Whether the spool, or a directory of it, is yet to be made. */
 bool spool_is_missing(const char *path);
@@ -231,18 +236,22 @@ enum store_result spool_list(struct spool *spool, const struct store_filter *fil
     struct spool_listing *listing, struct error *error);
 void spool_listing_free(struct spool_listing *listing);
 
-/* ---- the seam's functions, by the module that has them ---- */
+/* ---- the functions of backend.h, by module; the engine is a struct spool ---- */
 
 /* publish.c */
-enum store_result spool_find(struct spool *spool, const char *name, struct error *error);
-enum store_result spool_put(struct spool *spool, const struct store_intake *intake,
+enum store_result spool_find(void *engine, const char *name, struct error *error);
+enum store_result spool_put(void *engine, const struct store_intake *intake,
     struct error *error);
-bool spool_is_full(struct spool *spool, long long min_free);
-bool spool_is_empty(struct spool *spool);
-enum store_result spool_probe(struct spool *spool, struct error *error);
+bool spool_is_full(void *engine, long long min_free);
+bool spool_is_empty(void *engine);
+enum store_result spool_probe(void *engine, struct error *error);
 
-/* recovery.c */
-enum store_result spool_recover(struct spool *spool, long *committed, struct error *error);
+/*
+ * recovery.c: spool_recover() logs the first file that it cannot use; spool_commit() is for drain,
+ * which names each by itself.
+ */
+enum store_result spool_commit(struct spool *spool, struct error *error);
+enum store_result spool_recover(void *engine, long *committed, struct error *error);
 
 /* held.c */
 enum store_result spool_hold(struct spool *spool, const struct record *record,
@@ -253,44 +262,44 @@ enum store_result spool_held_read(struct spool *spool, const char *name, struct 
 enum store_result spool_held_remove(struct spool *spool, const char *name, struct error *error);
 
 /* queue.c */
-enum store_result spool_work_begin(struct spool *spool, bool wait, struct error *error);
-void spool_work_end(struct spool *spool);
+enum store_result spool_work_begin(void *engine, bool wait, struct error *error);
+void spool_work_end(void *engine);
 void spool_note_run(struct spool *spool, int64_t now);
-enum store_result spool_pending(struct spool *spool, struct store_pending *pending,
+enum store_result spool_pending(void *engine, struct store_pending *pending,
     struct error *error);
-enum store_result spool_load(struct spool *spool, const char *name, struct store_work *work,
+enum store_result spool_load(void *engine, const char *name, struct store_work *work,
     struct error *error);
-void spool_unload(struct spool *spool, struct store_work *work);
-void spool_park(struct spool *spool, struct store_work *work);
-enum store_result spool_done(struct spool *spool, struct store_work *work, struct error *error);
-enum store_result spool_later(struct spool *spool, struct store_work *work,
+void spool_unload(void *engine, struct store_work *work);
+void spool_park(void *engine, struct store_work *work);
+enum store_result spool_done(void *engine, struct store_work *work, struct error *error);
+enum store_result spool_later(void *engine, struct store_work *work,
     const struct handler_state *state, struct error *error);
-enum store_result spool_fail(struct spool *spool, struct store_work *work,
+enum store_result spool_fail(void *engine, struct store_work *work,
     const struct handler_state *state, struct error *error);
 
 /* operator.c */
-enum store_result spool_items(struct spool *spool, const struct store_filter *filter,
+enum store_result spool_items(void *engine, const struct store_filter *filter,
     int (*visit)(const struct store_item *item, void *data), void *data, struct error *error);
-enum store_result spool_lookup(struct spool *spool, const char *id, char name[STORE_NAME_SIZE],
+enum store_result spool_lookup(void *engine, const char *id, char name[STORE_NAME_SIZE],
     struct error *error);
-enum store_result spool_get(struct spool *spool, const char *name, struct store_item *item,
+enum store_result spool_get(void *engine, const char *name, struct store_item *item,
     struct error *error);
-enum store_result spool_retry(struct spool *spool, const char *const *names, size_t count,
+enum store_result spool_retry(void *engine, const char *const *names, size_t count,
     size_t *moved, struct error *error);
-enum store_result spool_replay(struct spool *spool, const char *const *names, size_t count,
+enum store_result spool_replay(void *engine, const char *const *names, size_t count,
     size_t *moved, struct error *error);
-enum store_result spool_finish(struct spool *spool, const char *name, struct error *error);
+enum store_result spool_finish(void *engine, const char *name, struct error *error);
 
 /* count.c */
-enum store_result spool_count(struct spool *spool, int64_t now, struct store_counts *counts,
+enum store_result spool_count(void *engine, int64_t now, struct store_counts *counts,
     struct error *error);
 
 /* forget.c */
-enum store_result spool_forget(struct spool *spool, struct store_forgetting *forgetting,
+enum store_result spool_forget(void *engine, struct store_forgetting *forgetting,
     struct error *error);
 
 /* forgotten.c */
-enum store_result spool_roster(struct spool *spool, int64_t at, struct roster *roster,
+enum store_result spool_roster(void *engine, int64_t at, struct roster *roster,
     struct error *error);
 /* What state/roster has; that there is none is fine. Before a mark's time it is not known. */
 enum store_result spool_forgotten(struct spool *spool, int64_t at, struct roster *roster,
@@ -300,8 +309,8 @@ enum store_result spool_forgotten_write(struct spool *spool, const struct roster
     struct error *error);
 
 /* page.c */
-enum store_result spool_page(struct spool *spool, struct store_page *page, struct error *error);
-enum store_result spool_tally(struct spool *spool, int budget_ms, struct store_tally *tally,
-    struct error *error);
+enum store_result spool_page(void *engine, struct store_page *page, struct error *error);
+enum store_result spool_tally(void *engine, int64_t now, int budget_ms,
+    struct store_tally *tally, struct error *error);
 
 #endif

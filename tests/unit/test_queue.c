@@ -503,7 +503,7 @@ TEST(an_event_that_cannot_be_read_is_left_out_and_said_once)
 
 TEST(where_an_outcome_cannot_be_noted_nothing_is_visited)
 {
-	static const char *const dirs[] = {"new", "failed", "state", "tmp"};
+	static const char *const dirs[] = {"events", "new", "failed", "state", "tmp"};
 	struct fixture *f = *state;
 
 	add(f, SPOOL_NEW, "a", BODY, true);
