@@ -176,16 +176,16 @@ report_verbosely(
 
 /* ---- outcomes ---- */
 
-/*
- * The result of a run whose outcome the store was to record. STORE_ABSENT: another program has
- * handled the event meanwhile.
- */
 enum handler_run_result
 handler_run_stop(const struct error *error)
 {
 	return error->status == EX_TEMPFAIL ? RUN_AWAY : RUN_STOP;
 }
 
+/*
+ * The result of a run whose outcome the store was to record. STORE_ABSENT: another program has
+ * handled the event meanwhile.
+ */
 static enum handler_run_result
 recorded(enum store_result stored, enum handler_run_result wanted, const struct error *error)
 {
