@@ -68,6 +68,11 @@ bool store_name_valid(const char *name);
  * be reached, that operation fails with EX_TEMPFAIL.
  */
 struct store *store_open(const struct config *config, bool create, struct error *error);
+/*
+ * The same, but a local spool that is yet to be made is no error beside a shared store: then only
+ * store_probe(), store_check(), store_describe(), store_init() and store_status() may follow.
+ */
+struct store *store_open_shared(const struct config *config, struct error *error);
 void store_close(struct store *store);
 
 /*
@@ -82,6 +87,9 @@ bool store_is_shared(const struct store *store);
  * *error, or the spool as a store, to be closed, and one line about it in text (size bytes).
  */
 struct store *store_try(const struct config *config, char *text, size_t size, struct error *error);
+
+/* Whether the local spool, or a directory in it, is yet to be made. */
+bool store_is_missing(const struct config *config);
 
 /*
  * Whether the local spool is a directory of its own and closed to other users, or is yet to be
@@ -393,6 +401,13 @@ enum store_result store_tally(struct store *store, int64_t now, int budget_ms,
  */
 json_t *store_json_row(const struct store_item *item);
 json_t *store_json_details(const struct store_item *item);
+
+/*
+ * Of many moves one did not go well, which does not stop the others: keep the worst result and the
+ * first error that gave it, and log other failures. *error is written if *result was STORE_OK.
+ */
+void store_add_result(enum store_result *result, struct error *error, enum store_result one,
+    const struct error *own);
 
 /*
  * The administrator's moves, between store_work_begin() and store_work_end(), durable when they
