@@ -237,13 +237,13 @@ warn_of_root(struct spool *spool, void (*warn)(const struct error *, void *), vo
 	char owner[USER_NAME_SIZE], remedy[512];
 	struct error warning;
 
-	if (geteuid() != spool->owner || access(spool->path, W_OK | X_OK) == 0)
-		return;
+	if (geteuid() != spool->owner || access(spool->path, W_OK | X_OK) == 0 || errno != EACCES)
+		return; /* a read-only file system is the probe's finding */
 	user_name(spool->owner, owner);
 	snprintf(remedy, sizeof(remedy), "as root: chown %s %.200s; chmod 2770 %.200s", owner,
 	    spool->path, spool->path);
-	error_set(&warning, EX_CONFIG, remedy, "%s: %s, who owns what is in it, cannot write to it: %s",
-	    spool->path, owner, strerror(errno));
+	error_set(&warning, EX_CONFIG, remedy, "%s: %s, who owns what is in it, cannot write to it",
+	    spool->path, owner);
 	warn(&warning, data);
 }
 
