@@ -5,6 +5,7 @@ One test is in `make check`; the others run with --long (make check-long, make c
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from datetime import datetime, timedelta
 import pytest
 
 import browser
+import strace
 import web_scale
 from browser import Browser
 from psapi_command import Desk, body, updates
-from receiver import ROOT, SLOWER, wait_for
+from receiver import ROOT, SANITIZED, SLOWER, wait_for
 from sender import OTHER_SECRET, SECRET, signed
 from web_page import ACTIONS, PAGES, PASSWORD, USER, NginxPage, page_of
 
@@ -25,6 +27,7 @@ if browser.why_not():
     pytest.skip(browser.why_not(), allow_module_level=True)
 
 long = pytest.mark.long
+TRACES = pytest.mark.skipif(os.geteuid() != 0 or SANITIZED or bool(strace.why_not()), reason="strace of a sandboxed process")
 VIEWS = ("overview", "deliveries", "events", "event", "testing", "setup")
 HOSTILE = ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', "javascript:alert(1)", "'); alert(1); ('",
            "<svg/onload=alert(1)>", "{{7*7}}${7*7}", "&lt;b&gt;", "\u202egnp.exe", "a" * 180, "%3Cscript%3E", "../../etc/passwd",
@@ -482,10 +485,43 @@ def test_two_users_and_live_updates(nginx, desk):
 
 
 @long
-def test_polling_keeps_the_focus(nginx, desk):
-    fail_one(nginx, desk)
-    with Browser(nginx, USER) as b:
-        from selenium.webdriver.common.keys import Keys
+def test_polling_keeps_the_focus(desk, place):
+    """In each view that is asked again, also in a part that changed; without what had it, it is beside it."""
+    from selenium.webdriver.common.keys import Keys
+    place.write_secret()
+    with page_of(NginxPage, place, **ACTIONS) as nginx, Browser(nginx, USER) as b:
+        def focus(selector):
+            assert b.script("const e = document.querySelector(arguments[0]); e.focus(); return document.activeElement === e", selector)
+            return b.focused()
+
+        def has_focus(selector):
+            return b.script("return document.activeElement.matches(arguments[0])", selector)
+        held = send(nginx, signed(body(1), secrets=[OTHER_SECRET]), signed(body(2), secrets=[OTHER_SECRET]))
+        b.open("?view=setup", "setup")
+        focus("tbody tr:last-child [data-discard]")
+        [later] = send(nginx, signed(body(3), secrets=[OTHER_SECRET]))
+        come_back(b)
+        b.wait_for_text(later)
+        assert has_focus(f'[aria-label$="{held[1]}"]')
+        nginx.post("discard", {"names": [b.script("return document.activeElement.dataset.discard")]})
+        come_back(b)
+        wait_for(lambda: held[1] not in b.text(), "it is gone")
+        assert has_focus(f'[aria-label$="{later}"]')
+        place.write_secret(SECRET)
+        failed, *_ = fail_one(nginx, desk)
+        b.open("", "overview")
+        for selector in ('.tile [href$="status=failed"]', "[data-keep] summary", ".legend a", "[aria-labelledby=causes-title] a"):
+            before = focus(selector)
+            [webhook_id] = send(nginx, signed(body(9)))
+            come_back(b)
+            b.wait_for_text(" sec. ago", f'.tile [href$="{webhook_id}"]')
+            assert b.focused() == before and has_focus(selector), b.focused()
+        b.open(f"?view=event&id={failed}", "event")
+        focus('[data-act="done"]')
+        desk.run("retry", failed)
+        come_back(b)
+        b.wait_for_text("It waits for its handler.")
+        assert has_focus('[data-act="done"]')
         b.open("?view=deliveries", "deliveries")
         b.press(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
         before = b.focused()
@@ -496,6 +532,50 @@ def test_polling_keeps_the_focus(nginx, desk):
         b.wait_for_text("the views", "#dialog")
         b.press(Keys.ESCAPE)
         assert b.focused() == before
+
+
+@long
+def test_ages_go_on(nginx, desk, place):
+    """Also while nothing changes. What is the same stays as it is, with what is selected in it."""
+    [failed, *_] = fail_one(nginx, desk)
+    write_verdict(place, 20)
+    with Browser(nginx, USER) as b:
+        b.open("?view=setup", "setup")
+        b.wait_for_text("Found 2", "[aria-labelledby=checks-title]")
+        b.script("getSelection().selectAllChildren(document.querySelector('[aria-labelledby=about-title] dd'))")
+        b.wait_for_text("Found 3", "[aria-labelledby=checks-title]")
+        assert b.script("return performance.getEntriesByType('resource').at(-1).responseStatus") == 304
+        assert b.script("return String(getSelection())") == nginx.get("setup")["version"]
+        write_verdict(place, 3595)
+        b.open("", "overview")
+        assert "Not checked" not in b.text(".health")
+        b.wait_for_text("Not checked for 1 hour", ".health")
+        b.open(f"?view=event&id={failed}", "event")
+        b.script("getSelection().selectAllChildren(document.querySelector('[aria-labelledby=payload-title] pre'))")
+        send(nginx, signed(body(1, "5550001"), webhook_id=failed.encode()))
+        come_back(b)
+        b.wait_for_text("duplicate")
+        assert "5550001" in b.script("return String(getSelection())")
+
+
+@long
+@TRACES
+def test_a_look_back_that_failed_is_tried_again(nginx, place):
+    """The newest lines, which did not change meanwhile, are not all of an answer."""
+    now = time.time()
+    (place.spool.path / "attempts.jsonl").write_text("".join(web_scale.line(n, now - 300 + n) for n in range(300)))
+    with Browser(nginx, USER) as b, strace.Attached(nginx.web.pid, "pread64", "delay_enter=100000", "1+", place.dir / "strace.log"):
+        first = nginx.get(f"attempts?id=msg_{0:027}")
+        assert first["rows"] == [] and first["next"]
+        b.command("Network.setBlockedURLs", urls=["*after=*"])
+        b.open(f"?view=deliveries&id=msg_{0:027}")
+        b.wait_for_text("This view cannot be shown")
+        come_back(b)
+        b.wait_for_text("This view cannot be shown")
+        b.command("Network.setBlockedURLs", urls=[])
+        come_back(b)
+        b.wait_for_text(f"msg_{0:027}")
+        b.check_log(allowed=("ERR_BLOCKED_BY_CLIENT",))
 
 
 def count_requests(b):

@@ -1,7 +1,7 @@
 // The address decides the view and its filters. A view is loaded, shown, and asked again while it is seen.
 
 import {show} from './act.js';
-import {Failure, get} from './api.js';
+import {Failure, get, UNCHANGED} from './api.js';
 import {byId, h, tell} from './dom.js';
 import * as event from './event.js';
 import {listView} from './list.js';
@@ -34,7 +34,7 @@ function contextOf(parameters) {
 	return context;
 }
 
-// Returns why it is not known yet. What was shown without it is shown anew.
+// Returns why it is not known yet.
 async function learnSession(context) {
 	if (session)
 		return null;
@@ -45,18 +45,21 @@ async function learnSession(context) {
 	}
 	byId('who').textContent = `${session.user || ''}${session.actions ? '' : ' read-only'}`.trim();
 	context.session = session;
-	context.tags.clear();
 	return null;
 }
 
+// An answer is remembered with its tag, and only when all of it has come. It is rendered also when nothing changed: ages do.
 async function refresh(context) {
 	try {
 		const unknown = await learnSession(context);
-		const data = await context.view.load(context);
+		const tags = new Map(context.tags);
+		const data = await context.view.load({...context, tags});
 		if (context !== current)
 			return false;
 		trouble(unknown);
-		context.view.render(main, data, context);
+		if (data !== UNCHANGED)
+			Object.assign(context, {data, tags});
+		context.view.render(main, context.data, context);
 		return true;
 	} catch (error) {
 		if (context !== current || error.name === 'AbortError')

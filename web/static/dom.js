@@ -107,6 +107,40 @@ export function bytes(number) {
 	return `${number.toLocaleString(undefined, {maximumFractionDigits: i ? 1 : 0})} ${units[i]}`;
 }
 
+// ---- what is shown anew ----
+
+// The same link, button or table as before, also with other words.
+function isLike(one, other) {
+	const keys = (element) => JSON.stringify([element.tagName, element.closest('[data-key]')?.dataset.key,
+		element.getAttribute('href'), element.getAttribute('aria-label'), element.dataset]);
+	return keys(one) === keys(other);
+}
+
+function focusable(root) {
+	return [...root.querySelectorAll('a[href], button, summary, [tabindex]')];
+}
+
+// Show these elements, null is none. One that is as it was stays, with what is selected or scrolled in it. The focus
+// goes to the element that is like the one that had it; without one, to that at its place.
+export function update(root, elements) {
+	const before = focusable(root);
+	const at = before.indexOf(document.activeElement);
+	elements.filter(Boolean).forEach((element, i) => {
+		const old = root.children[i];
+		if (!old)
+			root.append(element);
+		else if (!old.isEqualNode(element))
+			old.replaceWith(element);
+	});
+	while (root.children.length > elements.filter(Boolean).length)
+		root.lastElementChild.remove();
+	if (at < 0 || root.contains(before[at]))
+		return;
+	const now = focusable(root);
+	const same = [now[at], ...now].find((one) => one && isLike(one, before[at]));
+	(same || now[Math.min(at, now.length - 1)])?.focus({preventScroll: true});
+}
+
 // A table that a narrow screen shows as cards: each cell has its column's name.
 export function table(caption, columns, rows, attributes = {}) {
 	return h('table', {role: 'table', ...attributes},

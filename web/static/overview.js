@@ -1,7 +1,7 @@
 // Is all well? What waits, what came in the last 24 hours.
 
-import {get, UNCHANGED} from './api.js';
-import {badge, bytes, h, link, plural, row, svg, table} from './dom.js';
+import {get} from './api.js';
+import {badge, bytes, h, link, plural, row, svg, table, update} from './dom.js';
 import {age, duration, hour, text, time} from './time.js';
 
 export const title = 'Overview';
@@ -148,9 +148,7 @@ function causes(data) {
 }
 
 export function render(root, data) {
-	if (data === UNCHANGED)
-		return;
 	const details = root.querySelector('[data-keep="history"]');
-	root.replaceChildren(h('h1', {tabindex: '-1'}, 'Overview'), sentence(data), tiles(data),
-		history(data, Boolean(details && details.open)), ...[causes(data)].filter(Boolean));
+	update(root, [h('h1', {tabindex: '-1'}, 'Overview'), sentence(data), tiles(data),
+		history(data, Boolean(details && details.open)), causes(data)]);
 }
