@@ -470,9 +470,10 @@ def test_two_users_and_live_updates(nginx, desk):
         alice.click('[data-act="retry"]')
         alice.click("#dialog-yes")
         alice.wait_for_text("It waits for its handler.")
+        assert alice.text("#done") == "1 event back to the queue: done"
         bob.click("#dialog-yes")
         bob.wait_for_text("has not failed", "#dialog")
-        assert bob.text("#told").startswith("Not done: ")
+        assert bob.text("#done").startswith("Not done: ")
         bob.click("#dialog-no")
         begun = time.monotonic()
         wait_for(lambda: "It waits for its handler." in bob.text(), "bob sees it", 11)
@@ -817,6 +818,32 @@ def test_each_view_is_usable_soon(place, tmp_path):
         assert set(large) == set(VIEWS)
         for view, (median, longest) in large.items():
             assert longest <= 1 * SLOWER and median <= 5 * small[view][0] + 0.15, (view, small, large)
+
+
+@long
+def test_what_came_of_an_action_is_seen(nginx, desk):
+    """Until the next view. The button is gone: the focus is at the heading."""
+    [failed, *_] = fail_one(nginx, desk)
+    with Browser(nginx, USER, height=500) as b:
+        def act(selector):
+            b.click(selector)
+            b.click("#dialog-yes")
+            wait_for(lambda: b.script("return !document.querySelector(arguments[0])", selector), "the view is asked again")
+            assert b.text("#done") == "1 event back to the queue: done" and b.focused() == b.text("h1"), b.focused()
+            assert b.find("#done").size["height"] > 20 and b.script("return scrollY") == 0 and b.text("#told").endswith(": loaded")
+        b.open(f"?view=event&id={failed}", "event")
+        b.script("scrollTo(0, 100)")
+        act('[data-act="retry"]')
+        assert b.violations() == []
+        come_back(b)
+        b.click("#zone")
+        assert b.text("#done")
+        b.click('nav a[data-view="events"]')
+        b.wait_for_view("events")
+        assert not b.text("#done")
+        desk.drain(expect=None)
+        b.open("?view=events&status=failed", "events")
+        act('[data-bulk="retry"]')
 
 
 @long

@@ -2,7 +2,7 @@
 
 import {show} from './act.js';
 import {Failure, get, UNCHANGED} from './api.js';
-import {byId, h, tell} from './dom.js';
+import {byId, h, report, tell} from './dom.js';
 import * as event from './event.js';
 import {listView} from './list.js';
 import * as overview from './overview.js';
@@ -30,7 +30,7 @@ function contextOf(parameters) {
 	const name = Object.hasOwn(VIEWS, parameters.view) ? parameters.view : 'overview';
 	const abort = new AbortController();
 	const context = {name, view: VIEWS[name], parameters, session: session || {}, abort, signal: abort.signal, tags: new Map(), state: {},
-		go, trouble, reload: () => open(false)};
+		go, trouble, reload: () => open(false, true)};
 	return context;
 }
 
@@ -91,7 +91,8 @@ function schedule() {
 		}, POLL_MS);
 }
 
-async function open(focus) {
+// anew: another view, or the same with other filters; else it stays while it is asked again. focus: to its heading.
+async function open(anew, focus = anew) {
 	const parameters = Object.fromEntries(new URLSearchParams(location.search));
 	if (current)
 		current.abort.abort();
@@ -105,11 +106,13 @@ async function open(focus) {
 			anchor.removeAttribute('aria-current');
 	// A view that answers at once shows no other words before.
 	const waiting = setTimeout(() => {
-		if (context === current && !context.shown)
+		if (anew && context === current && !context.shown)
 			main.replaceChildren(h('h1', {tabindex: '-1'}, context.view.title), h('p', {class: 'quiet'}, 'Loading…'));
 	}, 300);
-	if (focus)
+	if (anew) {
 		main.replaceChildren();
+		report();
+	}
 	const shown = await refresh(context);
 	clearTimeout(waiting);
 	if (!shown || context !== current)
@@ -121,7 +124,8 @@ async function open(focus) {
 		heading.focus({preventScroll: true});
 		scrollTo(0, 0);
 	}
-	tell(`${context.view.title}: loaded`);
+	if (anew)
+		tell(`${context.view.title}: loaded`);
 	schedule();
 }
 

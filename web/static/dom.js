@@ -32,6 +32,12 @@ export function tell(text) {
 	byId('told').textContent = text;
 }
 
+// What came of an action, seen and heard until the next view; without a text, nothing.
+export function report(text = '') {
+	byId('done').textContent = text;
+	byId('done').className = text ? 'banner done' : 'unseen';
+}
+
 // Each outcome and status: a word, a shape, a colour.
 const SHAPES = {
 	good: 'M3 8.5 6.5 12 13 4.5',
