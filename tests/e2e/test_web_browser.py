@@ -292,6 +292,22 @@ def test_states_have_words(nginx, place):
 
 
 @long
+def test_what_was_refused_is_no_event(nginx):
+    """It is listed, without a link that leads nowhere; its id is told what it may be."""
+    [webhook_id] = send(nginx, signed(body(1)))
+    send(nginx, signed(body(1), webhook_id=webhook_id.encode()))
+    [refused] = send(nginx, signed(body(2), secrets=[OTHER_SECRET]))
+    with Browser(nginx, USER) as b:
+        b.open("?view=deliveries", "deliveries")
+        rows = b.script("return [...document.querySelectorAll('tbody tr')].map((r) => [r.cells[1].innerText, r.cells[4].innerText,"
+                        "Boolean(r.querySelector('a'))])")
+        assert rows == [["rejected", refused, False], ["duplicate", webhook_id, True], ["accepted", webhook_id, True]]
+        b.open(f"?view=event&id={refused}")
+        b.wait_for_text("it was refused, never came, or was pruned")
+        b.check_log(allowed=("404",))
+
+
+@long
 def test_setup_has_words_for_secrets(nginx, place):
     """There are some, none, and ones that cannot be read: these are not the same."""
     with Browser(nginx, USER) as b:

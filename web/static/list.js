@@ -15,6 +15,9 @@ const LOOKS = 20;
 const REASONS = ['method_not_allowed', 'unsupported_encoding', 'missing_header', 'malformed_header', 'truncated_body',
 	'body_too_large', 'stale_timestamp', 'future_timestamp', 'signature_mismatch', 'no_secret', 'spool_full', 'spool_error'];
 
+// Of these there is an event.
+const STORED = ['accepted', 'duplicate'];
+
 function choice(name, label, options) {
 	return {name, label, options};
 }
@@ -33,7 +36,8 @@ export const LISTS = {
 		key: (one) => `${one.at} ${one.webhook_id || ''} ${one.outcome}`,
 		cells: (one) => [time(one.at), badge(one.outcome),
 			[one.reason || one.type || '–', one.suppressed ? ` (and ${one.suppressed} more)` : ''], one.npn || '–',
-			one.webhook_id ? link({view: 'event', id: one.webhook_id}, one.webhook_id) : '–',
+			!one.webhook_id ? '–' : STORED.includes(one.outcome) ? link({view: 'event', id: one.webhook_id}, one.webhook_id) :
+				one.webhook_id,
 			one.ms === undefined ? '–' : one.ms.toLocaleString(undefined, {minimumFractionDigits: 1, maximumFractionDigits: 1}),
 			one.skew_s === undefined ? '–' : `${one.skew_s} s`, one.key || '–'],
 	},
