@@ -21,7 +21,7 @@ from browser import Browser
 from psapi_command import Desk, body, updates
 from receiver import ROOT, SANITIZED, SLOWER, wait_for
 from sender import OTHER_SECRET, SECRET, signed
-from web_page import ACTIONS, PAGES, PASSWORD, USER, NginxPage, page_of
+from web_page import ACTIONS, PAGES, PASSWORD, SAME_ORIGIN, USER, NginxPage, page_of
 
 if browser.why_not():
     pytest.skip(browser.why_not(), allow_module_level=True)
@@ -860,6 +860,36 @@ def test_what_came_of_an_action_is_seen(nginx, desk):
         desk.drain(expect=None)
         b.open("?view=events&status=failed", "events")
         act('[data-bulk="retry"]')
+
+
+@long
+def test_copying(nginx, place):
+    """The event as it is, with and without a clipboard for scripts; an error is told, and not copied."""
+    def press(label, words):
+        b.driver.find_element("xpath", f"//button[.='{label}']").click()
+        wait_for(lambda: b.script("return [...document.querySelectorAll('button')].some((one) => one.textContent === arguments[0])",
+                                  words), words)
+        wait_for(lambda: label in b.text(), "the button is as before")
+        return b.driver.execute_async_script("(window.own ?? navigator.clipboard).readText().then(arguments[0])")
+    [webhook_id] = send(nginx, signed(body(1)))
+    whole = nginx.request("GET", f"api/1/show?id={webhook_id}", headers=SAME_ORIGIN)[2].decode()
+    with Browser(nginx, USER) as b:
+        b.command("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+        b.open(f"?view=event&id={webhook_id}", "event")
+        assert press("Copy JSON", "Copied") == whole and press("Copy id", "Copied") == webhook_id
+        passwords = place.dir / "psapi.htpasswd"
+        passwords.rename(passwords.with_suffix(".away"))
+        assert press("Copy JSON", "Not copied") == webhook_id
+        assert "You have no permission" in b.text("#done")
+        passwords.with_suffix(".away").rename(passwords)
+        b.script("window.own = navigator.clipboard; navigator.clipboard.writeText = () => Promise.reject(new Error('refused'))")
+        assert press("Copy JSON", "Not copied") == webhook_id
+        assert b.text("#done") == "Copy JSON: not copied. refused"
+        b.script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        assert "psapi show" in press("Copy command", "Copied")
+        b.script("document.execCommand = () => false")
+        assert "psapi show" in press("Copy id", "Not copied")
+        b.check_log(allowed=("403",))
 
 
 @long

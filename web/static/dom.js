@@ -84,16 +84,23 @@ async function copyText(text) {
 	area.value = text;
 	document.body.append(area);
 	area.select();
-	document.execCommand('copy');
+	const copied = document.execCommand('copy');
 	area.remove();
+	if (!copied)
+		throw new Error('The browser does not allow it.');
 	return undefined;
 }
 
 export function copyButton(label, text) {
 	const button = h('button', {type: 'button', class: 'small', onclick: async () => {
-		await copyText(typeof text === 'function' ? await text() : text);
-		tell(`${label}: copied`);
-		button.textContent = 'Copied';
+		try {
+			await copyText(typeof text === 'function' ? await text() : text);
+			tell(`${label}: copied`);
+			button.textContent = 'Copied';
+		} catch (error) {
+			report(`${label}: not copied. ${error.message}`);
+			button.textContent = 'Not copied';
+		}
 		setTimeout(() => { button.textContent = label; }, 1500);
 	}}, label);
 	return button;
