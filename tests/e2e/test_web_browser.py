@@ -640,6 +640,28 @@ def test_older_rows_stay(nginx, place):
 
 
 @long
+def test_skip_to_the_contents(nginx, place):
+    """The focus goes there, and nothing else happens: older rows stay."""
+    from selenium.webdriver.common.keys import Keys
+    (place.spool.path / "attempts.jsonl").write_text("".join(web_scale.line(n, time.time() - 120 + n) for n in range(120)))
+    with Browser(nginx, USER) as b:
+        b.open("?view=deliveries", "deliveries")
+        b.click("[data-more]")
+        wait_for(lambda: b.script("return document.querySelectorAll('tbody tr').length") == 100, "older rows")
+        count_requests(b)
+        b.script("document.querySelector('.skip').focus()")
+        b.press(Keys.ENTER)
+        wait_for(lambda: b.focused() == "main", "the contents have the focus")
+        assert b.script("return document.querySelectorAll('tbody tr').length") == 100 and b.script("return window.asked") == 0
+        b.driver.back()
+        assert b.script("return location.hash") == "" and b.script("return window.asked") == 0
+        b.click('nav a[data-view="events"]')
+        b.wait_for_view("events")
+        b.driver.back()
+        b.wait_for_view("deliveries")
+
+
+@long
 def test_a_question_is_not_swept_away(nginx, desk):
     [failed, *_] = fail_one(nginx, desk)
     with Browser(nginx, USER) as b:

@@ -30,7 +30,7 @@ function contextOf(parameters) {
 	const name = Object.hasOwn(VIEWS, parameters.view) ? parameters.view : 'overview';
 	const abort = new AbortController();
 	const context = {name, view: VIEWS[name], parameters, session: session || {}, abort, signal: abort.signal, tags: new Map(), state: {},
-		go, trouble, reload: () => open(false, true)};
+		search: location.search, go, trouble, reload: () => open(false, true)};
 	return context;
 }
 
@@ -147,6 +147,8 @@ document.addEventListener('click', (click) => {
 });
 
 addEventListener('popstate', () => {
+	if (current && location.search === current.search)
+		return;     // only the fragment is another one: the link to the contents
 	delete main.dataset.shown;
 	open(true);
 });
