@@ -267,9 +267,10 @@ history_json(struct history *h, int64_t now)
 		json_array_append_new(hours, hour_json(h, hour));
 	datetime_text(h->since / NANOSECONDS, since);
 	bool counted = h->complete || (h->since != 0 && h->since < (now - HOURS * 3600) * NANOSECONDS);
-	json_t *object = json_pack("{s:o,s:b,s:s*,s:O*,s:O*}", "hours", hours, "complete",
-	    counted && !h->behind, "since", counted || h->behind || h->since == 0 ? NULL : since,
-	    "last_accepted", h->accepted.row, "last_daily", h->daily.row);
+	json_t *object = json_pack("{s:o,s:b,s:b,s:s*,s:O*,s:O*}", "hours", hours, "complete",
+	    counted && !h->behind, "searching", h->behind || !h->complete, "since",
+	    counted || h->behind || h->since == 0 ? NULL : since, "last_accepted", h->accepted.row,
+	    "last_daily", h->daily.row);
 	pthread_mutex_unlock(&h->lock);
 	return object;
 }

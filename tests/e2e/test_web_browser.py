@@ -308,6 +308,22 @@ def test_what_was_refused_is_no_event(nginx):
 
 
 @long
+@TRACES
+def test_what_is_not_counted_yet_is_not_missing(nginx, place):
+    """A last delivery behind many lines of a log that is slow to read, and older than 24 hours."""
+    now = time.time()
+    (place.spool.path / "attempts.jsonl").write_text(web_scale.line(0, now - 30 * 3600) + "".join(
+        web_scale.line(n, now - 3000 + n).replace("accepted", "ignored") for n in range(1, 2000)))
+    with Browser(nginx, USER) as b:
+        with strace.Attached(nginx.web.pid, "pread64", "delay_enter=1000000", "1+", place.dir / "strace.log"):
+            b.open("", "overview")
+            shown = b.text()
+        assert "Nothing was delivered yet" not in shown and shown.count("still counting") == 2, shown
+        b.wait_for_text("30 hr. ago")
+        assert "still counting" not in b.text() and "none found" in b.text()
+
+
+@long
 def test_setup_has_words_for_secrets(nginx, place):
     """There are some, none, and ones that cannot be read: these are not the same."""
     with Browser(nginx, USER) as b:

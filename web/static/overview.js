@@ -49,7 +49,7 @@ function verdictOf({verdict}) {
 
 function sentence(data) {
 	const order = ['bad', 'remark', 'skipped'];
-	const idle = !data.history.last_accepted && data.waiting === 0;
+	const idle = !data.history.searching && !data.history.last_accepted && data.waiting === 0;
 	const all = [...(idle ? [['skipped', 'Nothing was delivered yet.']] : []), ...findings(data), ...verdictOf(data)]
 		.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
 	const [first, ...others] = all.length ? all : [['good', 'All is well.']];
@@ -71,17 +71,17 @@ function tile(label, value, detail, to) {
 }
 
 function tiles(data) {
-	const {last_accepted: last, last_daily: daily, run_date: runDate} = data.history;
+	const {last_accepted: last, last_daily: daily, run_date: runDate, searching} = data.history;
 	const disk = data.disk;
 	return h('ul', {class: 'tiles'},
 		tile('Waiting', number(data.waiting, data.waiting_at_least), data.oldest ? `oldest ${age(data.oldest)}` :
 			data.waiting ? 'still counting' : 'nothing waits', {view: 'events', status: 'new,waiting'}),
 		tile('Failed', number(data.failed, data.failed_at_least), data.failed ? 'see why' : 'none', {view: 'events', status: 'failed'}),
 		tile('Held', data.held.toLocaleString(), data.held ? 'not verified yet' : 'none', {view: 'setup'}),
-		tile('Daily event', runDate || '–', daily ? `received ${age(daily.at)}` : 'none found',
+		tile('Daily event', runDate || '–', daily ? `received ${age(daily.at)}` : searching ? 'still counting' : 'none found',
 			daily ? {view: 'event', id: daily.webhook_id} : null),
-		tile('Last accepted', last ? age(last.at) : '–', last ? (last.type || '').replace('producersync.', '') : 'nothing yet',
-			last ? {view: 'event', id: last.webhook_id} : null),
+		tile('Last accepted', last ? age(last.at) : '–', last ? (last.type || '').replace('producersync.', '') :
+			searching ? 'still counting' : 'nothing yet', last ? {view: 'event', id: last.webhook_id} : null),
 		disk ? tile('Disk', bytes(disk.free), `free of ${bytes(disk.total)}`, null) : null);
 }
 
