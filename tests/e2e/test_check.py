@@ -76,7 +76,7 @@ def test_well(desk, receiver):
     desk.drain()
     found = check(desk)
     assert found.status == "OK", found.text
-    assert found.text.startswith("the last one was accepted 0.0 h ago; 0 event(s) wait")
+    assert found.text.startswith("the last delivery was accepted 0.0 h ago; 0 event(s) wait")
     assert found.data["waiting"] == (0, "", "", "") and found.data["failed"] == (0, "", "0", "")
     assert found.data["daily"][1:] == ("s", "", "93600") and found.data["daily"][0] <= 60
     assert found.data["drain"][1:] == ("s", "", "600") and found.data["skew"][1:] == ("s", "-60:60", "")
