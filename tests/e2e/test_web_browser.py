@@ -392,17 +392,35 @@ def test_health_is_known_or_not_claimed(nginx, desk, place):
     with Browser(nginx, USER) as b:
         assert "Not checked yet: does psapi-check.timer run?" in health("Nothing was delivered yet.", "skipped")
         [webhook_id] = send(nginx, signed(body(1)))
+        wait_for(lambda: nginx.get("overview").get("oldest"), "its age is known")
         health("Not checked yet: does psapi-check.timer run?", "skipped")
         write_verdict(place, 10)
         health("All is well.", "good")
         write_verdict(place, 10, 2, "the disk is on fire")
         health("the disk is on fire", "bad")
-        write_verdict(place, 10, 1, "3 event(s) in failed/", check="failed")    # put back since then
-        health("All is well.", "good")
+        for check in ("failed", "held"):     # put back, or adopted, since then
+            write_verdict(place, 10, 1, "3 of them", check=check)
+            health("All is well.", "good")
+        write_verdict(place, 10, 1, "the oldest of psapi check", check="oldest")
+        health("the oldest of psapi check", "remark")
         for status in (0, 2):
             write_verdict(place, 2 * 3600 + 60, status, "the disk was on fire")
             shown = health("Not checked for 2 hours: does psapi-check.timer run?", "skipped")
             assert "on fire" not in shown and ("CRITICAL 2 hr. ago" in shown) == (status == 2)
+        later = b.command("Page.addScriptToEvaluateOnNewDocument", source="const own = Date.now; Date.now = () => own() + 7200000")
+        write_verdict(place, 10 - 2 * 3600, 1, "the oldest of psapi check", check="oldest")
+        assert "of psapi check" not in health("The oldest event has waited for 2 hours: does psapi drain run?", "remark")
+        b.command("Page.removeScriptToEvaluateOnNewDocument", **later)
+        nginx.web.stop()
+        nginx.web.settings["PSAPI_MIN_FREE"] = str(1 << 60)
+        nginx.web.start()
+        write_verdict(place, 10, 2, "0 MiB free", check="space")
+        assert "0 MiB free" not in health("The disk is full: events are refused.", "bad")
+        nginx.web.stop()
+        del nginx.web.settings["PSAPI_MIN_FREE"]
+        nginx.web.start()
+        write_verdict(place, 10, 2, "no inodes free", check="space")
+        health("no inodes free", "bad")
         write_verdict(place, 10)
         for n in range(10_001):
             (place.spool.path / f"new/{n}.json").hardlink_to(place.spool.path / f"events/{webhook_id}.json")
@@ -413,7 +431,7 @@ def test_health_is_known_or_not_claimed(nginx, desk, place):
         for n in range(2_100):
             (place.spool.path / f"failed/msg_{n:027}.json").write_text(web_scale.event(n, 1_700_000_000 + n))
         b.wait_for_text("Failures by cause, of the newest")
-        assert "2,100 events failed and wait for you." in b.text()
+        assert "2,100 events failed and wait for you." in b.text(".health.remark")      # as psapi check says
         for n in range(8_000):
             (place.spool.path / f"failed/{n}.json").hardlink_to(place.spool.path / f"events/{webhook_id}.json")
         b.wait_for_text("psapi list --failed --by-cause")

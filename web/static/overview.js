@@ -15,20 +15,20 @@ export async function load(context) {
 	return get('overview', {}, context);
 }
 
-// What needs a look, the worst first.
+// What needs a look, with the name of the check of psapi check that looks at the same, and its severity.
 function findings(data) {
 	const found = [];
 	if (data.disk && data.disk.free < data.disk.min_free)
-		found.push(['bad', 'The disk is full: events are refused.']);
+		found.push(['bad', 'The disk is full: events are refused.', 'space']);
 	if (data.failed > 0)
-		found.push(['bad', `${plural(data.failed, 'event')} failed and wait${data.failed === 1 ? 's' : ''} for you.`]);
+		found.push(['remark', `${plural(data.failed, 'event')} failed and wait${data.failed === 1 ? 's' : ''} for you.`, 'failed']);
 	if (data.oldest && Date.now() - new Date(data.oldest) > HOUR_MS)
-		found.push(['remark', `The oldest event has waited since ${age(data.oldest)}: does psapi drain run?`]);
+		found.push(['remark', `The oldest event has waited for ${duration(data.oldest)}: does psapi drain run?`, 'oldest']);
 	else if (data.waiting > 0 && !data.oldest)
 		found.push(['remark', data.waiting > MANY ? `More than ${plural(MANY, 'event')} wait.` :
 			`At least ${plural(data.waiting, 'event')} wait${data.waiting === 1 ? 's' : ''}.`]);
 	if (data.held > 0)
-		found.push(['remark', `${plural(data.held, 'request')} held: not verified yet, see Setup.`]);
+		found.push(['remark', `${plural(data.held, 'request')} held: not verified yet, see Setup.`, 'held']);
 	return found;
 }
 
@@ -39,18 +39,20 @@ function isFresh(verdict) {
 	return Boolean(verdict) && Date.now() - verdict.at * 1000 <= VERDICT_MAX_MS;
 }
 
-// What psapi check found, if it runs: one line for each fault.
-function verdictOf({verdict}) {
+// What psapi check found, if it runs: one line for each fault, but for those that are counted here, and later.
+function verdictOf({verdict}, counted) {
 	if (!isFresh(verdict))
 		return [['skipped', `Not checked ${verdict ? `for ${duration(verdict.at * 1000)}` : 'yet'}: does psapi-check.timer run?`]];
-	// How many failed was counted here, and later.
-	return verdict.findings.filter((one) => one.status !== 'OK' && one.check !== 'failed').map((one) => [VERDICTS[one.status], one.text]);
+	return verdict.findings.filter((one) => one.status !== 'OK' && !counted.includes(one.check))
+		.map((one) => [VERDICTS[one.status], one.text]);
 }
 
 function sentence(data) {
 	const order = ['bad', 'remark', 'skipped'];
 	const idle = !data.history.searching && !data.history.last_accepted && data.waiting === 0;
-	const all = [...(idle ? [['skipped', 'Nothing was delivered yet.']] : []), ...findings(data), ...verdictOf(data)]
+	const found = findings(data);
+	const verdict = verdictOf(data, ['failed', 'held', ...found.map(([, , check]) => check)]);
+	const all = [...(idle ? [['skipped', 'Nothing was delivered yet.']] : []), ...found, ...verdict]
 		.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
 	const [first, ...others] = all.length ? all : [['good', 'All is well.']];
 	return h('section', {class: `health ${first[0]}`, 'aria-label': 'Health'},
