@@ -431,10 +431,12 @@ def test_health_is_known_or_not_claimed(nginx, desk, place):
         for n in range(2_100):
             (place.spool.path / f"failed/msg_{n:027}.json").write_text(web_scale.event(n, 1_700_000_000 + n))
         b.wait_for_text("Failures by cause, of the newest")
+        assert "A cause leads to the failed events with this reason, whichever the handler was." in b.text()
         assert "2,100 events failed and wait for you." in b.text(".health.remark")      # as psapi check says
         for n in range(8_000):
             (place.spool.path / f"failed/{n}.json").hardlink_to(place.spool.path / f"events/{webhook_id}.json")
         b.wait_for_text("psapi list --failed --by-cause")
+        assert "whichever the handler was" not in b.text()
 
 
 @long

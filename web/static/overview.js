@@ -144,9 +144,10 @@ function causes(data) {
 	const some = data.causes_of === undefined ? '' : `, of the newest ${plural(data.causes_of, 'failure')}`;
 	return h('section', {'aria-labelledby': 'causes-title'}, h('h2', {id: 'causes-title'}, `Failures by cause${some}`),
 		data.causes_too_many ? h('p', {}, 'There are too many to group here: ', h('code', {}, 'psapi list --failed --by-cause'), '.') :
-			table('Failures by cause', columns, data.causes.map((one) => row(columns,
+			[table('Failures by cause', columns, data.causes.map((one) => row(columns,
 				[one.count.toLocaleString(), one.handler || '–', one.others ? 'other causes' :
-					link({view: 'events', status: 'failed', reason: one.reason}, one.reason || 'no reason given')]))));
+					link({view: 'events', status: 'failed', reason: one.reason}, one.reason || 'no reason given')]))),
+			h('p', {class: 'quiet'}, 'A cause leads to the failed events with this reason, whichever the handler was.')]);
 }
 
 export function render(root, data) {
