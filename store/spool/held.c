@@ -89,13 +89,11 @@ enum store_result
 spool_hold(struct spool *spool, const struct record *record, struct timespec arrival,
     struct error *error)
 {
-	/* flock(2) belongs to the open file: a descriptor of our own excludes threads, too. */
-	int fd = spool_open_directory(spool, SPOOL_HOLD);
-	int locked = fd < 0 ? -1 : io_lock(fd, LOCK_WAIT_MS);
-	enum store_result result = locked == 0 ? hold(spool, record, arrival, error) :
-	                                         spool_failed(spool, "lock it", SPOOL_HOLD, "", error);
-	if (fd >= 0)
-		close(fd);
+	int lock = spool_lock_directory(spool, SPOOL_HOLD, LOCK_WAIT_MS);
+	enum store_result result = lock >= 0 ? hold(spool, record, arrival, error) :
+	                                       spool_failed(spool, "lock it", SPOOL_HOLD, "", error);
+
+	io_close(lock);
 	return result;
 }
 

@@ -18,7 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/io.h"
 #include "base/log.h"
 #include "store/spool/spool.h"
 
@@ -124,21 +123,6 @@ commit(struct spool *spool, const struct spool_file *file, enum spool_dir queue,
 	return STORE_DUPLICATE;
 }
 
-/* Only one delivery at a time replaces a file. Returns a descriptor, the lock; -1 with errno. */
-static int
-lock_queue(struct spool *spool, enum spool_dir queue)
-{
-	int fd = spool_open_directory(spool, queue);
-
-	if (fd >= 0 && io_lock(fd, REPLACE_WAIT_MS) != 0) {
-		int saved = errno;
-		close(fd);
-		errno = saved;
-		return -1;
-	}
-	return fd;
-}
-
 /*
  * Replace a file in the queue that is no event. No program of ours leaves one (I1); a person or a
  * broken file system may. STORE_ABSENT: another delivery has replaced it: start again.
@@ -151,7 +135,7 @@ replace(struct spool *spool, const struct spool_file *ours, enum spool_dir queue
 	struct spool_file there;
 	struct entry entry;
 	const char *why;
-	int lock = lock_queue(spool, queue);
+	int lock = spool_lock_directory(spool, queue, REPLACE_WAIT_MS); /* one delivery at a time */
 
 	if (lock < 0)
 		return spool_failed(spool, "lock it", queue, "", error);

@@ -56,9 +56,7 @@ spool_work_begin(void *engine, bool wait, struct error *error)
 		spool->lock = fd;
 		return STORE_OK;
 	}
-	int saved = errno;
-	close(fd);
-	errno = saved;
+	io_close(fd);
 	if (errno != EWOULDBLOCK)
 		return lock_failed(spool, error);
 	error_set(error, EX_TEMPFAIL, "fuser -v on that file shows which process",
@@ -449,21 +447,6 @@ put_later(struct spool *spool, struct store_work *work, const struct handler_sta
 	return STORE_FAILED;
 }
 
-enum store_result
-spool_later(void *engine, struct store_work *work, const struct handler_state *state,
-    struct error *error)
-{
-	struct spool *spool = engine;
-	bool parked = work->parked;
-	enum store_result result = parked ? unpark(spool, work, error) : STORE_OK;
-
-	if (result == STORE_OK)
-		result = put_later(spool, work, state, error);
-	if (parked)
-		spool_park(spool, work);
-	return result;
-}
-
 /* Replaces a file that was put into failed/ by hand: else the event would be in no queue. */
 static int
 link_into_failed(struct spool *spool, const struct spool_file *file)
@@ -501,17 +484,32 @@ put_failed(struct spool *spool, struct store_work *work, const struct handler_st
 	return STORE_FAILED;
 }
 
-enum store_result
-spool_fail(void *engine, struct store_work *work, const struct handler_state *state,
-    struct error *error)
+/* Put it, with its file open. */
+static enum store_result
+put(struct spool *spool, struct store_work *work, const struct handler_state *state,
+    bool is_failure, struct error *error)
 {
-	struct spool *spool = engine;
 	bool parked = work->parked;
 	enum store_result result = parked ? unpark(spool, work, error) : STORE_OK;
 
 	if (result == STORE_OK)
-		result = put_failed(spool, work, state, error);
+		result = is_failure ? put_failed(spool, work, state, error) :
+		                      put_later(spool, work, state, error);
 	if (parked)
 		spool_park(spool, work);
 	return result;
+}
+
+enum store_result
+spool_later(void *engine, struct store_work *work, const struct handler_state *state,
+    struct error *error)
+{
+	return put(engine, work, state, false, error);
+}
+
+enum store_result
+spool_fail(void *engine, struct store_work *work, const struct handler_state *state,
+    struct error *error)
+{
+	return put(engine, work, state, true, error);
 }

@@ -14,6 +14,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "base/user.h"
 #include "store/spool/owners.h"
@@ -80,15 +81,12 @@ open_directory(int parent, const char *name, bool create)
 static int
 check_format(const struct spool *spool, struct error *error)
 {
-	int fd = openat(spool->root, FORMAT_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	char text[16] = "";
-
-	if (fd < 0 && errno == ENOENT)
-		return 0;
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	char text[16];
+	ssize_t n = spool_read_text(spool->root, FORMAT_FILE, text, sizeof(text));
 	int number = errno;
-	if (fd >= 0)
-		close(fd);
+
+	if (n < 0 && number == ENOENT)
+		return 0;
 	text[strcspn(text, "\n")] = '\0';
 	if (n >= 0 && strcmp(text, SPOOL_FORMAT) == 0)
 		return 0;
@@ -296,10 +294,37 @@ spool_remove(const char *path)
 
 /* ---- names ---- */
 
-int
-spool_open_directory(const struct spool *spool, enum spool_dir dir)
+DIR *
+spool_open_stream(const struct spool *spool, enum spool_dir dir)
 {
-	return openat(spool->dir[dir], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(spool->dir[dir], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+
+	if (stream == NULL)
+		io_close(fd);
+	return stream;
+}
+
+int
+spool_lock_directory(const struct spool *spool, enum spool_dir dir, int64_t milliseconds)
+{
+	int fd = openat(spool->dir[dir], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || io_lock(fd, milliseconds) == 0)
+		return fd;
+	io_close(fd);
+	return -1;
+}
+
+ssize_t
+spool_read_text(int directory, const char *name, char *text, size_t size)
+{
+	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	ssize_t n = fd < 0 ? -1 : io_read_all(fd, text, size - 1);
+
+	io_close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	return n;
 }
 
 int
@@ -307,14 +332,10 @@ spool_each(struct spool *spool, enum spool_dir dir,
     int (*visit)(struct spool *, enum spool_dir, const char *, void *), void *data)
 {
 	int result = 0;
-	int fd = spool_open_directory(spool, dir);
-	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	DIR *stream = spool_open_stream(spool, dir);
 
-	if (stream == NULL) {
-		if (fd >= 0)
-			close(fd);
+	if (stream == NULL)
 		return -1;
-	}
 	while (result == 0) {
 		errno = 0;
 		struct dirent *entry = readdir(stream);
@@ -422,5 +443,6 @@ spool_failed(struct spool *spool, const char *step, enum spool_dir dir, const ch
 	error_set(error, status, remedy, "%s/%s%s%s: cannot %s: %s", spool->path,
 	    dir == SPOOL_DIRS ? "" : spool_dir_names[dir],
 	    dir != SPOOL_DIRS && *name != '\0' ? "/" : "", name, step, strerror(number));
+	errno = number;
 	return number == ENOSPC || number == EDQUOT ? STORE_FULL : STORE_FAILED;
 }
