@@ -134,24 +134,27 @@ function focusable(root) {
 }
 
 // Show these elements, null is none. One that is as it was stays, with what is selected or scrolled in it. The focus
-// goes to the element that is like the one that had it; without one, to that at its place.
+// goes to the element that is like the one that had it; without one, to the link at its place, or to the heading: never to
+// another button, which somebody might be about to press.
 export function update(root, elements) {
 	const before = focusable(root);
 	const at = before.indexOf(document.activeElement);
-	elements.filter(Boolean).forEach((element, i) => {
+	const wanted = elements.filter(Boolean);
+	wanted.forEach((element, i) => {
 		const old = root.children[i];
 		if (!old)
 			root.append(element);
 		else if (!old.isEqualNode(element))
 			old.replaceWith(element);
 	});
-	while (root.children.length > elements.filter(Boolean).length)
+	while (root.children.length > wanted.length)
 		root.lastElementChild.remove();
 	if (at < 0 || root.contains(before[at]))
 		return;
 	const now = focusable(root);
 	const same = [now[at], ...now].find((one) => one && isLike(one, before[at]));
-	(same || now[Math.min(at, now.length - 1)])?.focus({preventScroll: true});
+	const place = now[Math.min(at, now.length - 1)];
+	(same || (place?.matches('a') ? place : now[0]))?.focus({preventScroll: true});
 }
 
 // A table that a narrow screen shows as cards: each cell has its column's name.
