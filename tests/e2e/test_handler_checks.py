@@ -381,6 +381,39 @@ def test_interpreter_in_the_hands_of_others(desk, how):
     assert_refused(desk, f"{desk.handlers}/default: its interpreter: {shell.parent}", "lets other users change")
 
 
+@pytest.mark.parametrize("line, what", [("#!{}", "its interpreter"), ("#!/usr/bin/env {}", "the program that env finds")])
+@pytest.mark.parametrize("inner, words", [
+    ("#!{other}", "its interpreter: {other}: mode 0777 lets other users change it"),
+    ("#!/usr/bin/env other", "the program that env finds: {other}: mode 0777 lets other users change it"),
+    ("#!/no/such/sh", "its interpreter is missing: /no/such/sh"), ("#!/bin/sh -e\r", "has Windows line ends")])
+def test_interpreter_that_is_a_script(desk, line, what, inner, words):
+    """Its own interpreter runs with the same rights, and may be missing."""
+    other = write(desk.place.dir / "tools" / "other", '#!/bin/sh\nexec sh "$@"\n', mode=0o777)
+    script = write(desk.place.dir / "tools" / "script", f'{inner.format(other=other)}\nexec sh "$@"\n')
+    handler = write(desk.handlers / "default", f"{line.format(script)}\n{NOTE}")
+    path = {"PATH": f"{other.parent}:/usr/bin:/bin"}
+    assert_refused(desk, f"{handler}: {what} {script}: {words.format(other=other)}", env=path)
+    write(script, '#!/bin/sh\nexec sh "$@"\n')
+    desk.drain(env=path)
+    assert len(desk.lines()) == 1
+
+
+def test_scripts_that_are_interpreters(desk):
+    """The kernel follows five; env ends none by itself."""
+    tools = [desk.place.dir / "tools" / f"{n}" for n in range(4)]
+    for tool, interpreter in zip(tools, ["/bin/sh", *tools]):
+        write(tool, f'#!{interpreter}\nshift 3\nexec sh "$@"\n')   # the other tools, and the handler
+    write(desk.handlers / "default", f"#!{tools[3]}\n{NOTE}")
+    desk.deliver(signed(body(1)))
+    assert_runs(desk)
+    (desk.told / "seen").unlink()
+    fifth = write(desk.place.dir / "tools" / "5", f"#!{tools[3]}\n")
+    write(desk.handlers / "default", f"#!{fifth}\n{NOTE}")
+    assert_refused(desk, "more than 5 scripts are interpreters of each other")
+    write(fifth, f"#!/usr/bin/env {fifth}\n")
+    assert_refused(desk, "more than 5 scripts are interpreters of each other")
+
+
 MOUNT = 'mount --bind "$1" "$1" && mount -o remount,bind,noexec "$1" && shift && exec "$@"'
 
 
