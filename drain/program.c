@@ -69,7 +69,7 @@ static const struct {
     [TOO_MANY] = {"more than 5 scripts are interpreters of each other",
         "name a program that is no script in the first line"},
     [ENV_ALONE] = {"names no program after env", "for example #!/usr/bin/env python3"},
-    [ENV_ONE_WORD] = {"env takes all words of the first line for one name: ",
+    [ENV_ONE_WORD] = {"env takes all words of the first line for one name or option: ",
         "write env -S before them"},
     [ENV_MISSING] = {"env finds no such program in PATH: ",
         "set PATH where psapi drain is started (crontab, unit), or write the program's whole path "
@@ -279,11 +279,12 @@ check_search_directory(const char *path, const char *dir, bool hit, struct error
 	    "started (crontab, unit)", error);
 }
 
-/* Look the word up as env does. Returns 0, or -1 with the error. */
+/* Look the word up as env does, in a PATH; NULL: none is set. Returns 0, or -1 with the error. */
 static int
-search(const char *path, const char *word, char found[PATH_MAX], struct error *error)
+search(const char *path, const char *where, const char *word, char found[PATH_MAX],
+    struct error *error)
 {
-	const char *rest = search_or_default(getenv("PATH"));
+	const char *rest = search_or_default(where);
 	char dir[PATH_MAX];
 
 	if (*word != '/' && strchr(word, '/') != NULL)
@@ -301,26 +302,40 @@ search(const char *path, const char *word, char found[PATH_MAX], struct error *e
 	return refuse(error, path, ENV_MISSING, word);
 }
 
-/* argument: what follows `env`, which gets it as one word. */
+/*
+ * What env is to split, in its first argument: after -S, maybe with -i and -v before it, or after
+ * --split-string=, which may be shortened. NULL: it has no such option.
+ */
+static char *
+text_to_split(char *argument)
+{
+	size_t length = strcspn(argument, "=");
+
+	if (length > 2 && argument[length] == '=' && strncmp(argument, "--split-string", length) == 0)
+		return argument + length + 1;
+	length = *argument == '-' ? 1 + strspn(argument + 1, "iv") : 0;
+	return length > 0 && argument[length] == 'S' ? argument + length + 1 : NULL;
+}
+
+/*
+ * argument: what follows `env`, which gets it as one word. With an option that is none to split,
+ * env would end, or run the handler again for ever: the next word is the handler's path.
+ */
 static int
 check_env(const char *path, char *argument, int scripts, struct program *program,
     struct error *error)
 {
-	static const char *const split[] = {"-S", "--split-string=", "--split-string"};
-	char *word = argument;
+	char *words = text_to_split(argument), *word = argument;
 
-	if (*argument == '\0')
-		return refuse(error, path, ENV_ALONE, "");
-	if (*argument != '-' && strpbrk(argument, BLANKS) != NULL)
+	if (words == NULL && strpbrk(argument, BLANKS) != NULL)
 		return refuse(error, path, ENV_ONE_WORD, argument);
-	if (*argument == '-') {
-		size_t i = 0, n = sizeof(split) / sizeof(split[0]);
-		while (i < n && strncmp(argument, split[i], strlen(split[i])) != 0)
-			i++;
-		if (i == n || !find_word(argument + strlen(split[i]), &word))
-			return 0;
-	}
-	if (search(path, word, program->found, error) != 0) {
+	if ((words == NULL && (*argument == '-' || *argument == '\0')) ||
+	    (words != NULL && words[strspn(words, BLANKS)] == '\0'))
+		return refuse(error, path, ENV_ALONE, "");
+	if (words != NULL && !find_word(words, &word))
+		return 0;
+	bool cleared = words != NULL && argument[strspn(argument, "-v")] == 'i';
+	if (search(path, cleared ? NULL : getenv("PATH"), word, program->found, error) != 0) {
 		program->found[0] = '\0';
 		return -1;
 	}

@@ -86,9 +86,16 @@ FIRST_LINES = {     # content, words, the remedy if it is a command
     "a directory": ("#!/usr/bin\n" + NOTE, ["its interpreter is not a program: /usr/bin"], None),
     "not executable": ("#!/etc/passwd\n" + NOTE, ["its interpreter is not executable: /etc/passwd"], None),
     "env alone": ("#!/usr/bin/env\n" + NOTE, ["names no program after env"], None),
-    "env, two words": ("#!/usr/bin/env sh -u\n" + NOTE, ["one name: sh -u", "env -S"], None),
+    "env, two words": ("#!/usr/bin/env sh -u\n" + NOTE, ["one name or option: sh -u", "env -S"], None),
+    "env, an option of its own": ("#!/usr/bin/env -i sh\n" + NOTE, ["one name or option: -i sh", "env -S"], None),
+    "env, a long option": ("#!/usr/bin/env --split-string sh\n" + NOTE, ["option: --split-string sh", "env -S"], None),
+    "env, which would run it for ever": ("#!/usr/bin/env -u X sh\n" + NOTE, ["option: -u X sh", "env -S"], None),
+    "env, an option alone": ("#!/usr/bin/env -v\n" + NOTE, ["names no program after env"], None),
+    "env -S alone": ("#!/usr/bin/env -S\n" + NOTE, ["names no program after env"], None),
     "env, a relative path": ("#!/usr/bin/env ./sh\n", ["env would look in the directory", "started: ./sh"], None),
     "env, missing": ("#!/usr/bin/env no-such\n", ["no such program in PATH: no-such", "crontab"], None),
+    "env -vS, missing": ("#!/usr/bin/env -vS no-such -u\n", ["no such program in PATH: no-such"], None),
+    "env --split, missing": ("#!/usr/bin/env --split=no-such -u\n", ["no such program in PATH: no-such"], None),
     "env -S, missing": ("#!/usr/bin/env -S A=b no-such -u\n", ["no such program in PATH: no-such"], None),
 }
 
@@ -107,7 +114,9 @@ def test_first_line(desk, what):
 
 
 @pytest.mark.parametrize("line", ["#! /bin/sh", "#!/bin/sh -e", "#!\t/bin/sh\t", "#!/usr/bin/env sh",
-                                  "#!/usr/bin/env -S sh -e", "#!/usr/bin/env -S A=b sh"])
+                                  "#!/usr/bin/env -S sh -e", "#!/usr/bin/env -S A=b sh",
+                                  "#!/usr/bin/env -Ssh", "#!/usr/bin/env -vS sh -e", "#!/usr/bin/env --split-string=sh -e",
+                                  "#!/usr/bin/env -S-u X sh -e", "#!/usr/bin/env -S -C / sh"])
 def test_good_first_line(desk, line):
     write(desk.handlers / "default", f"{line}\n{NOTE}")
     desk.deliver(signed(body(1)))
@@ -166,6 +175,18 @@ def test_without_path(desk):
     write(desk.handlers / "default", "#!/usr/bin/env sh\n" + NOTE)
     desk.deliver(signed(body(1)))
     assert desk.run("drain", under=["env", "-u", "PATH"]).stderr == "" and len(desk.lines()) == 1
+
+
+def test_env_clears_path(desk):
+    """With -i env looks in /bin and /usr/bin, whatever PATH drain has."""
+    write(desk.place.dir / "tools" / "my-sh", '#!/bin/sh\nexec sh "$@"\n')
+    path = {"PATH": f"{desk.place.dir}/tools:/usr/bin:/bin"}
+    write(desk.handlers / "default", f"#!/usr/bin/env -iS my-sh\n{NOTE}")
+    assert_refused(desk, "no such program in PATH: my-sh", env=path)
+    told = NOTE.replace("$PSAPI_TOLD", str(desk.told)).replace("$PSAPI_WEBHOOK_ID", "1")
+    write(desk.handlers / "default", f"#!/usr/bin/env -viS sh -e\n{told}")
+    desk.drain(env={"PATH": "/nowhere"})
+    assert len(desk.lines()) == 1
 
 
 def test_env_sets_path(desk):
