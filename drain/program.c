@@ -32,8 +32,8 @@ enum {
 enum program_fault {
 	EMPTY, NO_FIRST_LINE, MARK, UTF16, LATE, CARRIAGE_RETURN, TOO_LONG, NO_INTERPRETER, RELATIVE,
 	INTERPRETER_MISSING, INTERPRETER_LOOP, INTERPRETER_CLOSED, INTERPRETER_NO_FILE,
-	INTERPRETER_NO_PROGRAM, INTERPRETER_NOEXEC, TOO_MANY, ENV_ALONE, ENV_ONE_WORD, ENV_MISSING,
-	ENV_RELATIVE, LOADER_MISSING
+	INTERPRETER_NO_PROGRAM, INTERPRETER_NOEXEC, TOO_MANY, ONE_WORD, ENV_ALONE, ENV_ONE_WORD,
+	ENV_MISSING, ENV_RELATIVE, LOADER_MISSING
 };
 
 #define CORRECT_LINE "install it, or correct the first line"
@@ -68,6 +68,9 @@ static const struct {
         "install it elsewhere, or mount -o remount,exec"},
     [TOO_MANY] = {"more than 5 scripts are interpreters of each other",
         "name a program that is no script in the first line"},
+    [ONE_WORD] = {"the kernel passes the rest of its first line as one option, which the "
+        "interpreter does not know: ",
+        "write one word, as -eu for -e -u, or set -eu in the next line of a shell script"},
     [ENV_ALONE] = {"names no program after env", "for example #!/usr/bin/env python3"},
     [ENV_ONE_WORD] = {"env takes all words of the first line for one name or option: ",
         "write env -S before them"},
@@ -385,6 +388,21 @@ check_other(int fd, const char *path, const char *start, size_t length, struct e
 	return refuse(error, path, memcmp(start, "#!", 2) == 0 ? LATE : NO_FIRST_LINE, "");
 }
 
+/*
+ * Whether an interpreter refuses options of several words, which the kernel passes as one. Others
+ * take them: Perl and Ruby read the first line themselves.
+ */
+static bool
+needs_one_word(const char *name)
+{
+	static const char *const names[] = {"sh", "dash", "bash", "zsh", "python", "python3"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
 /* line: what follows #!, without its end; it is cut into words. */
 static int
 check_line(const char *path, char *line, int scripts, struct program *program,
@@ -401,7 +419,11 @@ check_line(const char *path, char *line, int scripts, struct program *program,
 	if (check_interpreter(path, "its interpreter", line, scripts, error) != 0)
 		return -1;
 	const char *name = strrchr(line, '/') + 1;
-	return strcmp(name, "env") == 0 ? check_env(path, argument, scripts, program, error) : 0;
+	if (strcmp(name, "env") == 0)
+		return check_env(path, argument, scripts, program, error);
+	if (*argument == '-' && strpbrk(argument, BLANKS) != NULL && needs_one_word(name))
+		return refuse(error, path, ONE_WORD, argument);
+	return 0;
 }
 
 /* scripts: so many led here. */

@@ -85,6 +85,8 @@ FIRST_LINES = {     # content, words, the remedy if it is a command
     "missing, no line end": ("#!/no/such/sh", ["its interpreter is missing: /no/such/sh"], None),
     "a directory": ("#!/usr/bin\n" + NOTE, ["its interpreter is not a program: /usr/bin"], None),
     "not executable": ("#!/etc/passwd\n" + NOTE, ["its interpreter is not executable: /etc/passwd"], None),
+    "two options": ("#!/bin/sh -e -u\n" + NOTE, ["as one option, which the interpreter does not know: -e -u", "-eu"], None),
+    "two options of Python": ("#!/usr/bin/python3 -E -s\n", ["which the interpreter does not know: -E -s"], None),
     "env alone": ("#!/usr/bin/env\n" + NOTE, ["names no program after env"], None),
     "env, two words": ("#!/usr/bin/env sh -u\n" + NOTE, ["one name or option: sh -u", "env -S"], None),
     "env, an option of its own": ("#!/usr/bin/env -i sh\n" + NOTE, ["one name or option: -i sh", "env -S"], None),
@@ -113,7 +115,7 @@ def test_first_line(desk, what):
     assert_runs(desk)
 
 
-@pytest.mark.parametrize("line", ["#! /bin/sh", "#!/bin/sh -e", "#!\t/bin/sh\t", "#!/usr/bin/env sh",
+@pytest.mark.parametrize("line", ["#! /bin/sh", "#!/bin/sh -e", "#!/bin/sh -eu\t", "#!\t/bin/sh\t", "#!/usr/bin/env sh",
                                   "#!/usr/bin/env -S sh -e", "#!/usr/bin/env -S A=b sh",
                                   "#!/usr/bin/env -Ssh", "#!/usr/bin/env -vS sh -e", "#!/usr/bin/env --split-string=sh -e",
                                   "#!/usr/bin/env -S-u X sh -e", "#!/usr/bin/env -S -C / sh"])
