@@ -125,6 +125,16 @@ def test_good_first_line(desk, line):
     assert_runs(desk)
 
 
+@pytest.mark.parametrize("line", ["#!/usr/bin/perl", "#!/usr/bin/env perl", "#!/usr/bin/perl -w -W"])
+def test_perl(desk, line):
+    """It takes any name that begins with /dev/fd/ for the descriptor itself. And it reads the first line, of which the
+    kernel makes one option."""
+    write(desk.handlers / "default", f'{line}\nopen my $out, ">>", "$ENV{{PSAPI_TOLD}}/seen" or die;\n'
+          'print $out "$ENV{PSAPI_WEBHOOK_ID}\\n";\n')
+    desk.deliver(signed(body(1)))
+    assert_runs(desk)
+
+
 def test_compiled(desk):
     """A program; and one whose dynamic loader is missing, as of another C library."""
     with open("/usr/bin/basename", "rb") as file:
@@ -519,10 +529,11 @@ def test_what_was_checked_runs(desk):
     evil = write(desk.place.dir / "evil" / "default", '#!/bin/sh\necho evil >>"$PSAPI_TOLD/evil"\n').parent
     desk.deliver(signed(body(1)))
     log = desk.place.dir / "strace.log"
-    under = [*strace.UNDER, "-o", log, "-e", "trace=execveat", "-e", "inject=execveat:delay_enter=2s"]
+    under = [*strace.UNDER, "-o", log, "-e", "trace=execve", "-e", "inject=execve:delay_enter=2s"]
     child = subprocess.Popen([*under, PSAPI, "drain"], env=desk.environment())
     desk.children.append(child)
-    wait_for(lambda: child.poll() is not None or (log.exists() and "execveat(" in log.read_text()), "the start")
+    begun = 'execve("/proc/self/fd/'
+    wait_for(lambda: child.poll() is not None or (log.exists() and begun in log.read_text()), "the start")
     assert child.poll() is None
     desk.handlers.rename(desk.place.dir / "away")
     evil.rename(desk.handlers)
