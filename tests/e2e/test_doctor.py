@@ -286,6 +286,30 @@ def test_socket_of_another_group(place, receiver, socket):
     assert_names(examine(place), "socket", mentions=["PSAPI_LISTEN_GROUP"])
 
 
+@pytest.mark.parametrize("where", ["directory", "above"])
+def test_socket_in_a_closed_directory(place, where):
+    """No web server of another user could connect; one of the receiver's user, or of the directory's group, could."""
+    above = place.dir / "run"
+    (above / "psapi").mkdir(parents=True)
+    closed = above if where == "above" else above / "psapi"
+    place.settings |= {"PSAPI_LISTEN": f"unix:{above}/psapi/s.sock", "PSAPI_LISTEN_GROUP": str(os.getegid())}
+    Receiver(place, name="run/psapi/s").start()
+    for mode, ok in ((0o700, False), (0o701, True), (0o710, True)):
+        closed.chmod(mode)
+        row = examine(place)["socket"]
+        assert row["ok"] is ok and "remark" not in row, row
+        if not ok:
+            assert f"{closed}: mode 0700 lets group " in row["text"] and f"chmod o+x {closed}" in row["remedy"], row
+    place.settings["PSAPI_LISTEN_GROUP"] = ""
+    closed.chmod(0o700)
+    row = examine(place)["socket"]
+    assert row["ok"] and row["remark"] and "only as the directory's owner or in its group" in row["text"], row
+    if os.geteuid() == 0:
+        closed.chmod(0o710)
+        os.chown(closed, 0, 12345)
+        assert examine(place)["socket"]["remark"]
+
+
 @pytest.mark.each_store
 def test_receiver_with_another_secret(place, socket):
     other = place.dir / "other"
