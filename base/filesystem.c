@@ -26,6 +26,8 @@
 #define RAMFS_MAGIC 0x858458f6UL
 
 /* The text of /proc/fs/ext4/DEVICE/options: one option a line. */
+enum { OPTIONS_SIZE = 4096 }; /* of a mount: long paths are in those of an overlay */
+
 struct ext4_options {
 	char device[256];
 	char text[4096];
@@ -111,18 +113,6 @@ detect_ext4(int directory, struct filesystem *found)
 	found->named_files = !none && has_option(&options, "fc_debug_force");
 }
 
-/* Realtime files have a device that the log does not flush. */
-static void
-detect_xfs(int directory, struct filesystem *found)
-{
-	struct fsxattr attributes;
-
-	strcpy(found->type, "XFS");
-	found->one_wait = ioctl(directory, FS_IOC_FSGETXATTR, &attributes) == 0 &&
-	    (attributes.fsx_xflags & (FS_XFLAG_REALTIME | FS_XFLAG_RTINHERIT)) == 0;
-	found->why_two = "its files are realtime files";
-}
-
 static bool
 is_old_kernel(void)
 {
@@ -157,21 +147,55 @@ read_mount(uint64_t id, char *type, size_t type_size, char *options, size_t opti
 	return known;
 }
 
+/* The same of the mount that a directory is on. */
+static bool
+read_mount_of(int directory, struct filesystem *found, char options[OPTIONS_SIZE])
+{
+	struct statx st;
+
+	return statx(directory, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 &&
+	    (st.stx_mask & STATX_MNT_ID) != 0 &&
+	    read_mount(st.stx_mnt_id, found->type, sizeof(found->type), options, OPTIONS_SIZE);
+}
+
+/* Realtime files, or the log, may be on a device whose cache is not flushed in time. */
+static void
+detect_xfs(int directory, struct filesystem *found)
+{
+	struct fsxattr attributes;
+	char options[OPTIONS_SIZE];
+	bool known = read_mount_of(directory, found, options) &&
+	    ioctl(directory, FS_IOC_FSGETXATTR, &attributes) == 0;
+
+	strcpy(found->type, "XFS");
+	if (!known)
+		found->why_two = "the kernel does not show its options";
+	else if (strstr(options, ",logdev=") != NULL)
+		found->why_two = "its log is on another device";
+	else if ((attributes.fsx_xflags & (FS_XFLAG_REALTIME | FS_XFLAG_RTINHERIT)) != 0)
+		found->why_two = "its files are realtime files";
+	else
+		found->one_wait = true;
+}
+
 /* Of any other file system: its type, and what cannot be kept there. */
 static void
 detect_other(int directory, unsigned long magic, struct filesystem *found)
 {
-	struct statx st;
-	char options[1024];
+	char options[OPTIONS_SIZE];
+	bool known = read_mount_of(directory, found, options);
 
-	if (statx(directory, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 &&
-	    (st.stx_mask & STATX_MNT_ID) != 0 &&
-	    read_mount(st.stx_mnt_id, found->type, sizeof(found->type), options, sizeof(options)) &&
-	    strstr(options, ",nobarrier,") != NULL)
+	/* f2fs has fsync_mode=nobarrier; overlayfs, by kernel, volatile or fsync=volatile. */
+	if (known && (strstr(options, ",nobarrier,") != NULL || strstr(options, "=nobarrier,") != NULL))
 		set_two(found, "it is mounted with nobarrier",
 		    "a file system mounted with nobarrier loses events in a power cut, unless the disk's "
 		    "cache has a battery",
 		    "mount it without nobarrier");
+	else if (known &&
+	    (strstr(options, ",volatile,") != NULL || strstr(options, "=volatile,") != NULL))
+		set_two(found, "it is mounted with volatile",
+		    "an overlay file system mounted with volatile loses events in a power cut",
+		    "mount it without volatile");
 	if (magic == TMPFS_MAGIC || magic == RAMFS_MAGIC)
 		set_two(found, "it is in memory", "a file system in memory loses all events with a restart",
 		    "name a directory on a disk with PSAPI_SPOOL");

@@ -34,6 +34,16 @@ io_lock(int fd, int64_t milliseconds)
 	return result;
 }
 
+void
+io_close(int fd)
+{
+	int saved = errno;
+
+	if (fd >= 0)
+		close(fd);
+	errno = saved;
+}
+
 ssize_t
 io_read_all(int fd, void *data, size_t size)
 {

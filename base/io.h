@@ -22,6 +22,9 @@ bool io_open_standard(void);
  */
 int io_lock(int fd, int64_t milliseconds);
 
+/* Close it, unless it is -1. errno stays. */
+void io_close(int fd);
+
 /* Read to the end or size bytes. Returns how many, or -1 with errno. */
 ssize_t io_read_all(int fd, void *data, size_t size);
 

@@ -29,11 +29,7 @@ requeue_names(struct store *store, requeue_verb *verb, const struct command_name
 		progress_show(&progress, *moved, names->count, "moved");
 		if (one == STORE_OK)
 			continue;
-		if (result == STORE_FAILED)
-			error_log(&own);
-		else
-			*error = own;
-		result = result == STORE_FAILED ? result : one;
+		store_add_result(&result, error, one, &own);
 		if (one == STORE_FULL || (one == STORE_FAILED && own.status != EX_NOPERM))
 			break; /* it would fail for all */
 	}

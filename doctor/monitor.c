@@ -402,10 +402,7 @@ is_partial(const struct monitor *run)
 static bool
 is_untouched(const struct config *config)
 {
-	char path[4200];
-
-	snprintf(path, sizeof(path), "%s/events", config->spool);
-	return access(config->spool, F_OK) == 0 && access(path, F_OK) != 0 && errno == ENOENT &&
+	return access(config->spool, F_OK) == 0 && store_is_missing(config) &&
 	    secrets_is_empty(config->secret_file);
 }
 

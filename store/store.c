@@ -33,6 +33,18 @@ struct store {
 	void *module; /* NULL: none is loaded */
 };
 
+void
+store_add_result(enum store_result *result, struct error *error, enum store_result one,
+    const struct error *own)
+{
+	if (*result == STORE_OK || (*result == STORE_INVALID && one != STORE_INVALID)) {
+		*error = *own;
+		*result = one;
+	} else if (one != STORE_INVALID) {
+		error_log(own);
+	}
+}
+
 /* ---- the module ---- */
 
 #ifdef PSAPI_STATIC
@@ -200,13 +212,19 @@ try_beside(const struct config *config, char *text, size_t size, struct error *e
 	return NULL;
 }
 
+bool
+store_is_missing(const struct config *config)
+{
+	return spool_is_missing(config->spool);
+}
+
 struct store *
 store_try(const struct config *config, char *text, size_t size, struct error *error)
 {
 	struct config local = *config;
 
 	local.store = (char *)(uintptr_t)"";
-	if (spool_is_missing(config->spool))
+	if (store_is_missing(config))
 		return try_beside(config, text, size, error);
 	struct store *store = store_open(&local, false, error);
 	if (store != NULL && store_probe(store, error) == STORE_OK) {

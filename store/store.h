@@ -83,6 +83,9 @@ bool store_is_shared(const struct store *store);
  */
 struct store *store_try(const struct config *config, char *text, size_t size, struct error *error);
 
+/* Whether the local spool, or a directory in it, is yet to be made. */
+bool store_is_missing(const struct config *config);
+
 /*
  * Whether the local spool is a directory of its own and closed to other users, or is yet to be
  * made. Returns 0, or -1 with *error (EX_CONFIG), which has the remedy.
@@ -393,6 +396,13 @@ enum store_result store_tally(struct store *store, int64_t now, int budget_ms,
  */
 json_t *store_json_row(const struct store_item *item);
 json_t *store_json_details(const struct store_item *item);
+
+/*
+ * Of many moves one did not go well, which does not stop the others: keep the worst result and the
+ * first error that gave it, and log other failures. *error is written if *result was STORE_OK.
+ */
+void store_add_result(enum store_result *result, struct error *error, enum store_result one,
+    const struct error *own);
 
 /*
  * The administrator's moves, between store_work_begin() and store_work_end(), durable when they

@@ -14,8 +14,7 @@
 
 enum {
 	OLD_SECONDS = 3600,
-	SETTLED_SECONDS = 60, /* after which a file in new/ has its other name */
-	OPENED_MAX = 100      /* files of which only their contents say what they are */
+	OPENED_MAX = 100 /* files of which only their contents say what they are */
 };
 
 struct counting {
@@ -111,7 +110,7 @@ why_no_event(struct spool *spool, struct counting *c, const char *name, const st
 	if (plausible && st->st_nlink > 1)
 		return NULL;
 	if (plausible && fstatat(spool->dir[SPOOL_EVENTS], name, &other, AT_SYMLINK_NOFOLLOW) == 0)
-		return other.st_ino == st->st_ino || c->now - st->st_mtime < SETTLED_SECONDS ? NULL :
+		return other.st_ino == st->st_ino || c->now - st->st_mtime < SPOOL_SETTLED_SECONDS ? NULL :
 		    "it is not the file of this name in events/";
 	if (c->opened++ >= OPENED_MAX)
 		return NULL;
@@ -157,7 +156,7 @@ count_name(struct spool *spool, enum spool_dir dir, const char *name, void *data
 	counts->failed += dir == SPOOL_FAILED;
 	counts->held += dir == SPOOL_HOLD;
 	counts->leftovers += dir == SPOOL_TMP && spool_file_is_temporary(name) &&
-	    c->now - st.st_mtime > OLD_SECONDS;
+	    c->now - st.st_mtime > SPOOL_LEFTOVER_SECONDS;
 	if (dir == SPOOL_NEW)
 		count_new(spool, c, name, &st);
 	return 0;

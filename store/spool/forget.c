@@ -13,7 +13,7 @@
 
 #include "store/spool/spool.h"
 
-enum { OLD_SECONDS = 3600, BATCH = 4096, NAMES_SIZE = BATCH * 64 };
+enum { BATCH = 4096, NAMES_SIZE = BATCH * 64 };
 
 struct going {
 	struct store_forgetting *f;
@@ -56,31 +56,6 @@ remove_batch(struct spool *spool, struct going *b)
 	return 0;
 }
 
-/* Add what an event says of a producer. Returns 0, or -1 with errno and *error: then it stays. */
-static int
-fold(struct spool *spool, const char *name, struct going *b)
-{
-	bool active, changed = false;
-	struct spool_file file;
-	struct entry entry;
-	const char *why;
-	enum entry_result read = spool_file_open(spool, &file, SPOOL_EVENTS, name, &entry, &why);
-	int result = read == ENTRY_ERROR ? -1 : 0;
-
-	if (read == ENTRY_OK) {
-		spool_file_close(spool, &file);
-		if (roster_counts(&entry.event, &active))
-			result = roster_add(&b->roster, entry.event.npn, entry_when(&entry), active, &changed);
-		entry_free(&entry);
-	}
-	b->changed |= changed;
-	int saved = errno;
-	if (result != 0)
-		spool_failed(spool, "read the file", SPOOL_EVENTS, name, b->error);
-	errno = saved;
-	return result;
-}
-
 static int
 forget_old(struct spool *spool, const char *name, const struct stat *st, struct going *b)
 {
@@ -92,7 +67,7 @@ forget_old(struct spool *spool, const char *name, const struct stat *st, struct 
 		b->f->forgotten++;
 		return 0;
 	}
-	if (fold(spool, name, b) != 0) {
+	if (spool_roster_add(spool, name, INT64_MAX, &b->roster, &b->changed, b->error) != 0) {
 		b->result = STORE_FAILED;
 		b->f->kept++;
 		return spool_is_one_file(errno) ? 0 : 1;
@@ -133,7 +108,7 @@ forget_state(struct spool *spool, enum spool_dir dir, const char *name, void *da
 
 	if (store_name_valid(name) && !is_queued(spool, name) &&
 	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    st.st_mtime < f->now - OLD_SECONDS)
+	    st.st_mtime < f->now - SPOOL_LEFTOVER_SECONDS)
 		unlinkat(spool->dir[dir], name, 0);
 	return 0;
 }

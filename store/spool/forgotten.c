@@ -69,11 +69,8 @@ spool_forgotten_write(struct spool *spool, const struct roster *roster, struct e
 {
 	struct spool_file file = {.fd = -1};
 	int result = write_file(spool, &file, roster);
-	int saved = errno;
 
-	if (file.fd >= 0)
-		spool_file_close(spool, &file);
-	errno = saved;
+	spool_file_close(spool, &file);
 	return result == 0 ? STORE_OK :
 	                     spool_failed(spool, "write a file", SPOOL_STATE, ROSTER_FILE, error);
 }
@@ -88,35 +85,39 @@ struct roster_reading {
 };
 
 /* A file that is no event counts for nothing: drain and verify name it. */
+int
+spool_roster_add(struct spool *spool, const char *name, int64_t at, struct roster *roster,
+    bool *changed, struct error *error)
+{
+	struct spool_file file;
+	struct entry entry;
+	const char *why;
+	bool active, counts = false;
+	enum entry_result read = spool_file_open(spool, &file, SPOOL_EVENTS, name, &entry, &why);
+	int result = read == ENTRY_ERROR ? -1 : 0;
+
+	if (read == ENTRY_OK) {
+		spool_file_close(spool, &file);
+		if (roster_counts(&entry.event, &active) && entry_when(&entry) <= at)
+			result = roster_add(roster, entry.event.npn, entry_when(&entry), active, &counts);
+		entry_free(&entry);
+	}
+	*changed |= counts;
+	if (result != 0)
+		spool_failed(spool, "read the file", SPOOL_EVENTS, name, error);
+	return result;
+}
+
 static int
 read_event(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 {
 	struct roster_reading *r = data;
-	struct spool_file file;
-	struct entry entry;
-	const char *why;
-	bool active;
-	int result = 0;
+	bool changed = false;
 
-	if (!store_name_valid(name))
-		return 0;
-	switch (spool_file_open(spool, &file, dir, name, &entry, &why)) {
-	case ENTRY_OK:
-		spool_file_close(spool, &file);
-		if (roster_counts(&entry.event, &active) && entry_when(&entry) <= r->at)
-			result = roster_add(&r->roster, entry.event.npn, entry_when(&entry), active, NULL);
-		entry_free(&entry);
-		break;
-	case ENTRY_ABSENT:
-	case ENTRY_INVALID:
-		break;
-	case ENTRY_ERROR:
-		spool_failed(spool, "read the file", dir, name, &r->error);
-		r->failed = true;
-		result = 1;
-		break;
-	}
-	return result;
+	(void)dir;
+	r->failed = store_name_valid(name) &&
+	    spool_roster_add(spool, name, r->at, &r->roster, &changed, &r->error) != 0;
+	return r->failed ? 1 : 0;
 }
 
 /* Add what a thread has read, and free it. Returns 0, or -1 without memory. */

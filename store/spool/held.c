@@ -45,33 +45,35 @@ add_up(struct spool *spool, enum spool_dir dir, const char *name, void *data)
 	return 0;
 }
 
-static bool
-has_room(struct spool *spool, const struct record *record)
+static enum store_result
+look_for_room(struct spool *spool, const struct record *record, struct error *error)
 {
 	struct sum sum = {.requests = 1};
 
 	for (int i = 0; i < record->count; i++)
 		sum.bytes += (long long)record->iov[i].iov_len;
-	return spool_each(spool, SPOOL_HOLD, add_up, &sum) == 0 && sum.requests <= STORE_HELD_MAX &&
-	    sum.bytes <= STORE_HELD_BYTES_MAX;
+	if (spool_each(spool, SPOOL_HOLD, add_up, &sum) != 0)
+		return spool_failed(spool, "list the names", SPOOL_HOLD, "", error);
+	if (sum.requests <= STORE_HELD_MAX && sum.bytes <= STORE_HELD_BYTES_MAX)
+		return STORE_OK;
+	error_set(error, EX_IOERR, "psapi secret add", "%s/hold is full", spool->path);
+	return STORE_FULL;
 }
 
 static enum store_result
 hold(struct spool *spool, const struct record *record, struct timespec arrival, struct error *error)
 {
-	enum store_result result = STORE_OK;
+	enum store_result result = look_for_room(spool, record, error);
 	struct spool_file file;
 	char name[NAME_SIZE];
 
-	if (!has_room(spool, record)) {
-		error_set(error, EX_IOERR, "psapi secret add", "%s/hold is full", spool->path);
-		return STORE_FULL;
-	}
+	if (result != STORE_OK)
+		return result;
 	snprintf(name, sizeof(name), "%0*lld-%ld-%u.json", ARRIVAL_DIGITS,
 	    (long long)arrival.tv_sec * 1000000000 + arrival.tv_nsec, (long)getpid(),
 	    atomic_fetch_add(&spool->serial, 1));
 	if (spool_file_write(spool, &file, record->iov, record->count, true) != 0)
-		return spool_failed(spool, "write a file", SPOOL_HOLD, "", error);
+		return spool_failed(spool, "write a file", SPOOL_EVENTS, "", error);
 	bool linked = spool_file_link(spool, &file, SPOOL_HOLD, name) == 0;
 	if (!linked || spool_sync(spool, SPOOL_HOLD, file.fd) != 0) {
 		result = spool_failed(spool, "store the request", SPOOL_HOLD, name, error);
@@ -87,13 +89,11 @@ enum store_result
 spool_hold(struct spool *spool, const struct record *record, struct timespec arrival,
     struct error *error)
 {
-	/* flock(2) belongs to the open file: a descriptor of our own excludes threads, too. */
-	int fd = spool_open_directory(spool, SPOOL_HOLD);
-	int locked = fd < 0 ? -1 : io_lock(fd, LOCK_WAIT_MS);
-	enum store_result result = locked == 0 ? hold(spool, record, arrival, error) :
-	                                         spool_failed(spool, "lock it", SPOOL_HOLD, "", error);
-	if (fd >= 0)
-		close(fd);
+	int lock = spool_lock_directory(spool, SPOOL_HOLD, LOCK_WAIT_MS);
+	enum store_result result = lock >= 0 ? hold(spool, record, arrival, error) :
+	                                       spool_failed(spool, "lock it", SPOOL_HOLD, "", error);
+
+	io_close(lock);
 	return result;
 }
 
@@ -126,18 +126,20 @@ spool_held(struct spool *spool, char ***names, struct error *error)
 {
 	struct dirent **entries;
 	int count = scandirat(spool->dir[SPOOL_HOLD], ".", &entries, is_name_of, alphasort);
+	bool whole = count >= 0;
 
-	*names = count < 0 ? NULL : calloc((size_t)count + 1, sizeof(**names));
+	*names = whole ? calloc((size_t)count + 1, sizeof(**names)) : NULL;
 	for (int i = 0; i < count; i++) {
-		if (*names != NULL)
-			(*names)[i] = strdup(entries[i]->d_name);
+		whole = whole && *names != NULL && ((*names)[i] = strdup(entries[i]->d_name)) != NULL;
 		free(entries[i]);
 	}
 	if (count >= 0)
 		free(entries);
-	if (*names != NULL)
+	if (whole && *names != NULL)
 		return count;
 	spool_failed(spool, "list the names", SPOOL_HOLD, "", error);
+	if (*names != NULL)
+		store_held_free(*names);
 	return -1;
 }
 

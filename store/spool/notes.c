@@ -22,35 +22,25 @@ static const char *const names[] = {[STORE_NOTE_METRICS] = "metrics", [STORE_NOT
 	[STORE_NOTE_CHECK] = "check", [STORE_NOTE_ALERTS] = "alerts", [STORE_NOTE_DOCTOR] = "doctor",
 	[STORE_NOTE_LEFT_OUT] = "left-out"};
 
-/* flock(2) belongs to the open file: a descriptor of our own excludes threads, too. */
 int
 spool_notes_lock(struct spool *spool, enum store_lock what, struct error *error)
 {
 	enum spool_dir dir = what == STORE_LOCK_NOTES ? SPOOL_STATE : SPOOL_TMP;
-	int fd = spool_open_directory(spool, dir);
+	int fd = spool_lock_directory(spool, dir, what == STORE_LOCK_NOTES ? LOCK_MS : 0);
 
-	if (fd >= 0 && io_lock(fd, what == STORE_LOCK_NOTES ? LOCK_MS : 0) == 0)
-		return fd;
-	spool_failed(spool, "lock it", dir, "", error);
-	if (fd >= 0)
-		close(fd);
-	return -1;
+	if (fd < 0)
+		spool_failed(spool, "lock it", dir, "", error);
+	return fd;
 }
 
 char *
 spool_note_read(struct spool *spool, enum store_note note)
 {
-	int fd = openat(spool->dir[SPOOL_STATE], names[note],
-	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	char *text = fd < 0 ? NULL : malloc(STORE_NOTE_SIZE);
-	ssize_t n = text == NULL ? -1 : io_read_all(fd, text, STORE_NOTE_SIZE - 1);
+	char *text = malloc(STORE_NOTE_SIZE);
 
-	if (fd >= 0)
-		close(fd);
-	if (n >= 0) {
-		text[n] = '\0';
+	if (text != NULL &&
+	    spool_read_text(spool->dir[SPOOL_STATE], names[note], text, STORE_NOTE_SIZE) >= 0)
 		return text;
-	}
 	free(text);
 	return NULL;
 }
@@ -90,11 +80,8 @@ use_spare(struct spool *spool, const char *spare, const char *name, const char *
 	int dir = spool->dir[SPOOL_STATE];
 	int fd = openat(dir, spare, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	int result = fd < 0 ? -1 : overwrite(fd, text);
-	int saved = errno;
 
-	if (fd >= 0)
-		close(fd);
-	errno = saved;
+	io_close(fd);
 	return result == 0 ? exchange(dir, spare, name) : -1;
 }
 

@@ -239,19 +239,6 @@ link_again(struct spool *spool, const char *name, struct error *error)
 	return result;
 }
 
-/* One of many did not go well, which does not stop the others: the first of its kind is told. */
-static void
-add_result(enum store_result *result, struct error *error, enum store_result one,
-    const struct error *own)
-{
-	if (*result == STORE_OK || (*result == STORE_INVALID && one != STORE_INVALID)) {
-		*error = *own;
-		*result = one;
-	} else if (one != STORE_INVALID) {
-		error_log(own);
-	}
-}
-
 /* For retry and replay: link all, then sync once. linked: which of them were; or NULL. */
 static enum store_result
 requeue(struct spool *spool, const char *const *names, size_t count, size_t *moved,
@@ -271,7 +258,7 @@ requeue(struct spool *spool, const char *const *names, size_t count, size_t *mov
 			linked[i] = one == STORE_OK;
 		if (one == STORE_OK)
 			continue;
-		add_result(&result, error, one, &own);
+		store_add_result(&result, error, one, &own);
 		if (one == STORE_FULL || (one == STORE_FAILED && own.status != EX_NOPERM))
 			break; /* the disk: it would fail for all */
 	}
@@ -306,7 +293,7 @@ spool_retry(void *engine, const char *const *names, size_t count, size_t *moved,
 	for (size_t i = 0; *moved > 0 && i < count; i++)
 		if (linked[i] && unlinkat(spool->dir[SPOOL_FAILED], names[i], 0) != 0 && errno != ENOENT) {
 			spool_failed(spool, "remove the name", SPOOL_FAILED, names[i], &own);
-			add_result(&result, error, STORE_FAILED, &own);
+			store_add_result(&result, error, STORE_FAILED, &own);
 		}
 	free(linked);
 	return result;

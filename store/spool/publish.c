@@ -18,7 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/io.h"
 #include "base/log.h"
 #include "store/spool/spool.h"
 
@@ -51,7 +50,7 @@ spool_is_full(void *engine, long long min_free)
 		return false;
 	if (fstatvfs(spool->root, &st) != 0)
 		return false;
-	long long available = (long long)(st.f_bavail * st.f_frsize);
+	long long available = (long long)st.f_bavail * (long long)st.f_frsize;
 	atomic_store(&spool->available, available);
 	atomic_store(&spool->checked, now.tv_sec);
 	return available < min_free;
@@ -124,21 +123,6 @@ commit(struct spool *spool, const struct spool_file *file, enum spool_dir queue,
 	return STORE_DUPLICATE;
 }
 
-/* Only one delivery at a time replaces a file. Returns a descriptor, the lock; -1 with errno. */
-static int
-lock_queue(struct spool *spool, enum spool_dir queue)
-{
-	int fd = spool_open_directory(spool, queue);
-
-	if (fd >= 0 && io_lock(fd, REPLACE_WAIT_MS) != 0) {
-		int saved = errno;
-		close(fd);
-		errno = saved;
-		return -1;
-	}
-	return fd;
-}
-
 /*
  * Replace a file in the queue that is no event. No program of ours leaves one (I1); a person or a
  * broken file system may. STORE_ABSENT: another delivery has replaced it: start again.
@@ -151,7 +135,7 @@ replace(struct spool *spool, const struct spool_file *ours, enum spool_dir queue
 	struct spool_file there;
 	struct entry entry;
 	const char *why;
-	int lock = lock_queue(spool, queue);
+	int lock = spool_lock_directory(spool, queue, REPLACE_WAIT_MS); /* one delivery at a time */
 
 	if (lock < 0)
 		return spool_failed(spool, "lock it", queue, "", error);
@@ -212,10 +196,10 @@ mount_of(int directory)
 static enum store_result
 link_failed(struct spool *spool, enum spool_dir dir, const char *name, struct error *error)
 {
-	bool apart = errno == EXDEV && mount_of(spool->dir[SPOOL_EVENTS]) != mount_of(spool->root);
+	int number = errno;
+	bool apart = number == EXDEV && mount_of(spool->dir[SPOOL_EVENTS]) != mount_of(spool->root);
 
-	if (apart)
-		errno = EXDEV;
+	errno = number;
 	return spool_failed(spool, "make a hard link", apart ? SPOOL_EVENTS : dir, apart ? "" : name,
 	    error);
 }

@@ -21,7 +21,6 @@
 
 enum {
 	LOCK_MODE = 0640,
-	SETTLED_SECONDS = 60,
 	NAMED_MAX = 10 /* files that are named in the log, of those that cannot be used */
 };
 
@@ -57,9 +56,7 @@ spool_work_begin(void *engine, bool wait, struct error *error)
 		spool->lock = fd;
 		return STORE_OK;
 	}
-	int saved = errno;
-	close(fd);
-	errno = saved;
+	io_close(fd);
 	if (errno != EWOULDBLOCK)
 		return lock_failed(spool, error);
 	error_set(error, EX_TEMPFAIL, "fuser -v on that file shows which process",
@@ -91,7 +88,8 @@ struct scan {
 static enum store_result
 check_writable(struct spool *spool, struct error *error)
 {
-	static const enum spool_dir dirs[] = {SPOOL_NEW, SPOOL_FAILED, SPOOL_STATE, SPOOL_TMP};
+	static const enum spool_dir dirs[] = {
+	    SPOOL_EVENTS, SPOOL_NEW, SPOOL_FAILED, SPOOL_STATE, SPOOL_TMP};
 
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
 		if (faccessat(spool->dir[dirs[i]], ".", W_OK | X_OK, AT_EACCESS) != 0)
@@ -137,7 +135,7 @@ is_settled(const struct spool_file *file, int64_t now)
 {
 	struct stat st;
 
-	return fstat(file->fd, &st) == 0 && now - st.st_mtime >= SETTLED_SECONDS;
+	return fstat(file->fd, &st) == 0 && now - st.st_mtime >= SPOOL_SETTLED_SECONDS;
 }
 
 enum standing {
@@ -278,14 +276,13 @@ spool_pending(void *engine, struct store_pending *pending, struct error *error)
 {
 	struct spool *spool = engine;
 	struct scan scan = {.pending = pending, .error = error};
-	long committed;
 	enum store_result result = check_writable(spool, error);
 
 	pending->stopped = 0;
 	pending->arriving = false;
 	pending->refused = EX_OK;
 	if (result == STORE_OK)
-		result = spool_recover(spool, &committed, error);
+		result = spool_commit(spool, error);
 	if (result != STORE_OK)
 		return STORE_FAILED;
 	scan.unrecognised = unrecognised_open(spool);
@@ -450,21 +447,6 @@ put_later(struct spool *spool, struct store_work *work, const struct handler_sta
 	return STORE_FAILED;
 }
 
-enum store_result
-spool_later(void *engine, struct store_work *work, const struct handler_state *state,
-    struct error *error)
-{
-	struct spool *spool = engine;
-	bool parked = work->parked;
-	enum store_result result = parked ? unpark(spool, work, error) : STORE_OK;
-
-	if (result == STORE_OK)
-		result = put_later(spool, work, state, error);
-	if (parked)
-		spool_park(spool, work);
-	return result;
-}
-
 /* Replaces a file that was put into failed/ by hand: else the event would be in no queue. */
 static int
 link_into_failed(struct spool *spool, const struct spool_file *file)
@@ -502,17 +484,32 @@ put_failed(struct spool *spool, struct store_work *work, const struct handler_st
 	return STORE_FAILED;
 }
 
-enum store_result
-spool_fail(void *engine, struct store_work *work, const struct handler_state *state,
-    struct error *error)
+/* Put it, with its file open. */
+static enum store_result
+put(struct spool *spool, struct store_work *work, const struct handler_state *state,
+    bool is_failure, struct error *error)
 {
-	struct spool *spool = engine;
 	bool parked = work->parked;
 	enum store_result result = parked ? unpark(spool, work, error) : STORE_OK;
 
 	if (result == STORE_OK)
-		result = put_failed(spool, work, state, error);
+		result = is_failure ? put_failed(spool, work, state, error) :
+		                      put_later(spool, work, state, error);
 	if (parked)
 		spool_park(spool, work);
 	return result;
+}
+
+enum store_result
+spool_later(void *engine, struct store_work *work, const struct handler_state *state,
+    struct error *error)
+{
+	return put(engine, work, state, false, error);
+}
+
+enum store_result
+spool_fail(void *engine, struct store_work *work, const struct handler_state *state,
+    struct error *error)
+{
+	return put(engine, work, state, true, error);
 }

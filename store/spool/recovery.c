@@ -11,20 +11,30 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "store/spool/spool.h"
 
-enum {
-	BATCH = 64,             /* files that are open at once, and share a sync of the directory */
-	LEFTOVER_SECONDS = 3600 /* age from which a name in tmp/ belongs to a dead writer */
-};
+enum { BATCH = 64 }; /* files that are open at once, and share a sync of the directory */
 
 struct recovery {
 	struct error *error;
 	long committed;
-	bool found; /* any name, in either queue */
+	bool found;         /* any name, in either queue */
+	long left;          /* files that cannot be read or linked */
+	struct error first; /* about the first of them */
 	int count;
 	struct spool_file file[BATCH];
 };
+
+/* One file does not stop the others: drain, and the start, name the first. errno says why. */
+static void
+leave(struct spool *spool, const char *step, enum spool_dir queue, const char *name,
+    struct recovery *r)
+{
+	struct error error;
+
+	spool_failed(spool, step, queue, name, r->left++ == 0 ? &r->first : &error);
+}
 
 /* Sync the files' names, then commit each. Returns 0, or 1 with *error. */
 static int
@@ -38,10 +48,12 @@ commit_batch(struct spool *spool, enum spool_dir queue, struct recovery *r)
 		struct spool_file *file = &r->file[i];
 		if (!failed && (spool_sync(spool, SPOOL_DIRS, file->fd) != 0 ||
 		        spool_file_link(spool, file, SPOOL_EVENTS, file->name) != 0)) {
-			/* Another process committed or handled it; or it is another user's, see collect(). */
+			/* EEXIST, ENOENT: another process committed or handled it. */
 			failed = errno != EEXIST && errno != ENOENT && errno != EPERM;
 			if (failed)
 				spool_failed(spool, "commit the event", queue, file->name, r->error);
+			else if (errno == EPERM)
+				leave(spool, "commit the event", queue, file->name, r);
 		} else if (!failed) {
 			r->committed++;
 		}
@@ -69,8 +81,10 @@ collect(struct spool *spool, enum spool_dir queue, const char *name, void *data)
 	case ENTRY_INVALID:
 		return 0;
 	case ENTRY_ERROR:
-		if (spool_is_one_file(errno))
-			return 0; /* another user's, or of a bad block: drain and doctor name it */
+		if (spool_is_one_file(errno)) {
+			leave(spool, "read the file", queue, name, r); /* another user's, or a bad block */
+			return 0;
+		}
 		spool_failed(spool, "read the file", queue, name, r->error);
 		return 1;
 	}
@@ -114,28 +128,48 @@ remove_if_old(struct spool *spool, enum spool_dir dir, const char *name, void *d
 
 	if (spool_file_is_temporary(name) &&
 	    fstatat(spool->dir[dir], name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-	    *now - st.st_mtime > LEFTOVER_SECONDS) {
+	    *now - st.st_mtime > SPOOL_LEFTOVER_SECONDS) {
 		remove_probe(spool, name);
 		unlinkat(spool->dir[dir], name, 0);
 	}
 	return 0;
 }
 
-enum store_result
-spool_recover(void *engine, long *committed, struct error *error)
+static enum store_result
+recover(struct spool *spool, struct recovery *r)
 {
-	struct spool *spool = engine;
-	struct recovery r = {.error = error};
 	time_t now = time(NULL);
 
-	*committed = 0;
-	if (recover_queue(spool, SPOOL_NEW, &r) != 0 || recover_queue(spool, SPOOL_FAILED, &r) != 0)
+	if (recover_queue(spool, SPOOL_NEW, r) != 0 || recover_queue(spool, SPOOL_FAILED, r) != 0)
 		return STORE_FAILED;
-	if (r.found && spool_sync(spool, SPOOL_EVENTS, -1) != 0) {
-		spool_failed(spool, "sync it", SPOOL_EVENTS, "", error);
+	if (r->found && spool_sync(spool, SPOOL_EVENTS, -1) != 0) {
+		spool_failed(spool, "sync it", SPOOL_EVENTS, "", r->error);
 		return STORE_FAILED;
 	}
 	spool_each(spool, SPOOL_TMP, remove_if_old, &now);
-	*committed = r.committed;
 	return STORE_OK;
+}
+
+enum store_result
+spool_commit(struct spool *spool, struct error *error)
+{
+	struct recovery r = {.error = error};
+
+	return recover(spool, &r);
+}
+
+enum store_result
+spool_recover(void *engine, long *committed, struct error *error)
+{
+	struct recovery r = {.error = error};
+	enum store_result result = recover(engine, &r);
+	char line[1600];
+
+	if (r.left == 1)
+		log_line("%s", error_line(&r.first, line, sizeof(line)));
+	else if (r.left > 1)
+		log_line("%s; and %ld more like it",
+		    error_line(&r.first, line, sizeof(line)), r.left - 1);
+	*committed = result == STORE_OK ? r.committed : 0;
+	return result;
 }

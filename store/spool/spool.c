@@ -14,6 +14,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "base/user.h"
 #include "store/spool/owners.h"
@@ -80,15 +81,12 @@ open_directory(int parent, const char *name, bool create)
 static int
 check_format(const struct spool *spool, struct error *error)
 {
-	int fd = openat(spool->root, FORMAT_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	char text[16] = "";
-
-	if (fd < 0 && errno == ENOENT)
-		return 0;
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	char text[16];
+	ssize_t n = spool_read_text(spool->root, FORMAT_FILE, text, sizeof(text));
 	int number = errno;
-	if (fd >= 0)
-		close(fd);
+
+	if (n < 0 && number == ENOENT)
+		return 0;
 	text[strcspn(text, "\n")] = '\0';
 	if (n >= 0 && strcmp(text, SPOOL_FORMAT) == 0)
 		return 0;
@@ -131,16 +129,18 @@ explain_owner(const struct spool *spool, const struct stat *st, char *remedy, si
 {
 	char owner[USER_NAME_SIZE], other[USER_NAME_SIZE];
 
+	if (st->st_uid == geteuid() || (st->st_uid == spool->owner && geteuid() == 0))
+		return false;
 	user_name(spool->owner, owner);
 	if (st->st_uid != spool->owner)
 		snprintf(remedy, size, "it belongs to %s: as root, chown -R %s %.300s",
 		    user_name(st->st_uid, other), owner, spool->path);
-	else if (st->st_uid != geteuid() && st->st_uid != 0)
+	else if (st->st_uid != 0)
 		snprintf(remedy, size, "run it as root, or as the spool's owner: sudo -u %s psapi ...",
 		    owner);
-	else if (st->st_uid != geteuid())
+	else
 		snprintf(remedy, size, "run it as root, whose spool it is");
-	return st->st_uid != geteuid();
+	return true;
 }
 
 /* Why errno came of the spool, or of a directory in it; *st is of that, unless it is unknown. */
@@ -294,10 +294,37 @@ spool_remove(const char *path)
 
 /* ---- names ---- */
 
-int
-spool_open_directory(const struct spool *spool, enum spool_dir dir)
+DIR *
+spool_open_stream(const struct spool *spool, enum spool_dir dir)
 {
-	return openat(spool->dir[dir], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(spool->dir[dir], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+
+	if (stream == NULL)
+		io_close(fd);
+	return stream;
+}
+
+int
+spool_lock_directory(const struct spool *spool, enum spool_dir dir, int64_t milliseconds)
+{
+	int fd = openat(spool->dir[dir], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || io_lock(fd, milliseconds) == 0)
+		return fd;
+	io_close(fd);
+	return -1;
+}
+
+ssize_t
+spool_read_text(int directory, const char *name, char *text, size_t size)
+{
+	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	ssize_t n = fd < 0 ? -1 : io_read_all(fd, text, size - 1);
+
+	io_close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	return n;
 }
 
 int
@@ -305,14 +332,10 @@ spool_each(struct spool *spool, enum spool_dir dir,
     int (*visit)(struct spool *, enum spool_dir, const char *, void *), void *data)
 {
 	int result = 0;
-	int fd = spool_open_directory(spool, dir);
-	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	DIR *stream = spool_open_stream(spool, dir);
 
-	if (stream == NULL) {
-		if (fd >= 0)
-			close(fd);
+	if (stream == NULL)
 		return -1;
-	}
 	while (result == 0) {
 		errno = 0;
 		struct dirent *entry = readdir(stream);
@@ -386,7 +409,8 @@ static const struct {
 	{EIO, EX_IOERR, "look for the disk's errors in the kernel's log (dmesg)"},
 	{EACCES, EX_NOPERM, "the running user must be able to use it"},
 	{EWOULDBLOCK, EX_TEMPFAIL, "another process has locked it: fuser -v shows which"},
-	{EPERM, EX_NOPERM, "its file system must allow hard links to the running user"},
+	{EPERM, EX_NOPERM, "its file system must allow hard links to the running user, and lsattr -d "
+	                   "show no i or a"},
 };
 
 bool
@@ -419,5 +443,6 @@ spool_failed(struct spool *spool, const char *step, enum spool_dir dir, const ch
 	error_set(error, status, remedy, "%s/%s%s%s: cannot %s: %s", spool->path,
 	    dir == SPOOL_DIRS ? "" : spool_dir_names[dir],
 	    dir != SPOOL_DIRS && *name != '\0' ? "/" : "", name, step, strerror(number));
+	errno = number;
 	return number == ENOSPC || number == EDQUOT ? STORE_FULL : STORE_FAILED;
 }

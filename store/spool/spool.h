@@ -10,6 +10,7 @@
 #ifndef PSAPI_SPOOL_H
 #define PSAPI_SPOOL_H
 
+#include <dirent.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,6 +37,11 @@ extern const char *const spool_dir_names[SPOOL_DIRS];
  * A spool has it in the first line of a file "format"; without one it is 1.
  */
 #define SPOOL_FORMAT "1"
+
+enum {
+	SPOOL_SETTLED_SECONDS = 60,   /* age at which a file in new/ has its other name */
+	SPOOL_LEFTOVER_SECONDS = 3600 /* age at which what a writer makes first is of a dead one */
+};
 
 /* An open spool. Descriptors are all close-on-exec. */
 struct spool {
@@ -79,8 +85,20 @@ bool spool_is_missing(const char *path);
 /* Remove a spool that is empty. */
 void spool_remove(const char *path);
 
-/* A descriptor of its own for a directory, with its own offset; or -1 with errno. */
-int spool_open_directory(const struct spool *spool, enum spool_dir dir);
+/* A stream of a directory's names, of its own; or NULL with errno. */
+DIR *spool_open_stream(const struct spool *spool, enum spool_dir dir);
+
+/*
+ * Lock a directory, waiting at most so many milliseconds. flock(2) belongs to the open file: this
+ * one excludes other threads, too. Returns the descriptor, which holds the lock; or -1 with errno.
+ */
+int spool_lock_directory(const struct spool *spool, enum spool_dir dir, int64_t milliseconds);
+
+/*
+ * Read a small file, at most size - 1 bytes, and end it with a NUL. directory: a descriptor.
+ * Returns the bytes, or -1 with errno. A link or a FIFO of that name stops nobody.
+ */
+ssize_t spool_read_text(int directory, const char *name, char *text, size_t size);
 
 /*
  * Call visit for each name in dir but those that begin with a dot, in the directory's
@@ -112,7 +130,7 @@ int spool_sync(struct spool *spool, enum spool_dir dir, int file);
 
 /*
  * Explain errno of a step with dir/NAME (SPOOL_DIRS: NAME of the spool itself), with the remedy.
- * Returns STORE_FULL if there is no room, else STORE_FAILED.
+ * errno stays. Returns STORE_FULL if there is no room, else STORE_FAILED.
  */
 enum store_result spool_failed(struct spool *spool, const char *step, enum spool_dir dir,
     const char *name, struct error *error);
@@ -241,7 +259,11 @@ bool spool_is_full(void *engine, long long min_free);
 bool spool_is_empty(void *engine);
 enum store_result spool_probe(void *engine, struct error *error);
 
-/* recovery.c */
+/*
+ * recovery.c: spool_recover() logs the first file that it cannot use; spool_commit() is for drain,
+ * which names each by itself.
+ */
+enum store_result spool_commit(struct spool *spool, struct error *error);
 enum store_result spool_recover(void *engine, long *committed, struct error *error);
 
 /* held.c */
@@ -295,6 +317,12 @@ enum store_result spool_roster(void *engine, int64_t at, struct roster *roster,
 /* What state/roster has; that there is none is fine. Before a mark's time it is not known. */
 enum store_result spool_forgotten(struct spool *spool, int64_t at, struct roster *roster,
     struct error *error);
+/*
+ * Add what events/NAME says of a producer, if its time is not after at; *changed becomes true if
+ * that changes the roster. Returns 0, or -1 with errno and *error: it could not be read.
+ */
+int spool_roster_add(struct spool *spool, const char *name, int64_t at, struct roster *roster,
+    bool *changed, struct error *error);
 /* Replace state/roster, durable when it returns. */
 enum store_result spool_forgotten_write(struct spool *spool, const struct roster *roster,
     struct error *error);

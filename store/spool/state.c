@@ -58,11 +58,9 @@ spool_state_read(struct spool *spool, const char *name, struct handler_state *st
 	if (faccessat(spool->dir[SPOOL_STATE], name, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
 		return false;
 	char *text = malloc(FILE_SIZE_MAX);
-	int fd = openat(spool->dir[SPOOL_STATE], name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	ssize_t n = fd < 0 || text == NULL ? -1 : read(fd, text, FILE_SIZE_MAX);
+	ssize_t n = text == NULL ? -1 :
+	    spool_read_text(spool->dir[SPOOL_STATE], name, text, FILE_SIZE_MAX);
 	bool known = n > 0 && handler_state_parse(text, (size_t)n, state);
-	if (fd >= 0)
-		close(fd);
 	free(text);
 	return known;
 }
@@ -83,16 +81,10 @@ note(struct spool *spool, const char *file, int64_t now)
 static int64_t
 noted(const struct spool *spool, const char *file)
 {
-	char text[DATETIME_TEXT_SIZE + 1] = "";
+	char text[DATETIME_TEXT_SIZE + 1];
 	int64_t nanoseconds;
-	int fd = openat(spool->dir[SPOOL_STATE], file,
-	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
-	if (fd < 0)
-		return 0;
-	ssize_t n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[n > 0 ? n : 0] = '\0';
+	spool_read_text(spool->dir[SPOOL_STATE], file, text, sizeof(text));
 	text[strcspn(text, "\n")] = '\0';
 	return datetime_parse(text, &nanoseconds) ? nanoseconds / NANOSECONDS : 0;
 }

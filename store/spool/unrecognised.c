@@ -32,14 +32,7 @@ unrecognised_open(struct spool *spool)
 	if (u == NULL)
 		return NULL;
 	u->spool = spool;
-	/* O_NONBLOCK: a FIFO must not stop us. */
-	int fd = openat(spool->dir[SPOOL_STATE], UNRECOGNISED_FILE,
-	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd >= 0) {
-		ssize_t n = read(fd, u->known, TEXT_SIZE);
-		u->known[n > 0 ? n : 0] = '\0';
-		close(fd);
-	}
+	spool_read_text(spool->dir[SPOOL_STATE], UNRECOGNISED_FILE, u->known, sizeof(u->known));
 	return u;
 }
 

@@ -142,15 +142,12 @@ spool_each_by_inode(struct spool *spool, enum spool_dir dir,
 	struct name_list list = {.names = calloc(NAMES_MAX, sizeof(*list.names)),
 		.text = malloc(TEXT_SIZE)};
 	struct visits visits = {.spool = spool, .dir = dir, .list = &list, .visit = visit};
-	int fd = list.names == NULL || list.text == NULL ? -1 : spool_open_directory(spool, dir);
-	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	DIR *stream = list.names == NULL || list.text == NULL ? NULL : spool_open_stream(spool, dir);
 	int result = stream == NULL ? -1 : visit_all(&visits, stream, &list, data, threads);
 	int saved = errno;
 
 	if (stream != NULL)
 		closedir(stream);
-	else if (fd >= 0)
-		close(fd);
 	free(list.names);
 	free(list.text);
 	errno = saved;

@@ -162,8 +162,9 @@ TEST(no_more_than_a_mebibyte_is_held)
 	/* In doubt nothing is held: the directory for the lock, and again to count. */
 	drop(f, SPOOL_HOLD, "notes.txt");
 	interference = (struct interference){.of = OPENAT, .nth = 2, .error = EMFILE};
-	assert_int_equal(hold_text(s, text, 1, 1, 0, &f->error), STORE_FULL);
+	assert_int_equal(hold_text(s, text, 1, 1, 0, &f->error), STORE_FAILED);
 	interference.nth = 0;
+	assert_true(tells(f, &f->error, "hold", EMFILE));
 	free(text);
 }
 

@@ -485,7 +485,7 @@ TEST(an_event_that_cannot_be_read_is_left_out_and_said_once)
 		for (int run = 0; run < 2; run++) {
 			/* Recovery opens nothing that is committed; what was said before is read. */
 			interference = (struct interference){.of = (int)rows[i].of,
-			    .nth = rows[i].of == OPENAT ? 6 : 2, .error = rows[i].error};
+			    .nth = rows[i].of == OPENAT ? 6 : 3, .error = rows[i].error};
 			assert_int_equal(look_through(f), rows[i].fatal ? STORE_FAILED : STORE_OK);
 			interference.nth = 0;
 			assert_true(tells(f, &f->error, "new/a.json", rows[i].error));
@@ -503,7 +503,7 @@ TEST(an_event_that_cannot_be_read_is_left_out_and_said_once)
 
 TEST(where_an_outcome_cannot_be_noted_nothing_is_visited)
 {
-	static const char *const dirs[] = {"new", "failed", "state", "tmp"};
+	static const char *const dirs[] = {"events", "new", "failed", "state", "tmp"};
 	struct fixture *f = *state;
 
 	add(f, SPOOL_NEW, "a", BODY, true);

@@ -180,22 +180,31 @@ TEST(recovery_leaves_a_file_in_events_that_is_another)
 	expect_text(f, SPOOL_NEW, "a.json", ours("a"));
 }
 
-/* One file of root's must not keep the receiver from its start. */
+/* One file of root's must not keep the receiver from its start; it is named. */
 TEST(recovery_leaves_another_user_s_file)
 {
 	static const struct {
 		enum call of;
 		int nth, error;
-	} rows[] = {{OPENAT, 2, EACCES}, {LINKAT, 1, EPERM}};
+		const char *step;
+	} rows[] = {{OPENAT, 2, EACCES, "cannot read the file: Permission denied"},
+	    {LINKAT, 1, EPERM, "cannot commit the event: Operation not permitted"}};
 	struct fixture *f = *state;
+	struct capture capture;
 
 	for (size_t i = 0; i < ROWS(rows); i++) {
 		put(f, SPOOL_NEW, "a.json", ours("a"));
 		put(f, SPOOL_NEW, "b.json", ours("b"));
 		interference = (struct interference){.of = (int)rows[i].of, .nth = rows[i].nth,
 			.error = rows[i].error};
-		assert_int_equal(recover(f), 1);
+		capture_begin(&capture);
+		long committed = recover(f);
+		char *logged = capture_end(&capture);
 		interference.nth = 0;
+		assert_int_equal(committed, 1);
+		assert_int_equal(lines_of(logged), 1);
+		assert_non_null(strstr(logged, rows[i].step));
+		free(logged);
 		assert_int_equal(count(f, SPOOL_EVENTS), 1);
 		assert_int_equal(recover(f), 1);
 		drop(f, SPOOL_EVENTS, "a.json");

@@ -1184,6 +1184,24 @@ TEST(a_cause_has_its_remedy)
 	}
 }
 
+/* chattr +i: the owner is right, and root is not refused for who it is. */
+TEST(root_is_not_told_to_run_it_as_root)
+{
+	struct fixture *f = *state;
+
+	if (geteuid() != 0) {
+		print_message("only root can give a directory away\n");
+		skip();
+	}
+	assert_int_equal(fchown(f->spool.dir[SPOOL_NEW], 65534, (gid_t)-1), 0);
+	f->spool.owner = 65534;
+	interference = (struct interference){.of = LINKAT, .nth = 1, .error = EPERM};
+	assert_int_equal(store(f, "a", STORE_QUEUE), STORE_FAILED);
+	interference.nth = 0;
+	f->spool.owner = geteuid();
+	assert_non_null(strstr(f->error.remedy, "lsattr -d show no i or a"));
+}
+
 TEST(of_another_user_s_file_the_remedy_is_to_give_it_back)
 {
 	struct fixture *f = *state;
@@ -1741,6 +1759,7 @@ main(void)
 		SPOOL_TEST(after_a_failed_sync_nothing_is_accepted_and_nothing_taken_back),
 		SPOOL_TEST(a_write_that_fails_is_that_file_s_alone),
 		SPOOL_TEST(a_cause_has_its_remedy),
+		SPOOL_TEST(root_is_not_told_to_run_it_as_root),
 		SPOOL_TEST(of_another_user_s_file_the_remedy_is_to_give_it_back),
 		SANDBOX_TEST(a_full_disk_is_told_from_an_error_and_nothing_is_left),
 		SPOOL_TEST(the_floor_of_free_space_is_in_bytes),
