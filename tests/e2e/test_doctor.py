@@ -564,6 +564,8 @@ def test_drain_has_run(place, receiver, handlers):
     assert "last ran at 20" in rows["drain"]["text"]
     (place.spool.path / "state" / "drain").write_text("2026-01-02T03:04:05Z\n")
     assert_names(examine(place), "drain", mentions=["last ran at 2026-01-02T03:04:05Z"])
+    (place.spool.path / "state" / "drain").write_text("2126-01-02T03:04:05Z\n")
+    assert_names(examine(place), "drain", mentions=["2126-01-02T03:04:05Z, in the future", "was the clock wrong"])
     up = float(Path("/proc/uptime").read_text().split()[0])     # that long psapi check waits after a boot
     for ago, remarked in ((590, False), (660, True)):       # the limit of psapi check
         (place.spool.path / "state" / "drain").write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(time.time() - ago)))
