@@ -369,8 +369,8 @@ append(struct attempts *attempts, const struct attempt *attempt)
 		}
 	}
 	if (!written && !attempts->failing)
-		log_line("%s: cannot be written: %s: attempts go unlogged", ATTEMPTS_FILE,
-		    strerror(errno));
+		log_line("%s/" ATTEMPTS_FILE ": cannot be written: %s: attempts go unlogged",
+		    attempts->path, strerror(errno));
 	attempts->failing = !written;
 	if (!written)
 		return;
