@@ -228,7 +228,10 @@ check_stored(struct doctor *d, struct finding *f, const char *id)
 		doctor_ok(f, "a signed probe is accepted and stored");
 	else
 		doctor_failed(f,
-		    "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this configuration's",
+		    "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this "
+		    "configuration's.\n"
+		    "Or the directory was replaced, or mounted over, since the receiver started: restart "
+		    "the receiver",
 		    "a signed probe is accepted, but not into %s: the receiver has another spool",
 		    d->config->spool);
 }

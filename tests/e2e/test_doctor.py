@@ -319,6 +319,18 @@ def test_receiver_with_another_secret(place, socket):
     assert_names(examine(place), "accepts", mentions=["signature_mismatch", "PSAPI_SECRET_FILE"])
 
 
+def test_spool_that_was_replaced(place, receiver):
+    """As a restore does, or a late mount: the receiver still has the old directory. Its restart is the cure."""
+    assert_names(examine(place))
+    old = place.dir / "old"
+    place.spool.path.rename(old)
+    shutil.copytree(old, place.spool.path)
+    assert_names(examine(place), "accepts", mentions=["has another spool", "was replaced, or mounted over", "restart"])
+    receiver.stop()
+    receiver.start()
+    assert_names(examine(place))
+
+
 def test_receiver_without_secret(place, socket):
     Receiver(place, PSAPI_SECRET_FILE=place.dir / "none").start()
     assert_names(examine(place), "accepts", mentions=["no_secret", "chgrp"])
