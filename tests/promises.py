@@ -179,11 +179,14 @@ def check(patch):
     raise Complaint(f"{patch.test} does not notice it: {output[-1500:]}")
 
 
+def use_copy(number):
+    global WORK
+    WORK = os.path.join(COPIES, str(number))
+
+
 def begin(numbers):
     """Of a process that takes its share of the patches: it has a copy of its own."""
-    global WORK
-    WORK = os.path.join(COPIES, str(numbers.get()))
-    fresh_copy()
+    use_copy(numbers.get())
 
 
 def tell(patch):
@@ -219,8 +222,11 @@ def main():
     chosen = [patch for patch in patches if is_chosen(patch)]
     numbers = multiprocessing.SimpleQueue()
     processes = min(os.cpu_count(), len(chosen)) or 1
-    for number in range(processes):
-        numbers.put(number + 1)
+    for number in range(1, processes + 1):
+        # Here, where an error ends all: a pool would start a process that fails again and again.
+        use_copy(number)
+        fresh_copy()
+        numbers.put(number)
     with multiprocessing.Pool(processes, begin, (numbers,)) as pool:
         for line, complaint in pool.imap_unordered(tell, chosen):
             print(line, flush=True)

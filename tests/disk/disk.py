@@ -59,6 +59,7 @@ SAMPLE = [
     Row("ext4", "auto", 40),
     Row("xfs", "auto", 40),
     Row("ext4", "auto", 80, "sync_file_range", WHOLE),
+    Row("ext4", "auto", 80, "fsync", KEPT),
 ]
 EVERYTHING = [Row(name, "auto", VARIANT_IMAGES if system.variant else IMAGES)
               for name, system in FILE_SYSTEMS.items()] + [
