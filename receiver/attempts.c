@@ -122,6 +122,15 @@ attempts_open(const char *directory)
 	return attempts;
 }
 
+bool
+attempts_is_replaced(const struct attempts *attempts)
+{
+	struct stat used, named;
+
+	return fstat(attempts->dir, &used) == 0 && stat(attempts->path, &named) == 0 &&
+	    (used.st_dev != named.st_dev || used.st_ino != named.st_ino);
+}
+
 void
 attempts_copy_to(struct attempts *attempts, struct store *store)
 {

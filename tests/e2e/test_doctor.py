@@ -320,14 +320,20 @@ def test_receiver_with_another_secret(place, socket):
 
 
 def test_spool_that_was_replaced(place, receiver):
-    """As a restore does, or a late mount: the receiver still has the old directory. Its restart is the cure."""
+    """As a restore does, or a late mount: the receiver has the old directory, and no drain would see what it stores there.
+    So it accepts nothing until its restart."""
+    server = Socket(place)
+    server.receiver = receiver
     assert_names(examine(place))
     old = place.dir / "old"
     place.spool.path.rename(old)
     shutil.copytree(old, place.spool.path)
-    assert_names(examine(place), "accepts", mentions=["has another spool", "was replaced, or mounted over", "restart"])
-    receiver.stop()
-    receiver.start()
+    wait_for(lambda: server.send(signed()).status == 503, "a second later it looks")
+    assert f"{place.spool.path}: was replaced, or mounted over, since the start" in receiver.log()
+    assert_names(examine(place), "accepts", mentions=["spool_error", "until a restart"])
+    shutil.rmtree(place.spool.path)
+    old.rename(place.spool.path)
+    wait_for(lambda: server.send(signed()).status == 200, "the old one is back")
     assert_names(examine(place))
 
 
