@@ -144,7 +144,7 @@ POSTGRESQL_PACKAGES = postgresql
 MONITOR_PACKAGES = prometheus prometheus-node-exporter icinga2-bin icinga2-common nagios-nrpe-server nagios-nrpe-plugin \
 	zabbix-agent sudo
 # For docs/hosts.md, with automatic failover.
-HOSTS_PACKAGES = patroni python3-etcd etcd-server haproxy nginx openssl iproute2
+HOSTS_PACKAGES = patroni python3-etcd etcd-server etcd-client haproxy nftables nginx openssl iproute2
 # npm may be installed from another source, which conflicts with the package of Debian.
 LONG_PACKAGES = patch logrotate valgrind clang-tidy cppcheck shellcheck $(MONITOR_PACKAGES) $(if $(shell command -v npm),,nodejs npm)
 

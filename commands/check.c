@@ -21,10 +21,17 @@
 
 enum { TIMEOUT_S = 10, TIMEOUT_MAIL_S = 60, TIMEOUT_MAX_S = 3600 };
 
+struct check_options {
+	struct monitor_limits limits;
+	int seconds;
+	bool mail;
+};
+
 /* The checks, in a thread that may hang for ever: in a call of the kernel, on a broken disk. */
 struct check_thread {
 	const struct config *config;
 	const struct monitor_limits *limits;
+	bool mails;
 	struct monitor_report report;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -36,7 +43,7 @@ work(void *data)
 {
 	struct check_thread *job = data;
 
-	monitor_run(job->config, job->limits, (time_t)clock_unix(), &job->report);
+	monitor_run(job->config, job->limits, job->mails, (time_t)clock_unix(), &job->report);
 	pthread_mutex_lock(&job->lock);
 	job->done = true;
 	pthread_cond_signal(&job->changed);
@@ -81,7 +88,7 @@ timed_out(int seconds)
 
 /* The checks in a thread of their own. Returns NULL if it cannot be started, and *why. */
 static struct check_thread *
-start(const struct config *config, const struct monitor_limits *limits, const char **why)
+start(const struct config *config, const struct check_options *o, const char **why)
 {
 	struct check_thread *job = calloc(1, sizeof(*job));
 	pthread_condattr_t attributes;
@@ -91,7 +98,8 @@ start(const struct config *config, const struct monitor_limits *limits, const ch
 	if (job == NULL)
 		return NULL;
 	job->config = config;
-	job->limits = limits;
+	job->limits = &o->limits;
+	job->mails = o->mail;
 	pthread_mutex_init(&job->lock, NULL);
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -136,12 +144,6 @@ parse_seconds(const char *text, int *seconds)
 	return *end == '\0' && number >= 1 && number <= TIMEOUT_MAX_S;
 }
 
-struct check_options {
-	struct monitor_limits limits;
-	int seconds;
-	bool mail;
-};
-
 /* Returns 0, or HEALTH_UNKNOWN: a monitoring system reads our exit status. */
 static int
 read_options(struct command_line *line, int argc, char **argv, struct check_options *o)
@@ -184,7 +186,7 @@ check_main(struct command_line *line, int argc, char **argv)
 		o.seconds = o.mail ? TIMEOUT_MAIL_S : TIMEOUT_S;
 	if (command_configure(line) != EX_OK || command_become_owner(line) != EX_OK)
 		return unknown("the settings cannot be used; standard error says why");
-	struct check_thread *job = start(&line->config, &o.limits, &why);
+	struct check_thread *job = start(&line->config, &o, &why);
 	if (job == NULL)
 		return unknown(why);
 	bool in_time = wait_for(job, o.seconds);

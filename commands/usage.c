@@ -40,7 +40,8 @@ print_setup(void)
 	     "  verify     psapi doctor https://YOUR.HOST/webhooks/psapi\n"
 	     "  test       psapi send https://YOUR.HOST/webhooks/psapi, \"Send Example\" in the\n"
 	     "             portal, psapi attempts\n"
-	     "  go live    psapi drain from cron");
+	     "  go live    systemctl enable --now psapi-drain.path psapi-drain.timer, or\n"
+	     "             psapi drain from cron");
 }
 
 static void

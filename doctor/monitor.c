@@ -26,6 +26,7 @@
 
 enum {
 	PING_MS = 3000,
+	MAILS_SECONDS = 3600, /* so long a verdict of check --mail stays; its timer has 300 */
 	LINE_SIZE = 2048 /* of a plugin */
 };
 
@@ -312,7 +313,7 @@ static const struct doctor_check ping[] = {
 	{0},
 };
 
-/* An event that newly failed (exit status 1) is in failed/, which is counted. */
+/* Events that failed are in failed/, which is counted. */
 static void
 check_drain_status(struct doctor *d, struct finding *f)
 {
@@ -324,7 +325,7 @@ check_drain_status(struct doctor *d, struct finding *f)
 	else if (run->runs.ended > d->now + MONITOR_AHEAD_SECONDS)
 		doctor_failed(f, MONITOR_AHEAD_REMEDY, "the last psapi drain ended at %s, in the future",
 		    terminal_time(run->runs.ended, at));
-	else if (run->runs.status == 0 || run->runs.status == 1)
+	else if (runs_are_good(&run->runs))
 		doctor_ok(f, "the last psapi drain ended with exit status %d", run->runs.status);
 	else
 		doctor_failed(f, NULL, "the last psapi drain ended with exit status %d: events wait",
@@ -425,18 +426,42 @@ date_findings(struct health *health, const struct health *last)
 	}
 }
 
+/* Whether this verdict is to be noted. A time in the future is of a wrong clock. */
+static bool
+replaces(const struct health *health, const struct health *last)
+{
+	return health->mails || !last->mails || last->at > health->at ||
+	    health->at - last->at >= MAILS_SECONDS;
+}
+
+/* Complete the verdict from the last one, and note it. */
+static void
+note_verdict(struct store *store, struct health *health)
+{
+	struct health *last = calloc(1, sizeof(*last));
+
+	if (last == NULL)
+		return;
+	if (store != NULL)
+		health_read(store, last);
+	date_findings(health, last);
+	if (store != NULL && replaces(health, last))
+		health_write(store, health);
+	free(last);
+}
+
 void
-monitor_run(const struct config *config, const struct monitor_limits *limits, time_t now,
-    struct monitor_report *report)
+monitor_run(const struct config *config, const struct monitor_limits *limits, bool mails,
+    time_t now, struct monitor_report *report)
 {
 	struct monitor run = {.doctor = {.config = config, .listen = config->listen, .now = now,
 		.report = take, .user = &run}, .limits = limits, .report = report};
 	struct finding untouched = {
 	    .name = "set-up", .text = "waits for its first secret and request"};
-	struct health *last = calloc(1, sizeof(*last));
 
 	memset(report, 0, sizeof(*report));
 	report->health.at = now;
+	report->health.mails = mails;
 	if (is_untouched(config)) {
 		add(&run, &untouched, HEALTH_OK);
 	} else {
@@ -447,13 +472,7 @@ monitor_run(const struct config *config, const struct monitor_limits *limits, ti
 			judge_number(&run, (enum monitor_number)i);
 		report->health.partial = is_partial(&run);
 	}
-	if (run.doctor.store != NULL && last != NULL)
-		health_read(run.doctor.store, last);
-	if (last != NULL)
-		date_findings(&report->health, last);
-	if (run.doctor.store != NULL)
-		health_write(run.doctor.store, &report->health);
-	free(last);
+	note_verdict(run.doctor.store, &report->health);
 	verify_keyring_free(run.doctor.keyring);
 	store_close(run.doctor.store);
 }

@@ -60,10 +60,11 @@ struct monitor_report {
 
 /*
  * Run the checks. A finding that is not OK has the time since which it has not been, from the last
- * verdict; this one is noted as the last.
+ * verdict. This one is noted as the last, but one that does not mail (check --mail) is not noted
+ * within an hour after one that did: a monitoring system may have limits of its own.
  */
-void monitor_run(const struct config *config, const struct monitor_limits *limits, time_t now,
-    struct monitor_report *report);
+void monitor_run(const struct config *config, const struct monitor_limits *limits, bool mails,
+    time_t now, struct monitor_report *report);
 
 /*
  * Print the one line of a plugin: "PSAPI CRITICAL - text | waiting=3;10;;0 ...". What comes from

@@ -62,6 +62,7 @@ health_read(struct store *store, struct health *health)
 	memset(health, 0, sizeof(*health));
 	health->at = json_integer_value(json_object_get(note, "at"));
 	health->status = status_of(note);
+	health->mails = json_is_true(json_object_get(note, "mail"));
 	read_findings(json_object_get(note, "findings"), health);
 	bool known = health->at > 0;
 	json_decref(note);
@@ -82,8 +83,8 @@ health_write(struct store *store, const struct health *v)
 		    (json_int_t)f->since);
 		json_array_append_new(findings, one);
 	}
-	json_t *note = json_pack("{s:I,s:i,s:o}", "at", (json_int_t)v->at, "status", (int)v->status,
-	    "findings", findings);
+	json_t *note = json_pack("{s:I,s:i,s:b,s:o}", "at", (json_int_t)v->at, "status", (int)v->status,
+	    "mail", v->mails, "findings", findings);
 	char *text = note == NULL ? NULL : json_dumps(note, JSON_COMPACT | JSON_ENSURE_ASCII);
 	json_decref(note);
 	int lock = text == NULL ? -1 : store_lock(store, STORE_LOCK_NOTES, &ignored);

@@ -31,6 +31,7 @@ struct health {
 	enum health_status status; /* the worst */
 	struct health_finding finding[HEALTH_FINDINGS_MAX];
 	int count;
+	bool mails;   /* of a check --mail, the one that runs by itself */
 	bool partial; /* a fault has kept others from being judged: what is absent may still be bad */
 };
 

@@ -226,7 +226,7 @@ static void
 put_drain_success(FILE *f, const struct metrics *m, const char *name)
 {
 	if (m->runs.ended != 0)
-		put(f, m, name, "", m->runs.status == EX_OK);
+		put(f, m, name, "", runs_are_good(&m->runs));
 }
 
 static void
@@ -335,7 +335,8 @@ static const struct family {
 	{"psapi_last_drain_timestamp_seconds", "gauge",
 	    "When psapi drain was last at work.", put_drained},
 	{"psapi_last_drain_success", "gauge",
-	    "Whether the last run of psapi drain ended with exit status 0.", put_drain_success},
+	    "Whether the last run of psapi drain ended with exit status 0, or 1: an event failed.",
+	    put_drain_success},
 	{"psapi_handler_runs_total", "counter", "Events by the result of their handler.", put_runs},
 	{"psapi_answer_duration_seconds", "histogram",
 	    "Time from the headers of a request to its answer.", put_durations},

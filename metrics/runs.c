@@ -28,6 +28,12 @@ runs_read(struct store *store, struct runs *runs)
 	return known;
 }
 
+bool
+runs_are_good(const struct runs *runs)
+{
+	return runs->ended != 0 && (runs->status == 0 || runs->status == 1);
+}
+
 static int
 write_note(struct store *store, const struct runs *runs)
 {

@@ -26,6 +26,12 @@ struct runs {
  */
 int runs_add(struct store *store, const struct runs *more, int status, int64_t now);
 
+/*
+ * Whether the last run was all right: exit status 0, or 1, which only tells that an event newly
+ * failed. After any other one events wait. False as well if none has ended.
+ */
+bool runs_are_good(const struct runs *runs);
+
 /* False: there is no note, or none that can be read; all zero. */
 bool runs_read(struct store *store, struct runs *runs);
 

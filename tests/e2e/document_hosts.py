@@ -1,4 +1,4 @@
-"""The set-up of docs/hosts.md on hosts of this machine: its command blocks as they are written."""
+"""The set-up of docs/hosts.md and hosts-operation.md on hosts of this machine: their blocks as they are written."""
 
 import contextlib
 import http.client
@@ -17,12 +17,12 @@ LIST = "timeout 10 patronictl -c /etc/patroni/config.yml list --format tsv"
 
 
 def blocks():
-    """(names of the hosts, script) of each block, in the order of the document."""
-    text = (ROOT / "docs/hosts.md").read_text()
+    """(names of the hosts, script) of each block, in the order of the documents."""
+    text = "".join((ROOT / page).read_text() for page in ("docs/hosts.md", "docs/hosts-operation.md"))
     for block in re.findall(r"^```\n(.*?)^```$", text, re.S | re.M):
         first, _, script = block.partition("\n")
         assert first.startswith("# on "), first
-        yield re.findall(r"\b(?:db|web|lb)\d?\b|the leader", first), script
+        yield re.findall(r"\b(?:db|web|lb)\d?\b|the leader|a live node", first), script
 
 
 class SetUp(World):
@@ -34,10 +34,12 @@ class SetUp(World):
         self.authority = ROOT / "build" / f"authority-{os.getpid()}.crt"
         self.certificates()
 
-    def run_on(self, name, script):
-        """A block; the line with the host's own address is the one thing that differs."""
-        host = self.leader() if name == "the leader" else self[name]
-        return host.run(re.sub(r"^ADDRESS=[\d.]+", f"ADDRESS={host.address}", script, flags=re.M))
+    def run_on(self, name, script, **values):
+        """A block; what differs is the host's own address, and `values` of other variables."""
+        host = self.leader() if name in ("the leader", "a live node") else self[name]
+        for variable, value in ({"ADDRESS": host.address} | values).items():
+            script = re.sub(rf"^(.*\b)?{variable}=[\w.]+", rf"\g<1>{variable}={value}", script, count=1, flags=re.M)
+        return host.run(script)
 
     def blocks_for(self, hosts):
         return [script for names, script in self.blocks if set(names) == set(hosts)]
@@ -61,8 +63,8 @@ class SetUp(World):
             host.run(f"install -D -m 0644 {self.dir}/ca.crt /etc/ssl/psapi/ca.crt")
             if name in NODES:
                 host.run(f"""
-                    install -o postgres -m 0600 {self.dir}/{name}.key /etc/ssl/psapi/node.key
-                    install -o postgres -m 0644 {self.dir}/{name}.crt /etc/ssl/psapi/node.crt""")
+                    install -m 0600 {self.dir}/{name}.key /etc/ssl/psapi/node.key
+                    install -m 0644 {self.dir}/{name}.crt /etc/ssl/psapi/node.crt""")
 
     def close(self):
         if hasattr(self, "authority"):
@@ -93,6 +95,24 @@ class SetUp(World):
         wait_for(self.is_healthy, "a leader, a synchronous standby and a replica", 120)
         (script,) = self.blocks_for(["the leader"])
         self.run_on("the leader", script)
+
+    def replace(self, name):
+        """Another machine of that name, which has nothing of the old one but its certificate."""
+        self[name].die()
+        (script,) = self.blocks_for(["a live node"])
+        self.run_on("a live node", script, NAME=name)
+        self[name].run("""
+            rm -rf /var/lib/etcd/default /var/lib/postgresql/psapi* /etc/patroni/config.yml
+            : >/etc/default/etcd
+            chown root /etc/ssl/psapi/node.key""")
+        self[name].boot()
+        (script,) = self.blocks_for(NODES)
+        self.run_on(name, script, STATE="existing")
+        health = f"etcdctl --endpoints=http://{name}:2379 --command-timeout=1s endpoint health >/dev/null 2>&1 && echo yes || true"
+        wait_for(lambda: self[name].run(health), f"etcd of {name} belongs to the others", 30)
+        receiver = "sudo -u postgres psql -Atc 'SELECT status FROM pg_stat_wal_receiver' 2>&1 || true"
+        wait_for(lambda: self[name].run(receiver) == "streaming\n", f"{name} has copied the database", 60)
+        wait_for(self.is_healthy, "three nodes again", 60)
 
     # ---- web heads and balancer ----
 

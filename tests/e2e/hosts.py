@@ -25,32 +25,53 @@ LAYERS = ("etc", "var", "run", "usr/local", "root")
 
 # What systemd would start: unit -> a script that stays in the foreground.
 UNITS = {
-    "etcd": "set -a; . /etc/default/etcd; ETCD_DATA_DIR=/var/lib/etcd/default ETCD_UNSUPPORTED_ARCH=$(uname -m) "
-            "exec setpriv --reuid=etcd --regid=etcd --clear-groups /usr/bin/etcd",
+    "etcd": "set -a; ETCD_NAME=$(hostname) ETCD_DATA_DIR=/var/lib/etcd/default ETCD_UNSUPPORTED_ARCH=$(uname -m); "
+            ". /etc/default/etcd; exec setpriv --reuid=etcd --regid=etcd --clear-groups /usr/bin/etcd",
     "patroni": "cd /var/lib/postgresql && "
                "exec setpriv --reuid=postgres --regid=postgres --init-groups patroni /etc/patroni/config.yml",
     "psapi-fcgi.socket": "install -d -o psapi -g www-data -m 0750 /run/psapi; "
                          "exec setpriv --reuid=psapi --regid=psapi --groups=psapi,www-data psapi-fcgi",
+    "nftables": "nft -f /etc/nftables.conf && exec sleep infinity",
     "nginx": "exec nginx -g 'daemon off;'",
     "haproxy": "exec haproxy -f /etc/haproxy/haproxy.cfg",
 }
 
 SYSTEMCTL = """#!/bin/sh
-# The part of systemctl that the documents use.
+# The part of systemctl that the documents use. As there, a unit that runs is not started again.
+runs() { [ -e "/run/unit-$1.pid" ] && [ -e "/proc/$(cat "/run/unit-$1.pid")/exe" ]; }
 start() { script=/units/$1; [ -e "$script" ] || { echo "no unit $1" >&2; exit 5; }
-    setsid sh "$script" >>"/var/log/unit-$1.log" 2>&1 </dev/null & echo $! >"/run/unit-$1.pid"; }
-stop() { [ ! -e "/run/unit-$1.pid" ] || { kill "$(cat "/run/unit-$1.pid")" && rm "/run/unit-$1.pid"; }; }
-command=$1; shift
-[ "$1" != --now ] || shift
+    runs "$1" || { setsid sh "$script" >>"/var/log/unit-$1.log" 2>&1 </dev/null & echo $! >"/run/unit-$1.pid"; }; }
+stop() { ! runs "$1" || { kill "$(cat "/run/unit-$1.pid")"; while runs "$1"; do sleep 0.1; done; }; }
+# Type=notify: etcd says that it is ready when it is a member of a cluster that has a majority.
+ready() { [ "$1" != etcd ] || ( . /etc/default/etcd
+    for _ in $(seq 90); do
+        etcdctl --endpoints="${ETCD_LISTEN_CLIENT_URLS:-http://localhost:2379}" --command-timeout=1s endpoint health \\
+            >/dev/null 2>&1 && exit
+        sleep 0.5
+    done; echo "etcd.service: a timeout was exceeded" >&2; exit 1 ); }
+command=$1 now= wait=1; shift
+while :; do
+    case $1 in
+    --now) now=1 ;;
+    --no-block) wait= ;;
+    *) break ;;
+    esac
+    shift
+done
 for unit in "$@"; do
     case $command in
-    enable) start "$unit" ;;
-    disable) [ "$unit" = postgresql ] || stop "$unit" ;;
-    restart|reload) stop "$unit"; sleep 1; start "$unit" ;;
+    enable) [ ! "$now" ] || start "$unit" ;;
+    start) start "$unit" ;;
+    disable) [ ! "$now" ] || stop "$unit" ;;
+    stop) stop "$unit" ;;
+    restart|reload) stop "$unit"; start "$unit" ;;
     daemon-reload) ;;
     *) echo "systemctl $command: not here" >&2; exit 1 ;;
     esac
 done
+case "$wait $command $now" in
+"1 enable 1"|"1 start "|"1 restart "|"1 reload ") for unit in "$@"; do ready "$unit" || exit; done ;;
+esac
 """
 SUDO = """#!/bin/sh
 if [ "$1" = -u ]; then
@@ -59,7 +80,15 @@ if [ "$1" = -u ]; then
 fi
 exec "$@"
 """
-APT = "#!/bin/sh\n# Its packages are installed on this machine.\n"
+APT = """#!/bin/sh
+# The packages are installed on this machine. As there, these start their service at once.
+for package in "$@"; do
+    case $package in
+    etcd-server) systemctl start etcd ;;
+    nginx) systemctl start nginx ;;
+    esac
+done
+"""
 
 
 def why_not():
@@ -100,7 +129,7 @@ class Host:
             hostname {name}
             {layers}
             cp {world.dir}/hosts /etc/hosts
-            rm -rf /run/unit-* /etc/nginx/sites-enabled/default /var/log/unit-*
+            rm -rf /run/unit-* /var/log/unit-*
             mkdir -p /run/postgresql && chown postgres:postgres /run/postgresql
             cp {world.dir}/bin/* /usr/local/bin/
             mkdir -p /var/lib/psapi
@@ -181,7 +210,8 @@ class Host:
         """After die(): the link, and the units that are enabled."""
         self.world.run(f"ip link set {self.link} up")
         self.is_on = True
-        self.run(f"systemctl enable --now {' '.join(units)}")
+        if units:
+            self.run(f"systemctl enable --now {' '.join(units)}")
 
     def log(self, unit):
         return self.run(f"cat /var/log/unit-{unit}.log", expect=None)

@@ -241,6 +241,27 @@ def test_clock_that_steps(post):
     assert all(f["since"] <= time.time() for f in json.loads(note.read_text())["findings"])
 
 
+def test_verdict_of_the_page(post):
+    """It is that of the check that mails. One with other limits (Nagios, a person) replaces only one of over an hour
+    ago, or of a wrong clock."""
+    note = post.spool.path / "state" / "check"
+    post.good(b"no JSON")
+    other = ("check", "-w", "failed=", "-c", "drain=")
+    assert post.run(*other).stdout.startswith("PSAPI OK")
+    assert json.loads(note.read_text())["status"] == 0, "none mails yet"
+    post.hears()
+    verdict = json.loads(note.read_text())
+    assert verdict["status"] == 1
+    post.run(*other)
+    assert json.loads(note.read_text()) == verdict
+    for old in (3500, 3600, -100):
+        note.write_text(json.dumps(verdict | {"at": int(time.time()) - old}))
+        post.run(*other)
+        assert json.loads(note.read_text())["status"] == (1 if old == 3500 else 0), old
+    post.check("-c", "failed=0")
+    assert json.loads(note.read_text())["status"] == 2, "its own limits count"
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[1]", '{"reported":[1],"logged":3}', '{"reported":{"failed":"x"}}', "\0" * 1000],
                          ids=str.__len__)
 def test_note_that_is_damaged(post, damage):

@@ -1,5 +1,6 @@
-"""docs/hosts.md, as it is written, on hosts of this machine: database nodes with Patroni, web heads, balancer, import;
-then the leader dies under load, and Patroni replaces it. The tests depend on each other, in the order of the file.
+"""docs/hosts.md and hosts-operation.md, as they are written, on hosts of this machine: database nodes with Patroni, web
+heads, balancer, import, another machine for a node; then the leader dies under load, and Patroni replaces it. The tests
+depend on each other, in the order of the file.
 
 It takes two minutes, and is part of `make check-long` (make check-hosts).
 """
@@ -37,7 +38,7 @@ def on_all_heads(world, script):
 
 
 def test_every_block_has_its_hosts():
-    assert [set(names) for names, _ in blocks()] == [{"db1", "db2", "db3"}, {"the leader"}, {"web1", "web2"}, {"web1"}]
+    assert [set(names) for names, _ in blocks()] == [{"db1", "db2", "db3"}, {"the leader"}, {"web1", "web2"}, {"a live node"}, {"web1"}]
 
 
 PSAPI = ("setpriv", "--reuid=psapi", "--regid=psapi", "--init-groups")
@@ -58,6 +59,15 @@ def test_a_spool_from_before(world):
 def test_database_nodes(world):
     world.start_databases()
     assert world.is_healthy()
+
+
+def test_the_firewall(world):
+    """Neither etcd nor Patroni asks for a password: only the database nodes can connect to them."""
+    for port in (2380, 2379, 8008):
+        connect = f"timeout 1 bash -c '</dev/tcp/db1/{port}'"
+        world["db2"].run(connect)
+        world["web1"].run(connect, expect=124)
+        world["lb"].run(connect, expect=124)
 
 
 def test_web_heads(world):
@@ -124,6 +134,11 @@ def test_a_web_head_dies(world):
         assert reply.status == 200, f"{reply}\n" + world["lb"].run("tail -20 /var/log/nginx/error.log") + \
             world["web2"].run("tail -5 /var/log/nginx/error.log; tail -5 /var/log/unit-psapi-fcgi.socket.log")
     world["web1"].boot("psapi-fcgi.socket", "nginx")
+
+
+def test_a_database_node_is_replaced(world):
+    world.replace(next(name for name, role in world.members().items() if role == "Replica"))
+    assert_accepted(world.send(signed()))
 
 
 def test_the_leader_dies_under_load(world, capsys):

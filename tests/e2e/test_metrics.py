@@ -90,7 +90,7 @@ def test_what_has_happened(desk):
     for kind in ("producersync.updates_available", "producersync.npn.activated", "producersync.npn.deactivated", "other"):
         assert began - 1 <= found.value("psapi_last_accepted_timestamp_seconds", type=kind) <= time.time(), kind
     assert began - 1 <= found.value("psapi_last_drain_timestamp_seconds") <= time.time()
-    assert found.value("psapi_last_drain_success") == 0
+    assert found.value("psapi_last_drain_success") == 1, "exit status 1: events failed, and none waits for a repair"
     runs = {dict(labels)["result"]: value for labels, value in found.all("psapi_handler_runs_total").items()}
     assert runs == {"done": 1, "later": 1, "failed": 2}
     assert found.value("psapi_answer_duration_seconds_count") == 7
@@ -104,6 +104,11 @@ def test_what_has_happened(desk):
     found = metrics(desk)
     assert found.value("psapi_last_drain_success") == 1
     assert found.value("psapi_handler_runs_total", result="done") == 1
+    desk.deliver(signed(event("x.y", z=2)))
+    desk.handler("x", "exit 126\n")
+    desk.drain(expect=78)
+    found = metrics(desk)
+    assert found.value("psapi_last_drain_success") == 0 and found.value("psapi_events_failed") == 2
 
 
 @pytest.mark.each_store

@@ -282,6 +282,29 @@ def deliver_ties(desk):
                         signed(body(11, "1", "producersync.npn.renamed"), "t"))
 
 
+# Times of a producer's two events, the earlier one first: their texts sort the other way round, or are of one time.
+DIGITS = [("01Z", "01.579Z"), ("01.5Z", "01.579Z"), ("01.579Z", "01.579001+00:00"), ("01+00:00", "01.1Z"),
+          ("01.579Z", "01.579000000Z")]
+ACTIVE = ["1", "11", "12", "4", "50", "51", "52", "53", "54", "64"]
+
+
+def deliver_digits(desk):
+    """5n: deactivated, then activated; 6n: activated, then deactivated."""
+    times = [[f"2025-07-25T15:53:{second}" for second in pair] for pair in DIGITS]
+    requests = []
+    for n, (first, second) in enumerate(times):
+        for npn, kind, at in ((f"5{n}", "deactivated", first), (f"5{n}", "activated", second),
+                              (f"6{n}", "activated", first), (f"6{n}", "deactivated", second)):
+            text = json.loads(body(0, npn, f"producersync.npn.{kind}")) | {"timestamp": at}
+            requests.append(signed(json.dumps(text).encode(), f"{npn}-{kind}"))
+    return desk.deliver(*requests)
+
+
+def roster(desk):
+    """The NPNs that are active by psapi roster."""
+    return sorted(line.split(",")[0] for line in desk.run("roster", "--csv").stdout.splitlines()[1:])
+
+
 def install_batch(desk, example, name):
     handlers, desk.handlers = desk.handlers, desk.batches
     text = (ROOT / "examples/handlers" / example).read_text()
@@ -334,6 +357,9 @@ def test_batch_python(batches):
     batches.drain_silently()
     assert_all_done(batches, ids)
     assert active_in_python(batches) == ["1", "11", "12", "4"]
+    deliver_digits(batches)
+    batches.drain_silently()
+    assert active_in_python(batches) == roster(batches) == ACTIVE
     assert sorted(os.listdir(batches.home)) == ["producers.json", "producers.json.lock"]
     batches.run("replay", "a")
     batches.drain(env={"PSAPI_TABLE": "/nowhere/x"})
@@ -405,6 +431,9 @@ def test_batch_sqlite(batches):
     batches.drain_silently()
     assert_all_done(batches, ids)
     assert sqlite(database, "SELECT npn FROM producer WHERE active ORDER BY npn") == ["1", "11", "12", "4"]
+    deliver_digits(batches)
+    batches.drain_silently()
+    assert sqlite(database, "SELECT npn FROM producer WHERE active ORDER BY npn") == roster(batches) == ACTIVE
 
 
 def test_batch_sqlite_fails(batches):
@@ -443,10 +472,13 @@ def test_batch_postgresql(batches, store):
     batches.drain_silently()
     assert_all_done(batches, ties)
     assert sql("SELECT npn FROM producer WHERE active ORDER BY npn") == ["1", "11", "12", "4"]
+    deliver_digits(batches)
+    batches.drain_silently()
+    assert sql("SELECT npn FROM producer WHERE active ORDER BY npn") == roster(batches) == ACTIVE
     bad = json.dumps({"type": "producersync.x", "timestamp": "never"}).encode()
     more = batches.deliver(signed(bad, "bad"), signed(body(10, "7"), "good"))
     batches.drain_silently()
-    assert sql("SELECT count(*) FROM event") == ["14"], "one transaction"
+    assert sql("SELECT count(*) FROM event") == ["34"], "one transaction"
     batches.spool.sql("UPDATE psapi_queue SET due_at = NULL")
     batches.drain(expect=1)
     assert [batches.where(one) for one in more] == [["events", "failed", "state"], ["events"]]

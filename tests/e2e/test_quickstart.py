@@ -79,3 +79,6 @@ def test_help_is_in_the_order_of_the_portal(place):
     places = [shown.index(f"\n  {word} ") for word in
               ("access", "register", "secret     psapi", "verify     psapi", "test", "go live")]
     assert places == sorted(places)
+    last = " ".join(shown[places[-1]:].split())
+    [units] = re.findall(r"^\| 6\. Go live .*`sudo (systemctl [^`]*)` \|$", (ROOT / "README.md").read_text(), re.M)
+    assert last.endswith(f"{units}, or psapi drain from cron"), "README.md says the same"

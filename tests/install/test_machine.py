@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from receiver import ROOT, wait_for
 from replies import assert_accepted, parse_cgi
 from sender import OTHER_SECRET, SECRET, event, signed
 from servers import pairs
-from spool import Spool
+from spool import Spool, iso, iso_ms
 
 URL = "http://localhost/webhooks/psapi"
 SPOOL = "/var/spool/psapi"
@@ -182,41 +183,141 @@ def test_drain_units(machine, spool):
 
 
 SENDMAIL = "#!/bin/sh\numask 022; cat >\"$(mktemp /var/lib/psapi/mail.XXXXXX)\"\n"
+DAILY = event("producersync.updates_available", runDate="2025-07-24")
+DRAIN_UNITS = ["psapi-drain.path", "psapi-drain.timer"]
 
 
-def mails(machine):
-    """They are taken out."""
-    found = []
-    for path in (machine.root / "var/lib/psapi").glob("mail.*"):
-        found.append(path.read_text())
-        path.unlink()
-    return found
+class Alerts:
+    """What psapi-check.service mails, started as by its timer."""
+
+    def __init__(self, machine):
+        self.machine = machine
+
+    def mails(self):
+        # Some runs follow each other faster than systemd allows.
+        self.machine.run("systemctl", "reset-failed", "psapi-check.service", expect=None)
+        self.machine.run("systemctl", "start", "psapi-check.service")
+        found = []
+        for path in (self.machine.root / "var/lib/psapi").glob("mail.*"):
+            found.append(path.read_text())
+            path.unlink()
+        return found
+
+    def hears(self, said):
+        """One mail, once."""
+        [mail] = self.mails()
+        assert mail.startswith("To: root\nSubject: psapi on ") and said in mail, mail
+        assert self.mails() == []
+
+    def is_well(self):
+        [mail] = self.mails()
+        assert ": all is well again\n" in mail, mail
 
 
-def test_alerts(machine, spool):
-    """On after the package's installation: a person is told of an event that failed, and when all is well again."""
+def handle_with(machine, text):
+    handler = machine.root / "etc/psapi/handlers.d/default"
+    handler.write_text(f"#!/bin/sh\n{text}\n")
+    handler.chmod(0o755)
+
+
+@pytest.fixture
+def alerts(machine, spool):
+    """All is well, events come and are handled. The checks are as the package has installed them: each five minutes; a
+    test does not wait for the timer."""
     machine.run("systemctl", "is-enabled", "psapi-check.timer")
     machine.run("systemctl", "is-active", "psapi-check.timer")
+    assert " *:00/5:00 " in machine.property("psapi-check.timer", "TimersCalendar")
     machine.run("systemctl", "stop", "psapi-check.timer")
     sendmail = machine.root / "usr/sbin/sendmail"
     sendmail.write_text(SENDMAIL)
     sendmail.chmod(0o755)
     spool.empty()
-    machine.run("systemctl", "start", "psapi-check.service")
-    mails(machine)
-    assert send(signed(b"no JSON")).status == 200
-    machine.run("systemctl", "start", "psapi-check.service")
-    [mail] = mails(machine)
-    assert mail.startswith("To: root\nSubject: psapi on ") and "WARNING: failed: 1 event(s)" in mail
-    machine.run("systemctl", "start", "psapi-check.service")
-    assert mails(machine) == []
-    as_psapi(machine, "psapi", "retry", "--all")
-    machine.run("systemctl", "start", "psapi-check.service")
-    [mail] = mails(machine)
-    assert "failed" in mail and machine.property("psapi-check.service", "Result") == "success"
+    handle_with(machine, "exit 0")
+    machine.run("systemctl", "enable", "--now", *DRAIN_UNITS)
+    assert_accepted(send(signed(DAILY)))
+    machine.run("systemctl", "start", "psapi-drain.service")
+    alerts = Alerts(machine)
+    alerts.mails()
+    assert alerts.mails() == []
+    yield alerts
     sendmail.unlink()
+    machine.run("systemctl", "disable", "--now", *DRAIN_UNITS)
     spool.empty()
     machine.run("systemctl", "start", "psapi-check.timer")
+
+
+def test_alert_of_a_failing_handler(machine, spool, alerts):
+    handle_with(machine, "exit 1")
+    assert_accepted(send(signed()))
+    wait_for(lambda: len(spool.names("failed")) == 1, "the event has failed", 30)
+    alerts.hears("WARNING: failed: 1 event(s)")
+    handle_with(machine, "exit 0")
+    as_psapi(machine, "psapi", "retry", "--all")
+    alerts.is_well()
+    assert machine.property("psapi-check.service", "Result") == "success"
+
+
+def test_alert_of_a_wrong_secret(alerts):
+    for _ in range(3):
+        assert send(signed(secrets=[OTHER_SECRET])).status == 401
+    alerts.hears("CRITICAL: deliveries: 3 deliveries")
+    assert_accepted(send(signed()))
+    alerts.is_well()
+
+
+def test_alert_of_a_disabled_endpoint(spool, alerts):
+    """Nothing comes any more: within 26 h."""
+    line = spool.attempts()[-1]
+    assert (line["outcome"], line["type"]) == ("accepted", "producersync.updates_available")
+
+    def comes_no_more_for(hours):
+        (spool.path / "state/metrics").unlink()
+        (spool.path / "attempts.jsonl").write_text(json.dumps(line | {"at": iso_ms(time.time() - hours * 3600)}) + "\n")
+
+    comes_no_more_for(25.9)
+    assert alerts.mails() == []
+    comes_no_more_for(26.1)
+    alerts.hears("CRITICAL: daily: ")
+    assert_accepted(send(signed(DAILY)))
+    alerts.is_well()
+
+
+def test_alert_of_a_stopped_drain(machine, spool, alerts):
+    """Within 10 min."""
+    machine.run("systemctl", "disable", "--now", *DRAIN_UNITS)
+    machine.run("systemctl", "start", "psapi-drain.service")    # and none is at work any more
+    note = spool.path / "state/drain"
+    note.write_text(iso(time.time() - 590) + "\n")
+    assert alerts.mails() == []
+    note.write_text(iso(time.time() - 610) + "\n")
+    alerts.hears("CRITICAL: drain: ")
+    machine.run("systemctl", "enable", "--now", *DRAIN_UNITS)
+    machine.run("systemctl", "start", "psapi-drain.service")
+    alerts.is_well()
+
+
+@pytest.fixture
+def small_disk(machine, alerts):
+    """A file system of 100 MiB under the spool."""
+    machine.run("systemctl", "stop", *DRAIN_UNITS, "psapi-fcgi.service")
+    machine.run("sh", "-ec", f"cp -a {SPOOL} /root/spool; mount -t tmpfs -o size=100m psapi-test {SPOOL}; "
+                f"cp -a /root/spool/. {SPOOL}")
+    yield
+    machine.run("systemctl", "stop", "psapi-fcgi.service")
+    machine.run("umount", SPOOL)
+    machine.run("rm", "-r", "/root/spool")
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_alert_of_a_full_disk(machine, alerts):
+    assert_accepted(send(signed()))
+    assert alerts.mails() == []
+    machine.run("sh", "-c", f"cat /dev/zero >{SPOOL}/filler", expect=1)
+    assert send(signed()).status == 503
+    alerts.hears("CRITICAL: storing: ")
+    machine.run("rm", f"{SPOOL}/filler")
+    assert_accepted(send(signed()))
+    alerts.is_well()
 
 
 def test_metrics(machine):
