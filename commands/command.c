@@ -218,8 +218,8 @@ command_read_secrets(const struct command_line *line, const char *path, struct e
 	return look.keyring;
 }
 
-int
-command_open(struct command_line *line)
+static int
+open_store(struct command_line *line, bool shared)
 {
 	struct error error;
 	int status = command_configure(line);
@@ -229,8 +229,21 @@ command_open(struct command_line *line)
 	if (status != EX_OK)
 		return status;
 	/* Not made here: the receiver makes it, as its user. */
-	line->store = store_open(&line->config, false, &error);
+	line->store = shared ? store_open_shared(&line->config, &error) :
+	    store_open(&line->config, false, &error);
 	return line->store != NULL ? EX_OK : error_log(&error);
+}
+
+int
+command_open(struct command_line *line)
+{
+	return open_store(line, false);
+}
+
+int
+command_open_shared(struct command_line *line)
+{
+	return open_store(line, true);
 }
 
 void

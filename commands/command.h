@@ -91,6 +91,8 @@ int command_configure(struct command_line *line);
  * or another exit status (logged).
  */
 int command_open(struct command_line *line);
+/* The same with store_open_shared(). */
+int command_open_shared(struct command_line *line);
 void command_close(struct command_line *line);
 
 /* As root become the spool's owner for good. Returns EX_OK, or another exit status (logged). */

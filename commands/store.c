@@ -68,7 +68,9 @@ print_nodes(const json_t *report)
 	}
 	if (json_array_size(json_object_get(report, "standbys")) == 0)
 		printf("%-12s  none\n", "standbys");
-	printf("%-12s  %s\n", "synchronous", text_of(report, "synchronous_standby_names"));
+	const char *names = json_string_value(json_object_get(report, "synchronous_standby_names"));
+	printf("%-12s  %s\n", "synchronous", names != NULL && *names != '\0' ?
+	    terminal_column(names) : "none: a 200 is on one machine only");
 	printf("%-12s  PostgreSQL %s, %lld of %lld connections\n", "server", text_of(report, "version"),
 	    number_of(report, "connections"), number_of(report, "max_connections"));
 }
@@ -81,9 +83,11 @@ print_events(const json_t *report)
 
 	printf("%-12s  %lld, %.1f MiB with all else\n", "events", number_of(report, "events"),
 	    (double)number_of(report, "bytes") / (1 << 20));
-	printf("%-12s  %lld, of which %lld for a retry; the oldest since %s\n", "waiting",
-	    number_of(report, "waiting"), number_of(report, "retrying"),
-	    text_of(report, "oldest_waiting"));
+	printf("%-12s  %lld", "waiting", number_of(report, "waiting"));
+	if (number_of(report, "waiting") > 0)
+		printf(", of which %lld for a retry; the oldest since %s", number_of(report, "retrying"),
+		    text_of(report, "oldest_waiting"));
+	putchar('\n');
 	printf("%-12s  %lld\n", "failed", number_of(report, "failed"));
 	json_array_foreach (json_object_get(report, "lanes"), i, item) {
 		printf("%-12s  %s: %lld lane(s) in work\n", i == 0 ? "drains" : "",
@@ -256,7 +260,9 @@ import(struct command_line *line)
 static const struct {
 	const char *name;
 	int (*run)(struct command_line *line);
-} verbs[] = {{"init", init}, {"status", status}, {"import", import}};
+	int (*open)(struct command_line *line);
+} verbs[] = {{"init", init, command_open_shared}, {"status", status, command_open_shared},
+	{"import", import, command_open}};
 
 int
 store_main(struct command_line *line, int argc, char **argv)
@@ -279,7 +285,7 @@ store_main(struct command_line *line, int argc, char **argv)
 	if (*line->config.store != '\0') {
 		config_free(&line->config); /* command_open() reads it again */
 		line->configured = false;
-		result = command_open(line);
+		result = verbs[verb].open(line);
 		return result != EX_OK ? result : verbs[verb].run(line);
 	}
 	log_line("store %s: there is no shared store: set PSAPI_STORE", argv[optind]);

@@ -187,7 +187,7 @@ const struct command table_commands[] = {
 	{"store", "init | status | import", "set up and look at the database that several hosts share",
 	    "  init             make the tables in the database that PSAPI_STORE names; that\n"
 	    "                   they are there is fine\n"
-	    "  status           its nodes, who follows whom, sizes, what waits\n"
+	    "  status           its nodes, replication, sizes, what waits\n"
 	    "  import           copy the local spool's events with their status; those that\n"
 	    "                   are there already stay as they are. It can be interrupted and\n"
 	    "                   repeated, and removes nothing from the spool\n"

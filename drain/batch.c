@@ -130,7 +130,7 @@ claim_some(struct filling *f, const struct task *tasks[CHUNK], uint64_t lanes[CH
 	bool claimed = store_claim_many(b->context->store, lanes, wanted, results, &error) == STORE_OK;
 	if (!claimed) {
 		error_log(&error);
-		b->news.stop = true;
+		b->news.stop = handler_run_stop(&error);
 	}
 	for (size_t i = 0; i < wanted; i++) {
 		if (!claimed || results[i] != STORE_OK) {
@@ -156,7 +156,7 @@ take_one(struct filling *f, const struct task *task, struct store_work *work,
 		if (append(b, task) == 0)
 			return true;
 		log_line("out of memory for a batch of events");
-		b->news.stop = true;
+		b->news.stop = RUN_STOP;
 	}
 	if (loaded == STORE_OK) {
 		store_unload(b->context->store, work);
@@ -188,7 +188,7 @@ fill_some(struct filling *f)
 	if (count > 0 && store_load_many(b->context->store, names, works, count, results,
 	    &error) != STORE_OK) {
 		error_log(&error);
-		b->news.stop = true;
+		b->news.stop = handler_run_stop(&error);
 		store_release_many(b->context->store, lanes, count);
 		for (size_t i = 0; i < count; i++)
 			schedule_release(b->schedule, tasks[i], false);
@@ -199,7 +199,7 @@ fill_some(struct filling *f)
 			lanes[given++] = lanes[i];
 	if (given > 0)
 		store_release_many(b->context->store, lanes, given);
-	return count > 0 && !b->news.stop;
+	return count > 0 && b->news.stop == 0;
 }
 
 /* The first event is in; now others, as long as there are some. */
@@ -231,9 +231,11 @@ index_of(const struct batch_run *b, const struct batch_item *item)
 static void
 give_up(struct batch_run *b, const struct error *error)
 {
-	if (!b->broken)
+	if (!b->broken) {
 		error_log(error);
-	b->broken = b->news.stop = true;
+		b->news.stop = handler_run_stop(error);
+	}
+	b->broken = true;
 	b->run->aborted = true;
 	b->run->child.deadline = clock_milliseconds();
 }
@@ -652,7 +654,7 @@ batch_start(struct batch_run *b, struct handler_run *run, const struct handler_r
 	}
 	if (!alone)
 		fill(b, limit);
-	enum handler_run_result result = b->news.stop ? RUN_STOP : start_process(b);
+	enum handler_run_result result = b->news.stop != 0 ? b->news.stop : start_process(b);
 	handler_close(&run->handler);
 	free(b->input.text);
 	b->input = (struct batch_input){0};

@@ -28,7 +28,7 @@ struct batch_item {
 struct batch_news {
 	size_t done, later, failed; /* an event whose result has become worse is in both */
 	bool again; /* the list is out of date */
-	bool stop;  /* the store or the system fails (logged): the drain must end */
+	enum handler_run_result stop; /* RUN_STOP or RUN_AWAY: the drain must end; 0: it goes on */
 	bool wrong; /* the handler broke the protocol, or cannot do its work: `error` */
 	bool unfit; /* of these: it cannot do its work, and no event that it has is done until it can */
 	struct error error;

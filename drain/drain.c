@@ -247,6 +247,9 @@ record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 	case RUN_STOP:
 		fail(d, EX_IOERR);
 		break;
+	case RUN_AWAY:
+		fail(d, EX_TEMPFAIL);
+		break;
 	case RUN_AGAIN:
 		d->again = true;
 		break;
@@ -276,8 +279,8 @@ record_batch(struct drain *d, struct batch_run *batch)
 		report_refusal(d, "broken", &news->error, news->unfit ? until_fixed : again_later);
 		set_status(d, EX_CONFIG);
 	}
-	if (news->stop)
-		fail(d, EX_IOERR);
+	if (news->stop != 0)
+		fail(d, news->stop == RUN_AWAY ? EX_TEMPFAIL : EX_IOERR);
 	*news = (struct batch_news){0};
 }
 
@@ -295,7 +298,7 @@ start_batch(struct drain *d, struct handler_run *run, struct batch_run *batch)
 		report_refusal(d, "refused", &run->refusal, until_fixed);
 		set_status(d, EX_CONFIG);
 	} else {
-		fail(d, EX_IOERR);
+		fail(d, result == RUN_AWAY ? EX_TEMPFAIL : EX_IOERR);
 	}
 }
 

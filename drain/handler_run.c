@@ -180,6 +180,12 @@ report_verbosely(
  * The result of a run whose outcome the store was to record. STORE_ABSENT: another program has
  * handled the event meanwhile.
  */
+enum handler_run_result
+handler_run_stop(const struct error *error)
+{
+	return error->status == EX_TEMPFAIL ? RUN_AWAY : RUN_STOP;
+}
+
 static enum handler_run_result
 recorded(enum store_result stored, enum handler_run_result wanted, const struct error *error)
 {
@@ -190,7 +196,7 @@ recorded(enum store_result stored, enum handler_run_result wanted, const struct 
 	if (stored == STORE_BUSY)
 		return RUN_AGAIN;
 	error_log(error);
-	return RUN_STOP;
+	return handler_run_stop(error);
 }
 
 static enum handler_run_result

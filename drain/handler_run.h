@@ -49,7 +49,8 @@ enum handler_run_result {
 	RUN_BUSY,   /* another drain works on its lane; nothing was written */
 	RUN_AGAIN,  /* another drain has changed its lane: the list must be read again */
 	RUN_WAITS,  /* the handler must not or cannot run: run->refusal; nothing was written */
-	RUN_STOP    /* the store or the system fails (logged): the drain must end */
+	RUN_STOP,   /* the store or the system fails (logged): the drain must end */
+	RUN_AWAY    /* the same, for the database cannot be used at the moment */
 };
 
 /*
@@ -72,6 +73,9 @@ enum handler_run_result handler_run_finish(
     struct handler_run *run, const struct handler_run_context *context, int status);
 
 /* ---- for batch.c ---- */
+
+/* RUN_STOP or RUN_AWAY. */
+enum handler_run_result handler_run_stop(const struct error *error);
 
 /*
  * Start run->handler with input as standard input and file as last argument (NULL: none), and

@@ -105,7 +105,7 @@ check_store(const struct config *config)
 
 	if (*config->store == '\0')
 		return 0;
-	struct store *store = store_open(config, false, &error);
+	struct store *store = store_open_shared(config, &error);
 	if (store == NULL || store_probe(store, &error) != STORE_OK) {
 		store_close(store);
 		return finding_error("store", &error);

@@ -161,6 +161,29 @@ store_open(const struct config *config, bool create, struct error *error)
 	return NULL;
 }
 
+struct store *
+store_open_shared(const struct config *config, struct error *error)
+{
+	if (!is_shared(config) || !spool_is_missing(config->spool))
+		return store_open(config, false, error);
+	struct store *store = calloc(1, sizeof(*store));
+	if (store == NULL) {
+		error_set(error, EX_OSERR, NULL, "out of memory");
+		return NULL;
+	}
+	spool_without(&store->local, config->spool);
+	if (open_engine(store, config, false, error) == 0)
+		return store;
+	store_close(store);
+	return NULL;
+}
+
+static bool
+has_spool(const struct store *store)
+{
+	return store->local.root >= 0;
+}
+
 bool
 store_is_shared(const struct store *store)
 {
@@ -301,7 +324,7 @@ store_warnings(struct store *store, void (*warn)(const struct error *, void *), 
 enum store_result
 store_probe(struct store *store, struct error *error)
 {
-	enum store_result result = spool_probe(&store->local, error);
+	enum store_result result = has_spool(store) ? spool_probe(&store->local, error) : STORE_OK;
 
 	return result == STORE_OK && store_is_shared(store) ? store->backend->probe(store->engine,
 	    error) :
@@ -645,7 +668,8 @@ store_check(struct store *store, void (*visit)(const struct store_check *, void 
 	if (!store_is_shared(store))
 		return;
 	store->backend->check(store->engine, visit, data);
-	unimported_check(&store->local, store->backend, store->engine, visit, data);
+	if (has_spool(store))
+		unimported_check(&store->local, store->backend, store->engine, visit, data);
 }
 
 enum store_result

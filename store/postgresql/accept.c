@@ -157,7 +157,8 @@ read_batch(struct postgresql *pg, struct postgresql_connection *connection, int 
 		if (!postgresql_result(pg, connection, deadline, &result, error))
 			return POSTGRESQL_BROKEN;
 		if (result == NULL) { /* the end of one statement */
-			n++;
+			if (++n == results - 1) /* the next one is COMMIT */
+				connection->warnings = 0;
 			if (PQstatus(connection->pg) == CONNECTION_BAD)
 				return POSTGRESQL_BROKEN;
 			continue;
@@ -182,7 +183,6 @@ run_batch(struct postgresql *pg, struct postgresql_connection *connection, struc
 {
 	int rows[EVENTS_MAX + 3], results;
 
-	connection->warnings = 0;
 	error_set(error, EX_TEMPFAIL, NULL, "PostgreSQL at %s: the connection is lost",
 	    postgresql_host_text(pg, connection->host));
 	if (PQenterPipelineMode(connection->pg) != 1 || (results = send_batch(connection, batch)) == 0)
@@ -191,7 +191,7 @@ run_batch(struct postgresql *pg, struct postgresql_connection *connection, struc
 	    error);
 	if (outcome == POSTGRESQL_BROKEN || PQexitPipelineMode(connection->pg) != 1)
 		return POSTGRESQL_BROKEN;
-	if (postgresql_unconfirmed(pg, connection, error))
+	if (outcome == POSTGRESQL_DONE && postgresql_unconfirmed(pg, connection, error))
 		return POSTGRESQL_BROKEN;
 	/* The first result is that of the PREPARE, which stays also when the transaction does not. */
 	connection->prepared |= results > batch->count + 2 && rows[0] == 0;
@@ -254,10 +254,7 @@ commit_batch(struct postgresql *pg, struct postgresql_connection *connection, st
 			fail_batch(batch, &error);
 		if (outcome != POSTGRESQL_BROKEN)
 			return outcome;
-		PQfinish(connection->pg);
-		connection->pg = NULL;
-		int host = connection->host;
-		atomic_compare_exchange_strong(&pg->preferred, &host, (host + 1) % pg->host_count);
+		postgresql_leave(pg, connection);
 		do {
 			if (clock_milliseconds() + PAUSE_MS >= batch->deadline)
 				return POSTGRESQL_BROKEN;
@@ -326,7 +323,7 @@ take_batch(struct postgresql *pg, struct batch *batch)
 
 /* ---- who sends the list ---- */
 
-/* Whether a thread has a connection for its work, and does not just open it. */
+/* Whether a thread uses a connection that is open already. */
 static bool
 is_one_in_use(const struct postgresql *pg)
 {
@@ -338,10 +335,11 @@ is_one_in_use(const struct postgresql *pg)
 }
 
 /*
- * An idle connection, an open one if there is one. While others are in use, one thread at a time
- * opens a further one, and not soon after that has failed. While none is, all may open one; a put
- * for which that has failed opens one again only if no other thread does: each waits for those that
- * open one, so otherwise none would ever give up.
+ * An idle connection, an open one if there is one. Which threads may open one:
+ *   - While others are in use, one thread at a time, and not soon after that has failed.
+ *   - While none is in use, each thread.
+ *   - But a thread for whose put that has failed already: only while no other thread opens one.
+ *     Otherwise each would wait for the others, and none would give up.
  */
 static struct postgresql_connection *
 find_usable(struct postgresql *pg, const struct postgresql_put *put)
@@ -608,9 +606,9 @@ try_probe(struct postgresql *pg, struct postgresql_connection *connection,
 		const struct postgresql_parameters *parameters;
 	} steps[] = {{"BEGIN", NULL}, {accept_sql, &event},
 	    {"DELETE FROM psapi_event WHERE name = $1", &name}, {"COMMIT", NULL}};
-	connection->warnings = 0;
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && outcome == POSTGRESQL_DONE; i++) {
 		PGresult *result = NULL;
+		connection->warnings = 0;
 		outcome = postgresql_execute(pg, connection, steps[i].sql, steps[i].parameters,
 		    put->deadline, &result, error);
 		PQclear(result);

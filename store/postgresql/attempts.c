@@ -171,22 +171,6 @@ forget_gaps(struct store_attempts_follow *f)
 	f->gaps = left;
 }
 
-/* As PostgreSQL writes an array; the caller frees it. NULL without memory. */
-static char *
-gaps_array(const struct store_attempts_follow *f)
-{
-	char *text = malloc(f->gaps * 21 + 3);
-	size_t n = 1;
-
-	if (text == NULL)
-		return NULL;
-	strcpy(text, "{");
-	for (size_t i = 0; i < f->gaps; i++)
-		n += (size_t)sprintf(text + n, "%s%lld", i > 0 ? "," : "", (long long)f->gap[i].serial);
-	strcpy(text + n, "}");
-	return text;
-}
-
 /* Serial number, host, line; the line is NULL if it is not asked for. */
 static void
 visit_line(const PGresult *row, void *data)
@@ -262,7 +246,8 @@ list_new(struct postgresql *pg, struct postgresql_connection *connection,
 	struct postgresql_parameters p = {0};
 
 	forget_gaps(query->follow);
-	char *gaps = gaps_array(query->follow);
+	char *gaps = postgresql_number_array(&query->follow->gap[0].serial, query->follow->gaps,
+	    sizeof(query->follow->gap[0]));
 	if (gaps == NULL) {
 		error_set(error, EX_OSERR, NULL, "out of memory");
 		return POSTGRESQL_REFUSED;

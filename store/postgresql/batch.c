@@ -12,29 +12,13 @@
 #include "base/log.h"
 #include "store/postgresql/postgresql.h"
 
-/* Of numbers, as PostgreSQL writes it; the caller frees it. NULL without memory. */
-static char *
-array_of(const uint64_t *lanes, size_t count)
-{
-	size_t n = 1;
-	char *text = malloc(count * 21 + 3);
-
-	if (text == NULL)
-		return NULL;
-	strcpy(text, "{");
-	for (size_t i = 0; i < count; i++)
-		n += (size_t)sprintf(text + n, "%s%lld", i > 0 ? "," : "", (long long)lanes[i]);
-	strcpy(text + n, "}");
-	return text;
-}
-
 /* A statement with $1 the lanes, $2 our name. The caller clears the result; NULL with *error. */
 static PGresult *
 run_on_lanes(struct postgresql *pg, const char *sql, const uint64_t *lanes, size_t count,
     int64_t patience, struct error *error)
 {
 	struct postgresql_parameters p = {0};
-	char *array = array_of(lanes, count);
+	char *array = postgresql_number_array(lanes, count, sizeof(*lanes));
 	PGresult *result = NULL;
 
 	error_set(error, EX_OSERR, NULL, "out of memory");
@@ -187,7 +171,8 @@ run_done(struct postgresql *pg, const uint64_t *lanes, const char *const *names,
     bool *unsure, struct error *error)
 {
 	struct postgresql_parameters p = {0};
-	char *numbers = array_of(lanes, count), *array = postgresql_name_array(names, count);
+	char *numbers = postgresql_number_array(lanes, count, sizeof(*lanes));
+	char *array = postgresql_name_array(names, count);
 	PGresult *result = NULL;
 
 	error_set(error, EX_OSERR, NULL, "out of memory");

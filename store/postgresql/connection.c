@@ -23,7 +23,7 @@
 #include "base/log.h"
 #include "store/postgresql/postgresql.h"
 
-enum { OPTIONS_MAX = 80 };
+enum { OPTIONS_MAX = 80, STANDBY_PAUSE_MS = 100 };
 
 /* Set unless PSAPI_STORE, or the environment, sets it. */
 static const struct {
@@ -223,6 +223,24 @@ postgresql_bytes(struct postgresql_parameters *p, const void *bytes, size_t leng
 	add_parameter(p, bytes, (int)length, 1);
 }
 
+char *
+postgresql_number_array(const void *first, size_t count, size_t step)
+{
+	char *text = malloc(count * 21 + 3);
+	size_t n = 1;
+	int64_t number;
+
+	if (text == NULL)
+		return NULL;
+	strcpy(text, "{");
+	for (size_t i = 0; i < count; i++) {
+		memcpy(&number, (const char *)first + i * step, sizeof(number));
+		n += (size_t)sprintf(text + n, "%s%lld", i > 0 ? "," : "", (long long)number);
+	}
+	strcpy(text + n, "}");
+	return text;
+}
+
 int64_t
 postgresql_integer(const PGresult *result, int row, int column)
 {
@@ -252,6 +270,7 @@ one_line(char *to, size_t size, const char *text)
 }
 
 #define MANY_TAKE "each receiver and drain takes up to 4"
+#define START_STANDBY "start a standby: until then each event is answered 503"
 #define NO_STANDBY "name all nodes in PSAPI_STORE: this one is a standby"
 
 /*
@@ -521,15 +540,22 @@ postgresql_unconfirmed(const struct postgresql *pg, const struct postgresql_conn
 
 /* ---- connecting ---- */
 
-/* A warning of COMMIT says that the standby has not confirmed; so each one counts. */
+/*
+ * A warning of COMMIT says that the standby has not confirmed, so each one counts. A statement that
+ * is a transaction of its own has its warnings counted with those of its commit: there, that few
+ * transaction numbers are left (GetNewTransactionId, GetNewMultiXactId) must not count. Its words
+ * are of any language, and its SQLSTATE is that of a cancelled wait, 01000.
+ */
 static void
 on_notice(void *data, const PGresult *notice)
 {
 	struct postgresql_connection *connection = data;
 	const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
 	const char *primary = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
+	const char *function = PQresultErrorField(notice, PG_DIAG_SOURCE_FUNCTION);
 
-	if (severity == NULL || strcmp(severity, "WARNING") != 0)
+	if (severity == NULL || strcmp(severity, "WARNING") != 0 ||
+	    (function != NULL && strncmp(function, "GetNew", strlen("GetNew")) == 0))
 		return;
 	connection->warnings++;
 	one_line(connection->warning, sizeof(connection->warning),
@@ -652,6 +678,46 @@ warn_of_no_standby(struct postgresql *pg, const struct postgresql_connection *co
 		    postgresql_host_text(pg, connection->host));
 }
 
+/* Returns 1 or 0, or -1 with *error. */
+static int
+has_standby(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
+    struct error *error)
+{
+	PGresult *result;
+
+	if (postgresql_execute(pg, connection, "SELECT 1 FROM pg_stat_replication LIMIT 1", NULL,
+	    deadline, &result, error) != POSTGRESQL_DONE)
+		return -1;
+	int standbys = PQntuples(result);
+	PQclear(result);
+	return standbys;
+}
+
+/*
+ * A commit without a standby waits until there is one, and its server process with it, also after
+ * the deadline: soon no process would be left. So a receiver waits here. Returns 0, or -1 with
+ * *error.
+ */
+static int
+wait_for_standby(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
+    struct error *error)
+{
+	int found = pg->receiver && connection->standby_named ? 0 : 1;
+
+	while (found == 0 && (found = has_standby(pg, connection, deadline, error)) == 0) {
+		atomic_store(&connection->connected, true); /* this is no wait for a connection */
+		if (clock_milliseconds() + 2 * STANDBY_PAUSE_MS < deadline) {
+			poll(NULL, 0, STANDBY_PAUSE_MS);
+			continue;
+		}
+		error_set(error, EX_TEMPFAIL, START_STANDBY,
+		    "PostgreSQL at %s: no standby is connected, and synchronous_standby_names asks for one",
+		    postgresql_host_text(pg, connection->host));
+		return -1;
+	}
+	return found > 0 ? 0 : -1;
+}
+
 /* Which version the tables are of. Returns 0, or -1 with *error. */
 static int
 check_format(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
@@ -696,6 +762,8 @@ settle(struct postgresql *pg, struct postgresql_connection *connection, int64_t 
 	if (connection->any)
 		return 0;
 	warn_of_no_standby(pg, connection);
+	if (wait_for_standby(pg, connection, deadline, error) != 0)
+		return -1;
 	return check_format(pg, connection, deadline, error);
 }
 
@@ -740,6 +808,17 @@ connect_one(struct postgresql *pg, struct postgresql_connection *connection, int
 	return -1;
 }
 
+/* How much an error tells of why the primary cannot be used. Least: that a host is a standby. */
+static int
+weight(const struct error *error)
+{
+	if (strstr(error->remedy, NO_STANDBY) != NULL)
+		return 0;
+	if (error->status != EX_TEMPFAIL)
+		return 3;
+	return strcmp(error->remedy, START_STANDBY) == 0 ? 2 : 1;
+}
+
 /* To the first host that answers. */
 static int
 connect_any(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
@@ -757,9 +836,7 @@ connect_any(struct postgresql *pg, struct postgresql_connection *connection, int
 			atomic_store(&pg->preferred, one);
 			return 0;
 		}
-		/* That a host is a standby tells less than why the primary cannot be used. */
-		if (i == 0 || (each.status != EX_TEMPFAIL && first.status == EX_TEMPFAIL) ||
-		    (strstr(first.remedy, NO_STANDBY) != NULL && strstr(each.remedy, NO_STANDBY) == NULL))
+		if (i == 0 || weight(&each) > weight(&first))
 			first = each;
 	}
 	*error = first;
@@ -846,14 +923,20 @@ postgresql_take(struct postgresql *pg, int64_t deadline, struct error *error)
 }
 
 void
+postgresql_leave(struct postgresql *pg, struct postgresql_connection *connection)
+{
+	int host = connection->host;
+
+	disconnect(connection);
+	/* Unless another thread has moved on already. */
+	atomic_compare_exchange_strong(&pg->preferred, &host, (host + 1) % pg->host_count);
+}
+
+void
 postgresql_give(struct postgresql *pg, struct postgresql_connection *connection, bool broken)
 {
-	if (broken || (connection->pg != NULL && PQtransactionStatus(connection->pg) != PQTRANS_IDLE)) {
-		int host = connection->host;
-		disconnect(connection);
-		/* Unless another thread has moved on already. */
-		atomic_compare_exchange_strong(&pg->preferred, &host, (host + 1) % pg->host_count);
-	}
+	if (broken || (connection->pg != NULL && PQtransactionStatus(connection->pg) != PQTRANS_IDLE))
+		postgresql_leave(pg, connection);
 	pthread_mutex_lock(&pg->lock);
 	connection->busy = false;
 	postgresql_put_next(pg);

@@ -73,7 +73,6 @@ begin(struct postgresql *pg, struct error *error)
 
 	if (c == NULL)
 		return -1;
-	c->warnings = 0;
 	pg->importing = c;
 	pg->batch = 0;
 	if (PQenterPipelineMode(c->pg) == 1 &&
@@ -114,17 +113,31 @@ read_answers(struct postgresql *pg, struct error *error)
 	return outcome == POSTGRESQL_DONE ? 0 : -1;
 }
 
+/* Returns 0, or -1 with *error. */
+static int
+run_plain(struct postgresql *pg, const char *sql, struct error *error)
+{
+	if (send_plain(pg->importing, sql))
+		return read_answers(pg, error);
+	error_set(error, EX_TEMPFAIL, NULL, "PostgreSQL: %s", PQerrorMessage(pg->importing->pg));
+	return -1;
+}
+
+/*
+ * A transaction that changes nothing waits for no standby, and an earlier import may have left
+ * all of these events without a standby's confirmation. So each one changes something.
+ */
+static const char touch_sql[] = "UPDATE psapi_meta SET format = format";
+
 /* Returns 0, or -1 with *error. Either way there is no connection any more. */
 static int
 commit(struct postgresql *pg, bool good, struct error *error)
 {
 	struct postgresql_connection *c = pg->importing;
 
-	if (good && !send_plain(c, "COMMIT")) {
-		error_set(error, EX_TEMPFAIL, NULL, "PostgreSQL: %s", PQerrorMessage(c->pg));
-		good = false;
-	}
-	good = good && read_answers(pg, error) == 0;
+	good = good && run_plain(pg, touch_sql, error) == 0;
+	c->warnings = 0;
+	good = good && run_plain(pg, "COMMIT", error) == 0;
 	good = good && !postgresql_unconfirmed(pg, c, error);
 	pg->importing = NULL;
 	/* Closed, for the statement is prepared in it. */

@@ -27,22 +27,13 @@ postgresql_name_array(const char *const *names, size_t count)
 	return text;
 }
 
-static bool
-has(const PGresult *result, const char *name)
-{
-	for (int i = 0; i < PQntuples(result); i++)
-		if (strcmp(PQgetvalue(result, i, 0), name) == 0)
-			return true;
-	return false;
-}
-
 /* Why a retry or replay left this one out. Returns STORE_INVALID, or STORE_FAILED. */
 static enum store_result
 explain(struct postgresql *pg, const char *name, bool retry, struct error *error)
 {
 	struct store_item item;
 	int length = (int)strlen(name) - 5;
-	const char *why = "is a probe of psapi doctor, which nobody handles";
+	const char *why = "was handled just now: repeat the command";
 	enum store_result found = postgresql_get(pg, name, &item, error);
 
 	if (found == STORE_ABSENT)
@@ -56,6 +47,8 @@ explain(struct postgresql *pg, const char *name, bool retry, struct error *error
 		    "was not handled yet: it waits in new/";
 	else if (retry)
 		why = "has not failed: it was handled; psapi replay handles it again";
+	else if (item.entry.event.queue == QUEUE_NONE)
+		why = "is a probe of psapi doctor, which nobody handles";
 	if (found == STORE_OK)
 		entry_free(&item.entry);
 	error_set(error, EX_DATAERR, NULL, "%.*s: %s", length, name, why);
@@ -84,7 +77,7 @@ move_batch(struct postgresql *pg, const char *sql, const char *const *names, siz
 	*moved += (size_t)PQntuples(result);
 	for (size_t i = 0;
 	     i < count && outcome == STORE_OK && (size_t)PQntuples(result) < count; i++)
-		if (!has(result, names[i]))
+		if (!postgresql_has_row(result, names[i]))
 			outcome = explain(pg, names[i], retry, error);
 	PQclear(result);
 	return outcome;

@@ -44,7 +44,7 @@ struct postgresql_connection {
 	PGconn *pg; /* NULL: not connected */
 	int host;   /* index of the one that it is connected to */
 	bool busy;  /* a thread has it */
-	atomic_bool connected; /* while it is busy: that thread does not just open it */
+	atomic_bool connected; /* while it is busy: it is open, not still being opened */
 	bool prepared;     /* accept.c's statement */
 	bool standby_named; /* synchronous_standby_names was not empty when it connected */
 	bool has_schema;   /* our tables are there */
@@ -106,6 +106,12 @@ void postgresql_bytes(struct postgresql_parameters *parameters, const void *byte
 
 /* ---- connection.c ---- */
 
+/*
+ * An array of count 64-bit numbers as PostgreSQL writes it, which the caller frees: the first is at
+ * first, each other one step bytes later. NULL without memory.
+ */
+char *postgresql_number_array(const void *first, size_t count, size_t step);
+
 /* Read PSAPI_STORE. Returns 0, or -1 with *error. */
 int postgresql_configure(struct postgresql *pg, struct error *error);
 void postgresql_unconfigure(struct postgresql *pg);
@@ -136,9 +142,11 @@ int postgresql_connect(struct postgresql *pg, struct postgresql_connection *conn
 struct postgresql_connection *postgresql_idle(struct postgresql *pg);
 /* Whether another than this one is open, or a thread opens it. With the lock held. */
 bool postgresql_has_other(const struct postgresql *pg, const struct postgresql_connection *but);
+/* Close one that is ours and broken; the next host is tried first. */
+void postgresql_leave(struct postgresql *pg, struct postgresql_connection *connection);
 /*
- * Give it back; broken: it is closed, and the next host is tried first. So is one that libpq knows
- * to be broken, or with a transaction that has not ended.
+ * Give it back; broken: leave it as well. So is done with one that libpq knows to be broken, or
+ * whose transaction has not ended.
  */
 void postgresql_give(struct postgresql *pg, struct postgresql_connection *connection, bool broken);
 
@@ -181,7 +189,10 @@ enum postgresql_outcome postgresql_stream(struct postgresql *pg,
 void postgresql_roll_back(struct postgresql *pg, struct postgresql_connection *connection,
     int64_t deadline);
 
-/* Whether a COMMIT came with a warning since warnings was set to 0; the warning is *error then. */
+/*
+ * Whether a COMMIT came with a warning since warnings was set to 0, just before it; the warning is
+ * *error then.
+ */
 bool postgresql_unconfirmed(const struct postgresql *pg,
     const struct postgresql_connection *connection, struct error *error);
 
@@ -216,6 +227,9 @@ PGresult *postgresql_run_outcome(struct postgresql *pg, const char *sql,
  */
 PGresult *postgresql_run_change(struct postgresql *pg, const char *sql,
     const struct postgresql_parameters *parameters, int64_t deadline, struct error *error);
+
+/* Whether a row has that key in its first column. */
+bool postgresql_has_row(const PGresult *result, const char *key);
 
 /* ---- resolver.c ---- */
 

@@ -3,9 +3,9 @@
  *
  * A lane, not an event, is what a drain claims: so the order holds when an earlier event
  * arrives while a handler runs. A lease ends by the database's clock. Each outcome is written
- * only while the lease is still ours, in the same statement. To claim and to release wait
- * for no standby: a primary that dies forgets at worst who had a lane, and the event comes
- * again.
+ * only while the lease is still ours, in the same statement. A claim and a release
+ * do not wait for a standby: if the primary dies, at worst the database has forgotten which drain
+ * had a lane, and the event is handled again.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "store/postgresql/postgresql.h"
 
 enum { PAUSE_MS = 200, DIRECTORY_MODE = 0750, FILE_MODE = 0640, DIRECTORY_TRIES = 20 };
@@ -448,12 +449,26 @@ write_state(struct postgresql *pg, const char *sql, const struct store_work *wor
 }
 
 static void
-add_state(struct postgresql_parameters *p, const struct handler_state *state)
+copy_text(char *to, size_t size, const char *text)
 {
+	text_copy(to, size, text, strlen(text));
+}
+
+/*
+ * PostgreSQL refuses text that is not UTF-8, and a reason may end in half a character. texts: what
+ * the parameters borrow.
+ */
+static void
+add_state(struct postgresql_parameters *p, const struct handler_state *state,
+    struct handler_state *texts)
+{
+	copy_text(texts->handler, sizeof(texts->handler), state->handler);
+	copy_text(texts->reason, sizeof(texts->reason), state->reason);
+	copy_text(texts->stderr_end, sizeof(texts->stderr_end), state->stderr_end);
 	postgresql_number(p, state->tries);
-	postgresql_text(p, state->handler);
-	postgresql_text(p, state->reason);
-	postgresql_text(p, state->stderr_end);
+	postgresql_text(p, texts->handler);
+	postgresql_text(p, texts->reason);
+	postgresql_text(p, texts->stderr_end);
 	postgresql_text(p, state->tried_at != 0 ? "t" : "f");
 	postgresql_text(p, state->alone ? "t" : "f");
 }
@@ -471,9 +486,10 @@ postgresql_later(void *engine, struct store_work *work, const struct handler_sta
 	    " WHERE name = $1 AND failed_at IS NULL" COUNTED
 	    ROW_WITH_STATE "failed_at IS NULL AND due_at IS NOT NULL))::int::text";
 	struct postgresql_parameters p;
+	struct handler_state texts;
 
 	begin_outcome(engine, work, &p);
-	add_state(&p, state);
+	add_state(&p, state, &texts);
 	postgresql_number(&p, state->due_at > state->tried_at ? state->due_at - state->tried_at : 0);
 	return write_state(engine, sql, work, &p, error);
 }
@@ -487,8 +503,9 @@ postgresql_fail(void *engine, struct store_work *work, const struct handler_stat
 	    " WHERE name = $1 AND failed_at IS NULL" COUNTED
 	    ROW_WITH_STATE "failed_at IS NOT NULL))::int::text";
 	struct postgresql_parameters p;
+	struct handler_state texts;
 
 	begin_outcome(engine, work, &p);
-	add_state(&p, state);
+	add_state(&p, state, &texts);
 	return write_state(engine, sql, work, &p, error);
 }

@@ -101,8 +101,8 @@ postgresql_run_outcome(struct postgresql *pg, const char *sql,
 
 /* ---- a transaction ---- */
 
-static bool
-has_row(const PGresult *result, const char *key)
+bool
+postgresql_has_row(const PGresult *result, const char *key)
 {
 	for (int i = 0; i < PQntuples(result); i++)
 		if (strcmp(PQgetvalue(result, i, 0), key) == 0)
@@ -116,7 +116,7 @@ add_rows(PGresult *to, const PGresult *from)
 {
 	for (int i = 0; i < PQntuples(from); i++) {
 		int row = PQntuples(to);
-		if (has_row(to, PQgetvalue(from, i, 0)))
+		if (postgresql_has_row(to, PQgetvalue(from, i, 0)))
 			continue;
 		for (int column = 0; column < PQnfields(from); column++)
 			if (!PQsetvalue(to, row, column, PQgetvalue(from, i, column),
@@ -177,8 +177,8 @@ static enum postgresql_outcome
 commit(struct postgresql *pg, struct postgresql_connection *connection, struct job *job,
     PGresult **result, struct error *error)
 {
+	connection->warnings = 0;
 	enum postgresql_outcome outcome = step(pg, connection, job, "COMMIT", error);
-
 	if (outcome == POSTGRESQL_REFUSED) { /* the server has rolled it back */
 		PQclear(*result);
 		*result = NULL;
@@ -204,7 +204,6 @@ static enum postgresql_outcome
 try_change(struct postgresql *pg, struct postgresql_connection *connection, struct job *job,
     PGresult **result, struct error *error)
 {
-	connection->warnings = 0;
 	enum postgresql_outcome outcome = begin(pg, connection, job, error);
 	if (outcome == POSTGRESQL_DONE)
 		outcome = try_statement(pg, connection, job, result, error);

@@ -44,12 +44,14 @@ tell(const struct visitor *v, const char *name, const char *remedy, const char *
 
 /*
  * What a host is: "primary", READ_ONLY, "standby", or NULL with *error: it cannot be reached.
+ * *started: when its server started, in microseconds. The same under two names: it is one server.
  */
 static const char *
-role_of(struct postgresql *pg, int host, struct error *error)
+role_of(struct postgresql *pg, int host, int64_t *started, struct error *error)
 {
 	static const char sql[] = "SELECT CASE WHEN pg_is_in_recovery() THEN 2"
-	    " WHEN current_setting('default_transaction_read_only') = 'on' THEN 1 ELSE 0 END::text";
+	    " WHEN current_setting('default_transaction_read_only') = 'on' THEN 1 ELSE 0 END::text,"
+	    " (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint::text";
 	static const char *const roles[] = {"primary", READ_ONLY, "standby"};
 	struct postgresql_connection connection = {.any = true};
 	int64_t deadline = postgresql_deadline(HOST_MS);
@@ -58,8 +60,11 @@ role_of(struct postgresql *pg, int host, struct error *error)
 
 	if (postgresql_connect(pg, &connection, host, deadline, error) != 0)
 		return NULL;
-	if (postgresql_execute(pg, &connection, sql, NULL, deadline, &result, error) == POSTGRESQL_DONE)
+	if (postgresql_execute(pg, &connection, sql, NULL, deadline, &result,
+	    error) == POSTGRESQL_DONE) {
 		role = roles[postgresql_integer(result, 0, 0)];
+		*started = postgresql_integer(result, 0, 1);
+	}
 	PQclear(result);
 	PQfinish(connection.pg);
 	return role;
@@ -84,14 +89,18 @@ static bool
 check_hosts(struct postgresql *pg, const struct visitor *v)
 {
 	int primaries = 0, missing = 0;
+	int64_t started = 0, known = 0;
 	bool read_only = false;
 	struct error error, why = {0};
 	char text[300] = "";
 	size_t n = 0;
 
 	for (int i = 0; i < pg->host_count; i++) {
-		const char *role = role_of(pg, i, &error);
-		primaries += role != NULL && strcmp(role, "primary") == 0;
+		const char *role = role_of(pg, i, &started, &error);
+		if (role != NULL && strcmp(role, "primary") == 0 && started != known) {
+			primaries++;
+			known = started;
+		}
 		read_only |= role != NULL && strcmp(role, READ_ONLY) == 0;
 		if (role == NULL) {
 			missing++;
@@ -103,6 +112,10 @@ check_hosts(struct postgresql *pg, const struct visitor *v)
 	}
 	if (primaries == 0)
 		tell_no_primary(v, text, &why, read_only);
+	else if (primaries > 1)
+		tell(v, "database",
+		    "stop the former primary, and make it a standby of the other: pg_rewind",
+		    "more than one primary: %s", text);
 	else if (missing > 0)
 		tell(v, "database", "!mend that host, or take it out of PSAPI_STORE", "%s; %s", text,
 		    why.text);
@@ -307,9 +320,10 @@ hosts_of(struct postgresql *pg)
 {
 	json_t *hosts = json_array();
 	struct error error;
+	int64_t started;
 
 	for (int i = 0; i < pg->host_count; i++) {
-		const char *role = role_of(pg, i, &error);
+		const char *role = role_of(pg, i, &started, &error);
 		json_array_append_new(hosts, json_pack("{s:s,s:s,s:s*}",
 		    "host", postgresql_host_text(pg, i), "role", role != NULL ? role : "unreachable",
 		    "error", role != NULL ? NULL : error.text));

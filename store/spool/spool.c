@@ -181,15 +181,21 @@ refuse(struct spool *spool, const char *name, struct error *error)
 	return STORE_FAILED;
 }
 
+void
+spool_without(struct spool *spool, const char *path)
+{
+	*spool = (struct spool){.path = path, .root = -1, .lock = -1, .wait_ms = LOCK_WAIT_MS};
+	for (int i = 0; i < SPOOL_DIRS; i++)
+		spool->dir[i] = -1;
+}
+
 enum store_result
 spool_open(struct spool *spool, const char *path, bool two_waits, bool create, struct error *error)
 {
 	enum store_result result = STORE_OK;
 
-	*spool = (struct spool){.path = path, .root = -1, .lock = -1, .wait_ms = LOCK_WAIT_MS,
-	    .forced = two_waits};
-	for (int i = 0; i < SPOOL_DIRS; i++)
-		spool->dir[i] = -1;
+	spool_without(spool, path);
+	spool->forced = two_waits;
 	spool->root = open_directory(AT_FDCWD, path, create);
 	if (spool->root < 0)
 		return refuse(spool, "", error);

@@ -69,6 +69,8 @@ struct spool {
 enum store_result spool_open(struct spool *spool, const char *path, bool two_waits, bool create,
     struct error *error);
 void spool_close(void *engine);
+/* One that is not there: only spool_close() may follow. */
+void spool_without(struct spool *spool, const char *path);
 
 /* See store_warnings(). */
 void spool_warnings(struct spool *spool, void (*warn)(const struct error *, void *), void *data);

@@ -63,6 +63,17 @@ def test_by_cause_selects(failed):
         assert "with --failed or --waiting" in failed.run("list", wrong, "--by-cause", expect=64).stderr
 
 
+def test_a_long_type_without_a_handler(desk):
+    """The reason is cut within a character: the event fails, and the later ones are handled."""
+    desk.handler("producersync", HANDLER)
+    desk.deliver(signed(json.dumps({"type": "x" + 60 * "\u00fc", "data": {}}, ensure_ascii=False).encode(), "long"),
+                 signed(body(2, "2"), "good"))
+    desk.drain(expect=1)
+    assert desk.state("long")["reason"].startswith('no handler for type "x??')
+    assert [(row["webhook_id"], row["status"]) for row in desk.rows("list", "--all")] == [
+        ("long", "failed"), ("good", "handled")]
+
+
 def test_by_cause_is_escaped(desk):
     """The type of an event is in the reason; and an id that a shell would not take is shown as a file."""
     evil = {"type": "x\x1b[2J\n\u202e(ok)", "data": {}}

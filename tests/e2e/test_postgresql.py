@@ -401,8 +401,32 @@ def test_status(cluster, heads):
     (standby,) = shown["standbys"]
     assert standby["state"] == "streaming" and standby["sync_state"] == "quorum"
     text = heads[1].run("store", "status").stdout
-    assert "quorum" in text and "primary" in text and re.search(r"^waiting +1,", text, re.M)
+    assert "quorum" in text and "primary" in text and re.search(r"^waiting +1, of which 0 for a retry", text, re.M)
+    assert re.search(r"^synchronous +ANY 1 ", text, re.M)
+    cluster.primary.set(synchronous_standby_names="")
+    cluster.primary.sql("TRUNCATE psapi_queue", database="psapi")
+    text = wait_for(lambda: re.search("^synchronous +none: .*", shown := heads[1].run("store", "status").stdout, re.M)
+                    and shown, "the setting is known")
+    assert re.search(r"^synchronous +none: a 200 is on one machine only$", text, re.M), text
+    assert re.search(r"^waiting +0$", text, re.M), text
     assert "there already" in heads[1].run("store", "init").stdout
+
+
+@pytest.mark.parametrize("spool", ["missing", "empty"])
+def test_before_the_first_start(cluster, head, spool):
+    """The database is looked at, and its tables are made, where the receiver has not made its spool yet."""
+    head.place.settings |= {"PSAPI_SPOOL": head.place.dir / "later", "PSAPI_STORE": cluster.database("psapi_empty")}
+    if spool == "empty":
+        (head.place.dir / "later").mkdir(mode=0o770)
+    checked = head.place.run("-t")
+    assert "will be made at the start" in checked.stdout and "psapi store init" in checked.stdout, checked
+    assert head.run("store", "init").stdout == "the tables are made\n"
+    checked = head.place.run("-t")
+    assert checked.returncode == 0 and "the way of an event works" in checked.stdout, checked
+    assert "synchronous" in head.run("store", "status").stdout
+    assert not list((head.place.dir / "later").glob("*")), "nothing is left"
+    if spool == "missing":
+        assert "the receiver makes it" in head.run("store", "import", expect=66).stderr
 
 
 def test_doctor(cluster, heads):
@@ -455,6 +479,19 @@ def test_a_host_is_looked_at_whatever_it_is(cluster, head):
     assert said["schema"]["ok"] is False and "format 1," in said["schema"]["text"], said["schema"]
 
 
+def test_two_primaries(cluster, head):
+    """A standby that was promoted beside the primary. One server that is named twice is one."""
+    def said():
+        rows = map(json.loads, head.run("doctor", "--json", expect=None).stdout.splitlines())
+        return next(row for row in rows if row["check"] == "database")
+    head.place.settings["PSAPI_STORE"] = cluster.uri(nodes=[cluster.primary, cluster.primary])
+    assert said()["ok"] is True and said()["text"].count("(primary)") == 2, said()
+    head.place.settings["PSAPI_STORE"] = cluster.uri()
+    cluster.standbys[0].promote()
+    assert said()["ok"] is False and said()["text"].startswith("more than one primary: "), said()
+    assert "pg_rewind" in said()["remedy"]
+
+
 def test_each_table_counts(cluster, head):
     """-t finds a table that the user may not change, and the size of each is shown."""
     names = cluster.primary.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database="psapi").split()
@@ -479,6 +516,32 @@ def test_drain_says_that_the_database_is_away(cluster, head):
     head.drain_silently()
 
 
+@pytest.mark.long
+@pytest.mark.timeout(240)
+def test_a_drain_loses_the_database(cluster, heads):
+    """While its handler runs, for one event or for many: the same exit status."""
+    for head in heads:
+        head.gate("gate")
+    heads[0].handler("default", NOTE + 'read line <"$PSAPI_TOLD/gate"\n')
+    heads[0].accept(body(1, "1"))
+    one = heads[0].start("drain")
+    heads[0].wait_for_lines(1)
+    heads[0].accept(body(2, "2"))
+    many = heads[1].start("drain", "--batch=10", "--", "/bin/sh", "-c",
+                          'echo begun >>"$PSAPI_TOLD/seen"; read line <"$PSAPI_TOLD/gate"; echo ok all 1; cat >/dev/null')
+    heads[1].wait_for_lines(1)
+    primary = cluster.primary
+    primary.kill()
+    try:
+        for head in heads:
+            head.open_gate("gate")
+        for child in (one, many):
+            _, told = child.communicate(timeout=200)
+            assert child.returncode == 75 and "PostgreSQL at" in told, (child.returncode, told)
+    finally:
+        primary.start()
+
+
 @pytest.mark.parametrize("how", ["service=", "PGSERVICE"])
 def test_a_service_is_refused(cluster, head, how):
     """psql would read its file. We try the hosts one by one, so they must be in PSAPI_STORE."""
@@ -497,6 +560,7 @@ def test_what_a_role_sets_is_not_taken_over(cluster, head):
     try:
         head.server.receiver.stop()
         head.start_receiver()
+        assert_accepted(head.send(signed()))        # it is connected
         (standby,) = cluster.standbys
         request = signed()
         standby.kill()
@@ -513,25 +577,51 @@ def test_what_a_role_sets_is_not_taken_over(cluster, head):
         cluster.primary.sql("ALTER ROLE psapi RESET ALL")
 
 
-def test_an_ended_wait_is_no_commit(cluster, head):
+def end_waits(cluster):
+    """Cancel the waits for a standby that go on now. Returns what psql says of each; "": there is none."""
+    return cluster.primary.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = 'psapi' "
+                               "AND wait_event = 'SyncRep'").strip()
+
+
+def test_a_repeated_import_waits_for_the_standby(cluster, head):
+    """The first was cancelled in its wait: its events are there, so the second has nothing to change, and must wait."""
+    store, (standby,) = head.place.settings.pop("PSAPI_STORE"), cluster.standbys
+    head.server.receiver.stop()
+    head.deliver_bodies(body(1), body(2))
+    head.place.settings["PSAPI_STORE"] = store
+    standby.kill()
+    try:
+        for _ in range(2):
+            importing = head.start("store", "import")
+            wait_for(lambda: importing.poll() is not None or end_waits(cluster), "it waited")
+            told, errors = importing.communicate(timeout=30)
+            assert importing.returncode == 75 and "the wait for the standby was cancelled" in errors, (told, errors)
+            assert count(cluster) == 2
+    finally:
+        standby.start()
+        cluster.wait_until_healthy()
+    assert head.run("store", "import").stdout.startswith("0 of 2 events imported")
+
+
+def test_an_ended_wait_is_no_commit(cluster, heads):
     """The server ends the session that waits for the standby: the commit is there, and nobody has confirmed it."""
+    head, other = heads
+    for one in heads:
+        assert_accepted(one.send(signed()))     # it is connected
     (standby,) = cluster.standbys
     standby.kill()
     request = signed()
     try:
-        def end_waits():
-            return cluster.primary.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = 'psapi' "
-                                       "AND wait_event = 'SyncRep'").strip()
         answers = []
         sender = threading.Thread(target=lambda: answers.append(head.send(request)))
         sender.start()
-        wait_for(end_waits, "it waited")
+        wait_for(lambda: end_waits(cluster), "it waited")
         while sender.is_alive():
-            end_waits()
+            end_waits(cluster)
             sender.join(0.1)
         assert_refused(answers[0], "spool_error")
-        assert count(cluster) == 1, "visible, and on one machine only"
-        assert_refused(head.send(request), "spool_error")       # no duplicate of something that is not confirmed
+        assert count(cluster) == 3, "visible, and on one machine only"
+        assert_refused(other.send(request), "spool_error")      # no duplicate of something that is not confirmed
     finally:
         standby.start()
         cluster.wait_until_healthy()
@@ -687,6 +777,40 @@ def test_nobody_confirms(cluster, heads, how):
         assert heads[1].send(one).word == "duplicate"
         heads[0].spool.assert_queued_once(one.header("webhook-id"), one.body)
     assert count(cluster) == 3
+
+
+def test_a_standby_that_comes_in_time(cluster, head):
+    """As after a restart of the primary: an event waits for it, and nobody is refused."""
+    head.server.receiver.stop()
+    head.start_receiver()
+    (standby,) = cluster.standbys
+    standby.stop()
+    wait_for(lambda: cluster.primary.streaming() == set(), "it is gone")
+    threading.Timer(1, lambda: standby.start(wait=False)).start()
+    replies = at_once([lambda: head.send(signed())] * 8)
+    assert [reply.word for reply in replies] == ["accepted"] * 8, head.server.log()
+
+
+def test_no_standby_leaves_no_server_process(cluster, head):
+    """A commit without a standby waits on the server for ever: after those of open connections, none is begun."""
+    def waiting():
+        return int(cluster.primary.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+    head.place.settings["PSAPI_STORE"] = cluster.uri(nodes=[*cluster.standbys, cluster.primary])
+    head.server.receiver.stop()
+    head.start_receiver()
+    assert_accepted(head.send(signed()))
+    (standby,) = cluster.standbys
+    with gone(cluster, "standby gone"):
+        assert not standby.dir.joinpath(".s.PGSQL.5432").exists()
+        assert_refused(head.send(signed()), "spool_error")
+        assert waiting() == 1, "the connection that was open"
+        for _ in range(3):
+            reply, seconds = timed(lambda: head.send(signed()))
+            assert_refused(reply, "spool_error")
+            assert seconds < ENOUGH
+        assert waiting() == 1
+        assert head.server.log().count("no standby is connected") >= 3, head.server.log()
+    wait_for(lambda: head.send(signed()).status == 200, "it goes on", 20)
 
 
 def test_a_former_primary_that_comes_back(cluster, head):

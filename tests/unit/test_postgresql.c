@@ -102,6 +102,22 @@ WRAP(int, PQflush, (void *c), (c), -1)
 WRAP(int, PQconsumeInput, (void *c), (c), 0)
 WRAP(int, PQconnectPoll, (void *c), (c), 0 /* PGRES_POLLING_FAILED */)
 
+/* If it is set, all warnings are of this function of the server. */
+static const char *warning_from;
+
+char *PQresultErrorField(const void *c, int field);
+char *
+PQresultErrorField(const void *c, int field)
+{
+	char *(*function)(const void *, int);
+	void *symbol = real("PQresultErrorField");
+
+	if (field == 'R' && warning_from != NULL)
+		return (char *)(uintptr_t)warning_from;
+	memcpy(&function, &symbol, sizeof(function));
+	return function(c, field);
+}
+
 /* ---- the nth allocation fails: of the module, of libpq, and of libc for them ---- */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -519,7 +535,7 @@ TEST(many_at_once_are_as_one_by_one)
 
 TEST(an_administrator_moves_events_by_their_status)
 {
-	const char *names[] = {"a.json", "b.json", "c.json"};
+	const char *names[] = {"a.json", "b.json", "c.json", "p.json"};
 	struct store_counts counts;
 	struct error error;
 	size_t moved;
@@ -528,6 +544,7 @@ TEST(an_administrator_moves_events_by_their_status)
 	put(&one, "a", "1", 1, STORE_DEAD_LETTER);
 	put(&one, "b", "2", 2, STORE_QUEUE);
 	put(&one, "c", "3", 3, STORE_ARCHIVE);
+	put_body(&one, "p", "{\"type\":\"" EVENTS_DOCTOR_TYPE "\"}", 4, STORE_ARCHIVE);
 	assert_int_equal(store_retry(two.store, names, 3, &moved, &error), STORE_INVALID);
 	assert_int_equal(moved, 1);
 	assert_non_null(strstr(error.text, "b: has not failed"));
@@ -537,9 +554,11 @@ TEST(an_administrator_moves_events_by_their_status)
 	assert_int_equal(moved, 1);
 	assert_non_null(strstr(error.text, "b: was not handled yet")); /* the first of them */
 	assert_int_equal(store_replay(two.store, names + 2, 1, &moved, &error), STORE_INVALID);
-	assert_non_null(strstr(error.text, "c: is a probe"));
+	assert_non_null(strstr(error.text, "c: was handled just now")); /* as if between two looks */
+	assert_int_equal(store_replay(two.store, names + 3, 1, &moved, &error), STORE_INVALID);
+	assert_non_null(strstr(error.text, "p: is a probe"));
 	assert_int_equal(moved, 0);
-	assert_string_equal(listed(&one, &all).text, "a:new b:new c:handled ");
+	assert_string_equal(listed(&one, &all).text, "a:new b:new c:handled p:handled ");
 	assert_int_equal(store_count(one.store, clock_unix(), &counts, &error), STORE_OK);
 	assert_int_equal(counts.waiting, 2);
 	assert_int_equal(counts.failed, 0);
@@ -1051,6 +1070,26 @@ fill(uint64_t *lane, struct store_work *work)
 	assert_int_equal(take(&one, "a.json", *lane, work), STORE_OK);
 }
 
+/* Import an event of another store: h's, under another name. */
+static enum store_result
+import_as(const char *name, struct error *error)
+{
+	struct store_item item;
+	size_t imported;
+	enum store_result result = store_get(one.store, "h.json", &item, error);
+
+	if (result != STORE_OK)
+		return result;
+	item.name = name;
+	item.status = STORE_HANDLED;
+	result = store_import(one.store, &item, error);
+	struct error ignored;
+	enum store_result end = store_import_end(one.store, &imported,
+	    result == STORE_OK ? error : &ignored);
+	entry_free(&item.entry);
+	return result != STORE_OK ? result : end;
+}
+
 enum { DONE, DONE_MANY, LATER, FAIL, RETRY, REPLAY, FINISH, FORGET, JOBS };
 
 /* Returns whether it has said that it did its work, and no other. */
@@ -1194,6 +1233,37 @@ TEST(a_change_with_a_warning_is_repeated)
 		store_unload(one.store, &work);
 	}
 	sql("DROP FUNCTION warn CASCADE; DROP SEQUENCE warnings");
+}
+
+/* Each statement warns, before the commit, as of a database that must be vacuumed. */
+TEST(a_warning_before_the_commit_does_not_count)
+{
+	enum { PUT = -3, PROBE, IMPORT };
+	struct store_work work;
+	struct error error;
+	uint64_t lane;
+
+	NEEDS_SERVER;
+	sql("CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$"
+	    " BEGIN RAISE WARNING 'must be vacuumed within 9 transactions'; RETURN NULL; END $$;");
+	for (int job = PUT; job < JOBS; job++) {
+		fill(&lane, &work);
+		sql("CREATE TRIGGER warn AFTER INSERT OR DELETE ON psapi_event EXECUTE FUNCTION warn();"
+		    " CREATE TRIGGER warn AFTER UPDATE OR DELETE OR INSERT ON psapi_queue"
+		    " EXECUTE FUNCTION warn();");
+		/* Those of a statement that is its own transaction are told by the function alone. */
+		warning_from = job >= DONE && job < RETRY ? "GetNewTransactionId" : NULL;
+		bool good = job == PUT ? put(&one, "b", "1", 1, STORE_QUEUE) == STORE_OK :
+		    job == PROBE       ? store_probe(one.store, &error) == STORE_OK :
+		    job == IMPORT      ? import_as("i.json", &error) == STORE_OK :
+		                         did(job, &work);
+		warning_from = NULL;
+		sql("DROP TRIGGER warn ON psapi_queue; DROP TRIGGER warn ON psapi_event;");
+		if (!good)
+			fail_msg("job %d", job);
+		store_unload(one.store, &work);
+	}
+	sql("DROP FUNCTION warn CASCADE");
 }
 
 static void
@@ -1400,24 +1470,12 @@ work_on_one(void)
 	store_release(one.store, lane);
 }
 
-/* An event of another store: h's, under another name. */
 static void
 import_one(void)
 {
 	struct error error = {.text = ""};
-	struct store_item item;
-	size_t imported;
 
-	moved_to.import = honest(store_get(one.store, "h.json", &item, &error), &error);
-	if (moved_to.import != STORE_OK)
-		return;
-	item.name = "i.json";
-	item.status = STORE_HANDLED;
-	moved_to.import = honest(store_import(one.store, &item, &error), &error);
-	enum store_result end = honest(store_import_end(one.store, &imported, &error), &error);
-	if (end != STORE_OK)
-		moved_to.import = end;
-	entry_free(&item.entry);
+	moved_to.import = honest(import_as("i.json", &error), &error);
 }
 
 static void
@@ -1626,6 +1684,7 @@ main(void)
 		OVER(a_lost_answer_counts_also_without_the_lease),
 		OVER(a_lost_answer_counts_also_while_its_commit_waits),
 		OVER(a_change_with_a_warning_is_repeated),
+		OVER(a_warning_before_the_commit_does_not_count),
 		OVER(a_broken_connection_is_not_used_again),
 		OVER(the_connection_may_die_before_any_call),
 		OVER(any_call_of_libpq_may_fail),
