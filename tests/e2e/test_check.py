@@ -236,6 +236,21 @@ def test_drain_status(desk, receiver):
     assert bad(desk) == {}
 
 
+def test_drain_in_the_future(desk, receiver):
+    """It ran while the clock was wrong: until that time comes, its age would be 0, and silence no alarm."""
+    desk.handler("default", "exit 0\n")
+    assert receiver.send(signed()).status == 200
+    desk.drain()
+    note = desk.spool.path / "state" / "runs"
+    runs = json.loads(note.read_text())
+    for ahead, expected in ((30, set()), (90, {"drain-status"}), (400 * 86400, {"drain-status"})):
+        note.write_text(json.dumps(runs | {"ended": int(time.time()) + ahead}))
+        assert set(bad(desk)) == expected
+    assert "in the future" in bad(desk)["drain-status"]["text"]
+    desk.drain()
+    assert bad(desk) == {}
+
+
 @pytest.mark.each_store
 def test_no_daily_event_yet(desk, receiver):
     """The time since the first event is not said to be that of a daily one. What came before that one was of a scanner,
