@@ -51,7 +51,8 @@ retry_all(struct command_line *line, struct selection *selection)
 	    store_each(line->store, &selection->filter, collect, selection, &error), &error);
 
 	if (selection->dry_run)
-		printf("%zu would go back to new; nothing is moved\n", selection->names.count);
+		printf(line->json ? "{\"count\":%zu}\n" : "%zu would go back to new; nothing is moved\n",
+		    selection->names.count);
 	else
 		result = requeue_names(line->store, store_retry, &selection->names, &moved, &error);
 	command_names_free(&selection->names);

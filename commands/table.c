@@ -145,7 +145,7 @@ const struct command table_commands[] = {
 	    SELECT_HELP
 	    "  --reason TEXT    events that failed for this reason, as list --by-cause shows\n"
 	    "                   it\n"
-	    "  --dry-run        say how many, and move nothing\n"
+	    "  --dry-run        say how many, and move nothing; --json: {\"count\":6}\n"
 	    "\n"
 	    "They are handled by the next drain, as if for the first time.\n\n" ID_HELP TIME_HELP,
 	    retry_main},

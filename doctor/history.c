@@ -156,6 +156,8 @@ check_drain(struct doctor *d, struct finding *f)
 		doctor_remark(f, NULL, "psapi drain has never run; %ld event(s) in new/", c.waiting);
 	else if (c.drained == 0)
 		doctor_failed(f, NULL, "psapi drain has never run; %ld event(s) in new/", c.waiting);
+	else if (age < -MONITOR_AHEAD_SECONDS)
+		doctor_failed(f, MONITOR_AHEAD_REMEDY, "psapi drain last ran at %s, in the future", at);
 	else if (age > EVENTS_DAILY_LATE_SECONDS || (c.overdue > 0 && age > OVERDUE_SECONDS))
 		doctor_failed(f, NULL, "psapi drain last ran at %s, %.1f h ago", at, (double)age / 3600);
 	else if (age > MONITOR_DRAIN_LATE_SECONDS)

@@ -253,7 +253,7 @@ check_deliveries(struct doctor *d, struct finding *f)
 	if (all.refused > 0)
 		explain_refusals(d, f, &all);
 	else if (all.accepted != 0)
-		doctor_ok(f, "the last one was accepted %.1f h ago",
+		doctor_ok(f, "the last delivery was accepted %.1f h ago",
 		    hours_since(d->now, all.accepted));
 	else
 		doctor_skipped(f, "none yet, as far as the attempts log goes back");

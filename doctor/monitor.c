@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/datetime.h"
+#include "base/terminal.h"
 #include "doctor/doctor.h"
 #include "events.h"
 #include "metrics/runs.h"
@@ -317,9 +318,13 @@ static void
 check_drain_status(struct doctor *d, struct finding *f)
 {
 	const struct monitor *run = d->user;
+	char at[TERMINAL_TIME_SIZE];
 
 	if (run->runs.ended == 0)
 		doctor_skipped(f, "no drain has ended yet");
+	else if (run->runs.ended > d->now + MONITOR_AHEAD_SECONDS)
+		doctor_failed(f, MONITOR_AHEAD_REMEDY, "the last psapi drain ended at %s, in the future",
+		    terminal_time(run->runs.ended, at));
 	else if (runs_are_good(&run->runs))
 		doctor_ok(f, "the last psapi drain ended with exit status %d", run->runs.status);
 	else

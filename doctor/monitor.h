@@ -32,6 +32,11 @@ enum monitor_number {
 /* Since the last drain: the limit that holds without -c. */
 #define MONITOR_DRAIN_LATE_SECONDS 600
 
+/* A time so far ahead was noted under a wrong clock: its age would be 0 for long, and no alarm. */
+#define MONITOR_AHEAD_SECONDS 60
+#define MONITOR_AHEAD_REMEDY \
+	"was the clock wrong then, or is it now? The next psapi drain notes its time anew"
+
 struct monitor_limits {
 	struct range warning[MONITOR_NUMBERS], critical[MONITOR_NUMBERS];
 };

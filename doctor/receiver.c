@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,51 @@
 enum { FCGI_TIMEOUT_MS = 5000 };
 
 /* ---- the socket ---- */
+
+/*
+ * The first directory on the way to path that is closed to the socket's group, and to all others
+ * than its owner and its own group. False: there is none, or we cannot look at it.
+ */
+static bool
+find_closed(const char *path, gid_t group, char dir[PATH_MAX], struct stat *st)
+{
+	for (const char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+		snprintf(dir, PATH_MAX, "%.*s", (int)(slash - path), path);
+		if (stat(dir, st) == 0 && (st->st_mode & S_IXOTH) == 0 &&
+		    ((st->st_mode & S_IXGRP) == 0 || st->st_gid != group))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A web server of another user must come to the socket. Without PSAPI_LISTEN_GROUP it may be of the
+ * receiver's user; and it may be in the directory's group as well.
+ */
+static void
+check_way(struct doctor *d, struct finding *f, const char *path, const struct stat *st)
+{
+	const struct group *group = getgrgid(st->st_gid);
+	char dir[PATH_MAX], name[64], remedy[PATH_MAX + 100];
+	struct stat closed;
+
+	snprintf(name, sizeof(name), "%s", group != NULL ? group->gr_name : "?");
+	if (!find_closed(path, st->st_gid, dir, &closed)) {
+		doctor_ok(f, "%s, of group %s (which must be the web server's)", path, name);
+		return;
+	}
+	snprintf(remedy, sizeof(remedy),
+	    "chmod o+x %s: the mode of the socket still decides who can connect", dir);
+	if (*d->config->listen_group != '\0' && (closed.st_mode & S_IXGRP) == 0)
+		doctor_failed(f, remedy,
+		    "%s: mode %04o lets group %s not enter it: the web server cannot connect to %s", dir,
+		    (unsigned)closed.st_mode & 07777, name, path);
+	else
+		doctor_remark(f, remedy,
+		    "%s: mode %04o lets group %s not enter it: the web server can connect to %s only as "
+		    "the directory's owner or in its group", dir, (unsigned)closed.st_mode & 07777, name,
+		    path);
+}
 
 static void
 check_mode_and_group(struct doctor *d, struct finding *f, const char *path, const struct stat *st)
@@ -38,9 +85,7 @@ check_mode_and_group(struct doctor *d, struct finding *f, const char *path, cons
 		doctor_failed(f, "restart the receiver; its user must be a member of PSAPI_LISTEN_GROUP",
 		    "%s: its group is not PSAPI_LISTEN_GROUP=%s", path, d->config->listen_group);
 	} else {
-		const struct group *group = getgrgid(st->st_gid);
-		doctor_ok(f, "%s, of group %s (which must be the web server's)", path,
-		    group != NULL ? group->gr_name : "?");
+		check_way(d, f, path, st);
 	}
 }
 
@@ -183,7 +228,10 @@ check_stored(struct doctor *d, struct finding *f, const char *id)
 		doctor_ok(f, "a signed probe is accepted and stored");
 	else
 		doctor_failed(f,
-		    "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this configuration's",
+		    "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this "
+		    "configuration's.\n"
+		    "Or the directory was replaced, or mounted over, since the receiver started: restart "
+		    "the receiver",
 		    "a signed probe is accepted, but not into %s: the receiver has another spool",
 		    d->config->spool);
 }

@@ -4,7 +4,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -76,22 +78,26 @@ reset_signals(void)
 }
 
 /*
- * Execute the program. A script's interpreter opens it by a name: /dev/fd/N/NAME, so that N must
- * stay open. It is the directory and not the file, so that $0 keeps its name, and what is beside
- * it is found. Only root and the running user can change names in that directory. Without
- * /dev/fd, in a chroot, its path must do.
+ * Execute the program. A script's interpreter opens it by a name: /proc/self/fd/N/NAME, so that N
+ * must stay open. It is the directory and not the file, so that $0 keeps its name, and what is
+ * beside it is found. Only root and the running user can change names in that directory. Perl
+ * would take /dev/fd/N/NAME, the name that execveat(2) gives, for N itself. Without /proc, in a
+ * chroot, its path must do.
  */
 static void
 execute(int directory, char *const argv[], char *const envp[])
 {
 	const char *name = strrchr(argv[0], '/');
-	int kept = directory < 0 || access("/dev/fd/0", F_OK) != 0 ? -1 :
+	char path[sizeof("/proc/self/fd/-2147483648/") + NAME_MAX];
+	int kept = directory < 0 || access("/proc/self/fd/0", F_OK) != 0 ? -1 :
 	    fcntl(directory, F_DUPFD, STDERR_FILENO + 1);
 
-	if (kept >= 0 && name != NULL)
-		execveat(kept, name + 1, argv, envp, 0);
-	else
+	if (kept >= 0 && name != NULL) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d%s", kept, name);
+		execve(path, argv, envp);
+	} else {
 		execve(argv[0], argv, envp);
+	}
 }
 
 static _Noreturn void

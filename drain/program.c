@@ -1,6 +1,7 @@
 /*
  * Owns the table of causes for which a program does not start, and the reading of what decides:
  * the first bytes of the file, the interpreter of a script, the program that env(1) is to find.
+ * These may be scripts: each is read as well, until a program is found that is none.
  */
 #define _GNU_SOURCE
 #include "drain/program.h"
@@ -19,7 +20,10 @@
 
 #include "drain/trust.h"
 
-enum { FIRST_LINE_MAX = 256 }; /* what the kernel reads of a script: BINPRM_BUF_SIZE */
+enum {
+	FIRST_LINE_MAX = 256, /* what the kernel reads of a script: BINPRM_BUF_SIZE */
+	SCRIPTS_MAX = 5       /* each the interpreter of the one before: fs/exec.c, exec_binprm() */
+};
 
 #define BLANKS " \t"
 
@@ -28,8 +32,8 @@ enum { FIRST_LINE_MAX = 256 }; /* what the kernel reads of a script: BINPRM_BUF_
 enum program_fault {
 	EMPTY, NO_FIRST_LINE, MARK, UTF16, LATE, CARRIAGE_RETURN, TOO_LONG, NO_INTERPRETER, RELATIVE,
 	INTERPRETER_MISSING, INTERPRETER_LOOP, INTERPRETER_CLOSED, INTERPRETER_NO_FILE,
-	INTERPRETER_NO_PROGRAM, INTERPRETER_NOEXEC, ENV_ALONE, ENV_ONE_WORD, ENV_MISSING, ENV_RELATIVE,
-	LOADER_MISSING
+	INTERPRETER_NO_PROGRAM, INTERPRETER_NOEXEC, TOO_MANY, ONE_WORD, ENV_ALONE, ENV_ONE_WORD,
+	ENV_MISSING, ENV_RELATIVE, LOADER_MISSING
 };
 
 #define CORRECT_LINE "install it, or correct the first line"
@@ -62,8 +66,13 @@ static const struct {
         "chmod a+rx the interpreter, or correct the first line"},
     [INTERPRETER_NOEXEC] = {"its interpreter is on a file system that is mounted noexec: ",
         "install it elsewhere, or mount -o remount,exec"},
+    [TOO_MANY] = {"more than 5 scripts are interpreters of each other",
+        "name a program that is no script in the first line"},
+    [ONE_WORD] = {"the kernel passes the rest of its first line as one option, which the "
+        "interpreter does not know: ",
+        "write one word, as -eu for -e -u, or set -eu in the next line of a shell script"},
     [ENV_ALONE] = {"names no program after env", "for example #!/usr/bin/env python3"},
-    [ENV_ONE_WORD] = {"env takes all words of the first line for one name: ",
+    [ENV_ONE_WORD] = {"env takes all words of the first line for one name or option: ",
         "write env -S before them"},
     [ENV_MISSING] = {"env finds no such program in PATH: ",
         "set PATH where psapi drain is started (crontab, unit), or write the program's whole path "
@@ -152,6 +161,31 @@ program_find(const char *word, const char *search, char *path, size_t size)
 
 /* ---- the interpreter ---- */
 
+static int read_first_line(int fd, const char *path, int scripts, struct program *program,
+    struct error *error);
+
+/*
+ * An interpreter that is a script has one itself, which runs with the same rights. One that cannot
+ * be read, but executed, is no script. scripts: so many led here.
+ */
+static int
+check_script(const char *path, const char *what, const struct trust *trust, const char *interpreter,
+    int scripts, struct error *error)
+{
+	char named[2 * PATH_MAX], start[2] = "";
+	struct program program;
+	int result = 0;
+	int fd = openat(trust->directory, trust->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+
+	snprintf(named, sizeof(named), "%s: %s %s", path, what, interpreter);
+	if (fd >= 0 && pread(fd, start, 2, 0) == 2 && memcmp(start, "#!", 2) == 0)
+		result = scripts < SCRIPTS_MAX ? read_first_line(fd, named, scripts, &program, error) :
+		    refuse(error, path, TOO_MANY, "");
+	if (fd >= 0)
+		close(fd);
+	return result;
+}
+
 /* Others could change the program that what names. */
 static int
 refuse_trust(const char *path, const char *what, const struct error *cause, const char *remedy,
@@ -163,7 +197,8 @@ refuse_trust(const char *path, const char *what, const struct error *cause, cons
 
 /* It runs with the same rights: nobody else may change it. The program is what names it. */
 static int
-check_interpreter(const char *path, const char *what, const char *interpreter, struct error *error)
+check_interpreter(const char *path, const char *what, const char *interpreter, int scripts,
+    struct error *error)
 {
 	struct error cause;
 	struct statvfs mount;
@@ -190,7 +225,7 @@ check_interpreter(const char *path, const char *what, const char *interpreter, s
 	else if (!is_program(interpreter))
 		refuse(error, path, INTERPRETER_NO_PROGRAM, interpreter);
 	else
-		result = 0;
+		result = check_script(path, what, &trust, interpreter, scripts, error);
 	trust_close(&trust);
 	return result;
 }
@@ -247,11 +282,12 @@ check_search_directory(const char *path, const char *dir, bool hit, struct error
 	    "started (crontab, unit)", error);
 }
 
-/* Look the word up as env does. Returns 0, or -1 with the error. */
+/* Look the word up as env does, in a PATH; NULL: none is set. Returns 0, or -1 with the error. */
 static int
-search(const char *path, const char *word, char found[PATH_MAX], struct error *error)
+search(const char *path, const char *where, const char *word, char found[PATH_MAX],
+    struct error *error)
 {
-	const char *rest = search_or_default(getenv("PATH"));
+	const char *rest = search_or_default(where);
 	char dir[PATH_MAX];
 
 	if (*word != '/' && strchr(word, '/') != NULL)
@@ -269,29 +305,44 @@ search(const char *path, const char *word, char found[PATH_MAX], struct error *e
 	return refuse(error, path, ENV_MISSING, word);
 }
 
-/* argument: what follows `env`, which gets it as one word. */
-static int
-check_env(const char *path, char *argument, struct program *program, struct error *error)
+/*
+ * What env is to split, in its first argument: after -S, maybe with -i and -v before it, or after
+ * --split-string=, which may be shortened. NULL: it has no such option.
+ */
+static char *
+text_to_split(char *argument)
 {
-	static const char *const split[] = {"-S", "--split-string=", "--split-string"};
-	char *word = argument;
+	size_t length = strcspn(argument, "=");
 
-	if (*argument == '\0')
-		return refuse(error, path, ENV_ALONE, "");
-	if (*argument != '-' && strpbrk(argument, BLANKS) != NULL)
+	if (length > 2 && argument[length] == '=' && strncmp(argument, "--split-string", length) == 0)
+		return argument + length + 1;
+	length = *argument == '-' ? 1 + strspn(argument + 1, "iv") : 0;
+	return length > 0 && argument[length] == 'S' ? argument + length + 1 : NULL;
+}
+
+/*
+ * argument: what follows `env`, which gets it as one word. With an option that is none to split,
+ * env would end, or run the handler again for ever: the next word is the handler's path.
+ */
+static int
+check_env(const char *path, char *argument, int scripts, struct program *program,
+    struct error *error)
+{
+	char *words = text_to_split(argument), *word = argument;
+
+	if (words == NULL && strpbrk(argument, BLANKS) != NULL)
 		return refuse(error, path, ENV_ONE_WORD, argument);
-	if (*argument == '-') {
-		size_t i = 0, n = sizeof(split) / sizeof(split[0]);
-		while (i < n && strncmp(argument, split[i], strlen(split[i])) != 0)
-			i++;
-		if (i == n || !find_word(argument + strlen(split[i]), &word))
-			return 0;
-	}
-	if (search(path, word, program->found, error) != 0) {
+	if ((words == NULL && (*argument == '-' || *argument == '\0')) ||
+	    (words != NULL && words[strspn(words, BLANKS)] == '\0'))
+		return refuse(error, path, ENV_ALONE, "");
+	if (words != NULL && !find_word(words, &word))
+		return 0;
+	bool cleared = words != NULL && argument[strspn(argument, "-v")] == 'i';
+	if (search(path, cleared ? NULL : getenv("PATH"), word, program->found, error) != 0) {
 		program->found[0] = '\0';
 		return -1;
 	}
-	return check_interpreter(path, FOUND, program->found, error);
+	return check_interpreter(path, FOUND, program->found, scripts, error);
 }
 
 /* ---- the file ---- */
@@ -337,9 +388,25 @@ check_other(int fd, const char *path, const char *start, size_t length, struct e
 	return refuse(error, path, memcmp(start, "#!", 2) == 0 ? LATE : NO_FIRST_LINE, "");
 }
 
+/*
+ * Whether an interpreter refuses options of several words, which the kernel passes as one. Others
+ * take them: Perl and Ruby read the first line themselves.
+ */
+static bool
+needs_one_word(const char *name)
+{
+	static const char *const names[] = {"sh", "dash", "bash", "zsh", "python", "python3"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
 /* line: what follows #!, without its end; it is cut into words. */
 static int
-check_line(const char *path, char *line, struct program *program, struct error *error)
+check_line(const char *path, char *line, int scripts, struct program *program,
+    struct error *error)
 {
 	line += strspn(line, BLANKS);
 	if (*line == '\0')
@@ -349,15 +416,20 @@ check_line(const char *path, char *line, struct program *program, struct error *
 	size_t length = strcspn(line, BLANKS);
 	char *argument = line + length + strspn(line + length, BLANKS);
 	line[length] = '\0';
-	snprintf(program->interpreter, sizeof(program->interpreter), "%s", line);
-	if (check_interpreter(path, "its interpreter", line, error) != 0)
+	if (check_interpreter(path, "its interpreter", line, scripts, error) != 0)
 		return -1;
 	const char *name = strrchr(line, '/') + 1;
-	return strcmp(name, "env") == 0 ? check_env(path, argument, program, error) : 0;
+	if (strcmp(name, "env") == 0)
+		return check_env(path, argument, scripts, program, error);
+	if (*argument == '-' && strpbrk(argument, BLANKS) != NULL && needs_one_word(name))
+		return refuse(error, path, ONE_WORD, argument);
+	return 0;
 }
 
-int
-program_check(int fd, const char *path, struct program *program, struct error *error)
+/* scripts: so many led here. */
+static int
+read_first_line(int fd, const char *path, int scripts, struct program *program,
+    struct error *error)
 {
 	char start[FIRST_LINE_MAX + 4] = "";
 	ssize_t n = pread(fd, start, FIRST_LINE_MAX, 0);
@@ -375,10 +447,16 @@ program_check(int fd, const char *path, struct program *program, struct error *e
 	start[length] = '\0';
 	size_t plain = strcspn(start, "\r");
 	if (plain == length)
-		return check_line(path, start + 2, program, error);
+		return check_line(path, start + 2, scripts + 1, program, error);
 	/* With the CR, as the kernel takes it for the interpreter or its argument. */
 	start[plain + 1] = '\0';
 	return refuse(error, path, CARRIAGE_RETURN, start + 2 + strspn(start + 2, BLANKS));
+}
+
+int
+program_check(int fd, const char *path, struct program *program, struct error *error)
+{
+	return read_first_line(fd, path, 0, program, error);
 }
 
 void

@@ -13,13 +13,13 @@
 
 /* What the first line of a script leads to. */
 struct program {
-	char interpreter[PATH_MAX]; /* "": it is no script */
-	char found[PATH_MAX];       /* what env(1) would run, from PATH; "": it names no env */
+	char found[PATH_MAX]; /* what env(1) would run, from PATH; "": it names no env */
 };
 
 /*
- * Check a regular file, open for reading; path is for the error. Returns 0, or -1 with the error
- * (EX_CONFIG), whose text begins with path.
+ * Check a regular file, open for reading; path is for the error. A script's interpreter, and the
+ * program that env finds, are checked in the same way if they are scripts. Returns 0, or -1 with
+ * the error (EX_CONFIG), whose text begins with path.
  */
 int program_check(int fd, const char *path, struct program *program, struct error *error);
 

@@ -122,6 +122,15 @@ attempts_open(const char *directory)
 	return attempts;
 }
 
+bool
+attempts_is_replaced(const struct attempts *attempts)
+{
+	struct stat used, named;
+
+	return fstat(attempts->dir, &used) == 0 && stat(attempts->path, &named) == 0 &&
+	    (used.st_dev != named.st_dev || used.st_ino != named.st_ino);
+}
+
 void
 attempts_copy_to(struct attempts *attempts, struct store *store)
 {
@@ -370,8 +379,8 @@ append(struct attempts *attempts, const struct attempt *attempt)
 		}
 	}
 	if (!written && !attempts->failing)
-		log_line("%s: cannot be written: %s: attempts go unlogged", ATTEMPTS_FILE,
-		    strerror(errno));
+		log_line("%s/" ATTEMPTS_FILE ": cannot be written: %s: attempts go unlogged",
+		    attempts->path, strerror(errno));
 	attempts->failing = !written;
 	if (!written)
 		return;

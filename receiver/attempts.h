@@ -45,6 +45,9 @@ void attempts_close(struct attempts *attempts);
  */
 int attempts_check(const char *directory, struct error *error);
 
+/* Whether the directory's path names another one now: it was replaced, or mounted over. */
+bool attempts_is_replaced(const struct attempts *attempts);
+
 struct store;
 
 /* From now on each line that is written is also given to store_attempt(). The store is borrowed. */

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
 #include <strings.h>
 
 #include "base/clock.h"
@@ -542,6 +543,18 @@ store_as(struct transaction *t, const char *name)
 	return conclude_stored(t, result, &error);
 }
 
+/*
+ * Whether another directory is at the spool's path, as after a restore or a late mount: no drain
+ * would see what is stored in the old one. Looked at once a second.
+ */
+static bool
+is_replaced(struct receiver *r, time_t now)
+{
+	if (r->attempts != NULL && atomic_exchange(&r->looked, (long long)now) != (long long)now)
+		atomic_store(&r->replaced, !store_is_shared(r->store) && attempts_is_replaced(r->attempts));
+	return atomic_load(&r->replaced);
+}
+
 /* The last check: the event is stored, or has been before. Never PASSED. */
 static enum verdict
 store(struct transaction *t)
@@ -553,6 +566,12 @@ store(struct transaction *t)
 	events_read(t->message.body, t->message.body_length, &t->event);
 	if (store == NULL || store_name(t->message.id, t->message.id_length, name) != 0)
 		return conclude_stored(t, STORE_FAILED, NULL);
+	if (is_replaced(t->receiver, t->now.tv_sec)) {
+		error_set(&error, EX_CONFIG, "restart the receiver",
+		    "%s: was replaced, or mounted over, since the start: no drain would see the event",
+		    t->receiver->config->spool);
+		return conclude_stored(t, STORE_FAILED, &error);
+	}
 	enum store_result found = store_find(store, name, &error);
 	if (found != STORE_ABSENT)
 		return conclude_stored(t, found, &error);

@@ -6,6 +6,7 @@
 #define PSAPI_RECEIVE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <time.h>
 
 #include "base/config.h"
@@ -21,6 +22,8 @@ struct receiver {
 	struct store *store; /* NULL: it could not be opened, which a CGI program finds out too late */
 	struct secrets *secrets;
 	struct attempts *attempts; /* NULL without a store */
+	atomic_llong looked;    /* Unix seconds: when the spool's path was last looked at, */
+	atomic_bool replaced;   /* and whether it names another directory than the one in use */
 	atomic_ulong adopted; /* secrets_generation() at the last adoption, see adopt.h */
 };
 

@@ -13,6 +13,7 @@
 #include "base/user.h"
 #include "receiver/attempts.h"
 #include "server/listener.h"
+#include "server/responder.h"
 #include "secrets/secrets.h"
 #include "store/store.h"
 
@@ -157,6 +158,16 @@ check_socket(const struct config *config)
 	return finding(true, "socket %s: %s", where, found);
 }
 
+/* By the limit of this process: the service manager may give the receiver another one. */
+static void
+check_threads(const struct config *config)
+{
+	struct error error;
+
+	if (responder_threads((int)config->threads, &error) < config->threads)
+		warning("threads, by the limits of this process:", &error);
+}
+
 /*
  * Root can read and write what the receiver cannot: so root becomes the spool's owner, whom the
  * receiver must run as.
@@ -191,6 +202,7 @@ config_test_run(const struct config *config)
 	if (become_owner(config) != 0)
 		return 1;
 	check_log(config);
+	check_threads(config);
 	return check_file(config) + check_spool(config) + check_store(config) + check_secret(config) +
 	    check_socket(config);
 }

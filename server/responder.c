@@ -52,12 +52,15 @@ enum {
 	STOP_LIMIT_MS = 4500 /* stopping: the promise is 5 s */
 };
 
+#define FILES_REMEDY \
+	"raise the limit of open files (LimitNOFILE=, ulimit -n), or lower PSAPI_THREADS"
 #define THREADS_REMEDY "raise the limit of processes (TasksMax=, ulimit -u), or lower PSAPI_THREADS"
 
 struct responder {
 	const struct service *service;
 	struct listener *listener;
 	struct connections *connections;
+	int threads;
 	int epoll;
 	int wake; /* eventfd: threads wake the main thread when something begins to arrive */
 	int quit; /* eventfd: threads end */
@@ -436,10 +439,10 @@ make_table(struct responder *r)
 	setrlimit(RLIMIT_NOFILE, &limit);
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limits.capacity = limit.rlim_cur < DESCRIPTORS_MAX ? (int)limit.rlim_cur : DESCRIPTORS_MAX;
-	limits.most = limits.capacity - DESCRIPTORS_OWN - DESCRIPTORS_THREAD * (long)service->threads;
+	limits.most = limits.capacity - DESCRIPTORS_OWN - DESCRIPTORS_THREAD * (long)r->threads;
 	if (limits.most < 1)
 		limits.most = 1;
-	limits.memory = service->body_max * (size_t)(service->threads + UPLOADS_BESIDE);
+	limits.memory = service->body_max * (size_t)(r->threads + UPLOADS_BESIDE);
 	r->connections = connections_new(&limits);
 	return r->connections != NULL ? 0 : -1;
 }
@@ -466,7 +469,7 @@ start_workers(struct responder *r, struct worker *workers)
 
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, STACK_BYTES);
-	while (started < r->service->threads && error == 0) {
+	while (started < r->threads && error == 0) {
 		error = start_worker(r, &workers[started], &attributes);
 		started += error == 0 ? 1 : 0;
 	}
@@ -500,14 +503,15 @@ static int
 run(struct responder *r, struct worker *workers, struct error *error)
 {
 	int started = start_workers(r, workers);
+	const char *remedy = errno == EMFILE || errno == ENFILE ? FILES_REMEDY : THREADS_REMEDY;
 
 	if (started == 0) {
-		error_set(error, EX_OSERR, THREADS_REMEDY, "no thread can be started: %s", strerror(errno));
+		error_set(error, EX_OSERR, remedy, "no thread can be started: %s", strerror(errno));
 		return -1;
 	}
-	if (started < r->service->threads)
-		log_line("only %d of %d threads could be started: %s: " THREADS_REMEDY, started,
-		    r->service->threads, strerror(errno));
+	if (started < r->threads)
+		log_line("only %d of %d threads could be started: %s: %s", started, r->threads,
+		    strerror(errno), remedy);
 	wait_for_signal(r);
 	stop(r);
 	if (connections_count(r->connections) > 0) {
@@ -520,12 +524,31 @@ run(struct responder *r, struct worker *workers, struct error *error)
 }
 
 int
-responder_run(const struct service *service, struct listener *listener, struct error *error)
+responder_threads(int wanted, struct error *error)
+{
+	struct rlimit limit = {0};
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	long files = limit.rlim_max < DESCRIPTORS_MAX ? (long)limit.rlim_max : DESCRIPTORS_MAX;
+	long possible = (files - DESCRIPTORS_OWN) / (DESCRIPTORS_THREAD + 1);
+	if (possible >= wanted)
+		return wanted;
+	if (possible < 0)
+		possible = 0;
+	error_set(error, EX_OSERR, FILES_REMEDY,
+	    "%ld files may be open, enough for %ld of %d threads", files, possible,
+	    wanted);
+	return (int)possible;
+}
+
+static int
+serve_all(const struct service *service, struct listener *listener, int threads,
+    struct error *error)
 {
 	struct responder r = {.service = service, .listener = listener, .accepting = true,
-		.epoll = -1, .wake = -1, .quit = -1, .signals = -1};
+		.threads = threads, .epoll = -1, .wake = -1, .quit = -1, .signals = -1};
 	const int *const descriptors[] = {&r.epoll, &r.wake, &r.quit, &r.signals};
-	struct worker *workers = calloc((size_t)service->threads, sizeof(*workers));
+	struct worker *workers = calloc((size_t)threads, sizeof(*workers));
 	sigset_t set = signals_to_stop();
 	int result = -1;
 
@@ -544,4 +567,16 @@ responder_run(const struct service *service, struct listener *listener, struct e
 	connections_free(r.connections);
 	pthread_mutex_destroy(&r.lock);
 	return result;
+}
+
+int
+responder_run(const struct service *service, struct listener *listener, struct error *error)
+{
+	int threads = responder_threads(service->threads, error);
+
+	if (threads == 0)
+		return -1;
+	if (threads < service->threads)
+		error_log(error);
+	return serve_all(service, listener, threads, error);
 }

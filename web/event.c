@@ -31,8 +31,8 @@ find(struct web *web, const struct web_query *query, char name[STORE_NAME_SIZE],
 		return true;
 	if (result == STORE_FAILED)
 		error_log(&error);
-	answer_error(reply, result == STORE_FAILED ? 503 : 404, result == STORE_ABSENT ?
-	        "no such event: it never came, or psapi prune has forgotten it" : error.text);
+	answer_error(reply, result == STORE_FAILED ? 503 : 404, result != STORE_ABSENT ? error.text :
+	        "no event is stored under this id: it was refused, never came, or was pruned");
 	return false;
 }
 

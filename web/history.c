@@ -1,7 +1,7 @@
 /*
- * Owns the counts of the last 24 hours. From the first count on, lines are counted as they are
- * appended: by a reader that follows the log, in a shared store by serial number. Older
- * lines are read backwards in parts, until 24 hours are counted and a daily event was found.
+ * Owns the counts of this hour and the 24 before it. From the first count on, lines are counted as
+ * they are appended: by a reader that follows the log, in a shared store by serial number. Older
+ * lines are read backwards in parts, until the hours are counted and a daily event was found.
  */
 #define _GNU_SOURCE
 #include "web/history.h"
@@ -197,13 +197,20 @@ count_old(const struct attempts_line *line, const char *host, void *data)
 	return true;
 }
 
+/* The beginning of the first hour that is shown: it is whole. */
+static int64_t
+first_hour(int64_t now)
+{
+	return (now / 3600 - HOURS) * HOUR;
+}
+
 /* Walk back until the deadline. A walk by itself takes no more than it must. */
 static void
 walk_back(struct history *h, int64_t now, int64_t deadline)
 {
-	const int64_t day = now * NANOSECONDS - HOURS * HOUR;
+	const int64_t first = first_hour(now);
 	struct log_walk walk = {.deadline = deadline, .visit = count_old, .data = h,
-	    .since = h->daily.row == NULL ? 0 : day};
+	    .since = h->daily.row == NULL ? 0 : first};
 	struct error ignored;
 
 	strcpy(walk.cursor, h->cursor);
@@ -215,9 +222,9 @@ walk_back(struct history *h, int64_t now, int64_t deadline)
 		h->since = walk.reached;
 	strcpy(h->cursor, walk.cursor);
 	h->complete = walk.cursor[0] == '\0' || h->lines > LINES_MAX ||
-	    (h->since < day && h->daily.row != NULL);
-	if (walk.cursor[0] == '\0' && (h->since == 0 || h->since > day))
-		h->since = day;
+	    (h->since < first && h->daily.row != NULL);
+	if (walk.cursor[0] == '\0' && (h->since == 0 || h->since > first))
+		h->since = first;
 }
 
 bool
@@ -266,10 +273,11 @@ history_json(struct history *h, int64_t now)
 	for (int64_t hour = now / 3600 - HOURS; hour <= now / 3600; hour++)
 		json_array_append_new(hours, hour_json(h, hour));
 	datetime_text(h->since / NANOSECONDS, since);
-	bool counted = h->complete || (h->since != 0 && h->since < (now - HOURS * 3600) * NANOSECONDS);
-	json_t *object = json_pack("{s:o,s:b,s:s*,s:O*,s:O*}", "hours", hours, "complete",
-	    counted && !h->behind, "since", counted || h->behind || h->since == 0 ? NULL : since,
-	    "last_accepted", h->accepted.row, "last_daily", h->daily.row);
+	bool counted = h->complete || (h->since != 0 && h->since < first_hour(now));
+	json_t *object = json_pack("{s:o,s:b,s:b,s:s*,s:O*,s:O*}", "hours", hours, "complete",
+	    counted && !h->behind, "searching", h->behind || !h->complete, "since",
+	    counted || h->behind || h->since == 0 ? NULL : since, "last_accepted", h->accepted.row,
+	    "last_daily", h->daily.row);
 	pthread_mutex_unlock(&h->lock);
 	return object;
 }

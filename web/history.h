@@ -21,8 +21,9 @@ bool history_count(struct history *history, int64_t now, int budget_ms);
 
 /*
  * What is known: {"hours":[{"hour":TIME,"accepted":N,...}],"since":TIME,"complete":BOOL,
- * "last_accepted":{...},"last_daily":{...}}. "since": from when on all is counted; absent while
- * new lines are not counted yet.
+ * "searching":BOOL,"last_accepted":{...},"last_daily":{...}}. "since": from when on all is counted;
+ * absent while new lines are not counted yet. "complete": all of these hours are counted.
+ * "searching": a last one that is absent may still be found.
  */
 json_t *history_json(struct history *history, int64_t now);
 

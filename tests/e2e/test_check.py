@@ -76,7 +76,7 @@ def test_well(desk, receiver):
     desk.drain()
     found = check(desk)
     assert found.status == "OK", found.text
-    assert found.text.startswith("the last one was accepted 0.0 h ago; 0 event(s) wait")
+    assert found.text.startswith("the last delivery was accepted 0.0 h ago; 0 event(s) wait")
     assert found.data["waiting"] == (0, "", "", "") and found.data["failed"] == (0, "", "0", "")
     assert found.data["daily"][1:] == ("s", "", "93600") and found.data["daily"][0] <= 60
     assert found.data["drain"][1:] == ("s", "", "600") and found.data["skew"][1:] == ("s", "-60:60", "")
@@ -232,6 +232,21 @@ def test_drain_status(desk, receiver):
     found = bad(desk)
     assert set(found) == {"drain-status", "handlers"} and "exit status 78" in found["drain-status"]["text"]
     (desk.handlers / "default").chmod(0o755)
+    desk.drain()
+    assert bad(desk) == {}
+
+
+def test_drain_in_the_future(desk, receiver):
+    """It ran while the clock was wrong: until that time comes, its age would be 0, and silence no alarm."""
+    desk.handler("default", "exit 0\n")
+    assert receiver.send(signed()).status == 200
+    desk.drain()
+    note = desk.spool.path / "state" / "runs"
+    runs = json.loads(note.read_text())
+    for ahead, expected in ((30, set()), (90, {"drain-status"}), (400 * 86400, {"drain-status"})):
+        note.write_text(json.dumps(runs | {"ended": int(time.time()) + ahead}))
+        assert set(bad(desk)) == expected
+    assert "in the future" in bad(desk)["drain-status"]["text"]
     desk.drain()
     assert bad(desk) == {}
 

@@ -1,5 +1,6 @@
 """psapi-fcgi as a command: -t, -V, -h, -f, -o, and settings that stop the start."""
 
+import contextlib
 import grp
 import os
 import shutil
@@ -8,8 +9,11 @@ import subprocess
 
 import pytest
 
-from receiver import BINARY, WEB_USER, Receiver, start_on_a_port
-from servers import Socket
+from fcgi_client import Connection
+from receiver import BINARY, WEB_USER, Receiver, start_on_a_port, wait_for
+from replies import assert_accepted, parse_cgi
+from sender import signed
+from servers import Socket, pairs
 
 EX_CONFIG = 78
 BAD = {
@@ -190,6 +194,28 @@ def test_t_on_a_disk_that_is_too_full(place):
         result = place.run("-t", PSAPI_MIN_FREE=1 << 60)
         assert result.returncode == EX_CONFIG and "PSAPI_MIN_FREE" in result.stdout, result
         Receiver(place).start().stop()
+
+
+def test_low_limit_of_open_files(place):
+    """Fewer threads are started, so that each can have a connection: too many would leave none. -t warns."""
+    limit = ["prlimit", "--nofile=104:104"]
+    place.settings |= {"PSAPI_LISTEN": f"unix:{place.dir}/psapi.sock", "PSAPI_THREADS": "1024"}
+    said = ("104 files may be open, enough for 12 of 1024 threads: raise the limit of open files (LimitNOFILE=, ulimit -n), "
+            "or lower PSAPI_THREADS")
+    result = place.run("-t", via=limit)
+    assert f"warning: threads, by the limits of this process: {said}" in result.stdout and result.returncode == 0, result
+    receiver = Receiver(place, via=limit).start()
+    assert said in receiver.log() and "could be started" not in receiver.log()
+    tasks = f"/proc/{receiver.process.pid}/task"
+    wait_for(lambda: len(os.listdir(tasks)) >= 13, "12 threads, and the main one")
+    assert len(os.listdir(tasks)) == 13
+    with contextlib.ExitStack() as kept:
+        for connection in [kept.enter_context(Connection(receiver.path)) for _ in range(12)]:
+            webhook = signed()
+            assert_accepted(parse_cgi(connection.exchange(pairs(webhook), webhook.body, keep=True)))
+    receiver.stop()
+    result = place.run(via=["prlimit", "--nofile=36:36"])
+    assert result.returncode == 71 and "36 files may be open, enough for 0 of 1024 threads" in result.stderr, result
 
 
 def test_start_without_a_spool(place):

@@ -286,6 +286,30 @@ def test_socket_of_another_group(place, receiver, socket):
     assert_names(examine(place), "socket", mentions=["PSAPI_LISTEN_GROUP"])
 
 
+@pytest.mark.parametrize("where", ["directory", "above"])
+def test_socket_in_a_closed_directory(place, where):
+    """No web server of another user could connect; one of the receiver's user, or of the directory's group, could."""
+    above = place.dir / "run"
+    (above / "psapi").mkdir(parents=True)
+    closed = above if where == "above" else above / "psapi"
+    place.settings |= {"PSAPI_LISTEN": f"unix:{above}/psapi/s.sock", "PSAPI_LISTEN_GROUP": str(os.getegid())}
+    Receiver(place, name="run/psapi/s").start()
+    for mode, ok in ((0o700, False), (0o701, True), (0o710, True)):
+        closed.chmod(mode)
+        row = examine(place)["socket"]
+        assert row["ok"] is ok and "remark" not in row, row
+        if not ok:
+            assert f"{closed}: mode 0700 lets group " in row["text"] and f"chmod o+x {closed}" in row["remedy"], row
+    place.settings["PSAPI_LISTEN_GROUP"] = ""
+    closed.chmod(0o700)
+    row = examine(place)["socket"]
+    assert row["ok"] and row["remark"] and "only as the directory's owner or in its group" in row["text"], row
+    if os.geteuid() == 0:
+        closed.chmod(0o710)
+        os.chown(closed, 0, 12345)
+        assert examine(place)["socket"]["remark"]
+
+
 @pytest.mark.each_store
 def test_receiver_with_another_secret(place, socket):
     other = place.dir / "other"
@@ -293,6 +317,24 @@ def test_receiver_with_another_secret(place, socket):
     other.chmod(0o600)
     Receiver(place, PSAPI_SECRET_FILE=other).start()
     assert_names(examine(place), "accepts", mentions=["signature_mismatch", "PSAPI_SECRET_FILE"])
+
+
+def test_spool_that_was_replaced(place, receiver):
+    """As a restore does, or a late mount: the receiver has the old directory, and no drain would see what it stores there.
+    So it accepts nothing until its restart."""
+    server = Socket(place)
+    server.receiver = receiver
+    assert_names(examine(place))
+    old = place.dir / "old"
+    place.spool.path.rename(old)
+    shutil.copytree(old, place.spool.path)
+    wait_for(lambda: server.send(signed()).status == 503, "a second later it looks")
+    assert f"{place.spool.path}: was replaced, or mounted over, since the start" in receiver.log()
+    assert_names(examine(place), "accepts", mentions=["spool_error", "until a restart"])
+    shutil.rmtree(place.spool.path)
+    old.rename(place.spool.path)
+    wait_for(lambda: server.send(signed()).status == 200, "the old one is back")
+    assert_names(examine(place))
 
 
 def test_receiver_without_secret(place, socket):
@@ -540,6 +582,8 @@ def test_drain_has_run(place, receiver, handlers):
     assert "last ran at 20" in rows["drain"]["text"]
     (place.spool.path / "state" / "drain").write_text("2026-01-02T03:04:05Z\n")
     assert_names(examine(place), "drain", mentions=["last ran at 2026-01-02T03:04:05Z"])
+    (place.spool.path / "state" / "drain").write_text("2126-01-02T03:04:05Z\n")
+    assert_names(examine(place), "drain", mentions=["2126-01-02T03:04:05Z, in the future", "was the clock wrong"])
     up = float(Path("/proc/uptime").read_text().split()[0])     # that long psapi check waits after a boot
     for ago, remarked in ((590, False), (660, True)):       # the limit of psapi check
         (place.spool.path / "state" / "drain").write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(time.time() - ago)))

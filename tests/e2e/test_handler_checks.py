@@ -85,10 +85,19 @@ FIRST_LINES = {     # content, words, the remedy if it is a command
     "missing, no line end": ("#!/no/such/sh", ["its interpreter is missing: /no/such/sh"], None),
     "a directory": ("#!/usr/bin\n" + NOTE, ["its interpreter is not a program: /usr/bin"], None),
     "not executable": ("#!/etc/passwd\n" + NOTE, ["its interpreter is not executable: /etc/passwd"], None),
+    "two options": ("#!/bin/sh -e -u\n" + NOTE, ["as one option, which the interpreter does not know: -e -u", "-eu"], None),
+    "two options of Python": ("#!/usr/bin/python3 -E -s\n", ["which the interpreter does not know: -E -s"], None),
     "env alone": ("#!/usr/bin/env\n" + NOTE, ["names no program after env"], None),
-    "env, two words": ("#!/usr/bin/env sh -u\n" + NOTE, ["one name: sh -u", "env -S"], None),
+    "env, two words": ("#!/usr/bin/env sh -u\n" + NOTE, ["one name or option: sh -u", "env -S"], None),
+    "env, an option of its own": ("#!/usr/bin/env -i sh\n" + NOTE, ["one name or option: -i sh", "env -S"], None),
+    "env, a long option": ("#!/usr/bin/env --split-string sh\n" + NOTE, ["option: --split-string sh", "env -S"], None),
+    "env, which would run it for ever": ("#!/usr/bin/env -u X sh\n" + NOTE, ["option: -u X sh", "env -S"], None),
+    "env, an option alone": ("#!/usr/bin/env -v\n" + NOTE, ["names no program after env"], None),
+    "env -S alone": ("#!/usr/bin/env -S\n" + NOTE, ["names no program after env"], None),
     "env, a relative path": ("#!/usr/bin/env ./sh\n", ["env would look in the directory", "started: ./sh"], None),
     "env, missing": ("#!/usr/bin/env no-such\n", ["no such program in PATH: no-such", "crontab"], None),
+    "env -vS, missing": ("#!/usr/bin/env -vS no-such -u\n", ["no such program in PATH: no-such"], None),
+    "env --split, missing": ("#!/usr/bin/env --split=no-such -u\n", ["no such program in PATH: no-such"], None),
     "env -S, missing": ("#!/usr/bin/env -S A=b no-such -u\n", ["no such program in PATH: no-such"], None),
 }
 
@@ -106,10 +115,22 @@ def test_first_line(desk, what):
     assert_runs(desk)
 
 
-@pytest.mark.parametrize("line", ["#! /bin/sh", "#!/bin/sh -e", "#!\t/bin/sh\t", "#!/usr/bin/env sh",
-                                  "#!/usr/bin/env -S sh -e", "#!/usr/bin/env -S A=b sh"])
+@pytest.mark.parametrize("line", ["#! /bin/sh", "#!/bin/sh -e", "#!/bin/sh -eu\t", "#!\t/bin/sh\t", "#!/usr/bin/env sh",
+                                  "#!/usr/bin/env -S sh -e", "#!/usr/bin/env -S A=b sh",
+                                  "#!/usr/bin/env -Ssh", "#!/usr/bin/env -vS sh -e", "#!/usr/bin/env --split-string=sh -e",
+                                  "#!/usr/bin/env -S-u X sh -e", "#!/usr/bin/env -S -C / sh"])
 def test_good_first_line(desk, line):
     write(desk.handlers / "default", f"{line}\n{NOTE}")
+    desk.deliver(signed(body(1)))
+    assert_runs(desk)
+
+
+@pytest.mark.parametrize("line", ["#!/usr/bin/perl", "#!/usr/bin/env perl", "#!/usr/bin/perl -w -W"])
+def test_perl(desk, line):
+    """It takes any name that begins with /dev/fd/ for the descriptor itself. And it reads the first line, of which the
+    kernel makes one option."""
+    write(desk.handlers / "default", f'{line}\nopen my $out, ">>", "$ENV{{PSAPI_TOLD}}/seen" or die;\n'
+          'print $out "$ENV{PSAPI_WEBHOOK_ID}\\n";\n')
     desk.deliver(signed(body(1)))
     assert_runs(desk)
 
@@ -166,6 +187,18 @@ def test_without_path(desk):
     write(desk.handlers / "default", "#!/usr/bin/env sh\n" + NOTE)
     desk.deliver(signed(body(1)))
     assert desk.run("drain", under=["env", "-u", "PATH"]).stderr == "" and len(desk.lines()) == 1
+
+
+def test_env_clears_path(desk):
+    """With -i env looks in /bin and /usr/bin, whatever PATH drain has."""
+    write(desk.place.dir / "tools" / "my-sh", '#!/bin/sh\nexec sh "$@"\n')
+    path = {"PATH": f"{desk.place.dir}/tools:/usr/bin:/bin"}
+    write(desk.handlers / "default", f"#!/usr/bin/env -iS my-sh\n{NOTE}")
+    assert_refused(desk, "no such program in PATH: my-sh", env=path)
+    told = NOTE.replace("$PSAPI_TOLD", str(desk.told)).replace("$PSAPI_WEBHOOK_ID", "1")
+    write(desk.handlers / "default", f"#!/usr/bin/env -viS sh -e\n{told}")
+    desk.drain(env={"PATH": "/nowhere"})
+    assert len(desk.lines()) == 1
 
 
 def test_env_sets_path(desk):
@@ -381,6 +414,39 @@ def test_interpreter_in_the_hands_of_others(desk, how):
     assert_refused(desk, f"{desk.handlers}/default: its interpreter: {shell.parent}", "lets other users change")
 
 
+@pytest.mark.parametrize("line, what", [("#!{}", "its interpreter"), ("#!/usr/bin/env {}", "the program that env finds")])
+@pytest.mark.parametrize("inner, words", [
+    ("#!{other}", "its interpreter: {other}: mode 0777 lets other users change it"),
+    ("#!/usr/bin/env other", "the program that env finds: {other}: mode 0777 lets other users change it"),
+    ("#!/no/such/sh", "its interpreter is missing: /no/such/sh"), ("#!/bin/sh -e\r", "has Windows line ends")])
+def test_interpreter_that_is_a_script(desk, line, what, inner, words):
+    """Its own interpreter runs with the same rights, and may be missing."""
+    other = write(desk.place.dir / "tools" / "other", '#!/bin/sh\nexec sh "$@"\n', mode=0o777)
+    script = write(desk.place.dir / "tools" / "script", f'{inner.format(other=other)}\nexec sh "$@"\n')
+    handler = write(desk.handlers / "default", f"{line.format(script)}\n{NOTE}")
+    path = {"PATH": f"{other.parent}:/usr/bin:/bin"}
+    assert_refused(desk, f"{handler}: {what} {script}: {words.format(other=other)}", env=path)
+    write(script, '#!/bin/sh\nexec sh "$@"\n')
+    desk.drain(env=path)
+    assert len(desk.lines()) == 1
+
+
+def test_scripts_that_are_interpreters(desk):
+    """The kernel follows five; env ends none by itself."""
+    tools = [desk.place.dir / "tools" / f"{n}" for n in range(4)]
+    for tool, interpreter in zip(tools, ["/bin/sh", *tools]):
+        write(tool, f'#!{interpreter}\nshift 3\nexec sh "$@"\n')   # the other tools, and the handler
+    write(desk.handlers / "default", f"#!{tools[3]}\n{NOTE}")
+    desk.deliver(signed(body(1)))
+    assert_runs(desk)
+    (desk.told / "seen").unlink()
+    fifth = write(desk.place.dir / "tools" / "5", f"#!{tools[3]}\n")
+    write(desk.handlers / "default", f"#!{fifth}\n{NOTE}")
+    assert_refused(desk, "more than 5 scripts are interpreters of each other")
+    write(fifth, f"#!/usr/bin/env {fifth}\n")
+    assert_refused(desk, "more than 5 scripts are interpreters of each other")
+
+
 MOUNT = 'mount --bind "$1" "$1" && mount -o remount,bind,noexec "$1" && shift && exec "$@"'
 
 
@@ -463,10 +529,11 @@ def test_what_was_checked_runs(desk):
     evil = write(desk.place.dir / "evil" / "default", '#!/bin/sh\necho evil >>"$PSAPI_TOLD/evil"\n').parent
     desk.deliver(signed(body(1)))
     log = desk.place.dir / "strace.log"
-    under = [*strace.UNDER, "-o", log, "-e", "trace=execveat", "-e", "inject=execveat:delay_enter=2s"]
+    under = [*strace.UNDER, "-o", log, "-e", "trace=execve", "-e", "inject=execve:delay_enter=2s"]
     child = subprocess.Popen([*under, PSAPI, "drain"], env=desk.environment())
     desk.children.append(child)
-    wait_for(lambda: child.poll() is not None or (log.exists() and "execveat(" in log.read_text()), "the start")
+    begun = 'execve("/proc/self/fd/'
+    wait_for(lambda: child.poll() is not None or (log.exists() and begun in log.read_text()), "the start")
     assert child.poll() is None
     desk.handlers.rename(desk.place.dir / "away")
     evil.rename(desk.handlers)

@@ -110,6 +110,7 @@ def test_retry_all_of_a_type(failed):
     dry = failed.run("retry", "--all", "--type", "producersync.npn", "--dry-run")
     assert dry.stdout == "3 would go back to new; nothing is moved\n" and failed.spool.files() == before
     assert failed.run("retry", "--all", "--dry-run").stdout == "5 would go back to new; nothing is moved\n"
+    assert failed.run("retry", "--all", "--dry-run", "--json").stdout == '{"count":5}\n'
     assert failed.spool.files() == before
     assert failed.run("retry", "--all", "--type", "producersync.npn").stdout == "3 back to new\n"
     assert sorted(row["webhook_id"] for row in failed.rows("list", "--failed")) == ["invalid", "unknown"]

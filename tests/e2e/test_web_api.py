@@ -238,6 +238,24 @@ def test_an_answer_does_not_wait_for_new_lines(place):
         assert sum(one["accepted"] for one in last["hours"]) == 3000
 
 
+@TRACES
+def test_the_first_hour_is_whole(place):
+    """Also where the walk through the log was interrupted: what came in it over 24 hours ago counts."""
+    wait_for(lambda: time.time() % 3600 < 3585, "the hour does not end meanwhile")
+    now = time.time()
+    first = (now // 3600 - 24) * 3600
+    (place.spool.path / "attempts.jsonl").write_text(web_scale.line(0, first) + "".join(
+        web_scale.line(n, now - 300 + n).replace("npn.activated", "updates_available") for n in range(1, 300)))
+    web = Web(place)
+
+    def history():
+        return json.loads(web.ask(path="/api/1/overview").body)["history"]
+    with strace.Attached(web.program.pid, "pread64", "delay_enter=100000", "1+", place.dir / "strace.log"):
+        assert not history()["complete"]
+    hours = wait_for(lambda: (data := history())["complete"] and not data["searching"] and data["hours"], "all is counted")
+    assert hours[0]["accepted"] == 1 and sum(one["accepted"] for one in hours) == 300
+
+
 def test_causes_of_many_failures(place):
     """Of more than are looked at, the answer says of how many; of more than can be sorted, that they are too many."""
     web, failed = Web(place), place.spool.path / "failed"

@@ -5,6 +5,7 @@ One test is in `make check`; the others run with --long (make check-long, make c
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -14,17 +15,19 @@ from datetime import datetime, timedelta
 import pytest
 
 import browser
+import strace
 import web_scale
 from browser import Browser
 from psapi_command import Desk, body, updates
-from receiver import ROOT, SLOWER, wait_for
+from receiver import ROOT, SANITIZED, SLOWER, wait_for
 from sender import OTHER_SECRET, SECRET, signed
-from web_page import ACTIONS, PAGES, PASSWORD, USER, NginxPage, page_of
+from web_page import ACTIONS, PAGES, PASSWORD, SAME_ORIGIN, USER, NginxPage, page_of
 
 if browser.why_not():
     pytest.skip(browser.why_not(), allow_module_level=True)
 
 long = pytest.mark.long
+TRACES = pytest.mark.skipif(os.geteuid() != 0 or SANITIZED or bool(strace.why_not()), reason="strace of a sandboxed process")
 VIEWS = ("overview", "deliveries", "events", "event", "testing", "setup")
 HOSTILE = ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', "javascript:alert(1)", "'); alert(1); ('",
            "<svg/onload=alert(1)>", "{{7*7}}${7*7}", "&lt;b&gt;", "\u202egnp.exe", "a" * 180, "%3Cscript%3E", "../../etc/passwd",
@@ -289,6 +292,38 @@ def test_states_have_words(nginx, place):
 
 
 @long
+def test_what_was_refused_is_no_event(nginx):
+    """It is listed, without a link that leads nowhere; its id is told what it may be."""
+    [webhook_id] = send(nginx, signed(body(1)))
+    send(nginx, signed(body(1), webhook_id=webhook_id.encode()))
+    [refused] = send(nginx, signed(body(2), secrets=[OTHER_SECRET]))
+    with Browser(nginx, USER) as b:
+        b.open("?view=deliveries", "deliveries")
+        rows = b.script("return [...document.querySelectorAll('tbody tr')].map((r) => [r.cells[1].innerText, r.cells[4].innerText,"
+                        "Boolean(r.querySelector('a'))])")
+        assert rows == [["rejected", refused, False], ["duplicate", webhook_id, True], ["accepted", webhook_id, True]]
+        b.open(f"?view=event&id={refused}")
+        b.wait_for_text("it was refused, never came, or was pruned")
+        b.check_log(allowed=("404",))
+
+
+@long
+@TRACES
+def test_what_is_not_counted_yet_is_not_missing(nginx, place):
+    """A last delivery behind many lines of a log that is slow to read, and older than 24 hours."""
+    now = time.time()
+    (place.spool.path / "attempts.jsonl").write_text(web_scale.line(0, now - 30 * 3600) + "".join(
+        web_scale.line(n, now - 3000 + n).replace("accepted", "ignored") for n in range(1, 2000)))
+    with Browser(nginx, USER) as b:
+        with strace.Attached(nginx.web.pid, "pread64", "delay_enter=1000000", "1+", place.dir / "strace.log"):
+            b.open("", "overview")
+            shown = b.text()
+        assert "Nothing was delivered yet" not in shown and shown.count("still counting") == 2, shown
+        b.wait_for_text("30 hr. ago")
+        assert "still counting" not in b.text() and "none found" in b.text()
+
+
+@long
 def test_setup_has_words_for_secrets(nginx, place):
     """There are some, none, and ones that cannot be read: these are not the same."""
     with Browser(nginx, USER) as b:
@@ -357,17 +392,35 @@ def test_health_is_known_or_not_claimed(nginx, desk, place):
     with Browser(nginx, USER) as b:
         assert "Not checked yet: does psapi-check.timer run?" in health("Nothing was delivered yet.", "skipped")
         [webhook_id] = send(nginx, signed(body(1)))
+        wait_for(lambda: nginx.get("overview").get("oldest"), "its age is known")
         health("Not checked yet: does psapi-check.timer run?", "skipped")
         write_verdict(place, 10)
         health("All is well.", "good")
         write_verdict(place, 10, 2, "the disk is on fire")
         health("the disk is on fire", "bad")
-        write_verdict(place, 10, 1, "3 event(s) in failed/", check="failed")    # put back since then
-        health("All is well.", "good")
+        for check in ("failed", "held"):     # put back, or adopted, since then
+            write_verdict(place, 10, 1, "3 of them", check=check)
+            health("All is well.", "good")
+        write_verdict(place, 10, 1, "the oldest of psapi check", check="oldest")
+        health("the oldest of psapi check", "remark")
         for status in (0, 2):
             write_verdict(place, 2 * 3600 + 60, status, "the disk was on fire")
             shown = health("Not checked for 2 hours: does psapi-check.timer run?", "skipped")
             assert "on fire" not in shown and ("CRITICAL 2 hr. ago" in shown) == (status == 2)
+        later = b.command("Page.addScriptToEvaluateOnNewDocument", source="const own = Date.now; Date.now = () => own() + 7200000")
+        write_verdict(place, 10 - 2 * 3600, 1, "the oldest of psapi check", check="oldest")
+        assert "of psapi check" not in health("The oldest event has waited for 2 hours: does psapi drain run?", "remark")
+        b.command("Page.removeScriptToEvaluateOnNewDocument", **later)
+        nginx.web.stop()
+        nginx.web.settings["PSAPI_MIN_FREE"] = str(1 << 60)
+        nginx.web.start()
+        write_verdict(place, 10, 2, "0 MiB free", check="space")
+        assert "0 MiB free" not in health("The disk is full: events are refused.", "bad")
+        nginx.web.stop()
+        del nginx.web.settings["PSAPI_MIN_FREE"]
+        nginx.web.start()
+        write_verdict(place, 10, 2, "no inodes free", check="space")
+        health("no inodes free", "bad")
         write_verdict(place, 10)
         for n in range(10_001):
             (place.spool.path / f"new/{n}.json").hardlink_to(place.spool.path / f"events/{webhook_id}.json")
@@ -378,10 +431,12 @@ def test_health_is_known_or_not_claimed(nginx, desk, place):
         for n in range(2_100):
             (place.spool.path / f"failed/msg_{n:027}.json").write_text(web_scale.event(n, 1_700_000_000 + n))
         b.wait_for_text("Failures by cause, of the newest")
-        assert "2,100 events failed and wait for you." in b.text()
+        assert "A cause leads to the failed events with this reason, whichever the handler was." in b.text()
+        assert "2,100 events failed and wait for you." in b.text(".health.remark")      # as psapi check says
         for n in range(8_000):
             (place.spool.path / f"failed/{n}.json").hardlink_to(place.spool.path / f"events/{webhook_id}.json")
         b.wait_for_text("psapi list --failed --by-cause")
+        assert "whichever the handler was" not in b.text()
 
 
 @long
@@ -467,9 +522,10 @@ def test_two_users_and_live_updates(nginx, desk):
         alice.click('[data-act="retry"]')
         alice.click("#dialog-yes")
         alice.wait_for_text("It waits for its handler.")
+        assert alice.text("#done") == "1 event back to the queue: done"
         bob.click("#dialog-yes")
         bob.wait_for_text("has not failed", "#dialog")
-        assert bob.text("#told").startswith("Not done: ")
+        assert bob.text("#done").startswith("Not done: ")
         bob.click("#dialog-no")
         begun = time.monotonic()
         wait_for(lambda: "It waits for its handler." in bob.text(), "bob sees it", 11)
@@ -482,10 +538,43 @@ def test_two_users_and_live_updates(nginx, desk):
 
 
 @long
-def test_polling_keeps_the_focus(nginx, desk):
-    fail_one(nginx, desk)
-    with Browser(nginx, USER) as b:
-        from selenium.webdriver.common.keys import Keys
+def test_polling_keeps_the_focus(desk, place):
+    """In each view that is asked again, also in a part that changed; never at another button than before."""
+    from selenium.webdriver.common.keys import Keys
+    place.write_secret()
+    with page_of(NginxPage, place, **ACTIONS) as nginx, Browser(nginx, USER) as b:
+        def focus(selector):
+            assert b.script("const e = document.querySelector(arguments[0]); e.focus(); return document.activeElement === e", selector)
+            return b.focused()
+
+        def has_focus(selector):
+            return b.script("return document.activeElement.matches(arguments[0])", selector)
+        held = send(nginx, signed(body(1), secrets=[OTHER_SECRET]), signed(body(2), secrets=[OTHER_SECRET]))
+        b.open("?view=setup", "setup")
+        focus("tbody tr:last-child [data-discard]")
+        [later] = send(nginx, signed(body(3), secrets=[OTHER_SECRET]))
+        come_back(b)
+        b.wait_for_text(later)
+        assert has_focus(f'[aria-label$="{held[1]}"]')
+        nginx.post("discard", {"names": [b.script("return document.activeElement.dataset.discard")]})
+        come_back(b)
+        wait_for(lambda: held[1] not in b.text(), "it is gone")
+        assert has_focus("h1") and later in b.text()
+        place.write_secret(SECRET)
+        failed, *_ = fail_one(nginx, desk)
+        b.open("", "overview")
+        for selector in ('.tile [href$="status=failed"]', "[data-keep] summary", ".legend a", "[aria-labelledby=causes-title] a"):
+            before = focus(selector)
+            [webhook_id] = send(nginx, signed(body(9)))
+            come_back(b)
+            b.wait_for_text(" sec. ago", f'.tile [href$="{webhook_id}"]')
+            assert b.focused() == before and has_focus(selector), b.focused()
+        b.open(f"?view=event&id={failed}", "event")
+        focus('[data-act="done"]')
+        desk.run("retry", failed)
+        come_back(b)
+        b.wait_for_text("It waits for its handler.")
+        assert has_focus('[data-act="done"]')
         b.open("?view=deliveries", "deliveries")
         b.press(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
         before = b.focused()
@@ -496,6 +585,50 @@ def test_polling_keeps_the_focus(nginx, desk):
         b.wait_for_text("the views", "#dialog")
         b.press(Keys.ESCAPE)
         assert b.focused() == before
+
+
+@long
+def test_ages_go_on(nginx, desk, place):
+    """Also while nothing changes. What is the same stays as it is, with what is selected in it."""
+    [failed, *_] = fail_one(nginx, desk)
+    write_verdict(place, 20)
+    with Browser(nginx, USER) as b:
+        b.open("?view=setup", "setup")
+        b.wait_for_text("Found 2", "[aria-labelledby=checks-title]")
+        b.script("getSelection().selectAllChildren(document.querySelector('[aria-labelledby=about-title] dd'))")
+        b.wait_for_text("Found 3", "[aria-labelledby=checks-title]")
+        assert b.script("return performance.getEntriesByType('resource').at(-1).responseStatus") == 304
+        assert b.script("return String(getSelection())") == nginx.get("setup")["version"]
+        write_verdict(place, 3595)
+        b.open("", "overview")
+        assert "Not checked" not in b.text(".health")
+        b.wait_for_text("Not checked for 1 hour", ".health")
+        b.open(f"?view=event&id={failed}", "event")
+        b.script("getSelection().selectAllChildren(document.querySelector('[aria-labelledby=payload-title] pre'))")
+        send(nginx, signed(body(1, "5550001"), webhook_id=failed.encode()))
+        come_back(b)
+        b.wait_for_text("duplicate")
+        assert "5550001" in b.script("return String(getSelection())")
+
+
+@long
+@TRACES
+def test_a_look_back_that_failed_is_tried_again(nginx, place):
+    """The newest lines, which did not change meanwhile, are not all of an answer."""
+    now = time.time()
+    (place.spool.path / "attempts.jsonl").write_text("".join(web_scale.line(n, now - 300 + n) for n in range(300)))
+    with Browser(nginx, USER) as b, strace.Attached(nginx.web.pid, "pread64", "delay_enter=100000", "1+", place.dir / "strace.log"):
+        first = nginx.get(f"attempts?id=msg_{0:027}")
+        assert first["rows"] == [] and first["next"]
+        b.command("Network.setBlockedURLs", urls=["*after=*"])
+        b.open(f"?view=deliveries&id=msg_{0:027}")
+        b.wait_for_text("This view cannot be shown")
+        come_back(b)
+        b.wait_for_text("This view cannot be shown")
+        b.command("Network.setBlockedURLs", urls=[])
+        come_back(b)
+        b.wait_for_text(f"msg_{0:027}")
+        b.check_log(allowed=("ERR_BLOCKED_BY_CLIENT",))
 
 
 def count_requests(b):
@@ -540,6 +673,28 @@ def test_older_rows_stay(nginx, place):
         b.wait_for_text(f"msg_{121:027}")
         assert rows() == 50 and "Not updated" not in b.text()
         b.check_log(allowed=("502",))
+
+
+@long
+def test_skip_to_the_contents(nginx, place):
+    """The focus goes there, and nothing else happens: older rows stay."""
+    from selenium.webdriver.common.keys import Keys
+    (place.spool.path / "attempts.jsonl").write_text("".join(web_scale.line(n, time.time() - 120 + n) for n in range(120)))
+    with Browser(nginx, USER) as b:
+        b.open("?view=deliveries", "deliveries")
+        b.click("[data-more]")
+        wait_for(lambda: b.script("return document.querySelectorAll('tbody tr').length") == 100, "older rows")
+        count_requests(b)
+        b.script("document.querySelector('.skip').focus()")
+        b.press(Keys.ENTER)
+        wait_for(lambda: b.focused() == "main", "the contents have the focus")
+        assert b.script("return document.querySelectorAll('tbody tr').length") == 100 and b.script("return window.asked") == 0
+        b.driver.back()
+        assert b.script("return location.hash") == "" and b.script("return window.asked") == 0
+        b.click('nav a[data-view="events"]')
+        b.wait_for_view("events")
+        b.driver.back()
+        b.wait_for_view("deliveries")
 
 
 @long
@@ -737,6 +892,62 @@ def test_each_view_is_usable_soon(place, tmp_path):
         assert set(large) == set(VIEWS)
         for view, (median, longest) in large.items():
             assert longest <= 1 * SLOWER and median <= 5 * small[view][0] + 0.15, (view, small, large)
+
+
+@long
+def test_what_came_of_an_action_is_seen(nginx, desk):
+    """Until the next view. The button is gone: the focus is at the heading."""
+    [failed, *_] = fail_one(nginx, desk)
+    with Browser(nginx, USER, height=500) as b:
+        def act(selector):
+            b.click(selector)
+            b.click("#dialog-yes")
+            wait_for(lambda: b.script("return !document.querySelector(arguments[0])", selector), "the view is asked again")
+            assert b.text("#done") == "1 event back to the queue: done" and b.focused() == b.text("h1"), b.focused()
+            assert b.find("#done").size["height"] > 20 and b.script("return scrollY") == 0 and b.text("#told").endswith(": loaded")
+        b.open(f"?view=event&id={failed}", "event")
+        b.script("scrollTo(0, 100)")
+        act('[data-act="retry"]')
+        assert b.violations() == []
+        come_back(b)
+        b.click("#zone")
+        assert b.text("#done")
+        b.click('nav a[data-view="events"]')
+        b.wait_for_view("events")
+        assert not b.text("#done")
+        desk.drain(expect=None)
+        b.open("?view=events&status=failed", "events")
+        act('[data-bulk="retry"]')
+
+
+@long
+def test_copying(nginx, place):
+    """The event as it is, with and without a clipboard for scripts; an error is told, and not copied."""
+    def press(label, words):
+        b.driver.find_element("xpath", f"//button[.='{label}']").click()
+        wait_for(lambda: b.script("return [...document.querySelectorAll('button')].some((one) => one.textContent === arguments[0])",
+                                  words), words)
+        wait_for(lambda: label in b.text(), "the button is as before")
+        return b.driver.execute_async_script("(window.own ?? navigator.clipboard).readText().then(arguments[0])")
+    [webhook_id] = send(nginx, signed(body(1)))
+    whole = nginx.request("GET", f"api/1/show?id={webhook_id}", headers=SAME_ORIGIN)[2].decode()
+    with Browser(nginx, USER) as b:
+        b.command("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+        b.open(f"?view=event&id={webhook_id}", "event")
+        assert press("Copy JSON", "Copied") == whole and press("Copy id", "Copied") == webhook_id
+        passwords = place.dir / "psapi.htpasswd"
+        passwords.rename(passwords.with_suffix(".away"))
+        assert press("Copy JSON", "Not copied") == webhook_id
+        assert "You have no permission" in b.text("#done")
+        passwords.with_suffix(".away").rename(passwords)
+        b.script("window.own = navigator.clipboard; navigator.clipboard.writeText = () => Promise.reject(new Error('refused'))")
+        assert press("Copy JSON", "Not copied") == webhook_id
+        assert b.text("#done") == "Copy JSON: not copied. refused"
+        b.script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        assert "psapi show" in press("Copy command", "Copied")
+        b.script("document.execCommand = () => false")
+        assert "psapi show" in press("Copy id", "Not copied")
+        b.check_log(allowed=("403",))
 
 
 @long

@@ -1,7 +1,7 @@
 // Actions: what one will do is said first, and what it did afterwards.
 
 import {post} from './api.js';
-import {byId, h, plural, tell} from './dom.js';
+import {byId, h, plural, report} from './dom.js';
 
 // A question with two answers. The browser gives the focus back to where it was.
 export function confirm(title, body, yes) {
@@ -78,9 +78,9 @@ export async function act(name, ids) {
 	const {moved, whys} = await send(name, ids);
 	const left = ids.length - moved;
 	if (moved > 0)
-		tell(`${action.does(moved)}: done${left > 0 ? `; ${left.toLocaleString()} not` : ''}`);
+		report(`${action.does(moved)}: done${left > 0 ? `; ${left.toLocaleString()} not` : ''}`);
 	else
-		tell(`Not done: ${whys[0] || 'nothing was moved'}`);
+		report(`Not done: ${whys[0] || 'nothing was moved'}`);
 	if (whys.length > 0)
 		await show(moved > 0 ? `${moved.toLocaleString()} done, ${left.toLocaleString()} not` : 'Not done',
 			h('ul', {}, whys.map((why) => h('li', {}, why))));

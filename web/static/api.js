@@ -72,5 +72,8 @@ export async function post(name, data) {
 
 // The text of an answer as it is, for copying.
 export async function text(name, parameters) {
-	return (await ask(path(name, parameters), {})).text();
+	const response = await ask(path(name, parameters), {});
+	const whole = response.clone();
+	await read(response);
+	return whole.text();
 }

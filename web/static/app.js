@@ -1,8 +1,8 @@
 // The address decides the view and its filters. A view is loaded, shown, and asked again while it is seen.
 
 import {show} from './act.js';
-import {Failure, get} from './api.js';
-import {byId, h, tell} from './dom.js';
+import {Failure, get, UNCHANGED} from './api.js';
+import {byId, h, report, tell} from './dom.js';
 import * as event from './event.js';
 import {listView} from './list.js';
 import * as overview from './overview.js';
@@ -30,11 +30,11 @@ function contextOf(parameters) {
 	const name = Object.hasOwn(VIEWS, parameters.view) ? parameters.view : 'overview';
 	const abort = new AbortController();
 	const context = {name, view: VIEWS[name], parameters, session: session || {}, abort, signal: abort.signal, tags: new Map(), state: {},
-		go, trouble, reload: () => open(false)};
+		search: location.search, go, trouble, reload: () => open(false, true)};
 	return context;
 }
 
-// Returns why it is not known yet. What was shown without it is shown anew.
+// Returns why it is not known yet.
 async function learnSession(context) {
 	if (session)
 		return null;
@@ -45,18 +45,21 @@ async function learnSession(context) {
 	}
 	byId('who').textContent = `${session.user || ''}${session.actions ? '' : ' read-only'}`.trim();
 	context.session = session;
-	context.tags.clear();
 	return null;
 }
 
+// An answer is remembered with its tag, and only when all of it has come. It is rendered also when nothing changed: ages do.
 async function refresh(context) {
 	try {
 		const unknown = await learnSession(context);
-		const data = await context.view.load(context);
+		const tags = new Map(context.tags);
+		const data = await context.view.load({...context, tags});
 		if (context !== current)
 			return false;
 		trouble(unknown);
-		context.view.render(main, data, context);
+		if (data !== UNCHANGED)
+			Object.assign(context, {data, tags});
+		context.view.render(main, context.data, context);
 		return true;
 	} catch (error) {
 		if (context !== current || error.name === 'AbortError')
@@ -88,7 +91,8 @@ function schedule() {
 		}, POLL_MS);
 }
 
-async function open(focus) {
+// anew: another view, or the same with other filters; else it stays while it is asked again. focus: to its heading.
+async function open(anew, focus = anew) {
 	const parameters = Object.fromEntries(new URLSearchParams(location.search));
 	if (current)
 		current.abort.abort();
@@ -102,11 +106,13 @@ async function open(focus) {
 			anchor.removeAttribute('aria-current');
 	// A view that answers at once shows no other words before.
 	const waiting = setTimeout(() => {
-		if (context === current && !context.shown)
+		if (anew && context === current && !context.shown)
 			main.replaceChildren(h('h1', {tabindex: '-1'}, context.view.title), h('p', {class: 'quiet'}, 'Loading…'));
 	}, 300);
-	if (focus)
+	if (anew) {
 		main.replaceChildren();
+		report();
+	}
 	const shown = await refresh(context);
 	clearTimeout(waiting);
 	if (!shown || context !== current)
@@ -118,7 +124,8 @@ async function open(focus) {
 		heading.focus({preventScroll: true});
 		scrollTo(0, 0);
 	}
-	tell(`${context.view.title}: loaded`);
+	if (anew)
+		tell(`${context.view.title}: loaded`);
 	schedule();
 }
 
@@ -140,6 +147,8 @@ document.addEventListener('click', (click) => {
 });
 
 addEventListener('popstate', () => {
+	if (current && location.search === current.search)
+		return;     // only the fragment is another one: the link to the contents
 	delete main.dataset.shown;
 	open(true);
 });

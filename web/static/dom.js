@@ -32,6 +32,12 @@ export function tell(text) {
 	byId('told').textContent = text;
 }
 
+// What came of an action, seen and heard until the next view; without a text, nothing.
+export function report(text = '') {
+	byId('done').textContent = text;
+	byId('done').className = text ? 'banner done' : 'unseen';
+}
+
 // Each outcome and status: a word, a shape, a colour.
 const SHAPES = {
 	good: 'M3 8.5 6.5 12 13 4.5',
@@ -78,16 +84,23 @@ async function copyText(text) {
 	area.value = text;
 	document.body.append(area);
 	area.select();
-	document.execCommand('copy');
+	const copied = document.execCommand('copy');
 	area.remove();
+	if (!copied)
+		throw new Error('The browser does not allow it.');
 	return undefined;
 }
 
 export function copyButton(label, text) {
 	const button = h('button', {type: 'button', class: 'small', onclick: async () => {
-		await copyText(typeof text === 'function' ? await text() : text);
-		tell(`${label}: copied`);
-		button.textContent = 'Copied';
+		try {
+			await copyText(typeof text === 'function' ? await text() : text);
+			tell(`${label}: copied`);
+			button.textContent = 'Copied';
+		} catch (error) {
+			report(`${label}: not copied. ${error.message}`);
+			button.textContent = 'Not copied';
+		}
 		setTimeout(() => { button.textContent = label; }, 1500);
 	}}, label);
 	return button;
@@ -105,6 +118,43 @@ export function bytes(number) {
 		i++;
 	}
 	return `${number.toLocaleString(undefined, {maximumFractionDigits: i ? 1 : 0})} ${units[i]}`;
+}
+
+// ---- what is shown anew ----
+
+// The same link, button or table as before, also with other words.
+function isLike(one, other) {
+	const keys = (element) => JSON.stringify([element.tagName, element.closest('[data-key]')?.dataset.key,
+		element.getAttribute('href'), element.getAttribute('aria-label'), element.dataset]);
+	return keys(one) === keys(other);
+}
+
+function focusable(root) {
+	return [...root.querySelectorAll('a[href], button, summary, [tabindex]')];
+}
+
+// Show these elements, null is none. One that is as it was stays, with what is selected or scrolled in it. The focus
+// goes to the element that is like the one that had it; without one, to the link at its place, or to the heading: never to
+// another button, which somebody might be about to press.
+export function update(root, elements) {
+	const before = focusable(root);
+	const at = before.indexOf(document.activeElement);
+	const wanted = elements.filter(Boolean);
+	wanted.forEach((element, i) => {
+		const old = root.children[i];
+		if (!old)
+			root.append(element);
+		else if (!old.isEqualNode(element))
+			old.replaceWith(element);
+	});
+	while (root.children.length > wanted.length)
+		root.lastElementChild.remove();
+	if (at < 0 || root.contains(before[at]))
+		return;
+	const now = focusable(root);
+	const same = [now[at], ...now].find((one) => one && isLike(one, before[at]));
+	const place = now[Math.min(at, now.length - 1)];
+	(same || (place?.matches('a') ? place : now[0]))?.focus({preventScroll: true});
 }
 
 // A table that a narrow screen shows as cards: each cell has its column's name.

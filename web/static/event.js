@@ -1,8 +1,8 @@
 // One event: what became of it, its deliveries, its proof, its payload.
 
 import {act, labelOf} from './act.js';
-import {get, text as apiText, UNCHANGED} from './api.js';
-import {badge, copyButton, h, link} from './dom.js';
+import {get, text as apiText} from './api.js';
+import {badge, copyButton, h, link, update} from './dom.js';
 import {age, time} from './time.js';
 
 export const title = 'Event';
@@ -110,9 +110,6 @@ function payload(data) {
 }
 
 export function render(root, data, context) {
-	if (data === UNCHANGED)
-		return;
-	root.replaceChildren(h('h1', {tabindex: '-1'}, data.type || 'Event'),
-		...[status(data), buttons(data, context), copies(data), timeline(data), evidence(data), payload(data)]
-			.filter(Boolean));
+	update(root, [h('h1', {tabindex: '-1'}, data.type || 'Event'), status(data), buttons(data, context), copies(data),
+		timeline(data), evidence(data), payload(data)]);
 }

@@ -2,7 +2,7 @@
 
 import {act, labelOf} from './act.js';
 import {get, path, UNCHANGED} from './api.js';
-import {address, badge, byId, h, link, plural, row, table, tell} from './dom.js';
+import {address, badge, byId, h, link, plural, row, table, tell, update} from './dom.js';
 import {fromField, text as timeText, time, toField} from './time.js';
 
 // The types of the examples, which the type's field offers; it takes any other, too.
@@ -14,6 +14,9 @@ const LOOKS = 20;
 // Why the receiver refuses: receiver/receive.c. A delivery has one of them, an event its handler's words.
 const REASONS = ['method_not_allowed', 'unsupported_encoding', 'missing_header', 'malformed_header', 'truncated_body',
 	'body_too_large', 'stale_timestamp', 'future_timestamp', 'signature_mismatch', 'no_secret', 'spool_full', 'spool_error'];
+
+// Of these there is an event.
+const STORED = ['accepted', 'duplicate'];
 
 function choice(name, label, options) {
 	return {name, label, options};
@@ -33,7 +36,8 @@ export const LISTS = {
 		key: (one) => `${one.at} ${one.webhook_id || ''} ${one.outcome}`,
 		cells: (one) => [time(one.at), badge(one.outcome),
 			[one.reason || one.type || '–', one.suppressed ? ` (and ${one.suppressed} more)` : ''], one.npn || '–',
-			one.webhook_id ? link({view: 'event', id: one.webhook_id}, one.webhook_id) : '–',
+			!one.webhook_id ? '–' : STORED.includes(one.outcome) ? link({view: 'event', id: one.webhook_id}, one.webhook_id) :
+				one.webhook_id,
 			one.ms === undefined ? '–' : one.ms.toLocaleString(undefined, {minimumFractionDigits: 1, maximumFractionDigits: 1}),
 			one.skew_s === undefined ? '–' : `${one.skew_s} s`, one.key || '–'],
 	},
@@ -162,11 +166,8 @@ function note(list, state, filtered) {
 }
 
 function fillRows(list, root, state, context) {
-	const focused = document.activeElement && document.activeElement.closest('tr');
-	const key = focused && root.contains(focused) ? focused.dataset.key : null;
 	const filtered = Object.keys(filtersOf(list, context.parameters)).length > 0;
-	const body = root.querySelector('tbody');
-	body.replaceChildren(...state.rows.map((one) => rowOf(list, one)));
+	update(root.querySelector('tbody'), state.rows.map((one) => rowOf(list, one)));
 	root.querySelector('table').hidden = state.rows.length === 0;
 	root.querySelector('[data-note]').replaceChildren(note(list, state, filtered), ...(state.paused ?
 		[' Not updated while older rows are shown: ', link(context.parameters, 'back to the newest'), '.'] : []));
@@ -175,17 +176,11 @@ function fillRows(list, root, state, context) {
 	const buttons = state.rows.length ? bulk(list, state, context) : null;
 	if (!place.contains(document.activeElement))
 		place.replaceChildren(...(buttons ? [buttons] : []));
-	if (key !== null) {
-		const again = [...body.rows].find((one) => one.dataset.key === key);
-		const target = again && again.querySelector('a');
-		if (target)
-			target.focus();
-	}
 }
 
 function render(name, list, root, data, context) {
 	const state = context.state;
-	if (data === UNCHANGED || state.paused)
+	if (state.paused)
 		return;
 	Object.assign(state, data);
 	if (!state.made) {

@@ -1,7 +1,7 @@
 // Is all well? What waits, what came in the last 24 hours.
 
-import {get, UNCHANGED} from './api.js';
-import {badge, bytes, h, link, plural, row, svg, table} from './dom.js';
+import {get} from './api.js';
+import {badge, bytes, h, link, plural, row, svg, table, update} from './dom.js';
 import {age, duration, hour, text, time} from './time.js';
 
 export const title = 'Overview';
@@ -15,20 +15,20 @@ export async function load(context) {
 	return get('overview', {}, context);
 }
 
-// What needs a look, the worst first.
+// What needs a look, with the name of the check of psapi check that looks at the same, and its severity.
 function findings(data) {
 	const found = [];
 	if (data.disk && data.disk.free < data.disk.min_free)
-		found.push(['bad', 'The disk is full: events are refused.']);
+		found.push(['bad', 'The disk is full: events are refused.', 'space']);
 	if (data.failed > 0)
-		found.push(['bad', `${plural(data.failed, 'event')} failed and wait${data.failed === 1 ? 's' : ''} for you.`]);
+		found.push(['remark', `${plural(data.failed, 'event')} failed and wait${data.failed === 1 ? 's' : ''} for you.`, 'failed']);
 	if (data.oldest && Date.now() - new Date(data.oldest) > HOUR_MS)
-		found.push(['remark', `The oldest event has waited since ${age(data.oldest)}: does psapi drain run?`]);
+		found.push(['remark', `The oldest event has waited for ${duration(data.oldest)}: does psapi drain run?`, 'oldest']);
 	else if (data.waiting > 0 && !data.oldest)
 		found.push(['remark', data.waiting > MANY ? `More than ${plural(MANY, 'event')} wait.` :
 			`At least ${plural(data.waiting, 'event')} wait${data.waiting === 1 ? 's' : ''}.`]);
 	if (data.held > 0)
-		found.push(['remark', `${plural(data.held, 'request')} held: not verified yet, see Setup.`]);
+		found.push(['remark', `${plural(data.held, 'request')} held: not verified yet, see Setup.`, 'held']);
 	return found;
 }
 
@@ -39,18 +39,20 @@ function isFresh(verdict) {
 	return Boolean(verdict) && Date.now() - verdict.at * 1000 <= VERDICT_MAX_MS;
 }
 
-// What psapi check found, if it runs: one line for each fault.
-function verdictOf({verdict}) {
+// What psapi check found, if it runs: one line for each fault, but for those that are counted here, and later.
+function verdictOf({verdict}, counted) {
 	if (!isFresh(verdict))
 		return [['skipped', `Not checked ${verdict ? `for ${duration(verdict.at * 1000)}` : 'yet'}: does psapi-check.timer run?`]];
-	// How many failed was counted here, and later.
-	return verdict.findings.filter((one) => one.status !== 'OK' && one.check !== 'failed').map((one) => [VERDICTS[one.status], one.text]);
+	return verdict.findings.filter((one) => one.status !== 'OK' && !counted.includes(one.check))
+		.map((one) => [VERDICTS[one.status], one.text]);
 }
 
 function sentence(data) {
 	const order = ['bad', 'remark', 'skipped'];
-	const idle = !data.history.last_accepted && data.waiting === 0;
-	const all = [...(idle ? [['skipped', 'Nothing was delivered yet.']] : []), ...findings(data), ...verdictOf(data)]
+	const idle = !data.history.searching && !data.history.last_accepted && data.waiting === 0;
+	const found = findings(data);
+	const verdict = verdictOf(data, ['failed', 'held', ...found.map(([, , check]) => check)]);
+	const all = [...(idle ? [['skipped', 'Nothing was delivered yet.']] : []), ...found, ...verdict]
 		.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
 	const [first, ...others] = all.length ? all : [['good', 'All is well.']];
 	return h('section', {class: `health ${first[0]}`, 'aria-label': 'Health'},
@@ -71,17 +73,17 @@ function tile(label, value, detail, to) {
 }
 
 function tiles(data) {
-	const {last_accepted: last, last_daily: daily, run_date: runDate} = data.history;
+	const {last_accepted: last, last_daily: daily, run_date: runDate, searching} = data.history;
 	const disk = data.disk;
 	return h('ul', {class: 'tiles'},
 		tile('Waiting', number(data.waiting, data.waiting_at_least), data.oldest ? `oldest ${age(data.oldest)}` :
 			data.waiting ? 'still counting' : 'nothing waits', {view: 'events', status: 'new,waiting'}),
 		tile('Failed', number(data.failed, data.failed_at_least), data.failed ? 'see why' : 'none', {view: 'events', status: 'failed'}),
 		tile('Held', data.held.toLocaleString(), data.held ? 'not verified yet' : 'none', {view: 'setup'}),
-		tile('Daily event', runDate || '–', daily ? `received ${age(daily.at)}` : 'none found',
+		tile('Daily event', runDate || '–', daily ? `received ${age(daily.at)}` : searching ? 'still counting' : 'none found',
 			daily ? {view: 'event', id: daily.webhook_id} : null),
-		tile('Last accepted', last ? age(last.at) : '–', last ? (last.type || '').replace('producersync.', '') : 'nothing yet',
-			last ? {view: 'event', id: last.webhook_id} : null),
+		tile('Last accepted', last ? age(last.at) : '–', last ? (last.type || '').replace('producersync.', '') :
+			searching ? 'still counting' : 'nothing yet', last ? {view: 'event', id: last.webhook_id} : null),
 		disk ? tile('Disk', bytes(disk.free), `free of ${bytes(disk.total)}`, null) : null);
 }
 
@@ -142,15 +144,14 @@ function causes(data) {
 	const some = data.causes_of === undefined ? '' : `, of the newest ${plural(data.causes_of, 'failure')}`;
 	return h('section', {'aria-labelledby': 'causes-title'}, h('h2', {id: 'causes-title'}, `Failures by cause${some}`),
 		data.causes_too_many ? h('p', {}, 'There are too many to group here: ', h('code', {}, 'psapi list --failed --by-cause'), '.') :
-			table('Failures by cause', columns, data.causes.map((one) => row(columns,
+			[table('Failures by cause', columns, data.causes.map((one) => row(columns,
 				[one.count.toLocaleString(), one.handler || '–', one.others ? 'other causes' :
-					link({view: 'events', status: 'failed', reason: one.reason}, one.reason || 'no reason given')]))));
+					link({view: 'events', status: 'failed', reason: one.reason}, one.reason || 'no reason given')]))),
+			h('p', {class: 'quiet'}, 'A cause leads to the failed events with this reason, whichever the handler was.')]);
 }
 
 export function render(root, data) {
-	if (data === UNCHANGED)
-		return;
 	const details = root.querySelector('[data-keep="history"]');
-	root.replaceChildren(h('h1', {tabindex: '-1'}, 'Overview'), sentence(data), tiles(data),
-		history(data, Boolean(details && details.open)), ...[causes(data)].filter(Boolean));
+	update(root, [h('h1', {tabindex: '-1'}, 'Overview'), sentence(data), tiles(data),
+		history(data, Boolean(details && details.open)), causes(data)]);
 }

@@ -1,8 +1,8 @@
 // How the receiver is set up: secrets by fingerprint, checks with remedies, what is held.
 
 import {act, labelOf} from './act.js';
-import {get, UNCHANGED} from './api.js';
-import {badge, h, row, table} from './dom.js';
+import {get} from './api.js';
+import {badge, h, row, table, update} from './dom.js';
 import {age, time} from './time.js';
 
 export const title = 'Setup';
@@ -69,11 +69,9 @@ function held(data, context) {
 }
 
 export function render(root, data, context) {
-	if (data === UNCHANGED)
-		return;
-	root.replaceChildren(...[h('h1', {tabindex: '-1'}, 'Setup'), secrets(data), check(data), doctor(data), held(data, context),
+	update(root, [h('h1', {tabindex: '-1'}, 'Setup'), secrets(data), check(data), doctor(data), held(data, context),
 		h('section', {'aria-labelledby': 'about-title'}, h('h2', {id: 'about-title'}, 'About'), h('dl', {},
 			h('dt', {}, 'Version'), h('dd', {}, data.version), h('dt', {}, 'Store'), h('dd', {}, data.store),
 			h('dt', {}, 'Endpoint'), h('dd', {}, data.endpoint_url || 'PSAPI_ENDPOINT_URL is not set'),
-			h('dt', {}, 'You'), h('dd', {}, context.session.user || 'nobody has signed in')))].filter(Boolean));
+			h('dt', {}, 'You'), h('dd', {}, context.session.user || 'nobody has signed in')))]);
 }

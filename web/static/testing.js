@@ -1,7 +1,7 @@
 // The three examples of the portal: send one, and see the reply beside it.
 
 import {confirm} from './act.js';
-import {get, post, UNCHANGED} from './api.js';
+import {get, post} from './api.js';
 import {badge, h, link, tell} from './dom.js';
 
 export const title = 'Testing';
@@ -60,8 +60,6 @@ function why(session) {
 }
 
 export function render(root, data, context) {
-	if (data === UNCHANGED)
-		return;
 	const words = why(context.session);
 	root.replaceChildren(h('h1', {tabindex: '-1'}, 'Testing'),
 		h('p', {class: 'quiet'}, 'The events that the portal sends with "Send Example".'),

@@ -54,9 +54,9 @@ export function age(iso, now = Date.now()) {
 	return new Intl.RelativeTimeFormat('en', {numeric: 'always', style: 'short'}).format(-count, unit);
 }
 
-// How long ago, milliseconds since 1970: "2 hours".
+// How long ago, an ISO time or milliseconds since 1970: "2 hours".
 export function duration(at, now = Date.now()) {
-	const [count, unit] = inUnits(Math.round((now - at) / 1000));
+	const [count, unit] = inUnits(Math.round((now - new Date(at)) / 1000));
 	return new Intl.NumberFormat('en', {style: 'unit', unit, unitDisplay: 'long'}).format(count);
 }
 
