@@ -205,7 +205,8 @@ def test_low_limit_of_open_files(place):
     result = place.run("-t", via=limit)
     assert f"warning: threads, by the limits of this process: {said}" in result.stdout and result.returncode == 0, result
     receiver = Receiver(place, via=limit).start()
-    assert said in receiver.log() and "could be started" not in receiver.log()
+    wait_for(lambda: said in receiver.log(), said)
+    assert "could be started" not in receiver.log()
     tasks = f"/proc/{receiver.process.pid}/task"
     wait_for(lambda: len(os.listdir(tasks)) >= 13, "12 threads, and the main one")
     assert len(os.listdir(tasks)) == 13
