@@ -33,10 +33,17 @@ function findings(data) {
 }
 
 const VERDICTS = {OK: 'good', WARNING: 'remark', CRITICAL: 'bad', UNKNOWN: 'skipped'};
+const ORDER = ['bad', 'remark', 'skipped', 'good'];
 const VERDICT_MAX_MS = HOUR_MS;
 
 function isFresh(verdict) {
 	return Boolean(verdict) && Date.now() - verdict.at * 1000 <= VERDICT_MAX_MS;
+}
+
+// The worst of what is found here and what a fresh verdict says of the same: its limits may be the operator's own.
+function severity(own, check, {verdict}) {
+	const same = isFresh(verdict) ? verdict.findings.filter((one) => one.check === check) : [];
+	return [own, ...same.map((one) => VERDICTS[one.status])].sort((a, b) => ORDER.indexOf(a) - ORDER.indexOf(b))[0];
 }
 
 // What psapi check found, if it runs: one line for each fault, but for those that are counted here, and later.
@@ -48,12 +55,12 @@ function verdictOf({verdict}, counted) {
 }
 
 function sentence(data) {
-	const order = ['bad', 'remark', 'skipped'];
 	const idle = !data.history.searching && !data.history.last_accepted && data.waiting === 0;
 	const found = findings(data);
 	const verdict = verdictOf(data, ['failed', 'held', ...found.map(([, , check]) => check)]);
-	const all = [...(idle ? [['skipped', 'Nothing was delivered yet.']] : []), ...found, ...verdict]
-		.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
+	const own = found.map(([kind, words, check]) => [severity(kind, check, data), words]);
+	const all = [...(idle ? [['skipped', 'Nothing was delivered yet.']] : []), ...own, ...verdict]
+		.sort(([a], [b]) => ORDER.indexOf(a) - ORDER.indexOf(b));
 	const [first, ...others] = all.length ? all : [['good', 'All is well.']];
 	return h('section', {class: `health ${first[0]}`, 'aria-label': 'Health'},
 		h('p', {class: 'sentence'}, badge(...first)), others.map((one) => h('p', {}, badge(...one))),
