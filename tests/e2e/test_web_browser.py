@@ -340,15 +340,16 @@ def test_setup_has_words_for_secrets(nginx, place):
 
 @long
 def test_setup_shows_what_doctor_found(nginx, place):
-    """All of it, with the remedies of what is wrong; until it has run, how to run it."""
+    """All of it, with the remedies of what is wrong; how to run it, also before it has run."""
     place.settings["PSAPI_HANDLERS"] = place.dir / "nowhere"
     with Browser(nginx, USER) as b:
         b.open("?view=setup", "setup")
         assert "They have not run yet: sudo psapi doctor." in b.text("[aria-labelledby=doctor-title]")
+        assert "They have not run yet: sudo -u psapi psapi check --mail." in b.text("[aria-labelledby=checks-title]")
         rows = [json.loads(line) for line in Desk(place).run("doctor", "--json", expect=None).stdout.splitlines()]
         b.open("?view=setup", "setup")
         text = b.text("[aria-labelledby=doctor-title]")
-        assert all(row["check"] in text for row in rows) and "failed" in text
+        assert all(row["check"] in text for row in rows) and "failed" in text and "To look again: sudo psapi doctor" in text
         remedies = [row["remedy"] for row in rows if "remedy" in row]
         assert remedies and all(line.strip() in text for remedy in remedies for line in remedy.splitlines())
         b.check_log()

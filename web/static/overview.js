@@ -64,7 +64,7 @@ function sentence(data) {
 	const [first, ...others] = all.length ? all : [['good', 'All is well.']];
 	return h('section', {class: `health ${first[0]}`, 'aria-label': 'Health'},
 		h('p', {class: 'sentence'}, badge(...first)), others.map((one) => h('p', {}, badge(...one))),
-		data.verdict ? h('p', {class: 'quiet'}, 'psapi check said ', data.verdict.status, ' ',
+		data.verdict ? h('p', {class: 'quiet'}, 'The last check said ', data.verdict.status, ' ',
 			age(new Date(data.verdict.at * 1000).toISOString()), '. ', link({view: 'setup'}, 'All checks')) : null);
 }
 

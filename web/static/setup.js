@@ -33,13 +33,13 @@ function results(id, title, command, at, rows) {
 	const columns = ['Result', 'Check', 'What was found'];
 	return h('section', {'aria-labelledby': id}, h('h2', {id}, title),
 		at === undefined ? h('p', {}, 'They have not run yet: ', h('code', {}, command), '.') :
-			[h('p', {class: 'quiet'}, 'Found ', age(new Date(at * 1000).toISOString()), ' by ', h('code', {}, command)),
+			[h('p', {class: 'quiet'}, 'Found ', age(new Date(at * 1000).toISOString()), '. To look again: ', h('code', {}, command)),
 				table(title, columns, rows.map(([result, check, text, remedy]) => row(columns, [result, check,
 					[h('div', {}, text), remedy ? h('pre', {class: 'remedy'}, remedy) : null].filter(Boolean)])))]);
 }
 
 function check(data) {
-	return results('checks-title', 'Checks', 'psapi check', data.verdict?.at, data.verdict?.findings.map((one) =>
+	return results('checks-title', 'Checks', 'sudo -u psapi psapi check --mail', data.verdict?.at, data.verdict?.findings.map((one) =>
 		[badge(WORDS[one.status], one.status.toLowerCase()), one.check, one.text, one.remedy]));
 }
 
