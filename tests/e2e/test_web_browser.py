@@ -954,6 +954,7 @@ def test_copying(nginx, place):
         assert b.text("#done") == "Copy JSON: not copied. refused"
         b.script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
         assert "psapi show" in press("Copy command", "Copied")
+        assert not b.text("#done")      # no failure after a success
         b.script("document.execCommand = () => false")
         assert "psapi show" in press("Copy id", "Not copied")
         b.check_log(allowed=("403",))

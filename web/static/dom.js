@@ -32,7 +32,7 @@ export function tell(text) {
 	byId('told').textContent = text;
 }
 
-// What came of an action, seen and heard until the next view; without a text, nothing.
+// What came of an action, seen and heard until the next action or view; without a text, nothing.
 export function report(text = '') {
 	byId('done').textContent = text;
 	byId('done').className = text ? 'banner done' : 'unseen';
@@ -95,6 +95,7 @@ export function copyButton(label, text) {
 	const button = h('button', {type: 'button', class: 'small', onclick: async () => {
 		try {
 			await copyText(typeof text === 'function' ? await text() : text);
+			report();
 			tell(`${label}: copied`);
 			button.textContent = 'Copied';
 		} catch (error) {
