@@ -961,6 +961,24 @@ def test_copying(nginx, place):
 
 
 @long
+def test_polling_keeps_what_a_button_says(nginx):
+    """"Copied" stays for its 1.5 s, also where the view is asked again meanwhile; then it is as before."""
+    [webhook_id] = send(nginx, signed(body(1)))
+    with Browser(nginx, USER) as b:
+        b.open(f"?view=event&id={webhook_id}", "event")
+        b.script("window.later = []; const own = setTimeout;"
+                 "window.setTimeout = (call, ms) => ms === 1500 ? later.push(call) : own(call, ms)")
+        b.driver.find_element("xpath", "//button[.='Copy id']").click()
+        wait_for(lambda: b.script("return later.length") == 1, "it is copied")
+        send(nginx, signed(body(1), webhook_id=webhook_id.encode()))
+        come_back(b)
+        b.wait_for_text("duplicate")
+        assert b.focused() == "Copied"
+        b.script("later[0]()")
+        assert b.focused() == "Copy id"
+
+
+@long
 def test_discard_and_bulk(desk, place):
     place.write_secret()
     with page_of(NginxPage, place, **ACTIONS) as page:

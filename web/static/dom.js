@@ -92,7 +92,7 @@ async function copyText(text) {
 }
 
 export function copyButton(label, text) {
-	const button = h('button', {type: 'button', class: 'small', onclick: async () => {
+	const button = h('button', {type: 'button', class: 'small', 'data-copy': label, onclick: async () => {
 		try {
 			await copyText(typeof text === 'function' ? await text() : text);
 			report();
@@ -134,9 +134,17 @@ function focusable(root) {
 	return [...root.querySelectorAll('a[href], button, summary, [tabindex]')];
 }
 
+// Also while a button says for a moment what came of copying.
+function isSame(old, element) {
+	const plain = old.cloneNode(true);
+	for (const button of plain.querySelectorAll('[data-copy]'))
+		button.textContent = button.dataset.copy;
+	return plain.isEqualNode(element);
+}
+
 // Show these elements, null is none. One that is as it was stays, with what is selected or scrolled in it. The focus
-// goes to the element that is like the one that had it; without one, to the link at its place, or to the heading: never to
-// another button, which somebody might be about to press.
+// goes to the element that is like the one that had it; without one, to the link at its place, or to the view's heading:
+// never to another button, which somebody might be about to press.
 export function update(root, elements) {
 	const before = focusable(root);
 	const at = before.indexOf(document.activeElement);
@@ -145,7 +153,7 @@ export function update(root, elements) {
 		const old = root.children[i];
 		if (!old)
 			root.append(element);
-		else if (!old.isEqualNode(element))
+		else if (!isSame(old, element))
 			old.replaceWith(element);
 	});
 	while (root.children.length > wanted.length)
