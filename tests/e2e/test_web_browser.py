@@ -591,6 +591,13 @@ def test_polling_keeps_the_focus(desk, place):
         b.wait_for_text("the views", "#dialog")
         b.press(Keys.ESCAPE)
         assert b.focused() == before
+        b.open("?view=events&status=new", "events")
+        b.press(Keys.ARROW_DOWN)
+        assert has_focus("tbody a")
+        desk.run("done", *(row["webhook_id"] for row in desk.rows("list", "--new")))
+        come_back(b)
+        b.wait_for_text("Nothing matches these filters.")
+        assert has_focus("h1")
 
 
 @long

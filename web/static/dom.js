@@ -163,7 +163,7 @@ export function update(root, elements) {
 	const now = focusable(root);
 	const same = [now[at], ...now].find((one) => one && isLike(one, before[at]));
 	const place = now[Math.min(at, now.length - 1)];
-	(same || (place?.matches('a') ? place : now[0]))?.focus({preventScroll: true});
+	(same || (place?.matches('a') ? place : document.querySelector('main h1')))?.focus({preventScroll: true});
 }
 
 // A table that a narrow screen shows as cards: each cell has its column's name.
