@@ -78,6 +78,6 @@ replay_main(struct command_line *line, int argc, char **argv)
 		int result = replay_id(line, argv[i], &count);
 		status = result != EX_OK ? result : status;
 	}
-	printf("%zu back to new\n", count);
+	printf(line->json ? "{\"count\":%zu}\n" : "%zu back to new\n", count);
 	return status;
 }

@@ -57,7 +57,7 @@ retry_all(struct command_line *line, struct selection *selection)
 		result = requeue_names(line->store, store_retry, &selection->names, &moved, &error);
 	command_names_free(&selection->names);
 	if (!selection->dry_run)
-		printf("%zu back to new\n", moved);
+		printf(line->json ? "{\"count\":%zu}\n" : "%zu back to new\n", moved);
 	int status = result == STORE_INVALID ? EX_OK : command_status(result, &error);
 	return status != EX_OK ? status : listed;
 }

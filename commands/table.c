@@ -145,14 +145,16 @@ const struct command table_commands[] = {
 	    SELECT_HELP
 	    "  --reason TEXT    events that failed for this reason, as list --by-cause shows\n"
 	    "                   it\n"
-	    "  --dry-run        say how many, and move nothing; --json: {\"count\":6}\n"
+	    "  --dry-run        say how many, and move nothing\n"
 	    "\n"
-	    "They are handled by the next drain, as if for the first time.\n\n" ID_HELP TIME_HELP,
+	    "They are handled by the next drain, as if for the first time. With --all and\n"
+	    "--json, how many they are is printed as {\"count\":6}.\n\n" ID_HELP TIME_HELP,
 	    retry_main},
 	{"replay", "ID...|[--type PREFIX] [--npn NPN] [--since TIME]",
 	    "put handled events back into new/, for a handler that had a bug",
 	    SELECT_HELP "\n"
-	    "Events that are in new/ or failed/ are left as they are.\n\n" ID_HELP TIME_HELP,
+	    "Events that are in new/ or failed/ are left as they are. With --json, how many\n"
+	    "went back is printed as {\"count\":6}.\n\n" ID_HELP TIME_HELP,
 	    replay_main},
 	{"done", "ID...", "remove events from new/ or failed/ by hand",
 	    "They stay in events/, the archive.\n\n" ID_HELP, done_main},

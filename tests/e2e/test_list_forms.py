@@ -115,6 +115,7 @@ def test_retry_all_of_a_type(failed):
     assert failed.run("retry", "--all", "--type", "producersync.npn").stdout == "3 back to new\n"
     assert sorted(row["webhook_id"] for row in failed.rows("list", "--failed")) == ["invalid", "unknown"]
     assert failed.run("retry", "--all", "--type", "producersync.npn").stdout == "0 back to new\n"
+    assert failed.run("retry", "--all", "--json").stdout == '{"count":2}\n'
 
 
 @pytest.mark.parametrize("arguments, moved", [

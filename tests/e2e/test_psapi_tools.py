@@ -405,6 +405,7 @@ def test_retry_that_was_cut_short(desk):
 def test_replay(four):
     assert four.run("replay", "handled").stdout == "1 back to new\n"
     assert four.where("handled") == ["new", "events"]
+    assert four.run("replay", "handled", "--json", expect=65).stdout == '{"count":0}\n'
     four.handler("default", NOTE)
     four.drain_silently()
     assert "handled" in four.lines() and four.where("handled") == ["events"]
@@ -450,7 +451,7 @@ def test_replay_selects(desk, arguments, expected):
 def test_replay_leaves_what_waits(four):
     """A selection takes handled events only, and resets no state."""
     before = [four.state("failed"), four.state("waiting")]
-    assert four.run("replay", "--type", "producersync").stdout == "1 back to new\n"
+    assert four.run("replay", "--type", "producersync", "--json").stdout == '{"count":1}\n'
     assert [four.state("failed"), four.state("waiting")] == before
     assert four.spool.names("failed") == ["failed"]
 
