@@ -390,13 +390,18 @@ check_other(int fd, const char *path, const char *start, size_t length, struct e
 
 /*
  * Whether an interpreter refuses options of several words, which the kernel passes as one. Others
- * take them: Perl and Ruby read the first line themselves.
+ * take them: Perl and Ruby read the first line themselves. Python takes what follows -W and -X for
+ * their value, with its blank.
  */
 static bool
-needs_one_word(const char *name)
+needs_one_word(const char *name, const char *argument)
 {
 	static const char *const names[] = {"sh", "dash", "bash", "zsh", "python", "python3"};
+	size_t first = strcspn(argument, BLANKS);
 
+	if (*argument != '-' || argument[first] == '\0' ||
+	    (strncmp(name, "python", 6) == 0 && strcspn(argument, "WX") < first))
+		return false;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(names[i], name) == 0)
 			return true;
@@ -421,7 +426,7 @@ check_line(const char *path, char *line, int scripts, struct program *program,
 	const char *name = strrchr(line, '/') + 1;
 	if (strcmp(name, "env") == 0)
 		return check_env(path, argument, scripts, program, error);
-	if (*argument == '-' && strpbrk(argument, BLANKS) != NULL && needs_one_word(name))
+	if (needs_one_word(name, argument))
 		return refuse(error, path, ONE_WORD, argument);
 	return 0;
 }

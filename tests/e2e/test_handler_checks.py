@@ -87,6 +87,7 @@ FIRST_LINES = {     # content, words, the remedy if it is a command
     "not executable": ("#!/etc/passwd\n" + NOTE, ["its interpreter is not executable: /etc/passwd"], None),
     "two options": ("#!/bin/sh -e -u\n" + NOTE, ["as one option, which the interpreter does not know: -e -u", "-eu"], None),
     "two options of Python": ("#!/usr/bin/python3 -E -s\n", ["which the interpreter does not know: -E -s"], None),
+    "two options of Python, -W": ("#!/usr/bin/python3 -u -W ignore\n", ["does not know: -u -W ignore"], None),
     "env alone": ("#!/usr/bin/env\n" + NOTE, ["names no program after env"], None),
     "env, two words": ("#!/usr/bin/env sh -u\n" + NOTE, ["one name or option: sh -u", "env -S"], None),
     "env, an option of its own": ("#!/usr/bin/env -i sh\n" + NOTE, ["one name or option: -i sh", "env -S"], None),
@@ -131,6 +132,15 @@ def test_perl(desk, line):
     kernel makes one option."""
     write(desk.handlers / "default", f'{line}\nopen my $out, ">>", "$ENV{{PSAPI_TOLD}}/seen" or die;\n'
           'print $out "$ENV{PSAPI_WEBHOOK_ID}\\n";\n')
+    desk.deliver(signed(body(1)))
+    assert_runs(desk)
+
+
+@pytest.mark.parametrize("options", ["-W ignore", "-X utf8", "-X faulthandler", "-uW ignore", "-Es"])
+def test_python(desk, options):
+    """An option and its value are one argument for the kernel, and Python takes it so."""
+    write(desk.handlers / "default", f'#!/usr/bin/python3 {options}\nimport os\n'
+          'print(os.environ["PSAPI_WEBHOOK_ID"], file=open(os.environ["PSAPI_TOLD"] + "/seen", "a"))\n')
     desk.deliver(signed(body(1)))
     assert_runs(desk)
 
