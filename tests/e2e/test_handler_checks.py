@@ -95,6 +95,9 @@ FIRST_LINES = {     # content, words, the remedy if it is a command
     "env, which would run it for ever": ("#!/usr/bin/env -u X sh\n" + NOTE, ["option: -u X sh", "env -S"], None),
     "env, an option alone": ("#!/usr/bin/env -v\n" + NOTE, ["names no program after env"], None),
     "env -S alone": ("#!/usr/bin/env -S\n" + NOTE, ["names no program after env"], None),
+    **{f"env {words}, which would run it for ever": (f"#!/usr/bin/env {words}\n" + NOTE, ["names no program after env"], None)
+       for words in ("A=b", "-S A=b", "-S PATH=/bin", "-S -i", "-S -uX A=b", "-S --", "--split-string=A=b")},
+    "env -S, an option that makes it end": ("#!/usr/bin/env -S -u\n" + NOTE, ["names no program after env"], None),
     "env, a relative path": ("#!/usr/bin/env ./sh\n", ["env would look in the directory", "started: ./sh"], None),
     "env, missing": ("#!/usr/bin/env no-such\n", ["no such program in PATH: no-such", "crontab"], None),
     "env -vS, missing": ("#!/usr/bin/env -vS no-such -u\n", ["no such program in PATH: no-such"], None),
@@ -119,7 +122,8 @@ def test_first_line(desk, what):
 @pytest.mark.parametrize("line", ["#! /bin/sh", "#!/bin/sh -e", "#!/bin/sh -eu\t", "#!\t/bin/sh\t", "#!/usr/bin/env sh",
                                   "#!/usr/bin/env -S sh -e", "#!/usr/bin/env -S A=b sh",
                                   "#!/usr/bin/env -Ssh", "#!/usr/bin/env -vS sh -e", "#!/usr/bin/env --split-string=sh -e",
-                                  "#!/usr/bin/env -S-u X sh -e", "#!/usr/bin/env -S -C / sh"])
+                                  "#!/usr/bin/env -S-u X sh -e", "#!/usr/bin/env -S -C / sh", "#!/usr/bin/env -S -Ssh",
+                                  "#!/usr/bin/env -S --split=sh"])
 def test_good_first_line(desk, line):
     write(desk.handlers / "default", f"{line}\n{NOTE}")
     desk.deliver(signed(body(1)))
