@@ -22,7 +22,9 @@
 
 enum {
 	FIRST_LINE_MAX = 256, /* what the kernel reads of a script: BINPRM_BUF_SIZE */
-	SCRIPTS_MAX = 5       /* each the interpreter of the one before: fs/exec.c, exec_binprm() */
+	/* Each the interpreter of the one before: fs/exec.c, exec_binprm(). After env the kernel counts
+	 * anew, we do not: scripts may lead to each other for ever. */
+	SCRIPTS_MAX = 5
 };
 
 #define BLANKS " \t"
@@ -66,7 +68,7 @@ static const struct {
         "chmod a+rx the interpreter, or correct the first line"},
     [INTERPRETER_NOEXEC] = {"its interpreter is on a file system that is mounted noexec: ",
         "install it elsewhere, or mount -o remount,exec"},
-    [TOO_MANY] = {"more than 5 scripts are interpreters of each other",
+    [TOO_MANY] = {"more than 5 scripts lead to each other, by their first lines or env",
         "name a program that is no script in the first line"},
     [ONE_WORD] = {"the kernel passes the rest of its first line as one option, which the "
         "interpreter does not know: ",

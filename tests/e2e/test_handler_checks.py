@@ -446,7 +446,7 @@ def test_interpreter_that_is_a_script(desk, line, what, inner, words):
 
 
 def test_scripts_that_are_interpreters(desk):
-    """The kernel follows five; env ends none by itself."""
+    """The kernel follows five, and counts anew after env, which ends none by itself: five of both kinds are enough."""
     tools = [desk.place.dir / "tools" / f"{n}" for n in range(4)]
     for tool, interpreter in zip(tools, ["/bin/sh", *tools]):
         write(tool, f'#!{interpreter}\nshift 3\nexec sh "$@"\n')   # the other tools, and the handler
@@ -456,9 +456,9 @@ def test_scripts_that_are_interpreters(desk):
     (desk.told / "seen").unlink()
     fifth = write(desk.place.dir / "tools" / "5", f"#!{tools[3]}\n")
     write(desk.handlers / "default", f"#!{fifth}\n{NOTE}")
-    assert_refused(desk, "more than 5 scripts are interpreters of each other")
+    assert_refused(desk, "more than 5 scripts lead to each other, by their first lines or env")
     write(fifth, f"#!/usr/bin/env {fifth}\n")
-    assert_refused(desk, "more than 5 scripts are interpreters of each other")
+    assert_refused(desk, "more than 5 scripts lead to each other, by their first lines or env")
 
 
 MOUNT = 'mount --bind "$1" "$1" && mount -o remount,bind,noexec "$1" && shift && exec "$@"'
