@@ -678,15 +678,19 @@ warn_of_no_standby(struct postgresql *pg, const struct postgresql_connection *co
 		    postgresql_host_text(pg, connection->host));
 }
 
-/* Returns 1 or 0, or -1 with *error. */
+/*
+ * Only a standby that confirms counts: a base backup is in the list as well, and is `async`. A user
+ * who may not see which ones confirm sees NULL. Returns 1 or 0, or -1 with *error.
+ */
 static int
 has_standby(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
     struct error *error)
 {
 	PGresult *result;
 
-	if (postgresql_execute(pg, connection, "SELECT 1 FROM pg_stat_replication LIMIT 1", NULL,
-	    deadline, &result, error) != POSTGRESQL_DONE)
+	if (postgresql_execute(pg, connection, "SELECT 1 FROM pg_stat_replication"
+	    " WHERE sync_state IN ('sync', 'quorum') OR sync_state IS NULL LIMIT 1", NULL, deadline,
+	    &result, error) != POSTGRESQL_DONE)
 		return -1;
 	int standbys = PQntuples(result);
 	PQclear(result);
@@ -711,8 +715,8 @@ wait_for_standby(struct postgresql *pg, struct postgresql_connection *connection
 			continue;
 		}
 		error_set(error, EX_TEMPFAIL, START_STANDBY,
-		    "PostgreSQL at %s: no standby is connected, and synchronous_standby_names asks for one",
-		    postgresql_host_text(pg, connection->host));
+		    "PostgreSQL at %s: no synchronous standby is connected, and "
+		    "synchronous_standby_names asks for one", postgresql_host_text(pg, connection->host));
 		return -1;
 	}
 	return found > 0 ? 0 : -1;
