@@ -779,16 +779,22 @@ def test_nobody_confirms(cluster, heads, how):
     assert count(cluster) == 3
 
 
-def test_a_standby_that_comes_in_time(cluster, head):
-    """As after a restart of the primary: an event waits for it, and nobody is refused."""
-    head.server.receiver.stop()
-    head.start_receiver()
+@pytest.mark.parametrize("events", [1, 8])
+def test_a_standby_that_comes_in_time(cluster, head, events):
+    """As after a restart of the primary: an event waits for it, longer than its host's share, and nobody is refused."""
     (standby,) = cluster.standbys
+    head.server.receiver.stop()
+    head.place.settings["PSAPI_STORE"] = cluster.uri(nodes=[cluster.primary, standby, standby])
     standby.stop()
     wait_for(lambda: cluster.primary.streaming() == set(), "it is gone")
-    threading.Timer(1, lambda: standby.start(wait=False)).start()
-    replies = at_once([lambda: head.send(signed())] * 8)
-    assert [reply.word for reply in replies] == ["accepted"] * 8, head.server.log()
+    head.start_receiver()
+    coming = threading.Timer(1.5, lambda: standby.start(wait=False))
+    coming.start()
+    try:
+        replies = at_once([lambda: head.send(signed())] * events)
+    finally:
+        coming.join()
+    assert [reply.word for reply in replies] == ["accepted"] * events, head.server.log()
 
 
 def test_a_user_who_may_not_see_which_standby_confirms(cluster, head):
