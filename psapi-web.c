@@ -112,7 +112,7 @@ static struct service
 service_of(struct web *web)
 {
 	return (struct service){.handle = web_handle, .after = web_after, .context = web,
-	    .threads = THREADS, .read_timeout = (int)web->config->read_timeout,
+	    .threads = THREADS, .threads_fixed = true, .read_timeout = (int)web->config->read_timeout,
 	    .body_max = BODY_MAX};
 }
 

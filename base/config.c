@@ -257,7 +257,8 @@ read_open(int fd, const char *path, char *text, struct error *error)
 		    path);
 		return -1;
 	}
-	ssize_t n = fifo && fcntl(fd, F_SETFL, 0) != 0 ? -1 : io_read_all(fd, text, FILE_MAX);
+	/* A pipe or a terminal is waited for. */
+	ssize_t n = fcntl(fd, F_SETFL, 0) != 0 ? -1 : io_read_all(fd, text, FILE_MAX);
 	if (n < 0)
 		error_set(error, EX_CONFIG, NULL, "%s: cannot be read: %s", path, strerror(errno));
 	else if (n == FILE_MAX)
@@ -517,13 +518,13 @@ name_of(const char *file)
 	return strndup(name, length);
 }
 
-/* Not a pipe, as of <(...) in a shell: no other process will read that. */
+/* Not what a shell gives, as <(...): no other process will read that. */
 static int
 note_file(struct config *config, const char *file)
 {
 	struct stat st;
 
-	if (stat(file, &st) != 0 || !S_ISREG(st.st_mode))
+	if (is_from_caller(file) || stat(file, &st) != 0 || !S_ISREG(st.st_mode))
 		return 0;
 	config->file = strdup(file);
 	return config->file == NULL ? -1 : 0;

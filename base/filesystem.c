@@ -25,9 +25,9 @@
 #define TMPFS_MAGIC 0x01021994UL
 #define RAMFS_MAGIC 0x858458f6UL
 
-/* The text of /proc/fs/ext4/DEVICE/options: one option a line. */
 enum { OPTIONS_SIZE = 4096 }; /* of a mount: long paths are in those of an overlay */
 
+/* The text of /proc/fs/ext4/DEVICE/options: one option a line. */
 struct ext4_options {
 	char device[256];
 	char text[4096];

@@ -1,6 +1,7 @@
 /* psapi secret: add, list and drop signing secrets. secrets/secretfile.c changes the file. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@
 #include "base/log.h"
 #include "secrets/secretfile.h"
 #include "base/terminal.h"
+#include "base/user.h"
 
 /* ---- reading a secret ---- */
 
@@ -150,7 +152,7 @@ add(struct command_line *line, const char *text, size_t length)
 	char fingerprint[FINGERPRINT_SIZE];
 	struct error error;
 	struct stat st;
-	gid_t group = stat(line->config.spool, &st) == 0 ? st.st_gid : (gid_t)-1;
+	gid_t group = user_of_spool(AT_FDCWD, line->config.spool, &st) == 0 ? st.st_gid : (gid_t)-1;
 
 	text = secretfile_trim(text, &length);
 	switch (secretfile_add(path, text, length, (time_t)clock_unix(), group, fingerprint,

@@ -61,10 +61,12 @@ explain_missing_spool(struct finding *f, const char *path, int number)
 {
 	const char *make = "make it, owned by the receiver's user, mode 2770:\n"
 	    "install -d -o psapi -g psapi -m 2770 DIRECTORY; or name it with PSAPI_SPOOL";
-	char closed[PATH_REMEDY_SIZE];
+	char closed[PATH_REMEDY_SIZE], remedy[PATH_REMEDY_SIZE + 64];
 
-	doctor_failed(f, number == EACCES ? path_remedy(path, make, closed) : make, "%s: %s", path,
-	    strerror(number));
+	/* A directory may be closed to whoever calls, and open to the receiver. */
+	snprintf(remedy, sizeof(remedy), "run doctor as root, or as the receiver's user; or %s",
+	    path_remedy(path, "chmod 2770 the spool", closed));
+	doctor_failed(f, number == EACCES ? remedy : make, "%s: %s", path, strerror(number));
 }
 
 static void
@@ -90,7 +92,7 @@ check_spool(struct doctor *d, struct finding *f)
 		explain_closed_spool(d, f, user, &error);
 		return;
 	}
-	doctor_ok(f, "%s, of user %s, mode %04o", path, user, (unsigned)st.st_mode & 07777);
+	doctor_ok(f, "%s, used by %s, mode %04o", path, user, (unsigned)st.st_mode & 07777);
 	store_warnings(d->store, find_fault, f);
 }
 

@@ -320,11 +320,13 @@ check_drain_status(struct doctor *d, struct finding *f)
 	const struct monitor *run = d->user;
 	char at[TERMINAL_TIME_SIZE];
 
-	if (run->runs.ended == 0)
+	/* One that was killed has noted its beginning alone. */
+	int64_t last = run->runs.ended > d->counts.drained ? run->runs.ended : d->counts.drained;
+	if (last > d->now + MONITOR_AHEAD_SECONDS)
+		doctor_failed(f, MONITOR_AHEAD_REMEDY, "psapi drain last ran at %s, in the future",
+		    terminal_time(last, at));
+	else if (run->runs.ended == 0)
 		doctor_skipped(f, "no drain has ended yet");
-	else if (run->runs.ended > d->now + MONITOR_AHEAD_SECONDS)
-		doctor_failed(f, MONITOR_AHEAD_REMEDY, "the last psapi drain ended at %s, in the future",
-		    terminal_time(run->runs.ended, at));
 	else if (runs_are_good(&run->runs))
 		doctor_ok(f, "the last psapi drain ended with exit status %d", run->runs.status);
 	else
@@ -340,7 +342,10 @@ static const struct doctor_check drain_status[] = {
 
 /* ---- the checks ---- */
 
-/* In this order: the first request makes the spool, and the log is found before it is judged. */
+/*
+ * In this order: the first request makes the spool, the log is found before it is judged, and
+ * "unrecognised" has the counts made.
+ */
 static const struct {
 	const struct doctor_check *table;
 	const char *name;
@@ -355,8 +360,8 @@ static const struct {
 	{doctor_local_checks, "handlers", HEALTH_WARNING, false},
 	{doctor_log_checks, "log", HEALTH_WARNING, false},
 	{doctor_log_checks, "deliveries", HEALTH_CRITICAL, true},
-	{drain_status, "drain-status", HEALTH_WARNING, false},
 	{doctor_history_checks, "unrecognised", HEALTH_WARNING, false},
+	{drain_status, "drain-status", HEALTH_WARNING, false},
 };
 
 static void
@@ -408,7 +413,7 @@ is_partial(const struct monitor *run)
 static bool
 is_untouched(const struct config *config)
 {
-	return access(config->spool, F_OK) == 0 && store_is_missing(config) &&
+	return access(config->spool, F_OK) == 0 && store_is_new(config) &&
 	    secrets_is_empty(config->secret_file);
 }
 

@@ -6,8 +6,8 @@
 #include "doctor/doctor.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,24 +45,26 @@ find_closed(const char *path, gid_t group, char dir[PATH_MAX], struct stat *st)
 static void
 check_way(struct doctor *d, struct finding *f, const char *path, const struct stat *st)
 {
-	const struct group *group = getgrgid(st->st_gid);
-	char dir[PATH_MAX], name[64], remedy[PATH_MAX + 100];
+	char dir[PATH_MAX], name[USER_NAME_SIZE], remedy[PATH_MAX + 100];
 	struct stat closed;
 
-	snprintf(name, sizeof(name), "%s", group != NULL ? group->gr_name : "?");
+	user_group_name(st->st_gid, name);
 	if (!find_closed(path, st->st_gid, dir, &closed)) {
 		doctor_ok(f, "%s, of group %s (which must be the web server's)", path, name);
 		return;
 	}
 	snprintf(remedy, sizeof(remedy),
 	    "chmod o+x %s: the mode of the socket still decides who can connect", dir);
-	if (*d->config->listen_group != '\0' && (closed.st_mode & S_IXGRP) == 0)
+	/* A group of the directory's owner alone: receiver and web server may be of one user. */
+	const struct passwd *owner = getpwuid(closed.st_uid);
+	bool may_be_one = owner != NULL && owner->pw_gid == st->st_gid;
+	if (*d->config->listen_group != '\0' && (closed.st_mode & S_IXGRP) == 0 && !may_be_one)
 		doctor_failed(f, remedy,
-		    "%s: mode %04o lets group %s not enter it: the web server cannot connect to %s", dir,
+		    "%s: mode %04o, closed to group %s: the web server cannot connect to %s", dir,
 		    (unsigned)closed.st_mode & 07777, name, path);
 	else
 		doctor_remark(f, remedy,
-		    "%s: mode %04o lets group %s not enter it: the web server can connect to %s only as "
+		    "%s: mode %04o, closed to group %s: the web server can connect to %s only as "
 		    "the directory's owner or in its group", dir, (unsigned)closed.st_mode & 07777, name,
 		    path);
 }
@@ -201,8 +203,9 @@ explain_refusal(struct finding *f, const struct doctor_reply *reply)
 	    {"held", "it sees an empty secret file: is its PSAPI_SECRET_FILE another one?"},
 	    {"ignored", "it sees an empty secret file: is its PSAPI_SECRET_FILE another one?"},
 	    {"spool_error",
-	        "its log says which file cannot be written; after a failed fsync it accepts nothing "
-	        "until a restart"},
+	        "its log says which file cannot be written; after a failed fsync, and when the "
+	        "spool's\n"
+	        "directory was replaced since its start, it accepts nothing until a restart"},
 	};
 	const char *remedy = "the receiver's log says more";
 
@@ -230,8 +233,7 @@ check_stored(struct doctor *d, struct finding *f, const char *id)
 		doctor_failed(f,
 		    "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this "
 		    "configuration's.\n"
-		    "Or the directory was replaced, or mounted over, since the receiver started: restart "
-		    "the receiver",
+		    "In a container or a unit with mounts of its own: is it the same directory there?",
 		    "a signed probe is accepted, but not into %s: the receiver has another spool",
 		    d->config->spool);
 }

@@ -22,7 +22,9 @@
 
 enum {
 	FIRST_LINE_MAX = 256, /* what the kernel reads of a script: BINPRM_BUF_SIZE */
-	SCRIPTS_MAX = 5       /* each the interpreter of the one before: fs/exec.c, exec_binprm() */
+	/* Each the interpreter of the one before: fs/exec.c, exec_binprm(). After env the kernel counts
+	 * anew, we do not: scripts may lead to each other for ever. */
+	SCRIPTS_MAX = 5
 };
 
 #define BLANKS " \t"
@@ -66,7 +68,7 @@ static const struct {
         "chmod a+rx the interpreter, or correct the first line"},
     [INTERPRETER_NOEXEC] = {"its interpreter is on a file system that is mounted noexec: ",
         "install it elsewhere, or mount -o remount,exec"},
-    [TOO_MANY] = {"more than 5 scripts are interpreters of each other",
+    [TOO_MANY] = {"more than 5 scripts lead to each other, by their first lines or env",
         "name a program that is no script in the first line"},
     [ONE_WORD] = {"the kernel passes the rest of its first line as one option, which the "
         "interpreter does not know: ",
@@ -233,23 +235,39 @@ check_interpreter(const char *path, const char *what, const char *interpreter, i
 /* ---- env ---- */
 
 /*
- * The program in the words after `env -S`: not an option, not a variable. False where that is
- * not plain: PATH=... among them says where env looks.
+ * What env is to split, in its first argument: after -S, maybe with -i and -v before it, or after
+ * --split-string=, which may be shortened. NULL: it has no such option.
  */
-static bool
-find_word(char *words, char **word)
+static char *
+text_to_split(char *argument)
 {
-	char *rest = words;
+	size_t length = strcspn(argument, "=");
+
+	if (length > 2 && argument[length] == '=' && strncmp(argument, "--split-string", length) == 0)
+		return argument + length + 1;
+	length = *argument == '-' ? 1 + strspn(argument + 1, "iv") : 0;
+	return length > 0 && argument[length] == 'S' ? argument + length + 1 : NULL;
+}
+
+/*
+ * The program in the words that env is to split: not an option, not a variable; "" if there is
+ * none. NULL where that is not plain: an option may take the next word or be split as well, and
+ * PATH=... among them says where env looks.
+ */
+static const char *
+find_word(char *words)
+{
+	char *rest = words, *word;
+	bool plain = true;
 
 	if (strpbrk(words, "\\\"'$#") != NULL)
-		return false;
-	while ((*word = strtok_r(rest, BLANKS, &rest)) != NULL) {
-		if (**word == '-' || strncmp(*word, "PATH=", 5) == 0)
-			return false;
-		if (strchr(*word, '=') == NULL)
-			return true;
+		return NULL;
+	while ((word = strtok_r(rest, BLANKS, &rest)) != NULL) {
+		if ((*word != '-' && strchr(word, '=') == NULL) || text_to_split(word) != NULL)
+			return plain && *word != '-' ? word : NULL;
+		plain = plain && *word != '-' && strncmp(word, "PATH=", 5) != 0;
 	}
-	return false;
+	return "";
 }
 
 #define FOUND "the program that env finds"
@@ -306,38 +324,25 @@ search(const char *path, const char *where, const char *word, char found[PATH_MA
 }
 
 /*
- * What env is to split, in its first argument: after -S, maybe with -i and -v before it, or after
- * --split-string=, which may be shortened. NULL: it has no such option.
- */
-static char *
-text_to_split(char *argument)
-{
-	size_t length = strcspn(argument, "=");
-
-	if (length > 2 && argument[length] == '=' && strncmp(argument, "--split-string", length) == 0)
-		return argument + length + 1;
-	length = *argument == '-' ? 1 + strspn(argument + 1, "iv") : 0;
-	return length > 0 && argument[length] == 'S' ? argument + length + 1 : NULL;
-}
-
-/*
  * argument: what follows `env`, which gets it as one word. With an option that is none to split,
- * env would end, or run the handler again for ever: the next word is the handler's path.
+ * or without a program in what is, env would end, or run the handler again for ever: the next word
+ * is the handler's path.
  */
 static int
 check_env(const char *path, char *argument, int scripts, struct program *program,
     struct error *error)
 {
-	char *words = text_to_split(argument), *word = argument;
+	char *words = text_to_split(argument);
 
 	if (words == NULL && strpbrk(argument, BLANKS) != NULL)
 		return refuse(error, path, ENV_ONE_WORD, argument);
-	if ((words == NULL && (*argument == '-' || *argument == '\0')) ||
-	    (words != NULL && words[strspn(words, BLANKS)] == '\0'))
-		return refuse(error, path, ENV_ALONE, "");
-	if (words != NULL && !find_word(words, &word))
-		return 0;
 	bool cleared = words != NULL && argument[strspn(argument, "-v")] == 'i';
+	const char *word = words != NULL ? find_word(words) :
+	    *argument == '-' || strchr(argument, '=') != NULL ? "" : argument;
+	if (word == NULL)
+		return 0;
+	if (*word == '\0')
+		return refuse(error, path, ENV_ALONE, "");
 	if (search(path, cleared ? NULL : getenv("PATH"), word, program->found, error) != 0) {
 		program->found[0] = '\0';
 		return -1;
@@ -390,13 +395,18 @@ check_other(int fd, const char *path, const char *start, size_t length, struct e
 
 /*
  * Whether an interpreter refuses options of several words, which the kernel passes as one. Others
- * take them: Perl and Ruby read the first line themselves.
+ * take them: Perl and Ruby read the first line themselves. Python takes what follows -W and -X for
+ * their value, with its blank.
  */
 static bool
-needs_one_word(const char *name)
+needs_one_word(const char *name, const char *argument)
 {
 	static const char *const names[] = {"sh", "dash", "bash", "zsh", "python", "python3"};
+	size_t first = strcspn(argument, BLANKS);
 
+	if (*argument != '-' || argument[first] == '\0' ||
+	    (strncmp(name, "python", 6) == 0 && strcspn(argument, "WX") < first))
+		return false;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(names[i], name) == 0)
 			return true;
@@ -421,7 +431,7 @@ check_line(const char *path, char *line, int scripts, struct program *program,
 	const char *name = strrchr(line, '/') + 1;
 	if (strcmp(name, "env") == 0)
 		return check_env(path, argument, scripts, program, error);
-	if (*argument == '-' && strpbrk(argument, BLANKS) != NULL && needs_one_word(name))
+	if (needs_one_word(name, argument))
 		return refuse(error, path, ONE_WORD, argument);
 	return 0;
 }

@@ -127,7 +127,9 @@ attempts_is_replaced(const struct attempts *attempts)
 {
 	struct stat used, named;
 
-	return fstat(attempts->dir, &used) == 0 && stat(attempts->path, &named) == 0 &&
+	if (stat(attempts->path, &named) != 0)
+		return errno == ENOENT || errno == ENOTDIR;
+	return fstat(attempts->dir, &used) == 0 &&
 	    (used.st_dev != named.st_dev || used.st_ino != named.st_ino);
 }
 

@@ -45,7 +45,7 @@ void attempts_close(struct attempts *attempts);
  */
 int attempts_check(const char *directory, struct error *error);
 
-/* Whether the directory's path names another one now: it was replaced, or mounted over. */
+/* Whether the directory's path names another one now, or none: it was moved, or mounted over. */
 bool attempts_is_replaced(const struct attempts *attempts);
 
 struct store;

@@ -269,6 +269,26 @@ conclude_stored(struct transaction *t, enum store_result result, const struct er
 	return conclude(t, NOT_STORED, "the event could not be stored; this receiver's log says why");
 }
 
+/*
+ * Whether another directory is at the spool's path, or none, as with a restore or a late mount:
+ * nobody would see what is stored in the old one. Then *error is set. Looked at once a second.
+ */
+static bool
+is_replaced(struct transaction *t, struct error *error)
+{
+	struct receiver *r = t->receiver;
+	long long now = t->now.tv_sec;
+
+	if (r->attempts != NULL && atomic_exchange(&r->looked, now) != now)
+		atomic_store(&r->replaced, attempts_is_replaced(r->attempts));
+	if (!atomic_load(&r->replaced))
+		return false;
+	error_set(error, EX_CONFIG, "restart the receiver",
+	    "%s: was replaced, or mounted over, since the start: no drain would see the event",
+	    r->config->spool);
+	return true;
+}
+
 /* ---- before the first secret ---- */
 
 /* The headers that were signed, and the signature or all signatures. */
@@ -296,6 +316,8 @@ hold(struct transaction *t)
 	struct record record;
 	struct error error;
 
+	if (is_replaced(t, &error))
+		return conclude_stored(t, STORE_FAILED, &error);
 	if (record_make(&record, &evidence, t->message.body, t->message.body_length, false) != 0)
 		return conclude_stored(t, STORE_FAILED, NULL);
 	if (!store_held_is_full(store, t->receiver->config->min_free))
@@ -543,18 +565,6 @@ store_as(struct transaction *t, const char *name)
 	return conclude_stored(t, result, &error);
 }
 
-/*
- * Whether another directory is at the spool's path, as after a restore or a late mount: no drain
- * would see what is stored in the old one. Looked at once a second.
- */
-static bool
-is_replaced(struct receiver *r, time_t now)
-{
-	if (r->attempts != NULL && atomic_exchange(&r->looked, (long long)now) != (long long)now)
-		atomic_store(&r->replaced, !store_is_shared(r->store) && attempts_is_replaced(r->attempts));
-	return atomic_load(&r->replaced);
-}
-
 /* The last check: the event is stored, or has been before. Never PASSED. */
 static enum verdict
 store(struct transaction *t)
@@ -566,12 +576,8 @@ store(struct transaction *t)
 	events_read(t->message.body, t->message.body_length, &t->event);
 	if (store == NULL || store_name(t->message.id, t->message.id_length, name) != 0)
 		return conclude_stored(t, STORE_FAILED, NULL);
-	if (is_replaced(t->receiver, t->now.tv_sec)) {
-		error_set(&error, EX_CONFIG, "restart the receiver",
-		    "%s: was replaced, or mounted over, since the start: no drain would see the event",
-		    t->receiver->config->spool);
+	if (!store_is_shared(store) && is_replaced(t, &error))
 		return conclude_stored(t, STORE_FAILED, &error);
-	}
 	enum store_result found = store_find(store, name, &error);
 	if (found != STORE_ABSENT)
 		return conclude_stored(t, found, &error);

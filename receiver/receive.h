@@ -23,7 +23,7 @@ struct receiver {
 	struct secrets *secrets;
 	struct attempts *attempts; /* NULL without a store */
 	atomic_llong looked;    /* Unix seconds: when the spool's path was last looked at, */
-	atomic_bool replaced;   /* and whether it names another directory than the one in use */
+	atomic_bool replaced;   /* and whether it does not name the directory in use */
 	atomic_ulong adopted; /* secrets_generation() at the last adoption, see adopt.h */
 };
 

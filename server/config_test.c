@@ -164,7 +164,7 @@ check_threads(const struct config *config)
 {
 	struct error error;
 
-	if (responder_threads((int)config->threads, &error) < config->threads)
+	if (responder_threads((int)config->threads, false, &error) < config->threads)
 		warning("threads, by the limits of this process:", &error);
 }
 

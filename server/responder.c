@@ -52,9 +52,12 @@ enum {
 	STOP_LIMIT_MS = 4500 /* stopping: the promise is 5 s */
 };
 
-#define FILES_REMEDY \
-	"raise the limit of open files (LimitNOFILE=, ulimit -n), or lower PSAPI_THREADS"
-#define THREADS_REMEDY "raise the limit of processes (TasksMax=, ulimit -u), or lower PSAPI_THREADS"
+/* What lets more threads run: [of files, else of processes][the number is fixed]. */
+static const char *const remedies[2][2] = {
+	{"raise the limit of processes (TasksMax=, ulimit -u), or lower PSAPI_THREADS",
+	    "raise the limit of processes (TasksMax=, ulimit -u)"},
+	{"raise the limit of open files (LimitNOFILE=, ulimit -n), or lower PSAPI_THREADS",
+	    "raise the limit of open files (LimitNOFILE=, ulimit -n)"}};
 
 struct responder {
 	const struct service *service;
@@ -503,7 +506,7 @@ static int
 run(struct responder *r, struct worker *workers, struct error *error)
 {
 	int started = start_workers(r, workers);
-	const char *remedy = errno == EMFILE || errno == ENFILE ? FILES_REMEDY : THREADS_REMEDY;
+	const char *remedy = remedies[errno == EMFILE || errno == ENFILE][r->service->threads_fixed];
 
 	if (started == 0) {
 		error_set(error, EX_OSERR, remedy, "no thread can be started: %s", strerror(errno));
@@ -524,7 +527,7 @@ run(struct responder *r, struct worker *workers, struct error *error)
 }
 
 int
-responder_threads(int wanted, struct error *error)
+responder_threads(int wanted, bool fixed, struct error *error)
 {
 	struct rlimit limit = {0};
 
@@ -535,7 +538,7 @@ responder_threads(int wanted, struct error *error)
 		return wanted;
 	if (possible < 0)
 		possible = 0;
-	error_set(error, EX_OSERR, FILES_REMEDY,
+	error_set(error, EX_OSERR, remedies[true][fixed],
 	    "%ld files may be open, enough for %ld of %d threads", files, possible,
 	    wanted);
 	return (int)possible;
@@ -572,7 +575,7 @@ serve_all(const struct service *service, struct listener *listener, int threads,
 int
 responder_run(const struct service *service, struct listener *listener, struct error *error)
 {
-	int threads = responder_threads(service->threads, error);
+	int threads = responder_threads(service->threads, service->threads_fixed, error);
 
 	if (threads == 0)
 		return -1;

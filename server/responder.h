@@ -17,9 +17,10 @@ void responder_own_signals(void);
 
 /*
  * How many of so many threads the hard limit of open files allows: each needs descriptors, and a
- * connection of its own. Fewer, also 0: with an error that says so.
+ * connection of its own. Fewer, also 0: with an error that says so, and names a setting only if
+ * the number is not fixed.
  */
-int responder_threads(int wanted, struct error *error);
+int responder_threads(int wanted, bool fixed, struct error *error);
 
 /*
  * Serve the requests that come in through the listener with service->threads threads, or fewer

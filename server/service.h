@@ -12,6 +12,7 @@ struct service {
 	void (*after)(void *context);
 	void *context;    /* for both */
 	int threads;      /* requests in flight; classic CGI has one */
+	bool threads_fixed; /* no setting changes their number */
 	int read_timeout; /* seconds within which a request must have arrived */
 	size_t body_max;  /* bytes of a body that handle reads, and one more */
 };

@@ -166,7 +166,7 @@ store_open(const struct config *config, bool create, struct error *error)
 struct store *
 store_open_shared(const struct config *config, struct error *error)
 {
-	if (!is_shared(config) || !spool_is_missing(config->spool))
+	if (!is_shared(config) || !store_is_missing(config))
 		return store_open(config, false, error);
 	struct store *store = calloc(1, sizeof(*store));
 	if (store == NULL) {
@@ -220,11 +220,16 @@ explain_try(const char *spool, int number, struct error *error)
 		    "%s: is missing, and cannot be made: %s", spool, strerror(number));
 		return;
 	}
-	snprintf(remedy, sizeof(remedy), "as root: chown %s %.200s; chmod 2770 %.200s",
-	    user_name(geteuid(), user), spool, spool);
+	user_name(geteuid(), user);
+	user_name(st.st_uid, owner);
+	if (st.st_uid == 0)
+		snprintf(remedy, sizeof(remedy), "as root: chown %s %.200s; chmod 2770 %.200s", user, spool,
+		    spool);
+	else
+		snprintf(remedy, sizeof(remedy), "run it as root, or as user %s", owner);
 	error_set(error, EX_CANTCREAT, remedy,
 	    "%s: of user %s, mode %04o: the running user %s cannot make directories in it", spool,
-	    user_name(st.st_uid, owner), (unsigned)st.st_mode & 07777, user);
+	    owner, (unsigned)st.st_mode & 07777, user);
 }
 
 /* Try a spool of its own, which is removed again, in the place where one is missing. */
@@ -259,7 +264,13 @@ try_beside(const struct config *config, char *text, size_t size, struct error *e
 bool
 store_is_missing(const struct config *config)
 {
-	return spool_is_missing(config->spool);
+	return spool_missing(config->spool) > 0;
+}
+
+bool
+store_is_new(const struct config *config)
+{
+	return spool_missing(config->spool) == SPOOL_DIRS;
 }
 
 struct store *

@@ -90,6 +90,8 @@ struct store *store_try(const struct config *config, char *text, size_t size, st
 
 /* Whether the local spool, or a directory in it, is yet to be made. */
 bool store_is_missing(const struct config *config);
+/* Whether none of the local spool's directories is there yet. */
+bool store_is_new(const struct config *config);
 
 /*
  * Whether the local spool is a directory of its own and closed to other users, or is yet to be

@@ -234,14 +234,16 @@ spool_close(void *engine)
 static void
 warn_of_root(struct spool *spool, void (*warn)(const struct error *, void *), void *data)
 {
-	char owner[USER_NAME_SIZE], remedy[512];
+	char owner[USER_NAME_SIZE], group[USER_NAME_SIZE], remedy[512];
 	struct error warning;
+	struct stat st;
 
-	if (geteuid() != spool->owner || access(spool->path, W_OK | X_OK) == 0 || errno != EACCES)
+	if (geteuid() != spool->owner || user_of_spool(spool->root, ".", &st) != 0 ||
+	    access(spool->path, W_OK | X_OK) == 0 || errno != EACCES)
 		return; /* a read-only file system is the probe's finding */
 	user_name(spool->owner, owner);
-	snprintf(remedy, sizeof(remedy), "as root: chown %s %.200s; chmod 2770 %.200s", owner,
-	    spool->path, spool->path);
+	snprintf(remedy, sizeof(remedy), "as root: chown %s:%s %.200s; chmod 2770 %.200s", owner,
+	    user_group_name(st.st_gid, group), spool->path, spool->path);
 	error_set(&warning, EX_CONFIG, remedy, "%s: %s, who owns what is in it, cannot write to it",
 	    spool->path, owner);
 	warn(&warning, data);
@@ -296,17 +298,17 @@ spool_describe(void *engine, char *text, size_t size)
 		    spool->forced ? "PSAPI_SYNC=two" : spool->filesystem.why_two);
 }
 
-bool
-spool_is_missing(const char *path)
+int
+spool_missing(const char *path)
 {
 	char sub[PATH_MAX + 16];
+	int missing = 0;
 
 	for (int i = 0; i < SPOOL_DIRS; i++) {
 		snprintf(sub, sizeof(sub), "%s/%s", path, spool_dir_names[i]);
-		if (access(sub, F_OK) != 0 && errno == ENOENT)
-			return true;
+		missing += access(sub, F_OK) != 0 && errno == ENOENT;
 	}
-	return false;
+	return missing;
 }
 
 void

@@ -81,8 +81,8 @@ int spool_check_place(const char *path, struct error *error);
 /* See store_describe(). */
 void spool_describe(void *engine, char *text, size_t size);
 
-/* Whether the spool, or a directory of it, is yet to be made. */
-bool spool_is_missing(const char *path);
+/* How many directories of the spool are yet to be made. */
+int spool_missing(const char *path);
 
 /* Remove a spool that is empty. */
 void spool_remove(const char *path);

@@ -87,6 +87,7 @@ FIRST_LINES = {     # content, words, the remedy if it is a command
     "not executable": ("#!/etc/passwd\n" + NOTE, ["its interpreter is not executable: /etc/passwd"], None),
     "two options": ("#!/bin/sh -e -u\n" + NOTE, ["as one option, which the interpreter does not know: -e -u", "-eu"], None),
     "two options of Python": ("#!/usr/bin/python3 -E -s\n", ["which the interpreter does not know: -E -s"], None),
+    "two options of Python, -W": ("#!/usr/bin/python3 -u -W ignore\n", ["does not know: -u -W ignore"], None),
     "env alone": ("#!/usr/bin/env\n" + NOTE, ["names no program after env"], None),
     "env, two words": ("#!/usr/bin/env sh -u\n" + NOTE, ["one name or option: sh -u", "env -S"], None),
     "env, an option of its own": ("#!/usr/bin/env -i sh\n" + NOTE, ["one name or option: -i sh", "env -S"], None),
@@ -94,6 +95,9 @@ FIRST_LINES = {     # content, words, the remedy if it is a command
     "env, which would run it for ever": ("#!/usr/bin/env -u X sh\n" + NOTE, ["option: -u X sh", "env -S"], None),
     "env, an option alone": ("#!/usr/bin/env -v\n" + NOTE, ["names no program after env"], None),
     "env -S alone": ("#!/usr/bin/env -S\n" + NOTE, ["names no program after env"], None),
+    **{f"env {words}, which would run it for ever": (f"#!/usr/bin/env {words}\n" + NOTE, ["names no program after env"], None)
+       for words in ("A=b", "-S A=b", "-S PATH=/bin", "-S -i", "-S -uX A=b", "-S --", "--split-string=A=b")},
+    "env -S, an option that makes it end": ("#!/usr/bin/env -S -u\n" + NOTE, ["names no program after env"], None),
     "env, a relative path": ("#!/usr/bin/env ./sh\n", ["env would look in the directory", "started: ./sh"], None),
     "env, missing": ("#!/usr/bin/env no-such\n", ["no such program in PATH: no-such", "crontab"], None),
     "env -vS, missing": ("#!/usr/bin/env -vS no-such -u\n", ["no such program in PATH: no-such"], None),
@@ -118,7 +122,8 @@ def test_first_line(desk, what):
 @pytest.mark.parametrize("line", ["#! /bin/sh", "#!/bin/sh -e", "#!/bin/sh -eu\t", "#!\t/bin/sh\t", "#!/usr/bin/env sh",
                                   "#!/usr/bin/env -S sh -e", "#!/usr/bin/env -S A=b sh",
                                   "#!/usr/bin/env -Ssh", "#!/usr/bin/env -vS sh -e", "#!/usr/bin/env --split-string=sh -e",
-                                  "#!/usr/bin/env -S-u X sh -e", "#!/usr/bin/env -S -C / sh"])
+                                  "#!/usr/bin/env -S-u X sh -e", "#!/usr/bin/env -S -C / sh", "#!/usr/bin/env -S -Ssh",
+                                  "#!/usr/bin/env -S --split=sh"])
 def test_good_first_line(desk, line):
     write(desk.handlers / "default", f"{line}\n{NOTE}")
     desk.deliver(signed(body(1)))
@@ -131,6 +136,15 @@ def test_perl(desk, line):
     kernel makes one option."""
     write(desk.handlers / "default", f'{line}\nopen my $out, ">>", "$ENV{{PSAPI_TOLD}}/seen" or die;\n'
           'print $out "$ENV{PSAPI_WEBHOOK_ID}\\n";\n')
+    desk.deliver(signed(body(1)))
+    assert_runs(desk)
+
+
+@pytest.mark.parametrize("options", ["-W ignore", "-X utf8", "-X faulthandler", "-uW ignore", "-Es"])
+def test_python(desk, options):
+    """An option and its value are one argument for the kernel, and Python takes it so."""
+    write(desk.handlers / "default", f'#!/usr/bin/python3 {options}\nimport os\n'
+          'print(os.environ["PSAPI_WEBHOOK_ID"], file=open(os.environ["PSAPI_TOLD"] + "/seen", "a"))\n')
     desk.deliver(signed(body(1)))
     assert_runs(desk)
 
@@ -432,7 +446,7 @@ def test_interpreter_that_is_a_script(desk, line, what, inner, words):
 
 
 def test_scripts_that_are_interpreters(desk):
-    """The kernel follows five; env ends none by itself."""
+    """The kernel follows five, and counts anew after env, which ends none by itself: five of both kinds are enough."""
     tools = [desk.place.dir / "tools" / f"{n}" for n in range(4)]
     for tool, interpreter in zip(tools, ["/bin/sh", *tools]):
         write(tool, f'#!{interpreter}\nshift 3\nexec sh "$@"\n')   # the other tools, and the handler
@@ -442,9 +456,9 @@ def test_scripts_that_are_interpreters(desk):
     (desk.told / "seen").unlink()
     fifth = write(desk.place.dir / "tools" / "5", f"#!{tools[3]}\n")
     write(desk.handlers / "default", f"#!{fifth}\n{NOTE}")
-    assert_refused(desk, "more than 5 scripts are interpreters of each other")
+    assert_refused(desk, "more than 5 scripts lead to each other, by their first lines or env")
     write(fifth, f"#!/usr/bin/env {fifth}\n")
-    assert_refused(desk, "more than 5 scripts are interpreters of each other")
+    assert_refused(desk, "more than 5 scripts lead to each other, by their first lines or env")
 
 
 MOUNT = 'mount --bind "$1" "$1" && mount -o remount,bind,noexec "$1" && shift && exec "$@"'

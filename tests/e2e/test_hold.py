@@ -68,6 +68,18 @@ def outcomes(place):
     return [line["outcome"] for line in place.spool.attempts()]
 
 
+def test_spool_that_was_replaced(waiting_directly, place):
+    """What is held in the old directory, nobody would adopt."""
+    assert_held(waiting_directly.send(signed()))
+    old = place.dir / "old"
+    place.spool.path.rename(old)
+    wait_for(lambda: waiting_directly.send(signed()).status == 503, "a second later it looks")
+    kept = len(os.listdir(old / "hold"))
+    assert_refused(waiting_directly.send(signed()), "spool_error")
+    assert len(os.listdir(old / "hold")) == kept
+    old.rename(place.spool.path)
+
+
 def test_first_request_to_adoption(waiting, place):
     """The steps in the portal: the request is held, the secret is added, the next request starts the adoption."""
     first = signed(timestamp=int(time.time()) - 7)

@@ -3,6 +3,7 @@
 The spool belongs to nobody; the tests are root.
 """
 
+import grp
 import json
 import os
 import pwd
@@ -329,7 +330,7 @@ def test_directory_of_root_around_files_of_nobody(desk, group, mode, works):
     spool.chmod(mode)
     desk.handler("default", 'id -un >>"$PSAPI_TOLD/who"\n')
     if not works:
-        remedy = f"as root: chown nobody {spool}; chmod 2770 {spool}"
+        remedy = f"as root: chown nobody:{grp.getgrgid(group).gr_name} {spool}; chmod 2770 {spool}"
         row = doctor(desk)["spool"]
         assert row["ok"] is False and row["remedy"] == remedy, row
         assert remedy in desk.place.run("-t").stdout
@@ -411,11 +412,15 @@ def test_configuration_file_of_root(desk, closed):
 
 
 def test_configuration_from_a_pipe(desk):
-    """No other process reads it: nothing is said of it."""
+    """Or from standard input: no other process reads it, and nothing is said of it."""
     deliver(desk)
-    done = subprocess.run(["bash", "-c", '"$0" -t -f <(echo PSAPI_TOLERANCE=5)', BINARY],
-                          env=desk.place.environment(), capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done
+    conf = desk.place.dir / "root.conf"
+    conf.write_text("PSAPI_TOLERANCE=5\n")
+    conf.chmod(0o600)
+    for script in ('"$0" -t -f <(echo PSAPI_TOLERANCE=5)', f'"$0" -t -f /dev/stdin <{conf}'):
+        done = subprocess.run(["bash", "-c", script, BINARY], env=desk.place.environment(), capture_output=True, text=True,
+                              timeout=60)
+        assert done.returncode == 0, done
 
 
 def test_empty_spool_of_root(desk):
@@ -426,6 +431,10 @@ def test_empty_spool_of_root(desk):
     assert done.returncode == 78 and (
         f"{spool}: of user root, mode 0755: the running user nobody cannot make directories in it: "
         f"as root: chown nobody {spool}; chmod 2770 {spool}\n") in done.stdout, done
+    # Another user's is right perhaps, and the caller wrong.
+    os.chown(spool, pwd.getpwnam("daemon").pw_uid, -1)
+    done = desk.place.run("-t", via=AS_NOBODY, PSAPI_SPOOL=spool)
+    assert "run it as root, or as user daemon" in done.stdout and "chown" not in done.stdout, done
 
 
 def test_users_without_a_name(desk):

@@ -690,6 +690,15 @@ def test_cgi_does_nothing_after_its_answer(place):
     assert reply.status == 400 and ("clone" in calls or "fork" in calls)
 
 
+def test_low_limit_of_open_files(place):
+    """The number of its threads is no setting: the remedy names none."""
+    Desk(place).deliver_bodies(body(1))
+    done = subprocess.run(["prlimit", "--nofile=36:36", BINARY.parent / "psapi-web"], text=True, capture_output=True, timeout=20,
+                          env=place.environment(PSAPI_WEB_LISTEN=f"unix:{place.dir}/web.sock"))
+    assert done.returncode == 71 and done.stderr.endswith(
+        "36 files may be open, enough for 0 of 8 threads: raise the limit of open files (LimitNOFILE=, ulimit -n)\n"), done
+
+
 def test_cgi_without_a_store(place):
     """An answer with all headers, not the web server's error page."""
     environment = place.environment(GATEWAY_INTERFACE="CGI/1.1", REQUEST_METHOD="GET", PATH_INFO="/")
