@@ -23,7 +23,7 @@
 #include "base/log.h"
 #include "store/postgresql/postgresql.h"
 
-enum { OPTIONS_MAX = 80, STANDBY_PAUSE_MS = 100 };
+enum { OPTIONS_MAX = 80, STANDBY_PAUSE_MS = 200 };
 
 /* Set unless PSAPI_STORE, or the environment, sets it. */
 static const struct {
@@ -678,44 +678,32 @@ warn_of_no_standby(struct postgresql *pg, const struct postgresql_connection *co
 		    postgresql_host_text(pg, connection->host));
 }
 
-/* Returns 1 or 0, or -1 with *error. */
+/*
+ * A commit without a standby waits until there is one, and its server process with it, also after
+ * the deadline: soon no process would be left. So a receiver begins none. Only a standby that
+ * confirms counts: a base backup is in the list as well, and is `async`. A user who may not see
+ * which ones confirm sees NULL. Returns 0, or -1 with *error.
+ */
 static int
-has_standby(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
+check_standby(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
     struct error *error)
 {
 	PGresult *result;
 
-	if (postgresql_execute(pg, connection, "SELECT 1 FROM pg_stat_replication LIMIT 1", NULL,
-	    deadline, &result, error) != POSTGRESQL_DONE)
+	if (!pg->receiver || !connection->standby_named)
+		return 0;
+	if (postgresql_execute(pg, connection, "SELECT 1 FROM pg_stat_replication"
+	    " WHERE sync_state IN ('sync', 'quorum') OR sync_state IS NULL LIMIT 1", NULL, deadline,
+	    &result, error) != POSTGRESQL_DONE)
 		return -1;
 	int standbys = PQntuples(result);
 	PQclear(result);
-	return standbys;
-}
-
-/*
- * A commit without a standby waits until there is one, and its server process with it, also after
- * the deadline: soon no process would be left. So a receiver waits here. Returns 0, or -1 with
- * *error.
- */
-static int
-wait_for_standby(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
-    struct error *error)
-{
-	int found = pg->receiver && connection->standby_named ? 0 : 1;
-
-	while (found == 0 && (found = has_standby(pg, connection, deadline, error)) == 0) {
-		atomic_store(&connection->connected, true); /* this is no wait for a connection */
-		if (clock_milliseconds() + 2 * STANDBY_PAUSE_MS < deadline) {
-			poll(NULL, 0, STANDBY_PAUSE_MS);
-			continue;
-		}
-		error_set(error, EX_TEMPFAIL, START_STANDBY,
-		    "PostgreSQL at %s: no standby is connected, and synchronous_standby_names asks for one",
-		    postgresql_host_text(pg, connection->host));
-		return -1;
-	}
-	return found > 0 ? 0 : -1;
+	if (standbys > 0)
+		return 0;
+	error_set(error, EX_TEMPFAIL, START_STANDBY,
+	    "PostgreSQL at %s: no synchronous standby is connected, and synchronous_standby_names asks "
+	    "for one", postgresql_host_text(pg, connection->host));
+	return -1;
 }
 
 /* Which version the tables are of. Returns 0, or -1 with *error. */
@@ -762,7 +750,7 @@ settle(struct postgresql *pg, struct postgresql_connection *connection, int64_t 
 	if (connection->any)
 		return 0;
 	warn_of_no_standby(pg, connection);
-	if (wait_for_standby(pg, connection, deadline, error) != 0)
+	if (check_standby(pg, connection, deadline, error) != 0)
 		return -1;
 	return check_format(pg, connection, deadline, error);
 }
@@ -819,14 +807,18 @@ weight(const struct error *error)
 	return strcmp(error->remedy, START_STANDBY) == 0 ? 2 : 1;
 }
 
-/* To the first host that answers. */
+/*
+ * Try each host once. Returns 0, or -1 and *best, the error that tells most of this and earlier
+ * rounds; *no_standby: a host would do, had it a standby.
+ */
 static int
-connect_any(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
-    struct error *error)
+try_hosts(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
+    struct error *best, bool *no_standby)
 {
-	struct error each, first = {0};
-
+	struct error each;
 	int begin = atomic_load(&pg->preferred);
+
+	*no_standby = false;
 	for (int i = 0; i < pg->host_count; i++) {
 		int64_t now = clock_milliseconds(), share = (deadline - now) / (pg->host_count - i);
 		if (i > 0 && share <= 0)
@@ -836,11 +828,32 @@ connect_any(struct postgresql *pg, struct postgresql_connection *connection, int
 			atomic_store(&pg->preferred, one);
 			return 0;
 		}
-		if (i == 0 || weight(&each) > weight(&first))
-			first = each;
+		*no_standby |= strcmp(each.remedy, START_STANDBY) == 0;
+		if (*best->text == '\0' || weight(&each) > weight(best))
+			*best = each;
 	}
-	*error = first;
 	return -1;
+}
+
+/*
+ * To the first host that answers. After a restart of the primary, and after a failover, the
+ * standby comes a moment later: so a primary without one is tried again, as all hosts are.
+ */
+static int
+connect_any(struct postgresql *pg, struct postgresql_connection *connection, int64_t deadline,
+    struct error *error)
+{
+	struct error best = {0};
+	bool no_standby;
+
+	while (try_hosts(pg, connection, deadline, &best, &no_standby) != 0) {
+		if (!no_standby || clock_milliseconds() + 2 * STANDBY_PAUSE_MS >= deadline) {
+			*error = best;
+			return -1;
+		}
+		poll(NULL, 0, STANDBY_PAUSE_MS);
+	}
+	return 0;
 }
 
 int

@@ -779,22 +779,60 @@ def test_nobody_confirms(cluster, heads, how):
     assert count(cluster) == 3
 
 
-def test_a_standby_that_comes_in_time(cluster, head):
-    """As after a restart of the primary: an event waits for it, and nobody is refused."""
-    head.server.receiver.stop()
-    head.start_receiver()
+@pytest.mark.parametrize("events", [1, 8])
+def test_a_standby_that_comes_in_time(cluster, head, events):
+    """As after a restart of the primary: an event waits for it, longer than its host's share, and nobody is refused."""
     (standby,) = cluster.standbys
+    head.server.receiver.stop()
+    head.place.settings["PSAPI_STORE"] = cluster.uri(nodes=[cluster.primary, standby, standby])
     standby.stop()
     wait_for(lambda: cluster.primary.streaming() == set(), "it is gone")
-    threading.Timer(1, lambda: standby.start(wait=False)).start()
-    replies = at_once([lambda: head.send(signed())] * 8)
-    assert [reply.word for reply in replies] == ["accepted"] * 8, head.server.log()
+    head.start_receiver()
+    coming = threading.Timer(1.5, lambda: standby.start(wait=False))
+    coming.start()
+    try:
+        replies = at_once([lambda: head.send(signed())] * events)
+    finally:
+        coming.join()
+    assert [reply.word for reply in replies] == ["accepted"] * events, head.server.log()
+
+
+def test_a_user_who_may_not_see_which_standby_confirms(cluster, head):
+    """Without pg_read_all_stats each standby counts."""
+    head.server.receiver.stop()
+    cluster.primary.sql("REVOKE pg_read_all_stats FROM psapi")
+    try:
+        head.start_receiver()
+        assert_accepted(head.send(signed()))
+    finally:
+        cluster.primary.sql("GRANT pg_read_all_stats TO psapi")
+
+
+@contextlib.contextmanager
+def base_backup(cluster):
+    """One that does not end: a client of replication that confirms nothing."""
+    running = cluster.primary
+    with subprocess.Popen([cluster.bin / "pg_basebackup", "-D", "-", "-F", "t", "-X", "fetch", "-c", "fast", "-r", "32",
+                           "-h", running.dir, "-p", str(postgresql.PORT), "-U", "postgres"],
+                          stdout=subprocess.DEVNULL, **cluster.as_user()) as backup:
+        try:
+            wait_for(lambda: "backup" in running.sql("SELECT state FROM pg_stat_replication"), "it runs")
+            yield
+            assert backup.poll() is None, "it has ended"
+        finally:
+            backup.kill()
 
 
 def test_no_standby_leaves_no_server_process(cluster, head):
     """A commit without a standby waits on the server for ever: after those of open connections, none is begun."""
     def waiting():
         return int(cluster.primary.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+
+    def refuse():
+        reply, seconds = timed(lambda: head.send(signed()))
+        assert_refused(reply, "spool_error")
+        assert seconds < ENOUGH
+        assert waiting() == 1
     head.place.settings["PSAPI_STORE"] = cluster.uri(nodes=[*cluster.standbys, cluster.primary])
     head.server.receiver.stop()
     head.start_receiver()
@@ -804,12 +842,11 @@ def test_no_standby_leaves_no_server_process(cluster, head):
         assert not standby.dir.joinpath(".s.PGSQL.5432").exists()
         assert_refused(head.send(signed()), "spool_error")
         assert waiting() == 1, "the connection that was open"
-        for _ in range(3):
-            reply, seconds = timed(lambda: head.send(signed()))
-            assert_refused(reply, "spool_error")
-            assert seconds < ENOUGH
-        assert waiting() == 1
-        assert head.server.log().count("no standby is connected") >= 3, head.server.log()
+        refuse()
+        with base_backup(cluster):
+            refuse()
+            refuse()
+        assert head.server.log().count("no synchronous standby is connected") >= 3, head.server.log()
     wait_for(lambda: head.send(signed()).status == 200, "it goes on", 20)
 
 
