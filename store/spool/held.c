@@ -138,8 +138,8 @@ spool_held(struct spool *spool, char ***names, struct error *error)
 	if (whole && *names != NULL)
 		return count;
 	spool_failed(spool, "list the names", SPOOL_HOLD, "", error);
-	if (*names != NULL)
-		store_held_free(*names);
+	store_held_free(*names);
+	*names = NULL;
 	return -1;
 }
 
