@@ -81,7 +81,7 @@ check-cost: all $(HOOK)
 SECONDS = 5
 FUZZ = build/fuzz
 FUZZ_TARGETS = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_LIBRARY = $(filter-out server/fastcgi server/responder server/sandbox,$(LIBRARY))
+FUZZ_LIBRARY = $(filter-out $(addprefix server/,config_test fastcgi responder sandbox),$(LIBRARY))
 FUZZ_CFLAGS = -std=gnu11 -g -O1 -pthread -fno-omit-frame-pointer $(DEFINES) -I. -Itests/fuzz \
 	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 
