@@ -36,6 +36,11 @@ class Disk:
         return subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": PATH})
 
     def mount(self):
+        """A copy. Of the same file the kernel would give the file system whose power is off, if another test's mount
+        namespace still has that."""
+        copy = self.image.with_suffix(".copy")
+        self.run("cp", "--sparse=always", self.image, copy)
+        copy.replace(self.image)
         self.run("mount", "-o", "loop", self.image, self.place.spool.path)
 
     def unmount(self):
