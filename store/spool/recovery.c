@@ -26,7 +26,7 @@ struct recovery {
 	struct spool_file file[BATCH];
 };
 
-/* One file does not stop the others: drain, and the start, name the first. errno says why. */
+/* One file does not stop the others; the error about the first is kept. errno says why. */
 static void
 leave(struct spool *spool, const char *step, enum spool_dir queue, const char *name,
     struct recovery *r)
