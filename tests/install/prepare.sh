@@ -24,7 +24,8 @@ DEB_BUILD_OPTIONS=nocheck tools/deb.sh "$out" "$version+later1"
 # The sources of packages, and the network settings of apt on this machine (a proxy, the validity of lists), without
 # those for dpkg.
 apt_settings() {
-	apt-config dump | grep -E '^Acquire::(http|https|ftp|Check|Max|ForceIPv|Retries)' || :
+	apt-config dump | grep -E '^Acquire::(http|https|ftp|Check|Max|ForceIPv)' || :
+	echo 'Acquire::Retries "10";' # three minutes
 }
 sources=
 for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.sources; do
@@ -38,11 +39,12 @@ make_debian() {
 	# shellcheck disable=SC2086 # a list of files
 	unshare --mount mmdebstrap --quiet --mode=root --variant=minbase --include=systemd-sysv,dbus \
 		--skip=cleanup/apt --aptopt="$out/apt.conf" \
-		--customize-hook="chroot \"\$1\" sh -c 'download() { apt-get install -qq -y --download-only \"\$@\"; }
+		--customize-hook="chroot \"\$1\" sh -ec '
+			try() { apt-get -qq -y \"\$@\" || { sleep 20; apt-get -qq update; apt-get -qq -y \"\$@\"; }; }
 			cd /var/cache/apt/archives
-			download -o APT::Install-Recommends=true $1
-			download --no-install-recommends $2
-			apt-get download -qq $3'" \
+			try install --download-only -o APT::Install-Recommends=true $1
+			try install --download-only --no-install-recommends $2
+			try download $3'" \
 		bookworm "$out/debian.new" $sources >"$out/debian.log" 2>&1 || {
 		tail -n 40 "$out/debian.log" >&2
 		exit 1
