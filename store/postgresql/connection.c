@@ -317,10 +317,10 @@ static const struct {
 static bool
 has_code(const char *text, const char *code)
 {
-	char said[16];
+	char pattern[16];
 
-	snprintf(said, sizeof(said), ":  %s: ", code);
-	return strstr(text, said) != NULL;
+	snprintf(pattern, sizeof(pattern), ":  %s: ", code);
+	return strstr(text, pattern) != NULL;
 }
 
 void
