@@ -54,9 +54,6 @@ void attempts_reader_close(struct attempts_reader *reader);
 /* Whether the log existed when it was opened. */
 bool attempts_reader_exists(const struct attempts_reader *reader);
 
-/* How many rotated logs are compressed, and not read. */
-int attempts_reader_compressed(const struct attempts_reader *reader);
-
 /*
  * Before the first line, of a reader of the oldest first: leave out the files that end before
  * this time, nanoseconds since 1970.
