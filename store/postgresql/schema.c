@@ -45,9 +45,9 @@ static const char *const statements[] = {
 	"CREATE INDEX psapi_attempt_at ON psapi_attempt (at_ns)",
 	"CREATE TABLE psapi_roster (npn text COLLATE \"C\" PRIMARY KEY, when_ns bigint NOT NULL,"
 	" active boolean NOT NULL)",
-	"INSERT INTO psapi_meta (format) VALUES (2)",
+	"INSERT INTO psapi_meta (format) VALUES (1)",
 };
-_Static_assert(POSTGRESQL_FORMAT == 2, "psapi_meta");
+_Static_assert(POSTGRESQL_FORMAT == 1, "psapi_meta");
 
 enum { STATEMENTS = sizeof(statements) / sizeof(statements[0]) };
 
