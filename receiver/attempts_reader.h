@@ -1,5 +1,5 @@
 /*
- * Reading the attempts log: an iterator over its lines, for the commands, doctor and last_match.h.
+ * Reading the attempts log: an iterator over its lines; nothing else reads them.
  * Memory is bounded, however large the log and its lines are.
  */
 #ifndef PSAPI_ATTEMPTS_READER_H

@@ -70,7 +70,7 @@ void roster_sort(struct roster *roster);
  *   19855109 2025-07-26T09:00:00.000000000Z deactivated
  *
  * The first line: format; until when events that are forgotten were received; how many lines
- * follow. A line: NPN, time of its last forgotten event, what that said. psapi-spool(5) has it.
+ * follow. A line: NPN, time of its last forgotten event, what that said.
  *
  * Read it, see roster_add_forgotten(). Returns 1; 0: it is damaged after *good lines; or -1 with
  * errno.
