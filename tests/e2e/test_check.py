@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import strace
-from psapi_command import Desk, body, updates
+from psapi_command import Desk, updates
 from receiver import SANITIZED, Receiver
 from sender import OTHER_SECRET, SECRET, event, signed
 from servers import Socket

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -156,6 +157,30 @@ def test_no_test_is_hidden():
     assert list(hidden("def a(): pass\nclass B:\n  def a(self): pass\n  def a(self): pass\n")) == ["a"]
     found = {str(path): list(hidden(path.read_text())) for path in (ROOT / "tests").rglob("*.py")}
     assert {path: names for path, names in found.items() if names} == {}
+
+
+def unused(text):
+    """Names that are imported and nowhere used. A line with noqa imports them for another file."""
+    tree, lines = ast.parse(text), text.splitlines()
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and "noqa" not in lines[node.end_lineno - 1]:
+            names = [(one.asname or one.name).partition(".")[0] for one in node.names]
+            yield from [name for name in names if name not in used]
+
+
+def python_files():
+    """Of the project; handlers and tools have no suffix."""
+    for folder in ("bench", "examples", "tests", "tools"):
+        for path in filter(Path.is_file, (ROOT / folder).rglob("*")):
+            if path.suffix == ".py" or re.match(rb"#!.*python", path.read_bytes()):
+                yield path
+
+
+def test_no_import_is_unused():
+    assert list(unused("import a, b.c, d as e\nfrom f import g, h  # noqa\nfrom f import i, j\nb.c(j)\n")) == ["a", "e", "i"]
+    found = {str(path): list(unused(path.read_text())) for path in python_files()}
+    assert len(found) > 100 and {path: names for path, names in found.items() if names} == {}
 
 
 def test_not_built(tmp_path):

@@ -9,7 +9,7 @@ import http.client
 import json
 import subprocess
 
-from receiver import BINARY, SLOWER, WEB_USER, Receiver
+from receiver import BINARY, SLOWER, Receiver
 from servers import Nginx
 from servers_apache import ApacheProxy
 from web_server import certificate, free_port
@@ -158,6 +158,3 @@ def page_of(cls, place, **settings):
     page = cls(place)
     page.settings = settings
     return page
-
-
-__all__ = ["ACTIONS", "PAGES", "SAME_ORIGIN", "USER", "WEB_USER", "ApachePage", "NginxPage", "WebProgram", "page_of"]

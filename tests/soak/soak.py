@@ -17,8 +17,6 @@ from disturbances import Clock, Drain, Log, Nginx, Repeating, Secrets, Supervise
 from http_client import body_of, head_of
 from ledger import FinalChecks, Ledger, authentic, forgery
 from receiver import Place, Receiver, wait_for
-from replies import assert_accepted
-from sender import signed
 from servers import Socket
 
 CLIENTS = 6
