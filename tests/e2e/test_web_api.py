@@ -21,7 +21,8 @@ from receiver import BINARY, ROOT, SANITIZED, wait_for
 from replies import parse_cgi
 from sender import OTHER_SECRET, signed
 from servers import Socket
-from web_page import ACTIONS, PAGES, SAME_ORIGIN, USER, NginxPage, WebProgram, page_of
+from web_page import ACTIONS, SAME_ORIGIN, TRACES, USER, NginxPage, WebProgram, page_of
+from web_page import nginx, page     # noqa: F401  fixtures
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -33,21 +34,6 @@ DATA = ("session", "overview", "attempts", "events", "event?id=nobody", "show?id
         "attempts.csv", "events.csv")
 POSTS = ("retry", "replay", "done", "discard", "send")
 FILES = ("", "app.js", "style.css", "icon.svg", "list.js")
-
-
-TRACES = pytest.mark.skipif(os.geteuid() != 0 or SANITIZED or bool(strace.why_not()), reason="strace of a sandboxed process")
-
-
-@pytest.fixture(params=PAGES)
-def page(request, place):
-    with page_of(PAGES[request.param], place, **ACTIONS) as running:
-        yield running
-
-
-@pytest.fixture
-def nginx(place):
-    with page_of(NginxPage, place, **ACTIONS) as running:
-        yield running
 
 
 class Web:

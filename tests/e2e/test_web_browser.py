@@ -5,7 +5,6 @@ One test is in `make check`; the others run with --long (make check-long, make c
 """
 
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -20,31 +19,19 @@ import strace
 import web_scale
 from browser import Browser
 from psapi_command import Desk, body, updates
-from receiver import ROOT, SANITIZED, SLOWER, wait_for
+from receiver import ROOT, SLOWER, wait_for
 from sender import OTHER_SECRET, SECRET, signed
-from web_page import ACTIONS, PAGES, PASSWORD, SAME_ORIGIN, USER, NginxPage, page_of
+from web_page import ACTIONS, PASSWORD, SAME_ORIGIN, TRACES, USER, NginxPage, page_of
+from web_page import nginx, page     # noqa: F401  fixtures
 
 if browser.why_not():
     pytest.skip(browser.why_not(), allow_module_level=True)
 
 long = pytest.mark.long
-TRACES = pytest.mark.skipif(os.geteuid() != 0 or SANITIZED or bool(strace.why_not()), reason="strace of a sandboxed process")
 VIEWS = ("overview", "deliveries", "events", "event", "testing", "setup")
 HOSTILE = ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', "javascript:alert(1)", "'); alert(1); ('",
            "<svg/onload=alert(1)>", "{{7*7}}${7*7}", "&lt;b&gt;", "\u202egnp.exe", "a" * 180, "%3Cscript%3E", "../../etc/passwd",
            "</script><style>*{display:none}</style>", "\U0001f600\u0301\u0301"]
-
-
-@pytest.fixture(params=PAGES)
-def page(request, place):
-    with page_of(PAGES[request.param], place, **ACTIONS) as running:
-        yield running
-
-
-@pytest.fixture
-def nginx(place):
-    with page_of(NginxPage, place, **ACTIONS) as running:
-        yield running
 
 
 @pytest.fixture
