@@ -294,3 +294,24 @@ def test_memory_of_unfinished_uploads(direct, place):
             assert_refused(parse_cgi(client.answer()), "truncated_body")
         client.close()
     wait_for(lambda: direct.send(signed(large.body)).status == 200, "there is room again")
+
+
+@pytest.mark.settings(PSAPI_THREADS="1", PSAPI_MAX_BODY="131072", PSAPI_READ_TIMEOUT="120")
+def test_the_rest_of_an_upload_that_was_cut_off(direct, place):
+    """Where the web server keeps connections, the rest of a large body comes after the answer, in the middle of a
+    record: it is dropped, and the next request of the connection is served."""
+    large = signed(b"x" * 120_000)
+    part = begin(keep=True) + params(pairs(large)) + record(STDIN, b"x" * 60_000)[:50_000]
+    uploads = [direct.connect() for _ in range(100)]
+    for client in uploads:
+        client.send(part)
+    wait_for(lambda: any(not is_open(c) for c in uploads), "some are cut off")
+    cut = [client for client in uploads if not is_open(client)]
+    for client in cut:
+        assert_refused(parse_cgi(client.answer()), "truncated_body")
+        client.send(b"x" * 10_008)
+        client.send(record(STDIN, b"x" * 60_000) + record(STDIN))
+        request = signed()
+        assert_accepted(parse_cgi(client.exchange(pairs(request), request.body, keep=True)))
+    for client in uploads:
+        client.close()
