@@ -225,6 +225,17 @@ def test_time_on_a_slow_disk_does_not_count(direct, place):
     assert "(DELAYED)" in (place.dir / "strace.txt").read_text()
 
 
+@pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
+@pytest.mark.settings(PSAPI_THREADS="1", **strace.ENVIRONMENT)
+def test_no_watch_for_a_connection(direct, place):
+    """Where the kernel can watch no more, the new connection is closed instead of waiting for ever."""
+    with strace.Attached(direct.receiver.pid, "epoll_ctl", "error=ENOSPC", 1, place.dir / "strace.txt"):
+        with direct.connect() as client:
+            assert client.closed()
+    assert "a connection is closed: epoll_ctl: No space left on device" in direct.receiver.log()
+    still_serves(direct, place)
+
+
 def begin_upload(direct, request, sent, address=None):
     """A connection with the first bytes of an upload, from this address."""
     variables = [(n, v if address is None or n != b"REMOTE_ADDR" else address) for n, v in pairs(request)]
