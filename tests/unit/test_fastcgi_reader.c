@@ -362,7 +362,7 @@ TEST(others_are_dropped)
 	fastcgi_reader_free(reader);
 }
 
-/* A request is cut off at each byte, for lack of time or memory: what still comes of it is dropped. */
+/* Cut off at each byte, for lack of time or memory: what still comes of a request is dropped. */
 TEST(rest_of_one_that_was_cut_off)
 {
 	static char body[BODY_MAX + 1];
