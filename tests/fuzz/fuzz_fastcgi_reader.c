@@ -98,6 +98,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct outcome pieces = read_all(data + 1, size - 1, piece, 0);
 	MUST(whole.sum == pieces.sum);
 	MUST((whole.result == FASTCGI_READER_END) == (pieces.result == FASTCGI_READER_END));
-	read_all(data + 1, size - 1, piece, data[0] / 40 + 1);
+	read_all(data + 1, size - 1, 4 * piece, data[0] / 40 + 1);
 	return 0;
 }
