@@ -223,3 +223,16 @@ def test_beside_a_prune(desk):
     wait_for(ended, "prune ends")
     assert child.returncode == 0 and answers and all(answer == ["7"] for answer in answers)
     assert active(desk) == ["7"]
+
+
+def test_two_prunes_at_once(desk):
+    """Each event is kept by one of them, and none by neither."""
+    events = [(f"m{n}", str(n % 3 + 7), n // 2, ON if n % 5 else OFF) for n in range(30)]
+    deliver(desk, *events)
+    desk.drain_silently()
+    prunes = [desk.start("prune", "--older-than", "0d", "--force") for _ in range(3)]
+    for child in prunes:
+        assert child.wait(30) == 0, child.stderr.read()
+    assert desk.rows("list", "--all") == []
+    for second in range(16):
+        assert desk.rows("roster", "--at", at(second)) == expected(events, second), second
