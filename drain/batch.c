@@ -423,7 +423,7 @@ on_bytes(void *data, const char *bytes, size_t length)
 
 	batch_protocol_read(&b->reader, bytes, length);
 	flush(b);
-	if (b->heard && !b->run->child.timed_out && !b->broken)
+	if (b->heard && !b->run->child.timed_out && !b->run->aborted)
 		b->run->child.deadline = clock_milliseconds() +
 		    b->context->config->handler_timeout * 1000;
 	b->heard = false;

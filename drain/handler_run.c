@@ -246,7 +246,7 @@ handler_run_describe(const struct handler_run *run, const struct handler_run_con
 
 	text += n;
 	size -= (size_t)n;
-	if (run->aborted)
+	if (run->aborted && run->child.timed_out)
 		n = snprintf(text, size, "ended because drain was asked twice to end");
 	else if (run->child.timed_out)
 		n = snprintf(text, size, run->batch ? "no result within %lld s" : "no end within %lld s",
