@@ -162,6 +162,7 @@ take_one(struct filling *f, const struct task *task, struct store_work *work,
 		store_unload(b->context->store, work);
 		put_aside(f, task);
 	} else {
+		/* STORE_INVALID: it is the first of the next pass, and handler_run_start() reports it. */
 		b->news.again |= loaded == STORE_BUSY;
 		schedule_release(b->schedule, task, loaded == STORE_ABSENT);
 	}

@@ -111,7 +111,8 @@ is_stopping(const struct drain *d)
 static int
 rank(int status)
 {
-	static const int worst[] = {EX_IOERR, EX_OSERR, EX_TEMPFAIL, 1, EX_NOPERM, EX_CONFIG, EX_OK};
+	static const int worst[] = {EX_IOERR, EX_OSERR, EX_TEMPFAIL, 1, EX_DATAERR, EX_NOPERM,
+		EX_CONFIG, EX_OK};
 	int place = 0, places = sizeof(worst) / sizeof(*worst);
 
 	while (place < places && worst[place] != status)
@@ -214,13 +215,20 @@ note_runs(struct drain *d, int status)
 
 /* ---- the handlers ---- */
 
+/* Whether it is no reason for another pass. */
+static bool
+has_done_nothing(enum handler_run_result result)
+{
+	return result == RUN_GONE || result == RUN_WAITS || result == RUN_BUSY || result == RUN_AGAIN ||
+	    result == RUN_DAMAGED;
+}
+
 static void
 record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 {
 	const struct task *task = run->task;
 
-	if (result != RUN_GONE && result != RUN_WAITS && result != RUN_BUSY && result != RUN_AGAIN)
-		d->started = true;
+	d->started |= !has_done_nothing(result);
 	switch (result) {
 	case RUN_STARTED:
 		d->running++;
@@ -243,6 +251,10 @@ record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 	case RUN_WAITS:
 		report_refusal(d, "refused", &run->refusal, until_fixed);
 		set_status(d, EX_CONFIG);
+		break;
+	case RUN_DAMAGED:
+		report_refusal(d, "damaged", &run->refusal, "its lane waits");
+		set_status(d, EX_DATAERR);
 		break;
 	case RUN_STOP:
 		fail(d, EX_IOERR);

@@ -444,9 +444,9 @@ handler_run_start(
 	enum store_result claimed = store_claim(context->store, run->task->lane, &error);
 	if (claimed != STORE_OK)
 		return claimed == STORE_BUSY ? RUN_BUSY : recorded(claimed, RUN_BUSY, &error);
-	enum store_result loaded = store_load(context->store, name, &run->work, &error);
+	enum store_result loaded = store_load(context->store, name, &run->work, &run->refusal);
 	enum handler_run_result result = loaded == STORE_OK ? choose_and_start(run, context) :
-	                                                      recorded(loaded, RUN_STARTED, &error);
+	    loaded == STORE_INVALID ? RUN_DAMAGED : recorded(loaded, RUN_STARTED, &run->refusal);
 	if (result == RUN_STARTED || result == RUN_BATCH)
 		return result;
 	if (loaded == STORE_OK)
