@@ -283,6 +283,8 @@ undo(struct batch_run *b, struct batch_item *item)
 		return;
 	if (store_replay(b->context->store, &name, 1, &moved, &error) == STORE_FAILED)
 		give_up(b, &error);
+	else
+		b->news.done--;
 }
 
 /* The store has recorded an outcome, or not. */
@@ -300,6 +302,7 @@ static void
 record_failed(struct batch_run *b, struct batch_item *item, struct handler_state *state)
 {
 	struct error error;
+	bool was_later = item->verdict == BATCH_LATER;
 
 	item->verdict = BATCH_FAILED;
 	state->failed_at = b->context->clock();
@@ -307,6 +310,7 @@ record_failed(struct batch_run *b, struct batch_item *item, struct handler_state
 	note_recorded(b, item, stored, &error);
 	if (stored != STORE_OK)
 		return;
+	b->news.later -= was_later;
 	b->news.failed++;
 	handler_run_report_failure(&item->work, state);
 }

@@ -196,21 +196,30 @@ forget_refusals(struct drain *d)
 	free(d->refused);
 }
 
+/* What is to be noted of a total: one never goes down, and waits for what was noted too early. */
+static int64_t
+more_than(int64_t noted, size_t total)
+{
+	return (int64_t)total > noted ? (int64_t)total - noted : 0;
+}
+
 /* Note for metrics and check what was done since the last note, and that the drain works. */
 static void
 note_runs(struct drain *d, int status)
 {
-	struct runs all = {.done = (int64_t)d->done, .later = (int64_t)d->later,
-	    .failed = (int64_t)d->failed};
-	struct runs more = {.done = all.done - d->noted.done, .later = all.later - d->noted.later,
-	    .failed = all.failed - d->noted.failed};
+	struct runs more = {.done = more_than(d->noted.done, d->done),
+	    .later = more_than(d->noted.later, d->later),
+	    .failed = more_than(d->noted.failed, d->failed)};
 	int64_t now = d->context.clock();
 
 	more.chosen = d->context.command == NULL ? now : 0;
 	d->note_at = clock_milliseconds() + NOTE_EVERY_MS;
 	store_note_run(d->context.store, now);
-	if (runs_add(d->context.store, &more, status, now) == 0)
-		d->noted = all;
+	if (runs_add(d->context.store, &more, status, now) != 0)
+		return;
+	d->noted.done += more.done;
+	d->noted.later += more.later;
+	d->noted.failed += more.failed;
 }
 
 /* ---- the handlers ---- */
@@ -281,9 +290,9 @@ record_batch(struct drain *d, struct batch_run *batch)
 {
 	struct batch_news *news = &batch->news;
 
-	d->done += news->done;
-	d->later += news->later;
-	d->failed += news->failed;
+	d->done += (size_t)news->done;
+	d->later += (size_t)news->later;
+	d->failed += (size_t)news->failed;
 	d->again |= news->again;
 	if (news->failed > 0)
 		set_status(d, 1);
