@@ -218,8 +218,13 @@ def test_first_visit(page, desk, way):
         b.wait_for_text("Send this example?", "#dialog")
         hand_press(hand, "#dialog-yes")
         b.wait_for_text('"status":"accepted"', '[data-reply="producersync.npn.activated"]')
+        assert has_focus(b, '[data-send="producersync.npn.activated"]'), b.focused()
         assert len(desk.rows("list", "--all")) == 5
     assert f"retry {failed}" in page.web.log().replace(".json", "")
+
+
+def has_focus(b, selector):
+    return b.script("return document.activeElement.matches(arguments[0])", selector)
 
 
 def hand_press(hand, selector):
@@ -555,20 +560,17 @@ def test_polling_keeps_the_focus(desk, place):
         def focus(selector):
             assert b.script("const e = document.querySelector(arguments[0]); e.focus(); return document.activeElement === e", selector)
             return b.focused()
-
-        def has_focus(selector):
-            return b.script("return document.activeElement.matches(arguments[0])", selector)
         held = send(nginx, signed(body(1), secrets=[OTHER_SECRET]), signed(body(2), secrets=[OTHER_SECRET]))
         b.open("?view=setup", "setup")
         focus("tbody tr:last-child [data-discard]")
         [later] = send(nginx, signed(body(3), secrets=[OTHER_SECRET]))
         come_back(b)
         b.wait_for_text(later)
-        assert has_focus(f'[aria-label$="{held[1]}"]')
+        assert has_focus(b, f'[aria-label$="{held[1]}"]')
         nginx.post("discard", {"names": [b.script("return document.activeElement.dataset.discard")]})
         come_back(b)
         wait_for(lambda: held[1] not in b.text(), "it is gone")
-        assert has_focus("h1") and later in b.text()
+        assert has_focus(b, "h1") and later in b.text()
         place.write_secret(SECRET)
         failed, *_ = fail_one(nginx, desk)
         b.open("", "overview")
@@ -577,13 +579,13 @@ def test_polling_keeps_the_focus(desk, place):
             [webhook_id] = send(nginx, signed(body(9)))
             come_back(b)
             b.wait_for_text(" sec. ago", f'.tile [href$="{webhook_id}"]')
-            assert b.focused() == before and has_focus(selector), b.focused()
+            assert b.focused() == before and has_focus(b, selector), b.focused()
         b.open(f"?view=event&id={failed}", "event")
         focus('[data-act="done"]')
         desk.run("retry", failed)
         come_back(b)
         b.wait_for_text("It waits for its handler.")
-        assert has_focus('[data-act="done"]')
+        assert has_focus(b, '[data-act="done"]')
         b.open("?view=deliveries", "deliveries")
         b.press(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
         before = b.focused()
@@ -596,11 +598,11 @@ def test_polling_keeps_the_focus(desk, place):
         assert b.focused() == before
         b.open("?view=events&status=new", "events")
         b.press(Keys.ARROW_DOWN)
-        assert has_focus("tbody a")
+        assert has_focus(b, "tbody a")
         desk.run("done", *(row["webhook_id"] for row in desk.rows("list", "--new")))
         come_back(b)
         b.wait_for_text("Nothing matches these filters.")
-        assert has_focus("h1")
+        assert has_focus(b, "h1")
 
 
 @long
@@ -662,7 +664,10 @@ def come_back(b):
 
 @long
 def test_older_rows_stay(nginx, place):
-    """Rows that were looked for further back are not swept away, which is said; a look that failed changes nothing."""
+    """Rows that were looked for further back are not swept away, which is said; a look that failed changes nothing. The
+    button keeps the focus."""
+    from selenium.webdriver.common.keys import Keys
+
     def rows():
         return b.script("return document.querySelectorAll('tbody tr').length")
 
@@ -685,12 +690,19 @@ def test_older_rows_stay(nginx, place):
         assert not b.text("#trouble")
         b.click("[data-more]")
         wait_for(lambda: rows() == 100, "older rows")
+        assert has_focus(b, "[data-more]"), b.focused()
         assert "Not updated while older rows are shown" in b.text("[data-note]")
         log(121)
         assert come_back(b) == 0 and rows() == 100
         b.click("[data-note] a")
         b.wait_for_text(f"msg_{121:027}")
         assert rows() == 50 and "Not updated" not in b.text()
+        b.script("document.querySelector('[data-more]').focus()")
+        for more in (100, 122):
+            b.press(Keys.ENTER)
+            wait_for(lambda n=more: rows() == n, f"{more} rows")
+        b.wait_for_text("No older ones.")       # the button is gone
+        assert has_focus(b, "tbody tr:nth-child(101) a"), b.focused()
         b.check_log(allowed=("502",))
 
 

@@ -107,6 +107,18 @@ export function copyButton(label, text) {
 	return button;
 }
 
+// What a button starts, once at a time. One that were disabled meanwhile would lose the focus.
+export async function busy(button, work) {
+	if (button.getAttribute('aria-disabled'))
+		return;
+	button.setAttribute('aria-disabled', 'true');
+	try {
+		await work();
+	} finally {
+		button.removeAttribute('aria-disabled');
+	}
+}
+
 export function plural(count, word) {
 	return `${count.toLocaleString()} ${word}${count === 1 ? '' : 's'}`;
 }

@@ -2,7 +2,7 @@
 
 import {act, labelOf} from './act.js';
 import {get, path, UNCHANGED} from './api.js';
-import {address, badge, byId, h, link, plural, row, table, tell, update} from './dom.js';
+import {address, badge, busy, byId, h, link, plural, row, table, tell, update} from './dom.js';
 import {fromField, text as timeText, time, toField} from './time.js';
 
 // The types of the examples, which the type's field offers; it takes any other, too.
@@ -75,7 +75,7 @@ async function fetchRows(list, filters, after, context) {
 		result = await get(list.api, {...filters, after: result.next}, {signal: context.signal});
 		rows.push(...result.rows);
 	}
-	return {...result, rows};
+	return {next: null, reached: null, ...result, rows};     // also what this answer has no more
 }
 
 async function loadTypes(context) {
@@ -178,6 +178,28 @@ function fillRows(list, root, state, context) {
 		place.replaceChildren(...(buttons ? [buttons] : []));
 }
 
+async function showOlder(list, root, context) {
+	const {state} = context;
+	const before = {paused: state.paused, count: state.rows.length};
+	state.paused = true;
+	try {
+		const page = await fetchRows(list, filtersOf(list, context.parameters), state.next, {signal: context.signal});
+		Object.assign(state, page, {rows: [...state.rows, ...page.rows]});
+		const hadFocus = document.activeElement.matches('[data-more]');
+		fillRows(list, root, state, context);
+		// The end is reached: the button is gone.
+		if (hadFocus && !state.next)
+			([...root.querySelectorAll('tbody tr')].slice(before.count - 1, before.count + 1).at(-1)?.querySelector('a') ||
+				root.querySelector('h1')).focus();
+		context.trouble(null);
+		tell(`${state.rows.length} rows`);
+	} catch (error) {
+		state.paused = before.paused;
+		if (error.name !== 'AbortError')
+			context.trouble(error);
+	}
+}
+
 function render(name, list, root, data, context) {
 	const state = context.state;
 	if (state.paused)
@@ -185,23 +207,8 @@ function render(name, list, root, data, context) {
 	Object.assign(state, data);
 	if (!state.made) {
 		state.made = true;
-		const more = h('button', {type: 'button', 'data-more': true, onclick: async () => {
-			const before = state.paused;
-			state.paused = true;
-			more.disabled = true;
-			try {
-				const page = await fetchRows(list, filtersOf(list, context.parameters), state.next, {signal: context.signal});
-				Object.assign(state, page, {rows: [...state.rows, ...page.rows]});
-				fillRows(list, root, state, context);
-				context.trouble(null);
-				tell(`${state.rows.length} rows`);
-			} catch (error) {
-				state.paused = before;
-				if (error.name !== 'AbortError')
-					context.trouble(error);
-			}
-			more.disabled = false;
-		}}, 'Look further back');
+		const more = h('button', {type: 'button', 'data-more': true, onclick: () => busy(more, () => showOlder(list, root, context))},
+			'Look further back');
 		root.replaceChildren(h('h1', {tabindex: '-1'}, list.title), form(name, list, context),
 			h('p', {'data-note': true, class: 'quiet'}), h('div', {'data-bulk-place': true}),
 			table(list.title, list.columns, [], {'data-list': true}), h('p', {class: 'buttons'}, more));
