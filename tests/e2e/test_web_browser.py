@@ -357,6 +357,17 @@ def test_setup_shows_what_doctor_found(nginx, place):
         text = b.text("[aria-labelledby=doctor-title]")
         assert all(row["check"] in text for row in rows) and "failed" in text and "To look again: sudo psapi doctor" in text
         remedies = [row["remedy"] for row in rows if "remedy" in row]
+        # On a narrow screen a cell's label has the column beside it for itself.
+        send(nginx, signed(body(1)))
+        b.resize(360)
+        b.open("?view=setup", "setup")
+        b.wait_for_text("sec. ago)", "[aria-labelledby=secrets-title]")
+        assert b.script("""return [...document.querySelectorAll('td')].filter((td) => {
+            const range = document.createRange();
+            range.selectNodeContents(td);
+            return [...range.getClientRects()].some((one) => one.left < td.getBoundingClientRect().left + 120);
+        }).map((td) => td.textContent)""") == []
+        assert b.find("pre.remedy").size["width"] > 160
         assert remedies and all(line.strip() in text for remedy in remedies for line in remedy.splitlines())
         b.check_log()
 

@@ -189,5 +189,5 @@ export function table(caption, columns, rows, attributes = {}) {
 
 export function row(columns, cells, attributes = {}) {
 	return h('tr', {role: 'row', ...attributes}, cells.map((cell, i) =>
-		h('td', {role: 'cell', 'data-label': columns[i]}, ...[cell].flat())));
+		h('td', {role: 'cell', 'data-label': columns[i]}, Array.isArray(cell) ? h('div', {}, cell) : cell)));
 }
