@@ -752,6 +752,49 @@ def test_a_question_is_not_swept_away(nginx, desk):
         assert come_back(b) == 1
 
 
+def hold_actions(b):
+    """A POST waits until `release()` is called."""
+    b.script("const own = window.fetch; window.fetch = (path, options) => options.method !== 'POST' ? own(path, options) :"
+             "new Promise((resolve) => { window.release = resolve; }).then(() => own(path, options))")
+
+
+@long
+def test_a_question_ends_with_its_view(nginx, desk):
+    [failed, *_] = fail_one(nginx, desk)
+    with Browser(nginx, USER) as b:
+        b.open("?view=events", "events")
+        b.click(f'tbody a[href*="{failed}"]')
+        b.wait_for_view("event")
+        b.click('[data-act="retry"]')
+        b.driver.back()
+        b.wait_for_view("events")
+        assert not b.find("#dialog").is_displayed()
+        assert {row["status"] for row in desk.rows("list", "--all") if row["webhook_id"] == failed} == {"failed"}
+
+
+@long
+def test_while_an_action_runs(nginx, desk):
+    """It is told, no other one begins, and its end does not sweep away another view."""
+    [failed, *_] = fail_one(nginx, desk)
+    with Browser(nginx, USER) as b:
+        b.open(f"?view=event&id={failed}", "event")
+        hold_actions(b)
+        b.click('[data-act="retry"]')
+        b.click("#dialog-yes")
+        b.wait_for_text("Working…", "#done")
+        b.click('[data-act="done"]')
+        b.wait_for_text("The action before still runs.", "#done")
+        assert not b.find("#dialog").is_displayed()
+        b.click('nav a[data-view="events"]')
+        b.wait_for_view("events")
+        b.find("#filter-npn").send_keys("12")
+        b.script("release()")
+        b.wait_for_text("1 event back to the queue: done", "#done")
+        come_back(b)
+        b.wait_for_text("new", "tbody")
+        assert b.script("return document.querySelector('#filter-npn').value") == "12" and has_focus(b, "#filter-npn")
+
+
 @long
 def test_the_session_is_asked_for_again(nginx, desk):
     """One answer that is missed takes no button away until the page is loaded anew."""

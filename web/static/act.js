@@ -70,18 +70,28 @@ async function send(name, ids) {
 	return done;
 }
 
+let working = false;
+
 // Ask, act, and say what came of it. Returns whether something was done.
 export async function act(name, ids) {
 	const action = ACTIONS[name];
+	if (working) {
+		report('The action before still runs.');
+		return false;
+	}
 	if (!await confirm(`${action.does(ids.length)}?`, [h('p', {}, action.more)], action.yes))
 		return false;
+	working = true;
+	report('Working…');
 	const {moved, whys} = await send(name, ids);
+	working = false;
 	const left = ids.length - moved;
 	if (moved > 0)
 		report(`${action.does(moved)}: done${left > 0 ? `; ${left.toLocaleString()} not` : ''}`);
 	else
 		report(`Not done: ${whys[0] || 'nothing was moved'}`);
-	if (whys.length > 0)
+	// A question of another view stays.
+	if (whys.length > 0 && !byId('dialog').open)
 		await show(moved > 0 ? `${moved.toLocaleString()} done, ${left.toLocaleString()} not` : 'Not done',
 			h('ul', {}, whys.map((why) => h('li', {}, why))));
 	return moved > 0;

@@ -30,7 +30,7 @@ function contextOf(parameters) {
 	const name = Object.hasOwn(VIEWS, parameters.view) ? parameters.view : 'overview';
 	const abort = new AbortController();
 	const context = {name, view: VIEWS[name], parameters, session: session || {}, abort, signal: abort.signal, tags: new Map(), state: {},
-		search: location.search, go, trouble, reload: () => open(false, true)};
+		search: location.search, go, trouble, reload: () => context === current && open(false, true)};
 	return context;
 }
 
@@ -110,6 +110,8 @@ async function open(anew, focus = anew) {
 			main.replaceChildren(h('h1', {tabindex: '-1'}, context.view.title), h('p', {class: 'quiet'}, 'Loading…'));
 	}, 300);
 	if (anew) {
+		if (byId('dialog').open)
+			byId('dialog').close('no');
 		main.replaceChildren();
 		report();
 	}
