@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -534,6 +534,35 @@ def test_back_restores_filters(nginx, desk):
         b.driver.get(shared)
         b.wait_for_view("events")
         assert b.script("return document.querySelectorAll('tbody tr').length") == 1
+
+
+@long
+def test_applying_keeps_what_was_not_changed(nginx, desk):
+    """A time or a status that the form cannot show is in force, is told, and stays until it is changed or removed."""
+    def parameter(name):
+        return b.script("return new URLSearchParams(location.search).get(arguments[0])", name)
+    fail_one(nginx, desk)
+    exact = (datetime.now(timezone.utc) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:33.480Z")
+    with Browser(nginx, USER) as b:
+        for since, told in (("3h", True), (exact, True), (f"{exact[:16]}:00Z", False)):
+            b.open(f"?view=deliveries&since={since}", "deliveries")
+            assert (f"In force: {since}" in b.text(".filters")) == told
+            b.script("delete document.querySelector('main').dataset.shown")
+            ByMouse(b).filter(npn="5550002")
+            b.wait_for_view("deliveries")
+            assert (parameter("since"), parameter("npn")) == (since, "5550002")
+            assert b.script("return document.querySelectorAll('tbody tr').length") == 1
+        b.open("?view=deliveries&since=3h&until=0s", "deliveries")
+        b.click("#filter-until ~ .quiet a")
+        b.wait_for_view("deliveries")
+        assert (parameter("since"), parameter("until")) == ("3h", None)
+        b.open("?view=events&status=failed,waiting", "events")
+        assert b.script("return document.querySelector('#filter-status').selectedOptions[0].textContent") == "failed,waiting"
+        ByMouse(b).filter(npn="5550001")
+        wait_for(lambda: parameter("npn"), "it is applied")
+        assert parameter("status") == "failed,waiting"
+        b.wait_for_view("events")
+        assert b.violations() == []
 
 
 @long

@@ -3,7 +3,7 @@
 import {act, labelOf} from './act.js';
 import {get, path, UNCHANGED} from './api.js';
 import {address, badge, busy, byId, h, link, plural, row, table, tell, update} from './dom.js';
-import {fromField, text as timeText, time, toField} from './time.js';
+import {fromField, isExact, text as timeText, time, toField} from './time.js';
 
 // The types of the examples, which the type's field offers; it takes any other, too.
 let types = [];
@@ -96,20 +96,27 @@ async function load(list, context) {
 
 // ---- the form ----
 
-function field(one, value) {
+// The options, and the one in force, which may be another.
+function choices(options, value = '') {
+	const pairs = options.map((option) => Array.isArray(option) ? option : [option, option]);
+	return pairs.some(([word]) => word === value) ? pairs : [...pairs, [value, value]];
+}
+
+function field(one, parameters) {
 	const id = `filter-${one.name}`;
+	const value = parameters[one.name];
 	let input;
 	if (one.options)
-		input = h('select', {id, name: one.name}, one.options.map((option) => {
-			const [word, label] = Array.isArray(option) ? option : [option, option];
-			return h('option', {value: word, selected: word === (value || '')}, label);
-		}));
+		input = h('select', {id, name: one.name}, choices(one.options, value).map(([word, label]) =>
+			h('option', {value: word, selected: word === (value || '')}, label)));
 	else
 		input = h('input', {id, name: one.name, type: one.time ? 'datetime-local' : 'text', autocomplete: 'off',
 			spellcheck: 'false', list: one.suggests ? `${id}-list` : null, inputmode: one.mode,
 			value: one.time ? toField(value) : value});
 	return h('div', {class: 'field'}, h('label', {for: id}, one.label), input,
-		one.suggests ? h('datalist', {id: `${id}-list`}, one.suggests().map((word) => h('option', {value: word}))) : null);
+		one.suggests ? h('datalist', {id: `${id}-list`}, one.suggests().map((word) => h('option', {value: word}))) : null,
+		value && one.time && !isExact(value) ? h('span', {class: 'quiet'}, `In force: ${value} `,
+			link({...parameters, [one.name]: ''}, 'remove')) : null);
 }
 
 function form(name, list, context) {
@@ -118,7 +125,7 @@ function form(name, list, context) {
 	const made = details.querySelector('form');
 	// A narrow screen shows the rows first.
 	details.open = Object.keys(filters).length > 0 || innerWidth > 740;
-	made.querySelector('.fields').append(...list.fields.map((one) => field(one, filters[one.name])));
+	made.querySelector('.fields').append(...list.fields.map((one) => field(one, context.parameters)));
 	made.querySelector('[data-clear]').href = address({view: name});
 	const csv = made.querySelector('[data-csv]');
 	csv.href = path(list.csv, filters);
@@ -127,8 +134,9 @@ function form(name, list, context) {
 		event.preventDefault();
 		const chosen = {view: name};
 		for (const one of list.fields) {
-			const value = made.elements[one.name].value.trim();
-			chosen[one.name] = one.time ? fromField(value) : value;
+			const input = made.elements[one.name];
+			const value = input.value.trim();
+			chosen[one.name] = input.value === input.defaultValue ? filters[one.name] : one.time ? fromField(value) : value;
 		}
 		context.go(address(chosen));
 	});

@@ -63,10 +63,16 @@ export function duration(at, now = Date.now()) {
 // The value of <input type="datetime-local"> for an ISO time, and back.
 export function toField(iso) {
 	const date = new Date(iso);
-	if (!iso || Number.isNaN(date.getTime()))
+	// Without a zone it is UTC for the server, and not for Date.
+	if (!iso || !iso.endsWith('Z') || Number.isNaN(date.getTime()))
 		return '';
 	const shifted = utc ? date : new Date(date.getTime() - date.getTimezoneOffset() * 60000);
 	return shifted.toISOString().slice(0, 16);
+}
+
+// Whether the field shows all of it: no ages, no seconds.
+export function isExact(iso) {
+	return Date.parse(fromField(toField(iso))) === Date.parse(iso);
 }
 
 export function fromField(value) {
