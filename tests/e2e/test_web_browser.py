@@ -7,6 +7,7 @@ One test is in `make check`; the others run with --long (make check-long, make c
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -391,6 +392,34 @@ def test_no_permission_and_no_server_have_words(nginx, place):
         b.click("#zone")
         b.wait_for_text("The server cannot be reached.")
         b.check_log(allowed=("502", "403", "ERR_CONNECTION_REFUSED"))
+
+
+@long
+def test_an_answer_that_never_ends(nginx, place):
+    """After a time it is told, and the view goes on asking."""
+    with Browser(nginx, USER) as b:
+        b.command("Page.addScriptToEvaluateOnNewDocument",
+                  source="const own = AbortSignal.timeout; AbortSignal.timeout = (ms) => own.call(AbortSignal, ms / 20)")
+        b.open("?view=events", "events")
+        os.kill(nginx.web.pid, signal.SIGSTOP)
+        try:
+            come_back(b)
+            b.wait_for_text("The server cannot be reached.", "#trouble")
+            b.click('nav a[data-view="setup"]')
+            b.wait_for_text("The server cannot be reached.")
+        finally:
+            os.kill(nginx.web.pid, signal.SIGCONT)
+        b.wait_for_text("Secrets")
+        assert not b.text("#trouble")
+        [failed, *_] = fail_one(nginx, Desk(place))
+        b.open(f"?view=event&id={failed}", "event")
+        b.click('[data-act="retry"]')
+        os.kill(nginx.web.pid, signal.SIGSTOP)
+        try:
+            b.click("#dialog-yes")
+            b.wait_for_text("Not done: There was no answer: look whether it was done.", "#done")
+        finally:
+            os.kill(nginx.web.pid, signal.SIGCONT)
 
 
 def write_verdict(place, age_s, status=0, text="all", remedy="", check="queue"):
