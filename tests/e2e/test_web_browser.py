@@ -243,9 +243,27 @@ def hand_press(hand, selector):
 
 # ---- how it looks, for everybody ----
 
+def cut_words(b):
+    """Cells of short words, as an outcome or an NPN, one of which is cut into two lines."""
+    return b.script("""
+        const short = ['Time', 'Received', 'Outcome', 'Status', 'Result', 'NPN', 'ms', 'Skew', 'Key', 'Tries', 'Events'];
+        return [...document.querySelectorAll('td')].filter((td) => short.includes(td.dataset.label)).filter((td) => {
+            const walker = document.createTreeWalker(td, NodeFilter.SHOW_TEXT);
+            const range = document.createRange();
+            for (let node; (node = walker.nextNode());)
+                for (const {0: word, index} of node.data.matchAll(/\\S+/g)) {
+                    range.setStart(node, index);
+                    range.setEnd(node, index + word.length);
+                    if (range.getBoundingClientRect().height > 30)
+                        return true;
+                }
+            return false;
+        }).map((td) => td.textContent)""")
+
+
 @long
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("width", [360, 800, 1280])
 def test_every_view(nginx, desk, width, dark):
     """axe finds nothing, nothing is wider than the window, and a text is never cut: full and empty."""
     with Browser(nginx, USER, width=width, dark=dark) as b:
@@ -258,6 +276,7 @@ def test_every_view(nginx, desk, width, dark):
                 b.open(query, view)
                 assert b.violations() == [], (view, filled)
                 assert b.overflow() <= 0, (view, filled)
+                assert cut_words(b) == [], (view, filled)
         b.open(f"?view=event&id={ids[0]}", "event")
         b.click('[data-act="retry"]')
         assert b.violations() == []
@@ -491,6 +510,21 @@ def test_health_is_known_or_not_claimed(nginx, desk, place):
             (place.spool.path / f"failed/{n}.json").hardlink_to(place.spool.path / f"events/{webhook_id}.json")
         b.wait_for_text("psapi list --failed --by-cause")
         assert "whichever the handler was" not in b.text()
+
+
+@long
+@pytest.mark.parametrize("width", [360, 800, 1280])
+def test_long_name(place, width):
+    """It takes no room from the buttons beside it; Setup shows all of it."""
+    user = "CN=" + "a" * 57
+    with page_of(NginxPage, place) as page:
+        add_user(place, user)
+        with Browser(page, user, width=width) as b:
+            b.open("?view=setup", "setup")
+            assert b.overflow() <= 0 and b.violations() == []
+            keys, who = b.find("#keys").rect, b.find("#who").rect
+            assert keys["x"] + keys["width"] <= width and who["height"] < 30 and b.find("header").rect["height"] < 110
+            assert user in b.text("#about-title ~ dl") and "read-only" in b.text("header")
 
 
 @long
@@ -905,6 +939,12 @@ def hostile_deliveries():
         yield f"msg_seed{number}".encode(), data
 
 
+def add_user(place, user):
+    password = subprocess.run(["openssl", "passwd", "-apr1", PASSWORD], check=True, capture_output=True, text=True).stdout
+    with open(place.dir / "psapi.htpasswd", "a") as passwords:
+        passwords.write(f"{user}:{password}")
+
+
 def fill_with_hostile_content(page, desk, place, user):
     """A held request (there is no secret yet), events, dead letters, a log, a verdict."""
     send(page, signed(body(1), webhook_id=HOSTILE[4].encode(), secrets=[OTHER_SECRET]))
@@ -920,9 +960,7 @@ def fill_with_hostile_content(page, desk, place, user):
     for number, seed in enumerate(seeds("entry")):
         (place.spool.path / f"failed/seed{number}.json").write_bytes(seed)
     write_verdict(place, 10, 2, HOSTILE[1], HOSTILE[11])
-    password = subprocess.run(["openssl", "passwd", "-apr1", PASSWORD], check=True, capture_output=True, text=True).stdout
-    with open(place.dir / "psapi.htpasswd", "a") as passwords:
-        passwords.write(f"{user}:{password}")
+    add_user(place, user)
 
 
 def made_elements(b):

@@ -43,7 +43,7 @@ async function learnSession(context) {
 	} catch (error) {
 		return error;
 	}
-	byId('who').textContent = `${session.user || ''}${session.actions ? '' : ' read-only'}`.trim();
+	byId('who').replaceChildren(h('span', {title: session.user}, session.user || ''), session.actions ? '' : h('span', {}, 'read-only'));
 	context.session = session;
 	return null;
 }
