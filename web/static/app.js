@@ -8,7 +8,7 @@ import {listView} from './list.js';
 import * as overview from './overview.js';
 import * as setup from './setup.js';
 import * as testing from './testing.js';
-import {isUtc, setUtc} from './time.js';
+import {isUtc, switchZone} from './time.js';
 
 const VIEWS = {overview, deliveries: listView('deliveries'), events: listView('events'), event, testing, setup};
 const POLL_MS = 7000;
@@ -216,9 +216,10 @@ function showZone() {
 }
 
 byId('zone').addEventListener('click', () => {
-	setUtc(!isUtc());
+	switchZone([...main.querySelectorAll('input[type="datetime-local"]')]);
 	showZone();
-	open(false);
+	if (current.data && !current.view.still)
+		current.view.render(main, current.data, current);
 });
 
 // ---- the beginning ----

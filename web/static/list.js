@@ -210,9 +210,8 @@ async function showOlder(list, root, context) {
 
 function render(name, list, root, data, context) {
 	const state = context.state;
-	if (state.paused)
-		return;
-	Object.assign(state, data);
+	if (!state.paused)
+		Object.assign(state, data);
 	if (!state.made) {
 		state.made = true;
 		const more = h('button', {type: 'button', 'data-more': true, onclick: () => busy(more, () => showOlder(list, root, context))},

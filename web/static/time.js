@@ -11,10 +11,13 @@ export function isUtc() {
 	return utc;
 }
 
-export function setUtc(on) {
-	utc = on;
+// Also in these fields.
+export function switchZone(fields) {
+	const times = fields.map((one) => [one.defaultValue, one.value].map(fromField));
+	utc = !utc;
+	fields.forEach((one, i) => { [one.defaultValue, one.value] = times[i].map(toField); });
 	try {
-		localStorage.setItem('psapi-zone', on ? 'utc' : 'local');
+		localStorage.setItem('psapi-zone', utc ? 'utc' : 'local');
 	} catch { /* as above */ }
 }
 
