@@ -398,18 +398,20 @@ def test_no_permission_and_no_server_have_words(nginx, place):
         b.open("?view=events", "events")
         passwords = place.dir / "psapi.htpasswd"
         passwords.rename(passwords.with_suffix(".away"))    # 403: a 401 is the browser's own question
-        b.click("#zone")
+        come_back(b)
+        b.wait_for_text("You have no permission: sign in again by reloading the page.", "#trouble")
+        b.click('nav a[data-view="events"]')
         b.wait_for_text("You have no permission: sign in again by reloading the page.")
         passwords.with_suffix(".away").rename(passwords)
-        b.click("#zone")
+        come_back(b)
         b.wait_for_text("There is no event yet.")
         nginx.web.stop()
         place.receivers.remove(nginx.web)
-        b.click("#zone")
-        b.wait_for_text("The web server answers 502: psapi-web may not be running.")
+        come_back(b)
+        b.wait_for_text("The web server answers 502: psapi-web may not be running.", "#trouble")
         nginx.stop()
-        b.click("#zone")
-        b.wait_for_text("The server cannot be reached.")
+        come_back(b)
+        b.wait_for_text("The server cannot be reached.", "#trouble")
         b.check_log(allowed=("502", "403", "ERR_CONNECTION_REFUSED"))
 
 
@@ -568,6 +570,58 @@ def test_time_zones(nginx, desk):
             since = b.script("return new URLSearchParams(location.search).get('since')")
             assert abs(time.time() - 3600 - time.mktime(time.strptime(since[:19], "%Y-%m-%dT%H:%M:%S")) + time.timezone) < 120
             assert webhook_id in b.text()
+
+
+@long
+def test_the_other_zone_changes_times_alone(nginx, place):
+    """Older rows, what is typed and not applied, and a reply stay."""
+    def value(name):
+        return b.script("return document.querySelector(`#filter-${arguments[0]}`).value", name)
+    (place.spool.path / "attempts.jsonl").write_text("".join(web_scale.line(n, time.time() - 120 + n) for n in range(120)))
+    with Browser(nginx, USER, zone="Asia/Kolkata") as b:
+        b.open("?view=deliveries&until=2099-01-01T12:00:00Z", "deliveries")
+        b.click("[data-more]")
+        wait_for(lambda: b.script("return document.querySelectorAll('tbody tr').length") == 100, "older rows")
+        b.find("#filter-npn").send_keys("12")
+        b.script("document.querySelector('#filter-since').value = '2025-01-01T12:00'")
+        before = b.text("tbody time")
+        b.click("#zone")
+        wait_for(lambda: b.text("tbody time") != before, "UTC is shown")
+        assert (value("npn"), value("since"), value("until")) == ("12", "2025-01-01T06:30", "2099-01-01T12:00")
+        assert b.script("return document.querySelectorAll('tbody tr').length") == 100
+        b.click(".filters button.primary")
+        wait_for(lambda: "npn=12" in b.driver.current_url, "it is applied")
+        assert "since=2025-01-01T06%3A30%3A00.000Z" in b.driver.current_url and "until=2099-01-01T12%3A00%3A00Z" in b.driver.current_url
+        b.open("?view=testing", "testing")
+        b.click("[data-send]")
+        b.click("#dialog-yes")
+        b.wait_for_text('"status":"accepted"', "[data-reply]")
+        b.click("#zone")
+        assert '"status":"accepted"' in b.text("[data-reply]")
+
+
+@long
+def test_back_goes_to_where_one_was(nginx, place):
+    """Older rows are there again, the link that was followed has the focus, and is seen."""
+    def state():
+        return (b.script("return document.querySelectorAll('tbody tr').length"), b.focused(), b.script(
+            "const at = document.activeElement.getBoundingClientRect(); return at.top >= 0 && at.bottom <= innerHeight + 1"))
+    (place.spool.path / "attempts.jsonl").write_text("".join(web_scale.line(n, time.time() - 120 + n) for n in range(120)))
+    with Browser(nginx, USER, height=600) as b:
+        b.open("?view=deliveries", "deliveries")
+        b.click("[data-more]")
+        wait_for(lambda: b.script("return document.querySelectorAll('tbody tr').length") == 100, "older rows")
+        link = f"?view=event&id=msg_{20:027}"
+        b.click("tbody tr:nth-child(100) a")
+        b.wait_for_text("Not found")
+        b.driver.back()
+        b.wait_for_view("deliveries")
+        assert state() == (100, link, True)
+        assert "Not updated while older rows are shown" in b.text("[data-note]") and b.script("return scrollY") > 1000
+        b.driver.refresh()      # loaded anew, it begins with the newest
+        b.wait_for_view("deliveries")
+        assert state()[0] == 50
+        b.check_log(allowed=("404",))
 
 
 @long

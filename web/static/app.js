@@ -91,12 +91,14 @@ function schedule() {
 		}, POLL_MS);
 }
 
-// anew: another view, or the same with other filters; else it stays while it is asked again. focus: to its heading.
-async function open(anew, focus = anew) {
+// anew: another view, or the same with other filters; else it stays while it is asked again. focus: to its heading,
+// or to where it was left.
+async function open(anew, focus = anew, left = null) {
 	const parameters = Object.fromEntries(new URLSearchParams(location.search));
 	if (current)
 		current.abort.abort();
 	const context = contextOf(parameters);
+	Object.assign(context.state, left?.older);
 	current = context;
 	document.title = `${context.view.title} · psapi`;
 	for (const anchor of document.querySelectorAll('nav a'))
@@ -124,14 +126,26 @@ async function open(anew, focus = anew) {
 	const heading = main.querySelector('h1');
 	if (focus && heading) {
 		heading.focus({preventScroll: true});
-		scrollTo(0, 0);
+		scrollTo(0, left ? left.y : 0);
+		[...main.querySelectorAll('a')].find((one) => one.getAttribute('href') === left?.href)?.focus();
 	}
 	if (anew)
 		tell(`${context.view.title}: loaded`);
 	schedule();
 }
 
+// Browsers limit what history keeps.
+const ROWS_KEPT = 1000;
+
+// Where the view is left, for Back: how far down, by which link, and older rows.
+function remember(href) {
+	const {rows, next, reached, paused} = current.state;
+	const older = paused && rows.length <= ROWS_KEPT ? {rows, next, reached, paused} : null;
+	history.replaceState({y: scrollY, href, older}, '');
+}
+
 function go(href) {
+	remember(href);
 	delete main.dataset.shown;
 	history.pushState(null, '', href);
 	open(true);
@@ -148,11 +162,11 @@ document.addEventListener('click', (click) => {
 	go(href);
 });
 
-addEventListener('popstate', () => {
+addEventListener('popstate', (event) => {
 	if (current && location.search === current.search)
 		return;     // only the fragment is another one: the link to the contents
 	delete main.dataset.shown;
-	open(true);
+	open(true, true, event.state);
 });
 
 document.addEventListener('visibilitychange', () => {
@@ -224,5 +238,6 @@ byId('zone').addEventListener('click', () => {
 
 // ---- the beginning ----
 
+history.scrollRestoration = 'manual';     // the rows come later
 showZone();
 open(true);
