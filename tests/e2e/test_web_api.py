@@ -64,7 +64,7 @@ class Web:
         with fcgi_client.Connection(self.program.path, timeout=20) as connection:
             return parse_cgi(connection.exchange(
                 [(name.encode(), value if isinstance(value, bytes) else str(value).encode())
-                 for name, value in pairs.items()], body))
+                 for name, value in pairs.items() if value is not None], body))
 
 
 @pytest.fixture
@@ -431,7 +431,10 @@ def test_paths_as_they_are(web):
     for path in ("/../app.js", "/./app.js", "/app.js/", "/app.js\n", "//", "/api/1/events/..", "app.js", "/index.html",
                  "/api/1/event/../events", b"/\xff", "/%61pp.js"):
         assert web.ask(path=path).status == 404, path
-    assert web.ask(path="").status == 200       # nothing behind the page's own path
+    # Nothing behind the page's own path: its files would be looked for beside it.
+    for path in ("", None):
+        reply = web.ask(path=path)
+        assert (reply.status, reply.json) == (404, {"error": "add / to the address: the page is below it"})
 
 
 @pytest.mark.parametrize("query", [
