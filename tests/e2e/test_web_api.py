@@ -147,6 +147,16 @@ def test_filters_and_pages(place):
         assert web.ask(path=f"/api/1/{path}", query="after=l17.x").status == 410
 
 
+def test_numbers_are_those_of_the_log(place):
+    """Not the nearest that a processor knows: 0.088999999999999996."""
+    [webhook_id] = Desk(place).deliver_bodies(body(1))
+    log = place.spool.path / "attempts.jsonl"
+    log.write_text(re.sub('"ms":[0-9.]+', '"ms":0.089', log.read_text()))
+    web = Web(place)
+    for path, query in (("attempts", ""), ("event", f"id={webhook_id}")):
+        assert re.findall(b'"ms":[^,}]*', web.ask(path=f"/api/1/{path}", query=query).body) == [b'"ms":0.089'], path
+
+
 def test_until_finds_its_place_in_a_long_log(place):
     """By halving, not by reading: every minute of a day is found."""
     begin = time.time() - 86400
