@@ -199,6 +199,8 @@ def test_first_visit(page, desk, way):
         b.wait_for_view("event")
         b.wait_for_text("It was handled.")
         assert good in b.text() and "signed with secret" in b.text()
+        assert (b.driver.title, b.text("h1")) == ("producersync.npn.activated, NPN 5550002 · psapi",
+                                                  "producersync.npn.activated, NPN 5550002")
         # Why the other one failed.
         hand.go("events")
         hand.filter(npn="5550001")
@@ -277,6 +279,7 @@ def test_every_view(nginx, desk, width, dark):
                 assert b.violations() == [], (view, filled)
                 assert b.overflow() <= 0, (view, filled)
                 assert cut_words(b) == [], (view, filled)
+                assert b.find("nav").rect["height"] < 45
         b.open(f"?view=event&id={ids[0]}", "event")
         b.click('[data-act="retry"]')
         assert b.violations() == []
@@ -1221,7 +1224,8 @@ def test_discard_and_bulk(desk, place):
             desk.handler("producersync.npn", "exit 1\n")
             desk.drain(expect=None)
             b.open("?view=events&status=failed", "events")
-            b.wait_for_text("Retry all 3 shown")
+            b.wait_for_text("Retry all 3 shown…")
+            b.wait_for_text("Mark all 3 shown as done…")
             b.click('[data-bulk="retry"]')
             b.wait_for_text("3 events back to the queue?", "#dialog")
             b.click("#dialog-yes")

@@ -23,18 +23,19 @@ export function show(title, ...body) {
 }
 
 const ACTIONS = {
-	retry: {label: 'Retry', yes: 'Put back', does: (n) => `${plural(n, 'event')} back to the queue`,
+	retry: {label: (which) => `Retry${which}`, yes: 'Put back', does: (n) => `${plural(n, 'event')} back to the queue`,
 		more: 'The handler gets it again, as if it had never been tried.'},
-	replay: {label: 'Replay', yes: 'Put back', does: (n) => `${plural(n, 'event')} back to the queue`,
+	replay: {label: (which) => `Replay${which}`, yes: 'Put back', does: (n) => `${plural(n, 'event')} back to the queue`,
 		more: 'It was handled before: the handler gets it once more.'},
-	done: {label: 'Mark as done', yes: 'Mark as done', does: (n) => `${plural(n, 'event')} out of the queue`,
+	done: {label: (which) => `Mark${which} as done`, yes: 'Mark as done', does: (n) => `${plural(n, 'event')} out of the queue`,
 		more: 'No handler gets it. It stays in the archive, and Replay brings it back.'},
-	discard: {label: 'Discard', yes: 'Discard', does: (n) => `${plural(n, 'held request')} discarded`,
+	discard: {label: (which) => `Discard${which}`, yes: 'Discard', does: (n) => `${plural(n, 'held request')} discarded`,
 		more: 'The request is deleted. The sender was told that it arrived, and does not send it again.', key: 'names'},
 };
 
-export function labelOf(name) {
-	return ACTIONS[name].label;
+// which: " all 3 shown".
+export function labelOf(name, which = '') {
+	return ACTIONS[name].label(which);
 }
 
 // A request has at most 1,000 ids and 64 KiB.

@@ -60,6 +60,7 @@ async function refresh(context) {
 		if (data !== UNCHANGED)
 			Object.assign(context, {data, tags});
 		context.view.render(main, context.data, context);
+		document.title = `${main.querySelector('h1').textContent} · psapi`;
 		return true;
 	} catch (error) {
 		if (context !== current || error.name === 'AbortError')

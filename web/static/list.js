@@ -155,7 +155,7 @@ function bulk(list, state, context) {
 		onclick: async () => {
 			if (await act(name, state.rows.map((one) => one.file)))
 				context.reload();
-		}}, `${labelOf(name)} all ${state.rows.length.toLocaleString()} shown…`)));
+		}}, `${labelOf(name, ` all ${state.rows.length.toLocaleString()} shown`)}…`)));
 }
 
 // ---- the rows ----
