@@ -134,8 +134,7 @@ class ByKeyboard:
         self.b, self.keys = b, Keys
 
     def go(self, view):
-        number = ["overview", "deliveries", "events", "testing", "setup"].index(view) + 1
-        self.b.press(str(number))
+        self.press(f'nav a[data-view="{view}"]')
         self.b.wait_for_view(view)
 
     def filter(self, **values):
@@ -753,7 +752,7 @@ def test_polling_keeps_the_focus(desk, place):
         wait_for(lambda: webhook_id in b.text(), "the new delivery is seen", 11)
         assert b.focused() == before and "view=event" in before
         b.press("?")
-        b.wait_for_text("the views", "#dialog")
+        b.wait_for_text("to the filters", "#dialog")
         b.press(Keys.ESCAPE)
         assert b.focused() == before
         b.open("?view=events&status=new", "events")
@@ -942,6 +941,38 @@ def test_while_an_action_runs(nginx, desk):
         come_back(b)
         b.wait_for_text("new", "tbody")
         assert b.script("return document.querySelector('#filter-npn').value") == "12" and has_focus(b, "#filter-npn")
+
+
+@long
+def test_keys(nginx, desk):
+    """They lead to the filters, and to each row. A user can switch off those of one character, and on again."""
+    from selenium.webdriver.common.keys import Keys
+    fail_one(nginx, desk)
+    with Browser(nginx, USER) as b:
+        def filters_have_focus(key):
+            b.open("", "overview")
+            b.press(key)
+            time.sleep(0.1)     # nothing may come
+            return b.script("return document.querySelector('main').dataset.shown") != "overview"
+        assert not filters_have_focus("3")
+        assert filters_have_focus("/")
+        wait_for(lambda: has_focus(b, "#filter-outcome"), "the filters have the focus")
+        b.open("?view=deliveries&outcome=rejected", "deliveries")
+        b.press(Keys.ARROW_DOWN)
+        assert has_focus(b, "tbody tr:first-child"), b.focused()
+        b.press("?")
+        b.wait_for_text("to the filters", "#dialog")
+        assert b.focused() == "dialog-no" and b.violations() == []
+        b.click("#dialog input")
+        b.press(Keys.ESCAPE)
+        assert not filters_have_focus("/")
+        b.press("?")
+        assert not b.find("#dialog").is_displayed()
+        b.click("#keys")
+        assert not b.script("return document.querySelector('#dialog input').checked")
+        b.click("#dialog input")
+        b.click("#dialog-no")
+        assert filters_have_focus("/")
 
 
 @long

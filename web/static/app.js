@@ -2,7 +2,7 @@
 
 import {show} from './act.js';
 import {Failure, get, UNCHANGED} from './api.js';
-import {byId, h, report, tell} from './dom.js';
+import {byId, choose, chosen, h, report, tell} from './dom.js';
 import * as event from './event.js';
 import {listView} from './list.js';
 import * as overview from './overview.js';
@@ -149,7 +149,7 @@ function go(href) {
 	remember(href);
 	delete main.dataset.shown;
 	history.pushState(null, '', href);
-	open(true);
+	return open(true);
 }
 
 // ---- events of the page ----
@@ -176,17 +176,27 @@ document.addEventListener('visibilitychange', () => {
 	schedule();
 });
 
-const KEYS = [['/', 'to the filters'], ['↑ ↓', 'to the row above or below'], ['Enter', 'open it'],
-	['1 to 5', 'the views'], ['Esc', 'leave the filters, close a dialog'], ['?', 'this list']];
+const KEYS = [['/', 'to the filters'], ['↑ ↓', 'to the row above or below'], ['Enter', 'open it'], ['Esc', 'leave the filters, close a dialog'],
+	['?', 'this list']];
+
+// Keys of one character are in the way of those who speak to their computer.
+let characters = chosen('psapi-keys') !== 'off';
 
 function showKeys() {
-	show('Keys', h('dl', {class: 'keys'}, KEYS.map(([key, words]) => [h('dt', {}, h('kbd', {}, key)), h('dd', {}, words)])));
+	const box = h('input', {type: 'checkbox', checked: characters, onchange: () => {
+		characters = box.checked;
+		choose('psapi-keys', characters ? 'on' : 'off');
+	}});
+	show('Keys', h('dl', {class: 'keys'}, KEYS.map(([key, words]) => [h('dt', {}, h('kbd', {}, key)), h('dd', {}, words)])),
+		h('p', {}, h('label', {}, box, ' / and ? are on')));
 }
 
+// A row's link; a row of a list without one itself.
 function moveRow(step) {
-	const anchors = [...main.querySelectorAll('tbody tr')].map((tr) => tr.querySelector('a')).filter(Boolean);
-	const at = anchors.indexOf(document.activeElement);
-	const next = anchors[at < 0 ? (step > 0 ? 0 : anchors.length - 1) : at + step];
+	const stops = [...main.querySelectorAll('tbody tr')].map((tr) => tr.querySelector('a') ||
+		(tr.hasAttribute('tabindex') ? tr : null)).filter(Boolean);
+	const at = stops.indexOf(document.activeElement);
+	const next = stops[at < 0 ? (step > 0 ? 0 : stops.length - 1) : at + step];
 	if (next)
 		next.focus();
 	return Boolean(next);
@@ -197,8 +207,8 @@ function toFilters() {
 	if (first) {
 		first.closest('details').open = true;
 		first.focus();
-	} else
-		go('?view=deliveries');
+	}
+	return Boolean(first);
 }
 
 document.addEventListener('keydown', (press) => {
@@ -210,16 +220,12 @@ document.addEventListener('keydown', (press) => {
 			main.querySelector('h1')?.focus();
 		return;
 	}
-	if (press.key === '/')
-		toFilters();
-	else if (press.key === '?')
+	if (characters && press.key === '/') {
+		if (!toFilters())
+			go('?view=deliveries').then(toFilters);
+	} else if (characters && press.key === '?')
 		showKeys();
-	else if (press.key === 'ArrowDown' || press.key === 'ArrowUp') {
-		if (!moveRow(press.key === 'ArrowDown' ? 1 : -1))
-			return;
-	} else if (/^[1-5]$/.test(press.key))
-		go(document.querySelectorAll('nav a')[press.key - 1].getAttribute('href'));
-	else
+	else if (!['ArrowDown', 'ArrowUp'].includes(press.key) || !moveRow(press.key === 'ArrowDown' ? 1 : -1))
 		return;
 	press.preventDefault();
 });

@@ -107,6 +107,21 @@ export function copyButton(label, text) {
 	return button;
 }
 
+// What the user of this browser chose. Where storage is forbidden, a choice lasts as long as the page.
+export function chosen(name) {
+	try {
+		return localStorage.getItem(name);
+	} catch {
+		return null;
+	}
+}
+
+export function choose(name, value) {
+	try {
+		localStorage.setItem(name, value);
+	} catch { /* as above */ }
+}
+
 // What a button starts, once at a time. One that were disabled meanwhile would lose the focus.
 export async function busy(button, work) {
 	if (button.getAttribute('aria-disabled'))

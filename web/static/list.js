@@ -161,7 +161,10 @@ function bulk(list, state, context) {
 // ---- the rows ----
 
 function rowOf(list, one) {
-	return row(list.columns, list.cells(one), {'data-key': list.key(one)});
+	const made = row(list.columns, list.cells(one), {'data-key': list.key(one)});
+	if (!made.querySelector('a'))
+		made.tabIndex = -1;     // for the arrow keys
+	return made;
 }
 
 function note(list, state, filtered) {
@@ -196,9 +199,10 @@ async function showOlder(list, root, context) {
 		const hadFocus = document.activeElement.matches('[data-more]');
 		fillRows(list, root, state, context);
 		// The end is reached: the button is gone.
-		if (hadFocus && !state.next)
-			([...root.querySelectorAll('tbody tr')].slice(before.count - 1, before.count + 1).at(-1)?.querySelector('a') ||
-				root.querySelector('h1')).focus();
+		if (hadFocus && !state.next) {
+			const first = root.querySelectorAll('tbody tr')[Math.min(before.count, state.rows.length - 1)];
+			(first?.querySelector('a') || first || root.querySelector('h1')).focus();
+		}
 		context.trouble(null);
 		tell(`${state.rows.length} rows`);
 	} catch (error) {

@@ -1,11 +1,8 @@
 // Times: local ones, with UTC in the title; or the other way round. Ages.
 
-import {h} from './dom.js';
+import {choose, chosen, h} from './dom.js';
 
-let utc = false;
-try {
-	utc = localStorage.getItem('psapi-zone') === 'utc';
-} catch { /* storage is forbidden: the choice lasts as long as the page */ }
+let utc = chosen('psapi-zone') === 'utc';
 
 export function isUtc() {
 	return utc;
@@ -16,9 +13,7 @@ export function switchZone(fields) {
 	const times = fields.map((one) => [one.defaultValue, one.value].map(fromField));
 	utc = !utc;
 	fields.forEach((one, i) => { [one.defaultValue, one.value] = times[i].map(toField); });
-	try {
-		localStorage.setItem('psapi-zone', utc ? 'utc' : 'local');
-	} catch { /* as above */ }
+	choose('psapi-zone', utc ? 'utc' : 'local');
 }
 
 function format(date, options, inUtc) {
