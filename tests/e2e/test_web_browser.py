@@ -279,7 +279,17 @@ def test_every_view(nginx, desk, width, dark):
                 assert b.overflow() <= 0, (view, filled)
                 assert cut_words(b) == [], (view, filled)
                 assert b.find("nav").rect["height"] < 45
+        b.open("", "overview")
+        labels = b.script("return [...document.querySelectorAll('.chart text')].map((one) => one.getBoundingClientRect().top)")
+        base = b.script("return document.querySelector('.chart .base').getBoundingClientRect().bottom")
+        assert labels and min(labels) >= base - 1
+        assert b.find(".chart").rect["height"] > 100
         b.open(f"?view=event&id={ids[0]}", "event")
+        b.command("Emulation.setEmulatedMedia", media="print")
+        assert [b.find(one).is_displayed() for one in ("header", "[data-act]", "pre")] == [False, False, True]
+        assert b.script("return getComputedStyle(document.querySelector('pre')).maxHeight") == "none"
+        b.command("Emulation.setEmulatedMedia", media="")
+        b.scheme(dark)
         b.click('[data-act="retry"]')
         assert b.violations() == []
         b.click("#dialog-no")
