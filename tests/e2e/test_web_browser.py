@@ -248,7 +248,7 @@ def hand_press(hand, selector):
 def cut_words(b):
     """Cells of short words, as an outcome or an NPN, one of which is cut into two lines."""
     return b.script("""
-        const short = ['Time', 'Received', 'Outcome', 'Status', 'Result', 'NPN', 'ms', 'Skew', 'Key', 'Tries', 'Events'];
+        const short = ['Time', 'Received', 'Outcome', 'Status', 'Result', 'Check', 'NPN', 'ms', 'Skew', 'Key', 'Tries', 'Events'];
         return [...document.querySelectorAll('td')].filter((td) => short.includes(td.dataset.label)).filter((td) => {
             const walker = document.createTreeWalker(td, NodeFilter.SHOW_TEXT);
             const range = document.createRange();
@@ -272,6 +272,7 @@ def test_every_view(nginx, desk, width, dark):
         for filled in (False, True):
             if filled:
                 ids = fail_one(nginx, desk)
+                desk.run("check", expect=None)
             for view, query in queries(ids[0] if filled else "nobody").items():
                 if not filled and view == "event":
                     continue
