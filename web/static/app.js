@@ -30,7 +30,7 @@ function contextOf(parameters) {
 	const name = Object.hasOwn(VIEWS, parameters.view) ? parameters.view : 'overview';
 	const abort = new AbortController();
 	const context = {name, view: VIEWS[name], parameters, session: session || {}, abort, signal: abort.signal, tags: new Map(), state: {},
-		search: location.search, go, trouble, reload: () => context === current && open(false, true)};
+		search: location.search, go, trouble, reload: () => location.search === context.search && open(false, true)};
 	return context;
 }
 
