@@ -5,6 +5,7 @@ One test is in `make check`; the others run with --long (make check-long, make c
 """
 
 import json
+import os
 import re
 import signal
 import statistics
