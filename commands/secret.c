@@ -21,6 +21,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "secrets/secretfile.h"
+#include "secrets/secrettext.h"
 #include "base/terminal.h"
 #include "base/user.h"
 
@@ -177,16 +178,18 @@ add(struct command_line *line, const char *text, size_t length)
 static int
 add_main(struct command_line *line)
 {
-	char text[SECRET_TEXT_MAX];
+	char text[SECRET_TEXT_MAX + 1];
 	/* All of standard input: two lines must be refused, not cut to the first one. */
-	ssize_t n = isatty(STDIN_FILENO) ? ask(text, sizeof(text)) :
-	                                   io_read_all(STDIN_FILENO, text, sizeof(text));
+	ssize_t n = isatty(STDIN_FILENO) ? ask(text, SECRET_TEXT_MAX) :
+	                                   io_read_all(STDIN_FILENO, text, SECRET_TEXT_MAX);
+	const char *found;
 	int status = EX_IOERR;
+	bool blank;
 
 	if (n < 0)
 		log_line("standard input: %s", strerror(errno));
 	else
-		status = add(line, text, (size_t)n);
+		status = add(line, text, secrettext_clean(text, (size_t)n, &found, &blank));
 	explicit_bzero(text, sizeof(text));
 	return status;
 }

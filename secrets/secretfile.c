@@ -336,7 +336,10 @@ secretfile_add(const char *path, const char *secret, size_t length, time_t now, 
 	struct tm tm;
 
 	if (kind != SECRET_GOOD) {
-		error_set(error, EX_DATAERR, NULL, "the text given %s", verify_secret_kind_text(kind));
+		error_set(error, EX_DATAERR, NULL, "the text given %s",
+		    memchr(secret, '\n', length) != NULL ?
+		        "has several lines: give one secret at a time, in one line" :
+		        verify_secret_kind_text(kind));
 		return SECRETFILE_REFUSED;
 	}
 	enum secretfile_result result = open_edit(&d, path, error);

@@ -34,6 +34,8 @@ PASTED = {
     "backquotes": f"`{SECRET}`",
     "quotes of a word processor": f"\u201c{SECRET}\u201d",
     "byte order mark and no-break space": f"\ufeff{SECRET}\u00a0",
+    "UTF-16": SECRET.encode("utf-16-le").decode(),
+    "NUL bytes around it": f"\0{SECRET}\0\0",
 }
 REFUSED = {
     "nothing": ("", "empty"),
@@ -46,9 +48,10 @@ REFUSED = {
     "76 bytes": ("whsec_" + base64.b64encode(b"a" * 76).decode(), "75"),
     "the dots of the portal": ("whsec_" + "\u2022" * 32, "base64"),
     "stars": ("whsec_" + "*" * 32, "base64"),
-    "two lines": (f"{SECRET}\n{OTHER_SECRET}", "base64"),
+    "two lines": (f"{SECRET}\n{OTHER_SECRET}", "several lines: give one secret at a time"),
     "with its name": (f"SECRET={SECRET}", "base64"),
     "a megabyte": ("A" * 1_000_000, "75|base64"),
+    "NUL bytes alone": ("\0" * 40, "is empty"),
 }
 
 
