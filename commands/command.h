@@ -100,9 +100,17 @@ int command_become_owner(const struct command_line *line);
 
 /*
  * Read a secret file, after command_configure(); as root first as the spool's owner, as whom the
- * receiver reads it, then as root. NULL: *error says why. A line that is no secret is logged.
+ * receiver reads it, then as root. NULL: *error says why, as command_explain_secret() does. A line
+ * that is no secret is logged.
  */
 struct keyring *command_read_secrets(const struct command_line *line, const char *path,
+    struct error *error);
+
+/*
+ * Where the caller is the cause of an error about the secret file at path, for another user may
+ * read it: EX_NOPERM, and the remedy names that user. Else EX_NOINPUT.
+ */
+void command_explain_secret(const struct command_line *line, const char *path,
     struct error *error);
 
 /*

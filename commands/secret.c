@@ -283,8 +283,8 @@ list_secrets(struct command_line *line)
 	size_t count;
 
 	if (secretfile_list(line->config.secret_file, &entries, &count, &error) != 0) {
-		error_log(&error);
-		return EX_NOINPUT;
+		command_explain_secret(line, line->config.secret_file, &error);
+		return error_log(&error);
 	}
 	int status = print_list(line, entries, count);
 	free(entries);

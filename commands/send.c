@@ -235,11 +235,9 @@ read_secrets(struct send_options *o, struct keyring **keyring)
 	*keyring = command_read_secrets(o->line, path, &error);
 	if (*keyring != NULL)
 		return EX_OK;
-	bool denied = access(path, R_OK) != 0 && errno == EACCES;
-	log_line("%s; %s", error_line(&error, why, sizeof(why)), denied ?
-	    "run it as root, or as the receiver's user: sudo -u psapi psapi send" :
-	    "--secret-file names another, --unsigned and --wrong-secret need none");
-	return EX_NOINPUT;
+	log_line("%s; --secret-file names another, --unsigned and --wrong-secret need none",
+	    error_line(&error, why, sizeof(why)));
+	return error.status;
 }
 
 static int

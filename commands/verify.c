@@ -27,8 +27,8 @@ struct verifier {
 	size_t good, bad;
 };
 
-/* Read one secret file. Returns whether it has a usable secret; if not, logs why. */
-static bool
+/* Read one secret file. Returns EX_OK, or an exit status (logged): it has no usable secret. */
+static int
 add_secrets(struct verifier *v, const char *path)
 {
 	struct error error;
@@ -36,12 +36,10 @@ add_secrets(struct verifier *v, const char *path)
 	error_set(&error, EX_USAGE, NULL, "too many secret files");
 	struct keyring *ring = v->count < RINGS_MAX ?
 	    command_read_secrets(v->line, path, &error) : NULL;
-	if (ring == NULL) {
-		error_log(&error);
-		return false;
-	}
+	if (ring == NULL)
+		return error_log(&error);
 	v->rings[v->count++] = ring;
-	return true;
+	return EX_OK;
 }
 
 /*
@@ -55,9 +53,10 @@ read_secrets(struct verifier *v)
 	int status = command_configure(v->line);
 
 	for (int i = 0; i < v->file_count && status == EX_OK; i++)
-		status = add_secrets(v, v->files[i]) ? EX_OK : EX_NOINPUT;
-	if (status == EX_OK && !add_secrets(v, v->line->config.secret_file) && v->count == 0)
-		status = EX_NOINPUT;
+		status = add_secrets(v, v->files[i]);
+	int configured = status == EX_OK ? add_secrets(v, v->line->config.secret_file) : EX_OK;
+	if (v->count == 0 && configured != EX_OK)
+		status = configured;
 	command_close(v->line);
 	return status;
 }

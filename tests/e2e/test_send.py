@@ -115,12 +115,21 @@ def test_no_secret(place):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_secret_of_another_user(place):
-    """The message names the user to use."""
+    """The caller is the wrong one, not the file: the message names the spool's owner, whoever that is."""
     place.write_secret(SECRET, mode=0o600)
+    place.spool.path.mkdir(exist_ok=True)
     copy = shutil.copy(PSAPI, place.dir / "psapi")     # a directory in which the user "nobody" may run it
-    done = subprocess.run([copy, "send", "http://127.0.0.1:1/"], env=place.environment(),
-                          user=pwd.getpwnam("nobody").pw_uid, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 66 and "sudo -u" in done.stderr, done
+    for owner, user in ("daemon", "run it as root, or as daemon"), ("root", "run it as root"):
+        os.chown(place.spool.path, pwd.getpwnam(owner).pw_uid, -1)
+        for command in (["send", "http://127.0.0.1:1/"], ["verify", "--all"], ["secret", "list"]):
+            done = subprocess.run([copy, *command], env=place.environment(), user=pwd.getpwnam("nobody").pw_uid,
+                                  capture_output=True, text=True, timeout=60)
+            assert done.returncode == 77, done
+            assert re.search(f"secret: .*Permission denied: {user}(;.*)?\n$", done.stderr), done
+    place.spool.path.rename(place.dir / "away")
+    done = subprocess.run([copy, "verify", "--all"], env=place.environment(), user=pwd.getpwnam("nobody").pw_uid,
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 77 and "run it as root, or as the receiver's user" in done.stderr, done
 
 
 # ---- the wrong kinds ----
