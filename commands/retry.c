@@ -14,17 +14,18 @@
 /* Which of the dead letters. */
 struct selection {
 	struct store_filter filter;
-	const char *reason; /* as list --by-cause shows it; NULL: any */
+	const char *reason; /* as list --by-cause shows it, or list; NULL: any */
 	bool all, dry_run;
 	struct command_names names; /* those that match */
 };
 
 static bool
-has_reason(const struct store_item *item, const char *reason)
+has_reason(const struct store_item *item, const char *given)
 {
-	char own[CAUSES_TEXT_SIZE];
+	char own[CAUSES_TEXT_SIZE], reason[CAUSES_TEXT_SIZE];
 
 	causes_reason(&item->state, own);
+	causes_text(given, reason);
 	return strcmp(own, reason) == 0 || strcmp(terminal_column(own), reason) == 0;
 }
 
