@@ -385,6 +385,15 @@ def test_misused(place, arguments):
     assert len(done.stderr.splitlines()) == 1 and "psapi help send" in done.stderr
 
 
+@pytest.mark.parametrize("option, value, says", [
+    ("--count", "0", "--count takes a number from 1 to 1000000000"), ("--rate", "0", "--rate takes deliveries a second"),
+    ("--id", "", "--id takes 1 to 512 bytes without blanks"), ("--parallel", "1001", "--parallel takes a number from 1 to"),
+    ("--retries", "-1", "--retries takes a number from 0 to 1000"), ("--type", "", "--type takes the type of an event"),
+    ("--time-scale", "x", "--time-scale takes a number from 0 to 1000")])
+def test_misused_value(place, option, value, says):
+    assert f'"{value}": {says}' in psapi(place, "send", option, value, "http://127.0.0.1:1/", expect=64).stderr
+
+
 @pytest.mark.parametrize("arguments, says", [
     (["--type", "a.b"], "--data"), (["--data", "{"], "JSON"), (["--file", "/nonexistent"], "No such")])
 def test_nothing_to_send(place, arguments, says):
