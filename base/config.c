@@ -535,6 +535,26 @@ config_check_environment(void (*warn)(const struct error *warning, void *data), 
 	}
 }
 
+void
+config_check_paths(const struct config *config,
+    void (*warn)(const struct error *warning, void *data), void *data)
+{
+	struct error warning;
+	const char *value;
+
+	for (size_t i = 0; i < COUNT; i++) {
+		if (settings[i].kind != PATH)
+			continue;
+		memcpy(&value, (const char *)config + settings[i].offset, sizeof(value));
+		if (strstr(value, " #") == NULL)
+			continue;
+		error_set(&warning, EX_CONFIG, "is a comment meant? Write it on a line of its own",
+		    "%s=\"%.200s\" (%.300s): the path has a \" #\" in it", settings[i].key, value,
+		    config_source(config, settings[i].key));
+		warn(&warning, data);
+	}
+}
+
 /* "agents" of "/etc/psapi/agents.conf". NULL without memory. */
 static char *
 name_of(const char *file)
