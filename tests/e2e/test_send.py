@@ -187,6 +187,14 @@ def test_not_as_expected(place, status, headers):
         assert headers["location"] in done.stdout
 
 
+@pytest.mark.parametrize("status, well", [(401, True), (400, True), (404, False), (405, False), (200, False)])
+def test_wrong_kinds_need_a_receivers_refusal(place, status, well):
+    """A web server without a receiver at that path answers 404 or 405."""
+    with listening(lambda request, n: (status, {}, b"")) as listener:
+        done = psapi(place, "send", "--unsigned", listener.url, expect=0 if well else 1)
+    assert ("not as expected" in done.stdout) != well
+
+
 def test_no_server(place):
     done = psapi(place, "send", "http://127.0.0.1:1/", expect=1)
     assert "connect" in done.stdout.lower()
