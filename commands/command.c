@@ -162,8 +162,11 @@ command_misused(const struct command_line *line, const char *what, const char *t
 
 	const char *end = what[strlen(what) - 1] == '?' ? "" : ";";
 
-	log_line("%s%s\"%s\": %s%s psapi help%s%s says more", name, *name != '\0' ? ": " : "", text,
-	    what, end, *name != '\0' ? " " : "", name);
+	const char *quote = text != NULL ? "\"" : "";
+
+	log_line("%s%s%s%s%s%s%s%s psapi help%s%s says more", name, *name != '\0' ? ": " : "", quote,
+	    text != NULL ? text : "", quote, text != NULL ? ": " : "", what, end,
+	    *name != '\0' ? " " : "", name);
 	return EX_USAGE;
 }
 
@@ -209,7 +212,7 @@ command_explain_secret(const struct command_line *line, const char *path, struct
 	bool known = user_of_spool(AT_FDCWD, line->config.spool, &st) == 0;
 
 	error->status = EX_NOINPUT;
-	/* The spool's owner is the receiver's user: where it may not read the file, the file is wrong. */
+	/* The spool's owner is the receiver's user: what it may not read is the file's fault. */
 	if (access(path, R_OK) == 0 || errno != EACCES || (known && st.st_uid == geteuid()))
 		return;
 	error->status = EX_NOPERM;

@@ -76,7 +76,10 @@ enum { OPTION_FILE = 256, OPTION_SPOOL, OPTION_JSON, OPTION_HELP, OPTION_WIDE, O
 int command_option(struct command_line *line, int argc, char **argv, const char *letters,
     const struct option *names);
 
-/* Log "COMMAND: "TEXT": WHAT; psapi help COMMAND says more". Returns EX_USAGE. */
+/*
+ * Log "COMMAND: "TEXT": WHAT; psapi help COMMAND says more"; text NULL: a word is missing. Returns
+ * EX_USAGE.
+ */
 int command_misused(const struct command_line *line, const char *what, const char *text);
 
 /* The same for a word that is no subcommand: a similar one is suggested. */

@@ -105,7 +105,7 @@ retry_main(struct command_line *line, int argc, char **argv)
 	const struct store_filter *f = &selection.filter;
 	bool selects = f->type != NULL || f->npn != NULL || f->since != 0 || selection.reason != NULL;
 	if (selection.all == (optind < argc))
-		return command_misused(line, "either IDs or --all", selection.all ? argv[optind] : "retry");
+		return command_misused(line, "either IDs or --all", selection.all ? argv[optind] : NULL);
 	if ((selects || selection.dry_run) && !selection.all)
 		return command_misused(line, "what selects, and --dry-run, go with --all", argv[optind]);
 	selection.filter.statuses = 1U << STORE_DEAD;

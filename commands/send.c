@@ -183,7 +183,7 @@ parse(struct send_options *o, int argc, char **argv)
 	}
 	if (argc - optind != 1)
 		return command_misused(o->line, "one URL is needed, after the options",
-		    argc > optind ? argv[optind + 1] : "");
+		    argc > optind ? argv[optind + 1] : NULL);
 	o->sender.url = argv[optind];
 	http_host(o->sender.url, host, sizeof(host));
 	if (*host == '\0')

@@ -196,7 +196,7 @@ verify_main(struct command_line *line, int argc, char **argv)
 	}
 	if (all == (optind < argc))
 		return command_misused(
-		    line, "either FILEs or IDs, or --all", all ? argv[optind] : "verify");
+		    line, "either FILEs or IDs, or --all", all ? argv[optind] : NULL);
 	v.verbose |= !all;
 	int status = read_secrets(&v);
 	if (status == EX_OK)

@@ -80,6 +80,14 @@ def test_misuse(desk, arguments):
     (["attempts", "-n"], '"-n": takes an argument'),
     (["--spool"], '"--spool": takes an argument'),
     (["attempts", "--outcome", "acepted"], "rejected"),
+    (["show"], "psapi: show: which event? psapi list shows ids; psapi help show says more"),
+    (["done"], "psapi: done: which event?"), (["retry"], "psapi: retry: either IDs or --all;"),
+    (["verify"], "psapi: verify: either FILEs"), (["prune"], "psapi: prune: how old?"), (["replay"], "psapi: replay: either"),
+    (["store"], "psapi: store: init, status or import;"), (["secret"], "psapi: secret: add, list or drop FINGERPRINT;"),
+    (["secret", ""], 'psapi: secret: "": add, list or drop'), (["secret", "list", "x"], '"x": list takes no argument'),
+    (["secret", "drop", "01234567", "x"], '"x": add, list or drop FINGERPRINT'),
+    (["drain", "true"], 'psapi: drain: "true": a command goes after --: psapi drain -- CMD; psapi help drain'),
+    (["drain", "--batch", "2"], "psapi: drain: --batch needs a command: psapi drain --batch N -- CMD;"),
     (["list", *["-oPSAPI_TOLERANCE=300"] * 64, "--spool", "/x"], "-o PSAPI_SPOOL=/x: more than 64 settings"),
 ])
 def test_misuse_is_named(desk, arguments, message):

@@ -220,7 +220,7 @@ def test_drop(place):
     done = psapi(place, "secret", "drop", "00000000", expect=65)
     assert "psapi secret list" in done.stderr
     psapi(place, "secret", "drop", "zz", expect=64)
-    done = psapi(place, "secret", "drop", fingerprint(SECRET))
+    done = psapi(place, "secret", "drop", fingerprint(SECRET).upper())
     assert "0 left" in done.stdout and "restart" in done.stdout
 
 
