@@ -101,6 +101,18 @@ failed(const char *path, const char *step, struct error *error)
 	return SECRETFILE_ERROR;
 }
 
+/* The directory in which the file is to be made cannot be reached. */
+static enum secretfile_result
+no_directory(const char *path, const char *directory, struct error *error)
+{
+	bool missing = errno == ENOENT;
+
+	failed(path, "its directory", error);
+	if (missing)
+		snprintf(error->remedy, sizeof(error->remedy), "install -d -m 0755 %.400s", directory);
+	return SECRETFILE_ERROR;
+}
+
 static enum secretfile_result
 find_place(struct edit *d, const char *path, struct error *error)
 {
@@ -114,8 +126,9 @@ find_place(struct edit *d, const char *path, struct error *error)
 		if (errno != ENOENT)
 			return failed(path, "find", error);
 		snprintf(copy, sizeof(copy), "%s", path);
-		if (realpath(dirname(copy), parent) == NULL)
-			return failed(path, "its directory", error);
+		const char *directory = dirname(copy);
+		if (realpath(directory, parent) == NULL)
+			return no_directory(path, directory, error);
 		snprintf(copy, sizeof(copy), "%s", path);
 		if ((size_t)snprintf(d->path, sizeof(d->path), "%s/%s", parent, basename(copy)) >=
 		    sizeof(d->path)) {

@@ -165,6 +165,16 @@ def test_new_file(place):
     assert re.fullmatch(r"# added \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n" + re.escape(SECRET) + "\n", text)
 
 
+def test_missing_directory(place):
+    """The remedy is a command that mends it."""
+    there = place.dir / "etc" / "psapi"
+    add = ["secret", "add", "-o", f"PSAPI_SECRET_FILE={there / 'secret'}"]
+    done = psapi(place, *add, stdin=SECRET, expect=73)
+    assert f"its directory: No such file or directory: install -d -m 0755 {there}\n" in done.stderr, done
+    subprocess.run(done.stderr.rpartition(": ")[2].split(), check=True, timeout=60)
+    psapi(place, *add, stdin=SECRET)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_owner_and_group_are_kept(place):
     place.write_secret("# mine", mode=0o640)
