@@ -559,11 +559,13 @@ settle_all(struct batch_run *b, int status)
 static void
 report_silence(struct batch_run *b, int status, size_t silent)
 {
-	if (silent == 0 || status != 0 || b->run->child.timed_out || b->complained || b->silence_told)
+	if (silent == 0 || status != 0 || b->run->child.timed_out || b->complained ||
+	    b->silence_told)
 		return;
 	b->silence_told = true;
 	log_line("%s: exit status 0, but %zu of %zu events not reported; they are tried again: "
-	         "psapi-handlers(7) has the protocol of batches", b->run->handler.path, silent, b->count);
+	         "psapi-handlers(7) has the protocol of batches", b->run->handler.path, silent,
+	    b->count);
 }
 
 static void
