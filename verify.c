@@ -145,7 +145,7 @@ kind_of(const char *secret, size_t length)
 {
 	if (length == 0)
 		return SECRET_EMPTY;
-	if (strchr("\"'`", secret[0]) != NULL || strchr("\"'`", secret[length - 1]) != NULL)
+	if (memchr("\"'`", secret[0], 3) != NULL || memchr("\"'`", secret[length - 1], 3) != NULL)
 		return SECRET_QUOTED;
 	if (length >= 2 && secret[0] == 'v' && memchr(secret, ',', length < 5 ? length : 5) != NULL)
 		return SECRET_SIGNATURE;

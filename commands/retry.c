@@ -14,17 +14,18 @@
 /* Which of the dead letters. */
 struct selection {
 	struct store_filter filter;
-	const char *reason; /* as list --by-cause shows it; NULL: any */
+	const char *reason; /* as list --by-cause shows it, or list; NULL: any */
 	bool all, dry_run;
 	struct command_names names; /* those that match */
 };
 
 static bool
-has_reason(const struct store_item *item, const char *reason)
+has_reason(const struct store_item *item, const char *given)
 {
-	char own[CAUSES_TEXT_SIZE];
+	char own[CAUSES_TEXT_SIZE], reason[CAUSES_TEXT_SIZE];
 
 	causes_reason(&item->state, own);
+	causes_text(given, reason);
 	return strcmp(own, reason) == 0 || strcmp(terminal_column(own), reason) == 0;
 }
 
@@ -104,7 +105,7 @@ retry_main(struct command_line *line, int argc, char **argv)
 	const struct store_filter *f = &selection.filter;
 	bool selects = f->type != NULL || f->npn != NULL || f->since != 0 || selection.reason != NULL;
 	if (selection.all == (optind < argc))
-		return command_misused(line, "either IDs or --all", selection.all ? argv[optind] : "retry");
+		return command_misused(line, "either IDs or --all", selection.all ? argv[optind] : NULL);
 	if ((selects || selection.dry_run) && !selection.all)
 		return command_misused(line, "what selects, and --dry-run, go with --all", argv[optind]);
 	selection.filter.statuses = 1U << STORE_DEAD;

@@ -143,8 +143,7 @@ const struct command table_commands[] = {
 	    "       [--dry-run]", "put failed events back into new/",
 	    "  --all            all of them, or of those all that match:\n"
 	    SELECT_HELP
-	    "  --reason TEXT    events that failed for this reason, as list --by-cause shows\n"
-	    "                   it\n"
+	    "  --reason TEXT    events that failed for this reason, as list shows it\n"
 	    "  --dry-run        say how many, and move nothing\n"
 	    "\n"
 	    "They are handled by the next drain, as if for the first time. With --all and\n"

@@ -199,6 +199,7 @@ int
 config_test_run(const struct config *config)
 {
 	config_check_environment(print_setting, NULL);
+	config_check_paths(config, print_setting, NULL);
 	if (become_owner(config) != 0)
 		return 1;
 	check_log(config);

@@ -282,7 +282,7 @@ store_try(const struct config *config, char *text, size_t size, struct error *er
 	local.store = (char *)(uintptr_t)"";
 	if (is_missing(config))
 		return try_beside(config, text, size, error);
-	struct store *store = store_open(&local, false, error);
+	struct store *store = store_open(&local, true, error); /* as the receiver will */
 	if (store != NULL && store_probe(store, error) == STORE_OK) {
 		store_describe(store, text, size);
 		return store;

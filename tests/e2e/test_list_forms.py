@@ -120,7 +120,7 @@ def test_retry_all_of_a_type(failed):
 
 @pytest.mark.parametrize("arguments, moved", [
     (["--reason", "exit status 3"], ["bad1", "bad2"]), (["--reason", "exit status 3", "--npn", "2"], ["bad2"]),
-    (["--reason", "exit status"], []), (["--npn", "3"], ["worse"]), (["--since", "2199-01-01"], []),
+    (["--reason", "exit status 3, try 1 of at most 10"], ["bad1", "bad2"]), (["--reason", "exit status"], []), (["--npn", "3"], ["worse"]), (["--since", "2199-01-01"], []),
     (["--since", "1h", "--type", "x"], ["unknown"])])
 def test_retry_all_that_match(failed, arguments, moved):
     new = failed.spool.names("new")
