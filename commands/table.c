@@ -42,7 +42,7 @@ const struct command table_commands[] = {
 	{"doctor", "[-q] [--socket SOCKET] [--cacert FILE] [URL]",
 	    "find out what is wrong, and how to fix it",
 	    "  URL              the endpoint as the portal has it: check it from outside as\n"
-	    "                   well\n"
+	    "                   well (default PSAPI_ENDPOINT_URL)\n"
 	    "  --socket SOCKET  where to ask the receiver: unix:/path, 127.0.0.1:port,\n"
 	    "                   [::1]:port (default PSAPI_LISTEN)\n"
 	    "  --cacert FILE    trust these certificates instead of the system's\n"

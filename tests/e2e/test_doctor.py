@@ -961,6 +961,16 @@ def test_no_url(place, receiver):
     assert_names(examine(place, "webhooks/psapi"), "url")
 
 
+def test_url_of_the_configuration(place, receiver):
+    """It is checked as an argument is; an argument counts before it, and an empty setting is none."""
+    place.settings["PSAPI_ENDPOINT_URL"] = "https://webhooks.invalid/webhooks/psapi"
+    assert_names(examine(place), "name", mentions=["webhooks.invalid", "AAAA"])
+    assert_names(examine(place, "https://localhost:1/"), "connection", mentions=["firewall"])
+    assert "url" not in examine(place, "-o", "PSAPI_ENDPOINT_URL=")
+    place.settings["PSAPI_ENDPOINT_URL"] = "http://webhooks.invalid/"
+    assert_names(examine(place), "url", "name", mentions=["PSAPI_ENDPOINT_URL"])
+
+
 def test_name(place, receiver):
     assert_names(examine(place, "https://webhooks.invalid/webhooks/psapi"), "name",
                  mentions=["webhooks.invalid", "AAAA"])
