@@ -128,7 +128,8 @@ const struct command table_commands[] = {
 	    "  --gaps           days that no producersync.updates_available names (runDate),\n"
 	    "                   and whether they are on a weekend. A day counts from 02:00\n"
 	    "                   UTC of the next day on. Exit status 1 if there are any.\n"
-	    "                   Before the oldest event that is kept it is not known\n"
+	    "                   Before the oldest event that is kept, and before the first\n"
+	    "                   runDate, it is not known\n"
 	    "  --days N         with --gaps: the last N days (default 90)\n"
 	    "\n" TIME_HELP,
 	    list_main},

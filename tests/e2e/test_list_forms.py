@@ -245,6 +245,14 @@ def test_gaps_of_a_pruned_spool(daily):
     assert row["status"] == "unknown" and row["to"] <= day(6).isoformat()
 
 
+def test_gaps_between_events_that_came_late(daily):
+    """All arrived today: what is between two days that they name is missing, and what is before is not known."""
+    daily.daily(10, 9, 7)
+    shown = [json.loads(row) for row in daily.run("list", "--gaps", "--days", "12", "--json", expect=1).stdout.splitlines()]
+    assert shown[0] == {"from": day(11).isoformat(), "to": day(11).isoformat(), "status": "unknown"}
+    assert [row["date"] for row in shown[1:]] == [day(ago).isoformat() for ago in (8, 6, 5, 4, 3, 2, 1, 0)]
+
+
 def test_gaps_of_nothing(desk):
     """Nothing is known without an event; a probe of doctor is none."""
     desk.deliver(signed(b'{"type":"psapi.doctor"}'))
