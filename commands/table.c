@@ -140,16 +140,16 @@ const struct command table_commands[] = {
 	    "\"event\", byte for byte but for line breaks.\n\n" ID_HELP,
 	    show_main},
 	{"retry",
-	    "ID...|--all [SELECTION] [--reason TEXT]\n"
-	    "       [--dry-run]", "put failed events back into new/",
+	    "[--dry-run] ID...|--all [SELECTION]\n"
+	    "       [--reason TEXT]", "put failed events back into new/",
 	    "  --all            all of them, or of those all that match:\n"
 	    SELECT_HELP
 	    "  --reason TEXT    events that failed for this reason, as list --by-cause shows\n"
 	    "                   it\n"
 	    "  --dry-run        say how many, and move nothing\n"
 	    "\n"
-	    "They are handled by the next drain, as if for the first time. With --all and\n"
-	    "--json, how many they are is printed as {\"count\":6}.\n\n" ID_HELP TIME_HELP,
+	    "They are handled by the next drain, as if for the first time. With --json and\n"
+	    "--all or --dry-run, how many they are is printed as {\"count\":6}.\n\n" ID_HELP TIME_HELP,
 	    retry_main},
 	{"replay", "ID...|[--type PREFIX] [--npn NPN] [--since TIME]",
 	    "put handled events back into new/, for a handler that had a bug",

@@ -141,7 +141,20 @@ def test_retry_by_a_reason_as_it_is_shown(desk):
         desk.run("done", f"m{how}")
 
 
-@pytest.mark.parametrize("arguments", [["--type", "x"], ["--dry-run"], ["failed", "--dry-run"], ["a", "--npn", "1"],
+def test_a_dry_run_of_ids(failed):
+    """Those that failed are counted; an unknown one is an error, as without --dry-run."""
+    before = failed.spool.files()
+    dry = failed.run("retry", "--dry-run", "bad1", "good", "invalid", "later")
+    assert dry.stdout == "2 would go back to new; nothing is moved\n" and dry.stderr == ""
+    assert failed.run("retry", "bad1", "--dry-run", "--json").stdout == '{"count":1}\n'
+    dry = failed.run("retry", "--dry-run", "nobody", "worse", expect=66)
+    assert dry.stdout == "1 would go back to new; nothing is moved\n"
+    assert failed.spool.files() == before
+    assert failed.run("retry", "nobody", "worse", expect=66).stderr == dry.stderr != ""
+    assert failed.spool.files() != before
+
+
+@pytest.mark.parametrize("arguments", [["--type", "x"], ["--dry-run"], ["a", "--dry-run", "--npn", "1"], ["a", "--npn", "1"],
                                        ["a", "--reason", "x"], ["a", "--since", "1h"], ["--all", "--since", "x"]])
 def test_retry_misused(desk, arguments):
     done = desk.run("retry", *arguments, expect=64)
