@@ -217,7 +217,24 @@ explain_refusal(struct finding *f, const struct doctor_reply *reply)
 	    *reply->reason != '\0' ? ", " : "", reply->reason);
 }
 
-/* The probe was accepted: is it in this spool? */
+static void
+explain_elsewhere(struct doctor *d, struct finding *f)
+{
+	if (store_is_shared(d->store))
+		doctor_failed(f,
+		    "restart the receiver; then compare its PSAPI_STORE (its unit, its -f file) with this\n"
+		    "configuration's",
+		    "a signed probe is accepted, but not into the shared store (PSAPI_STORE)");
+	else
+		doctor_failed(f,
+		    "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this "
+		    "configuration's.\n"
+		    "In a container or a unit with mounts of its own: is it the same directory there?",
+		    "a signed probe is accepted, but not into %s: the receiver has another spool",
+		    d->config->spool);
+}
+
+/* The probe was accepted: is it in this store? */
 static void
 check_stored(struct doctor *d, struct finding *f, const char *id)
 {
@@ -230,12 +247,7 @@ check_stored(struct doctor *d, struct finding *f, const char *id)
 	if (found || d->store == NULL)
 		doctor_ok(f, "a signed probe is accepted and stored");
 	else
-		doctor_failed(f,
-		    "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this "
-		    "configuration's.\n"
-		    "In a container or a unit with mounts of its own: is it the same directory there?",
-		    "a signed probe is accepted, but not into %s: the receiver has another spool",
-		    d->config->spool);
+		explain_elsewhere(d, f);
 }
 
 static void

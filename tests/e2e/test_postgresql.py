@@ -460,6 +460,18 @@ def test_doctor(cluster, heads):
         cluster.wait_until_healthy()
 
 
+def test_doctor_of_a_receiver_that_was_not_restarted(head):
+    """It still accepts into its spool. The remedy is not about the spool."""
+    head.server.receiver.stop()
+    uri = head.place.settings.pop("PSAPI_STORE")
+    receiver = head.start_receiver()
+    head.place.settings["PSAPI_STORE"] = uri
+    said = {row["check"]: row for row in map(json.loads, head.run(
+        "doctor", "--json", "--socket", receiver.path, expect=1).stdout.splitlines())}["accepts"]
+    assert "not into the shared store" in said["text"] and "PSAPI_SPOOL" not in json.dumps(said), said
+    assert said["remedy"].startswith("restart the receiver;") and "PSAPI_STORE" in said["remedy"], said
+
+
 def test_a_host_is_looked_at_whatever_it_is(cluster, head):
     """A primary that is set read-only is no standby, and one with other tables is reached."""
     def rows():
