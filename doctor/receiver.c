@@ -186,7 +186,7 @@ check_receiver(struct doctor *d, struct finding *f)
 
 /* The receiver refused our own signed probe: each cause has its remedy. */
 static void
-explain_refusal(struct finding *f, const struct doctor_reply *reply)
+explain_refusal(struct doctor *d, struct finding *f, const struct doctor_reply *reply)
 {
 	static const struct {
 		const char *word; /* of the reply: its reason or status */
@@ -213,6 +213,8 @@ explain_refusal(struct finding *f, const struct doctor_reply *reply)
 		if (strcmp(remedies[i].word, reply->reason) == 0 ||
 		    strcmp(remedies[i].word, reply->word) == 0)
 			remedy = remedies[i].remedy;
+	if (strcmp(reply->reason, "spool_error") == 0 && *d->config->store != '\0')
+		remedy = "the checks database, schema and replication above say why, or the receiver's log";
 	doctor_failed(f, remedy, "a signed probe is answered %d %s%s%s", reply->status, reply->word,
 	    *reply->reason != '\0' ? ", " : "", reply->reason);
 }
@@ -269,7 +271,7 @@ send_probe(struct doctor *d, struct finding *f, const char *id, const char *body
 		if (d->accepted_directly)
 			check_stored(d, f, id);
 		else
-			explain_refusal(f, &reply);
+			explain_refusal(d, f, &reply);
 	}
 	delivery_free(&delivery);
 }

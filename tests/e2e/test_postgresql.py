@@ -450,6 +450,9 @@ def test_doctor(cluster, heads):
     (standby,) = cluster.standbys
     standby.kill()
     try:
+        heads[0].place.settings["PSAPI_LISTEN"] = f"unix:{heads[0].server.receiver.path}"
+        bad = rows()
+        assert "replication above" in bad["accepts"]["remedy"] and "spool" not in bad["accepts"]["remedy"], bad["accepts"]
         heads[0].server.receiver.stop()
         bad = rows()
         assert bad["database"].get("remark") and bad["database"]["remedy"]
