@@ -226,9 +226,11 @@ check_from_outside(struct doctor *d)
 int
 doctor_run(struct doctor *d)
 {
+	struct error ignored;
+
 	doctor_run_table(d, doctor_local_checks, NULL);
 	if (d->store != NULL)
-		store_check(d->store, doctor_report_store, d);
+		store_check(d->store, doctor_report_store, d, &ignored);
 	doctor_run_table(d, doctor_receiver_checks, NULL);
 	doctor_run_table(d, doctor_log_checks, NULL);
 	doctor_run_table(d, doctor_history_checks, NULL);

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "base/terminal.h"
@@ -86,15 +87,22 @@ check_spool(const struct config *config)
 	return finding(true, "spool %s: %s", config->spool, text);
 }
 
-/* store_check()'s visit: what is wrong only matters if events are stored all the same. */
+/* store_check()'s visit. Whether events can be stored all the same, store_probe() finds out. */
 static void
 print_check(const struct store_check *check, void *data)
 {
+	char what[64], text[TERMINAL_ESCAPED_SIZE(sizeof(check->text))];
+	struct error error;
+
 	(void)data;
-	if (check->result == STORE_CHECK_OK)
-		finding(true, "store, %s: %s", check->name, check->text);
-	else
-		printf("warning: store, %s: %s: %s\n", check->name, check->text, check->remedy);
+	snprintf(what, sizeof(what), "store, %s:", check->name);
+	if (check->result == STORE_CHECK_OK) {
+		finding(true, "%s %s", what,
+		    terminal_escape(text, sizeof(text), check->text, strlen(check->text), false));
+	} else {
+		error_set(&error, EX_CONFIG, check->remedy, "%s", check->text);
+		warning(what, &error);
+	}
 }
 
 static int
@@ -106,11 +114,11 @@ check_store(const struct config *config)
 	if (*config->store == '\0')
 		return 0;
 	struct store *store = store_open_shared(config, &error);
-	if (store == NULL || store_probe(store, &error) != STORE_OK) {
+	if (store == NULL || store_check(store, print_check, NULL, &error) != STORE_OK ||
+	    store_probe(store, &error) != STORE_OK) {
 		store_close(store);
 		return finding_error("store", &error);
 	}
-	store_check(store, print_check, NULL);
 	store_describe(store, text, sizeof(text));
 	store_close(store);
 	return finding(true, "store %s: the way of an event works", text);

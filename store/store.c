@@ -694,14 +694,16 @@ store_status(struct store *store, struct error *error)
 	return NULL;
 }
 
-void
-store_check(struct store *store, void (*visit)(const struct store_check *, void *), void *data)
+enum store_result
+store_check(struct store *store, void (*visit)(const struct store_check *, void *), void *data,
+    struct error *error)
 {
 	if (!store_is_shared(store))
-		return;
-	store->backend->check(store->engine, visit, data);
-	if (has_spool(store))
+		return STORE_OK;
+	enum store_result result = store->backend->check(store->engine, visit, data, error);
+	if (result == STORE_OK && has_spool(store))
 		unimported_check(&store->local, store->backend, store->engine, visit, data);
+	return result;
 }
 
 enum store_result

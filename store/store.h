@@ -520,8 +520,12 @@ struct store_check {
 	char text[400];
 	char remedy[400]; /* lines; "" of STORE_CHECK_OK */
 };
-void store_check(struct store *store, void (*visit)(const struct store_check *check, void *data),
-    void *data);
+/*
+ * STORE_OK, whatever the visits said; or STORE_FAILED: it was not reached, and another operation
+ * would wait for the same.
+ */
+enum store_result store_check(struct store *store,
+    void (*visit)(const struct store_check *check, void *data), void *data, struct error *error);
 
 /*
  * Import an event of another store, with its status and state; one that is there already stays

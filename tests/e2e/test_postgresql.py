@@ -436,9 +436,10 @@ def test_doctor(cluster, heads):
                 map(json.loads, heads[0].run("doctor", "--json", expect=None).stdout.splitlines())}
     good = rows()
     assert good["storing"]["ok"] is True
+    checked = heads[0].place.run("-t")
     for check in ("database", "schema", "replication", "durability", "database-clock", "connections"):
         assert good[check]["ok"] is True and "remark" not in good[check], good[check]
-    checked = heads[0].place.run("-t")
+        assert f"ok: store, {check}: " in checked.stdout, checked.stdout
     assert checked.returncode == 0 and "warning: store" not in checked.stdout, checked
     cluster.primary.sql("ALTER ROLE psapi SET synchronous_commit = off", "REVOKE pg_read_all_stats FROM psapi")
     try:
@@ -450,6 +451,10 @@ def test_doctor(cluster, heads):
     (standby,) = cluster.standbys
     standby.kill()
     try:
+        checked = heads[0].place.run("-t")
+        assert checked.returncode == 78, checked
+        assert "warning: store, replication: no standby is connected" in checked.stdout, checked.stdout
+        assert "\nerror: store PostgreSQL at " in checked.stdout, "the verdict is that of the way of an event"
         heads[0].place.settings["PSAPI_LISTEN"] = f"unix:{heads[0].server.receiver.path}"
         bad = rows()
         assert "replication above" in bad["accepts"]["remedy"] and "spool" not in bad["accepts"]["remedy"], bad["accepts"]
