@@ -82,8 +82,11 @@ check_backlog(struct doctor *d, struct finding *f)
 		doctor_failed(f, NULL,
 		    "%ld of %ld event(s) in new/ wait for over an hour, the oldest for %.1f h", c.overdue,
 		    c.waiting, (double)(d->now - c.oldest) / 3600);
+	else if (c.waiting > 0)
+		doctor_ok(f, "%ld event(s) in new/, the oldest for %.1f h", c.waiting,
+		    (double)(d->now - c.oldest_waiting) / 3600);
 	else
-		doctor_ok(f, "%ld event(s) in new/", c.waiting);
+		doctor_ok(f, "0 event(s) in new/");
 }
 
 static void

@@ -10,6 +10,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/terminal.h"
 #include "base/user.h"
 #include "receiver/attempts.h"
@@ -105,6 +106,25 @@ print_check(const struct store_check *check, void *data)
 	}
 }
 
+/* How much waits, and since when. A spool that is yet to be made has no counts. */
+static void
+print_backlog(const struct config *config, struct store *store)
+{
+	struct store_counts counts;
+	struct error error;
+	int64_t now = clock_unix();
+
+	if (store_is_missing(config))
+		return;
+	if (store_count(store, now, &counts, &error) != STORE_OK)
+		warning("store, backlog:", &error);
+	else if (counts.waiting == 0)
+		finding(true, "store, backlog: no event waits");
+	else
+		finding(true, "store, backlog: %ld event(s) wait, the oldest for %.1f h", counts.waiting,
+		    (double)(now - counts.oldest_waiting) / 3600);
+}
+
 static int
 check_store(const struct config *config)
 {
@@ -119,6 +139,7 @@ check_store(const struct config *config)
 		store_close(store);
 		return finding_error("store", &error);
 	}
+	print_backlog(config, store);
 	store_describe(store, text, sizeof(text));
 	store_close(store);
 	return finding(true, "store %s: the way of an event works", text);

@@ -690,7 +690,7 @@ def test_files_in_new_that_are_no_events(place, receiver, what):
     assert row["remark"] and row["text"].startswith("1 file(s) in new/ are no events: ") and WHY[what] in row["text"], row
     assert "move them away" in row["remedy"]
     waiting = 0 if what == "copy of a backup" else 1
-    assert rows["backlog"]["text"] == f"{waiting} event(s) in new/"
+    assert rows["backlog"]["text"] == f"{waiting} event(s) in new/" + waiting * ", the oldest for 0.0 h"
     assert "\033" not in psapi(place, "doctor", expect=None).stdout
     assert f"waiting={waiting};" in psapi(place, "check", expect=None).stdout
     assert re.search(rf"^psapi_events_waiting{{.*}} {waiting}$", psapi(place, "metrics").stdout, re.M)

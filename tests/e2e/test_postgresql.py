@@ -441,6 +441,11 @@ def test_doctor(cluster, heads):
         assert good[check]["ok"] is True and "remark" not in good[check], good[check]
         assert f"ok: store, {check}: " in checked.stdout, checked.stdout
     assert checked.returncode == 0 and "warning: store" not in checked.stdout, checked
+    assert "\nok: store, backlog: no event waits\n" in checked.stdout, checked.stdout
+    heads[1].accept(body(1))
+    cluster.primary.sql("UPDATE psapi_queue SET queued_at = queued_at - interval '30 minutes'", database="psapi")
+    assert "\nok: store, backlog: 1 event(s) wait, the oldest for 0.5 h\n" in heads[0].place.run("-t").stdout
+    assert rows()["backlog"]["text"] == "1 event(s) in new/, the oldest for 0.5 h"
     cluster.primary.sql("ALTER ROLE psapi SET synchronous_commit = off", "REVOKE pg_read_all_stats FROM psapi")
     try:
         bad = rows()
@@ -478,6 +483,18 @@ def test_doctor_of_a_receiver_that_was_not_restarted(head):
         "doctor", "--json", "--socket", receiver.path, expect=1).stdout.splitlines())}["accepts"]
     assert "not into the shared store" in said["text"] and "PSAPI_SPOOL" not in json.dumps(said), said
     assert said["remedy"].startswith("restart the receiver;") and "PSAPI_STORE" in said["remedy"], said
+
+
+def test_a_silent_host_is_waited_for_once(head):
+    """-t does not try the way of an event to hosts of which none answered its checks."""
+    with silent_host(head.place) as silent:
+        head.place.settings["PSAPI_STORE"] = f"host={silent} user=psapi dbname=psapi"
+        checked, seconds = timed(lambda: head.place.run("-t"))
+    said = [line for line in checked.stdout.splitlines() if "store" in line.split()[1]]
+    assert checked.returncode == 78 and len(said) == 2, checked
+    assert said[0].startswith(f"warning: store, database: no primary: {silent}"), said
+    assert re.match(f"error: store PostgreSQL at {silent}[^ ]*: no answer", said[1]), said
+    assert seconds < 7, "3 s for the host; the way of an event would take 4 s more"
 
 
 def test_a_host_is_looked_at_whatever_it_is(cluster, head):
