@@ -223,14 +223,27 @@ check_from_outside(struct doctor *d)
 	free(d->first.body);
 }
 
+/* Also before the first start, when the local spool is yet to be made. */
+static void
+check_database(struct doctor *d)
+{
+	struct store *store = d->store;
+	struct error ignored; /* a check has failed for it, too */
+
+	if (store == NULL && *d->config->store != '\0')
+		store = store_open_shared(d->config, &ignored);
+	if (store == NULL)
+		return;
+	store_check(store, doctor_report_store, d, &ignored);
+	if (store != d->store)
+		store_close(store);
+}
+
 int
 doctor_run(struct doctor *d)
 {
-	struct error ignored;
-
 	doctor_run_table(d, doctor_local_checks, NULL);
-	if (d->store != NULL)
-		store_check(d->store, doctor_report_store, d, &ignored);
+	check_database(d);
 	doctor_run_table(d, doctor_receiver_checks, NULL);
 	doctor_run_table(d, doctor_log_checks, NULL);
 	doctor_run_table(d, doctor_history_checks, NULL);

@@ -421,6 +421,11 @@ def test_before_the_first_start(cluster, head, spool):
     checked = head.place.run("-t")
     assert "will be made at the start" in checked.stdout and "psapi store init" in checked.stdout, checked
     assert head.run("store", "init").stdout == "the tables are made\n"
+    if spool == "missing":
+        said = {row["check"]: row for row in map(json.loads, head.run("doctor", "--json", expect=1).stdout.splitlines())}
+        assert [check for check, row in said.items() if row["ok"] is False] == ["spool"], said
+        for check in ("database", "schema", "replication", "durability", "database-clock", "connections"):
+            assert said[check]["ok"] is True, said
     checked = head.place.run("-t")
     assert checked.returncode == 0 and "the way of an event works" in checked.stdout, checked
     assert "synchronous" in head.run("store", "status").stdout
