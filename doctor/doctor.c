@@ -195,14 +195,17 @@ void
 doctor_report_store(const struct store_check *check, void *data)
 {
 	struct finding f = {.name = check->name};
+	struct doctor *d = data;
 
+	d->store_failed |= check->result == STORE_CHECK_FAILED &&
+	    (strcmp(check->name, "database") == 0 || strcmp(check->name, "schema") == 0);
 	if (check->result == STORE_CHECK_OK)
 		doctor_ok(&f, "%s", check->text);
 	else if (check->result == STORE_CHECK_FAILED)
 		doctor_failed(&f, check->remedy, "%s", check->text);
 	else
 		doctor_remark(&f, check->remedy, "%s", check->text);
-	report(data, &f);
+	report(d, &f);
 }
 
 static void
@@ -234,7 +237,7 @@ check_database(struct doctor *d)
 		store = store_open_shared(d->config, &ignored);
 	if (store == NULL)
 		return;
-	store_check(store, doctor_report_store, d, &ignored);
+	d->unreadable = store_check(store, doctor_report_store, d, &ignored) != STORE_OK;
 	if (store != d->store)
 		store_close(store);
 }

@@ -24,21 +24,31 @@ has_store(struct doctor *d, struct finding *f)
 
 /* ---- events, by their status ---- */
 
+/* Once: what cannot be read now is a fault of the store, and no check that comes later tries it. */
+static void
+count_once(struct doctor *d, struct finding *f)
+{
+	struct error error;
+
+	if (d->counted || d->unreadable)
+		return;
+	d->counted = store_count(d->store, d->now, &d->counts, &error) == STORE_OK;
+	d->unreadable = !d->counted;
+	if (d->unreadable && !d->store_failed)
+		doctor_failed_for(f, &error);
+}
+
 /* False: it is not known, and the finding says why. */
 static bool
 count(struct doctor *d, struct finding *f, struct store_counts *counts)
 {
-	struct error error;
-
 	if (!has_store(d, f))
 		return false;
-	if (!d->counted && store_count(d->store, d->now, &d->counts, &error) != STORE_OK) {
-		doctor_failed_for(f, &error);
-		return false;
-	}
-	d->counted = true;
+	count_once(d, f);
 	*counts = d->counts;
-	return true;
+	if (!d->counted && f->result != DOCTOR_FAILED)
+		doctor_skipped(f, "the store cannot be read");
+	return d->counted;
 }
 
 static void

@@ -519,6 +519,14 @@ def test_a_host_is_looked_at_whatever_it_is(cluster, head):
     said = rows()
     assert said["database"]["ok"] is True and "(primary)" in said["database"]["text"], said["database"]
     assert said["schema"]["ok"] is False and "format 1," in said["schema"]["text"], said["schema"]
+    assert [check for check, row in said.items() if row["ok"] is False] == ["storing", "schema"], "the cause, and no echo"
+    for check in ("leftovers", "unrecognised", "backlog", "failed", "hold", "drain"):
+        assert said[check]["ok"] is None and said[check]["text"] == "the store cannot be read", said[check]
+    with silent_host(head.place) as silent:
+        head.place.settings["PSAPI_STORE"] = f"host={silent} user=psapi dbname=psapi"
+        said = rows()
+        assert [check for check, row in said.items() if row["ok"] is False] == ["storing", "database"], said
+        assert said["backlog"]["text"] == "the store cannot be read", said["backlog"]
 
 
 def test_two_primaries(cluster, head):
