@@ -106,16 +106,14 @@ print_check(const struct store_check *check, void *data)
 	}
 }
 
-/* How much waits, and since when. A spool that is yet to be made has no counts. */
+/* How much waits, and since when. */
 static void
-print_backlog(const struct config *config, struct store *store)
+print_backlog(struct store *store)
 {
 	struct store_counts counts;
 	struct error error;
 	int64_t now = clock_unix();
 
-	if (store_is_missing(config))
-		return;
 	if (store_count(store, now, &counts, &error) != STORE_OK)
 		warning("store, backlog:", &error);
 	else if (counts.waiting == 0)
@@ -139,7 +137,7 @@ check_store(const struct config *config)
 		store_close(store);
 		return finding_error("store", &error);
 	}
-	print_backlog(config, store);
+	print_backlog(store);
 	store_describe(store, text, sizeof(text));
 	store_close(store);
 	return finding(true, "store %s: the way of an event works", text);

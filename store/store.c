@@ -384,8 +384,9 @@ store_put(struct store *store, const struct store_intake *intake, struct error *
 enum store_result
 store_count(struct store *store, int64_t now, struct store_counts *counts, struct error *error)
 {
-	struct store_counts local;
-	enum store_result result = spool_count(&store->local, now, &local, error);
+	struct store_counts local = {0};
+	enum store_result result =
+	    has_spool(store) ? spool_count(&store->local, now, &local, error) : STORE_OK;
 
 	if (result == STORE_OK && store_is_shared(store))
 		result = store->backend->count(store->engine, now, counts, error);

@@ -70,7 +70,8 @@ bool store_name_valid(const char *name);
 struct store *store_open(const struct config *config, bool create, struct error *error);
 /*
  * The same, but a local spool that is yet to be made is no error beside a shared store: then only
- * store_probe(), store_check(), store_describe(), store_init() and store_status() may follow.
+ * store_probe(), store_check(), store_describe(), store_count(), store_init() and store_status()
+ * may follow.
  */
 struct store *store_open_shared(const struct config *config, struct error *error);
 void store_close(struct store *store);

@@ -428,6 +428,7 @@ def test_before_the_first_start(cluster, head, spool):
             assert said[check]["ok"] is True, said
     checked = head.place.run("-t")
     assert checked.returncode == 0 and "the way of an event works" in checked.stdout, checked
+    assert "\nok: store, backlog: no event waits\n" in checked.stdout, checked
     assert "synchronous" in head.run("store", "status").stdout
     assert not list((head.place.dir / "later").glob("*")), "nothing is left"
     if spool == "missing":
