@@ -87,7 +87,7 @@ static const struct setting settings[] = {
 	{"PSAPI_WEB_ACTIONS", YES_NO, MEMBER(web_actions), "no", 0, 0,
 	    "whether the page can retry, replay and send for users who signed in: yes, no"},
 	{"PSAPI_ENDPOINT_URL", URL, MEMBER(endpoint_url), "", 0, 0,
-	    "this receiver's URL, as the portal has it"},
+	    "this receiver's URL, as the portal has it: doctor and the page use it"},
 };
 
 enum { COUNT = sizeof(settings) / sizeof(settings[0]) };

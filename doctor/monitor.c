@@ -369,6 +369,7 @@ static void
 run_checks(struct monitor *run)
 {
 	struct doctor *d = &run->doctor;
+	struct error ignored; /* a check has failed for it, too */
 
 	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
 		run->severity = checks[i].severity;
@@ -381,7 +382,7 @@ run_checks(struct monitor *run)
 	}
 	run->severity = HEALTH_CRITICAL;
 	if (d->store != NULL)
-		store_check(d->store, doctor_report_store, d);
+		store_check(d->store, doctor_report_store, d, &ignored);
 }
 
 /* Count what is in the store and in the log. */

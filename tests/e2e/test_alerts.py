@@ -88,6 +88,7 @@ def test_once_when_bad_and_once_when_well(post):
     assert "WARNING: failed: 1 event(s) in failed/" in text(mail)
     assert re.search(r"^    since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$", text(mail), re.M), "since when"
     assert "remedy:\n      psapi list --failed says why" in text(mail)
+    assert text(mail).endswith("psapi check shows this at any time; psapi doctor URL looks at everything.\n")
     assert (post.mailbox.dir / "arguments").read_text() == "-i -t\n"
     for _ in range(3):
         post.silent()
@@ -102,6 +103,12 @@ def test_once_when_bad_and_once_when_well(post):
     mail = post.hears()
     assert mail["Subject"] == f"psapi on {host} (receiver): all is well again" and "failed, since 20" in text(mail)
     post.silent()
+
+
+def test_a_mail_names_the_endpoint(post):
+    post.place.settings["PSAPI_ENDPOINT_URL"] = "https://hooks.example.org/webhooks/psapi"
+    post.good(b"no JSON")
+    assert text(post.hears()).endswith("psapi doctor looks at everything, also\nfrom outside, at\nhttps://hooks.example.org/webhooks/psapi\n")
 
 
 def test_bad_again_while_another_is_still_bad(post):
