@@ -141,6 +141,25 @@ def test_retry_by_a_reason_as_it_is_shown(desk):
         desk.run("done", f"m{how}")
 
 
+# ---- what waits for its next try ----
+
+@pytest.fixture
+def waiting(desk):
+    """Events that wait for hours, of three NPNs and two reasons; one behind such a one, and one that is new."""
+    desk.handler("default", '[ "$PSAPI_NPN" != 3 ] || exit 127; exit 75\n')
+    desk.deliver(*(signed(body(npn, str(npn)), f"later{npn}") for npn in (1, 2, 3)))
+    desk.drain(expect=78)
+    desk.deliver(signed(body(9, "1"), "behind"), signed(body(5, "5"), "untried"))
+    desk.handler("default", 'echo "$PSAPI_WEBHOOK_ID $PSAPI_TRY" >>"$PSAPI_TOLD/seen"\n')
+    return desk
+
+
+def test_what_waits_is_listed_also_without_a_count(waiting):
+    """Of a try that did not count, for the handler was broken, there is only the time that is due."""
+    assert [row["webhook_id"] for row in waiting.rows("list", "--waiting")] == ["later1", "later2", "later3"]
+    assert "retrying=3" in waiting.run("check", expect=None).stdout
+
+
 def test_a_dry_run_of_ids(failed):
     """Those that failed are counted; an unknown one is an error, as without --dry-run."""
     before = failed.spool.files()
