@@ -162,6 +162,7 @@ take_one(struct filling *f, const struct task *task, struct store_work *work,
 		store_unload(b->context->store, work);
 		put_aside(f, task);
 	} else {
+		/* STORE_INVALID: it is the first of the next pass, and handler_run_start() reports it. */
 		b->news.again |= loaded == STORE_BUSY;
 		schedule_release(b->schedule, task, loaded == STORE_ABSENT);
 	}
@@ -282,6 +283,8 @@ undo(struct batch_run *b, struct batch_item *item)
 		return;
 	if (store_replay(b->context->store, &name, 1, &moved, &error) == STORE_FAILED)
 		give_up(b, &error);
+	else
+		b->news.done--;
 }
 
 /* The store has recorded an outcome, or not. */
@@ -299,6 +302,7 @@ static void
 record_failed(struct batch_run *b, struct batch_item *item, struct handler_state *state)
 {
 	struct error error;
+	bool was_later = item->verdict == BATCH_LATER;
 
 	item->verdict = BATCH_FAILED;
 	state->failed_at = b->context->clock();
@@ -306,6 +310,7 @@ record_failed(struct batch_run *b, struct batch_item *item, struct handler_state
 	note_recorded(b, item, stored, &error);
 	if (stored != STORE_OK)
 		return;
+	b->news.later -= was_later;
 	b->news.failed++;
 	handler_run_report_failure(&item->work, state);
 }
@@ -423,7 +428,7 @@ on_bytes(void *data, const char *bytes, size_t length)
 
 	batch_protocol_read(&b->reader, bytes, length);
 	flush(b);
-	if (b->heard && !b->run->child.timed_out && !b->broken)
+	if (b->heard && !b->run->child.timed_out && !b->run->aborted)
 		b->run->child.deadline = clock_milliseconds() +
 		    b->context->config->handler_timeout * 1000;
 	b->heard = false;

@@ -26,7 +26,8 @@ struct batch_item {
 
 /* What has happened since the caller looked last: it sets it back to zero. */
 struct batch_news {
-	size_t done, later, failed; /* an event whose result has become worse is in both */
+	/* Below 0: the result of an event that was counted before has become worse. */
+	ptrdiff_t done, later, failed;
 	bool again; /* the list is out of date */
 	enum handler_run_result stop; /* RUN_STOP or RUN_AWAY: the drain must end; 0: it goes on */
 	bool wrong; /* the handler broke the protocol, or cannot do its work: `error` */

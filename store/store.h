@@ -261,7 +261,8 @@ struct store_work {
 /*
  * Take an event of a claimed lane into work. After STORE_OK the caller calls store_unload().
  * STORE_ABSENT: another program has handled it. STORE_BUSY: it is not its turn, for another drain
- * has changed the lane since store_pending().
+ * has changed the lane since store_pending(). STORE_INVALID: what is stored is no event, and only
+ * its lane waits.
  */
 enum store_result store_load(struct store *store, const char *name, struct store_work *work,
     struct error *error);
@@ -289,8 +290,8 @@ enum store_result store_fail(struct store *store, struct store_work *work,
 
 /*
  * The same for many, in as few steps as the store has for that: results[i] is what the call for
- * one would return. STORE_OK; or STORE_FAILED: some may be done, and results are not filled in, and
- * nothing is loaded. The lanes are all different.
+ * one would return, without an error. STORE_OK; or STORE_FAILED: some may be done, and results are
+ * not filled in, and nothing is loaded. The lanes are all different.
  */
 enum store_result store_claim_many(struct store *store, const uint64_t *lanes, size_t count,
     enum store_result *results, struct error *error);
@@ -450,7 +451,10 @@ enum store_result store_forget(struct store *store, struct store_forgetting *for
 enum store_result store_roster(struct store *store, int64_t at, struct roster *roster,
     struct error *error);
 
-/* Add to an empty roster what forgotten events said, and until when they were received. */
+/*
+ * Add to an empty roster what forgotten events said (all of it, if it is one of every mark), and
+ * until when they were received.
+ */
 enum store_result store_forgotten(struct store *store, struct roster *roster, struct error *error);
 
 /* How many events, requests and files there are. Times are Unix seconds; 0: none, never. */
@@ -535,7 +539,7 @@ enum store_result store_import_end(struct store *store, size_t *imported, struct
 /* Note in the spool that all events that were in it at that time (Unix seconds) are imported. */
 void store_note_import(struct store *store, int64_t at);
 
-/* Import what another store's store_forgotten() said. */
+/* Import what another store's store_forgotten() said, to a roster of every mark. */
 enum store_result store_import_forgotten(struct store *store, const struct roster *roster,
     struct error *error);
 

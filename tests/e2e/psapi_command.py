@@ -10,6 +10,7 @@ import os
 import pty
 import signal
 import subprocess
+import time
 from datetime import datetime
 
 from receiver import BINARY, SLOWER, wait_for
@@ -144,6 +145,21 @@ class Desk:
             except subprocess.TimeoutExpired:
                 continue
         return child.returncode
+
+    def wait_until_stopped(self, child):
+        """Its handler has begun with `echo here; read line <"$PSAPI_TOLD/gate"; kill -STOP $PPID`."""
+        def is_stopped():
+            with open(f"/proc/{child.pid}/stat") as stat:
+                return stat.read().rsplit(")", 1)[1].split()[0] == "T"
+        assert child.stdout.readline() == "here\n"
+        self.open_gate("gate")
+        wait_for(is_stopped, "its handler stops it")
+
+    def go_on(self, child, seconds=0):
+        """A stopped process, when so many seconds have passed."""
+        end = time.monotonic() + seconds
+        wait_for(lambda: time.monotonic() >= end, "the time passes")
+        child.send_signal(signal.SIGCONT)
 
     def drain_silently(self, *arguments):
         done = self.drain(*arguments)
