@@ -28,8 +28,9 @@ enum {
 
 #define RENEW_MS (STORE_RENEW_SECONDS * 1000)
 
-bool
-batch_is_alone(const struct store_work *work, long long max_tries)
+/* Whether the event in work must run alone, for a batch that it was in has failed. */
+static bool
+is_alone(const struct store_work *work, long long max_tries)
 {
 	return work->state.alone || (work->state.tries > 0 && work->state.tries + 1 >= max_tries);
 }
@@ -97,7 +98,7 @@ fits(struct filling *f, const struct store_work *work)
 	size_t length = f->batch->input.length + work->entry.body_length;
 
 	f->full |= length > BATCH_BYTES_MAX;
-	return !f->full && !batch_is_alone(work, f->batch->context->config->max_tries) &&
+	return !f->full && !is_alone(work, f->batch->context->config->max_tries) &&
 	    is_ours(f, work->entry.event.type);
 }
 
@@ -636,7 +637,7 @@ batch_start(struct batch_run *b, struct handler_run *run, const struct handler_r
     struct schedule *schedule)
 {
 	size_t limit = context->command != NULL ? context->batch : (size_t)context->config->batch;
-	bool alone = batch_is_alone(&run->work, context->config->max_tries);
+	bool alone = is_alone(&run->work, context->config->max_tries);
 
 	b->context = context;
 	b->schedule = schedule;

@@ -51,9 +51,6 @@ struct batch_run {
 	struct batch_news news;
 };
 
-/* Whether the event in work must run alone, for a batch that it was in has failed. */
-bool batch_is_alone(const struct store_work *work, long long max_tries);
-
 /*
  * Begin with the event of run->task, which is in work and whose handler, run->handler, takes
  * many: take more of the schedule, as many as there are, and start the process. RUN_STARTED:

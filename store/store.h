@@ -88,8 +88,6 @@ bool store_is_shared(const struct store *store);
  */
 struct store *store_try(const struct config *config, char *text, size_t size, struct error *error);
 
-/* Whether the local spool, or a directory in it, is yet to be made. */
-bool store_is_missing(const struct config *config);
 /* Whether none of the local spool's directories is there yet. */
 bool store_is_new(const struct config *config);
 

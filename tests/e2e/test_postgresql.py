@@ -494,10 +494,10 @@ def test_a_host_is_looked_at_whatever_it_is(cluster, head):
         assert "default_transaction_read_only" in said["remedy"], said
     finally:
         cluster.primary.sql("ALTER DATABASE psapi RESET default_transaction_read_only")
-    cluster.primary.sql("UPDATE psapi_meta SET format = 1", database="psapi")
+    cluster.primary.sql("UPDATE psapi_meta SET format = 2", database="psapi")
     said = rows()
     assert said["database"]["ok"] is True and "(primary)" in said["database"]["text"], said["database"]
-    assert said["schema"]["ok"] is False and "format 1," in said["schema"]["text"], said["schema"]
+    assert said["schema"]["ok"] is False and "format 2," in said["schema"]["text"], said["schema"]
 
 
 def test_two_primaries(cluster, head):
@@ -977,7 +977,7 @@ class OtherVersion(Wrong):
         self.primary.sql("UPDATE psapi_meta SET format = 99", database="psapi")
 
     def mend(self):
-        self.primary.sql("UPDATE psapi_meta SET format = 2", database="psapi")
+        self.primary.sql("UPDATE psapi_meta SET format = 1", database="psapi")
 
 
 class OnlyAStandby(Wrong):
