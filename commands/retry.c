@@ -1,4 +1,7 @@
-/* psapi retry: dead letters go back to the queue, as if they had never been tried. */
+/*
+ * psapi retry: dead letters, and events that wait for their next try, go back to the queue, as if
+ * they had never been tried.
+ */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <sysexits.h>
@@ -11,12 +14,13 @@
 #include "commands/select.h"
 #include "drain/causes.h"
 
-/* Which of the dead letters. */
+/* Which of the dead letters; or of those that wait for their next try. */
 struct selection {
 	struct store_filter filter;
 	const char *reason; /* as list --by-cause shows it, or list; NULL: any */
-	bool all, dry_run;
+	bool all, waiting, dry_run;
 	struct command_names names; /* those that match */
+	size_t untried; /* those beside them that wait for their first try */
 };
 
 static bool
@@ -37,17 +41,35 @@ collect(const struct store_item *item, void *data)
 
 	if (selection->reason != NULL && !has_reason(item, selection->reason))
 		return 0;
+	if (item->status == STORE_NEW) {
+		selection->untried++;
+		return 0;
+	}
 	return command_names_add(&selection->names, item->name);
 }
 
 static void
-print_preview(const struct command_line *line, size_t count)
+print_count(const struct command_line *line, const struct selection *selection, size_t count)
 {
-	printf(line->json ? "{\"count\":%zu}\n" :
-	    "%zu would go back to new; nothing is moved\n", count);
+	if (line->json) {
+		printf("{\"count\":%zu}\n", count);
+		return;
+	}
+	printf("%zu %s", count, selection->dry_run ? "would go back to new" : "back to new");
+	if (selection->untried > 0)
+		printf("; %zu wait already", selection->untried);
+	printf("%s\n", selection->dry_run ? "; nothing is moved" : "");
 }
 
-/* A dead letter that is still arriving is the next call's. */
+/* One that is left out is no error: it was handled meanwhile, or is the next call's. */
+static int
+left_out(const struct selection *selection, const struct error *error)
+{
+	if (selection->waiting && error->status == EX_TEMPFAIL)
+		error_log(error);
+	return EX_OK;
+}
+
 static int
 retry_all(struct command_line *line, struct selection *selection)
 {
@@ -59,13 +81,13 @@ retry_all(struct command_line *line, struct selection *selection)
 	    store_each(line->store, &selection->filter, collect, selection, &error), &error);
 
 	if (selection->dry_run)
-		print_preview(line, selection->names.count);
+		moved = selection->names.count;
 	else
 		result = requeue_names(line->store, store_retry, &selection->names, &moved, &error);
 	command_names_free(&selection->names);
-	if (!selection->dry_run)
-		printf(line->json ? "{\"count\":%zu}\n" : "%zu back to new\n", moved);
-	int status = result == STORE_INVALID ? EX_OK : command_status(result, &error);
+	print_count(line, selection, moved);
+	int status = result == STORE_INVALID ? left_out(selection, &error) :
+	                                       command_status(result, &error);
 	return status != EX_OK ? status : listed;
 }
 
@@ -97,33 +119,34 @@ preview(struct command_line *line, const char *id, size_t *count)
 		return EX_OK;
 	if (result != STORE_OK)
 		return error_log(&error);
-	*count += item.status == STORE_DEAD;
+	*count += item.status == STORE_DEAD || item.status == STORE_WAITING;
 	entry_free(&item.entry);
 	return EX_OK;
 }
 
 static int
-retry_each(struct command_line *line, char *const *ids, bool dry_run)
+retry_each(struct command_line *line, const struct selection *selection, char *const *ids)
 {
 	int status = EX_OK;
 	size_t count = 0;
 
 	for (; *ids != NULL; ids++) {
-		int result = dry_run ? preview(line, *ids, &count) : retry(line, *ids);
+		int result = selection->dry_run ? preview(line, *ids, &count) : retry(line, *ids);
 		status = result != EX_OK ? result : status;
 	}
-	if (dry_run)
-		print_preview(line, count);
+	if (selection->dry_run)
+		print_count(line, selection, count);
 	return status;
 }
 
-enum { OPTION_ALL = OPTION_OWN, OPTION_REASON, OPTION_DRY_RUN };
+enum { OPTION_ALL = OPTION_OWN, OPTION_WAITING, OPTION_REASON, OPTION_DRY_RUN };
 
 /* Returns EX_OK, or EX_USAGE (logged). */
 static int
 take_option(const struct command_line *line, int option, struct selection *selection)
 {
 	selection->all |= option == OPTION_ALL;
+	selection->waiting |= option == OPTION_WAITING;
 	selection->dry_run |= option == OPTION_DRY_RUN;
 	if (option == OPTION_REASON)
 		selection->reason = optarg;
@@ -136,6 +159,7 @@ int
 retry_main(struct command_line *line, int argc, char **argv)
 {
 	static const struct option names[] = {{"all", no_argument, NULL, OPTION_ALL},
+		{"waiting", no_argument, NULL, OPTION_WAITING},
 		{"reason", required_argument, NULL, OPTION_REASON},
 		{"dry-run", no_argument, NULL, OPTION_DRY_RUN}, SELECT_OPTIONS, COMMON_OPTIONS};
 	struct selection selection = {0};
@@ -144,12 +168,14 @@ retry_main(struct command_line *line, int argc, char **argv)
 		if (take_option(line, option, &selection) != EX_OK)
 			return EX_USAGE;
 	const struct store_filter *f = &selection.filter;
-	bool selects = f->type != NULL || f->npn != NULL || f->since != 0 || selection.reason != NULL;
+	bool selects = f->type != NULL || f->npn != NULL || f->since != 0 || selection.reason != NULL ||
+	    selection.waiting;
 	if (selection.all == (optind < argc))
 		return command_misused(line, "either IDs or --all", selection.all ? argv[optind] : NULL);
 	if (selects && !selection.all)
 		return command_misused(line, "what selects goes with --all", argv[optind]);
-	selection.filter.statuses = 1U << STORE_DEAD;
+	selection.filter.statuses =
+	    selection.waiting ? 1U << STORE_WAITING | 1U << STORE_NEW : 1U << STORE_DEAD;
 	int status = command_open(line);
 	if (status == EX_OK && !selection.dry_run)
 		status = command_begin(line);
@@ -157,5 +183,5 @@ retry_main(struct command_line *line, int argc, char **argv)
 		return status;
 	if (selection.all)
 		return retry_all(line, &selection);
-	return retry_each(line, argv + optind, selection.dry_run);
+	return retry_each(line, &selection, argv + optind);
 }

@@ -140,15 +140,20 @@ const struct command table_commands[] = {
 	    "\"event\", byte for byte but for line breaks.\n\n" ID_HELP,
 	    show_main},
 	{"retry",
-	    "[--dry-run] ID...|--all [SELECTION]\n"
-	    "       [--reason TEXT]", "put failed events back into new/",
-	    "  --all            all of them, or of those all that match:\n"
+	    "[--dry-run] ID...|--all [--waiting] [SELECTION]\n"
+	    "       [--reason TEXT]",
+	    "put failed events back into new/; make waiting retries due at once",
+	    "  --all            all that failed, or of those all that match:\n"
+	    "  --waiting        events that wait for a retry, instead of failed ones. An event\n"
+	    "                   that was never tried stays as it is\n"
 	    SELECT_HELP
-	    "  --reason TEXT    events that failed for this reason, as list shows it\n"
+	    "  --reason TEXT    events that failed, or wait, for this reason, as list shows it
+"
 	    "  --dry-run        say how many, and move nothing\n"
 	    "\n"
-	    "They are handled by the next drain, as if for the first time. With --json and\n"
-	    "--all or --dry-run, how many they are is printed as {\"count\":6}.\n\n" ID_HELP TIME_HELP,
+	    "They are handled by the next drain, as if for the first time. An ID may be that\n"
+	    "of an event that failed or waits for a retry. With --json and --all or\n"
+	    "--dry-run, how many they are is printed as {\"count\":6}.\n\n" ID_HELP TIME_HELP,
 	    retry_main},
 	{"replay", "ID...|[--type PREFIX] [--npn NPN] [--since TIME]",
 	    "put handled events back into new/, for a handler that had a bug",

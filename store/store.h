@@ -413,11 +413,12 @@ void store_add_result(enum store_result *result, struct error *error, enum store
 
 /*
  * The administrator's moves, between store_work_begin() and store_work_end(), durable when they
- * return. retry: a dead letter goes back to the queue. replay: a handled event goes back to the
+ * return. retry: a dead letter goes back to the queue, and an event that waits for its retry is due
+ * at once; both as if they had never been tried. replay: a handled event goes back to the
  * queue. finish: an event that waits or failed counts as handled. Names whose event has another
- * status, or is still arriving, are left out: then the result is STORE_INVALID; STORE_FAILED
- * if one could not be moved. *error is about the first that gave the result; other failures are
- * logged. *moved: how many were moved.
+ * status, or is still arriving, are left out, and by retry one whose lane another process works
+ * on: then the result is STORE_INVALID; STORE_FAILED if one could not be moved. *error is about the
+ * first that gave the result; other failures are logged. *moved: how many were moved.
  */
 enum store_result store_retry(struct store *store, const char *const *names, size_t count,
     size_t *moved, struct error *error);

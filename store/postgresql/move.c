@@ -31,6 +31,9 @@ postgresql_name_array(const char *const *names, size_t count)
 static enum store_result
 explain(struct postgresql *pg, const char *name, bool retry, struct error *error)
 {
+	static const char busy[] =
+	    "waits for its retry, and a drain is handling an event of its lane: "
+	    "repeat the command later";
 	struct store_item item;
 	int length = (int)strlen(name) - 5;
 	const char *why = "was handled just now: repeat the command";
@@ -42,6 +45,8 @@ explain(struct postgresql *pg, const char *name, bool retry, struct error *error
 		return found;
 	else if (item.status == STORE_DEAD)
 		why = "was not handled yet: it waits in failed/; psapi retry takes it";
+	else if (item.status == STORE_WAITING && retry)
+		why = busy;
 	else if (item.status != STORE_HANDLED)
 		why = retry ? "has not failed: it waits in new/ already" :
 		    "was not handled yet: it waits in new/";
@@ -51,7 +56,7 @@ explain(struct postgresql *pg, const char *name, bool retry, struct error *error
 		why = "is a probe of psapi doctor, which nobody handles";
 	if (found == STORE_OK)
 		entry_free(&item.entry);
-	error_set(error, EX_DATAERR, NULL, "%.*s: %s", length, name, why);
+	error_set(error, why == busy ? EX_TEMPFAIL : EX_DATAERR, NULL, "%.*s: %s", length, name, why);
 	return STORE_INVALID;
 }
 
@@ -102,14 +107,21 @@ move(struct postgresql *pg, const char *sql, const char *const *names, size_t co
 	return outcome;
 }
 
+/*
+ * An event that waits stays as old as it is. One of a lane that a drain has may be in work: the
+ * outcome of that try would come after this.
+ */
 enum store_result
 postgresql_retry(void *engine, const char *const *names, size_t count, size_t *moved,
     struct error *error)
 {
 	static const char sql[] =
-	    "UPDATE psapi_queue SET tries = 0, tried_at = NULL, due_at = NULL, failed_at = NULL,"
-	    " queued_at = now(), alone = false, handler = '', reason = '', stderr_end = ''"
-	    " WHERE name = ANY ($1::text[]) AND failed_at IS NOT NULL RETURNING name";
+	    "UPDATE psapi_queue q SET tries = 0, tried_at = NULL, due_at = NULL, failed_at = NULL,"
+	    " queued_at = CASE WHEN failed_at IS NULL THEN queued_at ELSE now() END,"
+	    " alone = false, handler = '', reason = '', stderr_end = ''"
+	    " WHERE name = ANY ($1::text[]) AND (failed_at IS NOT NULL OR (" POSTGRESQL_TRIED
+	    " AND NOT EXISTS (SELECT 1 FROM psapi_lane l"
+	    " WHERE l.lane = q.lane AND l.until > clock_timestamp()))) RETURNING name";
 
 	return move(engine, sql, names, count, moved, true, error);
 }

@@ -236,7 +236,7 @@ postgresql_count(void *engine, int64_t now, struct store_counts *counts, struct 
 	static const char sql[] =
 	    "SELECT count(*) FILTER (WHERE failed_at IS NULL),"
 	    " count(*) FILTER (WHERE failed_at IS NOT NULL),"
-	    " count(*) FILTER (WHERE failed_at IS NULL AND tries > 0),"
+	    " count(*) FILTER (WHERE failed_at IS NULL AND " POSTGRESQL_TRIED "),"
 	    " count(*) FILTER (WHERE old),"
 	    " floor(extract(epoch FROM now() - min(queued_at) FILTER (WHERE old)))::bigint,"
 	    " floor(extract(epoch FROM now() - min(queued_at)"

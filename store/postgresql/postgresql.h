@@ -316,11 +316,16 @@ enum store_result postgresql_count(void *engine, int64_t now, struct store_count
 	"q.handler, q.reason, q.stderr_end, q.alone::int::text"
 enum { POSTGRESQL_STATE_COLUMNS = 8 };
 /*
+ * Whether one that did not fail waits for a retry. Of a try that did not count, for the handler was
+ * broken, there may be only the time that is due.
+ */
+#define POSTGRESQL_TRIED "(q.tries > 0 OR q.due_at IS NOT NULL)"
+/*
  * The first three columns of an event: name, status, record; q is its row of psapi_queue, if any.
  */
 #define POSTGRESQL_STATUS \
 	"(CASE WHEN q.name IS NULL THEN 3 WHEN q.failed_at IS NOT NULL THEN 2" \
-	" WHEN q.tries > 0 THEN 1 ELSE 0 END)"
+	" WHEN " POSTGRESQL_TRIED " THEN 1 ELSE 0 END)"
 #define POSTGRESQL_ITEM "e.name, " POSTGRESQL_STATUS "::text, e.record, " POSTGRESQL_STATE
 /* Read such a row. Returns why it is no event, or NULL: then the caller frees item->entry. */
 const char *postgresql_item(const PGresult *result, int row, struct store_item *item);

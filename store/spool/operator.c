@@ -162,10 +162,23 @@ unfit(struct error *error, int status, const char *name, const char *why)
 	return STORE_INVALID;
 }
 
-static enum store_result
-check_retry(struct spool *spool, const char *name, struct error *error)
+static bool
+waits_for_retry(struct spool *spool, const char *name)
 {
-	if (!spool_has(spool, SPOOL_FAILED, name))
+	struct handler_state state;
+
+	return spool_has(spool, SPOOL_NEW, name) && spool_state_read(spool, name, &state) &&
+	    state.failed_at == 0;
+}
+
+/* *waits: it is not in failed/, but waits for its retry. */
+static enum store_result
+check_retry(struct spool *spool, const char *name, bool *waits, struct error *error)
+{
+	bool failed = spool_has(spool, SPOOL_FAILED, name);
+
+	*waits = !failed && waits_for_retry(spool, name);
+	if (!failed && !*waits)
 		return unfit(error, EX_DATAERR, name, spool_has(spool, SPOOL_NEW, name) ?
 		        "has not failed: it waits in new/ already" :
 		        "has not failed: it was handled; psapi replay handles it again");
@@ -239,32 +252,54 @@ link_again(struct spool *spool, const char *name, struct error *error)
 	return result;
 }
 
-/* For retry and replay: link all, then sync once. linked: which of them were; or NULL. */
+static bool
+sync_moves(struct spool *spool, enum spool_dir dir, struct error *error)
+{
+	if (spool_sync(spool, dir, -1) == 0)
+		return true;
+	spool_failed(spool, "sync it", dir, "", error);
+	return false;
+}
+
+/* An event that waits is in new/, or a consumer has handled it just now: it is not linked again. */
+static enum store_result
+forget_tries(struct spool *spool, const char *name, struct error *error)
+{
+	if (spool_state_remove(spool, name) == 0)
+		return STORE_OK;
+	return spool_failed(spool, "remove the name", SPOOL_STATE, name, error);
+}
+
+/* For retry and replay: link all, then sync once. linked: which of failed/ were; or NULL. */
 static enum store_result
 requeue(struct spool *spool, const char *const *names, size_t count, size_t *moved,
     enum spool_dir from, bool *linked, struct error *error)
 {
 	enum store_result result = STORE_OK;
+	size_t waited = 0; /* those that only their state kept back */
 
 	*moved = 0;
 	for (size_t i = 0; i < count; i++) {
 		struct error own;
-		enum store_result one = from == SPOOL_FAILED ? check_retry(spool, names[i], &own) :
-		                                               check_replay(spool, names[i], &own);
+		bool waits = false;
+		enum store_result one = from == SPOOL_FAILED ?
+		    check_retry(spool, names[i], &waits, &own) :
+		    check_replay(spool, names[i], &own);
 		if (one == STORE_OK)
-			one = link_again(spool, names[i], &own);
+			one = (waits ? forget_tries : link_again)(spool, names[i], &own);
 		*moved += one == STORE_OK;
+		waited += waits && one == STORE_OK;
 		if (linked != NULL)
-			linked[i] = one == STORE_OK;
+			linked[i] = one == STORE_OK && !waits;
 		if (one == STORE_OK)
 			continue;
 		store_add_result(&result, error, one, &own);
 		if (one == STORE_FULL || (one == STORE_FAILED && own.status != EX_NOPERM))
 			break; /* the disk: it would fail for all */
 	}
-	if (*moved > 0 && spool_sync(spool, SPOOL_NEW, -1) != 0) {
+	if ((*moved > waited && !sync_moves(spool, SPOOL_NEW, error)) ||
+	    (waited > 0 && !sync_moves(spool, SPOOL_STATE, error))) {
 		*moved = 0;
-		spool_failed(spool, "sync it", SPOOL_NEW, "", error);
 		result = STORE_FAILED;
 	}
 	return result;

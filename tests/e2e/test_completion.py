@@ -94,7 +94,7 @@ def test_files(desk):
 
 
 def test_ids(desk):
-    """Of the spool in the line; retry completes failed events only."""
+    """Of the spool in the line; retry completes failed events, and those that wait for a retry."""
     waiting, failed, colon = desk.deliver(signed(webhook_id="msg_waiting"),
                                           signed(b"no JSON", webhook_id="msg_failed"),
                                           signed(webhook_id="msg:colon"))
@@ -104,6 +104,9 @@ def test_ids(desk):
     assert complete(desk, "psapi show msg:") == ["colon"], "bash takes what follows the colon for the word"
     assert waiting in complete(desk, "psapi verify m")
     assert complete(desk, "psapi replay ") == []
+    desk.write_state(waiting, tries=1, due_at="2199-01-01T00:00:00Z", reason="exit status 75")
+    assert sorted(complete(desk, "psapi retry ")) == [failed, waiting]
+    desk.run("retry", waiting)
     other = desk.place.dir / "other"
     other.mkdir()
     assert complete(desk, f"psapi --spool {other} retry ") == []
@@ -173,6 +176,8 @@ def test_zsh(desk):
     assert complete_zsh(desk, "psapi -o PSAPI_TH") == ["PSAPI_THREADS"]
     assert sorted(complete_zsh(desk, "psapi show msg_")) == [failed, waiting]
     assert complete_zsh(desk, f"psapi --spool {desk.spool.path} retry ") == [failed]
+    desk.write_state(waiting, tries=1, due_at="2199-01-01T00:00:00Z", reason="exit status 75")
+    assert sorted(complete_zsh(desk, "psapi retry ")) == [failed, waiting]
     (desk.place.dir / "a-directory").mkdir()
     assert "a-directory" in " ".join(complete_zsh(desk, "psapi --spool a-"))
     assert "jq" in complete_zsh(desk, "psapi drain -- jq")

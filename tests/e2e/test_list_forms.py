@@ -141,11 +141,116 @@ def test_retry_by_a_reason_as_it_is_shown(desk):
         desk.run("done", f"m{how}")
 
 
+# ---- what waits for its next try ----
+
+@pytest.fixture
+def waiting(desk):
+    """Events that wait for hours, of three NPNs and two reasons; one behind such a one, and one that is new."""
+    desk.handler("default", '[ "$PSAPI_NPN" != 3 ] || exit 127; exit 75\n')
+    desk.deliver(*(signed(body(npn, str(npn)), f"later{npn}") for npn in (1, 2, 3)))
+    desk.drain(expect=78)
+    desk.deliver(signed(body(9, "1"), "behind"), signed(body(5, "5"), "untried"))
+    desk.handler("default", 'echo "$PSAPI_WEBHOOK_ID $PSAPI_TRY" >>"$PSAPI_TOLD/seen"\n')
+    return desk
+
+
+def statuses(desk):
+    return {row["webhook_id"]: row["status"] for row in desk.rows("list", "--all")}
+
+
+def test_what_waits_is_listed_also_without_a_count(waiting):
+    """Of a try that did not count, for the handler was broken, there is only the time that is due."""
+    assert [row["webhook_id"] for row in waiting.rows("list", "--waiting")] == ["later1", "later2", "later3"]
+    assert "retrying=3" in waiting.run("check", expect=None).stdout
+
+
+def test_retry_of_an_id_that_waits(waiting):
+    assert waiting.run("retry", "later1").stderr == ""
+    assert statuses(waiting) == {"later1": "new", "later2": "waiting", "later3": "waiting", "behind": "new", "untried": "new"}
+    waiting.drain_silently()
+    assert waiting.lines() == ["later1 1", "untried 1", "behind 1"], "as if for the first time, and in order"
+    assert statuses(waiting)["later2"] == "waiting"
+    assert waiting.run("retry", "later2", "later3").stdout == ""
+    waiting.drain_silently()
+    assert waiting.lines()[3:] == ["later2 1", "later3 1"]
+
+
+def test_retry_all_that_wait(waiting):
+    assert waiting.run("retry", "--all").stdout == "0 back to new\n", "without --waiting only those that failed"
+    before = waiting.spool.files()
+    dry = waiting.run("retry", "--all", "--waiting", "--dry-run")
+    assert dry.stdout == "3 would go back to new; 2 wait already; nothing is moved\n" and dry.stderr == ""
+    assert waiting.run("retry", "--all", "--waiting", "--dry-run", "--json").stdout == '{"count":3}\n'
+    assert waiting.run("retry", "later1", "untried", "--dry-run").stdout == "1 would go back to new; nothing is moved\n"
+    assert waiting.spool.files() == before and statuses(waiting)["later1"] == "waiting"
+    done = waiting.run("retry", "--all", "--waiting")
+    assert done.stdout == "3 back to new; 2 wait already\n" and done.stderr == ""
+    assert set(statuses(waiting).values()) == {"new"}
+    assert waiting.run("retry", "--all", "--waiting", "--json").stdout == '{"count":0}\n'
+    waiting.drain_silently()
+    assert sorted(waiting.lines()) == ["behind 1", "later1 1", "later2 1", "later3 1", "untried 1"]
+    assert waiting.lines().index("later1 1") < waiting.lines().index("behind 1")
+
+
+@pytest.mark.parametrize("arguments, moved, left", [
+    (["--npn", "1"], ["later1"], "; 1 wait already"), (["--type", "producersync.updates_available"], [], ""),
+    (["--reason", "exit status 75"], ["later1", "later2"], ""), (["--since", "2199-01-01"], [], "")])
+def test_retry_all_that_wait_and_match(waiting, arguments, moved, left):
+    assert waiting.run("retry", "--all", "--waiting", *arguments).stdout == f"{len(moved)} back to new{left}\n"
+    assert [webhook_id for webhook_id, status in statuses(waiting).items() if status == "waiting"] == [
+        webhook_id for webhook_id in ("later1", "later2", "later3") if webhook_id not in moved]
+
+
+def test_retry_of_what_was_never_tried(waiting):
+    """It is 65 for an id where nothing was done; the others are put back."""
+    done = waiting.run("retry", "untried", "later1", expect=65)
+    assert done.stderr == "psapi: untried: has not failed: it waits in new/ already\n"
+    assert statuses(waiting)["later1"] == "new"
+
+
+def test_retry_of_what_fails_again_later(waiting):
+    """Its tries start anew: the next one is due after the first wait."""
+    waiting.handler("default", "exit 75\n")
+    waiting.run("retry", "later2")
+    waiting.drain_silently()
+    state = waiting.state("later2")
+    assert state["tries"] == 1 and "try 1 of" in state["reason"]
+
+
+def test_retry_while_a_handler_of_its_lane_runs(waiting):
+    """The spool's lock makes it wait for that; a shared store says so. Either way the order stays."""
+    note = 'echo "$PSAPI_WEBHOOK_ID $PSAPI_TRY" >>"$PSAPI_TOLD/seen"\n'
+    waiting.gate("go")
+    waiting.handler("default", note + 'read line <"$PSAPI_TOLD/go"\n')
+    waiting.deliver(signed(body(0, "1"), "earlier"))
+    drain = waiting.start("drain")
+    waiting.wait_for_lines(1)
+    waiting.handler("default", note)
+    if waiting.place.store == "spool":
+        retry = waiting.start("retry", "later1")
+    else:
+        message = ("psapi: later1: waits for its retry, and a drain is handling an event of its lane: "
+                   "repeat the command later\n")
+        assert waiting.run("retry", "later1", expect=75).stderr == message
+        done = waiting.run("retry", "--all", "--waiting")
+        assert done.stdout == "2 back to new; 3 wait already\n" and done.stderr == message
+    waiting.open_gate("go")
+    assert drain.wait(60) == 0 and waiting.lines()[:2] == ["earlier 1", "untried 1"]
+    if waiting.place.store == "spool":
+        assert retry.wait(60) == 0
+    else:
+        assert statuses(waiting) == {"later1": "waiting", "behind": "new"} | dict.fromkeys(
+            ("earlier", "untried", "later2", "later3"), "handled"), "those of other lanes were handled by the drain at work"
+        waiting.run("retry", "later1")
+    waiting.drain_silently()
+    assert waiting.lines().index("later1 1") < waiting.lines().index("behind 1")
+
+
 def test_a_dry_run_of_ids(failed):
-    """Those that failed are counted; an unknown one is an error, as without --dry-run."""
+    """Those that failed or wait for a retry are counted; an unknown one is an error, as without --dry-run."""
     before = failed.spool.files()
     dry = failed.run("retry", "--dry-run", "bad1", "good", "invalid", "later")
-    assert dry.stdout == "2 would go back to new; nothing is moved\n" and dry.stderr == ""
+    assert dry.stdout == "3 would go back to new; nothing is moved\n" and dry.stderr == ""
     assert failed.run("retry", "bad1", "--dry-run", "--json").stdout == '{"count":1}\n'
     dry = failed.run("retry", "--dry-run", "nobody", "worse", expect=66)
     assert dry.stdout == "1 would go back to new; nothing is moved\n"
@@ -154,8 +259,9 @@ def test_a_dry_run_of_ids(failed):
     assert failed.spool.files() != before
 
 
-@pytest.mark.parametrize("arguments", [["--type", "x"], ["--dry-run"], ["a", "--dry-run", "--npn", "1"], ["a", "--npn", "1"],
-                                       ["a", "--reason", "x"], ["a", "--since", "1h"], ["--all", "--since", "x"]])
+@pytest.mark.parametrize("arguments", [["--type", "x"], ["--waiting"], ["--dry-run"], ["a", "--waiting"], ["a", "--dry-run", "--npn", "1"],
+                                       ["a", "--npn", "1"], ["a", "--reason", "x"], ["a", "--since", "1h"],
+                                       ["--all", "--since", "x"]])
 def test_retry_misused(desk, arguments):
     done = desk.run("retry", *arguments, expect=64)
     assert done.stderr.count("\n") == 1 and "psapi help retry" in done.stderr

@@ -488,6 +488,66 @@ TEST(a_dead_letter_that_is_retried_is_new)
 	}
 }
 
+/* Its state alone keeps it back, so that is gone for good. */
+TEST(an_event_that_waits_for_its_retry_is_new)
+{
+	static const char *const names[] = {"waits.json", "dead.json", "new.json"};
+	struct fixture *f = *state;
+
+	for (size_t w = 0; w < ROWS(ways); w++) {
+		go_the_way(f, &ways[w]);
+		add(f, "waits", IN_NEW | IN_EVENTS, BODY, 1000);
+		add(f, "dead", IN_FAILED | IN_EVENTS, BODY, 1000);
+		add(f, "new", IN_NEW | IN_EVENTS, BODY, 1000);
+		set_state(f, "waits.json", 9999, 0);
+		set_state(f, "new.json", 0, 1600); /* of a dead letter that was moved back by hand */
+		trace_begin(&f->spool);
+		assert_int_equal(spool_retry(&f->spool, names, 3, &moved, &f->error), STORE_INVALID);
+		assert_string_equal(strstr(trace_end(), "unlink("),
+		    "unlink(state) open(events) link(new) unlink(state) open(state) fsync(new) "
+		    "fsync(state) unlink(failed)");
+		assert_non_null(strstr(f->error.text, "new: has not failed: it waits in new/ already"));
+		assert_int_equal(moved, 2);
+		expect_where(f, "waits.json", IN_NEW | IN_EVENTS);
+		assert_true(is_one_file(f, SPOOL_NEW, SPOOL_EVENTS, "waits.json"));
+		assert_false(has(f, SPOOL_STATE, "waits.json"));
+		assert_true(has(f, SPOOL_STATE, "new.json"));
+		for (size_t i = 0; i < ROWS(names); i++) {
+			drop(f, SPOOL_NEW, names[i]);
+			drop(f, SPOOL_EVENTS, names[i]);
+		}
+		drop(f, SPOOL_STATE, "new.json");
+	}
+}
+
+/* Whatever is not done is told: then it waits as before, or is new. */
+TEST(whichever_call_fails_of_a_waiting_event_it_stays_in_the_queue)
+{
+	struct fixture *f = *state;
+	bool done = false;
+	int failures = 0;
+
+	add(f, "a", IN_NEW | IN_EVENTS, BODY, 1000);
+	for (int nth = 1; !done; nth++) {
+		struct capture capture;
+		set_state(f, "a.json", 9999, 0);
+		interference = (struct interference){.of = ANY, .nth = nth, .error = EIO};
+		capture_begin(&capture);
+		enum store_result result = retry(f, "a.json");
+		free(capture_end(&capture));
+		done = interference.seen < nth;
+		interference.nth = 0;
+		assert_int_equal(moved, result == STORE_OK);
+		if (result == STORE_OK)
+			assert_false(has(f, SPOOL_STATE, "a.json"));
+		failures += result != STORE_OK;
+		f->spool.distrusted = false;
+		expect_where(f, "a.json", IN_NEW | IN_EVENTS);
+		assert_true(is_one_file(f, SPOOL_NEW, SPOOL_EVENTS, "a.json"));
+	}
+	assert_true(failures >= 3); /* the unlink; the open and the sync of state/ */
+}
+
 TEST(a_handled_event_that_is_replayed_is_new)
 {
 	struct fixture *f = *state;
@@ -512,8 +572,8 @@ TEST(what_has_another_status_is_left_where_it_is)
 	} rows[] = {
 		{retry, "new.json", "new: has not failed: it waits in new/ already", STORE_INVALID,
 		    EX_DATAERR},
-		{retry, "waiting.json", "waiting: has not failed: it waits in new/ already", STORE_INVALID,
-		    EX_DATAERR},
+		{retry, "arriving.json", "arriving: is not in events/: it is still arriving", STORE_INVALID,
+		    EX_TEMPFAIL},
 		{retry, "handled.json", "has not failed: it was handled; psapi replay", STORE_INVALID,
 		    EX_DATAERR},
 		{retry, "odd%20id%2F.json", "is not in events/", STORE_INVALID, EX_TEMPFAIL},
@@ -532,6 +592,7 @@ TEST(what_has_another_status_is_left_where_it_is)
 
 	add_one_of_each(f);
 	add(f, "probe", IN_EVENTS, "{\"type\":\"psapi.doctor\"}", 1000);
+	set_state(f, "arriving.json", 9999, 0);
 	put(f, SPOOL_EVENTS, "torn.json", "");
 	put(f, SPOOL_EVENTS, "empty.json", "");
 	put(f, SPOOL_FAILED, "empty.json", "");
@@ -1123,6 +1184,8 @@ main(void)
 		SPOOL_TEST(a_dead_letter_that_was_moved_by_hand_is_new),
 		cmocka_unit_test(a_status_has_a_text),
 		SPOOL_TEST(a_dead_letter_that_is_retried_is_new),
+		SPOOL_TEST(an_event_that_waits_for_its_retry_is_new),
+		SPOOL_TEST(whichever_call_fails_of_a_waiting_event_it_stays_in_the_queue),
 		SPOOL_TEST(a_handled_event_that_is_replayed_is_new),
 		SPOOL_TEST(what_has_another_status_is_left_where_it_is),
 		SPOOL_TEST(of_many_those_that_fit_are_moved_with_one_sync),

@@ -564,6 +564,50 @@ TEST(an_administrator_moves_events_by_their_status)
 	assert_int_equal(counts.failed, 0);
 }
 
+/* Also one whose only try did not count. A drain of its lane may have it in work. */
+TEST(an_event_that_waits_for_its_retry_is_due_at_once)
+{
+	static const struct handler_state broken = {.tried_at = 100, .due_at = 160, .reason = "127"};
+	const char *names[] = {"a.json", "b.json"};
+	struct store_counts counts;
+	struct store_work work;
+	struct error error;
+	size_t moved;
+
+	NEEDS_SERVER;
+	put(&one, "a", "1", 1, STORE_QUEUE);
+	uint64_t lane = pending(&one).lane;
+	put(&one, "b", "2", 2, STORE_QUEUE);
+	assert_int_equal(take(&one, "a.json", lane, &work), STORE_OK);
+	assert_int_equal(store_later(one.store, &work, &broken, &error), STORE_OK);
+	store_unload(one.store, &work);
+	sql("UPDATE psapi_queue SET queued_at = now() - interval '1 day' WHERE name = 'a.json'");
+	assert_string_equal(listed(&one, &all).text, "a:waiting b:new ");
+	assert_int_equal(store_count(one.store, clock_unix(), &counts, &error), STORE_OK);
+	assert_int_equal(counts.retrying, 1);
+	assert_int_equal(counts.overdue, 0);
+	assert_int_equal(store_retry(two.store, names, 2, &moved, &error), STORE_INVALID);
+	assert_int_equal(moved, 0);
+	assert_int_equal(error.status, EX_TEMPFAIL);
+	assert_non_null(strstr(error.text, "a: waits for its retry, and a drain is handling"));
+	store_release(one.store, lane);
+	assert_int_equal(store_retry(two.store, names, 2, &moved, &error), STORE_INVALID);
+	assert_int_equal(moved, 1);
+	assert_non_null(strstr(error.text, "b: has not failed: it waits in new/ already"));
+	assert_string_equal(listed(&one, &all).text, "a:new b:new ");
+	assert_int_equal(store_count(one.store, clock_unix(), &counts, &error), STORE_OK);
+	assert_int_equal(counts.retrying, 0);
+	assert_int_equal(counts.overdue, 1); /* it is as old as before */
+	assert_int_equal(take(&two, "a.json", lane, &work), STORE_OK);
+	assert_int_equal(work.state.tries, 0);
+	/* A lease that is over is of a drain that was killed. */
+	assert_int_equal(store_later(two.store, &work, &retry_state, &error), STORE_OK);
+	store_unload(two.store, &work);
+	sql("UPDATE psapi_lane SET until = now()");
+	assert_int_equal(store_retry(one.store, names, 1, &moved, &error), STORE_OK);
+	assert_int_equal(moved, 1);
+}
+
 TEST(a_listing_takes_what_the_filter_means)
 {
 	const struct store_filter dead = {.statuses = 1U << STORE_DEAD},
@@ -1669,6 +1713,7 @@ main(void)
 		OVER(an_outcome_counts_only_while_the_lane_is_ours),
 		OVER(many_at_once_are_as_one_by_one),
 		OVER(an_administrator_moves_events_by_their_status),
+		OVER(an_event_that_waits_for_its_retry_is_due_at_once),
 		OVER(a_listing_takes_what_the_filter_means),
 		OVER(what_waits_is_not_forgotten),
 		OVER(a_roster_counts_forgotten_events),
