@@ -530,6 +530,22 @@ def test_compressed_logs_are_named(place, receiver):
     assert row["ok"] and "1 compressed one(s) are not read" in row["text"]
 
 
+def test_what_was_counted_of_a_compressed_log(place, receiver):
+    """logrotate compresses it after a week: doctor knows what check knows, and one refusal is no outage."""
+    log = place.spool.path / "attempts.jsonl"
+    log.write_text(attempt(480 * 3600))
+    subprocess.run([PSAPI, "check"], env=place.environment(), capture_output=True)
+    log.rename(place.spool.path / "attempts.jsonl.2")
+    subprocess.run(["gzip", place.spool.path / "attempts.jsonl.2"], check=True)
+    log.write_text("")
+    rows = examine(place)
+    assert "accepted 480.0 h ago" in rows["deliveries"]["text"], rows["deliveries"]
+    assert_names(rows, "daily", mentions=["480.0 h", "portal"])
+    log.write_text(refused(60))
+    row = examine(place)["deliveries"]
+    assert row["remark"] and "the last one accepted came 480.0 h ago" in row["text"], row
+
+
 # ---- the log ----
 
 @ROOT_ONLY
