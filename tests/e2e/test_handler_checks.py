@@ -613,6 +613,19 @@ def test_name(desk, name, right):
         assert row["text"] == f"{name}: no event selects it" and row["remedy"] == f"{name}: rename it to {right}"
 
 
+def test_near_miss_beside_its_right_name(desk):
+    """default~ is what an editor leaves: renamed, it would replace the handler, or be in conflict with one in batch.d."""
+    batch = desk.place.dir / "batch.d"
+    desk.place.settings["PSAPI_BATCH_HANDLERS"] = batch
+    for path in (desk.handlers / "default", desk.handlers / "default~", desk.handlers / "default.sh",
+                 desk.handlers / "id.producer.created", desk.handlers / "id.producer.created.py", batch / "default.py"):
+        write(path, SCRIPT)
+    row = doctor(desk, "unused")
+    assert row["ok"] is True and row["remark"], row
+    assert row["text"] == "never used: default.sh, default~, id.producer.created.py, batch.d/default.py"
+    assert "rename" not in row["remedy"] and doctor(desk)["ok"] is True
+
+
 def test_what_no_event_selects(desk):
     """README, lib/, x~ are no fault, whatever is in them."""
     write(desk.handlers / "default", SCRIPT)
