@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import strace
-from psapi_command import NOTE, PSAPI, Desk, body
+from psapi_command import NOTE, PSAPI, Desk, body, updates
 from receiver import wait_for
 from sender import signed
 
@@ -786,6 +786,15 @@ def test_near_miss_of_a_batch_handler(desk):
     row = doctor(desk, "unused")
     assert row["remark"] and row["text"] == "batch.d/producersync.npn.sh: no event selects it"
     assert row["remedy"] == "batch.d/producersync.npn.sh: rename it to producersync.npn"
+
+
+def test_one_refused_and_one_failed(desk):
+    """An event that fails, once, does not hide those that wait in each run."""
+    write(desk.handlers / "default", SCRIPT, mode=0o644)
+    desk.handler("producersync.npn", "exit 2\n")
+    failed, waiting = desk.deliver(signed(body(1)), signed(updates(2)))
+    desk.drain(expect=78)
+    assert "failed" in desk.where(failed) and desk.where(waiting) == ["new", "events"]
 
 
 # ---- 126 and 127 ----
