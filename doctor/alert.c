@@ -283,8 +283,8 @@ write_problems(struct mail *mail, const struct config *config, const struct heal
 	put_findings(mail, health, state, is_known);
 	put_unjudged(mail, health, state);
 	mail_put(mail, "",
-	    "The next mail comes when something else becomes bad, this becomes worse, or all is well\n"
-	    "again.\n"
+	    "The next mail comes when something else becomes bad, this becomes worse,\n"
+	    "or all is well again.\n"
 	    "psapi check shows this at any time; psapi doctor URL looks at everything.\n");
 }
 

@@ -88,6 +88,7 @@ def test_once_when_bad_and_once_when_well(post):
     assert "WARNING: failed: 1 event(s) in failed/" in text(mail)
     assert re.search(r"^    since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$", text(mail), re.M), "since when"
     assert "remedy:\n      psapi list --failed says why" in text(mail)
+    assert "this becomes worse,\nor all is well again.\npsapi check" in text(mail), "broken where it was meant to be"
     assert (post.mailbox.dir / "arguments").read_text() == "-i -t\n"
     for _ in range(3):
         post.silent()
