@@ -46,8 +46,8 @@ REFUSED = {
     "76 bytes": ("whsec_" + base64.b64encode(b"a" * 76).decode(), "75"),
     "the dots of the portal": ("whsec_" + "\u2022" * 32, "base64"),
     "stars": ("whsec_" + "*" * 32, "base64"),
-    "two lines": (f"{SECRET}\n{OTHER_SECRET}", "base64"),
-    "with its name": (f"SECRET={SECRET}", "base64"),
+    "two lines": (f"{SECRET}\n{OTHER_SECRET}", "line of its own"),
+    "with its name": (f"SECRET={SECRET}", "NAME="),
     "a megabyte": ("A" * 1_000_000, "75|base64"),
 }
 

@@ -92,8 +92,8 @@ TEST(what_cannot_be_right_is_refused)
 		{"whsec_MfKQ9r8GKYqrTwjU PD8ILPZIo2LaLaSw", "base64"},
 		{"whsec_MfKQ9r8GKYqrTwjU\nPD8ILPZIo2LaLaSw", "base64"},
 		{"whsec_****************************************", "base64"},
-		{"SECRET=" ONE, "base64"},
-		{ONE ONE, "base64"},
+		{"SECRET=" ONE, "NAME="},
+		{ONE ONE, "line of its own"},
 		{"# a comment", "base64"},
 	};
 
