@@ -6,18 +6,10 @@
 
 #include "base/clock.h"
 #include "base/datetime.h"
-#include "base/log.h"
 #include "base/terminal.h"
 #include "commands/command.h"
 
 enum format { TABLE, CSV, JSON };
-
-static void
-print_json(const struct roster_mark *mark, const char *when)
-{
-	terminal_print_json(json_pack("{s:s,s:s,s:s}", "npn", mark->npn, "status",
-	    mark->unknown ? "unknown" : "active", mark->unknown ? "known_from" : "since", when));
-}
 
 /* An NPN is digits: there is nothing to escape. */
 static void
@@ -31,13 +23,10 @@ print_mark(const struct roster_mark *mark, enum format format)
 	time.tv_nsec = mark->when - time.tv_sec * NANOSECONDS;
 	datetime_iso(time, when);
 	if (format == JSON)
-		print_json(mark, when);
+		terminal_print_json(json_pack("{s:s,s:s,s:s}", "npn", mark->npn, "status", "active",
+		    "since", when));
 	else if (format == CSV)
-		printf("%s,%s,%s\n", mark->npn, mark->unknown ? "unknown" : "active",
-		    mark->unknown ? "" : when);
-	else if (mark->unknown)
-		printf("%-20s  %sunknown%s  before %s\n", mark->npn, terminal_colour(COLOUR_WARN),
-		    terminal_colour(COLOUR_NONE), terminal_time_text(when, shown));
+		printf("%s,active,%s\n", mark->npn, when);
 	else
 		printf("%-20s  active   %s\n", mark->npn, terminal_time_text(when, shown));
 }
@@ -52,25 +41,14 @@ print_head(enum format format)
 		    terminal_colour(COLOUR_NONE));
 }
 
-/* Returns how many are not known; *from: the nanosecond from which on all are. */
-static size_t
-print_roster(struct roster *roster, enum format format, int64_t *from)
+static void
+print_roster(struct roster *roster, enum format format)
 {
-	size_t unknown = 0;
-
-	*from = 0;
 	roster_sort(roster);
 	print_head(format);
-	for (size_t i = 0; i < roster->count; i++) {
-		const struct roster_mark *mark = &roster->marks[i];
-		if (mark->active || mark->unknown)
-			print_mark(mark, format);
-		if (!mark->unknown)
-			continue;
-		unknown++;
-		*from = mark->when > *from ? mark->when : *from;
-	}
-	return unknown;
+	for (size_t i = 0; i < roster->count; i++)
+		if (roster->marks[i].active)
+			print_mark(&roster->marks[i], format);
 }
 
 /* Many events take seconds: on a terminal it says what it does meanwhile. */
@@ -92,18 +70,12 @@ static int
 show(struct command_line *line, int64_t at, enum format format)
 {
 	struct roster roster = {0};
-	char text[DATETIME_EXACT_SIZE];
-	int64_t from;
 	int status = command_open(line);
 
 	if (status == EX_OK)
 		status = add_up(line, at, &roster);
-	if (status == EX_OK && print_roster(&roster, format, &from) > 0) {
-		datetime_exact(from, text);
-		log_line("roster: some producers are not known at that time, for psapi prune has removed "
-		         "events of theirs: all are known from %s on", text);
-		status = 1;
-	}
+	if (status == EX_OK)
+		print_roster(&roster, format);
 	roster_free(&roster);
 	return status;
 }

@@ -175,7 +175,7 @@ import_all(struct importing *i, struct store *from, size_t *imported, struct err
 			return STORE_FAILED;
 		*imported += part;
 	}
-	struct roster forgotten = {0};
+	struct roster forgotten = {.every = true};
 	enum store_result result = store_forgotten(from, &forgotten, error);
 	if (result == STORE_OK)
 		result = store_import_forgotten(i->to, &forgotten, error);

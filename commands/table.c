@@ -166,9 +166,7 @@ const struct command table_commands[] = {
 	    "Of the activated and deactivated events of an NPN the one with the latest\n"
 	    "timestamp counts, in whatever order they arrived, and whether or not they were\n"
 	    "handled. Of two with the same timestamp, activated counts. What psapi prune\n"
-	    "removes stays counted; but at a time before the last removed event of an NPN it\n"
-	    "is not known what that was: then its status is \"unknown\", and the exit status 1.\n"
-	    "Test events count as well.\n"
+	    "removes stays counted, for each time. Test events count as well.\n"
 	    TIME_HELP,
 	    roster_main},
 	{"verify", "[--secret-file FILE] [-v] FILE|ID...|--all",

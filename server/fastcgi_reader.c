@@ -82,24 +82,6 @@ fastcgi_reader_new(size_t body_max, int connections)
 	return r;
 }
 
-void
-fastcgi_reader_next(struct fastcgi_reader *r)
-{
-	free(r->variables.data);
-	free(r->body.data);
-	r->variables = r->body = (struct chunk){0};
-	r->state = IDLE;
-}
-
-void
-fastcgi_reader_free(struct fastcgi_reader *r)
-{
-	if (r == NULL)
-		return;
-	fastcgi_reader_next(r);
-	free(r);
-}
-
 /* Append, in memory of at most max bytes. Returns false without memory or room. */
 static bool
 append(struct chunk *buffer, const unsigned char *data, size_t n, size_t first, size_t max)
@@ -317,6 +299,27 @@ is_stream(const struct fastcgi_reader *r, unsigned type, enum state state)
 	return type_of(r) == type && id_of(r) == r->id && r->state == state;
 }
 
+void
+fastcgi_reader_next(struct fastcgi_reader *r)
+{
+	/* Of a request that was cut off, the rest of a record may still come. */
+	if (is_stream(r, PARAMS, VARIABLES) || is_stream(r, STDIN, BODY))
+		r->wanted = false;
+	free(r->variables.data);
+	free(r->body.data);
+	r->variables = r->body = (struct chunk){0};
+	r->state = IDLE;
+}
+
+void
+fastcgi_reader_free(struct fastcgi_reader *r)
+{
+	if (r == NULL)
+		return;
+	fastcgi_reader_next(r);
+	free(r);
+}
+
 /* A header has arrived. Returns false if the connection must be closed. */
 static bool
 begin_record(struct fastcgi_reader *r)
@@ -364,6 +367,8 @@ take_content(struct fastcgi_reader *r, const unsigned char *data, size_t n)
 		return take_variables(r, data, n);
 	if (is_stream(r, STDIN, BODY))
 		return take_body(r, data, n);
+	if (n > SMALL - r->small_length)
+		return false;
 	memcpy(r->small + r->small_length, data, n);
 	r->small_length += n;
 	return true;

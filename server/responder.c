@@ -91,14 +91,20 @@ watch(struct responder *r)
 		eventfd_write(r->wake, 1);
 }
 
-/* Arm the connection for its next event: a thread that is free then takes it. */
-static void
+/*
+ * Arm the connection for its next event: a thread that is free then takes it. Returns 0, or an
+ * errno: only a new one can fail, where the kernel has no memory or no watch for it.
+ */
+static int
 wait_for_more(struct responder *r, int fd, int operation)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = fd};
 
-	if (epoll_ctl(r->epoll, operation, fd, &event) != 0)
-		log_line("epoll_ctl: %s", strerror(errno));
+	if (epoll_ctl(r->epoll, operation, fd, &event) == 0)
+		return 0;
+	int failed = errno;
+	log_line("a connection is closed: epoll_ctl: %s", strerror(failed));
+	return failed;
 }
 
 /* Log that connections wait in the backlog, at most once a minute. The lock is held. */
@@ -119,6 +125,7 @@ static int
 add_connection(struct responder *r, int fd)
 {
 	int failed = connections_add(r->connections, fd), on = 1;
+	unsigned serial;
 
 	if (failed != 0) {
 		close(fd);
@@ -126,7 +133,13 @@ add_connection(struct responder *r, int fd)
 	}
 	/* Fails for unix sockets, which do not need it. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	wait_for_more(r, fd, EPOLL_CTL_ADD);
+	failed = wait_for_more(r, fd, EPOLL_CTL_ADD);
+	if (failed != 0) {
+		struct arrival *arrival = connections_take(r->connections, fd, &serial);
+		connections_remove(r->connections, fd, serial, arrival);
+		close(fd);
+		return failed;
+	}
 	watch(r);
 	return 0;
 }

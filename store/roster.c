@@ -39,20 +39,29 @@ roster_free(struct roster *roster)
 
 /* The upper half is mixed in: NPNs differ in their last digits. */
 static size_t
-hash(const char *npn)
+hash(const struct roster *roster, const char *npn, int64_t when)
 {
 	uint64_t value = text_hash(TEXT_HASH, npn, strlen(npn));
 
+	if (roster->every)
+		value = text_hash(value, (const char *)&when, sizeof(when));
 	return (size_t)(value ^ value >> 32);
 }
 
-/* The slot that has the NPN, or where it belongs. There is a free one. */
-static uint32_t *
-slot_of(const struct roster *roster, const char *npn)
+static bool
+is_of(const struct roster *roster, const struct roster_mark *mark, const char *npn, int64_t when)
 {
-	size_t i = hash(npn) & (roster->slot_count - 1);
+	return (!roster->every || mark->when == when) && strcmp(mark->npn, npn) == 0;
+}
 
-	while (roster->slots[i] != 0 && strcmp(roster->marks[roster->slots[i] - 1].npn, npn) != 0)
+/* The slot that has the mark, or where it belongs. There is a free one. */
+static uint32_t *
+slot_of(const struct roster *roster, const char *npn, int64_t when)
+{
+	size_t i = hash(roster, npn, when) & (roster->slot_count - 1);
+
+	while (roster->slots[i] != 0 &&
+	    !is_of(roster, &roster->marks[roster->slots[i] - 1], npn, when))
 		i = (i + 1) & (roster->slot_count - 1);
 	return &roster->slots[i];
 }
@@ -69,7 +78,7 @@ grow_slots(struct roster *roster)
 	roster->slots = slots;
 	roster->slot_count = count;
 	for (size_t i = 0; i < roster->count; i++)
-		*slot_of(roster, roster->marks[i].npn) = (uint32_t)i + 1;
+		*slot_of(roster, roster->marks[i].npn, roster->marks[i].when) = (uint32_t)i + 1;
 	return 0;
 }
 
@@ -89,16 +98,17 @@ make_room(struct roster *roster)
 	return 0;
 }
 
-/* The mark of an NPN; a new one is of INT64_MIN, and not active. NULL without memory. */
+/* The mark of an NPN, and of the time if each has one. *made: it is new. NULL without memory. */
 static struct roster_mark *
-mark_of(struct roster *roster, const char *npn)
+mark_of(struct roster *roster, const char *npn, int64_t when, bool *made)
 {
 	if (make_room(roster) != 0)
 		return NULL;
-	uint32_t *slot = slot_of(roster, npn);
-	if (*slot == 0) {
+	uint32_t *slot = slot_of(roster, npn, when);
+	*made = *slot == 0;
+	if (*made) {
 		struct roster_mark *mark = &roster->marks[roster->count++];
-		*mark = (struct roster_mark){.when = INT64_MIN};
+		*mark = (struct roster_mark){.when = when};
 		text_copy(mark->npn, sizeof(mark->npn), npn, strlen(npn));
 		*slot = (uint32_t)roster->count;
 	}
@@ -110,31 +120,18 @@ mark_of(struct roster *roster, const char *npn)
 int
 roster_add(struct roster *roster, const char *npn, int64_t when, bool active, bool *changed)
 {
-	struct roster_mark *mark = mark_of(roster, npn);
+	bool made;
+	struct roster_mark *mark = mark_of(roster, npn, when, &made);
 
 	if (mark == NULL)
 		return -1;
-	bool counts = when > mark->when || (when == mark->when && active && !mark->active);
+	bool counts = made || when > mark->when || (when == mark->when && active && !mark->active);
 	if (changed != NULL)
 		*changed = counts;
-	if (counts && !mark->unknown) {
+	if (counts) {
 		mark->when = when;
 		mark->active = active;
 	}
-	return 0;
-}
-
-int
-roster_add_forgotten(struct roster *roster, const char *npn, int64_t when, bool active, int64_t at)
-{
-	if (when <= at)
-		return roster_add(roster, npn, when, active, NULL);
-	struct roster_mark *mark = mark_of(roster, npn);
-	if (mark == NULL)
-		return -1;
-	mark->unknown = true;
-	mark->active = false;
-	mark->when = when;
 	return 0;
 }
 
@@ -146,7 +143,8 @@ compare(const void *a, const void *b)
 	const struct roster_mark *x = a, *y = b;
 	size_t m = strlen(x->npn), n = strlen(y->npn);
 
-	return m != n ? (m < n ? -1 : 1) : strcmp(x->npn, y->npn);
+	int order = m != n ? (m < n ? -1 : 1) : strcmp(x->npn, y->npn);
+	return order != 0 ? order : (x->when > y->when) - (x->when < y->when);
 }
 
 void
@@ -175,7 +173,7 @@ parse_state(const char *text, bool *active)
 	return *active || (text != NULL && strcmp(text, "deactivated") == 0);
 }
 
-/* 1: added; 0: it is no line of ours; -1: no memory. */
+/* 1: added, or later than at; 0: it is no line of ours; -1: no memory. */
 static int
 read_mark(char *line, int64_t at, struct roster *roster)
 {
@@ -186,7 +184,7 @@ read_mark(char *line, int64_t at, struct roster *roster)
 	if (npn == NULL || strspn(npn, "0123456789") != strlen(npn) || strlen(npn) > ROSTER_NPN_MAX ||
 	    time == NULL || !datetime_parse(time, &when) || !parse_state(line, &active))
 		return 0;
-	return roster_add_forgotten(roster, npn, when, active, at) == 0 ? 1 : -1;
+	return when > at || roster_add(roster, npn, when, active, NULL) == 0 ? 1 : -1;
 }
 
 static bool

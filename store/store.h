@@ -450,7 +450,10 @@ enum store_result store_forget(struct store *store, struct store_forgetting *for
 enum store_result store_roster(struct store *store, int64_t at, struct roster *roster,
     struct error *error);
 
-/* Add to an empty roster what forgotten events said, and until when they were received. */
+/*
+ * Add to an empty roster what forgotten events said (all of it, if it is one of every mark), and
+ * until when they were received.
+ */
 enum store_result store_forgotten(struct store *store, struct roster *roster, struct error *error);
 
 /* How many events, requests and files there are. Times are Unix seconds; 0: none, never. */
@@ -535,7 +538,7 @@ enum store_result store_import_end(struct store *store, size_t *imported, struct
 /* Note in the spool that all events that were in it at that time (Unix seconds) are imported. */
 void store_note_import(struct store *store, int64_t at);
 
-/* Import what another store's store_forgotten() said. */
+/* Import what another store's store_forgotten() said, to a roster of every mark. */
 enum store_result store_import_forgotten(struct store *store, const struct roster *roster,
     struct error *error);
 

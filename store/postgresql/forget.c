@@ -26,10 +26,10 @@ static const char forget_sql[] =
     " d AS (DELETE FROM psapi_event USING o WHERE psapi_event.name = o.name"
     " RETURNING o.name, o.received_ns, type, npn, when_ns),"
     " k AS (" POSTGRESQL_KEEP "SELECT * FROM ("
-    "(SELECT DISTINCT ON (npn) npn, when_ns, type = '" ROSTER_ACTIVATED "' AS active FROM d"
-    " WHERE " POSTGRESQL_COUNTS " ORDER BY npn, when_ns DESC, active DESC)"
+    "SELECT npn, when_ns, bool_or(type = '" ROSTER_ACTIVATED "') FROM d"
+    " WHERE " POSTGRESQL_COUNTS " GROUP BY npn, when_ns"
     " UNION ALL SELECT '', max(received_ns), false FROM d HAVING count(*) > 0"
-    ") m ORDER BY npn" POSTGRESQL_KEPT ")"
+    ") m ORDER BY npn, when_ns" POSTGRESQL_KEPT ")"
     " SELECT name, received_ns::text FROM d ORDER BY d.received_ns, d.name";
 
 static int64_t

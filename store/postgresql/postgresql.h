@@ -356,10 +356,13 @@ enum store_result postgresql_import_forgotten(void *engine, const struct roster 
 /* Of psapi_event: roster_counts(). */
 #define POSTGRESQL_COUNTS \
 	"type IN ('" ROSTER_ACTIVATED "', '" ROSTER_DEACTIVATED "') AND npn ~ '^[0-9]{1,20}$'"
-/* Around a query for rows of psapi_roster, one for each NPN: the later one stays. */
+/* What is one row of psapi_roster: an NPN and a time; of the NPN '', the NPN alone. */
+#define POSTGRESQL_ROSTER_KEY "(npn, (CASE WHEN npn = '' THEN 0 ELSE when_ns END))"
+/* Around a query for such rows, each once: active stays, of the NPN '' the later time. */
 #define POSTGRESQL_KEEP "INSERT INTO psapi_roster (npn, when_ns, active) "
 #define POSTGRESQL_KEPT \
-	" ON CONFLICT (npn) DO UPDATE SET when_ns = excluded.when_ns, active = excluded.active" \
+	" ON CONFLICT " POSTGRESQL_ROSTER_KEY " DO UPDATE SET when_ns = excluded.when_ns," \
+	" active = excluded.active" \
 	" WHERE (excluded.when_ns, excluded.active) > (psapi_roster.when_ns, psapi_roster.active)"
 
 /* schema.c */

@@ -16,43 +16,27 @@ _Static_assert(ROSTER_NPN_MAX == 20, "POSTGRESQL_COUNTS");
 
 /* ---- read ---- */
 
-/* NPN; when it was last activated, and last deactivated; or a mark, with what it says. */
-#define MARKS "SELECT npn, when_ns::text, NULL, active::int::text FROM psapi_roster"
-
 struct roster_rows {
 	struct roster *roster;
-	int64_t at;
 	int result;
 };
 
-static int
-add_mark(const PGresult *row, struct roster_rows *r)
-{
-	int64_t when = postgresql_integer(row, 0, 1);
-
-	if (*PQgetvalue(row, 0, 0) == '\0') {
-		r->roster->forgotten = when / NANOSECONDS;
-		return 0;
-	}
-	return roster_add_forgotten(r->roster, PQgetvalue(row, 0, 0), when,
-	    postgresql_integer(row, 0, 3) != 0, r->at);
-}
-
+/* A row: an NPN; when it was activated, and when deactivated, or NULL. */
 static void
 add_row(const PGresult *row, void *data)
 {
 	struct roster_rows *r = data;
+	const char *npn = PQgetvalue(row, 0, 0);
 
-	if (r->result != 0)
-		return;
-	if (!PQgetisnull(row, 0, 3)) {
-		r->result = add_mark(row, r);
-		return;
+	for (int column = 1; column <= 2 && r->result == 0; column++) {
+		int64_t when = postgresql_integer(row, 0, column);
+		if (PQgetisnull(row, 0, column))
+			continue;
+		if (*npn == '\0')
+			r->roster->forgotten = when / NANOSECONDS;
+		else
+			r->result = roster_add(r->roster, npn, when, column == 1, NULL);
 	}
-	for (int column = 1; column <= 2 && r->result == 0; column++)
-		if (!PQgetisnull(row, 0, column))
-			r->result = roster_add(r->roster, PQgetvalue(row, 0, 0),
-			    postgresql_integer(row, 0, column), column == 1, NULL);
 }
 
 static enum store_result
@@ -78,11 +62,12 @@ enum store_result
 postgresql_roster(void *engine, int64_t at, struct roster *roster, struct error *error)
 {
 	static const char sql[] =
-	    "SELECT npn, (max(when_ns) FILTER (WHERE type = '" ROSTER_ACTIVATED "'))::text, "
-	    "(max(when_ns) FILTER (WHERE type = '" ROSTER_DEACTIVATED "'))::text, NULL"
-	    " FROM psapi_event WHERE " POSTGRESQL_COUNTS
-	    " AND when_ns <= $1 GROUP BY npn UNION ALL " MARKS;
-	struct roster_rows r = {.roster = roster, .at = at};
+	    "SELECT npn, (max(when_ns) FILTER (WHERE active))::text, "
+	    "(max(when_ns) FILTER (WHERE NOT active))::text FROM ("
+	    "SELECT npn, when_ns, type = '" ROSTER_ACTIVATED "' AS active FROM psapi_event WHERE "
+	    POSTGRESQL_COUNTS " UNION ALL SELECT npn, when_ns, active FROM psapi_roster"
+	    " WHERE npn <> '') m WHERE when_ns <= $1 GROUP BY npn";
+	struct roster_rows r = {.roster = roster};
 	struct postgresql_parameters p = {0};
 
 	postgresql_number(&p, at);
@@ -92,10 +77,12 @@ postgresql_roster(void *engine, int64_t at, struct roster *roster, struct error 
 enum store_result
 postgresql_forgotten(void *engine, struct roster *roster, struct error *error)
 {
-	struct roster_rows r = {.roster = roster, .at = INT64_MAX};
+	static const char sql[] = "SELECT npn, CASE WHEN active THEN when_ns END::text,"
+	    " CASE WHEN NOT active THEN when_ns END::text FROM psapi_roster";
+	struct roster_rows r = {.roster = roster};
 	struct postgresql_parameters none = {0};
 
-	return read_all(engine, MARKS, &none, &r, error);
+	return read_all(engine, sql, &none, &r, error);
 }
 
 /* ---- import ---- */
@@ -125,7 +112,7 @@ import_some(struct postgresql *pg, struct arrays *t, struct error *error)
 {
 	static const char sql[] = POSTGRESQL_KEEP
 	    "SELECT * FROM unnest($1::text[], $2::bigint[], $3::boolean[]) AS m(npn, when_ns, active)"
-	    " ORDER BY npn" POSTGRESQL_KEPT " RETURNING npn";
+	    " ORDER BY npn, when_ns" POSTGRESQL_KEPT " RETURNING npn";
 	struct postgresql_parameters p = {0};
 
 	strcpy(t->npn + t->a, "}");

@@ -8,8 +8,8 @@
  *   psapi_queue    a row while an event waits, or is a dead letter; none: it was handled
  *   psapi_lane     a row while a drain works on a lane
  *   psapi_attempt  copies of the attempts logs of all hosts
- *   psapi_roster   what forgotten events said of each producer: the last of them; the row of
- *                  the NPN '' has when the last event that is forgotten was received
+ *   psapi_roster   what forgotten events said of each producer, and for which time; the row of the
+ *                  NPN '' has when the last event that is forgotten was received
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -43,8 +43,9 @@ static const char *const statements[] = {
 	"CREATE TABLE psapi_attempt (serial bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
 	" at_ns bigint NOT NULL, host text NOT NULL, line text NOT NULL)",
 	"CREATE INDEX psapi_attempt_at ON psapi_attempt (at_ns)",
-	"CREATE TABLE psapi_roster (npn text COLLATE \"C\" PRIMARY KEY, when_ns bigint NOT NULL,"
+	"CREATE TABLE psapi_roster (npn text COLLATE \"C\" NOT NULL, when_ns bigint NOT NULL,"
 	" active boolean NOT NULL)",
+	"CREATE UNIQUE INDEX psapi_roster_key ON psapi_roster " POSTGRESQL_ROSTER_KEY,
 	"INSERT INTO psapi_meta (format) VALUES (2)",
 };
 _Static_assert(POSTGRESQL_FORMAT == 2, "psapi_meta");

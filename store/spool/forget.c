@@ -13,7 +13,8 @@
 
 #include "store/spool/spool.h"
 
-enum { BATCH = 4096, NAMES_SIZE = BATCH * 64 };
+/* Some 50,000 names, for state/roster is written anew for each batch. */
+enum { NAMES_SIZE = 2 * 1024 * 1024 };
 
 struct going {
 	struct store_forgetting *f;
@@ -21,7 +22,7 @@ struct going {
 	bool changed;         /* since this process wrote it; true at first, see spool_forget() */
 	int64_t until;        /* the last of the batch was received, Unix seconds */
 	char *names;          /* one after the other, each with its NUL */
-	size_t length, count;
+	size_t length;
 	enum store_result result; /* of single files that cannot be read */
 	struct error *error;
 };
@@ -52,7 +53,7 @@ remove_batch(struct spool *spool, struct going *b)
 		}
 		b->f->forgotten++;
 	}
-	b->length = b->count = 0;
+	b->length = 0;
 	return 0;
 }
 
@@ -75,7 +76,7 @@ forget_old(struct spool *spool, const char *name, const struct stat *st, struct 
 	memcpy(b->names + b->length, name, size);
 	b->length += size;
 	b->until = st->st_mtime > b->until ? st->st_mtime : b->until;
-	if (++b->count < BATCH && b->length <= NAMES_SIZE - STORE_NAME_SIZE)
+	if (b->length <= NAMES_SIZE - STORE_NAME_SIZE)
 		return 0;
 	return remove_batch(spool, b);
 }
@@ -125,7 +126,7 @@ forget_events(struct spool *spool, struct going *b)
 	int visited = spool_each_by_inode(spool, SPOOL_EVENTS, forget_event, data, 1);
 	if (visited < 0)
 		return spool_failed(spool, "list the names", SPOOL_EVENTS, "", b->error);
-	if (visited > 0 || (b->count > 0 && remove_batch(spool, b) != 0))
+	if (visited > 0 || (b->length > 0 && remove_batch(spool, b) != 0))
 		return STORE_FAILED;
 	return b->result;
 }
@@ -135,7 +136,8 @@ spool_forget(void *engine, struct store_forgetting *f, struct error *error)
 {
 	struct spool *spool = engine;
 	/* A killed prune may have left a roster whose name is not on the disk: it is written anew. */
-	struct going b = {.f = f, .changed = true, .error = error, .names = malloc(NAMES_SIZE)};
+	struct going b = {.f = f, .roster.every = true, .changed = true, .error = error,
+		.names = malloc(NAMES_SIZE)};
 	enum store_result result = forget_events(spool, &b);
 
 	free(b.names);

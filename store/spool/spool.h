@@ -316,7 +316,7 @@ enum store_result spool_forget(void *engine, struct store_forgetting *forgetting
 /* forgotten.c */
 enum store_result spool_roster(void *engine, int64_t at, struct roster *roster,
     struct error *error);
-/* What state/roster has; that there is none is fine. Before a mark's time it is not known. */
+/* What state/roster has until then; that there is none is fine. */
 enum store_result spool_forgotten(struct spool *spool, int64_t at, struct roster *roster,
     struct error *error);
 /*
@@ -325,7 +325,7 @@ enum store_result spool_forgotten(struct spool *spool, int64_t at, struct roster
  */
 int spool_roster_add(struct spool *spool, const char *name, int64_t at, struct roster *roster,
     bool *changed, struct error *error);
-/* Replace state/roster, durable when it returns. */
+/* Replace state/roster by every mark of a roster, durable when it returns. */
 enum store_result spool_forgotten_write(struct spool *spool, const struct roster *roster,
     struct error *error);
 

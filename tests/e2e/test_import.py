@@ -182,18 +182,19 @@ def test_nothing_to_import_into(desk):
 
 
 def test_what_was_pruned_is_imported(request, desk, local):
-    """The roster stays the same, also at times that are not known; and so it does after a second import."""
+    """The roster stays the same, for each time; and so it does after a second import."""
     desk.handler("default", ":\n")
     desk.deliver(signed(body(1, "7"), "a"), signed(body(2, "8"), "b"), signed(body(3, "8", "producersync.npn.deactivated")),
                  signed(body(4, "9"), "d"))
     desk.drain_silently()
     desk.run("prune", "--older-than", "0d", "--force")
     desk.deliver(signed(body(5, "10"), "e"), signed(body(0, "7"), "f"))
-    questions = [((), 0), (("--at", "2025-07-25T00:00:02.500Z"), 1), (("--at", "2025-07-25T00:00:04Z"), 0)]
-    before = [desk.run("roster", "--csv", *arguments, env=local, expect=status).stdout for arguments, status in questions]
+    questions = [(), *(("--at", f"2025-07-25T00:00:0{second}Z") for second in range(5))]
+    before = [desk.run("roster", "--csv", *arguments, env=local).stdout for arguments in questions]
     assert before[0].splitlines()[1:] == [f"{npn},active,2025-07-25T00:00:0{second}.000Z"
                                           for npn, second in (("7", 1), ("9", 4), ("10", 5))]
+    assert before[3].splitlines()[1:] == [f"{npn},active,2025-07-25T00:00:0{second}.000Z" for npn, second in (("7", 1), ("8", 2))]
     shared(request, desk)
     for _ in range(2):
         desk.run("store", "import")
-        assert [desk.run("roster", "--csv", *arguments, expect=status).stdout for arguments, status in questions] == before
+        assert [desk.run("roster", "--csv", *arguments).stdout for arguments in questions] == before

@@ -104,23 +104,30 @@ def test_a_tie_is_active(desk):
     assert active(desk) == ["7", "8", "9"] and active(desk, "--at", at(10)) == ["7", "8", "9"]
 
 
-def test_what_is_not_known_is_said(desk):
-    """At a time before the last forgotten event of a producer."""
-    deliver(desk, ("a", "7", 10, ON), ("b", "7", 20, OFF), ("c", "8", 5, ON), ("d", "9", 20, ON))
-    desk.drain_silently()
-    deliver(desk, ("kept1", "7", 30, ON), ("kept2", "7", 12, ON))
-    before = {second: active(desk, "--at", at(second)) for second in (20, 25, 30)}
-    prune(desk)
-    for second, expected in before.items():
-        assert active(desk, "--at", at(second)) == expected
-    done = desk.run("roster", "--at", at(15), "--json", expect=1)
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [
-        {"npn": "7", "status": "unknown", "known_from": at(20)}, {"npn": "8", "status": "active", "since": at(5)},
-        {"npn": "9", "status": "unknown", "known_from": at(20)}]
-    assert "all are known from 2025-07-25T00:00:20.000000000Z on" in done.stderr and done.stderr.count("\n") == 1
-    assert "7,unknown,\n8,active," in desk.run("roster", "--at", at(15), "--csv", expect=1).stdout
-    assert "before " + at(20) in desk.run("roster", "--at", at(15), expect=1).stdout
-    assert desk.run("roster").stderr == ""
+def expected(events, second):
+    """The rule of store/roster.h, over all events that were ever delivered."""
+    last = {}
+    for _, npn, when, kind in events:
+        if when <= second:
+            last[npn] = max(last.get(npn, (0, False)), (when, kind == ON))
+    return [{"npn": npn, "status": "active", "since": at(when)}
+            for npn, (when, on) in sorted(last.items(), key=lambda one: int(one[0])) if on]
+
+
+def test_each_time_stays_right(desk):
+    """The answer for each time, whatever was pruned; late events come between pruned ones that say the same."""
+    rounds = [[("a", "7", 10, ON), ("b", "7", 20, ON), ("c", "7", 30, OFF), ("d", "8", 5, ON), ("e", "9", 20, ON)],
+              [("kept1", "7", 40, ON), ("f", "7", 15, OFF), ("g", "8", 25, OFF), ("h", "9", 12, OFF), ("i", "9", 20, OFF)],
+              [("j", "7", 17, ON), ("kept2", "8", 3, ON), ("k", "9", 30, ON), ("l", "9", 25, ON), ("m", "8", 25, ON)]]
+    events = []
+    for more in rounds:
+        deliver(desk, *more)
+        events += more
+        for _ in "before", "after", "once more":
+            for second in sorted({event[2] for event in events}):
+                assert desk.rows("roster", "--at", at(second)) == expected(events, second), second
+            assert desk.rows("roster") == expected(events, 59)
+            prune(desk)
 
 
 def test_a_failed_event_counts_and_a_dry_run_changes_nothing(desk):
@@ -182,19 +189,23 @@ def test_an_event_that_cannot_be_read_is_an_error(desk):
 @pytest.mark.spool_only("files of the spool")
 def test_the_file_is_for_scripts(desk):
     """psapi-spool(5): its head says until when events are forgotten, and how many lines follow."""
-    deliver(desk, ("a", "8", 10, ON), ("b", "7", 20, OFF))
-    prune(desk)
+    deliver(desk, ("a", "8", 10, ON), ("b", "7", 20, OFF), ("c", "7", 10, OFF), ("d", "7", 10, ON))
     path = desk.spool.path / "state/roster"
-    head, *lines = path.read_text().splitlines()
-    assert head.split()[:2] == ["roster", "1"] and head.split()[3] == "2" and len(head.split()) == 4
-    assert sorted(lines) == ["7 2025-07-25T00:00:20.000000000Z deactivated", "8 2025-07-25T00:00:10.000000000Z activated"]
+    for _ in range(2):      # an event that comes again, and is pruned again, is not written twice
+        prune(desk)
+        head, *lines = path.read_text().splitlines()
+        assert head.split()[:2] == ["roster", "1"] and head.split()[3] == "3" and len(head.split()) == 4
+        assert sorted(lines) == ["7 2025-07-25T00:00:10.000000000Z activated",
+                                 "7 2025-07-25T00:00:20.000000000Z deactivated", "8 2025-07-25T00:00:10.000000000Z activated"]
+        deliver(desk, ("b", "7", 20, OFF), ("c", "7", 10, OFF))
+    desk.drain_silently()
     assert path.stat().st_mode & 0o777 == 0o640
     path.write_text("roster 1 nonsense\n")
-    deliver(desk, ("c", "9", 10, ON))
+    deliver(desk, ("e", "9", 10, ON))
     desk.drain_silently()
     for command in (["roster"], ["prune", "--older-than", "0d", "--force"]):
         assert "is damaged after line 0: restore it" in desk.run(*command, expect=65).stderr
-    assert desk.where("c") == ["events"]
+    assert desk.where("e") == ["events"]
 
 
 def test_beside_a_prune(desk):
@@ -212,3 +223,16 @@ def test_beside_a_prune(desk):
     wait_for(ended, "prune ends")
     assert child.returncode == 0 and answers and all(answer == ["7"] for answer in answers)
     assert active(desk) == ["7"]
+
+
+def test_two_prunes_at_once(desk):
+    """Each event is kept by one of them, and none by neither."""
+    events = [(f"m{n}", str(n % 3 + 7), n // 2, ON if n % 5 else OFF) for n in range(30)]
+    deliver(desk, *events)
+    desk.drain_silently()
+    prunes = [desk.start("prune", "--older-than", "0d", "--force") for _ in range(3)]
+    for child in prunes:
+        assert child.wait(30) == 0, child.stderr.read()
+    assert desk.rows("list", "--all") == []
+    for second in range(16):
+        assert desk.rows("roster", "--at", at(second)) == expected(events, second), second

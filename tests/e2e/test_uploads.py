@@ -225,6 +225,17 @@ def test_time_on_a_slow_disk_does_not_count(direct, place):
     assert "(DELAYED)" in (place.dir / "strace.txt").read_text()
 
 
+@pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
+@pytest.mark.settings(PSAPI_THREADS="1", **strace.ENVIRONMENT)
+def test_no_watch_for_a_connection(direct, place):
+    """Where the kernel can watch no more, the new connection is closed instead of waiting for ever."""
+    with strace.Attached(direct.receiver.pid, "epoll_ctl", "error=ENOSPC", 1, place.dir / "strace.txt"):
+        with direct.connect() as client:
+            assert client.closed()
+    assert "a connection is closed: epoll_ctl: No space left on device" in direct.receiver.log()
+    still_serves(direct, place)
+
+
 def begin_upload(direct, request, sent, address=None):
     """A connection with the first bytes of an upload, from this address."""
     variables = [(n, v if address is None or n != b"REMOTE_ADDR" else address) for n, v in pairs(request)]
@@ -294,3 +305,24 @@ def test_memory_of_unfinished_uploads(direct, place):
             assert_refused(parse_cgi(client.answer()), "truncated_body")
         client.close()
     wait_for(lambda: direct.send(signed(large.body)).status == 200, "there is room again")
+
+
+@pytest.mark.settings(PSAPI_THREADS="1", PSAPI_MAX_BODY="131072", PSAPI_READ_TIMEOUT="120")
+def test_the_rest_of_an_upload_that_was_cut_off(direct, place):
+    """Where the web server keeps connections, the rest of a large body comes after the answer, in the middle of a
+    record: it is dropped, and the next request of the connection is served."""
+    large = signed(b"x" * 120_000)
+    part = begin(keep=True) + params(pairs(large)) + record(STDIN, b"x" * 60_000)[:50_000]
+    uploads = [direct.connect() for _ in range(100)]
+    for client in uploads:
+        client.send(part)
+    wait_for(lambda: any(not is_open(c) for c in uploads), "some are cut off")
+    cut = [client for client in uploads if not is_open(client)]
+    for client in cut:
+        assert_refused(parse_cgi(client.answer()), "truncated_body")
+        client.send(b"x" * 10_008)
+        client.send(record(STDIN, b"x" * 60_000) + record(STDIN))
+        request = signed()
+        assert_accepted(parse_cgi(client.exchange(pairs(request), request.body, keep=True)))
+    for client in uploads:
+        client.close()

@@ -1,7 +1,7 @@
 /*
  * Records of FastCGI in any pieces. Input: a byte, how long a piece is; then the records. In
  * pieces and at once the result must be the same; a head that is handed on has lengths that
- * are right, and memory stays bounded.
+ * are right, and memory stays bounded, also where a request is cut off behind any piece.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -51,8 +51,9 @@ check_head(const unsigned char *head, size_t length)
 	}
 }
 
+/* cut_off: behind how many pieces the request is cut off; 0: never. */
 static struct outcome
-read_all(const unsigned char *data, size_t length, size_t piece)
+read_all(const unsigned char *data, size_t length, size_t piece, unsigned cut_off)
 {
 	struct fastcgi_reader *reader = fastcgi_reader_new(BODY_MAX, 16384);
 	struct outcome outcome = {0, FASTCGI_READER_MORE};
@@ -80,6 +81,8 @@ read_all(const unsigned char *data, size_t length, size_t piece)
 			fastcgi_reader_variable(reader, "REMOTE_ADDR", &n);
 			fastcgi_reader_next(reader);
 		}
+		if (cut_off > 0 && --cut_off == 0)
+			fastcgi_reader_next(reader);
 	}
 	fastcgi_reader_free(reader);
 	return outcome;
@@ -90,9 +93,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size < 2)
 		return 0;
-	struct outcome whole = read_all(data + 1, size - 1, size);
-	struct outcome pieces = read_all(data + 1, size - 1, (size_t)data[0] % 40 + 1);
+	struct outcome whole = read_all(data + 1, size - 1, size, 0);
+	size_t piece = (size_t)data[0] % 40 + 1;
+	struct outcome pieces = read_all(data + 1, size - 1, piece, 0);
 	MUST(whole.sum == pieces.sum);
 	MUST((whole.result == FASTCGI_READER_END) == (pieces.result == FASTCGI_READER_END));
+	read_all(data + 1, size - 1, 4 * piece, data[0] / 40 + 1);
 	return 0;
 }

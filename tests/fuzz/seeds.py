@@ -4,6 +4,7 @@
 import base64
 import json
 import os
+import struct
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -48,14 +49,16 @@ def batches():
 
 
 def records():
-    """Requests as FastCGI records, after the length of a piece: plain, with a question about values, and two at once."""
+    """Requests as FastCGI records, after the length of a piece: plain, with a question about values, two at once, and
+    one that is cut off in the middle of a long record."""
     def record(kind, content=b"", request_id=1, padding=b""):
-        return bytes([1, kind, 0, request_id, 0, len(content), len(padding), 0]) + content + padding
+        return struct.pack("!BBHHBx", 1, kind, request_id, len(content), len(padding)) + content + padding
     request = record(1, b"\0\1\1\0\0\0\0\0") + record(4, b"\x0b\x09REMOTE_ADDR192.0.2.1\x01\x80\0\0\x02Abc") + \
         record(4) + record(5, b"body", padding=b"pad") + record(5)
     values = record(9, b"\x0f\0FCGI_MPXS_CONNS\x0e\0FCGI_MAX_CONNS", 0)
     for number, data in enumerate([request, values + request, request + request, request[:16] + record(2)]):
         yield "fastcgi_reader", number, b"\x07" + data
+    yield "fastcgi_reader", "cut-off", b"\xcf" + request[:request.index(b"body") - 8] + record(5, b"x" * 1500) + request
 
 
 NOW = 1753397465  # the clock of the targets; the tolerance is 300 s

@@ -362,6 +362,31 @@ TEST(others_are_dropped)
 	fastcgi_reader_free(reader);
 }
 
+/* Cut off at each byte, for lack of time or memory: what still comes of a request is dropped. */
+TEST(rest_of_one_that_was_cut_off)
+{
+	static char body[BODY_MAX + 1];
+	static struct wire w;
+
+	memset(body, 'x', BODY_MAX);
+	w.length = 0;
+	add_request(&w, 1, body, BODY_MAX);
+	size_t cut_off = w.length;
+	add_request(&w, 1, "next", 4);
+	for (size_t at = 8 + 8 + 3; at < cut_off; at++) {
+		struct fastcgi_reader *reader = new_reader();
+		const unsigned char *data = w.data;
+		size_t left = at;
+		assert_int_equal(fastcgi_reader_take(reader, &data, &left), FASTCGI_READER_MORE);
+		fastcgi_reader_next(reader);
+		left = w.length - at;
+		assert_int_equal(fastcgi_reader_take(reader, &data, &left), FASTCGI_READER_WHOLE);
+		assert_int_equal(left, 0);
+		assert_request(reader, 1, "next");
+		fastcgi_reader_free(reader);
+	}
+}
+
 int
 main(void)
 {
@@ -379,6 +404,7 @@ main(void)
 		cmocka_unit_test(unknown_role),
 		cmocka_unit_test(broken),
 		cmocka_unit_test(others_are_dropped),
+		cmocka_unit_test(rest_of_one_that_was_cut_off),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -611,7 +611,7 @@ put_npn(const char *id, const char *kind, const char *npn, const char *at, int s
 	assert_int_equal(put_body(&one, id, body, second, destination), STORE_OK);
 }
 
-/* "npn+ npn- npn? " of the roster at that time. */
+/* "npn+ npn- " of the roster at that time. */
 static const char *
 roster_text(struct store *store, int64_t at)
 {
@@ -625,9 +625,7 @@ roster_text(struct store *store, int64_t at)
 	text[0] = '\0';
 	for (size_t i = 0; i < roster.count; i++)
 		length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%c ",
-		    roster.marks[i].npn, roster.marks[i].unknown ? '?' :
-		    roster.marks[i].active                        ? '+' :
-		                                                    '-');
+		    roster.marks[i].npn, roster.marks[i].active ? '+' : '-');
 	roster_free(&roster);
 	return text;
 }
@@ -661,23 +659,27 @@ TEST(a_roster_counts_forgotten_events)
 		assert_int_equal(store_forget(one.store, &f, &error), STORE_OK);
 		assert_string_equal(roster_text(two.store, INT64_MAX), "7- 8+ 100+ ");
 		assert_string_equal(roster_text(two.store, third), "7- 8+ ");
-		assert_string_equal(roster_text(two.store, third - 1), "7? 8+ ");
+		assert_string_equal(roster_text(two.store, third - 1), "7+ 8+ ");
+		assert_string_equal(roster_text(two.store, third - 86400LL * 1000000000 - 1), "7+ ");
 	}
-	assert_int_equal(store_forgotten(two.store, &roster, &error), STORE_OK);
-	assert_int_equal(roster.forgotten, 1003);
-	assert_int_equal(roster.count, 2);
-	roster_free(&roster);
+	for (int every = 0; every < 2; every++) {
+		roster.every = every == 1;
+		assert_int_equal(store_forgotten(two.store, &roster, &error), STORE_OK);
+		assert_int_equal(roster.forgotten, 1003);
+		assert_int_equal(roster.count, 2 + every);
+		roster_free(&roster);
+	}
 }
 
-/* Of the mark that is there and the one that is imported, the later one stays. */
+/* Every mark stays; of a time, activated; of when the last one was received, the later one. */
 TEST(what_forgotten_events_said_is_imported)
 {
-	struct roster roster = {.forgotten = 5000}, read = {0};
+	struct roster roster = {.every = true, .forgotten = 5000}, read = {.every = true};
 	struct error error;
 	char npn[24];
 
 	NEEDS_SERVER;
-	sql("INSERT INTO psapi_roster VALUES ('5', 100, false), ('6', 3, false),"
+	sql("INSERT INTO psapi_roster VALUES ('3', 3, true), ('5', 100, false), ('6', 6, false),"
 	    " ('', 9000000000000, false)");
 	for (int i = 1; i <= 2001; i++) {
 		snprintf(npn, sizeof(npn), "%d", i);
@@ -688,12 +690,13 @@ TEST(what_forgotten_events_said_is_imported)
 	roster_free(&roster);
 	assert_int_equal(store_forgotten(two.store, &read, &error), STORE_OK);
 	assert_int_equal(read.forgotten, 9000);
-	assert_int_equal(read.count, 2001);
+	assert_int_equal(read.count, 2002);
 	roster_sort(&read);
 	for (int i = 1; i <= 2001; i++) {
-		assert_int_equal(read.marks[i - 1].when, i == 5 ? 100 : i);
-		assert_int_equal(read.marks[i - 1].active, i % 2 == 0);
+		assert_int_equal(read.marks[i - 1 + (i > 5)].when, i);
+		assert_int_equal(read.marks[i - 1 + (i > 5)].active, i % 2 == 0 || i == 3);
 	}
+	assert_int_equal(read.marks[5].when, 100);
 	roster_free(&read);
 }
 

@@ -25,6 +25,7 @@ TEST(the_latest_counts_in_any_order)
 		{{2, false, true}, {3, true, true}, {3, false, false}},
 		{{3, false, true}, {3, true, true}, {3, true, false}},
 		{{INT64_MIN, true, true}, {INT64_MIN, false, false}, {3, true, true}},
+		{{INT64_MIN, false, true}, {INT64_MIN, false, false}, {3, true, true}},
 	};
 
 	(void)state;
@@ -43,22 +44,31 @@ TEST(the_latest_counts_in_any_order)
 	}
 }
 
-TEST(before_a_forgotten_event_nothing_is_known)
+/* Each time is a mark of its own; of a time, activated stays. */
+TEST(every_mark_is_kept_in_any_order)
 {
-	for (int later = 0; later < 2; later++) {
-		struct roster roster = {0};
-		if (later == 1)
-			assert_int_equal(roster_add(&roster, "7", 5, true, NULL), 0);
-		assert_int_equal(roster_add_forgotten(&roster, "7", 9, true, 8), 0);
-		assert_int_equal(roster_add_forgotten(&roster, "8", 8, true, 8), 0);
-		if (later == 0)
-			assert_int_equal(roster_add(&roster, "7", 5, true, NULL), 0);
-		assert_true(mark_of(&roster, "7")->unknown && !mark_of(&roster, "7")->active);
-		assert_int_equal(mark_of(&roster, "7")->when, 9);
-		assert_true(!mark_of(&roster, "8")->unknown && mark_of(&roster, "8")->active);
-		roster_free(&roster);
-	}
+	static const struct {
+		int64_t when;
+		bool active, counts;
+	} adds[] = {{2, true, true}, {1, true, true}, {3, false, true}, {1, false, false},
+		{3, true, true}, {2, true, false}, {INT64_MIN, false, true}, {INT64_MIN, false, false}};
+	static const int64_t times[] = {INT64_MIN, 1, 2, 3};
+	struct roster roster = {.every = true};
+	bool changed;
+
 	(void)state;
+	for (size_t i = 0; i < ROWS(adds); i++) {
+		assert_int_equal(roster_add(&roster, "7", adds[i].when, adds[i].active, &changed), 0);
+		if (changed != adds[i].counts)
+			fail_msg("add %zu", i);
+	}
+	assert_int_equal(roster.count, ROWS(times));
+	roster_sort(&roster);
+	for (size_t i = 0; i < ROWS(times); i++) {
+		assert_int_equal(roster.marks[i].when, times[i]);
+		assert_int_equal(roster.marks[i].active, i > 0);
+	}
+	roster_free(&roster);
 }
 
 TEST(only_npns_of_the_two_types_count)
@@ -130,7 +140,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_latest_counts_in_any_order),
-		cmocka_unit_test(before_a_forgotten_event_nothing_is_known),
+		cmocka_unit_test(every_mark_is_kept_in_any_order),
 		cmocka_unit_test(only_npns_of_the_two_types_count),
 		cmocka_unit_test(many_are_found_again_and_sorted),
 		cmocka_unit_test(times_are_written_exactly),
