@@ -42,12 +42,8 @@
 #include "server/sd_notify.h"
 #include "store/store.h"
 
-enum { OVERRIDES_MAX = 64 };
-
 struct options {
-	const char *file;
-	const char *overrides[OVERRIDES_MAX];
-	size_t count;
+	struct option_settings settings;
 	bool check;
 };
 
@@ -82,15 +78,11 @@ parse_options(int argc, char **argv, struct options *options)
 	for (int c; (c = getopt_long(argc, argv, ":f:o:tVh", names, NULL)) != -1;) {
 		switch (c) {
 		case 'f':
-			options->file = optarg;
+			options->settings.file = optarg;
 			break;
 		case 'o':
-			if (options->count == OVERRIDES_MAX) {
-				log_line("-o %s: more than %d settings; use a file", optarg,
-				    OVERRIDES_MAX);
+			if (!option_override(&options->settings, optarg))
 				exit(EX_USAGE);
-			}
-			options->overrides[options->count++] = optarg;
 			break;
 		case 't':
 			options->check = true;
@@ -404,7 +396,8 @@ main(int argc, char **argv)
 	 */
 	if (!cgi)
 		parse_options(argc, argv, &options);
-	if (config_load(&config, options.file, options.overrides, options.count, &error) != 0) {
+	const struct option_settings *settings = &options.settings;
+	if (config_load(&config, settings->file, settings->overrides, settings->count, &error) != 0) {
 		refuse("%s", error_line(&error, line, sizeof(line)));
 		return cgi && serve_unconfigured() == 0 ? EX_OK : EX_CONFIG;
 	}

@@ -30,13 +30,7 @@
 #include "web/example_sender.h"
 #include "web/web.h"
 
-enum { OVERRIDES_MAX = 64, THREADS = 8, BODY_MAX = 128 * 1024 };
-
-struct arguments {
-	const char *file;
-	const char *overrides[OVERRIDES_MAX];
-	size_t count;
-};
+enum { THREADS = 8, BODY_MAX = 128 * 1024 };
 
 static void
 usage(void)
@@ -59,17 +53,7 @@ usage(void)
 }
 
 static void
-add_override(struct arguments *options, const char *text)
-{
-	if (options->count == OVERRIDES_MAX) {
-		log_line("-o %s: more than %d settings; use a file", text, OVERRIDES_MAX);
-		exit(EX_USAGE);
-	}
-	options->overrides[options->count++] = text;
-}
-
-static void
-parse_options(int argc, char **argv, struct arguments *options)
+parse_options(int argc, char **argv, struct option_settings *settings)
 {
 	static const struct option names[] = {{"file", required_argument, NULL, 'f'},
 	    {"set", required_argument, NULL, 'o'}, {"version", no_argument, NULL, 'V'},
@@ -78,9 +62,9 @@ parse_options(int argc, char **argv, struct arguments *options)
 	opterr = 0;
 	for (int c; (c = getopt_long(argc, argv, ":f:o:Vh", names, NULL)) != -1;) {
 		if (c == 'f')
-			options->file = optarg;
-		else if (c == 'o')
-			add_override(options, optarg);
+			settings->file = optarg;
+		else if (c == 'o' && !option_override(settings, optarg))
+			exit(EX_USAGE);
 		else if (c == 'V')
 			puts("psapi-web " PSAPI_VERSION);
 		else if (c == 'h')
@@ -205,7 +189,7 @@ run_fastcgi(const struct config *config, bool inherited)
 int
 main(int argc, char **argv)
 {
-	struct arguments options = {0};
+	struct option_settings settings = {0};
 	struct config config;
 	struct error error;
 
@@ -218,8 +202,8 @@ main(int argc, char **argv)
 	bool cgi = !inherited && cgi_is_request();
 	/* A CGI program's arguments are the client's: RFC 3875, section 4.4. */
 	if (!cgi)
-		parse_options(argc, argv, &options);
-	if (config_load(&config, options.file, options.overrides, options.count, &error) != 0)
+		parse_options(argc, argv, &settings);
+	if (config_load(&config, settings.file, settings.overrides, settings.count, &error) != 0)
 		return refuse(&error);
 	int status = EX_USAGE;
 	if (cgi)

@@ -98,7 +98,8 @@ void
 json_text_write_with(FILE *to, json_t *object, const char *key, const char *text, size_t length,
     bool ascii)
 {
-	char *members = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
+	char *members =
+	    json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(15));
 
 	json_decref(object);
 	if (members == NULL)

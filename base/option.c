@@ -1,13 +1,23 @@
-/* Owns the words for faults of options, and the rule for names that are near. */
+/* Owns -o, the words for faults of options, and the rule for names that are near. */
 #define _GNU_SOURCE
 #include "base/option.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/text.h"
+
+bool
+option_override(struct option_settings *settings, const char *text)
+{
+	if (settings->count == OPTION_OVERRIDES_MAX) {
+		log_line("-o %s: more than %d settings; use a file", text, OPTION_OVERRIDES_MAX);
+		return false;
+	}
+	settings->overrides[settings->count++] = text;
+	return true;
+}
 
 void
 option_compare(struct option_nearest *nearest, const char *word, const char *name)

@@ -1,13 +1,26 @@
 /*
- * What is wrong with an option of the command line, in words: getopt_long(3) names neither the
- * option that was meant nor where to read more.
+ * The options that all programs share, and what is wrong with an option, in words: getopt_long(3)
+ * names neither the option that was meant nor where to read more.
  */
 #ifndef PSAPI_OPTION_H
 #define PSAPI_OPTION_H
 
 #include <getopt.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#define OPTION_OVERRIDES_MAX 64
+
+/* What -f and -o say, as config_load() takes it. Begin with all zero. */
+struct option_settings {
+	const char *file; /* NULL: the default */
+	const char *overrides[OPTION_OVERRIDES_MAX];
+	size_t count;
+};
+
+/* Add "KEY=VALUE", which must live as long. Returns false if it is one too many, and logs it. */
+bool option_override(struct option_settings *settings, const char *text);
 
 /* The name that is nearest to a word. Begin with {NULL, SIZE_MAX}; NULL: none is near. */
 struct option_nearest {

@@ -12,7 +12,6 @@
 
 #include "base/io.h"
 #include "base/log.h"
-#include "base/option.h"
 #include "base/terminal.h"
 #include "base/user.h"
 #include "commands/usage.h"
@@ -21,11 +20,8 @@
 static void
 override(struct command_line *line, const char *setting)
 {
-	if (line->count == OVERRIDES_MAX) {
-		log_line("-o %s: more than %d settings; use a file", setting, OVERRIDES_MAX);
+	if (!option_override(&line->settings, setting))
 		exit(EX_USAGE);
-	}
-	line->overrides[line->count++] = setting;
 }
 
 /* --spool DIR is -o PSAPI_SPOOL=DIR. The text is kept until the process ends. */
@@ -45,7 +41,7 @@ take_common(struct command_line *line, int option)
 	switch (option) {
 	case 'f':
 	case OPTION_FILE:
-		line->file = optarg;
+		line->settings.file = optarg;
 		return true;
 	case 'o':
 		override(line, optarg);
@@ -169,9 +165,10 @@ command_misused(const struct command_line *line, const char *what, const char *t
 int
 command_configure(struct command_line *line)
 {
+	const struct option_settings *from = &line->settings;
 	struct error error;
 
-	if (config_load(&line->config, line->file, line->overrides, line->count, &error) != 0)
+	if (config_load(&line->config, from->file, from->overrides, from->count, &error) != 0)
 		return error_log(&error);
 	line->configured = true;
 	return EX_OK;

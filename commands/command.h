@@ -10,18 +10,15 @@
 #include <stddef.h>
 
 #include "base/config.h"
+#include "base/option.h"
 #include "store/store.h"
 #include "verify.h"
-
-#define OVERRIDES_MAX 64
 
 /* A command line on its way through main() and a subcommand. */
 struct command_line {
 	const struct command *commands; /* the table that the help is printed from */
 	const struct command *command;  /* the one that runs; NULL before it is known */
-	const char *file; /* of the configuration; NULL: the default */
-	const char *overrides[OVERRIDES_MAX];
-	size_t count;
+	struct option_settings settings;
 	bool json;
 	struct config config; /* after command_open() or command_configure() */
 	bool configured;

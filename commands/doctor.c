@@ -149,9 +149,10 @@ static int
 configure(struct command_line *line, struct report *r)
 {
 	struct finding f = {.name = "configuration"};
+	const struct option_settings *from = &line->settings;
 	struct error error;
 
-	if (config_load(&line->config, line->file, line->overrides, line->count, &error) != 0) {
+	if (config_load(&line->config, from->file, from->overrides, from->count, &error) != 0) {
 		doctor_failed(&f, *error.remedy != '\0' ? error.remedy :
 		    "correct that setting; psapi-fcgi -h lists all", "%s", error.text);
 		report(&f, r);
@@ -186,10 +187,11 @@ doctor_main(struct command_line *line, int argc, char **argv)
 			sum.quiet = true;
 		else if (option == OPTION_CACERT)
 			doctor.ca_file = optarg;
-		else if (line->count < OVERRIDES_MAX) {
+		else {
 			snprintf(
 			    listen, sizeof(listen), "PSAPI_LISTEN=%s%s", *optarg == '/' ? "unix:" : "", optarg);
-			line->overrides[line->count++] = listen;
+			if (!option_override(&line->settings, listen))
+				return EX_USAGE;
 		}
 	}
 	if (argc - optind > 1)

@@ -30,7 +30,7 @@ collect(struct command_line *line, const char *file)
 	struct error error;
 
 	if (file != NULL)
-		line->file = file;
+		line->settings.file = file;
 	if (command_configure(line) != EX_OK)
 		return NULL;
 	struct metrics *metrics = NULL;

@@ -1,4 +1,4 @@
-/* --type, --npn, --since: the options with which list and replay select events. */
+/* --type, --npn, --since: the options with which list, retry and replay select events. */
 #ifndef PSAPI_SELECT_H
 #define PSAPI_SELECT_H
 

@@ -63,7 +63,7 @@ explain_missing_spool(struct finding *f, const char *path, int number)
 	    "install -d -o psapi -g psapi -m 2770 DIRECTORY; or name it with PSAPI_SPOOL";
 	char closed[PATH_REMEDY_SIZE], remedy[PATH_REMEDY_SIZE + 64];
 
-	/* A directory may be closed to whoever calls, and open to the receiver. */
+	/* A directory may be closed to the caller and open to the receiver. */
 	snprintf(remedy, sizeof(remedy), "run doctor as root, or as the receiver's user; or %s",
 	    path_remedy(path, "chmod 2770 the spool", closed));
 	doctor_failed(f, number == EACCES ? remedy : make, "%s: %s", path, strerror(number));

@@ -28,8 +28,9 @@ enum {
 
 #define RENEW_MS (STORE_RENEW_SECONDS * 1000)
 
-bool
-batch_is_alone(const struct store_work *work, long long max_tries)
+/* Whether the event in work must run alone, for a batch that it was in has failed. */
+static bool
+is_alone(const struct store_work *work, long long max_tries)
 {
 	return work->state.alone || (work->state.tries > 0 && work->state.tries + 1 >= max_tries);
 }
@@ -97,7 +98,7 @@ fits(struct filling *f, const struct store_work *work)
 	size_t length = f->batch->input.length + work->entry.body_length;
 
 	f->full |= length > BATCH_BYTES_MAX;
-	return !f->full && !batch_is_alone(work, f->batch->context->config->max_tries) &&
+	return !f->full && !is_alone(work, f->batch->context->config->max_tries) &&
 	    is_ours(f, work->entry.event.type);
 }
 
@@ -162,6 +163,7 @@ take_one(struct filling *f, const struct task *task, struct store_work *work,
 		store_unload(b->context->store, work);
 		put_aside(f, task);
 	} else {
+		/* STORE_INVALID: it is the first of the next pass, and handler_run_start() reports it. */
 		b->news.again |= loaded == STORE_BUSY;
 		schedule_release(b->schedule, task, loaded == STORE_ABSENT);
 	}
@@ -282,6 +284,8 @@ undo(struct batch_run *b, struct batch_item *item)
 		return;
 	if (store_replay(b->context->store, &name, 1, &moved, &error) == STORE_FAILED)
 		give_up(b, &error);
+	else
+		b->news.done--;
 }
 
 /* The store has recorded an outcome, or not. */
@@ -299,6 +303,7 @@ static void
 record_failed(struct batch_run *b, struct batch_item *item, struct handler_state *state)
 {
 	struct error error;
+	bool was_later = item->verdict == BATCH_LATER;
 
 	item->verdict = BATCH_FAILED;
 	state->failed_at = b->context->clock();
@@ -306,6 +311,7 @@ record_failed(struct batch_run *b, struct batch_item *item, struct handler_state
 	note_recorded(b, item, stored, &error);
 	if (stored != STORE_OK)
 		return;
+	b->news.later -= was_later;
 	b->news.failed++;
 	handler_run_report_failure(&item->work, state);
 }
@@ -423,7 +429,7 @@ on_bytes(void *data, const char *bytes, size_t length)
 
 	batch_protocol_read(&b->reader, bytes, length);
 	flush(b);
-	if (b->heard && !b->run->child.timed_out && !b->broken)
+	if (b->heard && !b->run->child.timed_out && !b->run->aborted)
 		b->run->child.deadline = clock_milliseconds() +
 		    b->context->config->handler_timeout * 1000;
 	b->heard = false;
@@ -631,7 +637,7 @@ batch_start(struct batch_run *b, struct handler_run *run, const struct handler_r
     struct schedule *schedule)
 {
 	size_t limit = context->command != NULL ? context->batch : (size_t)context->config->batch;
-	bool alone = batch_is_alone(&run->work, context->config->max_tries);
+	bool alone = is_alone(&run->work, context->config->max_tries);
 
 	b->context = context;
 	b->schedule = schedule;

@@ -26,7 +26,8 @@ struct batch_item {
 
 /* What has happened since the caller looked last: it sets it back to zero. */
 struct batch_news {
-	size_t done, later, failed; /* an event whose result has become worse is in both */
+	/* Below 0: the result of an event that was counted before has become worse. */
+	ptrdiff_t done, later, failed;
 	bool again; /* the list is out of date */
 	enum handler_run_result stop; /* RUN_STOP or RUN_AWAY: the drain must end; 0: it goes on */
 	bool wrong; /* the handler broke the protocol, or cannot do its work: `error` */
@@ -49,9 +50,6 @@ struct batch_run {
 	bool broken;    /* the store failed: nothing more is recorded */
 	struct batch_news news;
 };
-
-/* Whether the event in work must run alone, for a batch that it was in has failed. */
-bool batch_is_alone(const struct store_work *work, long long max_tries);
 
 /*
  * Begin with the event of run->task, which is in work and whose handler, run->handler, takes

@@ -229,12 +229,33 @@ child_read(struct child *child)
 	return out > 0 || err > 0;
 }
 
+/* As much as a pipe holds: a process that it left running may write without end. */
+static void
+read_rest(struct child *child)
+{
+	for (int i = 0; i < 64 && child_read(child); i++)
+		continue;
+}
+
 /* ---- end ---- */
 
+/* Not reaped yet: until then no other process can get its number, and kill(2) is safe. */
+static bool
+has_ended(const struct child *child)
+{
+	siginfo_t info = {0};
+
+	return waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	    info.si_pid != 0;
+}
+
+/* We may have been stopped until after the deadline: what the child has done before it counts. */
 void
 child_enforce_deadline(struct child *child, int64_t now)
 {
-	if (now < child->deadline || child->killed)
+	if (now >= child->deadline && !child->timed_out)
+		read_rest(child);
+	if (now < child->deadline || child->killed || has_ended(child))
 		return;
 	child->killed = child->timed_out;
 	child->timed_out = true;
@@ -245,19 +266,13 @@ child_enforce_deadline(struct child *child, int64_t now)
 bool
 child_ended(struct child *child, int *status)
 {
-	siginfo_t info = {0};
-
-	/* Not reaped yet: until then no other process can get its number, and kill(2) is safe. */
-	if (waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
-	    info.si_pid == 0)
+	if (!has_ended(child))
 		return false;
 	if (child->timed_out)
 		kill(-child->pid, SIGKILL);
 	while (waitpid(child->pid, status, 0) < 0 && errno == EINTR)
 		continue;
-	/* As much as a pipe holds: a process that it left running may write without end. */
-	for (int i = 0; i < 64 && child_read(child); i++)
-		continue;
+	read_rest(child);
 	child->all_read = child->out < 0;
 	for (int i = 0; i < 2; i++) {
 		int *fd = i == 0 ? &child->out : &child->err;

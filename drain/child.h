@@ -51,7 +51,10 @@ int child_start(struct child *child, int directory, char *const argv[], char *co
  */
 bool child_read(struct child *child);
 
-/* If its deadline has passed at now: SIGTERM to the whole group, later SIGKILL. */
+/*
+ * If its deadline has passed at now, and it runs: SIGTERM to the whole group, later SIGKILL. Before
+ * that, what it has written is read, for `take` may move the deadline.
+ */
 void child_enforce_deadline(struct child *child, int64_t now);
 
 /*

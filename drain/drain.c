@@ -114,7 +114,8 @@ is_stopping(const struct drain *d)
 static int
 rank(int status)
 {
-	static const int worst[] = {EX_IOERR, EX_OSERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG, 1, EX_OK};
+	static const int worst[] = {EX_IOERR, EX_OSERR, EX_TEMPFAIL, EX_DATAERR, EX_NOPERM, EX_CONFIG,
+		1, EX_OK};
 	int place = 0, places = sizeof(worst) / sizeof(*worst);
 
 	while (place < places && worst[place] != status)
@@ -198,32 +199,48 @@ forget_refusals(struct drain *d)
 	free(d->refused);
 }
 
+/* What is to be noted of a total: one never goes down, and waits for what was noted too early. */
+static int64_t
+more_than(int64_t noted, size_t total)
+{
+	return (int64_t)total > noted ? (int64_t)total - noted : 0;
+}
+
 /* Note for metrics and check what was done since the last note, and that the drain works. */
 static void
 note_runs(struct drain *d, int status)
 {
-	struct runs all = {.done = (int64_t)d->done, .later = (int64_t)d->later,
-	    .failed = (int64_t)d->failed};
-	struct runs more = {.done = all.done - d->noted.done, .later = all.later - d->noted.later,
-	    .failed = all.failed - d->noted.failed};
+	struct runs more = {.done = more_than(d->noted.done, d->done),
+	    .later = more_than(d->noted.later, d->later),
+	    .failed = more_than(d->noted.failed, d->failed)};
 	int64_t now = d->context.clock();
 
 	more.chosen = d->context.command == NULL ? now : 0;
 	d->note_at = clock_milliseconds() + NOTE_EVERY_MS;
 	store_note_run(d->context.store, now);
-	if (runs_add(d->context.store, &more, status, now) == 0)
-		d->noted = all;
+	if (runs_add(d->context.store, &more, status, now) != 0)
+		return;
+	d->noted.done += more.done;
+	d->noted.later += more.later;
+	d->noted.failed += more.failed;
 }
 
 /* ---- the handlers ---- */
+
+/* Whether it is no reason for another pass. */
+static bool
+has_done_nothing(enum handler_run_result result)
+{
+	return result == RUN_GONE || result == RUN_WAITS || result == RUN_BUSY || result == RUN_AGAIN ||
+	    result == RUN_DAMAGED;
+}
 
 static void
 record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 {
 	const struct task *task = run->task;
 
-	if (result != RUN_GONE && result != RUN_WAITS && result != RUN_BUSY && result != RUN_AGAIN)
-		d->started = true;
+	d->started |= !has_done_nothing(result);
 	switch (result) {
 	case RUN_STARTED:
 		d->running++;
@@ -246,6 +263,10 @@ record(struct drain *d, struct handler_run *run, enum handler_run_result result)
 	case RUN_WAITS:
 		report_refusal(d, "refused", &run->refusal, until_fixed);
 		set_status(d, EX_CONFIG);
+		break;
+	case RUN_DAMAGED:
+		report_refusal(d, "damaged", &run->refusal, "its lane waits");
+		set_status(d, EX_DATAERR);
 		break;
 	case RUN_STOP:
 		fail(d, EX_IOERR);
@@ -272,9 +293,9 @@ record_batch(struct drain *d, struct batch_run *batch)
 {
 	struct batch_news *news = &batch->news;
 
-	d->done += news->done;
-	d->later += news->later;
-	d->failed += news->failed;
+	d->done += (size_t)news->done;
+	d->later += (size_t)news->later;
+	d->failed += (size_t)news->failed;
 	d->again |= news->again;
 	if (news->failed > 0)
 		set_status(d, 1);

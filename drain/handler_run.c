@@ -246,7 +246,7 @@ handler_run_describe(const struct handler_run *run, const struct handler_run_con
 
 	text += n;
 	size -= (size_t)n;
-	if (run->aborted)
+	if (run->aborted && run->child.timed_out)
 		n = snprintf(text, size, "ended because drain was asked twice to end");
 	else if (run->child.timed_out)
 		n = snprintf(text, size, run->batch ? "no result within %lld s" : "no end within %lld s",
@@ -444,9 +444,9 @@ handler_run_start(
 	enum store_result claimed = store_claim(context->store, run->task->lane, &error);
 	if (claimed != STORE_OK)
 		return claimed == STORE_BUSY ? RUN_BUSY : recorded(claimed, RUN_BUSY, &error);
-	enum store_result loaded = store_load(context->store, name, &run->work, &error);
+	enum store_result loaded = store_load(context->store, name, &run->work, &run->refusal);
 	enum handler_run_result result = loaded == STORE_OK ? choose_and_start(run, context) :
-	                                                      recorded(loaded, RUN_STARTED, &error);
+	    loaded == STORE_INVALID ? RUN_DAMAGED : recorded(loaded, RUN_STARTED, &run->refusal);
 	if (result == RUN_STARTED || result == RUN_BATCH)
 		return result;
 	if (loaded == STORE_OK)

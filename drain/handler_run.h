@@ -29,7 +29,7 @@ struct handler_run {
 	const struct task *task; /* NULL: this place is free */
 	struct store_work work;
 	struct handler handler; /* for a command only its path */
-	struct error refusal;   /* of RUN_WAITS and RUN_BROKEN */
+	struct error refusal;   /* of RUN_WAITS, RUN_BROKEN and RUN_DAMAGED */
 	struct child child;
 	bool batch;      /* its handler takes many events: batch.h */
 	bool aborted;    /* its handler is ended early because the drain is told to end at once */
@@ -49,6 +49,7 @@ enum handler_run_result {
 	RUN_BUSY,   /* another drain works on its lane; nothing was written */
 	RUN_AGAIN,  /* another drain has changed its lane: the list must be read again */
 	RUN_WAITS,  /* the handler must not or cannot run: run->refusal; nothing was written */
+	RUN_DAMAGED, /* it is no event: run->refusal; its lane waits; nothing was written */
 	RUN_STOP,   /* the store or the system fails (logged): the drain must end */
 	RUN_AWAY    /* the same, for the database cannot be used at the moment */
 };

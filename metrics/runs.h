@@ -21,8 +21,8 @@ struct runs {
 /*
  * Add what a drain has done since it last called this. status: its exit status, at its end; before
  * that RUNS_GO_ON. more->chosen: the time now, or 0 if a command takes all events. It is not
- * synced: a power cut takes back the last numbers. Returns 0, or -1: the caller adds them to the
- * next ones.
+ * synced: a power cut loses the last counts. Returns 0, or -1: the caller adds them to the next
+ * ones.
  */
 int runs_add(struct store *store, const struct runs *more, int status, int64_t now);
 

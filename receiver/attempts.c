@@ -238,8 +238,8 @@ check_torn(struct attempts *attempts, struct stat *st)
 }
 
 /*
- * A new log has mode and owner by rule, whoever makes it: a command under another umask, or root
- * for the spool's owner. Where that is not possible it is written all the same.
+ * A new log has mode and owner by rule, whichever process makes it: a command under another
+ * umask, or root for the spool's owner. Where that is not possible it is written all the same.
  */
 static void
 settle(const struct attempts *attempts, const struct stat *st)
@@ -315,7 +315,7 @@ written_at(const struct attempts_line *line)
 	return at + ms * (SECOND_NS / 1000);
 }
 
-/* Whether the last second has as many refusals as it may have, whoever wrote them. */
+/* Whether all processes together have logged as many refusals in the last second as they may. */
 static bool
 is_full_of_refusals(const struct attempts *attempts)
 {

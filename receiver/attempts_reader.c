@@ -271,12 +271,6 @@ attempts_reader_exists(const struct attempts_reader *r)
 	return r->fd[r->backwards ? 0 : r->files - 1] >= 0;
 }
 
-int
-attempts_reader_compressed(const struct attempts_reader *r)
-{
-	return r->compressed;
-}
-
 /* A file is left out if the one after it begins before that time. */
 void
 attempts_reader_since(struct attempts_reader *r, int64_t since)

@@ -1,5 +1,5 @@
 /*
- * Reading the attempts log: an iterator over its lines, for the commands, doctor and last_match.h.
+ * Reading the attempts log: an iterator over its lines; nothing else reads them.
  * Memory is bounded, however large the log and its lines are.
  */
 #ifndef PSAPI_ATTEMPTS_READER_H
@@ -53,9 +53,6 @@ void attempts_reader_close(struct attempts_reader *reader);
 
 /* Whether the log existed when it was opened. */
 bool attempts_reader_exists(const struct attempts_reader *reader);
-
-/* How many rotated logs are compressed, and not read. */
-int attempts_reader_compressed(const struct attempts_reader *reader);
 
 /*
  * Before the first line, of a reader of the oldest first: leave out the files that end before

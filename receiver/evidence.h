@@ -11,7 +11,7 @@
  */
 const char *evidence_key(struct keyring *const *rings, int count, const struct entry *entry);
 
-/* The words for NULL. */
+/* The message where evidence_key() returns NULL. */
 extern const char evidence_unproven[];
 
 #endif

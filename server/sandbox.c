@@ -23,7 +23,6 @@
 #define _GNU_SOURCE
 #include "server/sandbox.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -187,32 +186,16 @@ allow_secret(int fd, const struct ruleset *ruleset, const char *secret_file)
 	return result;
 }
 
-/* One entry of the directory that stream reads, if it is a directory itself. */
-static int
-allow_entry(int fd, const struct ruleset *ruleset, DIR *stream, const char *name)
-{
-	int directory = openat(dirfd(stream), name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	if (directory < 0)
-		return errno == ENOTDIR || errno == ENOENT ? 0 : -1;
-	int result = allow(fd, ruleset, SPOOL, directory);
-	close(directory);
-	return result;
-}
-
-/* The spool, and each directory in it. */
+/* The spool, with everything beneath it; what a symbolic link in it leads to is not beneath it. */
 static int
 allow_spool(int fd, const struct ruleset *ruleset, const char *spool)
 {
-	DIR *stream = opendir(spool);
+	int directory = open(spool, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-	if (stream == NULL)
+	if (directory < 0)
 		return -1;
-	int result = allow(fd, ruleset, SPOOL, dirfd(stream));
-	for (struct dirent *entry; result == 0 && (entry = readdir(stream)) != NULL;)
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-			result = allow_entry(fd, ruleset, stream, entry->d_name);
-	closedir(stream);
+	int result = allow(fd, ruleset, SPOOL, directory);
+	close(directory);
 	return result;
 }
 

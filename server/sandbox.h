@@ -15,12 +15,12 @@
 void sandbox_process(void);
 
 /*
- * Landlock: files may be written only in the directory spool and the directories in it
- * (each by itself, for it may be a symbolic link or another mount); read also in the
- * directory of secret_file, and where that is a symbolic link, of its target; and a name
- * removed also in the directory of socket_path, our own unix socket. The last two may be
- * NULL: none. No file may be executed; as far as the kernel's ABI goes, the process can bind
- * or connect to no TCP port and signal no other process. Files that are open stay usable.
+ * Landlock: files may be written only beneath the directory spool, which may be a symbolic link
+ * (a link in it gives no rights); read also in the directory of secret_file, and where that is
+ * a symbolic link, of its target; and a name removed also in the directory of socket_path, our
+ * own unix socket. The last two may be NULL: none. No file may be executed; as far as the
+ * kernel's ABI goes, the process can bind or connect to no TCP port and signal no other process.
+ * Files that are open stay usable.
  */
 void sandbox_files(const char *spool, const char *secret_file, const char *socket_path);
 

@@ -117,6 +117,13 @@ is_shared(const struct config *config)
 	return config->store != NULL && *config->store != '\0';
 }
 
+/* Whether the local spool, or a directory in it, is yet to be made. */
+static bool
+is_missing(const struct config *config)
+{
+	return spool_missing(config->spool) > 0;
+}
+
 /* A host that only drains a shared store has no receiver that would make its spool. */
 static bool
 may_make_directories(const struct config *config)
@@ -166,7 +173,7 @@ store_open(const struct config *config, bool create, struct error *error)
 struct store *
 store_open_shared(const struct config *config, struct error *error)
 {
-	if (!is_shared(config) || !store_is_missing(config))
+	if (!is_shared(config) || !is_missing(config))
 		return store_open(config, false, error);
 	struct store *store = calloc(1, sizeof(*store));
 	if (store == NULL) {
@@ -262,12 +269,6 @@ try_beside(const struct config *config, char *text, size_t size, struct error *e
 }
 
 bool
-store_is_missing(const struct config *config)
-{
-	return spool_missing(config->spool) > 0;
-}
-
-bool
 store_is_new(const struct config *config)
 {
 	return spool_missing(config->spool) == SPOOL_DIRS;
@@ -279,7 +280,7 @@ store_try(const struct config *config, char *text, size_t size, struct error *er
 	struct config local = *config;
 
 	local.store = (char *)(uintptr_t)"";
-	if (store_is_missing(config))
+	if (is_missing(config))
 		return try_beside(config, text, size, error);
 	struct store *store = store_open(&local, false, error);
 	if (store != NULL && store_probe(store, error) == STORE_OK) {

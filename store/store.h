@@ -88,8 +88,6 @@ bool store_is_shared(const struct store *store);
  */
 struct store *store_try(const struct config *config, char *text, size_t size, struct error *error);
 
-/* Whether the local spool, or a directory in it, is yet to be made. */
-bool store_is_missing(const struct config *config);
 /* Whether none of the local spool's directories is there yet. */
 bool store_is_new(const struct config *config);
 
@@ -262,7 +260,8 @@ struct store_work {
 /*
  * Take an event of a claimed lane into work. After STORE_OK the caller calls store_unload().
  * STORE_ABSENT: another program has handled it. STORE_BUSY: it is not its turn, for another drain
- * has changed the lane since store_pending().
+ * has changed the lane since store_pending(). STORE_INVALID: what is stored is no event, and only
+ * its lane waits.
  */
 enum store_result store_load(struct store *store, const char *name, struct store_work *work,
     struct error *error);
@@ -290,8 +289,8 @@ enum store_result store_fail(struct store *store, struct store_work *work,
 
 /*
  * The same for many, in as few steps as the store has for that: results[i] is what the call for
- * one would return. STORE_OK; or STORE_FAILED: some may be done, and results are not filled in, and
- * nothing is loaded. The lanes are all different.
+ * one would return, without an error. STORE_OK; or STORE_FAILED: some may be done, and results are
+ * not filled in, and nothing is loaded. The lanes are all different.
  */
 enum store_result store_claim_many(struct store *store, const uint64_t *lanes, size_t count,
     enum store_result *results, struct error *error);

@@ -107,10 +107,12 @@ answer_json_text(struct reply *reply, const struct request *request, char *body,
 	fill(reply, seen ? 304 : 200, "application/json", header, grown, seen ? 0 : length, grown);
 }
 
+/* 15 digits: those of a time in the log, and not of the nearest double. */
 void
 answer_json(struct reply *reply, const struct request *request, json_t *object)
 {
-	char *body = object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
+	char *body = object == NULL ? NULL :
+	    json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(15));
 
 	json_decref(object);
 	answer_json_text(reply, request, body, body != NULL ? strlen(body) : 0);

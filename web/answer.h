@@ -13,8 +13,8 @@
 #include "base/request.h"
 
 /*
- * The headers that every reply has: docs/page.md names them. The browser runs scripts of this page
- * alone, sends nowhere else, and shows the page in no frame.
+ * The headers that every reply has. The browser runs scripts of this page alone, sends nowhere
+ * else, and shows the page in no frame.
  */
 #define ANSWER_HEADERS                                                                             \
 	"Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "           \

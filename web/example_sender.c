@@ -101,7 +101,8 @@ serve(const struct config *config, int fd)
 		count++;
 	while (read(fd, &number, 1) == 1 && number < count) {
 		json_t *object = send_example(config, delivery_example_types[number]);
-		char *text = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
+		char *text =
+		    json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(15));
 		uint32_t length = text != NULL ? (uint32_t)strlen(text) : 0;
 		json_decref(object);
 		if (io_write_all(fd, &length, sizeof(length)) != 0 ||

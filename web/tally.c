@@ -105,7 +105,7 @@ tally_counts(struct tally *t, int64_t now, struct store_counts *counts, struct e
 
 /* Under the lock. */
 static void
-keep(struct tally *t, const struct store_counts *counts, int64_t took_ms)
+set_counts(struct tally *t, const struct store_counts *counts, int64_t took_ms)
 {
 	t->counts = *counts;
 	t->tally = (struct store_tally){.waiting = counts->waiting, .failed = counts->failed,
@@ -148,6 +148,6 @@ tally_after(struct tally *t, int64_t now)
 	if (actions != t->actions)
 		t->wanted = true;
 	else if (result == STORE_OK)
-		keep(t, &counts, took_ms);
+		set_counts(t, &counts, took_ms);
 	pthread_mutex_unlock(&t->lock);
 }

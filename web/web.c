@@ -258,20 +258,17 @@ answer_action(struct web *web, size_t i, const struct request *request, struct r
 	}
 }
 
-/* The path below the page's own, as the web server decoded it. */
-static const char *
-path_of(const struct request *request)
-{
-	const char *path = request_variable(request, "PATH_INFO");
-
-	return path != NULL ? path : "/";
-}
-
 static void
 route(struct web *web, const struct request *request, bool reads, bool posts, struct reply *reply)
 {
-	const char *path = path_of(request);
+	/* Below the page's own path, as the web server decoded it. */
+	const char *path = request_variable(request, "PATH_INFO");
 
+	/* The browser would look for the page's files beside it. */
+	if (path == NULL || *path == '\0') {
+		answer_error(reply, 404, "add / to the address: the page is below it");
+		return;
+	}
 	for (size_t i = 0; i < ROWS(views); i++)
 		if (strcmp(views[i].path, path) == 0) {
 			if (reads)

@@ -317,10 +317,10 @@ static const struct {
 static bool
 has_code(const char *text, const char *code)
 {
-	char said[16];
+	char pattern[16];
 
-	snprintf(said, sizeof(said), ":  %s: ", code);
-	return strstr(text, said) != NULL;
+	snprintf(pattern, sizeof(pattern), ":  %s: ", code);
+	return strstr(text, pattern) != NULL;
 }
 
 void
@@ -722,9 +722,7 @@ check_format(struct postgresql *pg, struct postgresql_connection *connection, in
 	PQclear(result);
 	if (format == POSTGRESQL_FORMAT)
 		return 0;
-	error_set(error, EX_CONFIG, format < POSTGRESQL_FORMAT ?
-	        "a version before the first release made them: psapi store init in a new database" :
-	        "a later version made them: install that one on each host",
+	error_set(error, EX_CONFIG, "a later version made them: install that one on each host",
 	    "PostgreSQL at %s: the tables have format %lld, this program knows %d",
 	    postgresql_host_text(pg, connection->host), (long long)format, POSTGRESQL_FORMAT);
 	return -1;

@@ -23,8 +23,9 @@ static const char import_sql[] =
     " q AS (INSERT INTO psapi_queue (name, lane, when_ns,"
     " tries, tried_at, due_at, failed_at, handler, reason, stderr_end, alone)"
     " SELECT name, lane, when_ns,"
-    " $10, to_timestamp(nullif($11, 0)), to_timestamp(nullif($12, 0)),"
-    " to_timestamp(nullif($13, 0)), $14, $15, $16, $17 FROM e WHERE $9)"
+    /* Without its type a number beside 0 has 32 bits. */
+    " $10, to_timestamp(nullif($11::bigint, 0)), to_timestamp(nullif($12::bigint, 0)),"
+    " to_timestamp(nullif($13::bigint, 0)), $14, $15, $16, $17 FROM e WHERE $9)"
     " SELECT 1 FROM e";
 
 /* Returns whether libpq took it. */

@@ -25,7 +25,7 @@
 /* error.status where the database's disk is full, and nowhere else. */
 #define POSTGRESQL_FULL EX_IOERR
 /* psapi_meta.format: the tables' version. */
-#define POSTGRESQL_FORMAT 2
+#define POSTGRESQL_FORMAT 1
 /* All tables. */
 #define POSTGRESQL_TABLES \
 	"ARRAY['psapi_event', 'psapi_queue', 'psapi_lane', 'psapi_attempt', 'psapi_meta'," \

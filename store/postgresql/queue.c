@@ -313,10 +313,14 @@ postgresql_load_row(struct postgresql *pg, const PGresult *result, int row, int 
 	    postgresql_integer(result, row, column + 1) == 0)
 		return STORE_BUSY;
 	const char *why = postgresql_record(result, row, column + 2, &work->entry);
-	if (why != NULL) {
-		error_set(error, why == postgresql_no_memory ? EX_OSERR : EX_DATAERR, NULL, "%s: %s",
-		    work->name, why);
+	if (why == postgresql_no_memory) {
+		error_set(error, EX_OSERR, NULL, "%s: %s", work->name, why);
 		return STORE_FAILED;
+	}
+	if (why != NULL) {
+		error_set(error, EX_DATAERR, "restore its record in psapi_event from a backup; or "
+		    "psapi done takes it out of the queue", "%s: no event: %s", work->name, why);
+		return STORE_INVALID;
 	}
 	postgresql_state(result, row, column + 3, &work->state);
 	if (make_file(pg, work, error) == 0)

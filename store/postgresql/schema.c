@@ -46,9 +46,9 @@ static const char *const statements[] = {
 	"CREATE TABLE psapi_roster (npn text COLLATE \"C\" NOT NULL, when_ns bigint NOT NULL,"
 	" active boolean NOT NULL)",
 	"CREATE UNIQUE INDEX psapi_roster_key ON psapi_roster " POSTGRESQL_ROSTER_KEY,
-	"INSERT INTO psapi_meta (format) VALUES (2)",
+	"INSERT INTO psapi_meta (format) VALUES (1)",
 };
-_Static_assert(POSTGRESQL_FORMAT == 2, "psapi_meta");
+_Static_assert(POSTGRESQL_FORMAT == 1, "psapi_meta");
 
 enum { STATEMENTS = sizeof(statements) / sizeof(statements[0]) };
 

@@ -111,15 +111,6 @@ int spool_each(struct spool *spool, enum spool_dir dir,
     int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data),
     void *data);
 
-/*
- * The same for many files that are read: some hundred thousand names at a time are visited in the
- * order of the disk, by up to so many threads (at most SPOOL_THREADS), each with its own data.
- */
-enum { SPOOL_THREADS = 8 };
-int spool_each_by_inode(struct spool *spool, enum spool_dir dir,
-    int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data),
-    void *const *data, size_t threads);
-
 /* Whether dir has the name; true as well if that cannot be found out. */
 bool spool_has(struct spool *spool, enum spool_dir dir, const char *name);
 
@@ -139,6 +130,17 @@ enum store_result spool_failed(struct spool *spool, const char *step, enum spool
 
 /* Whether an errno is about one file, so that others can still be worked with. */
 bool spool_is_one_file(int number);
+
+/* ---- visit.c: many files in the order of the disk ---- */
+
+/*
+ * spool_each() for many files that are read: some hundred thousand names at a time are visited in
+ * the order of the disk, by up to so many threads (at most SPOOL_THREADS), each with its own data.
+ */
+enum { SPOOL_THREADS = 8 };
+int spool_each_by_inode(struct spool *spool, enum spool_dir dir,
+    int (*visit)(struct spool *spool, enum spool_dir dir, const char *name, void *data),
+    void *const *data, size_t threads);
 
 /* ---- file.c: a file that gets names ---- */
 
@@ -207,24 +209,26 @@ bool spool_file_is_temporary(const char *name);
 /* Give a file that we made its owner and mode by rule, for any running user and umask. */
 int spool_file_settle(const struct spool *spool, int fd, mode_t mode);
 
-/* ---- state/ ---- */
+/* ---- state.c: state/ ---- */
 
 /* Replace state/NAME by text, whole at any moment but not synced. Returns 0, or -1 with errno. */
 int spool_state_write(struct spool *spool, const char *name, const char *text);
 bool spool_state_read(struct spool *spool, const char *name, struct handler_state *state);
 int spool_state_put(struct spool *spool, const char *name, const struct handler_state *state);
+/* That there is none, or a directory, is fine. Returns 0, or -1 with errno. */
+int spool_state_remove(struct spool *spool, const char *name);
 /* When drain last ran, Unix seconds; 0: never. */
 int64_t spool_last_run(struct spool *spool);
 /* When its events were last imported into a shared store. */
 void spool_note_import(struct spool *spool, int64_t now);
 int64_t spool_last_import(const struct spool *spool);
-/* See store_lock() and those that follow it. */
+
+/* ---- notes.c: notes of the programs in state/; see store_lock() and those that follow it ---- */
+
 int spool_notes_lock(struct spool *spool, enum store_lock what, struct error *error);
 char *spool_note_read(struct spool *spool, enum store_note note);
 enum store_result spool_note_write(struct spool *spool, enum store_note note, const char *text,
     struct error *error);
-/* That there is none, or a directory, is fine. Returns 0, or -1 with errno. */
-int spool_state_remove(struct spool *spool, const char *name);
 
 /* ---- listing.c: names in the order of arrival ---- */
 

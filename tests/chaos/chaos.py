@@ -13,9 +13,9 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
 # pylint: disable=wrong-import-position
-from deaths import Databases, Drain, Head, Repeating, repeating
+from deaths import Databases, Drain, Head, repeating
 from lanes import Checks, Lane, Record, Run, stop
-from load import at_once
+from load import Repeating, at_once
 from receiver import Place, wait_for
 from setup_command import psapi
 from shared_store import settings

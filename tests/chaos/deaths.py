@@ -5,7 +5,6 @@ import contextlib
 import collections
 import signal
 import subprocess
-import threading
 import time
 
 from postgresql import Cluster
@@ -189,21 +188,6 @@ echo "$(date +%s.%N) $PSAPI_WEBHOOK_ID" >>"$PSAPI_TOLD"
 
     def handled(self):
         return self.log.read_text().splitlines() if self.log.exists() else []
-
-
-class Repeating:
-    """A disturbance again and again, in a thread and with random numbers of its own."""
-
-    def __init__(self, disturbance, rng, stop, record):
-        self.disturbance, self.rng, self.stop, self.record = disturbance, rng, stop, record
-        self.thread = threading.Thread(target=self.run)
-
-    def run(self):
-        try:
-            while not self.stop.wait(self.rng.uniform(*self.disturbance.every)):
-                self.disturbance.disturb(self.rng)
-        except BaseException as error:      # a fault of the test itself must be seen
-            self.record.complain(f"{type(self.disturbance).__name__}: {error!r}")
 
 
 @contextlib.contextmanager

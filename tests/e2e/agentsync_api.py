@@ -10,27 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 
-class Api:
+class JsonServer:
+    """An HTTP server on loopback. answer(method, path, headers, body) -> (status, headers, JSON or bytes)."""
+
     def __init__(self):
-        self.lifetime = 3600
-        self.tokens = {}            # token -> when it expires
-        self.collections = {}       # name -> its pages, lists of records
-        self.subscriptions = []     # NPNs
-        self.paging = "links"       # of the subscriptions: links, counted, total, none
-        self.repeats = False        # it does not look at the number of a page: each is the first
-        self.embedded = "embedded"
-        self.links = "links"
-        self.faults = []            # answers for the next calls but those for tokens: (status, headers, JSON), or None
-        self.headers = {}
-        self.requests = []          # (path, query) of each call
-        self.token_requests = 0
-        self.token_answer = None
         api = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
-                status, headers, reply = api.answer(self.command, urlsplit(self.path), self.headers, body)
+                status, headers, reply = api.answer(self.command, self.path, self.headers, body)
                 data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
                 self.send_response(status)
                 for name, value in ({"content-length": str(len(data))} | headers).items():
@@ -47,7 +36,35 @@ class Api:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self.thread = threading.Thread(target=self.server.serve_forever)
 
-    def answer(self, method, url, headers, body):
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+class Api(JsonServer):
+    def __init__(self):
+        super().__init__()
+        self.lifetime = 3600
+        self.tokens = {}            # token -> when it expires
+        self.collections = {}       # name -> its pages, lists of records
+        self.subscriptions = []     # NPNs
+        self.paging = "links"       # of the subscriptions: links, counted, total, none
+        self.repeats = False        # it does not look at the number of a page: each is the first
+        self.embedded = "embedded"
+        self.links = "links"
+        self.faults = []            # answers for the next calls but those for tokens: (status, headers, JSON), or None
+        self.headers = {}
+        self.requests = []          # (path, query) of each call
+        self.token_requests = 0
+        self.token_answer = None
+
+    def answer(self, method, path, headers, body):
+        url = urlsplit(path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         if url.path == "/oauth2/token":
             return self.token(method, body)
@@ -99,12 +116,3 @@ class Api:
         if self.paging == "total":
             return {"content": [], "npns": [], self.embedded: {"npns": some}, "number": number, "totalPages": last + 1}
         return some
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()

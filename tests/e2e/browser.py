@@ -54,13 +54,16 @@ class Browser:
         self.driver.set_page_load_timeout(30 * SLOWER)
         self.command("Network.enable")
         self.command("Network.setExtraHTTPHeaders", headers=page.authorization(user) if user else {})
-        self.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.resize(width, height)
         self.scheme(dark)
         if zone:
             self.command("Emulation.setTimezoneOverride", timezoneId=zone)
 
     def command(self, name, **parameters):
         return self.driver.execute_cdp_cmd(name, parameters)
+
+    def resize(self, width, height=900):
+        self.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def scheme(self, dark):
         self.command("Emulation.setEmulatedMedia",

@@ -5,11 +5,15 @@ Handlers are real scripts. They write what they got into files in `desk.told`, a
 """
 
 import errno
+import fcntl
 import json
 import os
 import pty
 import signal
+import struct
 import subprocess
+import termios
+import time
 from datetime import datetime
 
 from receiver import BINARY, SLOWER, wait_for
@@ -42,6 +46,24 @@ def heed_signals():
     """In the background, or under nohup, the tests ignore some signals, and psapi would inherit that."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def on_a_terminal(command, env, size=(0, 0), **descriptors):
+    """Output and exit status of a command whose standard output and error, if not given, are a pseudo-terminal. size: its
+    lines and columns."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    descriptors = {"stdin": subprocess.DEVNULL, "stdout": terminal, "stderr": terminal} | descriptors
+    child = subprocess.Popen(command, env=env, preexec_fn=heed_signals, **descriptors)
+    os.close(terminal)
+    output = b""
+    try:
+        while chunk := os.read(controller, 65536):
+            output += chunk
+    except OSError:     # EIO: the other end is closed
+        pass
+    os.close(controller)
+    return output.decode(), child.wait()
 
 
 class Desk:
@@ -145,6 +167,21 @@ class Desk:
                 continue
         return child.returncode
 
+    def wait_until_stopped(self, child):
+        """Its handler has begun with `echo here; read line <"$PSAPI_TOLD/gate"; kill -STOP $PPID`."""
+        def is_stopped():
+            with open(f"/proc/{child.pid}/stat") as stat:
+                return stat.read().rsplit(")", 1)[1].split()[0] == "T"
+        assert child.stdout.readline() == "here\n"
+        self.open_gate("gate")
+        wait_for(is_stopped, "its handler stops it")
+
+    def go_on(self, child, seconds=0):
+        """A stopped process, when so many seconds have passed."""
+        end = time.monotonic() + seconds
+        wait_for(lambda: time.monotonic() >= end, "the time passes")
+        child.send_signal(signal.SIGCONT)
+
     def drain_silently(self, *arguments):
         done = self.drain(*arguments)
         assert (done.stdout, done.stderr) == ("", "")
@@ -155,18 +192,7 @@ class Desk:
 
     def on_a_terminal(self, *arguments, env=None, under=()):
         """Output and exit status with a pseudo-terminal as standard output and error."""
-        controller, terminal = pty.openpty()
-        child = subprocess.Popen([*under, PSAPI, *arguments], env=self.environment(env),
-                                 stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal)
-        os.close(terminal)
-        output = b""
-        try:
-            while chunk := os.read(controller, 65536):
-                output += chunk
-        except OSError:     # EIO: the other end is closed
-            pass
-        os.close(controller)
-        return output.decode(), child.wait()
+        return on_a_terminal([*under, PSAPI, *arguments], self.environment(env))
 
     # ---- the spool ----
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import shutil
 import stat
@@ -12,7 +11,7 @@ import time
 import pytest
 
 from agentsync_api import Api
-from psapi_command import PSAPI, Desk, body, updates
+from psapi_command import PSAPI, Desk, body, on_a_terminal, updates
 from receiver import ROOT, SLOWER
 from sender import signed
 
@@ -52,22 +51,12 @@ def script(desk, path, expect=0, env=None):
     return done
 
 
-def on_a_terminal(desk, path):
+def told(desk, path):
     """What it writes to standard error, which is a terminal."""
-    controller, terminal = pty.openpty()
     environment = desk.environment() | {"PATH": f"{PSAPI.parent}:{os.environ['PATH']}"}
-    child = subprocess.Popen(["/bin/sh", path], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                             stderr=terminal)
-    os.close(terminal)
-    output = b""
-    try:
-        while chunk := os.read(controller, 65536):
-            output += chunk
-    except OSError:
-        pass
-    os.close(controller)
-    assert child.wait() == 0, output
-    return output.decode()
+    output, status = on_a_terminal(["/bin/sh", path], environment, stdout=subprocess.DEVNULL)
+    assert status == 0, output
+    return output
 
 
 def test_the_scripts_share_their_lines():
@@ -379,5 +368,5 @@ def test_progress_on_a_terminal(desk, api, path, word):
     desk.deliver(signed(updates()))
     api.collections["licenses"] = [[{"id": str(page)}] for page in (1, 2, 3)]
     desk.place.settings |= {"PSAPI_COLLECTIONS": "licenses"}
-    output = on_a_terminal(desk, path)
+    output = told(desk, path)
     assert f"\r\x1b[K{word}" in output and output.endswith("\r\x1b[K")

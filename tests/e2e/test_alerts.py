@@ -20,9 +20,10 @@ import mailbox as mailboxes
 import strace
 from psapi_command import PSAPI, Desk, body, updates
 from receiver import Receiver, wait_for
-from sender import OTHER_SECRET, event, signed
+from sender import OTHER_SECRET, signed
 from servers import Socket
-from test_disk import fill, small_disk      # noqa: F401  a fixture
+from spool import fill
+from test_disk import small_disk      # noqa: F401  a fixture
 from test_metrics import HOSTILE, line
 
 

@@ -9,7 +9,7 @@ from fcgi_client import request
 from receiver import BINARY, Receiver
 from replies import assert_accepted, assert_duplicate, assert_refused, parse_cgi
 from sender import OTHER_SECRET, signed
-from servers import Cgi, Socket, cgi_variables, pairs
+from servers import Cgi, Socket, pairs
 
 
 @pytest.mark.parametrize("query", [["-oPSAPI_TOLERANCE=1000000000"], ["-V"], ["-t"], ["-h"],

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import strace
-from psapi_command import Desk, body, updates
+from psapi_command import Desk, updates
 from receiver import SANITIZED, Receiver
 from sender import OTHER_SECRET, SECRET, event, signed
 from servers import Socket
@@ -155,7 +155,7 @@ def test_failed_and_waiting(desk, receiver):
 
 @pytest.mark.each_store
 def test_oldest(desk, receiver):
-    """Also one that waits for its retry: whoever waits for an hour is behind."""
+    """Also one that waits for its retry: an event that waits for an hour is behind."""
     desk.handler("default", "exit 75\n")
     assert receiver.send(signed()).status == 200
     desk.drain()

@@ -135,7 +135,7 @@ def test_call_fails(place, call, error):
             reason = answer.json["reason"]
             assert REASONS[reason] == 503, answer
             assert_refused(answer, reason)
-            # It may have a name in new/ already, which nothing takes back: the sender's retry goes on with it.
+            # It may have a name in new/ already, which nothing removes: the sender's retry goes on with it.
             for directory in ("events", "failed"):
                 assert not place.spool.file(directory, webhook_id).exists(), answer
             answers.add(reason)

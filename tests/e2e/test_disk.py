@@ -14,6 +14,7 @@ from replies import assert_accepted, assert_duplicate, assert_refused, parse_cgi
 from sender import SECRET, event, signed
 from servers import Socket, cgi_variables
 from setup_command import psapi
+from spool import fill
 
 
 @pytest.fixture
@@ -32,17 +33,6 @@ def small_disk(place, request):
             receiver.stop()
     finally:
         subprocess.run(["umount", "--lazy", place.spool.path], check=True)
-
-
-def fill(directory):
-    """To the last byte."""
-    with open(directory / "filler", "ab", buffering=0) as filler:
-        for size in (65536, 4096, 1):
-            try:
-                while filler.write(b"x" * size):
-                    pass
-            except OSError:
-                continue
 
 
 @pytest.mark.settings(PSAPI_MIN_FREE="0")

@@ -14,11 +14,11 @@ import time
 
 import pytest
 
-from fcgi_client import begin, params, record, stream, STDIN
+from fcgi_client import begin, params, stream, STDIN
 from installed_layout import NOBODY, InstalledLayout
 from receiver import SANITIZED, wait_for
 from replies import assert_accepted, assert_refused, parse_cgi
-from sender import OTHER_SECRET, SECRET, event, signature, signed
+from sender import OTHER_SECRET, SECRET, signature, signed
 from servers import pairs
 
 EVIL = b"\x1b]0;owned\x07\x1b[2J\xc2\x9b31m\x85"

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import postgresql
-from psapi_command import NOTE, Desk, body
+from psapi_command import NOTE, Desk, body, seconds
 from psapi_scale import event as scale_event
 from receiver import SANITIZED, wait_for
 from sender import signed
@@ -142,6 +142,20 @@ def test_doctor_says_what_was_not_imported(request, desk, local):
     desk.place.settings["PSAPI_STORE"] = uri
     said = doctor_says(desk)
     assert said["ok"] is False and said["text"].startswith("1 event(s)"), said
+
+
+def test_times_after_2038(request, desk, local):
+    """A state may have any time that the spool takes: 2^31 seconds end in January 2038."""
+    fill(desk, 3)
+    tried, late = "2038-01-19T03:14:08Z", "2200-12-31T23:59:59Z"
+    desk.write_state(f"msg_{1:027}", tries=1, tried_at=tried, due_at=late)
+    desk.write_state(f"msg_{2:027}", tries=1, tried_at=tried, failed_at=late)
+    view = shared(request, desk)
+    desk.run("store", "import")
+    epoch = ", ".join(f"extract(epoch FROM {column})::bigint" for column in ("tried_at", "due_at", "failed_at"))
+    tried, late = (str(round(seconds(one))) for one in (tried, late))
+    assert view.sql(f"SELECT {epoch} FROM psapi_queue ORDER BY name").splitlines() == [
+        "||", f"{tried}|{late}|", f"{tried}||{late}"]
 
 
 def test_a_file_that_is_no_event_is_left_out(request, desk, local):

@@ -4,12 +4,10 @@ Behind nginx's `keepalive` and Apache's `enablereuse=on`, with far fewer threads
 """
 
 import os
-import socket
 
 import pytest
 
-from load import Load, at_once
-from receiver import WEB_USER, Receiver, wait_for
+from load import at_once
 from replies import assert_accepted, assert_refused
 from sender import OTHER_SECRET, event, signed
 from servers import NginxKeepalive

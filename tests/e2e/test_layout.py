@@ -1,10 +1,9 @@
 """tools/check-layout: each rule is red on a small tree that breaks it, and all are green on this one."""
 
 import ast
-import importlib.util
 import os
+import re
 import subprocess
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from receiver import ROOT
 
 TOOL = ROOT / "tools/check-layout"
-LOADER = SourceFileLoader("check_layout", str(TOOL))
 
 # A tree without a violation: {file: text}.
 SOUND = {
@@ -37,6 +35,15 @@ BROKEN = {
     "a folder above": (
         {"base/text.h": '\n#include "store/store.h"\n'},
         'base/text.h:2: includes "store/store.h": store/ is above base/'),
+    "a folder above, in angle brackets": (
+        {"base/text.h": "#include <stdio.h>\n#include <store/store.h>\n"},
+        'base/text.h:2: includes "store/store.h": store/ is above base/'),
+    "another header of the store": (
+        {"commands/list.h": '#include "store/record.h"\n'},
+        'commands/list.h:1: includes "store/record.h": of store/ only store/store.h is included from outside'),
+    "another header of the store, in a program": (
+        {"psapi.c": '#include "store/record.h"\nint main(void) { return 0; }\n'},
+        'psapi.c:1: includes "store/record.h": of store/ only store/store.h is included from outside'),
     "a module that knows a folder": (
         {"verify.h": '#include "store/store.h"\n', "store/store.h": ""},
         'verify.h:1: includes "store/store.h": verify.h includes base/ only'),
@@ -137,16 +144,6 @@ def test_broken(tmp_path, what):
     assert check("--top", tmp_path) == (1, [complaint])
 
 
-def test_only_header(tmp_path):
-    """The rule for store/ has a row that may be switched off: it is held here in any case."""
-    write(tmp_path, SOUND | {"commands/list.h": '#include "store/record.h"\n'})
-    tool = importlib.util.module_from_spec(importlib.util.spec_from_loader("check_layout", LOADER))
-    LOADER.exec_module(tool)
-    tool.ONLY_HEADER["store"] = "store/store.h"
-    assert list(tool.violations(tmp_path, tmp_path / "build/plain")) == [
-        'commands/list.h:1: includes "store/record.h": of store/ only store/store.h is included from outside']
-
-
 def hidden(text):
     """Names of functions that a later one of the same name replaces: pytest never sees them."""
     for node in ast.walk(ast.parse(text)):
@@ -160,6 +157,30 @@ def test_no_test_is_hidden():
     assert list(hidden("def a(): pass\nclass B:\n  def a(self): pass\n  def a(self): pass\n")) == ["a"]
     found = {str(path): list(hidden(path.read_text())) for path in (ROOT / "tests").rglob("*.py")}
     assert {path: names for path, names in found.items() if names} == {}
+
+
+def unused(text):
+    """Names that are imported and nowhere used. A line with noqa imports them for another file."""
+    tree, lines = ast.parse(text), text.splitlines()
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and "noqa" not in lines[node.end_lineno - 1]:
+            names = [(one.asname or one.name).partition(".")[0] for one in node.names]
+            yield from [name for name in names if name not in used]
+
+
+def python_files():
+    """Of the project; handlers and tools have no suffix."""
+    for folder in ("bench", "examples", "tests", "tools"):
+        for path in filter(Path.is_file, (ROOT / folder).rglob("*")):
+            if path.suffix == ".py" or re.match(rb"#!.*python", path.read_bytes()):
+                yield path
+
+
+def test_no_import_is_unused():
+    assert list(unused("import a, b.c, d as e\nfrom f import g, h  # noqa\nfrom f import i, j\nb.c(j)\n")) == ["a", "e", "i"]
+    found = {str(path): list(unused(path.read_text())) for path in python_files()}
+    assert len(found) > 100 and {path: names for path, names in found.items() if names} == {}
 
 
 def test_not_built(tmp_path):

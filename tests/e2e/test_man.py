@@ -18,11 +18,10 @@ import os
 import re
 import subprocess
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
-from psapi_command import body, updates
+from psapi_command import updates
 from receiver import BINARY, ROOT, SLOWER, WEB_USER, connects, heeds_signals, wait_for
 from replies import REASONS, assert_accepted
 from sender import SECRET, event, signed

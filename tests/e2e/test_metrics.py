@@ -492,20 +492,43 @@ def test_a_long_drain_is_at_work(desk):
     assert metrics(desk).value("psapi_handler_runs_total", result="done") == 1
 
 
-@pytest.mark.each_store
-def test_results_of_a_batch(desk):
-    """Each event of it counts, not the process."""
+def deliver_for_a_batch(desk, script, count):
+    """A batch handler, and so many events for it. Returns their webhook-ids."""
     batch = desk.place.dir / "batch.d"
     batch.mkdir()
     desk.place.settings["PSAPI_BATCH_HANDLERS"] = batch
     handler = batch / "producersync.npn"
-    handler.write_text("#!/bin/sh\ncat >/dev/null\necho ok 1\necho later 2\necho failed 3 because\n")
+    handler.write_text("#!/bin/sh\ncat >/dev/null\n" + script)
     handler.chmod(0o755)
-    desk.deliver(*(signed(body(number, npn=f"10{number}")) for number in (1, 2, 3)))
+    return desk.deliver(*(signed(body(number, npn=f"10{number}")) for number in range(1, count + 1)))
+
+
+def runs(desk):
+    return {dict(labels)["result"]: value for labels, value in metrics(desk).all("psapi_handler_runs_total").items()}
+
+
+@pytest.mark.each_store
+def test_results_of_a_batch(desk):
+    """Each event of it counts, not the process."""
+    deliver_for_a_batch(desk, "echo ok 1\necho later 2\necho failed 3 because\n", 3)
     desk.drain(expect=None)
-    found = metrics(desk)
-    runs = {dict(labels)["result"]: value for labels, value in found.all("psapi_handler_runs_total").items()}
-    assert runs == {"done": 1, "later": 1, "failed": 1}
+    assert runs(desk) == {"done": 1, "later": 1, "failed": 1}
+
+
+@pytest.mark.each_store
+@pytest.mark.parametrize("noted", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_a_result_that_becomes_worse(desk, noted):
+    """The event counts once, as the worse one. A total that was noted, as each 10 s, does not go down: it waits for more."""
+    desk.gate("gate")
+    ids = deliver_for_a_batch(desk, """echo ok 1; echo ok 2; echo ok 3; echo later 4; read line <"$PSAPI_TOLD/gate"
+        echo failed 1; echo later 2; echo failed 4; echo ok 5\n""", 5)
+    child = desk.start("drain")
+    wait_for(lambda: desk.where(ids[2]) == ["events"] and "state" in desk.where(ids[3]), "the first results are recorded")
+    if noted:
+        wait_for(lambda: runs(desk) == {"done": 3, "later": 1}, "they are noted", 20)
+    desk.open_gate("gate")
+    assert child.wait(20) == 1
+    assert runs(desk) == {"done": 3 if noted else 2, "later": 1, "failed": 2}
 
 
 @pytest.mark.each_store

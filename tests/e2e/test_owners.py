@@ -237,7 +237,7 @@ def test_home_of_a_handler(desk, user, home):
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_root_adopts(desk, umask):
-    """The attempts log is made by whoever adopts."""
+    """The attempts log is made by the process that adopts."""
     desk.place.write_secret("")
     os.chown(desk.place.secret_file, 0, NOBODY.pw_gid)
     with Socket(desk.place) as server:

@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from psapi_command import NOTE, Desk, body, updates
-from receiver import wait_for
+from receiver import SLOWER, wait_for
 from sender import event, signed
 
 pytestmark = pytest.mark.each_store
@@ -498,6 +498,39 @@ def test_time_out_since_the_last_result(desk):
     assert desk.state("e5")["reason"] == "not reported: no result within 1 s, try 1 of at most 10"
 
 
+def test_ended_in_time_while_drain_was_stopped(desk):
+    """Drain goes on after the time-out (Ctrl-Z and fg): the exit status counts, for the handler ended before that."""
+    desk.gate("gate")
+    batch_handler(desk, SEEN + """echo ok 1; echo ok 2; echo here; read line <"$PSAPI_TOLD/gate"
+        kill -STOP $PPID
+        exit 75\n""")
+    ids = deliver(desk, 3)
+    child = desk.start("drain", env={"PSAPI_HANDLER_TIMEOUT": "2"})
+    wait_for(lambda: done(desk, ids) == ids[:2], "its results are recorded")
+    desk.wait_until_stopped(child)
+    desk.go_on(child, 2.5)
+    assert child.wait(30) == 0
+    assert_outcome(desk, ids, ids[:2])
+    assert desk.state("e3")["reason"].startswith("not reported: exit status 75, try 1 of")
+
+
+def test_reported_in_time_while_drain_was_stopped(desk):
+    """The handler runs on, and has reported, behind other output that drain reads first: the time-out starts again."""
+    desk.gate("gate")
+    desk.gate("end")
+    batch_handler(desk, SEEN + """echo here; read line <"$PSAPI_TOLD/gate"
+        kill -STOP $PPID
+        yes more than one read | head -c 40000; echo
+        echo ok 1; read line <"$PSAPI_TOLD/end"; echo ok all 3\n""")
+    ids = deliver(desk, 3)
+    child = desk.start("drain", env={"PSAPI_HANDLER_TIMEOUT": "2"})
+    desk.wait_until_stopped(child)
+    desk.go_on(child, 2.5)
+    wait_for(lambda: done(desk, ids) == ids[:1], "its result is recorded")
+    desk.open_gate("end")
+    assert child.wait(30) == 0 and done(desk, ids) == ids
+
+
 def test_asked_twice_to_end(desk):
     batch_handler(desk, SEEN + 'echo ok 1\necho $$ >>"$PSAPI_TOLD/pids"; exec sleep 1000\n')
     ids = deliver(desk, 3)
@@ -506,6 +539,21 @@ def test_asked_twice_to_end(desk):
     assert desk.end_early(child) == 0
     assert_outcome(desk, ids, ids[:1])
     assert desk.state("e2")["reason"].startswith("not reported: ended because drain was asked twice to end")
+
+
+def test_asked_twice_to_end_as_it_reports(desk):
+    """A result that comes with the second signal counts, and does not start the time-out again."""
+    desk.gate("gate")
+    batch_handler(desk, SEEN + """echo here; read line <"$PSAPI_TOLD/gate"
+        kill -STOP $PPID
+        echo ok 1; kill -TERM $PPID; kill -INT $PPID; echo $$ >>"$PSAPI_TOLD/pids"; exec sleep 1000\n""")
+    ids = deliver(desk, 3)
+    child = desk.start("drain")
+    desk.wait_until_stopped(child)
+    desk.wait_for_lines(1, "pids")
+    desk.go_on(child)
+    assert child.wait(5 * SLOWER) == 0
+    assert_outcome(desk, ids, ids[:1])
 
 
 @pytest.mark.spool_only("no store is concerned")

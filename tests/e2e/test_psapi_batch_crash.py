@@ -8,7 +8,6 @@ import os
 
 import pytest
 
-import strace
 from psapi_command import Desk, body
 from sender import signed
 from test_psapi_batch import batch_handler, due

@@ -19,6 +19,7 @@ from psapi_command import NOTE, PSAPI, Desk, body, updates
 from receiver import BINARY, SANITIZED, wait_for
 from sender import signed
 from servers import cgi_variables
+from spool import fill
 
 CALLS = ["openat", "linkat", "unlinkat", "fsync", "renameat", "write", "close", "fork", "readlink",
          "waitid", "wait4", "ppoll", "flock", "getdents64", "newfstatat", "faccessat2"]
@@ -433,16 +434,6 @@ def disk(desk):
     yield path
     desk.close()
     wait_for(lambda: subprocess.run(["umount", path]).returncode == 0, "unmounted")
-
-
-def fill(path):
-    with open(path / "filler", "ab", buffering=0) as filler:
-        for size in (65536, 4096, 1):
-            try:
-                while filler.write(b"x" * size):
-                    pass
-            except OSError:
-                continue
 
 
 def test_full(desk, disk):

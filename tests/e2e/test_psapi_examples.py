@@ -6,9 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,6 +14,7 @@ import pytest
 
 import mailbox as mailboxes
 import strace
+from agentsync_api import JsonServer
 from psapi_command import PSAPI, Desk, body, updates
 from receiver import ROOT, wait_for
 from sender import OTHER_SECRET, event, signature, signed
@@ -39,41 +38,17 @@ def install(desk, example, name):
                    check=True)
 
 
-class Api:
-    """An HTTP server for the test. answer(method, path, body) -> (status, JSON)."""
+class Api(JsonServer):
+    """reply(method, path, body) -> (status, JSON)."""
 
-    def __init__(self, answer):
-        self.requests = requests = []
+    def __init__(self, reply):
+        super().__init__()
+        self.requests, self.reply = [], reply
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                length = int(self.headers.get("content-length", 0))
-                body = self.rfile.read(length).decode()
-                requests.append((self.command, self.path, dict(self.headers), body))
-                status, reply = answer(self.command, self.path, body)
-                data = json.dumps(reply).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_POST = do_GET
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+    def answer(self, method, path, headers, body):
+        self.requests.append((method, path, dict(headers), body))
+        status, data = self.reply(method, path, body)
+        return status, {}, data
 
 
 # ---- mail ----

@@ -53,6 +53,23 @@ def test_hangs_and_ignores_sigterm(desk):
     assert "no end within 1 s" in desk.state(webhook_id)["reason"]
 
 
+@pytest.mark.parametrize("status", [0, 3])
+def test_ended_in_time_while_drain_was_stopped(desk, status):
+    """Drain goes on after the time-out (Ctrl-Z and fg): the handler's exit status counts, for it ended before that."""
+    desk.gate("gate")
+    desk.handler("default", f"""
+        echo here; read line <"$PSAPI_TOLD/gate"
+        kill -STOP $PPID
+        exit {status}\n""")
+    (webhook_id,) = desk.deliver(signed())
+    child = desk.start("drain", env={"PSAPI_HANDLER_TIMEOUT": "2"})
+    desk.wait_until_stopped(child)
+    desk.go_on(child, 2.5)
+    assert child.wait(30) == (1 if status else 0)
+    assert desk.where(webhook_id) == (["events", "failed", "state"] if status else ["events"])
+    assert not status or desk.state(webhook_id)["reason"].startswith("exit status 3, try 1 of")
+
+
 # The end of a process group. Here drain gets two SIGTERM: a time-out would have to guess how long a handler needs until
 # it is ready.
 

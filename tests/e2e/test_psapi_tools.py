@@ -81,6 +81,7 @@ def test_misuse(desk, arguments):
     (["--spool"], '"--spool": takes an argument'),
     (["attempts", "--outcome", "acepted"], "rejected"),
     (["list", *["-oPSAPI_TOLERANCE=300"] * 64, "--spool", "/x"], "-o PSAPI_SPOOL=/x: more than 64 settings"),
+    (["doctor", *["-oPSAPI_TOLERANCE=300"] * 64, "--socket", "/x"], "-o PSAPI_LISTEN=unix:/x: more than 64 settings"),
 ])
 def test_misuse_is_named(desk, arguments, message):
     """The message names the wrong option, and its fault."""

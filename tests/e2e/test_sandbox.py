@@ -298,3 +298,14 @@ def test_spool_is_a_link(place):
     request = signed()
     assert_accepted(server.send(request))
     place.spool.assert_queued_once(request.header("webhook-id"), request.body)
+
+
+def test_a_link_in_the_spool_gives_no_rights(place):
+    """Some user of the spool's group has made it: files where it leads stay out of reach."""
+    need(files=True)
+    layout = probing(place, 1, skip="calls")
+    (place.spool.path / "more").symlink_to(place.dir / "other")
+    server = layout.start()
+    assert_accepted(server.send(signed()))
+    outcome = outcomes(server)
+    assert {name: outcome[name] for name in FILES if outcome[name] not in FILES[name]} == {}

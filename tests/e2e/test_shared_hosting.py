@@ -16,7 +16,7 @@ from receiver import BINARY, ROOT, SANITIZED
 from replies import assert_accepted, assert_duplicate, assert_refused, parse_cgi
 from sender import SECRET, event, signed
 from servers import cgi_variables
-from servers_apache import ENABLED_BY_DEBIAN, ApacheCgid
+from servers_apache import ApacheCgid
 import http_client
 import mailbox as mailboxes
 

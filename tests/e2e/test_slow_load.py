@@ -3,14 +3,13 @@
 Through the servers that pass uploads on as they come. All come from one address, as behind a proxy.
 """
 
-import threading
 import time
 import warnings
 
 import pytest
 
 from http_client import head_of
-from load import Load
+from load import Load, Threads
 from receiver import SANITIZED, SLOWER
 from replies import assert_accepted
 from sender import event, signed
@@ -34,12 +33,12 @@ class Reuse(Proxy, ApacheReuse):
     pass
 
 
-class SlowUploads:
+class SlowUploads(Threads):
     """SLOW connections that send a byte now and then; one that was ended is opened again."""
 
     def __init__(self, client):
-        self.client, self.stopping, self.sockets, self.ended = client, threading.Event(), [], 0
-        self.threads = [threading.Thread(target=self.run, args=(SLOW // 8,)) for _ in range(8)]
+        self.client, self.ended = client, 0
+        super().__init__((self.run, SLOW // 8) for _ in range(8))
 
     def open(self):
         one = self.client.connect()
@@ -64,16 +63,6 @@ class SlowUploads:
                     sockets[n] = self.open()
         for one in sockets:
             one.close()
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join()
 
 
 @pytest.mark.skipif(SANITIZED, reason="the 99th percentile is for a build without sanitizers: make check-slow-load")

@@ -1,18 +1,13 @@
 """psapi on a terminal of 80 columns and 24 lines: tables fit, the help fits, mistyped names are understood. Without a
 terminal, and with --wide, tables are in full."""
 
-import fcntl
 import json
-import os
-import pty
 import re
-import struct
 import subprocess
-import termios
 
 import pytest
 
-from psapi_command import PSAPI, Desk, body, heed_signals
+from psapi_command import PSAPI, Desk, body, on_a_terminal
 from sender import signed
 
 COLUMNS, LINES = 80, 24
@@ -28,19 +23,8 @@ def desk(place):
 
 def screen(desk, *arguments, columns=COLUMNS, env=None, program="psapi"):
     """The lines that a program prints on a terminal, without colours, and its exit status."""
-    controller, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
-    child = subprocess.Popen([PSAPI.parent / program, *arguments], env=desk.environment(env), stdin=subprocess.DEVNULL,
-                             stdout=terminal, stderr=terminal, preexec_fn=heed_signals)
-    os.close(terminal)
-    output = b""
-    try:
-        while chunk := os.read(controller, 65536):
-            output += chunk
-    except OSError:     # EIO: the other end is closed
-        pass
-    os.close(controller)
-    return COLOUR.sub("", output.decode()).replace("\r\n", "\n").splitlines(), child.wait()
+    output, status = on_a_terminal([PSAPI.parent / program, *arguments], desk.environment(env), (LINES, columns))
+    return COLOUR.sub("", output).replace("\r\n", "\n").splitlines(), status
 
 
 @pytest.fixture

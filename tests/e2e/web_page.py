@@ -7,9 +7,13 @@ can send examples to it.
 import base64
 import http.client
 import json
+import os
 import subprocess
 
-from receiver import BINARY, SLOWER, WEB_USER, Receiver
+import pytest
+
+import strace
+from receiver import BINARY, SANITIZED, SLOWER, Receiver
 from servers import Nginx
 from servers_apache import ApacheProxy
 from web_server import certificate, free_port
@@ -149,6 +153,7 @@ class ApachePage(Page, ApacheProxy):
                                            context=ssl.create_default_context(cafile=certificate() / "cert.pem"))
 
 
+TRACES = pytest.mark.skipif(os.geteuid() != 0 or SANITIZED or bool(strace.why_not()), reason="strace of a sandboxed process")
 PAGES = {cls.name: cls for cls in (NginxPage, ApachePage)}
 ACTIONS = {"PSAPI_WEB_ACTIONS": "yes"}
 
@@ -160,4 +165,13 @@ def page_of(cls, place, **settings):
     return page
 
 
-__all__ = ["ACTIONS", "PAGES", "SAME_ORIGIN", "USER", "WEB_USER", "ApachePage", "NginxPage", "WebProgram", "page_of"]
+@pytest.fixture(params=PAGES)
+def page(request, place):
+    with page_of(PAGES[request.param], place, **ACTIONS) as running:
+        yield running
+
+
+@pytest.fixture
+def nginx(place):
+    with page_of(NginxPage, place, **ACTIONS) as running:
+        yield running

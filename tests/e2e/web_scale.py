@@ -8,7 +8,7 @@ and over 100 ms.
 Builds a spool with that many events in events/, of which the newest so many wait in new/, and as many lines in the attempts log; or
 takes one that is there (--spool). Then asks psapi-web, over FastCGI, for each view, some times, from the first request on; the
 overview and the metrics once more after a pause, when no count is fresh. `psapi metrics` has counted the log before, as psapi-check.timer
-does.
+does. Then a browser opens each view of it: test_each_view_is_usable_soon.
 """
 
 import argparse
@@ -167,6 +167,14 @@ def run(spool, events):
         yield name, times[0], median, longest, much, good
 
 
+def open_views(spool, events):
+    """In a browser. Returns whether each is of use soon."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--long", "-k", "test_each_view_is_usable_soon",
+         Path(__file__).with_name("test_web_browser.py")], check=False,
+        env=os.environ | {"PSAPI_SCALE_SPOOL": str(spool), "PSAPI_SCALE_EVENTS": str(events)}).returncode == 0
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, default=1_000_000)
@@ -188,6 +196,7 @@ def main():
             print(f"{name:32} first {first * 1000:7.1f} ms, median {median * 1000:7.1f} ms, longest {longest * 1000:7.1f} ms, "
                   f"{much} in it{'' if within else '  TOO MUCH'}", flush=True)
             good &= within
+        good &= open_views(spool, arguments.events)
     finally:
         if work:
             shutil.rmtree(work)

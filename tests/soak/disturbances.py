@@ -7,13 +7,13 @@ import glob
 import os
 import signal
 import subprocess
-import threading
 import time
 
 from psapi_command import PSAPI
 from receiver import Receiver, connects, wait_for
 from sender import SECRET
 from servers import PATH, NginxKeepalive, accepts
+from spool import fill
 
 TOLERANCE = 300     # the default of PSAPI_TOLERANCE
 
@@ -146,11 +146,7 @@ class SmallDisk:
     def disturb(self, rng):
         self.full.set(True)
         self.fills += 1
-        with open(self.path / "filler", "ab", buffering=0) as filler:
-            for size in (1 << 20, 4096, 1):
-                with contextlib.suppress(OSError):
-                    while filler.write(b"x" * size):
-                        pass
+        fill(self.path)
         time.sleep(rng.uniform(0.1, 2))
         self.restore()
 
@@ -355,18 +351,3 @@ echo "$PSAPI_SOAK_RUN $PSAPI_WEBHOOK_ID" >>"$PSAPI_SOAK_HANDLED"
     def handled(self):
         return [(int(run), webhook_id) for run, webhook_id in
                 (line.split() for line in self.log.read_text().splitlines())]
-
-
-class Repeating:
-    """A disturbance, or a client, that acts again and again in a thread and with random numbers of its own."""
-
-    def __init__(self, disturbance, rng, stop, ledger):
-        self.disturbance, self.rng, self.stop, self.ledger = disturbance, rng, stop, ledger
-        self.thread = threading.Thread(target=self.run)
-
-    def run(self):
-        try:
-            while not self.stop.wait(self.rng.uniform(*self.disturbance.every)):
-                self.disturbance.disturb(self.rng)
-        except Exception as error:      # a fault of the test itself must be seen
-            self.ledger.complain(f"{type(self.disturbance).__name__}: {error!r}")

@@ -2,10 +2,7 @@
 
 import base64
 import collections
-import hashlib
 import hmac
-import json
-import os
 import threading
 from dataclasses import dataclass, field
 

@@ -13,12 +13,11 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
 # pylint: disable=wrong-import-position
-from disturbances import Clock, Drain, Log, Nginx, Repeating, Secrets, Supervised, disk_of, remove_faketime_files
+from disturbances import Clock, Drain, Log, Nginx, Secrets, Supervised, disk_of, remove_faketime_files
 from http_client import body_of, head_of
 from ledger import FinalChecks, Ledger, authentic, forgery
+from load import Repeating
 from receiver import Place, Receiver, wait_for
-from replies import assert_accepted
-from sender import signed
 from servers import Socket
 
 CLIENTS = 6

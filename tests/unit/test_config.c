@@ -18,7 +18,7 @@ static const char *const keys[] = {"PSAPI_SPOOL", "PSAPI_STORE", "PSAPI_SECRET_F
 	"PSAPI_ENDPOINT_URL"};
 _Static_assert(ROWS(keys) == CONFIG_SETTINGS, "a setting that is not tested");
 
-/* A directory, and no settings from whoever runs the tests. */
+/* A directory, and no settings from the environment of the tests. */
 static int
 setup(void **state)
 {

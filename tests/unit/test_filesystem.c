@@ -352,7 +352,7 @@ compare(const struct kind *kind, const struct filesystem *found)
 
 /* In a mount namespace: what goes with it is unmounted. */
 static const char *
-look_at(const char *path, const struct kind *kind)
+check_kind(const char *path, const struct kind *kind)
 {
 	static char command[2048];
 	const char *mounted = in(path, "mounted");
@@ -370,7 +370,7 @@ look_at(const char *path, const struct kind *kind)
 }
 
 /* What is done with it. Returns what failed, or NULL. */
-static const char *(*looking)(const char *path, const struct kind *kind) = look_at;
+static const char *(*check)(const char *path, const struct kind *kind) = check_kind;
 
 static void
 detach(const char *path)
@@ -394,7 +394,7 @@ try(const char *path, const struct kind *kind)
 	assert_int_equal(pipe2(channel, O_CLOEXEC), 0);
 	assert_true((child = fork()) >= 0);
 	if (child == 0) {
-		const char *failed = looking(path, kind);
+		const char *failed = check(path, kind);
 		if (failed != NULL && write(channel[1], failed, strlen(failed)) < 0)
 			_exit(2);
 		_exit(0);
@@ -436,7 +436,7 @@ hide_options(const char *path, const struct kind *kind)
 {
 	static const struct kind hidden = {.type = "ext4", 
 	    .why_two = "the kernel does not show its options"};
-	const char *failed = look_at(path, kind);
+	const char *failed = check_kind(path, kind);
 
 	if (failed != NULL)
 		return failed;
@@ -452,9 +452,9 @@ TEST(where_the_kernel_shows_no_options_there_are_two_waits)
 		print_message("only root can mount an image\n");
 		skip();
 	}
-	looking = hide_options;
+	check = hide_options;
 	bool tried = try(*state, &kinds[0]);
-	looking = look_at;
+	check = check_kind;
 	if (!tried)
 		skip();
 }
@@ -463,7 +463,7 @@ static const char *
 warn_of(const char *path, const struct kind *kind)
 {
 	static char text[1400];
-	const char *failed = look_at(path, kind), *spool = in(path, "mounted/spool");
+	const char *failed = check_kind(path, kind), *spool = in(path, "mounted/spool");
 	int warnings = 0;
 
 	if (failed != NULL)
@@ -488,9 +488,9 @@ TEST(the_store_warns_with_its_path_and_the_remedy)
 		print_message("only root can mount an image\n");
 		skip();
 	}
-	looking = warn_of;
+	check = warn_of;
 	bool tried = try(*state, &kinds[4]);
-	looking = look_at;
+	check = check_kind;
 	if (!tried)
 		skip();
 }

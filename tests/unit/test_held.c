@@ -173,7 +173,7 @@ enum { SENDERS = 16 };
 static struct {
 	struct spool *spools[2];
 	atomic_int held, full;
-} crowd;
+} senders;
 
 static void *
 hold_many(void *number)
@@ -182,10 +182,10 @@ hold_many(void *number)
 
 	for (int i = 0; i < 8; i++) {
 		enum store_result result =
-		    hold_text(crowd.spools[(uintptr_t)number % 2], "request", 7, (int64_t)(uintptr_t)number,
-		    i, &error);
-		crowd.held += result == STORE_OK;
-		crowd.full += result == STORE_FULL;
+		    hold_text(senders.spools[(uintptr_t)number % 2], "request", 7,
+		    (int64_t)(uintptr_t)number, i, &error);
+		senders.held += result == STORE_OK;
+		senders.full += result == STORE_FULL;
 	}
 	return NULL;
 }
@@ -198,15 +198,15 @@ TEST(the_limit_is_of_all_together)
 	struct spool other;
 
 	assert_int_equal(spool_open(&other, f->path, false, false, &f->error), STORE_OK);
-	crowd.spools[0] = &f->spool;
-	crowd.spools[1] = &other;
-	crowd.held = crowd.full = 0;
+	senders.spools[0] = &f->spool;
+	senders.spools[1] = &other;
+	senders.held = senders.full = 0;
 	for (uintptr_t i = 0; i < SENDERS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, hold_many, (void *)i), 0);
 	for (int i = 0; i < SENDERS; i++)
 		pthread_join(threads[i], NULL);
-	assert_int_equal(crowd.held, STORE_HELD_MAX);
-	assert_int_equal(crowd.held + crowd.full, SENDERS * 8);
+	assert_int_equal(senders.held, STORE_HELD_MAX);
+	assert_int_equal(senders.held + senders.full, SENDERS * 8);
 	assert_int_equal(count(f, SPOOL_HOLD), STORE_HELD_MAX);
 	assert_int_equal(count(f, SPOOL_TMP), 0);
 	spool_close(&other);

@@ -87,9 +87,9 @@ TEST(pages_have_the_newest_first)
 	assert_string_equal(cursor, "");
 	assert_string_equal(page_of(f, QUEUE | 1 << STORE_DEAD, 10, cursor), "c b a d ");
 	/* A name that no event has does not count. */
-	int stranger = openat(f->spool.dir[SPOOL_NEW], "notes.txt", O_CREAT | O_WRONLY, 0600);
-	assert_true(stranger >= 0);
-	close(stranger);
+	int unrecognised = openat(f->spool.dir[SPOOL_NEW], "notes.txt", O_CREAT | O_WRONLY, 0600);
+	assert_true(unrecognised >= 0);
+	close(unrecognised);
 	assert_int_equal(spool_tally(&f->spool, 0, 0, &tally, &error), STORE_OK);
 	assert_int_equal(tally.waiting, 3);
 	assert_int_equal(tally.failed, 1);

@@ -1,6 +1,6 @@
 /*
  * Owns what store.h promises of the work queue, for the spool: the lock, what waits and
- * when it is work, and that an outcome takes an event to one place, whoever interferes.
+ * when it is work, and that an outcome takes an event to one place, whichever process interferes.
  */
 #include "spool_helpers.h"
 

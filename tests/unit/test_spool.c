@@ -1093,7 +1093,7 @@ TEST(whichever_call_fails_it_is_stored_or_the_next_try_finishes_it)
 				}
 }
 
-TEST(after_a_failed_sync_nothing_is_accepted_and_nothing_taken_back)
+TEST(after_a_failed_sync_nothing_is_accepted_and_nothing_rolled_back)
 {
 	struct fixture *f = *state;
 	enum store_result result;
@@ -1262,7 +1262,7 @@ fill_a_disk(void *data)
 		stored++;
 	if (result != STORE_FULL)
 		return "the result is not STORE_FULL";
-	/* The name in the queue is not taken back when there is no room for the one in events/: I4. */
+	/* The name in the queue is not rolled back when there is no room for the one in events/: I4. */
 	int queued = names_in(queue), committed = names_in(in(disk->path, "events"));
 	if (committed != stored || (queued != stored && queued != stored + 1))
 		return "there is something of the event that was refused";
@@ -1756,7 +1756,7 @@ main(void)
 		SPOOL_TEST(what_has_taken_the_place_of_a_torn_file_is_not_replaced),
 		SPOOL_TEST(a_sync_beside_one_that_failed_is_not_trusted),
 		SPOOL_TEST(whichever_call_fails_it_is_stored_or_the_next_try_finishes_it),
-		SPOOL_TEST(after_a_failed_sync_nothing_is_accepted_and_nothing_taken_back),
+		SPOOL_TEST(after_a_failed_sync_nothing_is_accepted_and_nothing_rolled_back),
 		SPOOL_TEST(a_write_that_fails_is_that_file_s_alone),
 		SPOOL_TEST(a_cause_has_its_remedy),
 		SPOOL_TEST(root_is_not_told_to_run_it_as_root),

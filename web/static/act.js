@@ -23,18 +23,19 @@ export function show(title, ...body) {
 }
 
 const ACTIONS = {
-	retry: {label: 'Retry', yes: 'Put back', does: (n) => `${plural(n, 'event')} back to the queue`,
+	retry: {label: (which) => `Retry${which}`, yes: 'Put back', does: (n) => `${plural(n, 'event')} back to the queue`,
 		more: 'The handler gets it again, as if it had never been tried.'},
-	replay: {label: 'Replay', yes: 'Put back', does: (n) => `${plural(n, 'event')} back to the queue`,
+	replay: {label: (which) => `Replay${which}`, yes: 'Put back', does: (n) => `${plural(n, 'event')} back to the queue`,
 		more: 'It was handled before: the handler gets it once more.'},
-	done: {label: 'Mark as done', yes: 'Mark as done', does: (n) => `${plural(n, 'event')} out of the queue`,
+	done: {label: (which) => `Mark${which} as done`, yes: 'Mark as done', does: (n) => `${plural(n, 'event')} out of the queue`,
 		more: 'No handler gets it. It stays in the archive, and Replay brings it back.'},
-	discard: {label: 'Discard', yes: 'Discard', does: (n) => `${plural(n, 'held request')} discarded`,
+	discard: {label: (which) => `Discard${which}`, yes: 'Discard', does: (n) => `${plural(n, 'held request')} discarded`,
 		more: 'The request is deleted. The sender was told that it arrived, and does not send it again.', key: 'names'},
 };
 
-export function labelOf(name) {
-	return ACTIONS[name].label;
+// which: " all 3 shown".
+export function labelOf(name, which = '') {
+	return ACTIONS[name].label(which);
 }
 
 // A request has at most 1,000 ids and 64 KiB.
@@ -70,18 +71,28 @@ async function send(name, ids) {
 	return done;
 }
 
+let working = false;
+
 // Ask, act, and say what came of it. Returns whether something was done.
 export async function act(name, ids) {
 	const action = ACTIONS[name];
+	if (working) {
+		report('The action before still runs.');
+		return false;
+	}
 	if (!await confirm(`${action.does(ids.length)}?`, [h('p', {}, action.more)], action.yes))
 		return false;
+	working = true;
+	report('Working…');
 	const {moved, whys} = await send(name, ids);
+	working = false;
 	const left = ids.length - moved;
 	if (moved > 0)
 		report(`${action.does(moved)}: done${left > 0 ? `; ${left.toLocaleString()} not` : ''}`);
 	else
 		report(`Not done: ${whys[0] || 'nothing was moved'}`);
-	if (whys.length > 0)
+	// A question of another view stays.
+	if (whys.length > 0 && !byId('dialog').open)
 		await show(moved > 0 ? `${moved.toLocaleString()} done, ${left.toLocaleString()} not` : 'Not done',
 			h('ul', {}, whys.map((why) => h('li', {}, why))));
 	return moved > 0;

@@ -17,11 +17,10 @@ function foreign(status) {
 	return `The web server answers ${status}${why}.`;
 }
 
-async function read(response) {
+function read({response, text}) {
 	const type = response.headers.get('Content-Type') || '';
 	if (!type.startsWith('application/json'))
 		throw new Failure(response.status, foreign(response.status));
-	const text = await response.text();
 	let data;
 	try {
 		data = JSON.parse(text);
@@ -33,13 +32,20 @@ async function read(response) {
 	return data;
 }
 
-async function ask(path, options) {
+// The shipped web servers wait for psapi-web for 30 s; an action may be part of the way then.
+const VIEW_MS = 20000, ACTION_MS = 60000;
+
+// The whole answer, or a failure after so long.
+async function ask(path, options, ms = VIEW_MS) {
+	const signals = [AbortSignal.timeout(ms), options.signal].filter(Boolean);
 	try {
-		return await fetch(path, {cache: 'no-store', credentials: 'same-origin', ...options});
+		const response = await fetch(path, {cache: 'no-store', credentials: 'same-origin', ...options, signal: AbortSignal.any(signals)});
+		return {response, text: await response.text()};
 	} catch (error) {
 		if (error.name === 'AbortError')
 			throw error;
-		throw new Failure(0, 'The server cannot be reached.');
+		throw new Failure(0, options.method && error.name === 'TimeoutError' ? 'There was no answer: look whether it was done.' :
+			'The server cannot be reached.');
 	}
 }
 
@@ -56,10 +62,11 @@ export function path(name, parameters = {}) {
 export async function get(name, parameters, {signal, tags} = {}) {
 	const where = path(name, parameters);
 	const headers = tags && tags.has(where) ? {'If-None-Match': tags.get(where)} : {};
-	const response = await ask(where, {headers, signal});
+	const answer = await ask(where, {headers, signal});
+	const {response} = answer;
 	if (response.status === 304)
 		return UNCHANGED;
-	const data = await read(response);
+	const data = read(answer);
 	if (tags && response.headers.get('ETag'))
 		tags.set(where, response.headers.get('ETag'));
 	return data;
@@ -67,13 +74,12 @@ export async function get(name, parameters, {signal, tags} = {}) {
 
 export async function post(name, data) {
 	return read(await ask(path(name), {method: 'POST', headers: {'Content-Type': 'application/json'},
-		body: JSON.stringify(data)}));
+		body: JSON.stringify(data)}, ACTION_MS));
 }
 
 // The text of an answer as it is, for copying.
 export async function text(name, parameters) {
-	const response = await ask(path(name, parameters), {});
-	const whole = response.clone();
-	await read(response);
-	return whole.text();
+	const answer = await ask(path(name, parameters), {});
+	read(answer);
+	return answer.text;
 }

@@ -2,13 +2,13 @@
 
 import {show} from './act.js';
 import {Failure, get, UNCHANGED} from './api.js';
-import {byId, h, report, tell} from './dom.js';
+import {byId, choose, chosen, h, report, tell} from './dom.js';
 import * as event from './event.js';
 import {listView} from './list.js';
 import * as overview from './overview.js';
 import * as setup from './setup.js';
 import * as testing from './testing.js';
-import {isUtc, setUtc} from './time.js';
+import {isUtc, switchZone} from './time.js';
 
 const VIEWS = {overview, deliveries: listView('deliveries'), events: listView('events'), event, testing, setup};
 const POLL_MS = 7000;
@@ -30,7 +30,7 @@ function contextOf(parameters) {
 	const name = Object.hasOwn(VIEWS, parameters.view) ? parameters.view : 'overview';
 	const abort = new AbortController();
 	const context = {name, view: VIEWS[name], parameters, session: session || {}, abort, signal: abort.signal, tags: new Map(), state: {},
-		search: location.search, go, trouble, reload: () => open(false, true)};
+		search: location.search, go, trouble, reload: () => location.search === context.search && open(false, true)};
 	return context;
 }
 
@@ -43,7 +43,7 @@ async function learnSession(context) {
 	} catch (error) {
 		return error;
 	}
-	byId('who').textContent = `${session.user || ''}${session.actions ? '' : ' read-only'}`.trim();
+	byId('who').replaceChildren(h('span', {title: session.user}, session.user || ''), session.actions ? '' : h('span', {}, 'read-only'));
 	context.session = session;
 	return null;
 }
@@ -60,6 +60,7 @@ async function refresh(context) {
 		if (data !== UNCHANGED)
 			Object.assign(context, {data, tags});
 		context.view.render(main, context.data, context);
+		document.title = `${main.querySelector('h1').textContent} · psapi`;
 		return true;
 	} catch (error) {
 		if (context !== current || error.name === 'AbortError')
@@ -91,12 +92,14 @@ function schedule() {
 		}, POLL_MS);
 }
 
-// anew: another view, or the same with other filters; else it stays while it is asked again. focus: to its heading.
-async function open(anew, focus = anew) {
+// anew: another view, or the same with other filters; else it stays while it is asked again. focus: to its heading,
+// or to where it was left.
+async function open(anew, focus = anew, left = null) {
 	const parameters = Object.fromEntries(new URLSearchParams(location.search));
 	if (current)
 		current.abort.abort();
 	const context = contextOf(parameters);
+	Object.assign(context.state, left?.older);
 	current = context;
 	document.title = `${context.view.title} · psapi`;
 	for (const anchor of document.querySelectorAll('nav a'))
@@ -110,6 +113,8 @@ async function open(anew, focus = anew) {
 			main.replaceChildren(h('h1', {tabindex: '-1'}, context.view.title), h('p', {class: 'quiet'}, 'Loading…'));
 	}, 300);
 	if (anew) {
+		if (byId('dialog').open)
+			byId('dialog').close('no');
 		main.replaceChildren();
 		report();
 	}
@@ -122,17 +127,29 @@ async function open(anew, focus = anew) {
 	const heading = main.querySelector('h1');
 	if (focus && heading) {
 		heading.focus({preventScroll: true});
-		scrollTo(0, 0);
+		scrollTo(0, left ? left.y : 0);
+		[...main.querySelectorAll('a')].find((one) => one.getAttribute('href') === left?.href)?.focus();
 	}
 	if (anew)
 		tell(`${context.view.title}: loaded`);
 	schedule();
 }
 
+// Browsers limit what history keeps.
+const ROWS_KEPT = 1000;
+
+// Where the view is left, for Back: how far down, by which link, and older rows.
+function remember(href) {
+	const {rows, next, reached, paused} = current.state;
+	const older = paused && rows.length <= ROWS_KEPT ? {rows, next, reached, paused} : null;
+	history.replaceState({y: scrollY, href, older}, '');
+}
+
 function go(href) {
+	remember(href);
 	delete main.dataset.shown;
 	history.pushState(null, '', href);
-	open(true);
+	return open(true);
 }
 
 // ---- events of the page ----
@@ -146,11 +163,11 @@ document.addEventListener('click', (click) => {
 	go(href);
 });
 
-addEventListener('popstate', () => {
+addEventListener('popstate', (event) => {
 	if (current && location.search === current.search)
 		return;     // only the fragment is another one: the link to the contents
 	delete main.dataset.shown;
-	open(true);
+	open(true, true, event.state);
 });
 
 document.addEventListener('visibilitychange', () => {
@@ -159,17 +176,27 @@ document.addEventListener('visibilitychange', () => {
 	schedule();
 });
 
-const KEYS = [['/', 'to the filters'], ['↑ ↓', 'to the row above or below'], ['Enter', 'open it'],
-	['1 to 5', 'the views'], ['Esc', 'leave the filters, close a dialog'], ['?', 'this list']];
+const KEYS = [['/', 'to the filters'], ['↑ ↓', 'to the row above or below'], ['Enter', 'open it'], ['Esc', 'leave the filters, close a dialog'],
+	['?', 'this list']];
+
+// Keys of one character are in the way of those who speak to their computer.
+let characters = chosen('psapi-keys') !== 'off';
 
 function showKeys() {
-	show('Keys', h('dl', {class: 'keys'}, KEYS.map(([key, words]) => [h('dt', {}, h('kbd', {}, key)), h('dd', {}, words)])));
+	const box = h('input', {type: 'checkbox', checked: characters, onchange: () => {
+		characters = box.checked;
+		choose('psapi-keys', characters ? 'on' : 'off');
+	}});
+	show('Keys', h('dl', {class: 'keys'}, KEYS.map(([key, words]) => [h('dt', {}, h('kbd', {}, key)), h('dd', {}, words)])),
+		h('p', {}, h('label', {}, box, ' / and ? are on')));
 }
 
+// A row's link; a row of a list without one itself.
 function moveRow(step) {
-	const anchors = [...main.querySelectorAll('tbody tr')].map((tr) => tr.querySelector('a')).filter(Boolean);
-	const at = anchors.indexOf(document.activeElement);
-	const next = anchors[at < 0 ? (step > 0 ? 0 : anchors.length - 1) : at + step];
+	const stops = [...main.querySelectorAll('tbody tr')].map((tr) => tr.querySelector('a') ||
+		(tr.hasAttribute('tabindex') ? tr : null)).filter(Boolean);
+	const at = stops.indexOf(document.activeElement);
+	const next = stops[at < 0 ? (step > 0 ? 0 : stops.length - 1) : at + step];
 	if (next)
 		next.focus();
 	return Boolean(next);
@@ -180,8 +207,8 @@ function toFilters() {
 	if (first) {
 		first.closest('details').open = true;
 		first.focus();
-	} else
-		go('?view=deliveries');
+	}
+	return Boolean(first);
 }
 
 document.addEventListener('keydown', (press) => {
@@ -193,16 +220,12 @@ document.addEventListener('keydown', (press) => {
 			main.querySelector('h1')?.focus();
 		return;
 	}
-	if (press.key === '/')
-		toFilters();
-	else if (press.key === '?')
+	if (characters && press.key === '/') {
+		if (!toFilters())
+			go('?view=deliveries').then(toFilters);
+	} else if (characters && press.key === '?')
 		showKeys();
-	else if (press.key === 'ArrowDown' || press.key === 'ArrowUp') {
-		if (!moveRow(press.key === 'ArrowDown' ? 1 : -1))
-			return;
-	} else if (/^[1-5]$/.test(press.key))
-		go(document.querySelectorAll('nav a')[press.key - 1].getAttribute('href'));
-	else
+	else if (!['ArrowDown', 'ArrowUp'].includes(press.key) || !moveRow(press.key === 'ArrowDown' ? 1 : -1))
 		return;
 	press.preventDefault();
 });
@@ -214,12 +237,14 @@ function showZone() {
 }
 
 byId('zone').addEventListener('click', () => {
-	setUtc(!isUtc());
+	switchZone([...main.querySelectorAll('input[type="datetime-local"]')]);
 	showZone();
-	open(false);
+	if (current.data && !current.view.still)
+		current.view.render(main, current.data, current);
 });
 
 // ---- the beginning ----
 
+history.scrollRestoration = 'manual';     // the rows come later
 showZone();
 open(true);

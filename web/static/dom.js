@@ -107,6 +107,33 @@ export function copyButton(label, text) {
 	return button;
 }
 
+// What the user of this browser chose. Where storage is forbidden, a choice lasts as long as the page.
+export function chosen(name) {
+	try {
+		return localStorage.getItem(name);
+	} catch {
+		return null;
+	}
+}
+
+export function choose(name, value) {
+	try {
+		localStorage.setItem(name, value);
+	} catch { /* as above */ }
+}
+
+// What a button starts, once at a time. One that were disabled meanwhile would lose the focus.
+export async function busy(button, work) {
+	if (button.getAttribute('aria-disabled'))
+		return;
+	button.setAttribute('aria-disabled', 'true');
+	try {
+		await work();
+	} finally {
+		button.removeAttribute('aria-disabled');
+	}
+}
+
 export function plural(count, word) {
 	return `${count.toLocaleString()} ${word}${count === 1 ? '' : 's'}`;
 }
@@ -177,5 +204,5 @@ export function table(caption, columns, rows, attributes = {}) {
 
 export function row(columns, cells, attributes = {}) {
 	return h('tr', {role: 'row', ...attributes}, cells.map((cell, i) =>
-		h('td', {role: 'cell', 'data-label': columns[i]}, ...[cell].flat())));
+		h('td', {role: 'cell', 'data-label': columns[i]}, Array.isArray(cell) ? h('div', {}, cell) : cell)));
 }

@@ -110,6 +110,7 @@ function payload(data) {
 }
 
 export function render(root, data, context) {
-	update(root, [h('h1', {tabindex: '-1'}, data.type || 'Event'), status(data), buttons(data, context), copies(data),
+	const words = [data.type || 'Event', data.npn && `NPN ${data.npn}`].filter(Boolean);
+	update(root, [h('h1', {tabindex: '-1'}, words.join(', ')), status(data), buttons(data, context), copies(data),
 		timeline(data), evidence(data), payload(data)]);
 }

@@ -2,8 +2,8 @@
 
 import {act, labelOf} from './act.js';
 import {get, path, UNCHANGED} from './api.js';
-import {address, badge, byId, h, link, plural, row, table, tell, update} from './dom.js';
-import {fromField, text as timeText, time, toField} from './time.js';
+import {address, badge, busy, byId, h, link, plural, row, table, tell, update} from './dom.js';
+import {fromField, isExact, text as timeText, time, toField} from './time.js';
 
 // The types of the examples, which the type's field offers; it takes any other, too.
 let types = [];
@@ -75,7 +75,7 @@ async function fetchRows(list, filters, after, context) {
 		result = await get(list.api, {...filters, after: result.next}, {signal: context.signal});
 		rows.push(...result.rows);
 	}
-	return {...result, rows};
+	return {next: null, reached: null, ...result, rows};     // also what this answer has no more
 }
 
 async function loadTypes(context) {
@@ -96,20 +96,27 @@ async function load(list, context) {
 
 // ---- the form ----
 
-function field(one, value) {
+// The options, and the one in force, which may be another.
+function choices(options, value = '') {
+	const pairs = options.map((option) => Array.isArray(option) ? option : [option, option]);
+	return pairs.some(([word]) => word === value) ? pairs : [...pairs, [value, value]];
+}
+
+function field(one, parameters) {
 	const id = `filter-${one.name}`;
+	const value = parameters[one.name];
 	let input;
 	if (one.options)
-		input = h('select', {id, name: one.name}, one.options.map((option) => {
-			const [word, label] = Array.isArray(option) ? option : [option, option];
-			return h('option', {value: word, selected: word === (value || '')}, label);
-		}));
+		input = h('select', {id, name: one.name}, choices(one.options, value).map(([word, label]) =>
+			h('option', {value: word, selected: word === (value || '')}, label)));
 	else
 		input = h('input', {id, name: one.name, type: one.time ? 'datetime-local' : 'text', autocomplete: 'off',
 			spellcheck: 'false', list: one.suggests ? `${id}-list` : null, inputmode: one.mode,
 			value: one.time ? toField(value) : value});
 	return h('div', {class: 'field'}, h('label', {for: id}, one.label), input,
-		one.suggests ? h('datalist', {id: `${id}-list`}, one.suggests().map((word) => h('option', {value: word}))) : null);
+		one.suggests ? h('datalist', {id: `${id}-list`}, one.suggests().map((word) => h('option', {value: word}))) : null,
+		value && one.time && !isExact(value) ? h('span', {class: 'quiet'}, `In force: ${value} `,
+			link({...parameters, [one.name]: ''}, 'remove')) : null);
 }
 
 function form(name, list, context) {
@@ -118,7 +125,7 @@ function form(name, list, context) {
 	const made = details.querySelector('form');
 	// A narrow screen shows the rows first.
 	details.open = Object.keys(filters).length > 0 || innerWidth > 740;
-	made.querySelector('.fields').append(...list.fields.map((one) => field(one, filters[one.name])));
+	made.querySelector('.fields').append(...list.fields.map((one) => field(one, context.parameters)));
 	made.querySelector('[data-clear]').href = address({view: name});
 	const csv = made.querySelector('[data-csv]');
 	csv.href = path(list.csv, filters);
@@ -127,8 +134,9 @@ function form(name, list, context) {
 		event.preventDefault();
 		const chosen = {view: name};
 		for (const one of list.fields) {
-			const value = made.elements[one.name].value.trim();
-			chosen[one.name] = one.time ? fromField(value) : value;
+			const input = made.elements[one.name];
+			const value = input.value.trim();
+			chosen[one.name] = input.value === input.defaultValue ? filters[one.name] : one.time ? fromField(value) : value;
 		}
 		context.go(address(chosen));
 	});
@@ -147,13 +155,16 @@ function bulk(list, state, context) {
 		onclick: async () => {
 			if (await act(name, state.rows.map((one) => one.file)))
 				context.reload();
-		}}, `${labelOf(name)} all ${state.rows.length.toLocaleString()} shown…`)));
+		}}, `${labelOf(name, ` all ${state.rows.length.toLocaleString()} shown`)}…`)));
 }
 
 // ---- the rows ----
 
 function rowOf(list, one) {
-	return row(list.columns, list.cells(one), {'data-key': list.key(one)});
+	const made = row(list.columns, list.cells(one), {'data-key': list.key(one)});
+	if (!made.querySelector('a'))
+		made.tabIndex = -1;     // for the arrow keys
+	return made;
 }
 
 function note(list, state, filtered) {
@@ -178,30 +189,37 @@ function fillRows(list, root, state, context) {
 		place.replaceChildren(...(buttons ? [buttons] : []));
 }
 
+async function showOlder(list, root, context) {
+	const {state} = context;
+	const before = {paused: state.paused, count: state.rows.length};
+	state.paused = true;
+	try {
+		const page = await fetchRows(list, filtersOf(list, context.parameters), state.next, {signal: context.signal});
+		Object.assign(state, page, {rows: [...state.rows, ...page.rows]});
+		const hadFocus = document.activeElement.matches('[data-more]');
+		fillRows(list, root, state, context);
+		// The end is reached: the button is gone.
+		if (hadFocus && !state.next) {
+			const first = root.querySelectorAll('tbody tr')[Math.min(before.count, state.rows.length - 1)];
+			(first?.querySelector('a') || first || root.querySelector('h1')).focus();
+		}
+		context.trouble(null);
+		tell(`${state.rows.length} rows`);
+	} catch (error) {
+		state.paused = before.paused;
+		if (error.name !== 'AbortError')
+			context.trouble(error);
+	}
+}
+
 function render(name, list, root, data, context) {
 	const state = context.state;
-	if (state.paused)
-		return;
-	Object.assign(state, data);
+	if (!state.paused)
+		Object.assign(state, data);
 	if (!state.made) {
 		state.made = true;
-		const more = h('button', {type: 'button', 'data-more': true, onclick: async () => {
-			const before = state.paused;
-			state.paused = true;
-			more.disabled = true;
-			try {
-				const page = await fetchRows(list, filtersOf(list, context.parameters), state.next, {signal: context.signal});
-				Object.assign(state, page, {rows: [...state.rows, ...page.rows]});
-				fillRows(list, root, state, context);
-				context.trouble(null);
-				tell(`${state.rows.length} rows`);
-			} catch (error) {
-				state.paused = before;
-				if (error.name !== 'AbortError')
-					context.trouble(error);
-			}
-			more.disabled = false;
-		}}, 'Look further back');
+		const more = h('button', {type: 'button', 'data-more': true, onclick: () => busy(more, () => showOlder(list, root, context))},
+			'Look further back');
 		root.replaceChildren(h('h1', {tabindex: '-1'}, list.title), form(name, list, context),
 			h('p', {'data-note': true, class: 'quiet'}), h('div', {'data-bulk-place': true}),
 			table(list.title, list.columns, [], {'data-list': true}), h('p', {class: 'buttons'}, more));

@@ -96,31 +96,34 @@ function tiles(data) {
 
 // ---- the last 24 hours ----
 
-const WIDTH = 24, HEIGHT = 120, GAP = 6;
+const WIDTH = 24, GAP = 6;
+// As style.css has it: there the chart is small, and its letters are twice as high in its own units.
+const NARROW = matchMedia('(max-width: 46rem)');
 
-function bar(one, i, most) {
-	let y = HEIGHT;
+function bar(one, i, most, {height: base, label}) {
+	let y = base;
 	const total = OUTCOMES.reduce((sum, outcome) => sum + one[outcome], 0);
 	const group = svg('g', {transform: `translate(${i * (WIDTH + GAP)} 0)`},
 		svg('title', {}, `${hour(one.hour)}: ${total}`));
 	for (const outcome of OUTCOMES) {
 		if (!one[outcome])
 			continue;
-		const height = Math.max(2, one[outcome] / most * (HEIGHT - 4));
+		const height = Math.max(2, one[outcome] / most * (base - 4));
 		y -= height;
 		group.append(svg('rect', {class: `bar ${outcome}`, x: 0, y, width: WIDTH, height}));
 	}
-	group.append(svg('line', {class: 'base', x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT}));
+	group.append(svg('line', {class: 'base', x1: 0, x2: WIDTH, y1: base, y2: base}));
 	if (i % 6 === 0)
-		group.append(svg('text', {x: i === 24 ? WIDTH : 0, y: HEIGHT + 16, 'text-anchor': i === 24 ? 'end' : 'start'},
+		group.append(svg('text', {x: i === 24 ? WIDTH : 0, y: base + label, 'text-anchor': i === 24 ? 'end' : 'start'},
 			hour(one.hour)));
 	return group;
 }
 
 function chart(hours) {
 	const most = Math.max(1, ...hours.map((one) => OUTCOMES.reduce((sum, outcome) => sum + one[outcome], 0)));
-	return svg('svg', {class: 'chart', viewBox: `0 0 ${hours.length * (WIDTH + GAP)} ${HEIGHT + 22}`, role: 'img',
-		'aria-label': 'Deliveries by hour; the table below has the numbers'}, hours.map((one, i) => bar(one, i, most)));
+	const size = NARROW.matches ? {height: 240, label: 24} : {height: 120, label: 16};
+	return svg('svg', {class: 'chart', viewBox: `0 0 ${hours.length * (WIDTH + GAP)} ${size.height + size.label + 6}`, role: 'img',
+		'aria-label': 'Deliveries by hour; the table below has the numbers'}, hours.map((one, i) => bar(one, i, most, size)));
 }
 
 function legend(hours) {

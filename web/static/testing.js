@@ -2,7 +2,7 @@
 
 import {confirm} from './act.js';
 import {get, post} from './api.js';
-import {badge, h, link, tell} from './dom.js';
+import {badge, busy, h, link, tell} from './dom.js';
 
 export const title = 'Testing';
 
@@ -31,20 +31,18 @@ function replyOf(result) {
 function example(one, context) {
 	const reply = h('div', {class: 'reply', 'data-reply': one.type},
 		h('p', {class: 'quiet'}, context.session.send ? 'Not sent yet.' : ''));
-	const button = h('button', {type: 'button', class: 'primary', 'data-send': one.type, onclick: async () => {
+	const button = h('button', {type: 'button', class: 'primary', 'data-send': one.type, onclick: () => busy(button, async () => {
 		if (!await confirm('Send this example?', [h('p', {}, 'It is signed with your secret and sent to your endpoint. ' +
 			'It is stored as an event, and your handler gets it.')], 'Send'))
 			return;
-		button.disabled = true;
 		reply.replaceChildren(h('p', {class: 'quiet'}, 'Sending…'));
 		try {
 			reply.replaceChildren(...replyOf(await post('send', {type: one.type})));
 		} catch (error) {
 			reply.replaceChildren(h('p', {}, badge('error', error.message)));
 		}
-		button.disabled = false;
 		tell(reply.textContent);
-	}}, 'Send…');
+	})}, 'Send…');
 	const can = context.session.send && context.session.actions;
 	return h('section', {class: 'example'}, h('h2', {}, one.type),
 		h('div', {class: 'pair'}, h('div', {}, h('pre', {tabindex: '0', 'aria-label': `Example ${one.type}`},

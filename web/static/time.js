@@ -1,21 +1,19 @@
 // Times: local ones, with UTC in the title; or the other way round. Ages.
 
-import {h} from './dom.js';
+import {choose, chosen, h} from './dom.js';
 
-let utc = false;
-try {
-	utc = localStorage.getItem('psapi-zone') === 'utc';
-} catch { /* storage is forbidden: the choice lasts as long as the page */ }
+let utc = chosen('psapi-zone') === 'utc';
 
 export function isUtc() {
 	return utc;
 }
 
-export function setUtc(on) {
-	utc = on;
-	try {
-		localStorage.setItem('psapi-zone', on ? 'utc' : 'local');
-	} catch { /* as above */ }
+// Also in these fields.
+export function switchZone(fields) {
+	const times = fields.map((one) => [one.defaultValue, one.value].map(fromField));
+	utc = !utc;
+	fields.forEach((one, i) => { [one.defaultValue, one.value] = times[i].map(toField); });
+	choose('psapi-zone', utc ? 'utc' : 'local');
 }
 
 function format(date, options, inUtc) {
@@ -63,10 +61,16 @@ export function duration(at, now = Date.now()) {
 // The value of <input type="datetime-local"> for an ISO time, and back.
 export function toField(iso) {
 	const date = new Date(iso);
-	if (!iso || Number.isNaN(date.getTime()))
+	// Without a zone it is UTC for the server, and not for Date.
+	if (!iso || !iso.endsWith('Z') || Number.isNaN(date.getTime()))
 		return '';
 	const shifted = utc ? date : new Date(date.getTime() - date.getTimezoneOffset() * 60000);
 	return shifted.toISOString().slice(0, 16);
+}
+
+// Whether the field shows all of it: no ages, no seconds.
+export function isExact(iso) {
+	return Date.parse(fromField(toField(iso))) === Date.parse(iso);
 }
 
 export function fromField(value) {
