@@ -156,7 +156,7 @@ is_quoted(const char *secret, size_t length)
 {
 	if (length >= 3 && (is_curly(secret) || is_curly(secret + length - 3)))
 		return true;
-	return strchr("\"'`", secret[0]) != NULL || strchr("\"'`", secret[length - 1]) != NULL;
+	return memchr("\"'`", secret[0], 3) != NULL || memchr("\"'`", secret[length - 1], 3) != NULL;
 }
 
 /* Reasons that show without decoding: what people paste instead of a secret. */

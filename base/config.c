@@ -87,7 +87,7 @@ static const struct setting settings[] = {
 	{"PSAPI_WEB_ACTIONS", YES_NO, MEMBER(web_actions), "no", 0, 0,
 	    "whether the page can retry, replay and send for users who signed in: yes, no"},
 	{"PSAPI_ENDPOINT_URL", URL, MEMBER(endpoint_url), "", 0, 0,
-	    "this receiver's URL, as the portal has it"},
+	    "this receiver's URL, as the portal has it: doctor and the page use it"},
 };
 
 enum { COUNT = sizeof(settings) / sizeof(settings[0]) };
@@ -424,13 +424,42 @@ check_store(const char *value)
 	    NULL : "must be a URI, postgresql://..., or a connection string like host=db1 dbname=psapi";
 }
 
+/* Whether text is ADDRESS or NAME <ADDRESS>, with blanks around it. */
+static bool
+is_address(const char *text, size_t length)
+{
+	const char *open = memchr(text, '<', length);
+
+	while (length > 0 && text[length - 1] == ' ')
+		length--;
+	if (open != NULL) {
+		if (text[length - 1] != '>')
+			return false;
+		length -= (size_t)(open + 1 - text) + 1;
+		text = open + 1;
+	}
+	while (open == NULL && length > 0 && *text == ' ') {
+		text++;
+		length--;
+	}
+	return length > 0 && memchr(text, ' ', length) == NULL;
+}
+
 /* It becomes a header of a mail: nothing in it may begin another one. */
 static const char *
 check_mailto(const char *value)
 {
+	static const char wrong[] = "must be mail addresses in ASCII, with commas between them";
+
 	for (const char *p = value; *p != '\0'; p++)
-		if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f)
-			return "must be mail addresses in ASCII, with commas between them";
+		if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f || *p == ';')
+			return wrong;
+	for (const char *p = value; *value != '\0' && p != NULL;) {
+		const char *end = strchrnul(p, ',');
+		if (!is_address(p, (size_t)(end - p)))
+			return wrong;
+		p = *end == ',' ? end + 1 : NULL;
+	}
 	return strlen(value) <= 900 ? NULL : "is longer than the line of a mail";
 }
 
@@ -502,6 +531,26 @@ config_check_environment(void (*warn)(const struct error *warning, void *data), 
 			continue;
 		error_set(&warning, EX_CONFIG, near_remedy(key, remedy, sizeof(remedy)),
 		    "%s (environment): no such setting", key);
+		warn(&warning, data);
+	}
+}
+
+void
+config_check_paths(const struct config *config,
+    void (*warn)(const struct error *warning, void *data), void *data)
+{
+	struct error warning;
+	const char *value;
+
+	for (size_t i = 0; i < COUNT; i++) {
+		if (settings[i].kind != PATH)
+			continue;
+		memcpy(&value, (const char *)config + settings[i].offset, sizeof(value));
+		if (strstr(value, " #") == NULL)
+			continue;
+		error_set(&warning, EX_CONFIG, "is a comment meant? Write it on a line of its own",
+		    "%s=\"%.200s\" (%.300s): the path has a \" #\" in it", settings[i].key, value,
+		    config_source(config, settings[i].key));
 		warn(&warning, data);
 	}
 }

@@ -79,6 +79,10 @@ int config_check_file(const struct config *config, struct error *error);
  */
 void config_check_environment(void (*warn)(const struct error *warning, void *data), void *data);
 
+/* Call warn for each path with a " #" in it: a comment perhaps, which must be a line of its own. */
+void config_check_paths(const struct config *config,
+    void (*warn)(const struct error *warning, void *data), void *data);
+
 /* Free the strings of a loaded configuration. */
 void config_free(struct config *config);
 

@@ -69,22 +69,34 @@ wait_for(struct check_thread *job, int seconds)
 	return done;
 }
 
-static const struct monitor_report *
-timed_out(int seconds)
+/* A report with one finding, UNKNOWN. */
+static struct monitor_report *
+report_unknown(const char *name, const char *text, const char *remedy)
 {
 	static struct monitor_report report;
 	struct health *health = &report.health;
+	struct health_finding *finding = &health->finding[0];
 
 	health->at = clock_unix();
 	health->status = HEALTH_UNKNOWN;
 	health->partial = true;
 	health->count = 1;
-	health->finding[0] = (struct health_finding){.name = "time-out", .status = HEALTH_UNKNOWN,
-	    .since = health->at,
-	    .remedy = "look at the disk (dmesg), or at the database in PSAPI_STORE"};
-	snprintf(health->finding[0].text, sizeof(health->finding[0].text), "no result within %d s",
-	    seconds);
+	finding->status = HEALTH_UNKNOWN;
+	finding->since = health->at;
+	snprintf(finding->name, sizeof(finding->name), "%s", name);
+	snprintf(finding->text, sizeof(finding->text), "%s", text);
+	snprintf(finding->remedy, sizeof(finding->remedy), "%s", remedy);
 	return &report;
+}
+
+static const struct monitor_report *
+timed_out(int seconds)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "no result within %d s", seconds);
+	return report_unknown("time-out", text,
+	    "look at the disk (dmesg), or at the database in PSAPI_STORE");
 }
 
 /* The checks in a thread of their own. Returns NULL if it cannot be started, and *why. */
@@ -117,10 +129,15 @@ start(const struct config *config, const struct check_options *o, const char **w
 
 /* ---- the output ---- */
 
+/* The checks did not begin. */
 static int
-unknown(const char *text)
+unknown(const struct command_line *line, const char *text, const char *remedy)
 {
-	printf("PSAPI UNKNOWN - %s\n", text);
+	if (line->json)
+		terminal_print_json(
+		    health_json(&report_unknown("check", text, remedy)->health));
+	else
+		printf("PSAPI UNKNOWN - %s\n", text);
 	return HEALTH_UNKNOWN;
 }
 
@@ -153,25 +170,27 @@ read_options(struct command_line *line, int argc, char **argv, struct check_opti
 	static const struct option names[] = {{"warning", required_argument, NULL, 'w'},
 		{"critical", required_argument, NULL, 'c'}, {"timeout", required_argument, NULL, 't'},
 		{"mail", no_argument, NULL, OPTION_MAIL}, COMMON_OPTIONS};
-	const char *wrong = NULL;
+	const char *first = NULL; /* what is wrong; a later --json counts nevertheless */
 
 	for (int option; (option = command_option(line, argc, argv, "w:c:t:", names)) != -1;) {
-		if (option == '?')
-			return unknown("usage: psapi help check");
+		const char *wrong = NULL;
 		if (option == OPTION_MAIL)
 			o->mail = true;
 		else if (option == 't' && !parse_seconds(optarg, &o->seconds))
 			wrong = "-t takes seconds, 1 to 3600";
-		else if (option != 't')
+		else if (option == 'w' || option == 'c')
 			wrong = monitor_limits_parse(option == 'w' ? o->limits.warning : o->limits.critical,
 			    optarg);
 		if (wrong != NULL)
-			return unknown(command_misused(line, wrong, optarg) != EX_OK ? wrong : "");
+			command_misused(line, wrong, optarg);
+		if (first == NULL)
+			first = option == '?' ? "usage: psapi help check" : wrong;
 	}
-	if (optind < argc)
-		return unknown(command_misused(line, "check takes options alone", argv[optind]) != EX_OK ?
-		    "check takes options alone" : "");
-	return 0;
+	if (optind < argc && first == NULL) {
+		first = "check takes options alone";
+		command_misused(line, first, argv[optind]);
+	}
+	return first == NULL ? 0 : unknown(line, first, "psapi help check");
 }
 
 int
@@ -186,10 +205,11 @@ check_main(struct command_line *line, int argc, char **argv)
 	if (o.seconds == 0)
 		o.seconds = o.mail ? TIMEOUT_MAIL_S : TIMEOUT_S;
 	if (command_configure(line) != EX_OK || command_become_owner(line) != EX_OK)
-		return unknown("the settings cannot be used; standard error says why");
+		return unknown(line, "the settings cannot be used; standard error says why",
+		    "correct them");
 	struct check_thread *job = start(&line->config, &o, &why);
 	if (job == NULL)
-		return unknown(why);
+		return unknown(line, why, "look at the memory and the processes of the machine");
 	bool in_time = wait_for(job, o.seconds);
 	/* The job of a time-out is still in use by its thread. */
 	const struct monitor_report *report = in_time ? &job->report : timed_out(o.seconds);

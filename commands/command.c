@@ -3,6 +3,7 @@
 #include "commands/command.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,8 +158,11 @@ command_misused(const struct command_line *line, const char *what, const char *t
 
 	const char *end = what[strlen(what) - 1] == '?' ? "" : ";";
 
-	log_line("%s%s\"%s\": %s%s psapi help%s%s says more", name, *name != '\0' ? ": " : "", text,
-	    what, end, *name != '\0' ? " " : "", name);
+	const char *quote = text != NULL ? "\"" : "";
+
+	log_line("%s%s%s%s%s%s%s%s psapi help%s%s says more", name, *name != '\0' ? ": " : "", quote,
+	    text != NULL ? text : "", quote, text != NULL ? ": " : "", what, end,
+	    *name != '\0' ? " " : "", name);
 	return EX_USAGE;
 }
 
@@ -197,6 +201,25 @@ read_secrets(void *data)
 	look->keyring = secrets_read(look->path, look->error);
 }
 
+void
+command_explain_secret(const struct command_line *line, const char *path, struct error *error)
+{
+	char owner[USER_NAME_SIZE];
+	struct stat st;
+	bool known = user_of_spool(AT_FDCWD, line->config.spool, &st) == 0;
+
+	error->status = EX_NOINPUT;
+	/* The spool's owner is the receiver's user: what it may not read is the file's fault. */
+	if (access(path, R_OK) == 0 || errno != EACCES || (known && st.st_uid == geteuid()))
+		return;
+	error->status = EX_NOPERM;
+	if (strcmp(path, line->config.secret_file) != 0 || (known && st.st_uid == 0))
+		snprintf(error->remedy, sizeof(error->remedy), "run it as root");
+	else
+		snprintf(error->remedy, sizeof(error->remedy), "run it as root, or as %s",
+		    known ? user_name(st.st_uid, owner) : "the receiver's user");
+}
+
 struct keyring *
 command_read_secrets(const struct command_line *line, const char *path, struct error *error)
 {
@@ -211,6 +234,8 @@ command_read_secrets(const struct command_line *line, const char *path, struct e
 		if (look.keyring != NULL)
 			*error = own;
 	}
+	if (look.keyring == NULL)
+		command_explain_secret(line, path, error);
 	if (look.keyring != NULL && error->status != 0)
 		error_log(error);
 	return look.keyring;

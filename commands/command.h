@@ -73,7 +73,10 @@ enum { OPTION_FILE = 256, OPTION_SPOOL, OPTION_JSON, OPTION_HELP, OPTION_WIDE, O
 int command_option(struct command_line *line, int argc, char **argv, const char *letters,
     const struct option *names);
 
-/* Log "COMMAND: "TEXT": WHAT; psapi help COMMAND says more". Returns EX_USAGE. */
+/*
+ * Log "COMMAND: "TEXT": WHAT; psapi help COMMAND says more"; text NULL: a word is missing. Returns
+ * EX_USAGE.
+ */
 int command_misused(const struct command_line *line, const char *what, const char *text);
 
 /* The same for a word that is no subcommand: a similar one is suggested. */
@@ -97,9 +100,17 @@ int command_become_owner(const struct command_line *line);
 
 /*
  * Read a secret file, after command_configure(); as root first as the spool's owner, as whom the
- * receiver reads it, then as root. NULL: *error says why. A line that is no secret is logged.
+ * receiver reads it, then as root. NULL: *error says why, as command_explain_secret() does. A line
+ * that is no secret is logged.
  */
 struct keyring *command_read_secrets(const struct command_line *line, const char *path,
+    struct error *error);
+
+/*
+ * Where the caller is the cause of an error about the secret file at path, for another user may
+ * read it: EX_NOPERM, and the remedy names that user. Else EX_NOINPUT.
+ */
+void command_explain_secret(const struct command_line *line, const char *path,
     struct error *error);
 
 /*

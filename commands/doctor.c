@@ -204,6 +204,8 @@ doctor_main(struct command_line *line, int argc, char **argv)
 		doctor.listen = line->config.listen;
 		doctor.now = (time_t)clock_unix();
 		doctor.rows = sum.rows;
+		if (doctor.url == NULL && *line->config.endpoint_url != '\0')
+			doctor.url = line->config.endpoint_url;
 		doctor_run(&doctor);
 		status = sum.problems == 0 ? EX_OK : 1;
 	}

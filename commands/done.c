@@ -23,7 +23,7 @@ done_main(struct command_line *line, int argc, char **argv)
 	if (command_option(line, argc, argv, "", names) != -1)
 		return EX_USAGE;
 	if (optind == argc)
-		return command_misused(line, "which event? psapi list shows ids", "done");
+		return command_misused(line, "which event? psapi list shows ids", NULL);
 	int status = command_open(line);
 	if (status == EX_OK)
 		status = command_begin(line);

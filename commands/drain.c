@@ -48,7 +48,10 @@ drain_main(struct command_line *line, int argc, char **argv)
 			options.batch = (size_t)number;
 	}
 	if (options.batch > 0 && optind >= argc)
-		return command_misused(line, "--batch needs a command", "psapi drain --batch N -- CMD");
+		return command_misused(line, "--batch needs a command: psapi drain --batch N -- CMD", NULL);
+	/* A word that slipped in would run for every event, and mark it handled. */
+	if (optind < argc && strcmp(argv[optind - 1], "--") != 0)
+		return command_misused(line, "a command goes after --: psapi drain -- CMD", argv[optind]);
 	int status = command_open(line);
 	if (status != EX_OK)
 		return status;

@@ -1,6 +1,6 @@
 /*
  * psapi list --gaps: of the past days those that are the runDate of no daily event. What was
- * before the oldest event that is kept, or was pruned, is not known.
+ * before the oldest event that is kept and before the first runDate, or was pruned, is not known.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -21,7 +21,7 @@ enum { DAY = 86400 };
 /* Days are counted since 1970, UTC. */
 struct gaps {
 	int64_t first, count;
-	int64_t known; /* the first day of which all events are kept */
+	int64_t known; /* the first day that is judged */
 	bool *there;   /* by day - first */
 };
 
@@ -54,7 +54,20 @@ note_day(const struct store_item *item, void *data)
 	return 0;
 }
 
-/* Fill in gaps->known. Returns an exit status (logged). */
+/* The first day that an event names; INT64_MAX: none does. */
+static int64_t
+first_named(const struct gaps *gaps)
+{
+	for (int64_t i = 0; i < gaps->count; i++)
+		if (gaps->there[i])
+			return gaps->first + i;
+	return INT64_MAX;
+}
+
+/*
+ * Fill in gaps->known, after gaps->there. Of events that came late, several at once, the runDates
+ * say that the sender had begun. Returns an exit status (logged).
+ */
 static int
 find_known(struct command_line *line, struct gaps *gaps)
 {
@@ -69,6 +82,8 @@ find_known(struct command_line *line, struct gaps *gaps)
 		status = command_status(
 		    store_each(line->store, &any, find_oldest, &oldest, &error), &error);
 	gaps->known = oldest == INT64_MAX ? INT64_MAX : oldest / NANOSECONDS / DAY + 1;
+	if (first_named(gaps) < gaps->known)
+		gaps->known = first_named(gaps);
 	if (forgotten.forgotten != 0 && forgotten.forgotten / DAY >= gaps->known)
 		gaps->known = forgotten.forgotten / DAY + 1;
 	roster_free(&forgotten);
@@ -174,9 +189,9 @@ list_gaps(struct command_line *line, int64_t days)
 	}
 	int status = command_open(line);
 	if (status == EX_OK)
-		status = find_known(line, &gaps);
-	if (status == EX_OK)
 		status = find_days(line, &gaps);
+	if (status == EX_OK)
+		status = find_known(line, &gaps);
 	if (status == EX_OK && print_gaps(&gaps, line->json) > 0)
 		status = 1;
 	free(gaps.there);

@@ -94,7 +94,7 @@ prune_main(struct command_line *line, int argc, char **argv)
 	if (optind < argc)
 		return command_misused(line, "prune takes options alone", argv[optind]);
 	if (age < 0)
-		return command_misused(line, "how old? --older-than 90d", "prune");
+		return command_misused(line, "how old? --older-than 90d", NULL);
 	if (age < LEAST_DAYS * DAY && !force && !f.dry_run) {
 		log_line("prune: under 30d only with --force: a pruned event is accepted and handled again "
 		         "if the portal sends it again, which it can do for 90 days");

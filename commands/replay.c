@@ -66,7 +66,7 @@ replay_main(struct command_line *line, int argc, char **argv)
 	}
 	if (selected == (optind < argc))
 		return command_misused(line, "either IDs, or --type, --npn, --since",
-		    selected ? argv[optind] : "replay");
+		    selected ? argv[optind] : NULL);
 	int status = command_open(line);
 	if (status == EX_OK)
 		status = command_begin(line);

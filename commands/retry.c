@@ -14,17 +14,18 @@
 /* Which of the dead letters. */
 struct selection {
 	struct store_filter filter;
-	const char *reason; /* as list --by-cause shows it; NULL: any */
+	const char *reason; /* as list --by-cause shows it, or list; NULL: any */
 	bool all, dry_run;
 	struct command_names names; /* those that match */
 };
 
 static bool
-has_reason(const struct store_item *item, const char *reason)
+has_reason(const struct store_item *item, const char *given)
 {
-	char own[CAUSES_TEXT_SIZE];
+	char own[CAUSES_TEXT_SIZE], reason[CAUSES_TEXT_SIZE];
 
 	causes_reason(&item->state, own);
+	causes_text(given, reason);
 	return strcmp(own, reason) == 0 || strcmp(terminal_column(own), reason) == 0;
 }
 
@@ -39,6 +40,13 @@ collect(const struct store_item *item, void *data)
 	return command_names_add(&selection->names, item->name);
 }
 
+static void
+print_preview(const struct command_line *line, size_t count)
+{
+	printf(line->json ? "{\"count\":%zu}\n" :
+	    "%zu would go back to new; nothing is moved\n", count);
+}
+
 /* A dead letter that is still arriving is the next call's. */
 static int
 retry_all(struct command_line *line, struct selection *selection)
@@ -51,8 +59,7 @@ retry_all(struct command_line *line, struct selection *selection)
 	    store_each(line->store, &selection->filter, collect, selection, &error), &error);
 
 	if (selection->dry_run)
-		printf(line->json ? "{\"count\":%zu}\n" : "%zu would go back to new; nothing is moved\n",
-		    selection->names.count);
+		print_preview(line, selection->names.count);
 	else
 		result = requeue_names(line->store, store_retry, &selection->names, &moved, &error);
 	command_names_free(&selection->names);
@@ -73,6 +80,41 @@ retry(struct command_line *line, const char *id)
 	if (!command_find(line, id, name))
 		return EX_NOINPUT;
 	return command_status(store_retry(line->store, names, 1, &moved, &error), &error);
+}
+
+/* Count it if it would go back. */
+static int
+preview(struct command_line *line, const char *id, size_t *count)
+{
+	char name[STORE_NAME_SIZE];
+	struct store_item item;
+	struct error error;
+
+	if (!command_find(line, id, name))
+		return EX_NOINPUT;
+	enum store_result result = store_get(line->store, name, &item, &error);
+	if (result == STORE_ABSENT) /* handled and forgotten at this moment */
+		return EX_OK;
+	if (result != STORE_OK)
+		return error_log(&error);
+	*count += item.status == STORE_DEAD;
+	entry_free(&item.entry);
+	return EX_OK;
+}
+
+static int
+retry_each(struct command_line *line, char *const *ids, bool dry_run)
+{
+	int status = EX_OK;
+	size_t count = 0;
+
+	for (; *ids != NULL; ids++) {
+		int result = dry_run ? preview(line, *ids, &count) : retry(line, *ids);
+		status = result != EX_OK ? result : status;
+	}
+	if (dry_run)
+		print_preview(line, count);
+	return status;
 }
 
 enum { OPTION_ALL = OPTION_OWN, OPTION_REASON, OPTION_DRY_RUN };
@@ -104,9 +146,9 @@ retry_main(struct command_line *line, int argc, char **argv)
 	const struct store_filter *f = &selection.filter;
 	bool selects = f->type != NULL || f->npn != NULL || f->since != 0 || selection.reason != NULL;
 	if (selection.all == (optind < argc))
-		return command_misused(line, "either IDs or --all", selection.all ? argv[optind] : "retry");
-	if ((selects || selection.dry_run) && !selection.all)
-		return command_misused(line, "what selects, and --dry-run, go with --all", argv[optind]);
+		return command_misused(line, "either IDs or --all", selection.all ? argv[optind] : NULL);
+	if (selects && !selection.all)
+		return command_misused(line, "what selects goes with --all", argv[optind]);
 	selection.filter.statuses = 1U << STORE_DEAD;
 	int status = command_open(line);
 	if (status == EX_OK && !selection.dry_run)
@@ -115,9 +157,5 @@ retry_main(struct command_line *line, int argc, char **argv)
 		return status;
 	if (selection.all)
 		return retry_all(line, &selection);
-	for (int i = optind; i < argc; i++) {
-		int result = retry(line, argv[i]);
-		status = result != EX_OK ? result : status;
-	}
-	return status;
+	return retry_each(line, argv + optind, selection.dry_run);
 }

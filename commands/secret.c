@@ -1,5 +1,6 @@
 /* psapi secret: add, list and drop signing secrets. secrets/secretfile.c changes the file. */
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -21,6 +22,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "secrets/secretfile.h"
+#include "secrets/secrettext.h"
 #include "base/terminal.h"
 #include "base/user.h"
 
@@ -177,16 +179,18 @@ add(struct command_line *line, const char *text, size_t length)
 static int
 add_main(struct command_line *line)
 {
-	char text[SECRET_TEXT_MAX];
+	char text[SECRET_TEXT_MAX + 1];
 	/* All of standard input: two lines must be refused, not cut to the first one. */
-	ssize_t n = isatty(STDIN_FILENO) ? ask(text, sizeof(text)) :
-	                                   io_read_all(STDIN_FILENO, text, sizeof(text));
+	ssize_t n = isatty(STDIN_FILENO) ? ask(text, SECRET_TEXT_MAX) :
+	                                   io_read_all(STDIN_FILENO, text, SECRET_TEXT_MAX);
+	const char *found;
 	int status = EX_IOERR;
+	bool blank;
 
 	if (n < 0)
 		log_line("standard input: %s", strerror(errno));
 	else
-		status = add(line, text, (size_t)n);
+		status = add(line, text, secrettext_clean(text, (size_t)n, &found, &blank));
 	explicit_bzero(text, sizeof(text));
 	return status;
 }
@@ -280,8 +284,8 @@ list_secrets(struct command_line *line)
 	size_t count;
 
 	if (secretfile_list(line->config.secret_file, &entries, &count, &error) != 0) {
-		error_log(&error);
-		return EX_NOINPUT;
+		command_explain_secret(line, line->config.secret_file, &error);
+		return error_log(&error);
 	}
 	int status = print_list(line, entries, count);
 	free(entries);
@@ -293,16 +297,19 @@ list_secrets(struct command_line *line)
 /* ---- drop ---- */
 
 static int
-drop_main(struct command_line *line, const char *fingerprint)
+drop_main(struct command_line *line, const char *given)
 {
 	const char *path = line->config.secret_file;
+	char fingerprint[FINGERPRINT_SIZE] = "";
 	struct error error;
 	size_t left;
 
-	if (strlen(fingerprint) != FINGERPRINT_SIZE - 1 ||
-	    strspn(fingerprint, "0123456789abcdef") != FINGERPRINT_SIZE - 1)
+	if (strlen(given) != FINGERPRINT_SIZE - 1 ||
+	    strspn(given, "0123456789abcdefABCDEF") != FINGERPRINT_SIZE - 1)
 		return command_misused(line, "a fingerprint is 8 hex digits, as psapi secret list shows",
-		    fingerprint);
+		    given);
+	for (int i = 0; given[i] != '\0'; i++)
+		fingerprint[i] = (char)tolower((unsigned char)given[i]);
 	switch (secretfile_drop(path, fingerprint, &left, &error)) {
 	case SECRETFILE_DONE:
 		printf("%s: secret %s dropped, %zu left\n", path, fingerprint, left);
@@ -345,5 +352,8 @@ secret_main(struct command_line *line, int argc, char **argv)
 		    "machine; type the secret when asked, or give it on standard input");
 		return EX_USAGE;
 	}
-	return command_misused(line, "add, list or drop FINGERPRINT", argc > 0 ? argv[0] : "");
+	if (argc > 1 && strcmp(argv[0], "list") == 0)
+		return command_misused(line, "list takes no argument", argv[1]);
+	return command_misused(line, "add, list or drop FINGERPRINT",
+	    argc > 2 ? argv[2] : argc > 0 ? argv[0] : NULL);
 }

@@ -89,6 +89,28 @@ take_numeric(struct send_options *o, int option)
 	}
 }
 
+/* What the argument of an option must be. */
+static const char *
+range_of(int option)
+{
+	switch (option) {
+	case OPTION_TYPE:
+		return "--type takes the type of an event";
+	case OPTION_ID:
+		return "--id takes 1 to 512 bytes without blanks";
+	case OPTION_COUNT:
+		return "--count takes a number from 1 to 1000000000";
+	case OPTION_RATE:
+		return "--rate takes deliveries a second, 0.001 to 1000000";
+	case OPTION_PARALLEL:
+		return "--parallel takes a number from 1 to 1000";
+	case OPTION_RETRIES:
+		return "--retries takes a number from 0 to 1000";
+	default:
+		return "--time-scale takes a number from 0 to 1000";
+	}
+}
+
 /* Take any option. Returns false if its argument is not valid. */
 static bool
 take_option(struct send_options *o, int option)
@@ -157,11 +179,11 @@ parse(struct send_options *o, int argc, char **argv)
 		if (option >= OPTION_KIND && o->sender.kind != DELIVERY_SIGNED)
 			return command_misused(o->line, "one wrong kind at a time", argv[optind - 1]);
 		if (!take_option(o, option))
-			return command_misused(o->line, "is not a valid value of that option", optarg);
+			return command_misused(o->line, range_of(option), optarg);
 	}
 	if (argc - optind != 1)
 		return command_misused(o->line, "one URL is needed, after the options",
-		    argc > optind ? argv[optind + 1] : "");
+		    argc > optind ? argv[optind + 1] : NULL);
 	o->sender.url = argv[optind];
 	http_host(o->sender.url, host, sizeof(host));
 	if (*host == '\0')
@@ -235,11 +257,9 @@ read_secrets(struct send_options *o, struct keyring **keyring)
 	*keyring = command_read_secrets(o->line, path, &error);
 	if (*keyring != NULL)
 		return EX_OK;
-	bool denied = access(path, R_OK) != 0 && errno == EACCES;
-	log_line("%s; %s", error_line(&error, why, sizeof(why)), denied ?
-	    "run it as root, or as the receiver's user: sudo -u psapi psapi send" :
-	    "--secret-file names another, --unsigned and --wrong-secret need none");
-	return EX_NOINPUT;
+	log_line("%s; --secret-file names another, --unsigned and --wrong-secret need none",
+	    error_line(&error, why, sizeof(why)));
+	return error.status;
 }
 
 static int

@@ -156,7 +156,8 @@ print_row(const struct send_options *o, const struct sender_try *try)
 	if (!try->expected && try->last)
 		printf("      not as expected: %s deliveries should be answered %s\n",
 		    delivery_kind_names[o->sender.kind],
-		    o->sender.kind == DELIVERY_SIGNED ? "2xx" : "4xx");
+		    o->sender.kind == DELIVERY_SIGNED ? "2xx" :
+		        "4xx, not 404 or 405 as by a web server for a wrong path");
 	if (a->us >= SENDER_LIMIT_MS * 1000LL)
 		printf("      %swarning: over 5 s: the sender gives up then, and counts it as failed%s\n",
 		    terminal_colour(COLOUR_WARN), terminal_colour(COLOUR_NONE));

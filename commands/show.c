@@ -155,7 +155,7 @@ show_main(struct command_line *line, int argc, char **argv)
 		raw = true;
 	}
 	if (optind == argc)
-		return command_misused(line, "which event? psapi list shows ids", "show");
+		return command_misused(line, "which event? psapi list shows ids", NULL);
 	int status = command_open(line);
 	for (int i = optind, opened = status; i < argc && opened == EX_OK; i++) {
 		if (i > optind && !raw && !line->json)

@@ -274,7 +274,7 @@ store_main(struct command_line *line, int argc, char **argv)
 		return EX_USAGE;
 	if (argc - optind != 1)
 		return command_misused(line, "init, status or import",
-		    argc > optind ? argv[optind + 1] : "store");
+		    argc > optind ? argv[optind + 1] : NULL);
 	while (verb < sizeof(verbs) / sizeof(verbs[0]) && strcmp(verbs[verb].name, argv[optind]) != 0)
 		verb++;
 	if (verb == sizeof(verbs) / sizeof(verbs[0]))

@@ -42,7 +42,7 @@ const struct command table_commands[] = {
 	{"doctor", "[-q] [--socket SOCKET] [--cacert FILE] [URL]",
 	    "find out what is wrong, and how to fix it",
 	    "  URL              the endpoint as the portal has it: check it from outside as\n"
-	    "                   well\n"
+	    "                   well (default PSAPI_ENDPOINT_URL)\n"
 	    "  --socket SOCKET  where to ask the receiver: unix:/path, 127.0.0.1:port,\n"
 	    "                   [::1]:port (default PSAPI_LISTEN)\n"
 	    "  --cacert FILE    trust these certificates instead of the system's\n"
@@ -129,7 +129,8 @@ const struct command table_commands[] = {
 	    "  --gaps           days that no producersync.updates_available names (runDate),\n"
 	    "                   and whether they are on a weekend. A day counts from 02:00\n"
 	    "                   UTC of the next day on. Exit status 1 if there are any.\n"
-	    "                   Before the oldest event that is kept it is not known\n"
+	    "                   Before the oldest event that is kept, and before the first\n"
+	    "                   runDate, it is not known\n"
 	    "  --days N         with --gaps: the last N days (default 90)\n"
 	    "\n" TIME_HELP,
 	    list_main},
@@ -140,16 +141,15 @@ const struct command table_commands[] = {
 	    "\"event\", byte for byte but for line breaks.\n\n" ID_HELP,
 	    show_main},
 	{"retry",
-	    "ID...|--all [SELECTION] [--reason TEXT]\n"
-	    "       [--dry-run]", "put failed events back into new/",
+	    "[--dry-run] ID...|--all [SELECTION]\n"
+	    "       [--reason TEXT]", "put failed events back into new/",
 	    "  --all            all of them, or of those all that match:\n"
 	    SELECT_HELP
-	    "  --reason TEXT    events that failed for this reason, as list --by-cause shows\n"
-	    "                   it\n"
+	    "  --reason TEXT    events that failed for this reason, as list shows it\n"
 	    "  --dry-run        say how many, and move nothing\n"
 	    "\n"
-	    "They are handled by the next drain, as if for the first time. With --all and\n"
-	    "--json, how many they are is printed as {\"count\":6}.\n\n" ID_HELP TIME_HELP,
+	    "They are handled by the next drain, as if for the first time. With --json and\n"
+	    "--all or --dry-run, how many they are is printed as {\"count\":6}.\n\n" ID_HELP TIME_HELP,
 	    retry_main},
 	{"replay", "ID...|[--type PREFIX] [--npn NPN] [--since TIME]",
 	    "put handled events back into new/, for a handler that had a bug",

@@ -27,8 +27,8 @@ struct verifier {
 	size_t good, bad;
 };
 
-/* Read one secret file. Returns whether it has a usable secret; if not, logs why. */
-static bool
+/* Read one secret file. Returns EX_OK, or an exit status (logged): it has no usable secret. */
+static int
 add_secrets(struct verifier *v, const char *path)
 {
 	struct error error;
@@ -36,12 +36,10 @@ add_secrets(struct verifier *v, const char *path)
 	error_set(&error, EX_USAGE, NULL, "too many secret files");
 	struct keyring *ring = v->count < RINGS_MAX ?
 	    command_read_secrets(v->line, path, &error) : NULL;
-	if (ring == NULL) {
-		error_log(&error);
-		return false;
-	}
+	if (ring == NULL)
+		return error_log(&error);
 	v->rings[v->count++] = ring;
-	return true;
+	return EX_OK;
 }
 
 /*
@@ -55,15 +53,34 @@ read_secrets(struct verifier *v)
 	int status = command_configure(v->line);
 
 	for (int i = 0; i < v->file_count && status == EX_OK; i++)
-		status = add_secrets(v, v->files[i]) ? EX_OK : EX_NOINPUT;
-	if (status == EX_OK && !add_secrets(v, v->line->config.secret_file) && v->count == 0)
-		status = EX_NOINPUT;
+		status = add_secrets(v, v->files[i]);
+	int configured = status == EX_OK ? add_secrets(v, v->line->config.secret_file) : EX_OK;
+	if (v->count == 0 && configured != EX_OK)
+		status = configured;
 	command_close(v->line);
 	return status;
 }
 
+/* A file that is verified, or an event of the store. */
+struct subject {
+	const char *word; /* of the table */
+	const char *file;
+	const char *id;   /* "": it is not known */
+};
+
 static void
-report(struct verifier *v, const char *what, const char *key, const char *why)
+print_json(const struct subject *s, const char *key, const char *why)
+{
+	json_t *object = json_pack("{s:o,s:b,s:s}", "file", text_json(s->file), "good", key != NULL,
+	    key != NULL ? "key" : "why", key != NULL ? key : why);
+
+	if (*s->id != '\0')
+		json_object_set_new(object, "webhook_id", text_json(s->id));
+	terminal_print_json(object);
+}
+
+static void
+report(struct verifier *v, const struct subject *s, const char *key, const char *why)
 {
 	if (key != NULL)
 		v->good++;
@@ -72,12 +89,11 @@ report(struct verifier *v, const char *what, const char *key, const char *why)
 	if (key != NULL && !v->verbose)
 		return;
 	if (v->line->json) {
-		terminal_print_json(json_pack("{s:o,s:b,s:s}", "event", text_json(what), "good",
-		    key != NULL, key != NULL ? "key" : "why", key != NULL ? key : why));
+		print_json(s, key, why);
 		return;
 	}
 	printf("%s%s%s  %s  %s%s\n", terminal_colour(key != NULL ? COLOUR_GOOD : COLOUR_BAD),
-	    key != NULL ? "good" : "BAD ", terminal_colour(COLOUR_NONE), terminal_column(what),
+	    key != NULL ? "good" : "BAD ", terminal_colour(COLOUR_NONE), terminal_column(s->word),
 	    key != NULL ? "signed with secret " : "", key != NULL ? key : why);
 }
 
@@ -88,9 +104,10 @@ check_item(const struct store_item *item, void *data)
 	struct verifier *v = data;
 
 	if (item->invalid != NULL)
-		report(v, item->name, NULL, item->invalid);
+		report(v, &(struct subject){item->name, item->name, ""}, NULL, item->invalid);
 	else
-		report(v, item->name, evidence_key(v->rings, v->count, &item->entry), evidence_unproven);
+		report(v, &(struct subject){item->name, item->name, item->entry.id},
+		    evidence_key(v->rings, v->count, &item->entry), evidence_unproven);
 	return 0;
 }
 
@@ -107,10 +124,11 @@ check_file(struct verifier *v, const char *path)
 		close(fd);
 	}
 	if (result != ENTRY_OK) {
-		report(v, path, NULL, why);
+		report(v, &(struct subject){path, path, ""}, NULL, why);
 		return;
 	}
-	report(v, path, evidence_key(v->rings, v->count, &entry), evidence_unproven);
+	report(v, &(struct subject){path, path, entry.id}, evidence_key(v->rings, v->count, &entry),
+	    evidence_unproven);
 	entry_free(&entry);
 }
 
@@ -130,11 +148,13 @@ check_event(struct verifier *v, const char *id)
 		return EX_NOINPUT;
 	enum store_result result = store_get(v->line->store, name, &item, &error);
 	if (result == STORE_OK) {
-		report(v, id, evidence_key(v->rings, v->count, &item.entry), evidence_unproven);
+		report(v, &(struct subject){id, name, item.entry.id},
+		    evidence_key(v->rings, v->count, &item.entry), evidence_unproven);
 		entry_free(&item.entry);
 		return EX_OK;
 	}
-	report(v, id, NULL, result == STORE_ABSENT ? "it is gone" : error.text);
+	report(v, &(struct subject){id, name, ""}, NULL,
+	    result == STORE_ABSENT ? "it is gone" : error.text);
 	return EX_OK;
 }
 
@@ -197,7 +217,7 @@ verify_main(struct command_line *line, int argc, char **argv)
 	}
 	if (all == (optind < argc))
 		return command_misused(
-		    line, "either FILEs or IDs, or --all", all ? argv[optind] : "verify");
+		    line, "either FILEs or IDs, or --all", all ? argv[optind] : NULL);
 	v.verbose |= !all;
 	int status = read_secrets(&v);
 	if (status == EX_OK)

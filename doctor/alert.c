@@ -268,6 +268,21 @@ has_known(const struct health *health, const struct alert_state *state)
 }
 
 static void
+put_end(struct mail *mail, const struct config *config)
+{
+	bool has_url = *config->endpoint_url != '\0';
+
+	mail_put(mail, "",
+	    "The next mail comes when something else becomes bad, this becomes worse,\n"
+	    "or all is well again.\n");
+	mail_put(mail, "", has_url ?
+	    "psapi check shows this at any time; psapi doctor looks at everything, also\n"
+	    "from outside, at\n" :
+	    "psapi check shows this at any time; psapi doctor URL looks at everything.\n");
+	mail_put(mail, "", config->endpoint_url);
+}
+
+static void
 write_problems(struct mail *mail, const struct config *config, const struct health *health,
     const struct alert_state *state, const char *host)
 {
@@ -282,10 +297,7 @@ write_problems(struct mail *mail, const struct config *config, const struct heal
 		mail_put(mail, "", "Known before, and still bad:\n\n");
 	put_findings(mail, health, state, is_known);
 	put_unjudged(mail, health, state);
-	mail_put(mail, "",
-	    "The next mail comes when something else becomes bad, this becomes worse,\n"
-	    "or all is well again.\n"
-	    "psapi check shows this at any time; psapi doctor URL looks at everything.\n");
+	put_end(mail, config);
 }
 
 static void

@@ -195,14 +195,17 @@ void
 doctor_report_store(const struct store_check *check, void *data)
 {
 	struct finding f = {.name = check->name};
+	struct doctor *d = data;
 
+	d->store_failed |= check->result == STORE_CHECK_FAILED &&
+	    (strcmp(check->name, "database") == 0 || strcmp(check->name, "schema") == 0);
 	if (check->result == STORE_CHECK_OK)
 		doctor_ok(&f, "%s", check->text);
 	else if (check->result == STORE_CHECK_FAILED)
 		doctor_failed(&f, check->remedy, "%s", check->text);
 	else
 		doctor_remark(&f, check->remedy, "%s", check->text);
-	report(data, &f);
+	report(d, &f);
 }
 
 static void
@@ -223,12 +226,27 @@ check_from_outside(struct doctor *d)
 	free(d->first.body);
 }
 
+/* Also before the first start, when the local spool is yet to be made. */
+static void
+check_database(struct doctor *d)
+{
+	struct store *store = d->store;
+	struct error ignored; /* a check has failed for it, too */
+
+	if (store == NULL && *d->config->store != '\0')
+		store = store_open_shared(d->config, &ignored);
+	if (store == NULL)
+		return;
+	d->unreadable = store_check(store, doctor_report_store, d, &ignored) != STORE_OK;
+	if (store != d->store)
+		store_close(store);
+}
+
 int
 doctor_run(struct doctor *d)
 {
 	doctor_run_table(d, doctor_local_checks, NULL);
-	if (d->store != NULL)
-		store_check(d->store, doctor_report_store, d);
+	check_database(d);
 	doctor_run_table(d, doctor_receiver_checks, NULL);
 	doctor_run_table(d, doctor_log_checks, NULL);
 	doctor_run_table(d, doctor_history_checks, NULL);

@@ -60,6 +60,8 @@ struct doctor {
 	int failed;               /* checks */
 	bool not_owner;           /* of the spool: then a file that we cannot read is no fault */
 	struct store *store;      /* NULL: it cannot be opened */
+	bool store_failed;        /* a check of it has said why it cannot be read */
+	bool unreadable;          /* the store: it was tried, and would only take the time again */
 	struct handler_survey handlers; /* the directory of handlers, as drain judges it */
 	struct store_counts counts; /* of it, */
 	bool counted;               /* once they were counted */

@@ -24,21 +24,31 @@ has_store(struct doctor *d, struct finding *f)
 
 /* ---- events, by their status ---- */
 
+/* Once: what cannot be read now is a fault of the store, and no check that comes later tries it. */
+static void
+count_once(struct doctor *d, struct finding *f)
+{
+	struct error error;
+
+	if (d->counted || d->unreadable)
+		return;
+	d->counted = store_count(d->store, d->now, &d->counts, &error) == STORE_OK;
+	d->unreadable = !d->counted;
+	if (d->unreadable && !d->store_failed)
+		doctor_failed_for(f, &error);
+}
+
 /* False: it is not known, and the finding says why. */
 static bool
 count(struct doctor *d, struct finding *f, struct store_counts *counts)
 {
-	struct error error;
-
 	if (!has_store(d, f))
 		return false;
-	if (!d->counted && store_count(d->store, d->now, &d->counts, &error) != STORE_OK) {
-		doctor_failed_for(f, &error);
-		return false;
-	}
-	d->counted = true;
+	count_once(d, f);
 	*counts = d->counts;
-	return true;
+	if (!d->counted && f->result != DOCTOR_FAILED)
+		doctor_skipped(f, "the store cannot be read");
+	return d->counted;
 }
 
 static void
@@ -82,8 +92,11 @@ check_backlog(struct doctor *d, struct finding *f)
 		doctor_failed(f, NULL,
 		    "%ld of %ld event(s) in new/ wait for over an hour, the oldest for %.1f h", c.overdue,
 		    c.waiting, (double)(d->now - c.oldest) / 3600);
+	else if (c.waiting > 0)
+		doctor_ok(f, "%ld event(s) in new/, the oldest for %.1f h", c.waiting,
+		    (double)(d->now - c.oldest_waiting) / 3600);
 	else
-		doctor_ok(f, "%ld event(s) in new/", c.waiting);
+		doctor_ok(f, "0 event(s) in new/");
 }
 
 static void

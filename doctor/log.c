@@ -378,7 +378,7 @@ doctor_copied_daily(struct doctor *d, int64_t seconds)
 	    .last = -1, .outcome = "accepted", .visit = take_copy, .data = &daily};
 	struct error error;
 
-	if (d->store != NULL && store_is_shared(d->store))
+	if (d->store != NULL && store_is_shared(d->store) && !d->unreadable)
 		store_attempts(d->store, &copies, &error);
 	return daily.last;
 }

@@ -106,7 +106,8 @@ static const struct number {
 	    "systemctl enable --now psapi-drain.path psapi-drain.timer; or, with cron, "
 	    "examples/cron/psapi.cron as /etc/cron.d/psapi", 60},
 	[MONITOR_FREE] = {"free", "B", "", "", "%.0f MiB free on the spool's file system",
-	    "make room, or psapi prune --older-than 90d", 1 << 20},
+	    "remove some MiB of other files, such as old logs; then psapi prune --older-than 90d",
+	    1 << 20},
 	[MONITOR_SKEW] = {"skew", "s", "-60:60", "",
 	    "the clock is %.0f s off the sender's, in the median of the last deliveries",
 	    "synchronise the clock by NTP: apt install chrony, or timedatectl set-ntp true", 1},
@@ -368,6 +369,7 @@ static void
 run_checks(struct monitor *run)
 {
 	struct doctor *d = &run->doctor;
+	struct error ignored; /* a check has failed for it, too */
 
 	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
 		run->severity = checks[i].severity;
@@ -380,7 +382,7 @@ run_checks(struct monitor *run)
 	}
 	run->severity = HEALTH_CRITICAL;
 	if (d->store != NULL)
-		store_check(d->store, doctor_report_store, d);
+		store_check(d->store, doctor_report_store, d, &ignored);
 }
 
 /* Count what is in the store and in the log. */

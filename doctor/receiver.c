@@ -186,7 +186,7 @@ check_receiver(struct doctor *d, struct finding *f)
 
 /* The receiver refused our own signed probe: each cause has its remedy. */
 static void
-explain_refusal(struct finding *f, const struct doctor_reply *reply)
+explain_refusal(struct doctor *d, struct finding *f, const struct doctor_reply *reply)
 {
 	static const struct {
 		const char *word; /* of the reply: its reason or status */
@@ -213,11 +213,30 @@ explain_refusal(struct finding *f, const struct doctor_reply *reply)
 		if (strcmp(remedies[i].word, reply->reason) == 0 ||
 		    strcmp(remedies[i].word, reply->word) == 0)
 			remedy = remedies[i].remedy;
+	if (strcmp(reply->reason, "spool_error") == 0 && *d->config->store != '\0')
+		remedy = "the checks database, schema and replication above say why, or the receiver's log";
 	doctor_failed(f, remedy, "a signed probe is answered %d %s%s%s", reply->status, reply->word,
 	    *reply->reason != '\0' ? ", " : "", reply->reason);
 }
 
-/* The probe was accepted: is it in this spool? */
+static void
+explain_elsewhere(struct doctor *d, struct finding *f)
+{
+	if (store_is_shared(d->store))
+		doctor_failed(f,
+		    "restart the receiver; then compare its PSAPI_STORE (its unit, its -f file) with this\n"
+		    "configuration's",
+		    "a signed probe is accepted, but not into the shared store (PSAPI_STORE)");
+	else
+		doctor_failed(f,
+		    "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this "
+		    "configuration's.\n"
+		    "In a container or a unit with mounts of its own: is it the same directory there?",
+		    "a signed probe is accepted, but not into %s: the receiver has another spool",
+		    d->config->spool);
+}
+
+/* The probe was accepted: is it in this store? */
 static void
 check_stored(struct doctor *d, struct finding *f, const char *id)
 {
@@ -230,12 +249,7 @@ check_stored(struct doctor *d, struct finding *f, const char *id)
 	if (found || d->store == NULL)
 		doctor_ok(f, "a signed probe is accepted and stored");
 	else
-		doctor_failed(f,
-		    "compare PSAPI_SPOOL of the receiver (its unit, its -f file) with this "
-		    "configuration's.\n"
-		    "In a container or a unit with mounts of its own: is it the same directory there?",
-		    "a signed probe is accepted, but not into %s: the receiver has another spool",
-		    d->config->spool);
+		explain_elsewhere(d, f);
 }
 
 static void
@@ -257,7 +271,7 @@ send_probe(struct doctor *d, struct finding *f, const char *id, const char *body
 		if (d->accepted_directly)
 			check_stored(d, f, id);
 		else
-			explain_refusal(f, &reply);
+			explain_refusal(d, f, &reply);
 	}
 	delivery_free(&delivery);
 }

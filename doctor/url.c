@@ -253,7 +253,8 @@ check_page(struct doctor *d, struct finding *f)
 
 const struct doctor_check doctor_url_checks[] = {
 	{"url", check_url,
-	    "give the endpoint's URL as the portal has it: https://YOUR.HOST/webhooks/psapi"},
+	    "give the endpoint's URL as the portal has it, or set it with PSAPI_ENDPOINT_URL:\n"
+	    "https://YOUR.HOST/webhooks/psapi"},
 	{"name", doctor_check_name,
 	    "is there an A or AAAA record? The name must resolve everywhere, not only here"},
 	{"connection", check_connection,

@@ -538,10 +538,12 @@ settle(struct batch_run *b, struct batch_item *item, int status, const struct ha
 		record_later(b, item, &state);
 }
 
-static void
+/* All events that it did not report. Returns how many there were. */
+static size_t
 settle_all(struct batch_run *b, int status)
 {
 	struct handler_state common = {.tried_at = b->context->clock()};
+	size_t silent = 0;
 	const char *path = b->run->handler.path;
 
 	text_copy(common.handler, sizeof(common.handler), path, strlen(path));
@@ -550,8 +552,26 @@ settle_all(struct batch_run *b, int status)
 		if (b->items[i].verdict != BATCH_NOTHING || b->items[i].gone)
 			continue;
 		settle(b, &b->items[i], status, &common);
+		silent++;
 		batch_renew(b, clock_milliseconds());
 	}
+	return silent;
+}
+
+/*
+ * A program that ends well and reports too little was not written for batches, perhaps: it would
+ * get its events again and again, and nobody would be told why. Once in a run.
+ */
+static void
+report_silence(struct batch_run *b, int status, size_t silent)
+{
+	if (silent == 0 || status != 0 || b->run->child.timed_out || b->complained ||
+	    b->silence_told)
+		return;
+	b->silence_told = true;
+	log_line("%s: exit status 0, but %zu of %zu events not reported; they are tried again: "
+	         "psapi-handlers(7) has the protocol of batches", b->run->handler.path, silent,
+	    b->count);
 }
 
 static void
@@ -582,7 +602,7 @@ batch_finish(struct batch_run *b, int status)
 {
 	batch_protocol_end(&b->reader, is_output_complete(b, status));
 	flush(b);
-	settle_all(b, status);
+	report_silence(b, status, settle_all(b, status));
 	if (WIFEXITED(status) && !b->run->child.timed_out &&
 	    handler_broken(WEXITSTATUS(status)) != NULL && !b->news.wrong) {
 		b->news.wrong = b->news.unfit = true;

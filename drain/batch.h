@@ -47,6 +47,7 @@ struct batch_run {
 	struct batch_reader reader;
 	bool heard;     /* there was a new result: the time-out starts again */
 	bool complained; /* of the protocol */
+	bool silence_told; /* that events were not reported; once in a run of drain */
 	bool broken;    /* the store failed: nothing more is recorded */
 	struct batch_news news;
 };

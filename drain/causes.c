@@ -13,17 +13,23 @@
 static const char mark[] = ", try ";
 
 void
-causes_reason(const struct handler_state *state, char reason[CAUSES_TEXT_SIZE])
+causes_text(const char *text, char reason[CAUSES_TEXT_SIZE])
 {
 	int try, most, length = 0;
 	char *last = NULL;
 
-	text_copy(reason, CAUSES_TEXT_SIZE, state->reason, strlen(state->reason));
+	text_copy(reason, CAUSES_TEXT_SIZE, text, strlen(text));
 	for (char *found = reason; (found = strstr(found, mark)) != NULL; found++)
 		last = found;
 	if (last != NULL && sscanf(last, ", try %9d of at most %9d%n", &try, &most, &length) == 2 &&
 	    last[length] == '\0')
 		*last = '\0';
+}
+
+void
+causes_reason(const struct handler_state *state, char reason[CAUSES_TEXT_SIZE])
+{
+	causes_text(state->reason, reason);
 }
 
 /* The group of these, a new one, or the one of the others. */

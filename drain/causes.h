@@ -31,7 +31,10 @@ struct causes {
 	size_t count;
 };
 
-/* The reason of a state without ", try 3 of at most 10": the same at each try. */
+/* A reason without ", try 3 of at most 10" at its end. */
+void causes_text(const char *text, char reason[CAUSES_TEXT_SIZE]);
+
+/* The reason of a state without that: the same at each try. */
 void causes_reason(const struct handler_state *state, char reason[CAUSES_TEXT_SIZE]);
 
 /* Add an event. No causes are all zero. */

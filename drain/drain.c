@@ -47,6 +47,7 @@ struct drain {
 	int64_t note_at;   /* clock_milliseconds() of the next note */
 	bool progress; /* standard error is a terminal */
 	bool visible;  /* so is the progress line */
+	bool stop_told;
 	int64_t shown; /* when it was last drawn, clock_milliseconds() */
 	char **refused; /* texts of refusals that were logged: each once in a drain */
 	size_t refusals;
@@ -166,6 +167,17 @@ show_end(struct drain *d)
 	if (d->progress)
 		fprintf(stderr, "%zu handled, %zu to be tried again, %zu failed\n", d->done, d->later,
 		    d->failed);
+}
+
+/* After ^C a terminal would show nothing, for as long as a handler may run. */
+static void
+tell_stop(struct drain *d)
+{
+	if (signals == 0 || d->stop_told || !isatty(STDERR_FILENO))
+		return;
+	d->stop_told = true;
+	clear_progress(d);
+	log_line("waiting for %d running handler(s) to end; a second signal ends them", d->running);
 }
 
 static const char until_fixed[] = "its events wait until that is fixed";
@@ -428,6 +440,7 @@ run_pass(struct drain *d, const sigset_t *waiting)
 		start_runs(d);
 		if (d->running == 0)
 			return;
+		tell_stop(d);
 		show_progress(d);
 		wait_for_runs(d, waiting);
 		attend_runs(d);

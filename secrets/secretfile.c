@@ -101,6 +101,18 @@ failed(const char *path, const char *step, struct error *error)
 	return SECRETFILE_ERROR;
 }
 
+/* The directory in which the file is to be made cannot be reached. */
+static enum secretfile_result
+no_directory(const char *path, const char *directory, struct error *error)
+{
+	bool missing = errno == ENOENT;
+
+	failed(path, "its directory", error);
+	if (missing)
+		snprintf(error->remedy, sizeof(error->remedy), "install -d -m 0755 %.400s", directory);
+	return SECRETFILE_ERROR;
+}
+
 static enum secretfile_result
 find_place(struct edit *d, const char *path, struct error *error)
 {
@@ -114,8 +126,9 @@ find_place(struct edit *d, const char *path, struct error *error)
 		if (errno != ENOENT)
 			return failed(path, "find", error);
 		snprintf(copy, sizeof(copy), "%s", path);
-		if (realpath(dirname(copy), parent) == NULL)
-			return failed(path, "its directory", error);
+		const char *directory = dirname(copy);
+		if (realpath(directory, parent) == NULL)
+			return no_directory(path, directory, error);
 		snprintf(copy, sizeof(copy), "%s", path);
 		if ((size_t)snprintf(d->path, sizeof(d->path), "%s/%s", parent, basename(copy)) >=
 		    sizeof(d->path)) {
@@ -336,7 +349,10 @@ secretfile_add(const char *path, const char *secret, size_t length, time_t now, 
 	struct tm tm;
 
 	if (kind != SECRET_GOOD) {
-		error_set(error, EX_DATAERR, NULL, "the text given %s", verify_secret_kind_text(kind));
+		error_set(error, EX_DATAERR, NULL, "the text given %s",
+		    memchr(secret, '\n', length) != NULL ?
+		        "has several lines: give one secret at a time, in one line" :
+		        verify_secret_kind_text(kind));
 		return SECRETFILE_REFUSED;
 	}
 	enum secretfile_result result = open_edit(&d, path, error);

@@ -221,9 +221,9 @@ delivery_free(struct delivery *d)
 bool
 delivery_expected(enum delivery_kind kind, int status)
 {
-	int class = kind == DELIVERY_SIGNED ? 2 : 4;
-
-	return status / 100 == class;
+	if (kind == DELIVERY_SIGNED)
+		return status / 100 == 2;
+	return status / 100 == 4 && status != 404 && status != 405;
 }
 
 long long

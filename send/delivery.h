@@ -71,7 +71,8 @@ int delivery_make(struct delivery *delivery, enum delivery_kind kind,
 void delivery_free(struct delivery *delivery);
 
 /*
- * Whether an HTTP status (0: none) is the right answer to the kind: 2xx if it is signed, else 4xx.
+ * Whether an HTTP status (0: none) is the right answer to the kind: 2xx if it is signed, else 4xx;
+ * but not 404 or 405, which a web server gives where no receiver is.
  */
 bool delivery_expected(enum delivery_kind kind, int status);
 

@@ -7,8 +7,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sysexits.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/terminal.h"
 #include "base/user.h"
 #include "receiver/attempts.h"
@@ -86,15 +88,39 @@ check_spool(const struct config *config)
 	return finding(true, "spool %s: %s", config->spool, text);
 }
 
-/* store_check()'s visit: what is wrong only matters if events are stored all the same. */
+/* store_check()'s visit. Whether events can be stored all the same, store_probe() finds out. */
 static void
 print_check(const struct store_check *check, void *data)
 {
+	char what[64], text[TERMINAL_ESCAPED_SIZE(sizeof(check->text))];
+	struct error error;
+
 	(void)data;
-	if (check->result == STORE_CHECK_OK)
-		finding(true, "store, %s: %s", check->name, check->text);
+	snprintf(what, sizeof(what), "store, %s:", check->name);
+	if (check->result == STORE_CHECK_OK) {
+		finding(true, "%s %s", what,
+		    terminal_escape(text, sizeof(text), check->text, strlen(check->text), false));
+	} else {
+		error_set(&error, EX_CONFIG, check->remedy, "%s", check->text);
+		warning(what, &error);
+	}
+}
+
+/* How much waits, and since when. */
+static void
+print_backlog(struct store *store)
+{
+	struct store_counts counts;
+	struct error error;
+	int64_t now = clock_unix();
+
+	if (store_count(store, now, &counts, &error) != STORE_OK)
+		warning("store, backlog:", &error);
+	else if (counts.waiting == 0)
+		finding(true, "store, backlog: no event waits");
 	else
-		printf("warning: store, %s: %s: %s\n", check->name, check->text, check->remedy);
+		finding(true, "store, backlog: %ld event(s) wait, the oldest for %.1f h", counts.waiting,
+		    (double)(now - counts.oldest_waiting) / 3600);
 }
 
 static int
@@ -106,11 +132,12 @@ check_store(const struct config *config)
 	if (*config->store == '\0')
 		return 0;
 	struct store *store = store_open_shared(config, &error);
-	if (store == NULL || store_probe(store, &error) != STORE_OK) {
+	if (store == NULL || store_check(store, print_check, NULL, &error) != STORE_OK ||
+	    store_probe(store, &error) != STORE_OK) {
 		store_close(store);
 		return finding_error("store", &error);
 	}
-	store_check(store, print_check, NULL);
+	print_backlog(store);
 	store_describe(store, text, sizeof(text));
 	store_close(store);
 	return finding(true, "store %s: the way of an event works", text);
@@ -199,6 +226,7 @@ int
 config_test_run(const struct config *config)
 {
 	config_check_environment(print_setting, NULL);
+	config_check_paths(config, print_setting, NULL);
 	if (become_owner(config) != 0)
 		return 1;
 	check_log(config);

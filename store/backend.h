@@ -88,7 +88,8 @@ struct backend {
 	/* Of a shared store alone; NULL in the spool's table. */
 	enum store_result (*init)(void *engine, bool *made, struct error *error);
 	char *(*status)(void *engine, struct error *error);
-	void (*check)(void *engine, void (*visit)(const struct store_check *, void *), void *data);
+	enum store_result (*check)(void *engine, void (*visit)(const struct store_check *, void *),
+	    void *data, struct error *error);
 	enum store_result (*import)(void *engine, const struct store_item *item, struct error *error);
 	enum store_result (*import_end)(void *engine, size_t *imported, struct error *error);
 	/* *unknown: how many of the names it does not have. */

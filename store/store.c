@@ -282,7 +282,7 @@ store_try(const struct config *config, char *text, size_t size, struct error *er
 	local.store = (char *)(uintptr_t)"";
 	if (is_missing(config))
 		return try_beside(config, text, size, error);
-	struct store *store = store_open(&local, false, error);
+	struct store *store = store_open(&local, true, error); /* as the receiver will */
 	if (store != NULL && store_probe(store, error) == STORE_OK) {
 		store_describe(store, text, size);
 		return store;
@@ -385,8 +385,9 @@ store_put(struct store *store, const struct store_intake *intake, struct error *
 enum store_result
 store_count(struct store *store, int64_t now, struct store_counts *counts, struct error *error)
 {
-	struct store_counts local;
-	enum store_result result = spool_count(&store->local, now, &local, error);
+	struct store_counts local = {0};
+	enum store_result result =
+	    has_spool(store) ? spool_count(&store->local, now, &local, error) : STORE_OK;
 
 	if (result == STORE_OK && store_is_shared(store))
 		result = store->backend->count(store->engine, now, counts, error);
@@ -695,14 +696,16 @@ store_status(struct store *store, struct error *error)
 	return NULL;
 }
 
-void
-store_check(struct store *store, void (*visit)(const struct store_check *, void *), void *data)
+enum store_result
+store_check(struct store *store, void (*visit)(const struct store_check *, void *), void *data,
+    struct error *error)
 {
 	if (!store_is_shared(store))
-		return;
-	store->backend->check(store->engine, visit, data);
-	if (has_spool(store))
+		return STORE_OK;
+	enum store_result result = store->backend->check(store->engine, visit, data, error);
+	if (result == STORE_OK && has_spool(store))
 		unimported_check(&store->local, store->backend, store->engine, visit, data);
+	return result;
 }
 
 enum store_result

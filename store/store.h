@@ -70,7 +70,8 @@ bool store_name_valid(const char *name);
 struct store *store_open(const struct config *config, bool create, struct error *error);
 /*
  * The same, but a local spool that is yet to be made is no error beside a shared store: then only
- * store_probe(), store_check(), store_describe(), store_init() and store_status() may follow.
+ * store_probe(), store_check(), store_describe(), store_count(), store_init() and store_status()
+ * may follow.
  */
 struct store *store_open_shared(const struct config *config, struct error *error);
 void store_close(struct store *store);
@@ -523,8 +524,12 @@ struct store_check {
 	char text[400];
 	char remedy[400]; /* lines; "" of STORE_CHECK_OK */
 };
-void store_check(struct store *store, void (*visit)(const struct store_check *check, void *data),
-    void *data);
+/*
+ * STORE_OK, whatever the visits said; or STORE_FAILED: it was not reached, and another operation
+ * would wait for the same.
+ */
+enum store_result store_check(struct store *store,
+    void (*visit)(const struct store_check *check, void *data), void *data, struct error *error);
 
 /*
  * Import an event of another store, with its status and state; one that is there already stays

@@ -370,7 +370,8 @@ enum store_result postgresql_init(void *engine, bool *made, struct error *error)
 
 /* status.c */
 void postgresql_describe(void *engine, char *text, size_t size);
-void postgresql_check(void *engine, void (*visit)(const struct store_check *, void *), void *data);
+enum store_result postgresql_check(void *engine,
+    void (*visit)(const struct store_check *, void *), void *data, struct error *error);
 char *postgresql_status(void *engine, struct error *error);
 
 /* import.c */

@@ -84,17 +84,18 @@ tell_no_primary(const struct visitor *v, const char *text, const struct error *w
 		    "no primary: %s%s%s", text, *why->text != '\0' ? "; " : "", why->text);
 }
 
-/* Each host by itself. Returns whether one is a primary. */
-static bool
-check_hosts(struct postgresql *pg, const struct visitor *v)
+/* Each host by itself. Returns how many are primaries; -1 with *why: none is reached. */
+static int
+check_hosts(struct postgresql *pg, const struct visitor *v, struct error *why)
 {
 	int primaries = 0, missing = 0;
 	int64_t started = 0, known = 0;
 	bool read_only = false;
-	struct error error, why = {0};
+	struct error error;
 	char text[300] = "";
 	size_t n = 0;
 
+	*why = (struct error){0};
 	for (int i = 0; i < pg->host_count; i++) {
 		const char *role = role_of(pg, i, &started, &error);
 		if (role != NULL && strcmp(role, "primary") == 0 && started != known) {
@@ -104,28 +105,28 @@ check_hosts(struct postgresql *pg, const struct visitor *v)
 		read_only |= role != NULL && strcmp(role, READ_ONLY) == 0;
 		if (role == NULL) {
 			missing++;
-			why = error;
+			*why = error;
 		}
 		if (n < sizeof(text))
 			n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s (%s)", i > 0 ? ", " : "",
 			    postgresql_host_text(pg, i), role != NULL ? role : "not reached");
 	}
 	if (primaries == 0)
-		tell_no_primary(v, text, &why, read_only);
+		tell_no_primary(v, text, why, read_only);
 	else if (primaries > 1)
 		tell(v, "database",
 		    "stop the former primary, and make it a standby of the other: pg_rewind",
 		    "more than one primary: %s", text);
 	else if (missing > 0)
 		tell(v, "database", "!mend that host, or take it out of PSAPI_STORE", "%s; %s", text,
-		    why.text);
+		    why->text);
 	else if (pg->host_count == 1)
 		tell(v, "database",
 		    "!name all nodes in PSAPI_STORE, host1,host2: after a failover another is the primary",
 		    "%s is the only host in PSAPI_STORE", text);
 	else
 		tell(v, "database", NULL, "%s", text);
-	return primaries > 0;
+	return missing == pg->host_count ? -1 : primaries;
 }
 
 /* ---- the settings ---- */
@@ -248,21 +249,23 @@ check_settings(struct postgresql *pg, struct postgresql_connection *connection,
 	PQclear(result);
 }
 
-void
-postgresql_check(void *engine, void (*visit)(const struct store_check *, void *), void *data)
+enum store_result
+postgresql_check(void *engine, void (*visit)(const struct store_check *, void *), void *data,
+    struct error *error)
 {
 	const struct visitor v = {visit, data};
 	struct postgresql *pg = engine;
-	struct error error;
+	struct error why;
 
-	if (!check_hosts(pg, &v))
-		return;
+	int primaries = check_hosts(pg, &v, error);
+	if (primaries <= 0)
+		return primaries < 0 ? STORE_FAILED : STORE_OK;
 	struct postgresql_connection *connection =
-	    postgresql_take(pg, postgresql_deadline(POSTGRESQL_ACCEPT_MS), &error);
+	    postgresql_take(pg, postgresql_deadline(POSTGRESQL_ACCEPT_MS), &why);
 	if (connection == NULL) {
-		tell(&v, "schema", *error.remedy != '\0' ? error.remedy : "look at the server's log", "%s",
-		    error.text);
-		return;
+		tell(&v, "schema", *why.remedy != '\0' ? why.remedy : "look at the server's log", "%s",
+		    why.text);
+		return STORE_OK;
 	}
 	if (connection->has_schema)
 		tell(&v, "schema", NULL, "the tables are there, format %d", POSTGRESQL_FORMAT);
@@ -270,6 +273,7 @@ postgresql_check(void *engine, void (*visit)(const struct store_check *, void *)
 		tell(&v, "schema", "psapi store init", "the tables are missing");
 	check_settings(pg, connection, &v);
 	postgresql_give(pg, connection, false);
+	return STORE_OK;
 }
 
 /* ---- one line ---- */

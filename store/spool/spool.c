@@ -137,6 +137,11 @@ explain_owner(const struct spool *spool, const struct stat *st, char *remedy, si
 	if (st->st_uid != spool->owner)
 		snprintf(remedy, size, "it belongs to %s: as root, chown -R %s %.300s",
 		    user_name(st->st_uid, other), owner, spool->path);
+	else if (spool->intake && st->st_uid != 0)
+		snprintf(remedy, size, "the receiver must run as %s, whose spool it is", owner);
+	else if (spool->intake)
+		snprintf(remedy, size, "as root, chown -R %s %.300s", user_name(geteuid(), other),
+		    spool->path);
 	else if (st->st_uid != 0)
 		snprintf(remedy, size, isdigit((unsigned char)*owner) ? "run it as root, or as user %s" :
 		    "run it as root, or as the spool's owner: sudo -u %s psapi ...", owner);
@@ -152,9 +157,10 @@ explain_refusal(const struct spool *spool, const char *name, int number, const s
     struct error *error)
 {
 	const char *slash = *name != '\0' ? "/" : "";
-	const char *remedy = number == ENOENT ?
-	    "the receiver makes it when it starts; --spool or PSAPI_SPOOL names another" :
-	    "it must be a directory that the running user may write";
+	const char *remedy = number != ENOENT ?
+	    "it must be a directory that the running user may write" : spool->intake ?
+	    "make it, owned by the running user; PSAPI_SPOOL names another" :
+	    "the receiver makes it when it starts; --spool or PSAPI_SPOOL names another";
 	char owner[512], closed[PATH_REMEDY_SIZE];
 
 	if (st != NULL && S_ISLNK(st->st_mode)) {
@@ -201,6 +207,7 @@ spool_open(struct spool *spool, const char *path, bool two_waits, bool create, s
 
 	spool_without(spool, path);
 	spool->forced = two_waits;
+	spool->intake = create;
 	spool->root = open_directory(AT_FDCWD, path, create);
 	if (spool->root < 0)
 		return refuse(spool, "", error);

@@ -54,6 +54,7 @@ struct spool {
 	int64_t wait_ms;        /* for the lock, at most */
 	int lock;               /* held by the process that moves events; -1: not held */
 	uid_t owner;            /* of the spool */
+	bool intake;            /* it is the receiver that opens it: remedies are for its user */
 	bool must_give;         /* we are root: files that we make are given to the owner */
 	bool masked;            /* our umask takes bits from a file's mode */
 	bool by_name;           /* there is no /proc: files are linked by name, not by descriptor */

@@ -1,4 +1,6 @@
-"""The set-up of docs/hosts.md and hosts-operation.md on hosts of this machine: their blocks as they are written."""
+"""The set-up of docs/hosts.md, hosts-database.md and hosts-operation.md on hosts of this machine: their blocks as they
+are written.
+"""
 
 import contextlib
 import http.client
@@ -14,11 +16,12 @@ ADDRESSES = {"lb": "10.0.0.10", "web1": "10.0.0.11", "web2": "10.0.0.12",
              "db1": "10.0.0.21", "db2": "10.0.0.22", "db3": "10.0.0.23", "sender": "10.0.0.99"}
 NODES, HEADS = ("db1", "db2", "db3"), ("web1", "web2")
 LIST = "timeout 10 patronictl -c /etc/patroni/config.yml list --format tsv"
+PAGES = ("docs/hosts-database.md", "docs/hosts.md", "docs/hosts-operation.md")
 
 
 def blocks():
     """(names of the hosts, script) of each block, in the order of the documents."""
-    text = "".join((ROOT / page).read_text() for page in ("docs/hosts.md", "docs/hosts-operation.md"))
+    text = "".join((ROOT / page).read_text() for page in PAGES)
     for block in re.findall(r"^```\n(.*?)^```$", text, re.S | re.M):
         first, _, script = block.partition("\n")
         assert first.startswith("# on "), first

@@ -90,6 +90,7 @@ def test_once_when_bad_and_once_when_well(post):
     assert re.search(r"^    since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$", text(mail), re.M), "since when"
     assert "remedy:\n      psapi list --failed says why" in text(mail)
     assert "this becomes worse,\nor all is well again.\npsapi check" in text(mail), "broken where it was meant to be"
+    assert text(mail).endswith("psapi check shows this at any time; psapi doctor URL looks at everything.\n")
     assert (post.mailbox.dir / "arguments").read_text() == "-i -t\n"
     for _ in range(3):
         post.silent()
@@ -104,6 +105,12 @@ def test_once_when_bad_and_once_when_well(post):
     mail = post.hears()
     assert mail["Subject"] == f"psapi on {host} (receiver): all is well again" and "failed, since 20" in text(mail)
     post.silent()
+
+
+def test_a_mail_names_the_endpoint(post):
+    post.place.settings["PSAPI_ENDPOINT_URL"] = "https://hooks.example.org/webhooks/psapi"
+    post.good(b"no JSON")
+    assert text(post.hears()).endswith("psapi doctor looks at everything, also\nfrom outside, at\nhttps://hooks.example.org/webhooks/psapi\n")
 
 
 def test_bad_again_while_another_is_still_bad(post):
@@ -142,7 +149,11 @@ def test_settings(post):
     post.good(b"no JSON")
     post.place.settings["PSAPI_ALERT_MAILTO"] = "a@example.org, Team B <b@example.org>"
     assert post.hears()["To"] == "a@example.org, Team B <b@example.org>"
-    for wrong in ("a@x\nBcc: b@x", "é@example.org", "a" * 1000):
+    for right in "root", " root , ops ", '"Doe, J" <j@example.org>':
+        post.place.settings["PSAPI_ALERT_MAILTO"] = right
+        assert post.run("check", "--mail", expect=None).returncode != 3, right
+    for wrong in ("a@x\nBcc: b@x", "é@example.org", "a" * 1000, "a@x; b@x", "a b@x", "root,", ",root", "a@x,, b@x",
+                  "A <a@x", "A <a @x>", "A <>", " "):
         post.place.settings["PSAPI_ALERT_MAILTO"] = wrong
         done = subprocess.run([PSAPI, "check", "--mail"], env=post.environment(), capture_output=True, text=True)
         assert done.returncode == 3 and "PSAPI_ALERT_MAILTO" in done.stderr, wrong

@@ -362,7 +362,11 @@ def test_wrong_ranges(desk, text):
 
 @pytest.mark.parametrize("arguments", [["-t", "0"], ["-t", "x"], ["--nothing"], ["more"], ["-w"], ["-o", "PSAPI_X=1"]])
 def test_wrong_options(desk, arguments):
-    assert desk.run("check", *arguments, expect=3).stdout.startswith("PSAPI UNKNOWN - ")
+    told = desk.run("check", *arguments, expect=3).stdout
+    assert told.startswith("PSAPI UNKNOWN - ")
+    # The same as JSON, wherever that option is.
+    for order in (["--json", *arguments], [*arguments, "--json"]) if arguments != ["-w"] else (["--json", "-w"],):
+        assert bad(desk, *order)["check"]["text"] == told.removeprefix("PSAPI UNKNOWN - ").strip(), order
 
 
 def test_time_out(desk, receiver):

@@ -62,6 +62,7 @@ def test_options(desk):
     """The options of the subcommand, and those of all subcommands."""
     common = {"-f", "--file", "-o", "--set", "--spool", "--json", "--wide", "--local-time", "-h", "--help", "-V", "--version"}
     assert set(complete(desk, "psapi -")) == common
+    common -= {"-V", "--version"}                       # of psapi alone
     assert set(complete(desk, "psapi drain -")) == {"-j", "--jobs", "--batch", "-v", "--verbose"} | common
     assert set(complete(desk, "psapi prune --")) >= {"--older-than", "--dry-run", "--force", "--json"}
     assert complete(desk, "psapi send --wr") == ["--wrong-secret"]
@@ -167,6 +168,7 @@ def test_zsh(desk):
     assert set(complete_zsh(desk, "psapi help set")) == {"setup", "settings"}
     assert set(complete_zsh(desk, "psapi prune --")) >= {"--older-than", "--dry-run", "--force", "--json"}
     assert complete_zsh(desk, "psapi send --wr") == ["--wrong-secret"]
+    assert "--version" in complete_zsh(desk, "psapi --") and "--version" not in complete_zsh(desk, "psapi list --")
     assert complete_zsh(desk, "psapi attempts --outcome ac") == ["accepted"]
     assert complete_zsh(desk, "psapi -o PSAPI_TH") == ["PSAPI_THREADS"]
     assert sorted(complete_zsh(desk, "psapi show msg_")) == [failed, waiting]

@@ -723,7 +723,7 @@ def test_files_in_new_that_are_no_events(place, receiver, what):
     assert row["remark"] and row["text"].startswith("1 file(s) in new/ are no events: ") and WHY[what] in row["text"], row
     assert "move them away" in row["remedy"]
     waiting = 0 if what == "copy of a backup" else 1
-    assert rows["backlog"]["text"] == f"{waiting} event(s) in new/"
+    assert rows["backlog"]["text"] == f"{waiting} event(s) in new/" + waiting * ", the oldest for 0.0 h"
     assert "\033" not in psapi(place, "doctor", expect=None).stdout
     assert f"waiting={waiting};" in psapi(place, "check", expect=None).stdout
     assert re.search(rf"^psapi_events_waiting{{.*}} {waiting}$", psapi(place, "metrics").stdout, re.M)
@@ -992,6 +992,16 @@ def test_url_is_not_https(place, receiver):
 
 def test_no_url(place, receiver):
     assert_names(examine(place, "webhooks/psapi"), "url")
+
+
+def test_url_of_the_configuration(place, receiver):
+    """It is checked as an argument is; an argument counts before it, and an empty setting is none."""
+    place.settings["PSAPI_ENDPOINT_URL"] = "https://webhooks.invalid/webhooks/psapi"
+    assert_names(examine(place), "name", mentions=["webhooks.invalid", "AAAA"])
+    assert_names(examine(place, "https://localhost:1/"), "connection", mentions=["firewall"])
+    assert "url" not in examine(place, "-o", "PSAPI_ENDPOINT_URL=")
+    place.settings["PSAPI_ENDPOINT_URL"] = "http://webhooks.invalid/"
+    assert_names(examine(place), "url", "name", mentions=["PSAPI_ENDPOINT_URL"])
 
 
 def test_name(place, receiver):

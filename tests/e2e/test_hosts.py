@@ -1,6 +1,6 @@
-"""docs/hosts.md and hosts-operation.md, as they are written, on hosts of this machine: database nodes with Patroni, web
-heads, balancer, import, another machine for a node; then the leader dies under load, and Patroni replaces it. The tests
-depend on each other, in the order of the file.
+"""docs/hosts.md, hosts-database.md and hosts-operation.md, as they are written, on hosts of this machine: database nodes
+with Patroni, web heads, balancer, import, another machine for a node; then the leader dies under load, and Patroni
+replaces it. The tests depend on each other, in the order of the file.
 
 It takes two minutes, and is part of `make check-long` (make check-hosts).
 """

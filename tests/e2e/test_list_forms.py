@@ -120,7 +120,7 @@ def test_retry_all_of_a_type(failed):
 
 @pytest.mark.parametrize("arguments, moved", [
     (["--reason", "exit status 3"], ["bad1", "bad2"]), (["--reason", "exit status 3", "--npn", "2"], ["bad2"]),
-    (["--reason", "exit status"], []), (["--npn", "3"], ["worse"]), (["--since", "2199-01-01"], []),
+    (["--reason", "exit status 3, try 1 of at most 10"], ["bad1", "bad2"]), (["--reason", "exit status"], []), (["--npn", "3"], ["worse"]), (["--since", "2199-01-01"], []),
     (["--since", "1h", "--type", "x"], ["unknown"])])
 def test_retry_all_that_match(failed, arguments, moved):
     new = failed.spool.names("new")
@@ -141,7 +141,20 @@ def test_retry_by_a_reason_as_it_is_shown(desk):
         desk.run("done", f"m{how}")
 
 
-@pytest.mark.parametrize("arguments", [["--type", "x"], ["--dry-run"], ["failed", "--dry-run"], ["a", "--npn", "1"],
+def test_a_dry_run_of_ids(failed):
+    """Those that failed are counted; an unknown one is an error, as without --dry-run."""
+    before = failed.spool.files()
+    dry = failed.run("retry", "--dry-run", "bad1", "good", "invalid", "later")
+    assert dry.stdout == "2 would go back to new; nothing is moved\n" and dry.stderr == ""
+    assert failed.run("retry", "bad1", "--dry-run", "--json").stdout == '{"count":1}\n'
+    dry = failed.run("retry", "--dry-run", "nobody", "worse", expect=66)
+    assert dry.stdout == "1 would go back to new; nothing is moved\n"
+    assert failed.spool.files() == before
+    assert failed.run("retry", "nobody", "worse", expect=66).stderr == dry.stderr != ""
+    assert failed.spool.files() != before
+
+
+@pytest.mark.parametrize("arguments", [["--type", "x"], ["--dry-run"], ["a", "--dry-run", "--npn", "1"], ["a", "--npn", "1"],
                                        ["a", "--reason", "x"], ["a", "--since", "1h"], ["--all", "--since", "x"]])
 def test_retry_misused(desk, arguments):
     done = desk.run("retry", *arguments, expect=64)
@@ -243,6 +256,14 @@ def test_gaps_of_a_pruned_spool(daily):
     assert "not known" in daily.on_a_terminal("list", "--gaps", "--days", "20")[0]
     (row,) = [json.loads(row) for row in daily.run("list", "--gaps", "--days", "20", "--json").stdout.splitlines()]
     assert row["status"] == "unknown" and row["to"] <= day(6).isoformat()
+
+
+def test_gaps_between_events_that_came_late(daily):
+    """All arrived today: what is between two days that they name is missing, and what is before is not known."""
+    daily.daily(10, 9, 7)
+    shown = [json.loads(row) for row in daily.run("list", "--gaps", "--days", "12", "--json", expect=1).stdout.splitlines()]
+    assert shown[0] == {"from": day(11).isoformat(), "to": day(11).isoformat(), "status": "unknown"}
+    assert [row["date"] for row in shown[1:]] == [day(ago).isoformat() for ago in (8, 6, 5, 4, 3, 2, 1, 0)]
 
 
 def test_gaps_of_nothing(desk):

@@ -313,6 +313,15 @@ def test_somebody_else_is_told_as_whom(desk):
                           capture_output=True, text=True, timeout=60)
     assert done.returncode == 77
     assert "run it as root, or as the spool's owner: sudo -u nobody psapi" in done.stderr, done
+    # The receiver is told what it must run as.
+    copy_of_receiver = desk.place.dir / "psapi-fcgi"
+    copy_of_receiver.write_bytes(BINARY.read_bytes())
+    copy_of_receiver.chmod(0o755)
+    for arguments in (["-t"], ["-o", "PSAPI_LISTEN=127.0.0.1:9"]):
+        told = subprocess.run([copy_of_receiver, *arguments], env=desk.environment(), user=12345, group=12345,
+                              extra_groups=[], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        assert "Permission denied: the receiver must run as nobody, whose spool it is\n" in told.stdout + told.stderr, told
+        assert "run it as root" not in told.stdout + told.stderr, told
     give(desk.place, 0, 0)
     done = subprocess.run([copy, "drain"], env=desk.environment(), user=12345, group=12345, extra_groups=[],
                           capture_output=True, text=True, timeout=60)

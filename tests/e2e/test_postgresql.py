@@ -442,8 +442,14 @@ def test_before_the_first_start(cluster, head, spool):
     checked = head.place.run("-t")
     assert "will be made at the start" in checked.stdout and "psapi store init" in checked.stdout, checked
     assert head.run("store", "init").stdout == "the tables are made\n"
+    if spool == "missing":
+        said = {row["check"]: row for row in map(json.loads, head.run("doctor", "--json", expect=1).stdout.splitlines())}
+        assert [check for check, row in said.items() if row["ok"] is False] == ["spool"], said
+        for check in ("database", "schema", "replication", "durability", "database-clock", "connections"):
+            assert said[check]["ok"] is True, said
     checked = head.place.run("-t")
     assert checked.returncode == 0 and "the way of an event works" in checked.stdout, checked
+    assert "\nok: store, backlog: no event waits\n" in checked.stdout, checked
     assert "synchronous" in head.run("store", "status").stdout
     assert not list((head.place.dir / "later").glob("*")), "nothing is left"
     if spool == "missing":
@@ -457,10 +463,16 @@ def test_doctor(cluster, heads):
                 map(json.loads, heads[0].run("doctor", "--json", expect=None).stdout.splitlines())}
     good = rows()
     assert good["storing"]["ok"] is True
+    checked = heads[0].place.run("-t")
     for check in ("database", "schema", "replication", "durability", "database-clock", "connections"):
         assert good[check]["ok"] is True and "remark" not in good[check], good[check]
-    checked = heads[0].place.run("-t")
+        assert f"ok: store, {check}: " in checked.stdout, checked.stdout
     assert checked.returncode == 0 and "warning: store" not in checked.stdout, checked
+    assert "\nok: store, backlog: no event waits\n" in checked.stdout, checked.stdout
+    heads[1].accept(body(1))
+    cluster.primary.sql("UPDATE psapi_queue SET queued_at = queued_at - interval '30 minutes'", database="psapi")
+    assert "\nok: store, backlog: 1 event(s) wait, the oldest for 0.5 h\n" in heads[0].place.run("-t").stdout
+    assert rows()["backlog"]["text"] == "1 event(s) in new/, the oldest for 0.5 h"
     cluster.primary.sql("ALTER ROLE psapi SET synchronous_commit = off", "REVOKE pg_read_all_stats FROM psapi")
     try:
         bad = rows()
@@ -471,6 +483,13 @@ def test_doctor(cluster, heads):
     (standby,) = cluster.standbys
     standby.kill()
     try:
+        checked = heads[0].place.run("-t")
+        assert checked.returncode == 78, checked
+        assert "warning: store, replication: no standby is connected" in checked.stdout, checked.stdout
+        assert "\nerror: store PostgreSQL at " in checked.stdout, "the verdict is that of the way of an event"
+        heads[0].place.settings["PSAPI_LISTEN"] = f"unix:{heads[0].server.receiver.path}"
+        bad = rows()
+        assert "replication above" in bad["accepts"]["remedy"] and "spool" not in bad["accepts"]["remedy"], bad["accepts"]
         heads[0].server.receiver.stop()
         bad = rows()
         assert bad["database"].get("remark") and bad["database"]["remedy"]
@@ -479,6 +498,30 @@ def test_doctor(cluster, heads):
     finally:
         standby.start()
         cluster.wait_until_healthy()
+
+
+def test_doctor_of_a_receiver_that_was_not_restarted(head):
+    """It still accepts into its spool. The remedy is not about the spool."""
+    head.server.receiver.stop()
+    uri = head.place.settings.pop("PSAPI_STORE")
+    receiver = head.start_receiver()
+    head.place.settings["PSAPI_STORE"] = uri
+    said = {row["check"]: row for row in map(json.loads, head.run(
+        "doctor", "--json", "--socket", receiver.path, expect=1).stdout.splitlines())}["accepts"]
+    assert "not into the shared store" in said["text"] and "PSAPI_SPOOL" not in json.dumps(said), said
+    assert said["remedy"].startswith("restart the receiver;") and "PSAPI_STORE" in said["remedy"], said
+
+
+def test_a_silent_host_is_waited_for_once(head):
+    """-t does not try the way of an event to hosts of which none answered its checks."""
+    with silent_host(head.place) as silent:
+        head.place.settings["PSAPI_STORE"] = f"host={silent} user=psapi dbname=psapi"
+        checked, seconds = timed(lambda: head.place.run("-t"))
+    said = [line for line in checked.stdout.splitlines() if "store" in line.split()[1]]
+    assert checked.returncode == 78 and len(said) == 2, checked
+    assert said[0].startswith(f"warning: store, database: no primary: {silent}"), said
+    assert re.match(f"error: store PostgreSQL at {silent}[^ ]*: no answer", said[1]), said
+    assert seconds < 7, "3 s for the host; the way of an event would take 4 s more"
 
 
 def test_a_host_is_looked_at_whatever_it_is(cluster, head):
@@ -498,6 +541,14 @@ def test_a_host_is_looked_at_whatever_it_is(cluster, head):
     said = rows()
     assert said["database"]["ok"] is True and "(primary)" in said["database"]["text"], said["database"]
     assert said["schema"]["ok"] is False and "format 2," in said["schema"]["text"], said["schema"]
+    assert [check for check, row in said.items() if row["ok"] is False] == ["storing", "schema"], "the cause, and no echo"
+    for check in ("leftovers", "unrecognised", "backlog", "failed", "hold", "drain"):
+        assert said[check]["ok"] is None and said[check]["text"] == "the store cannot be read", said[check]
+    with silent_host(head.place) as silent:
+        head.place.settings["PSAPI_STORE"] = f"host={silent} user=psapi dbname=psapi"
+        said = rows()
+        assert [check for check, row in said.items() if row["ok"] is False] == ["storing", "database"], said
+        assert said["backlog"]["text"] == "the store cannot be read", said["backlog"]
 
 
 def test_two_primaries(cluster, head):

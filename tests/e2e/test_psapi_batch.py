@@ -5,6 +5,7 @@ A batch handler gets its events as JSON Lines and answers with a line for each. 
 
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -339,7 +340,7 @@ def test_reasons(desk):
     assert desk.state("e4")["reason"] == "not reported: exit status 75, try 1 of at most 10"
     assert desk.state("e4")["stderr"] == "so not\n" and "stderr" not in desk.state("e1")
     assert r"failed: e2 (producersync.npn.activated): reported as failed: no \x1b[31msuch" in run.stderr
-    assert "\x1b" not in run.stderr
+    assert "\x1b" not in run.stderr and "not reported" not in run.stderr
     assert all(desk.state(f"e{n}")["handler"] == str(desk.batches / "default") for n in range(1, 5))
 
 
@@ -475,6 +476,16 @@ def test_results_count_as_they_arrive(desk):
     assert done(desk, ids) == ["e1", "e2", "e4", "e5"]
 
 
+def test_a_program_that_reports_nothing_is_told_of(desk):
+    """It ends well, and its events come again and again: once in a run drain says why, and all is later."""
+    batch_handler(desk, "cat >/dev/null; echo OK 1\n")
+    deliver(desk, 4)
+    run = desk.drain(env={"PSAPI_BATCH": "2"})
+    assert run.stderr.count("\n") == 1 and f"{desk.batches / 'default'}: exit status 0, but 2 of 2 events not reported" \
+        in run.stderr, run.stderr
+    assert desk.state("e1")["reason"] == "not reported: exit status 0, try 1 of at most 10" and "OK 1" in run.stdout
+
+
 def test_leaves_a_child_that_holds_its_output(desk):
     """It is not waited for, and what it writes afterwards counts no more."""
     batch_handler(desk, """cat >/dev/null
@@ -482,7 +493,7 @@ def test_leaves_a_child_that_holds_its_output(desk):
         while ! test -s "$PSAPI_TOLD/pids"; do sleep 0.02; done
         echo ok 1\n""")
     ids = deliver(desk)
-    desk.drain_silently()
+    assert re.search("[34] of 5 events not reported", desk.drain().stderr)
     assert done(desk, ids) in (["e1"], ["e1", "e2"])
     before = done(desk, ids)
     desk.drain_silently()

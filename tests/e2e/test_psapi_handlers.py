@@ -1,13 +1,16 @@
 """Handlers that hang, fork, vanish, are not trusted, or cannot be started."""
 
 import os
+import pty
 import signal
+import subprocess
 
 import pytest
 
-from psapi_command import NOTE, Desk, body
+from psapi_command import NOTE, PSAPI, Desk, body
 from receiver import wait_for
 from sender import signed
+from setup_command import read_until
 
 pytestmark = pytest.mark.each_store
 
@@ -200,6 +203,28 @@ def test_asked_twice(desk):
     child = desk.start("drain")
     desk.wait_for_lines(1)
     assert desk.end_early(child) == 0
+    assert desk.where(webhook_id) == ["new", "events", "state"]
+
+
+@pytest.mark.parametrize("options", [[], ["-v"]])
+def test_asked_on_a_terminal(desk, options):
+    """After ^C it says what it waits for, once; the second one is like a time-out."""
+    desk.handler("default", NOTE + "echo begun; exec sleep 1000\n")
+    (webhook_id,) = desk.deliver(signed())
+    told = b"waiting for 1 running handler(s) to end; a second signal ends them"
+    environment = desk.environment()
+    controller, terminal = pty.openpty()
+    child = subprocess.Popen([PSAPI, "drain", *options], env=environment, stdin=subprocess.DEVNULL, stdout=terminal,
+                             stderr=terminal, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    try:
+        read_until(controller, b"begun")
+        child.send_signal(signal.SIGINT)
+        assert read_until(controller, told).count(told) == 1
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 0
+    finally:
+        os.close(terminal)
+        os.close(controller)
     assert desk.where(webhook_id) == ["new", "events", "state"]
 
 

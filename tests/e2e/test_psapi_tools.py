@@ -12,7 +12,7 @@ import pytest
 
 import strace
 from psapi_command import NOTE, PSAPI, Desk, body, updates
-from receiver import wait_for
+from receiver import ROOT, wait_for
 from sender import OTHER_SECRET, SECRET, event, signed
 
 pytestmark = pytest.mark.each_store
@@ -80,6 +80,14 @@ def test_misuse(desk, arguments):
     (["attempts", "-n"], '"-n": takes an argument'),
     (["--spool"], '"--spool": takes an argument'),
     (["attempts", "--outcome", "acepted"], "rejected"),
+    (["show"], "psapi: show: which event? psapi list shows ids; psapi help show says more"),
+    (["done"], "psapi: done: which event?"), (["retry"], "psapi: retry: either IDs or --all;"),
+    (["verify"], "psapi: verify: either FILEs"), (["prune"], "psapi: prune: how old?"), (["replay"], "psapi: replay: either"),
+    (["store"], "psapi: store: init, status or import;"), (["secret"], "psapi: secret: add, list or drop FINGERPRINT;"),
+    (["secret", ""], 'psapi: secret: "": add, list or drop'), (["secret", "list", "x"], '"x": list takes no argument'),
+    (["secret", "drop", "01234567", "x"], '"x": add, list or drop FINGERPRINT'),
+    (["drain", "true"], 'psapi: drain: "true": a command goes after --: psapi drain -- CMD; psapi help drain'),
+    (["drain", "--batch", "2"], "psapi: drain: --batch needs a command: psapi drain --batch N -- CMD;"),
     (["list", *["-oPSAPI_TOLERANCE=300"] * 64, "--spool", "/x"], "-o PSAPI_SPOOL=/x: more than 64 settings"),
     (["doctor", *["-oPSAPI_TOLERANCE=300"] * 64, "--socket", "/x"], "-o PSAPI_LISTEN=unix:/x: more than 64 settings"),
 ])
@@ -593,6 +601,60 @@ def test_verify_with_other_secrets(desk, tmp_path):
 def test_verify_body_that_is_not_json(desk):
     desk.deliver(signed(b"\xff"), signed(b""), signed(b"[1e999]"))
     assert desk.run("verify", "--all").stdout == "3 good, 0 bad\n"
+
+
+# ---- JSON ----
+
+def keys_of_the_manual(name):
+    """The members that psapi(1) lists for a subcommand."""
+    page = (ROOT / "man" / "psapi.1").read_text().split("\n.Sh JSON\n")[1].split("\n.Sh ")[0]
+    (item,) = re.findall(rf"^\.It Ic {re.escape(name)}\n((?:(?!\.It ).*\n)*)", page + "\n", re.M)
+    return set(re.findall(r"^\.Li (\w+)", item, re.M))
+
+
+@pytest.mark.parametrize("name, commands, exact", [
+    ("list", [["list", "--all"], ["list", "--failed"]], True),
+    ("list Fl -by-cause", [["list", "--by-cause"]], False),
+    ("list Fl -gaps", [["list", "--gaps", "--days", "9"]], False),
+    ("show", [["show", "failed", "waiting", "new", "odd"]], True),
+    ("retry Fl -all , Ic replay Fl -type", [["retry", "--all"], ["replay", "--type", "x"]], True),
+    ("roster", [["roster"]], False),
+    ("verify", [["verify", "failed"], ["verify", "--all", "-v"]], True),
+    ("prune Fl -dry-run", [["prune", "--older-than", "0d", "--dry-run"]], True),
+    ("secret list", [["secret", "list"]], False),
+    ("send", [["send", "http://127.0.0.1:1/"]], True),
+    ("doctor", [["doctor"]], False),
+    ("check", [["check"]], True),
+    ("recover", [["recover"]], True)])
+@pytest.mark.spool_only("the commands are the same")
+def test_keys_are_those_of_the_manual(four, name, commands, exact):
+    """exact: the rows here have all of them."""
+    four.deliver(signed(b"no JSON", "odd"))
+    with open(four.place.secret_file, "a") as file:
+        file.write("no secret\n")
+    path = four.spool.file("events", "handled")
+    four.run("verify", "--all")
+    path.write_bytes(path.read_bytes().replace(b'"npn": "1"', b'"npn": "6"'))
+    keys = set()
+    for command in commands:
+        done = four.run(*command, "--json", expect=None)
+        for row in map(json.loads, done.stdout.splitlines()):
+            keys |= set(row)
+            keys |= {key for finding in row.get("findings", ()) for key in finding}
+    listed = keys_of_the_manual(name)
+    assert keys and keys <= listed, (keys - listed, done)
+    assert not exact or keys == listed, listed - keys
+
+
+def test_verify_names_file_and_id(four):
+    (row,) = four.rows("verify", "failed")
+    assert (row["file"], row["webhook_id"], row["good"]) == ("failed.json", "failed", True)
+    path = four.spool.file("events", "failed")
+    (row,) = four.rows("verify", path)
+    assert (row["file"], row["webhook_id"]) == (str(path), "failed")
+    path.write_bytes(path.read_bytes()[:-1])
+    (row,) = map(json.loads, four.run("verify", "--all", "--json", expect=1).stdout.splitlines())
+    assert row["file"] == "failed.json" and "webhook_id" not in row and row["why"]
 
 
 # ---- prune ----

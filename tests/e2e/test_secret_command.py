@@ -34,6 +34,8 @@ PASTED = {
     "backquotes": f"`{SECRET}`",
     "quotes of a word processor": f"\u201c{SECRET}\u201d",
     "byte order mark and no-break space": f"\ufeff{SECRET}\u00a0",
+    "UTF-16": SECRET.encode("utf-16-le").decode(),
+    "NUL bytes around it": f"\0{SECRET}\0\0",
 }
 REFUSED = {
     "nothing": ("", "empty"),
@@ -46,9 +48,10 @@ REFUSED = {
     "76 bytes": ("whsec_" + base64.b64encode(b"a" * 76).decode(), "75"),
     "the dots of the portal": ("whsec_" + "\u2022" * 32, "base64"),
     "stars": ("whsec_" + "*" * 32, "base64"),
-    "two lines": (f"{SECRET}\n{OTHER_SECRET}", "line of its own"),
+    "two lines": (f"{SECRET}\n{OTHER_SECRET}", "several lines: give one secret at a time"),
     "with its name": (f"SECRET={SECRET}", "NAME="),
     "a megabyte": ("A" * 1_000_000, "75|base64"),
+    "NUL bytes alone": ("\0" * 40, "is empty"),
 }
 
 
@@ -162,6 +165,16 @@ def test_new_file(place):
     assert re.fullmatch(r"# added \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n" + re.escape(SECRET) + "\n", text)
 
 
+def test_missing_directory(place):
+    """The remedy is a command that mends it."""
+    there = place.dir / "etc" / "psapi"
+    add = ["secret", "add", "-o", f"PSAPI_SECRET_FILE={there / 'secret'}"]
+    done = psapi(place, *add, stdin=SECRET, expect=73)
+    assert f"its directory: No such file or directory: install -d -m 0755 {there}\n" in done.stderr, done
+    subprocess.run(done.stderr.rpartition(": ")[2].split(), check=True, timeout=60)
+    psapi(place, *add, stdin=SECRET)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_owner_and_group_are_kept(place):
     place.write_secret("# mine", mode=0o640)
@@ -217,7 +230,7 @@ def test_drop(place):
     done = psapi(place, "secret", "drop", "00000000", expect=65)
     assert "psapi secret list" in done.stderr
     psapi(place, "secret", "drop", "zz", expect=64)
-    done = psapi(place, "secret", "drop", fingerprint(SECRET))
+    done = psapi(place, "secret", "drop", fingerprint(SECRET).upper())
     assert "0 left" in done.stdout and "restart" in done.stdout
 
 

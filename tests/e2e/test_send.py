@@ -115,12 +115,21 @@ def test_no_secret(place):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_secret_of_another_user(place):
-    """The message names the user to use."""
+    """The caller is the wrong one, not the file: the message names the spool's owner, whoever that is."""
     place.write_secret(SECRET, mode=0o600)
+    place.spool.path.mkdir(exist_ok=True)
     copy = shutil.copy(PSAPI, place.dir / "psapi")     # a directory in which the user "nobody" may run it
-    done = subprocess.run([copy, "send", "http://127.0.0.1:1/"], env=place.environment(),
-                          user=pwd.getpwnam("nobody").pw_uid, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 66 and "sudo -u" in done.stderr, done
+    for owner, user in ("daemon", "run it as root, or as daemon"), ("root", "run it as root"):
+        os.chown(place.spool.path, pwd.getpwnam(owner).pw_uid, -1)
+        for command in (["send", "http://127.0.0.1:1/"], ["verify", "--all"], ["secret", "list"]):
+            done = subprocess.run([copy, *command], env=place.environment(), user=pwd.getpwnam("nobody").pw_uid,
+                                  capture_output=True, text=True, timeout=60)
+            assert done.returncode == 77, done
+            assert re.search(f"secret: .*Permission denied: {user}(;.*)?\n$", done.stderr), done
+    place.spool.path.rename(place.dir / "away")
+    done = subprocess.run([copy, "verify", "--all"], env=place.environment(), user=pwd.getpwnam("nobody").pw_uid,
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 77 and "run it as root, or as the receiver's user" in done.stderr, done
 
 
 # ---- the wrong kinds ----
@@ -176,6 +185,14 @@ def test_not_as_expected(place, status, headers):
     assert len(listener.requests) == 1, "a redirect was followed"
     if headers:
         assert headers["location"] in done.stdout
+
+
+@pytest.mark.parametrize("status, well", [(401, True), (400, True), (404, False), (405, False), (200, False)])
+def test_wrong_kinds_need_a_receivers_refusal(place, status, well):
+    """A web server without a receiver at that path answers 404 or 405."""
+    with listening(lambda request, n: (status, {}, b"")) as listener:
+        done = psapi(place, "send", "--unsigned", listener.url, expect=0 if well else 1)
+    assert ("not as expected" in done.stdout) != well
 
 
 def test_no_server(place):
@@ -374,6 +391,15 @@ def test_print_wrong_kinds(place):
 def test_misused(place, arguments):
     done = psapi(place, "send", *arguments, expect=64)
     assert len(done.stderr.splitlines()) == 1 and "psapi help send" in done.stderr
+
+
+@pytest.mark.parametrize("option, value, says", [
+    ("--count", "0", "--count takes a number from 1 to 1000000000"), ("--rate", "0", "--rate takes deliveries a second"),
+    ("--id", "", "--id takes 1 to 512 bytes without blanks"), ("--parallel", "1001", "--parallel takes a number from 1 to"),
+    ("--retries", "-1", "--retries takes a number from 0 to 1000"), ("--type", "", "--type takes the type of an event"),
+    ("--time-scale", "x", "--time-scale takes a number from 0 to 1000")])
+def test_misused_value(place, option, value, says):
+    assert f'"{value}": {says}' in psapi(place, "send", option, value, "http://127.0.0.1:1/", expect=64).stderr
 
 
 @pytest.mark.parametrize("arguments, says", [

@@ -551,6 +551,18 @@ TEST(a_variable_named_nearly_as_a_setting_is_found)
 				  "PSAPI_TOLERANCE? psapi-fcgi -h lists all settings\n");
 }
 
+TEST(a_comment_behind_a_path_is_warned_of)
+{
+	struct config c = load(conf(state, "PSAPI_SPOOL=/s # mine\nPSAPI_SECRET_FILE=/a#b\n"), NULL, 0);
+	char text[1024] = "";
+
+	config_check_paths(&c, collect, text);
+	assert_non_null(strstr(text, "PSAPI_SPOOL=\"/s # mine\" ("));
+	assert_non_null(strstr(text, "psapi.conf:1): the path has a \" #\" in it: "));
+	assert_ptr_equal(strchr(text, '\n') + 1, text + strlen(text));
+	config_free(&c);
+}
+
 int
 main(void)
 {
@@ -576,6 +588,7 @@ main(void)
 		CONFIG_TEST(a_setting_that_was_meant_is_named),
 		CONFIG_TEST(blanks_around_the_equals_sign_are_no_part_of_key_or_value),
 		CONFIG_TEST(a_variable_named_nearly_as_a_setting_is_found),
+		CONFIG_TEST(a_comment_behind_a_path_is_warned_of),
 	};
 
 	return cmocka_run_group_tests_name("config", tests, NULL, NULL);

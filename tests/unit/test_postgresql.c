@@ -1289,7 +1289,7 @@ TEST(a_broken_connection_is_not_used_again)
 		for (int at = 1, met = true; met; at++) {
 			plan = (struct plan){.fault = faults[i / 2], .at = at};
 			if (i % 2 == 0)
-				store_check(one.store, ignore_check, NULL);
+				store_check(one.store, ignore_check, NULL, &error);
 			else
 				store_each(one.store, &all, count_item, &count, &error);
 			met = plan.calls >= at;

@@ -130,6 +130,7 @@ TEST(a_spool_that_cannot_be_opened_is_named_with_the_remedy)
 	assert_int_equal(error.status, EX_NOINPUT);
 	assert_int_equal(spool_open(&spool, in(*state, "a/b"), false, true, &error), STORE_FAILED);
 	assert_non_null(strstr(error.text, "/a/b: No such file or directory"));
+	assert_non_null(strstr(error.remedy, "make it, owned by the running user"));
 	assert_int_equal(spool_open(&spool, in(*state, "absent"), false, false, &error), STORE_FAILED);
 	assert_non_null(strstr(error.text, "/absent: No such file or directory"));
 	assert_non_null(strstr(error.remedy, "the receiver makes it when it starts"));

@@ -477,6 +477,15 @@ TEST(a_secret_is_taken_as_the_libraries_take_it_and_what_else_is_pasted_is_named
 	}
 }
 
+TEST(a_nul_byte_at_an_end_is_no_quotation_mark)
+{
+	struct keyring *keyring = verify_keyring_new();
+
+	assert_int_equal(verify_keyring_add(keyring, "\0" SECRET, 33), SECRET_NOT_BASE64);
+	assert_int_equal(verify_keyring_add(keyring, SECRET, 33), SECRET_NOT_BASE64);
+	verify_keyring_free(keyring);
+}
+
 TEST(every_spelling_of_a_secret_is_the_same_key)
 {
 	static const char *const spellings[] = {
@@ -703,6 +712,7 @@ main(void)
 		cmocka_unit_test(the_tolerance_is_inclusive_either_way_and_the_mac_is_known_outside_it),
 		cmocka_unit_test(
 		    a_secret_is_taken_as_the_libraries_take_it_and_what_else_is_pasted_is_named),
+		cmocka_unit_test(a_nul_byte_at_an_end_is_no_quotation_mark),
 		cmocka_unit_test(every_spelling_of_a_secret_is_the_same_key),
 		cmocka_unit_test(each_fault_of_a_secret_comes_with_its_remedy_and_without_the_secret),
 		cmocka_unit_test(a_full_keyring_takes_no_more_and_all_its_keys_verify),
