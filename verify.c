@@ -6,6 +6,7 @@
  * done once, and a keyring that is never changed after it was filled can be used
  * by all threads. mbedtls_md_clone() would not do: it leaves out the HMAC part.
  */
+#define _GNU_SOURCE
 #include "verify.h"
 
 #include <ctype.h>
@@ -43,6 +44,10 @@ verify_secret_kind_text(enum secret_kind kind)
 		return "is in quotes: write the secret without them";
 	case SECRET_SIGNATURE:
 		return "begins with \"v1,\", as signatures do: leave that out, a secret begins with whsec_";
+	case SECRET_SEVERAL:
+		return "has whsec_ more than once: write each secret into a line of its own";
+	case SECRET_NAMED:
+		return "has text before whsec_, as NAME=whsec_... does: write the secret alone";
 	case SECRET_PUBLIC_KEY:
 		return "is a public key (whpk_): asymmetric signatures are not in use here, copy the "
 		       "endpoint's whsec_ secret";
@@ -139,16 +144,39 @@ key_set(struct key *key, const unsigned char *bytes, size_t length)
 	return result == 0 ? 0 : -1;
 }
 
+/* U+2018 to U+201F, the quotes that word processors make. */
+static bool
+is_curly(const char *at)
+{
+	return memcmp(at, "\xe2\x80", 2) == 0 && (at[2] & 0xf8) == 0x98;
+}
+
+static bool
+is_quoted(const char *secret, size_t length)
+{
+	if (length >= 3 && (is_curly(secret) || is_curly(secret + length - 3)))
+		return true;
+	return memchr("\"'`", secret[0], 3) != NULL || memchr("\"'`", secret[length - 1], 3) != NULL;
+}
+
 /* Reasons that show without decoding: what people paste instead of a secret. */
 static enum secret_kind
 kind_of(const char *secret, size_t length)
 {
+	const char *begin = memmem(secret, length, "whsec_", 6);
+
 	if (length == 0)
 		return SECRET_EMPTY;
-	if (memchr("\"'`", secret[0], 3) != NULL || memchr("\"'`", secret[length - 1], 3) != NULL)
+	if (begin != NULL && memmem(begin + 6, length - (size_t)(begin + 6 - secret), "whsec_", 6))
+		return SECRET_SEVERAL;
+	if (begin != NULL && memchr(secret, '=', (size_t)(begin - secret)) != NULL)
+		return SECRET_NAMED;
+	if (is_quoted(secret, length))
 		return SECRET_QUOTED;
 	if (length >= 2 && secret[0] == 'v' && memchr(secret, ',', length < 5 ? length : 5) != NULL)
 		return SECRET_SIGNATURE;
+	if (begin != NULL && begin > secret)
+		return SECRET_NAMED;
 	if (length >= 5 && memcmp(secret, "whpk_", 5) == 0)
 		return SECRET_PUBLIC_KEY;
 	if (length >= 5 && memcmp(secret, "whsk_", 5) == 0)

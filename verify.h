@@ -25,6 +25,8 @@ enum secret_kind {
 	SECRET_EMPTY,
 	SECRET_QUOTED,
 	SECRET_SIGNATURE,  /* begins with "v1," */
+	SECRET_SEVERAL,    /* in one line */
+	SECRET_NAMED,      /* NAME=whsec_..., as in a file of variables */
 	SECRET_PUBLIC_KEY, /* whpk_: asymmetric */
 	SECRET_PRIVATE_KEY, /* whsk_: asymmetric */
 	SECRET_ENCODED_TWICE, /* base64 of the portal's text, as in a Secret of Kubernetes */

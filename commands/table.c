@@ -108,9 +108,10 @@ const struct command table_commands[] = {
 	    "What they do not report is never done. The more specific handler of both\n"
 	    "directories gets an event.\n"
 	    "\n"
-	    "Prints only the handlers' output and failures. Exit status of drain: 0; 1 if an\n"
-	    "event newly failed; 78 if events wait for a handler to be fixed; 77 if a file in\n"
-	    "new/ cannot be used, for it belongs to another user; others of sysexits(3).\n",
+	    "Prints only the handlers' output and failures. Exit status of drain: 0; 78 if\n"
+	    "events wait for a handler to be fixed; 77 if a file in new/ cannot be used, for\n"
+	    "it belongs to another user; others of sysexits(3); 1 if none of these, and an\n"
+	    "event newly failed.\n",
 	    drain_main},
 	{"list",
 	    "[--new|--failed|--waiting|--all] [SELECTION] [--by-cause]\n"

@@ -8,10 +8,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -19,12 +21,14 @@
 #include "base/datetime.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "doctor/mail.h"
 #include "send/http.h"
 
 enum { HEARTBEAT_MS = 10000, FILE_MODE = 0640 };
 
-#define FALLBACK_FILE "psapi-alerts" /* the directory may be a home */
+#define FALLBACK_FILE "psapi-alerts"  /* the directory may be a home */
+#define FALLBACK_DIRECTORY "/var/tmp" /* survives a restart, and any user can write there */
 
 /*
  * note: {"reported":{NAME:{"since":SINCE,"status":STATUS},...},"logged":{TOPIC:true,...}}.
@@ -37,24 +41,35 @@ struct alert_state {
 
 /* ---- the note ---- */
 
-/* Its path where there is no store; false: there is none. */
-static bool
-fallback_path(char path[PATH_MAX])
+/* Its path where there is no store: one for each spool, for endpoints may share the directory. */
+static void
+fallback_path(const struct config *config, char path[PATH_MAX])
 {
 	const char *directory = getenv("RUNTIME_DIRECTORY");
+	uint64_t hash = text_hash(TEXT_HASH, config->spool, strlen(config->spool));
 
 	if (directory == NULL || *directory != '/')
-		return false;
-	snprintf(path, PATH_MAX, "%s/" FALLBACK_FILE, directory);
-	return true;
+		directory = FALLBACK_DIRECTORY;
+	snprintf(path, PATH_MAX, "%s/" FALLBACK_FILE "-%u-%016" PRIx64, directory,
+	    (unsigned int)geteuid(), hash);
 }
 
+/* A file of another user is none: anybody can create one in /var/tmp. */
 static json_t *
-read_fallback(void)
+read_fallback(const struct config *config)
 {
 	char path[PATH_MAX];
+	struct stat st;
+	json_t *note = NULL;
 
-	return fallback_path(path) ? json_load_file(path, 0, NULL) : NULL;
+	fallback_path(config, path);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return NULL;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid())
+		note = json_loadfd(fd, 0, NULL);
+	close(fd);
+	return note;
 }
 
 /*
@@ -62,10 +77,11 @@ read_fallback(void)
  * is not there is written before there is anything to report: on a full disk it could not be.
  */
 static void
-read_state(struct store *store, struct alert_state *state)
+read_state(const struct config *config, struct store *store, struct alert_state *state)
 {
 	char *text = store == NULL ? NULL : store_note_read(store, STORE_NOTE_ALERTS);
-	json_t *here = text == NULL ? NULL : json_loads(text, 0, NULL), *there = read_fallback();
+	json_t *here = text == NULL ? NULL : json_loads(text, 0, NULL);
+	json_t *there = read_fallback(config);
 
 	free(text);
 	*state = (struct alert_state){
@@ -82,14 +98,14 @@ read_state(struct store *store, struct alert_state *state)
 }
 
 static bool
-write_fallback(const char *text)
+write_fallback(const struct config *config, const char *text)
 {
 	char path[PATH_MAX], draft[PATH_MAX + 8];
 
-	if (!fallback_path(path))
-		return false;
+	fallback_path(config, path);
 	snprintf(draft, sizeof(draft), "%s.new", path);
-	int fd = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+	unlink(draft);
+	int fd = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, FILE_MODE);
 	if (fd < 0)
 		return false;
 	bool good = io_write_all(fd, text, strlen(text)) == 0;
@@ -101,7 +117,7 @@ write_fallback(const char *text)
 }
 
 static void
-write_state(struct store *store, struct alert_state *state)
+write_state(const struct config *config, struct store *store, struct alert_state *state)
 {
 	char path[PATH_MAX], *text = state->changed ? json_dumps(state->note, JSON_COMPACT) : NULL;
 	struct error error;
@@ -109,9 +125,9 @@ write_state(struct store *store, struct alert_state *state)
 	if (text == NULL)
 		return;
 	if (store != NULL && store_note_write(store, STORE_NOTE_ALERTS, text, &error) == STORE_OK) {
-		if (fallback_path(path))
-			unlink(path);
-	} else if (!write_fallback(text) && store != NULL) {
+		fallback_path(config, path);
+		unlink(path);
+	} else if (!write_fallback(config, text) && store != NULL) {
 		error_log(&error);
 	}
 	free(text);
@@ -257,8 +273,8 @@ put_end(struct mail *mail, const struct config *config)
 	bool has_url = *config->endpoint_url != '\0';
 
 	mail_put(mail, "",
-	    "The next mail comes when something else becomes bad, this becomes worse, or all is well\n"
-	    "again.\n");
+	    "The next mail comes when something else becomes bad, this becomes worse,\n"
+	    "or all is well again.\n");
 	mail_put(mail, "", has_url ?
 	    "psapi check shows this at any time; psapi doctor looks at everything, also\n"
 	    "from outside, at\n" :
@@ -473,13 +489,13 @@ alert_run(const struct config *config, struct store *store, const struct health 
 
 	if (store != NULL && lock < 0)
 		return;
-	read_state(store, &state);
+	read_state(config, store, &state);
 	report(&state, config, health);
-	write_state(store, &state);
+	write_state(config, store, &state);
 	state.changed = false;
 	if (*config->heartbeat_url != '\0')
 		send_heartbeat(&state, config, health);
-	write_state(store, &state);
+	write_state(config, store, &state);
 	json_decref(state.note);
 	if (store != NULL)
 		store_unlock(store, lock);

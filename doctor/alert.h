@@ -14,8 +14,8 @@
  * PSAPI_HEARTBEAT_URL, or URL/fail. What was sent is a note of the store. A mail that could not be
  * sent is sent by the next call; where that can be said to nobody but the log, it is said once.
  * After a check that was partial nothing is forgotten that is known as bad. store NULL: it cannot
- * be opened, or hangs; then the note is psapi-alerts in $RUNTIME_DIRECTORY, and without one a
- * mail is sent by each call. Of two calls at once one does it.
+ * be opened, or hangs; then the note is psapi-alerts-UID-HASH in $RUNTIME_DIRECTORY, else in
+ * /var/tmp. Of two calls at once one does it.
  */
 void alert_run(const struct config *config, struct store *store, const struct health *health);
 

@@ -74,15 +74,16 @@ check_spool(struct doctor *d, struct finding *f)
 {
 	const char *path = d->config->spool;
 	char user[USER_NAME_SIZE];
-	struct error error;
+	struct error place = {0}, error;
 	struct stat st;
 
 	if (user_of_spool(AT_FDCWD, path, &st) != 0) {
 		explain_missing_spool(f, path, errno);
 		return;
 	}
-	if (store_check_place(d->config, &error) != 0) {
-		doctor_failed_for(f, &error);
+	bool closed = store_check_place(d->config, &place) == 0;
+	if (!closed && place.status != 0) {
+		doctor_failed_for(f, &place);
 		return;
 	}
 	d->not_owner = st.st_uid != geteuid();
@@ -93,6 +94,8 @@ check_spool(struct doctor *d, struct finding *f)
 		return;
 	}
 	doctor_ok(f, "%s, used by %s, mode %04o", path, user, (unsigned)st.st_mode & 07777);
+	if (!closed)
+		doctor_remark(f, place.remedy, "%s", place.text);
 	store_warnings(d->store, find_fault, f);
 }
 

@@ -16,6 +16,7 @@
 #include "base/datetime.h"
 #include "base/terminal.h"
 #include "events.h"
+#include "metrics/totals.h"
 #include "receiver/attempts.h"
 #include "receiver/attempts_reader.h"
 
@@ -93,6 +94,27 @@ has_log(struct doctor *d, struct finding *f)
 	if (!d->log_is_read)
 		doctor_skipped(f, "the attempts log cannot be read");
 	return d->log_is_read;
+}
+
+/*
+ * When the sender's last event of a type (NULL: of any) was accepted, nanoseconds, as psapi check
+ * and metrics have counted it before its log was compressed; 0: never. One from the future was
+ * logged under a wrong clock.
+ */
+static int64_t
+counted_accepted(const struct doctor *d, const char *type)
+{
+	int64_t last = 0, latest = ((int64_t)d->now + 3600) * NANOSECONDS;
+	struct totals totals = {.count = 0};
+	const char *known;
+
+	if (d->store != NULL)
+		totals_read(d->store, &totals);
+	for (size_t i = 0; i < TOTALS_TYPES_MAX && (known = totals_type(i)) != NULL; i++)
+		if ((type == NULL || strcmp(type, known) == 0) && totals.accepted[i] > last &&
+		    totals.accepted[i] <= latest)
+			last = totals.accepted[i];
+	return last;
 }
 
 /* ---- deliveries ---- */
@@ -198,6 +220,8 @@ read_deliveries(struct doctor *d, struct deliveries *all)
 			break;
 	}
 	attempts_reader_close(reader);
+	if (all->accepted == 0)
+		all->accepted = counted_accepted(d, NULL);
 	if (old && all->accepted != 0) {
 		day.accepted = all->accepted;
 		*all = day;
@@ -395,6 +419,9 @@ read_log(struct doctor *d, struct daily *daily)
 	int64_t copied = doctor_copied_daily(d, COPIES_SECONDS);
 	if (copied > daily->last)
 		daily->last = copied;
+	int64_t counted = counted_accepted(d, EVENTS_DAILY_TYPE);
+	if (counted > daily->last)
+		daily->last = counted;
 	if (daily->last == 0)
 		daily->first = doctor_first_accepted(d);
 }

@@ -108,12 +108,15 @@ is_stopping(const struct drain *d)
 
 /* ---- reports ---- */
 
-/* The place among what may happen, the worst first. One that is not in the list is worse. */
+/*
+ * The place among what may happen, the worst first. One that is not in the list is worse. An event
+ * that failed, once, hides none for which events wait, in each run.
+ */
 static int
 rank(int status)
 {
-	static const int worst[] = {EX_IOERR, EX_OSERR, EX_TEMPFAIL, 1, EX_DATAERR, EX_NOPERM,
-		EX_CONFIG, EX_OK};
+	static const int worst[] = {EX_IOERR, EX_OSERR, EX_TEMPFAIL, EX_DATAERR, EX_NOPERM, EX_CONFIG,
+		1, EX_OK};
 	int place = 0, places = sizeof(worst) / sizeof(*worst);
 
 	while (place < places && worst[place] != status)

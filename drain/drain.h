@@ -25,9 +25,9 @@ struct drain_options {
 /*
  * Handle events until none is due, or until SIGTERM, SIGINT or SIGHUP: then drain waits for the
  * running handlers and starts no other; a second signal ends them like a time-out. clock gives
- * Unix seconds. Returns an exit status: EX_OK, also if another drain has the lock; 1 if an event
- * newly failed; EX_CONFIG if events wait for a handler to be fixed; another of sysexits(3) if
- * the store fails (logged).
+ * Unix seconds. Returns an exit status: EX_OK, also if another drain has the lock; EX_CONFIG if
+ * events wait for a handler to be fixed; 1 if nothing else is wrong than that an event newly
+ * failed; another of sysexits(3) if the store fails (logged).
  */
 int drain_run(const struct config *config, struct store *store,
     const struct drain_options *options, int64_t (*clock)(void));

@@ -483,6 +483,20 @@ name_directory(struct file *file, const char *dir)
 	    NAME_MAX + 1, shown);
 }
 
+/*
+ * A near miss whose right name is there, in one of the directories, is a copy or a draft: renamed,
+ * it would replace that handler, or be in conflict with it.
+ */
+static void
+pass_over_copies(struct look *s)
+{
+	for (size_t i = 0; i < s->count; i++)
+		for (size_t j = 0; s->files[i].kind == NEAR && j < s->count; j++)
+			if ((s->files[j].kind == SELECTED || s->files[j].kind == POSSIBLE) &&
+			    strcmp(s->files[i].name, s->files[j].name) == 0)
+				s->files[i].kind = NEVER;
+}
+
 /* The files of both directories. */
 static void
 look_at_files(struct look *s)
@@ -502,6 +516,7 @@ look_at_files(struct look *s)
 		s->count += count;
 	}
 	free(more);
+	pass_over_copies(s);
 	list_renames(s);
 }
 

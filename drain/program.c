@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "drain/program.h"
 
+#include <dirent.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -35,7 +36,7 @@ enum program_fault {
 	EMPTY, NO_FIRST_LINE, MARK, UTF16, LATE, CARRIAGE_RETURN, TOO_LONG, NO_INTERPRETER, RELATIVE,
 	INTERPRETER_MISSING, INTERPRETER_LOOP, INTERPRETER_CLOSED, INTERPRETER_NO_FILE,
 	INTERPRETER_NO_PROGRAM, INTERPRETER_NOEXEC, TOO_MANY, ONE_WORD, ENV_ALONE, ENV_ONE_WORD,
-	ENV_MISSING, ENV_RELATIVE, LOADER_MISSING
+	ENV_MISSING, ENV_RELATIVE, LOADER_MISSING, OTHER_MACHINE, CUT_OFF
 };
 
 #define CORRECT_LINE "install it, or correct the first line"
@@ -84,6 +85,9 @@ static const struct {
         "first line"},
     [LOADER_MISSING] = {"its dynamic loader is missing: ",
         "it is built for another system: build it for this one, or link it statically"},
+    [OTHER_MACHINE] = {"is compiled for another kind of machine",
+        "build it for this one: uname -m"},
+    [CUT_OFF] = {"is only a part of a compiled program", "copy it, or build it, again"},
 };
 
 static int
@@ -352,27 +356,85 @@ check_env(const char *path, char *argument, int scripts, struct program *program
 
 /* ---- the file ---- */
 
-/* The dynamic loader of a program for this word size, as the kernel looks it up. */
+/* Whether the kernel may run a machine's programs on the other, where it has them enabled. */
+static bool
+is_relative(unsigned machine, unsigned other)
+{
+	static const unsigned pairs[][2] = {{EM_X86_64, EM_386}, {EM_AARCH64, EM_ARM},
+		{EM_PPC64, EM_PPC}, {EM_SPARCV9, EM_SPARC}};
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
+		if ((machine == pairs[i][0] && other == pairs[i][1]) ||
+		    (machine == pairs[i][1] && other == pairs[i][0]))
+			return true;
+	return machine == other;
+}
+
+/* Whether an emulator is registered: binfmt_misc(5) has a file for each, beside two of its own. */
+static bool
+has_emulator(void)
+{
+	DIR *formats = opendir("/proc/sys/fs/binfmt_misc");
+	const struct dirent *entry;
+	int count = 0;
+
+	while (formats != NULL && (entry = readdir(formats)) != NULL)
+		count += entry->d_name[0] != '.' && strcmp(entry->d_name, "register") != 0 &&
+		    strcmp(entry->d_name, "status") != 0;
+	if (formats != NULL)
+		closedir(formats);
+	return count > 0;
+}
+
+/* Its machine is not this program's. Where that cannot be read, the kernel says it. */
+static bool
+is_foreign(const Elf64_Ehdr *head)
+{
+	Elf64_Ehdr own;
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	bool known = fd >= 0 && pread(fd, &own, sizeof(own), 0) == (ssize_t)sizeof(own);
+
+	if (fd >= 0)
+		close(fd);
+	return known && !is_relative(own.e_machine, head->e_machine) && !has_emulator();
+}
+
+/* The part that names its dynamic loader, as the kernel looks it up. */
 static int
-check_loader(int fd, const char *path, struct error *error)
+check_loader(int fd, const char *path, const Elf64_Phdr *part, struct error *error)
 {
 	char loader[PATH_MAX];
-	Elf64_Ehdr head;
-	Elf64_Phdr part;
 
-	if (sizeof(void *) != 8 || pread(fd, &head, sizeof(head), 0) != (ssize_t)sizeof(head) ||
-	    head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_phentsize != sizeof(part))
+	if (part->p_filesz == 0 || part->p_filesz > sizeof(loader))
+		return 0;
+	ssize_t n = pread(fd, loader, part->p_filesz, (off_t)part->p_offset);
+	if (n != (ssize_t)part->p_filesz || loader[n - 1] != '\0' || access(loader, F_OK) == 0)
+		return 0;
+	return refuse(error, path, LOADER_MISSING, loader);
+}
+
+/* A compiled program; the parts only of one for this word size. */
+static int
+check_compiled(int fd, const char *path, struct error *error)
+{
+	Elf64_Ehdr head = {.e_type = ET_NONE};
+	Elf64_Phdr part;
+	struct stat st;
+
+	if (pread(fd, &head, sizeof(head), 0) < (ssize_t)sizeof(Elf32_Ehdr) || fstat(fd, &st) != 0)
+		return refuse(error, path, CUT_OFF, "");
+	if (is_foreign(&head))
+		return refuse(error, path, OTHER_MACHINE, "");
+	if (sizeof(void *) != 8 || head.e_ident[EI_CLASS] != ELFCLASS64 ||
+	    head.e_phentsize != sizeof(part))
 		return 0;
 	for (int i = 0; i < head.e_phnum; i++) {
 		off_t at = (off_t)(head.e_phoff + (size_t)i * sizeof(part));
-		if (pread(fd, &part, sizeof(part), at) != (ssize_t)sizeof(part))
-			return 0;
-		if (part.p_type != PT_INTERP || part.p_filesz == 0 || part.p_filesz > sizeof(loader))
-			continue;
-		ssize_t n = pread(fd, loader, part.p_filesz, (off_t)part.p_offset);
-		if (n != (ssize_t)part.p_filesz || loader[n - 1] != '\0' || access(loader, F_OK) == 0)
-			return 0;
-		return refuse(error, path, LOADER_MISSING, loader);
+		if (pread(fd, &part, sizeof(part), at) != (ssize_t)sizeof(part) ||
+		    (part.p_type == PT_LOAD && part.p_offset + part.p_filesz > (size_t)st.st_size))
+			return refuse(error, path, CUT_OFF, "");
+		if (part.p_type == PT_INTERP && check_loader(fd, path, &part, error) != 0)
+			return -1;
 	}
 	return 0;
 }
@@ -384,7 +446,7 @@ check_other(int fd, const char *path, const char *start, size_t length, struct e
 	if (length == 0)
 		return refuse(error, path, EMPTY, "");
 	if (memcmp(start, ELFMAG, SELFMAG) == 0)
-		return check_loader(fd, path, error);
+		return check_compiled(fd, path, error);
 	if (memcmp(start, "\xef\xbb\xbf", 3) == 0)
 		return refuse(error, path, MARK, "");
 	if (memcmp(start, "\xff\xfe", 2) == 0 || memcmp(start, "\xfe\xff", 2) == 0)

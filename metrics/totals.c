@@ -328,6 +328,15 @@ totals_update(const struct config *config, struct store *store, struct totals *t
 	return result;
 }
 
+void
+totals_read(struct store *store, struct totals *totals)
+{
+	char *note = store_note_read(store, STORE_NOTE_METRICS);
+
+	parse(note, totals);
+	free(note);
+}
+
 int64_t
 totals_accepted(const struct totals *totals, const char *type)
 {

@@ -51,6 +51,9 @@ const char *totals_type(size_t number);
 int totals_update(const struct config *config, struct store *store, struct totals *totals,
     struct error *error);
 
+/* Read the totals as they were counted last. All zero where they never were. */
+void totals_read(struct store *store, struct totals *totals);
+
 /* When the sender's last event of a known type was accepted, nanoseconds; 0: never. */
 int64_t totals_accepted(const struct totals *totals, const char *type);
 

@@ -384,10 +384,13 @@ check_encoding(struct transaction *t)
 static enum verdict
 check_presence(struct transaction *t)
 {
+	bool mixed = !t->svix && has_signed(t, HTTP_SVIX_ID);
+
 	for (int i = HTTP_WEBHOOK_ID; i <= HTTP_WEBHOOK_SIGNATURE; i++)
 		if (t->value[i] == NULL)
-			return conclude(t, MISSING_HEADER, "no %s header arrived, or it is empty",
-			    header_name(t, (enum variable)i));
+			return conclude(t, MISSING_HEADER, "no %s header arrived, or it is empty%s",
+			    header_name(t, (enum variable)i), mixed ?
+			    "; webhook- and svix- headers arrived, which must not be mixed" : "");
 	return PASSED;
 }
 

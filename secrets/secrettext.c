@@ -75,7 +75,9 @@ secrettext_clean(char *buffer, size_t length, const char **found, bool *blank)
 	for (size_t i = 0; i < length; i += step) {
 		step = droppable(text + i, length - i, found);
 		if (step == 0) {
-			text[n++] = text[i];
+			/* A CR alone ends a line, too: old editors write it so. */
+			bool ends = text[i] == '\r' && i + 1 < length && text[i + 1] != '\n';
+			text[n++] = ends ? '\n' : text[i];
 			step = 1;
 		}
 	}

@@ -94,7 +94,8 @@ bool store_is_new(const struct config *config);
 
 /*
  * Whether the local spool is a directory of its own and closed to other users, or is yet to be
- * made. Returns 0, or -1 with *error (EX_CONFIG), which has the remedy.
+ * made. Returns 0, or -1 with *error, which has the remedy: EX_CONFIG, or the status 0 where others
+ * can only see names.
  */
 int store_check_place(const struct config *config, struct error *error);
 

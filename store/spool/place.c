@@ -56,6 +56,11 @@ spool_check_place(const char *path, struct error *error)
 		    "name a directory of its own with PSAPI_SPOOL: install -d -o psapi -g psapi -m 2770 "
 		    "DIRECTORY", "%s: is open to every user, mode %04o, and not for the spool alone%s%s",
 		    path, mode, *other != '\0' ? ": it has " : "", other);
+	} else if ((st.st_mode & S_IWOTH) == 0) {
+		/* Its directories have a mode of their own, 2770: nothing in them can be seen. */
+		snprintf(remedy, sizeof(remedy), "chmod 2770 %.300s", path);
+		error_set(error, 0, remedy, "%s: mode %04o lets every user see the names of its files",
+		    path, mode);
 	} else {
 		snprintf(remedy, sizeof(remedy),
 		    "chmod 2770 %.300s: other users could read ids, and add files of their own", path);

@@ -108,6 +108,14 @@ def test_reconcile_does_not_guess(population, api):
     assert done.stdout == "" and "does not say whether there are more pages" in done.stderr
 
 
+@pytest.mark.parametrize("reply", [
+    {"subscriptions": [{"npn": "7"}, {"npn": "8"}, {"npn": "100"}], "page": 0, "totalPages": 1},
+    {"data": ["7", "8", "100"]}])
+def test_reconcile_with_a_list_under_another_name(population, api, reply):
+    api.faults = [(200, {}, reply)]
+    assert script(population, RECONCILE).stdout == ""
+
+
 @pytest.mark.parametrize("paging", ["links", "counted", "total"])
 def test_reconcile_with_pages_that_repeat(population, api, paging):
     """The next page is one of before: without an end, and no list."""
@@ -125,7 +133,8 @@ def test_reconcile_without_a_spool(desk, api):
     assert "psapi roster failed" in script(desk, RECONCILE, expect=75).stderr
 
 
-@pytest.mark.parametrize("reply", [b"<html>", b"", b"12", b'"x"', b"null", b"[] []"])
+@pytest.mark.parametrize("reply", [b"<html>", b"", b"12", b'"x"', b"null", b"[] []", b"{}",
+                                   b'{"error":"x","retry_after":1}'])
 def test_reconcile_with_what_is_no_list(population, api, reply):
     """That is not nobody: it is no answer."""
     api.faults = [(200, {}, reply)]
@@ -332,6 +341,24 @@ def test_the_token_goes_nowhere_else(desk, api, href):
     assert "\x1b" not in done.stderr
     assert not (desk.home / "updates/2025-07-24/licenses.jsonl").exists()
     assert len(api.requests) == 1
+
+
+@pytest.mark.parametrize("reply", [
+    b"<html>", b"null", b"[]", {}, {"error": "x"}, {"licenses": [{"id": "x"}]}, {"embedded": {"License": [{"id": "x"}]}},
+    {"embedded": {"licenses": {"id": "x"}}, "links": {}}])
+def test_what_is_no_page(desk, api, reply):
+    """That is no empty one: the event stays."""
+    api.faults = [(200, {}, reply)]
+    assert "no page of licenses: " in fetch(desk, api, 75).stderr
+    assert not (desk.home / "updates/2025-07-24/licenses.jsonl").exists()
+
+
+@pytest.mark.parametrize("reply", [{"links": {}}, {"_links": {}}, {"embedded": {}, "links": {}},
+                                   {"_embedded": {"licenses": []}}])
+def test_an_empty_page(desk, api, reply):
+    api.faults = [(200, {}, reply)]
+    fetch(desk, api)
+    assert records(desk) == []
 
 
 # ---- progress ----

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,7 @@ def test_once_when_bad_and_once_when_well(post):
     assert "WARNING: failed: 1 event(s) in failed/" in text(mail)
     assert re.search(r"^    since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$", text(mail), re.M), "since when"
     assert "remedy:\n      psapi list --failed says why" in text(mail)
+    assert "this becomes worse,\nor all is well again.\npsapi check" in text(mail), "broken where it was meant to be"
     assert text(mail).endswith("psapi check shows this at any time; psapi doctor URL looks at everything.\n")
     assert (post.mailbox.dir / "arguments").read_text() == "-i -t\n"
     for _ in range(3):
@@ -303,6 +305,63 @@ def test_spool_that_is_gone(post, runtime):
     assert list(runtime.iterdir()) == []
 
 
+def test_two_endpoints_beside_each_other(post, runtime):
+    """cron gives both the same directory: what one has sent is not the other's."""
+    other = post.place.dir / "other"
+    shutil.copytree(post.spool.path, other)
+    away = post.place.dir / "away"
+    post.server.receiver.stop()
+    post.place.settings.pop("PSAPI_LISTEN")
+    post.spool.path.rename(away)
+    here = {"PSAPI_SPOOL": str(post.spool.path)}, {"PSAPI_SPOOL": str(other)}
+    first = []
+    for settings in here * 3:
+        post.place.settings |= settings
+        post.check()
+        first += [mail["Subject"] for mail in post.mailbox.mails()]
+    (only,) = first
+    assert "spool" in only
+    post.place.settings |= here[0]
+    away.rename(post.spool.path)
+    assert "well again" in post.hears()["Subject"]
+
+
+def note_in_var_tmp(post):
+    number = 0xcbf29ce484222325
+    for byte in str(post.spool.path).encode():      # FNV-1a
+        number = (number ^ byte) * 0x100000001b3 % 2**64
+    return Path(f"/var/tmp/psapi-alerts-{os.geteuid()}-{number:016x}")
+
+
+@pytest.mark.parametrize("squatted", [False, True])
+def test_without_a_directory_of_its_own(post, squatted):
+    """As an operator's own crontab runs it: /var/tmp has the note. What another user has put there is not used."""
+    note = note_in_var_tmp(post)
+    away = post.place.dir / "away"
+    post.server.receiver.stop()
+    post.place.settings.pop("PSAPI_LISTEN")
+    post.spool.path.rename(away)
+    assert "spool" in post.hears()["Subject"]
+    try:
+        post.silent()
+        if squatted:
+            if os.geteuid() != 0:
+                pytest.skip("only root can give a file away")
+            os.chown(note, 65534, 65534)
+            assert "spool" in post.hears()["Subject"]
+            assert note.stat().st_uid == 0, "replaced"
+            note.unlink()
+            note.symlink_to("/etc/passwd")
+            assert "spool" in post.hears()["Subject"]
+            assert not note.is_symlink()
+        away.rename(post.spool.path)
+        assert "well again" in post.hears()["Subject"]
+        post.silent()
+        assert not note.exists()
+    finally:
+        note.unlink(missing_ok=True)
+
+
 # ---- checks that could not judge everything ----
 
 @contextmanager
@@ -345,7 +404,7 @@ def test_disk_that_hangs(post, runtime):
         try:
             wait_for(lambda: service.beats, "a request of the heartbeat")
             assert "UNKNOWN: time-out" in post.mailbox.only()["Subject"] and service.beats == [("/x/fail", None, None)]
-            wait_for((runtime / "psapi-alerts").exists, "it is noted that this was sent")
+            wait_for(lambda: list(runtime.glob("psapi-alerts-*[0-9a-f]")), "it is noted that this was sent")
         finally:        # strace waits for a thread that is to sleep
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()

@@ -144,6 +144,23 @@ def test_spool_open_to_all(place, receiver):
     assert_names(examine(place), "spool", mentions=["chmod 2770"])
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o2771, 0o775])
+def test_spool_whose_names_can_be_seen(place, receiver, mode):
+    """-t warns, doctor remarks, check goes on: nothing in it can be read, and no file can be added."""
+    assert {path.name: path.stat().st_mode & 0o7 for path in place.spool.path.iterdir()} == {
+        path.name: 0 for path in place.spool.path.iterdir()}
+    place.spool.path.chmod(mode)
+    rows = examine(place)
+    assert_names(rows)
+    said = f"{place.spool.path}: mode {mode:04o} lets every user see the names of its files"
+    assert rows["spool"]["remark"] and rows["spool"]["text"] == said
+    assert rows["spool"]["remedy"] == f"chmod 2770 {place.spool.path}" and rows["storing"]["ok"]
+    tested = place.run("-t")
+    assert tested.returncode == 0 and f"warning: spool {said}: chmod 2770" in tested.stdout
+    done = subprocess.run([PSAPI, "check", "--json"], env=place.environment(), capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["status"] == "OK", done
+
+
 @pytest.mark.parametrize("mode, name", [(0o1777, None), (0o1777, "of\033somebody"), (0o755, "Documents"), (0o777, "x")])
 def test_spool_is_another_directory(place, socket, mode, name):
     """PSAPI_SPOOL=/tmp: chmod 2770 would break the machine."""
@@ -528,6 +545,22 @@ def test_compressed_logs_are_named(place, receiver):
     (place.spool.path / "attempts.jsonl.2.gz").write_bytes(b"?")
     row = examine(place)["log"]
     assert row["ok"] and "1 compressed one(s) are not read" in row["text"]
+
+
+def test_what_was_counted_of_a_compressed_log(place, receiver):
+    """logrotate compresses it after a week: doctor knows what check knows, and one refusal is no outage."""
+    log = place.spool.path / "attempts.jsonl"
+    log.write_text(attempt(480 * 3600))
+    subprocess.run([PSAPI, "check"], env=place.environment(), capture_output=True)
+    log.rename(place.spool.path / "attempts.jsonl.2")
+    subprocess.run(["gzip", place.spool.path / "attempts.jsonl.2"], check=True)
+    log.write_text("")
+    rows = examine(place)
+    assert "accepted 480.0 h ago" in rows["deliveries"]["text"], rows["deliveries"]
+    assert_names(rows, "daily", mentions=["480.0 h", "portal"])
+    log.write_text(refused(60))
+    row = examine(place)["deliveries"]
+    assert row["remark"] and "the last one accepted came 480.0 h ago" in row["text"], row
 
 
 # ---- the log ----

@@ -6,11 +6,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 import strace
-from psapi_command import NOTE, PSAPI, Desk, body
+from psapi_command import NOTE, PSAPI, Desk, body, updates
 from receiver import wait_for
 from sender import signed
 
@@ -162,16 +164,47 @@ def test_compiled(desk):
     assert_refused(desk, "its dynamic loader is missing: /lib64/ld-musl-x86-64.so.1", "build it for this one")
 
 
-def test_for_another_machine(desk):
-    """Only the kernel knows which ones it runs."""
+def with_machine(number):
     with open("/usr/bin/basename", "rb") as file:
         program = bytearray(file.read())
-    program[18:20] = b"\xf3\x00"    # RISC-V
-    write(desk.handlers / "default", bytes(program))
+    program[18:20] = number.to_bytes(2, sys.byteorder)
+    return bytes(program)
+
+
+def test_for_another_machine(desk):
+    if set(os.listdir("/proc/sys/fs/binfmt_misc")) - {"register", "status"}:
+        pytest.skip("an emulator may run it")
+    write(desk.handlers / "default", with_machine(0x9026))      # Alpha
+    assert assert_refused(desk, "default: is compiled for another kind of machine") == "build it for this one: uname -m"
+
+
+def test_for_a_related_machine(desk):
+    """Whether the kernel runs programs of 32 bits only it knows."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("another machine")
+    handler = write(desk.handlers / "default", with_machine(3))     # 386
+    assert doctor(desk)["ok"] is True
+    # One that no kernel runs, and that is not looked at: for 32 bits, without any part.
+    write(handler, b"\x7fELF\x01\x01\x01" + bytes(9) + b"\x02\0\x03\0" + bytes(32))
     (webhook_id,) = desk.deliver(signed(body(1)))
     said = refusal(desk.drain(expect=78))
     assert "cannot be started: Exec format error: it is compiled for another kind of machine" in said
     assert desk.where(webhook_id) == ["new", "events"]
+
+
+@pytest.mark.parametrize("length", [4, 63, 100, -1])
+def test_cut_off(desk, length):
+    """An upload that was interrupted: its head, the table of its parts, a part is not whole."""
+    path = Path("/usr/bin/basename")
+    if length < 0:      # what is behind the last part is not needed
+        found = re.findall(r"LOAD +(0x\w+) 0x\w+ 0x\w+\s+(0x\w+)",
+                           subprocess.run(["readelf", "-l", path], capture_output=True, text=True, check=True).stdout)
+        length += max(int(offset, 16) + int(size, 16) for offset, size in found)
+        handler = write(desk.handlers / "default", path.read_bytes()[:length + 1])
+        assert doctor(desk)["ok"] is True
+        handler.unlink()
+    write(desk.handlers / "default", path.read_bytes()[:length])
+    assert assert_refused(desk, "default: is only a part of a compiled program") == "copy it, or build it, again"
 
 
 def test_being_written(desk):
@@ -613,6 +646,19 @@ def test_name(desk, name, right):
         assert row["text"] == f"{name}: no event selects it" and row["remedy"] == f"{name}: rename it to {right}"
 
 
+def test_near_miss_beside_its_right_name(desk):
+    """default~ is what an editor leaves: renamed, it would replace the handler, or be in conflict with one in batch.d."""
+    batch = desk.place.dir / "batch.d"
+    desk.place.settings["PSAPI_BATCH_HANDLERS"] = batch
+    for path in (desk.handlers / "default", desk.handlers / "default~", desk.handlers / "default.sh",
+                 desk.handlers / "id.producer.created", desk.handlers / "id.producer.created.py", batch / "default.py"):
+        write(path, SCRIPT)
+    row = doctor(desk, "unused")
+    assert row["ok"] is True and row["remark"], row
+    assert row["text"] == "never used: default.sh, default~, id.producer.created.py, batch.d/default.py"
+    assert "rename" not in row["remedy"] and doctor(desk)["ok"] is True
+
+
 def test_what_no_event_selects(desk):
     """README, lib/, x~ are no fault, whatever is in them."""
     write(desk.handlers / "default", SCRIPT)
@@ -740,6 +786,15 @@ def test_near_miss_of_a_batch_handler(desk):
     row = doctor(desk, "unused")
     assert row["remark"] and row["text"] == "batch.d/producersync.npn.sh: no event selects it"
     assert row["remedy"] == "batch.d/producersync.npn.sh: rename it to producersync.npn"
+
+
+def test_one_refused_and_one_failed(desk):
+    """An event that fails, once, does not hide those that wait in each run."""
+    write(desk.handlers / "default", SCRIPT, mode=0o644)
+    desk.handler("producersync.npn", "exit 2\n")
+    failed, waiting = desk.deliver(signed(body(1)), signed(updates(2)))
+    desk.drain(expect=78)
+    assert "failed" in desk.where(failed) and desk.where(waiting) == ["new", "events"]
 
 
 # ---- 126 and 127 ----

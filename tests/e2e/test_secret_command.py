@@ -49,7 +49,7 @@ REFUSED = {
     "the dots of the portal": ("whsec_" + "\u2022" * 32, "base64"),
     "stars": ("whsec_" + "*" * 32, "base64"),
     "two lines": (f"{SECRET}\n{OTHER_SECRET}", "several lines: give one secret at a time"),
-    "with its name": (f"SECRET={SECRET}", "base64"),
+    "with its name": (f"SECRET={SECRET}", "NAME="),
     "a megabyte": ("A" * 1_000_000, "75|base64"),
     "NUL bytes alone": ("\0" * 40, "is empty"),
 }

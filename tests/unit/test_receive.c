@@ -821,11 +821,13 @@ TEST(the_older_names_of_the_headers_count_where_there_are_no_others)
 	    {7, 7, 200, "accepted"},
 	    {0, 3, 400, "no svix-signature header"},
 	    {0, 5, 400, "no svix-timestamp header"},
-	    {0, 6, 400, "no svix-id header"},
-	    {1, 7, 400, "no webhook-timestamp header"},
-	    {6, 7, 400, "no webhook-id header"},
-	    {3, 4, 400, "no webhook-signature header"},
-	    {0, 0, 400, "no webhook-id header"},
+	    {0, 6, 400, "no svix-id header arrived, or it is empty\""},
+	    {1, 7, 400, "no webhook-timestamp header arrived, or it is empty; webhook- and svix-"},
+	    {6, 7, 400, "no webhook-id header arrived, or it is empty; webhook- and svix-"},
+	    {6, 1, 400, "no webhook-id header arrived, or it is empty; webhook- and svix-"},
+	    {3, 4, 400, "no webhook-signature header arrived, or it is empty; webhook- and svix-"},
+	    {6, 0, 400, "no webhook-id header arrived, or it is empty\""},
+	    {0, 0, 400, "no webhook-id header arrived, or it is empty\""},
 	};
 	struct fixture *f = *state;
 

@@ -181,6 +181,7 @@ TEST(one_secret_a_line_with_comments_blank_lines_and_white_space)
 		{"whsec_" GOOD "\nwhsec_" OTHER "\n", 2},
 		{"# from the portal\n\n  whsec_" GOOD "  \n\t# old:\n" OTHER "\n\n", 2},
 		{"whsec_" GOOD "\r\n\r\nwhsec_" OTHER "\r\n", 2},
+		{"# old editor\rwhsec_" GOOD "\rwhsec_" OTHER "\r", 2},
 		{GOOD "\n" OTHER "\n" THIRD, 3},
 	};
 	const char *path = in(*state, "secret");

@@ -34,6 +34,7 @@ TEST(what_nobody_sees_is_cleaned_and_named)
 		{TEXT("\0"), "", "NUL bytes", true},
 		{TEXT("\xef\xbb\xbf\0\0"), "", "byte order mark", true},
 		{TEXT("\xc2\xa0whsec_abc\xe2\x80\x8b\xe2\x81\xa0\n"), "whsec_abc\n", "not seen", false},
+		{TEXT("a\rb\r\nc\r"), "a\nb\r\nc\r", NULL, false},
 		/* A part of a mark is none. */
 		{TEXT("a\xef\xbb"), "a\xef\xbb", NULL, false},
 		{TEXT("a\xc2"), "a\xc2", NULL, false},
