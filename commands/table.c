@@ -148,8 +148,7 @@ const struct command table_commands[] = {
 	    "  --waiting        events that wait for a retry, instead of failed ones. An event\n"
 	    "                   that was never tried stays as it is\n"
 	    SELECT_HELP
-	    "  --reason TEXT    events that failed, or wait, for this reason, as list shows it
-"
+	    "  --reason TEXT    events that failed, or wait, for this reason, as list shows it\n"
 	    "  --dry-run        say how many, and move nothing\n"
 	    "\n"
 	    "They are handled by the next drain, as if for the first time. An ID may be that\n"
