@@ -618,7 +618,7 @@ def keys_of_the_manual(name):
     ("list Fl -gaps", [["list", "--gaps", "--days", "9"]], False),
     ("show", [["show", "failed", "waiting", "new", "odd"]], True),
     ("retry Fl -all , Ic replay Fl -type", [["retry", "--all"], ["replay", "--type", "x"]], True),
-    ("roster", [["roster"]], False),
+    ("roster", [["roster"]], True),
     ("verify", [["verify", "failed"], ["verify", "--all", "-v"]], True),
     ("prune Fl -dry-run", [["prune", "--older-than", "0d", "--dry-run"]], True),
     ("secret list", [["secret", "list"]], False),
