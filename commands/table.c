@@ -145,10 +145,11 @@ const struct command table_commands[] = {
 	    "       [--reason TEXT]",
 	    "put failed events back into new/; make waiting retries due at once",
 	    "  --all            all that failed, or of those all that match:\n"
-	    "  --waiting        events that wait for a retry, instead of failed ones. An event\n"
+	    "  --waiting        events that wait for a retry, instead of failed ones. One\n"
 	    "                   that was never tried stays as it is\n"
 	    SELECT_HELP
-	    "  --reason TEXT    events that failed, or wait, for this reason, as list shows it\n"
+	    "  --reason TEXT    events that failed, or wait, for this reason; it is as list\n"
+	    "                   shows it\n"
 	    "  --dry-run        say how many, and move nothing\n"
 	    "\n"
 	    "They are handled by the next drain, as if for the first time. An ID may be that\n"

@@ -132,8 +132,11 @@ check_store(const struct config *config)
 	if (*config->store == '\0')
 		return 0;
 	struct store *store = store_open_shared(config, &error);
-	if (store == NULL || store_check(store, print_check, NULL, &error) != STORE_OK ||
-	    store_probe(store, &error) != STORE_OK) {
+	if (store != NULL && store_check(store, print_check, NULL, &error) != STORE_OK) {
+		store_close(store);
+		return finding(false, "store: no host of PSAPI_STORE can be used: see above");
+	}
+	if (store == NULL || store_probe(store, &error) != STORE_OK) {
 		store_close(store);
 		return finding_error("store", &error);
 	}
