@@ -26,7 +26,7 @@ mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" \
 	>"$apt/sources.list"
 private_apt() {
-	apt-get -qq -o Acquire::Retries=10 -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+	apt-get -qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
 		-o Dir::State::Lists="$apt/lists" -o Dir::State::Status="$apt/status" \
 		-o Dir::Cache="$apt/cache" -o APT::Sandbox::User="$(id -un)" "$@"
 }

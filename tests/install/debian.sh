@@ -13,8 +13,7 @@ trap 'exit 1' HUP INT TERM
 
 # shellcheck disable=SC1091 # a file of the machine
 here=$(. /etc/os-release && echo "$VERSION_CODENAME")
-apt-config dump | grep -E '^Acquire::(http|https|ftp|Check|Max|ForceIPv)' >"$work/apt.conf" || :
-echo 'Acquire::Retries "10";' >>"$work/apt.conf" # three minutes
+apt-config dump | grep -E '^Acquire::(http|https|ftp|Check|Max|ForceIPv|Retries)' >"$work/apt.conf" || :
 # Only Debian's own archives: those of this machine's release, with the other name.
 for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list; do
 	[ ! -s "$file" ] || ! grep -Eq "debian(-security)?/? *($here|\$)" "$file" || ! grep -q "$here" "$file" ||

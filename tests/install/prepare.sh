@@ -24,8 +24,7 @@ DEB_BUILD_OPTIONS=nocheck tools/deb.sh "$out" "$version+later1"
 # The sources of packages, and the network settings of apt on this machine (a proxy, the validity of lists), without
 # those for dpkg.
 apt_settings() {
-	apt-config dump | grep -E '^Acquire::(http|https|ftp|Check|Max|ForceIPv)' || :
-	echo 'Acquire::Retries "10";' # three minutes
+	apt-config dump | grep -E '^Acquire::(http|https|ftp|Check|Max|ForceIPv|Retries)' || :
 }
 sources=
 for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.sources; do
@@ -39,12 +38,11 @@ make_debian() {
 	# shellcheck disable=SC2086 # a list of files
 	unshare --mount mmdebstrap --quiet --mode=root --variant=minbase --include=systemd-sysv,dbus \
 		--skip=cleanup/apt --aptopt="$out/apt.conf" \
-		--customize-hook="chroot \"\$1\" sh -ec '
-			try() { apt-get -qq -y \"\$@\" || { sleep 20; apt-get -qq update; apt-get -qq -y \"\$@\"; }; }
+		--customize-hook="chroot \"\$1\" sh -ec 'download() { apt-get install -qq -y --download-only \"\$@\"; }
 			cd /var/cache/apt/archives
-			try install --download-only -o APT::Install-Recommends=true $1
-			try install --download-only --no-install-recommends $2
-			try download $3'" \
+			download -o APT::Install-Recommends=true $1
+			download --no-install-recommends $2
+			apt-get download -qq $3'" \
 		bookworm "$out/debian.new" $sources >"$out/debian.log" 2>&1 || {
 		tail -n 40 "$out/debian.log" >&2
 		exit 1
@@ -59,7 +57,7 @@ depends_of() {
 }
 packages="nginx apache2 logrotate postgresql $(depends_of psapi-fcgi) $(depends_of psapi-fcgi-postgresql)"
 # For the ways of installing: what builds, and service managers. The last one conflicts with systemd.
-build=$(make -s print-build-packages)
+build=$(make -s --no-print-directory print-build-packages)
 managers='sudo make cron runit openrc supervisor'
 standalone=systemd-standalone-sysusers
 [ "$(cat "$out/debian.packages" 2>/dev/null)" = "$packages $build $managers $standalone" ] ||
