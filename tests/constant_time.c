@@ -4,6 +4,7 @@
  * an error. Only the outcome of the comparison is made public.
  */
 #define MBEDTLS_ALLOW_PRIVATE_ACCESS /* to the states, in mbedTLS 3 */
+#define _GNU_SOURCE
 #include <string.h>
 #include <valgrind/memcheck.h>
 
