@@ -411,67 +411,67 @@ TEST(the_tolerance_is_inclusive_either_way_and_the_mac_is_known_outside_it)
 	"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4v" \
 	"MDEyMzQ1Njc4OTo7PD0+P0BBQkNERUZHSElK"
 
+static const struct {
+	const char *text;
+	enum secret_kind kind;
+} pasted[] = {
+	{"whsec_" SECRET, SECRET_GOOD},
+	{SECRET, SECRET_GOOD},
+	{"  whsec_" SECRET "\t \r", SECRET_GOOD},
+	{"whsec_" SECRET "Bg==", SECRET_GOOD}, /* 25 bytes */
+	{"whsec_" SECRET "Bg=", SECRET_GOOD},
+	{"whsec_" SECRET "Bg", SECRET_GOOD},
+	{B64_24, SECRET_GOOD},
+	{B64_75, SECRET_GOOD},
+	{"", SECRET_EMPTY},
+	{" \t\r", SECRET_EMPTY},
+	{"whsec_", SECRET_EMPTY},
+	{"whsec_==", SECRET_EMPTY},
+	{"\"whsec_" SECRET "\"", SECRET_QUOTED},
+	{"'whsec_" SECRET "'", SECRET_QUOTED},
+	{"`" SECRET "`", SECRET_QUOTED},
+	{"whsec_" SECRET "\"", SECRET_QUOTED},
+	{"\"whsec_" SECRET, SECRET_QUOTED},
+	{"\xe2\x80\x9cwhsec_" SECRET "\xe2\x80\x9d", SECRET_QUOTED}, /* U+201C, U+201D */
+	{"\xe2\x80\x98" SECRET, SECRET_QUOTED},
+	{SECRET "\xe2\x80\x9f", SECRET_QUOTED},
+	{"\xe2\x80\xa0" SECRET, SECRET_NOT_BASE64},
+	{"PSAPI_SECRET=whsec_" SECRET, SECRET_NAMED},
+	{"export SECRET=\"whsec_" SECRET "\"", SECRET_NAMED},
+	{"secret: whsec_" SECRET, SECRET_NAMED},
+	{"whsec_" SECRET " whsec_" SECRET, SECRET_SEVERAL},
+	{"whsec_" SECRET ",whsec_" SECRET, SECRET_SEVERAL},
+	{"v1,whsec_" SECRET, SECRET_SIGNATURE},
+	{SIGNATURE, SECRET_SIGNATURE},
+	{"v1a," SECRET, SECRET_SIGNATURE},
+	{"whpk_" SECRET, SECRET_PUBLIC_KEY},
+	{"whsk_" SECRET, SECRET_PRIVATE_KEY},
+	{TWICE, SECRET_ENCODED_TWICE},
+	{"whsec_" TWICE, SECRET_ENCODED_TWICE},
+	{LONG_TWICE, SECRET_ENCODED_TWICE}, /* of over 75 bytes */
+	{"whsec_" SECRET "!", SECRET_NOT_BASE64},
+	{"whsec_" SECRET "A", SECRET_NOT_BASE64}, /* 33 characters are no base64 */
+	{"whsec_MfKQ9r8GKYqrTwjU PD8ILPZIo2LaLaSw", SECRET_NOT_BASE64},
+	{"whsec_MfKQ=9r8GKYqrTwjUPD8ILPZIo2LaLaS", SECRET_NOT_BASE64},
+	{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa-_", SECRET_NOT_BASE64}, /* URL alphabet */
+	{"WHSEC_" SECRET, SECRET_NOT_BASE64},
+	{"\xef\xbb\xbfwhsec_" SECRET, SECRET_NAMED},
+	{"A", SECRET_NOT_BASE64},
+	{"AAAA", SECRET_TOO_SHORT},
+	{"whsec_" B64_23, SECRET_TOO_SHORT},
+	{B64_75 "AA==", SECRET_TOO_LONG},
+	{B64_75 "AAAA", SECRET_TOO_LONG},
+	{B64_75 B64_75, SECRET_TOO_LONG},
+	{B64_75 B64_75 B64_75 B64_75 "A", SECRET_TOO_LONG},
+};
+
 TEST(a_secret_is_taken_as_the_libraries_take_it_and_what_else_is_pasted_is_named)
 {
-	static const struct {
-		const char *text;
-		enum secret_kind kind;
-	} rows[] = {
-		{"whsec_" SECRET, SECRET_GOOD},
-		{SECRET, SECRET_GOOD},
-		{"  whsec_" SECRET "\t \r", SECRET_GOOD},
-		{"whsec_" SECRET "Bg==", SECRET_GOOD}, /* 25 bytes */
-		{"whsec_" SECRET "Bg=", SECRET_GOOD},
-		{"whsec_" SECRET "Bg", SECRET_GOOD},
-		{B64_24, SECRET_GOOD},
-		{B64_75, SECRET_GOOD},
-		{"", SECRET_EMPTY},
-		{" \t\r", SECRET_EMPTY},
-		{"whsec_", SECRET_EMPTY},
-		{"whsec_==", SECRET_EMPTY},
-		{"\"whsec_" SECRET "\"", SECRET_QUOTED},
-		{"'whsec_" SECRET "'", SECRET_QUOTED},
-		{"`" SECRET "`", SECRET_QUOTED},
-		{"whsec_" SECRET "\"", SECRET_QUOTED},
-		{"\"whsec_" SECRET, SECRET_QUOTED},
-		{"\xe2\x80\x9cwhsec_" SECRET "\xe2\x80\x9d", SECRET_QUOTED}, /* U+201C, U+201D */
-		{"\xe2\x80\x98" SECRET, SECRET_QUOTED},
-		{SECRET "\xe2\x80\x9f", SECRET_QUOTED},
-		{"\xe2\x80\xa0" SECRET, SECRET_NOT_BASE64},
-		{"PSAPI_SECRET=whsec_" SECRET, SECRET_NAMED},
-		{"export SECRET=\"whsec_" SECRET "\"", SECRET_NAMED},
-		{"secret: whsec_" SECRET, SECRET_NAMED},
-		{"whsec_" SECRET " whsec_" SECRET, SECRET_SEVERAL},
-		{"whsec_" SECRET ",whsec_" SECRET, SECRET_SEVERAL},
-		{"v1,whsec_" SECRET, SECRET_SIGNATURE},
-		{SIGNATURE, SECRET_SIGNATURE},
-		{"v1a," SECRET, SECRET_SIGNATURE},
-		{"whpk_" SECRET, SECRET_PUBLIC_KEY},
-		{"whsk_" SECRET, SECRET_PRIVATE_KEY},
-		{TWICE, SECRET_ENCODED_TWICE},
-		{"whsec_" TWICE, SECRET_ENCODED_TWICE},
-		{LONG_TWICE, SECRET_ENCODED_TWICE}, /* of over 75 bytes */
-		{"whsec_" SECRET "!", SECRET_NOT_BASE64},
-		{"whsec_" SECRET "A", SECRET_NOT_BASE64}, /* 33 characters are no base64 */
-		{"whsec_MfKQ9r8GKYqrTwjU PD8ILPZIo2LaLaSw", SECRET_NOT_BASE64},
-		{"whsec_MfKQ=9r8GKYqrTwjUPD8ILPZIo2LaLaS", SECRET_NOT_BASE64},
-		{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa-_", SECRET_NOT_BASE64}, /* URL alphabet */
-		{"WHSEC_" SECRET, SECRET_NOT_BASE64},
-		{"\xef\xbb\xbfwhsec_" SECRET, SECRET_NAMED},
-		{"A", SECRET_NOT_BASE64},
-		{"AAAA", SECRET_TOO_SHORT},
-		{"whsec_" B64_23, SECRET_TOO_SHORT},
-		{B64_75 "AA==", SECRET_TOO_LONG},
-		{B64_75 "AAAA", SECRET_TOO_LONG},
-		{B64_75 B64_75, SECRET_TOO_LONG},
-		{B64_75 B64_75 B64_75 B64_75 "A", SECRET_TOO_LONG},
-	};
-
-	for (size_t i = 0; i < ROWS(rows); i++) {
+	for (size_t i = 0; i < ROWS(pasted); i++) {
 		struct keyring *keyring = verify_keyring_new();
-		enum secret_kind kind = verify_keyring_add(keyring, rows[i].text, strlen(rows[i].text));
-		if (kind != rows[i].kind)
-			fail_msg("\"%s\": %d instead of %d", rows[i].text, (int)kind, (int)rows[i].kind);
+		enum secret_kind kind = verify_keyring_add(keyring, pasted[i].text, strlen(pasted[i].text));
+		if (kind != pasted[i].kind)
+			fail_msg("\"%s\": %d instead of %d", pasted[i].text, (int)kind, (int)pasted[i].kind);
 		assert_int_equal(verify_keyring_size(keyring), kind == SECRET_GOOD ? 1 : 0);
 		verify_keyring_free(keyring);
 	}
