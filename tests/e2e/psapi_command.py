@@ -202,10 +202,7 @@ class Desk:
     def waits_for_lock(self, child):
         """Whether the process has the lock's file open: it tries again and again to lock it."""
         directory = f"/proc/{child.pid}/fd"
-        try:
-            return str(self.spool.path / "lock") in [os.readlink(f"{directory}/{fd}") for fd in os.listdir(directory)]
-        except FileNotFoundError:   # a descriptor that was closed meanwhile
-            return False
+        return str(self.spool.path / "lock") in [os.readlink(f"{directory}/{fd}") for fd in os.listdir(directory)]
 
     def wait_for_unlock(self):
         """After a drain was killed: until another can work on its events."""

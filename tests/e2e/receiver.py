@@ -32,13 +32,19 @@ REPORTS = re.compile(r"AddressSanitizer|runtime error:|ThreadSanitizer|LeakSanit
 
 
 def wait_for(condition, what, deadline=15):
-    """Poll until condition() is true; its value is returned."""
+    """Poll until condition() is true; its value is returned. A file or process that it looks at and that is not there,
+    or goes while it looks (as descriptors in /proc do), makes it untrue this time."""
     end = time.monotonic() + deadline * SLOWER
     while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, f"not within {deadline * SLOWER} s: {what}"
+        missing = None
+        try:
+            value = condition()
+            if value:
+                return value
+        except (FileNotFoundError, ProcessLookupError) as error:
+            missing = error
+        if time.monotonic() >= end:
+            raise AssertionError(f"not within {deadline * SLOWER} s: {what}") from missing
         time.sleep(0.005)
 
 
