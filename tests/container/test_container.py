@@ -23,9 +23,8 @@ from http_client import HttpClient
 from receiver import wait_for
 from replies import assert_accepted
 from sender import OTHER_SECRET, SECRET, event, signed
-from servers import PATH
+from servers import PATH, free_port
 from spool import Spool
-from web_server import free_port
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="images can be built by root only here")
 EXAMPLES = ROOT / "examples/container"
@@ -103,7 +102,7 @@ class Container:
                 "--no-new-privs", "--bounding-set=-all", *command]
 
     # Buildah may lose the output of a command that ends as soon as it has written it.
-    SLOWLY = ("sh", "-c", '"$@"; status=$?; sleep 0.3; exit $status', "sh")
+    SLOWLY = ("sh", "-c", '"$@"; status=$?; sleep 1; exit $status', "sh")
 
     def run(self, *command, expect=0):
         done = subprocess.run(self.images.command(*self.arguments([*self.SLOWLY, *command])), text=True,

@@ -10,6 +10,7 @@ import subprocess
 from contextlib import contextmanager
 
 from receiver import WEB_USER, wait_for
+from servers import free_port
 
 PATH = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin"
 MODULES = "/usr/lib/apache2/modules"
@@ -47,12 +48,6 @@ DocumentRoot %(dir)s/www
 </Directory>
 %(text)s
 """
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def listens(port):

@@ -193,8 +193,9 @@ class Node:
                             "pg_last_wal_replay_lsn()), pg_last_wal_replay_lsn()), '0/0')").strip())
 
     def streaming(self):
-        """The standbys that are connected and have caught up with this primary."""
-        rows = self.sql("SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'", check=False)
+        """The standbys that are connected, have caught up with this primary, and count if any does."""
+        rows = self.sql("SELECT application_name FROM pg_stat_replication WHERE state = 'streaming' AND (sync_state <> 'async' "
+                        "OR current_setting('synchronous_standby_names') = '')", check=False)
         return set(rows.split())
 
     def copy_of(self, primary):

@@ -23,6 +23,8 @@ from servers import Socket
 
 PSAPI = BINARY.parent / "psapi"
 NOTE = 'echo "$PSAPI_WEBHOOK_ID" >>"$PSAPI_TOLD/seen"\n'     # the handler of most tests
+# Time-out of a handler whose drain is stopped for longer. Before that the handler has ended, also on a busy machine.
+STOPPED = 5 * SLOWER
 
 
 def seconds(text):

@@ -5,7 +5,9 @@ delivers a Request and returns the Reply; `lacks` has the capabilities that a se
 the skip prints.
 """
 
+import contextlib
 import os
+import random
 import re
 import shutil
 import socket
@@ -44,6 +46,15 @@ def cgi_variables(request):
         name = name.upper().replace("-", "_")
         variables.append((name if name == "CONTENT_TYPE" else "HTTP_" + name, value))
     return variables
+
+
+def free_port():
+    """Below the kernel's own range, of which a neighbour's connection may take any before a server does."""
+    while True:
+        port = random.randrange(16000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Server:
@@ -186,9 +197,7 @@ class Nginx(Server):
 
     def start_nginx(self):
         for _ in range(5):      # another process may take the free port meanwhile
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
+            port = free_port()
             self.write_configuration(port)
             with open(self.place.dir / "nginx-error.txt", "ab") as log:
                 self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL,

@@ -176,6 +176,11 @@ class ApacheFcgid(ApacheStartsUs):
         self.stop()
         self.start()
 
+    def stop(self):
+        """It may end a process in the middle of its start, whose probe is left."""
+        self.place.tidy = False
+        super().stop()
+
 
 class ApacheCgid(ApacheStartsUs):
     """mod_cgid: a daemon of Apache starts a process for each request."""

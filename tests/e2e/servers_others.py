@@ -127,6 +127,10 @@ class Caddy(TwoReceivers, WebServer):
         import psapi.Caddyfile
         """
 
+    def ready(self, port):
+        """It listens before it has written its configuration down."""
+        return (self.place.dir / "home/.config/caddy/autosave.json").exists() and super().ready(port)
+
     def command(self):
         return ["caddy", "run", "--adapter", "caddyfile", "--config", self.place.dir / "Caddyfile"]
 

@@ -12,7 +12,7 @@ import time
 import pytest
 
 import postgresql
-from receiver import BINARY, SLOWER
+from receiver import BINARY, SLOWER, wait_for
 from spool import Spool, Stored, event_name, iso_ms, parse, received_at
 
 PSAPI = BINARY.parent / "psapi"
@@ -131,7 +131,10 @@ class Shared(Spool):
         return int(self.sql("SELECT count(*) FROM psapi_lane WHERE until > now()")) > 0
 
     def wait_for_unlock(self):
-        """The leases of a killed drain end after 30 s; here at once."""
+        """The leases of a killed drain end after 30 s; here at once, when its server processes have ended, which may
+        be about to take one."""
+        wait_for(lambda: self.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                                  "AND application_name = 'psapi'").strip() == "0", "they have ended")
         self.sql("UPDATE psapi_lane SET until = now()")
 
     def empty(self):

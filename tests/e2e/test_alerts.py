@@ -575,19 +575,18 @@ def test_wrong_secret(post):
 
 
 def test_stopped_drain(post):
-    """Within 10 min and a run of the timer."""
     post.handler("default", "exit 0\n")
     post.good()
     post.drain()
     post.silent()
     note = post.spool.path / "state" / "drain"
-    note.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(time.time() - 590)))
+    note.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(time.time() - 400)))
     post.silent()
-    note.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(time.time() - 610)))
-    mail = post.hears()
+    late = ("-c", "drain=300")      # a machine of the tests may have been booted a moment ago: test_check.py
+    mail = post.hears(*late)
     assert "drain" in mail["Subject"] and "psapi-drain.timer" in text(mail)
     post.drain()
-    assert "well again" in post.hears()["Subject"]
+    assert "well again" in post.hears(*late)["Subject"]
 
 
 @pytest.mark.settings(PSAPI_MIN_FREE="0")

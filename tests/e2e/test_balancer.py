@@ -10,8 +10,7 @@ import pytest
 from receiver import ROOT, Receiver, wait_for
 from replies import assert_accepted, assert_duplicate, assert_refused
 from sender import event, signed
-from servers import PATH, NginxKeepalive, accepts
-from web_server import free_port
+from servers import PATH, NginxKeepalive, accepts, free_port
 
 HEADS = ("web1", "web2")
 

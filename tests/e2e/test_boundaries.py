@@ -86,7 +86,7 @@ def test_backlog_beyond_the_descriptors(place):
     server.receiver = limited(place, 64).start()
     again = signed()
     assert_accepted(server.send(again))     # the disk must not slow the test down
-    clients = [server.connect() for _ in range(200)]
+    clients = [server.connect() for _ in range(130)]
     for client in clients:
         client.send(request(pairs(again), again.body))
     server.receiver.signal()

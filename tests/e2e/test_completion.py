@@ -31,6 +31,10 @@ def desk(place):
     folder = place.dir / "bash" / "completions"
     folder.mkdir(parents=True)
     (folder / "psapi").symlink_to(ROOT / "packaging/completion" / "psapi")
+    patient = place.dir / "patient"
+    patient.mkdir()
+    (patient / "timeout").write_text('#!/bin/sh\nshift\nexec "$@"\n')      # 2 s, which a busy machine may need
+    (patient / "timeout").chmod(0o755)
     yield desk
     desk.close()
 
@@ -38,7 +42,7 @@ def desk(place):
 def complete(desk, line):
     """The completions of this line."""
     environment = desk.environment() | {"BASH_COMPLETION_USER_DIR": str(desk.place.dir / "bash"),
-                                        "PATH": f"{PSAPI.parent}:/usr/bin:/bin"}
+                                        "PATH": f"{desk.place.dir}/patient:{PSAPI.parent}:/usr/bin:/bin"}
     done = subprocess.run(["bash", "--norc", "-c", ASK, "bash", line], cwd=desk.place.dir,
                           env=environment, capture_output=True, text=True,
                           stdin=subprocess.DEVNULL, timeout=60 * SLOWER)
@@ -154,7 +158,7 @@ def complete_zsh(desk, line):
     out = desk.place.dir / "zsh.out"
     out.unlink(missing_ok=True)
     environment = desk.environment() | {"FOLDER": str(ROOT / "packaging/completion"), "OUT": str(out), "TERM": "dumb",
-                                        "PATH": f"{PSAPI.parent}:/usr/bin:/bin", "HOME": str(desk.place.dir)}
+                                        "PATH": f"{desk.place.dir}/patient:{PSAPI.parent}:/usr/bin:/bin", "HOME": str(desk.place.dir)}
     done = subprocess.run(["zsh", "-f", "-c", ZSH, "zsh", line], cwd=desk.place.dir, env=environment, text=True,
                           capture_output=True, stdin=subprocess.DEVNULL, timeout=60 * SLOWER)
     assert done.returncode == 0, done

@@ -576,7 +576,7 @@ def test_what_was_checked_runs(desk):
     evil = write(desk.place.dir / "evil" / "default", '#!/bin/sh\necho evil >>"$PSAPI_TOLD/evil"\n').parent
     desk.deliver(signed(body(1)))
     log = desk.place.dir / "strace.log"
-    under = [*strace.UNDER, "-o", log, "-e", "trace=execve", "-e", "inject=execve:delay_enter=2s"]
+    under = [*strace.UNDER, "-o", log, "-e", "trace=execve", "-e", "inject=execve:delay_enter=5s"]
     child = subprocess.Popen([*under, PSAPI, "drain"], env=desk.environment())
     desk.children.append(child)
     begun = 'execve("/proc/self/fd/'

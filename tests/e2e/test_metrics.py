@@ -95,8 +95,8 @@ def test_what_has_happened(desk):
     assert runs == {"done": 1, "later": 1, "failed": 2}
     assert found.value("psapi_answer_duration_seconds_count") == 7
     assert found.value("psapi_answer_duration_seconds_bucket", le="+Inf") == 7
-    assert 0 < found.value("psapi_answer_duration_seconds_sum") < 7 * SLOWER
-    assert -2 <= found.value("psapi_clock_skew_seconds") <= 2
+    assert 0 < found.value("psapi_answer_duration_seconds_sum") < 60 * SLOWER
+    assert -2 <= found.value("psapi_clock_skew_seconds") <= 60      # all were signed before the first was sent
     assert found.value("psapi_spool_free_bytes") > 0 and found.value("psapi_build_info", version="0.1.0") == 1
     shared = desk.place.store == "postgresql"
     assert found.value("psapi_store_synchronous_standbys") == (1 if shared else None)

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import urllib.request
 
@@ -15,7 +14,7 @@ from prometheus_text import Metrics
 from psapi_command import PSAPI, Desk, updates
 from receiver import ROOT, Receiver, wait_for
 from sender import signed
-from servers import Socket
+from servers import Socket, free_port
 
 PACKAGING = ROOT / "packaging"
 RULES = PACKAGING / "prometheus/psapi.rules.yml"
@@ -90,9 +89,7 @@ def test_node_exporter_serves_the_file(desk):
     other = desk.place.dir / "second.conf"
     other.write_text("")
     desk.run("metrics", "--output", folder / "second.prom", "-f", other)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = "127.0.0.1:%d" % probe.getsockname()[1]
+    address = f"127.0.0.1:{free_port()}"
     with open(desk.place.dir / "exporter.log", "wb") as log:
         exporter = subprocess.Popen(["prometheus-node-exporter", f"--web.listen-address={address}",
                                      "--collector.disable-defaults", "--collector.textfile",
@@ -229,9 +226,7 @@ def program(desk):
 def test_nrpe(desk):
     if shutil.which("nrpe") is None:
         pytest.skip("needs nrpe")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     shipped = (PACKAGING / "nrpe/psapi.cfg").read_text().replace(" ".join(AS_PSAPI), str(program(desk)))
     config = desk.place.dir / "nrpe.cfg"
     config.write_text(f"server_address=127.0.0.1\nserver_port={port}\nnrpe_user=nagios\nnrpe_group=nagios\n"

@@ -2,6 +2,7 @@
 `npm ci` installs them from tests/npm/package-lock.json.
 """
 
+import fcntl
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,9 +21,11 @@ pytestmark = pytest.mark.long
 def packages():
     if not shutil.which("npm"):
         pytest.skip("npm is not installed")
-    if not (NPM / "node_modules").is_dir():
-        subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=NPM,
-                       check=True, capture_output=True, timeout=300)
+    with open(NPM / "package-lock.json") as lock:       # one worker of pytest-xdist installs them for all
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (NPM / "node_modules/.package-lock.json").exists():      # what npm writes last
+            subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=NPM,
+                           check=True, capture_output=True, timeout=300)
 
 
 @pytest.fixture(params=["standardwebhooks", "svix"])

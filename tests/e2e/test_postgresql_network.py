@@ -192,7 +192,7 @@ def started(desk, via):
     server = receiver(desk, via)
     server.receiver.start()
     wait_for(lambda: SANITIZED or status_of(f"/proc/{server.receiver.pid}/status")["Seccomp"].strip() == "2",
-             "it serves", 5 * SLOWER)
+             "it serves")
     return server
 
 
@@ -204,7 +204,7 @@ def test_resolver_does_not_answer(far, desk):
         for _ in range(2):
             begun = time.monotonic()
             assert_refused(server.send(signed()), "spool_error")
-            assert time.monotonic() - begun < 5 * SLOWER
+            assert time.monotonic() - begun < 7 * SLOWER
         assert listener.recv(512), "it was asked"
     assert "could not translate host name: no answer of the resolver in time" in server.receiver.log()
     server.receiver.stop()
@@ -222,7 +222,7 @@ def test_resolver_answers_no_more(far, desk):
             far.end_sessions()
             begun = time.monotonic()
             assert_accepted(server.send(signed()))
-            assert time.monotonic() - begun < 5 * SLOWER
+            assert time.monotonic() - begun < 7 * SLOWER
             assert listener.recv(512), "it was asked"
         finally:
             (far.dir / "hosts").write_text(names)
@@ -241,7 +241,7 @@ def test_resolver_answers_no_more_for_a_further_connection(far, desk):
             with postgresql.busy(primary, lambda: server.send(signed()), 3.5):
                 begun = time.monotonic()
                 assert_accepted(server.send(signed()))
-                assert time.monotonic() - begun < 2 * SLOWER, "it waited for the busy one"
+                assert time.monotonic() - begun < 3 * SLOWER, "it waited for the busy one"
         finally:
             (far.dir / "hosts").write_text(names)
     server.receiver.stop()

@@ -112,7 +112,7 @@ def test_power_cut_under_load(place, disk, clients, sync):
     for _ in range(4):
         before = len(answered)
         with Load(send, clients) as load:
-            load.turn(60 if clients == 1 else 20)
+            load.turn(20)
             time.sleep(0.003 * len(sent) % 0.1)     # anywhere
             disk.power_cut()
         receiver.kill()

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from psapi_command import NOTE, PSAPI, Desk, body
+from psapi_command import NOTE, PSAPI, STOPPED, Desk, body
 from receiver import wait_for
 from sender import signed
 from setup_command import read_until
@@ -65,9 +65,9 @@ def test_ended_in_time_while_drain_was_stopped(desk, status):
         kill -STOP $PPID
         exit {status}\n""")
     (webhook_id,) = desk.deliver(signed())
-    child = desk.start("drain", env={"PSAPI_HANDLER_TIMEOUT": "2"})
+    child = desk.start("drain", env={"PSAPI_HANDLER_TIMEOUT": str(STOPPED)})
     desk.wait_until_stopped(child)
-    desk.go_on(child, 2.5)
+    desk.go_on(child, STOPPED + 0.5)
     assert child.wait(30) == (1 if status else 0)
     assert desk.where(webhook_id) == (["events", "failed", "state"] if status else ["events"])
     assert not status or desk.state(webhook_id)["reason"].startswith("exit status 3, try 1 of")

@@ -12,6 +12,7 @@ import socket
 import pytest
 
 from fcgi_client import STDIN, Connection, NoAnswer, begin, params, record, request
+from installed_layout import status_of
 from load import Load
 from receiver import SLOWER, WEB_USER, Receiver, connects, start_on_a_port, wait_for
 from replies import assert_accepted, parse_cgi
@@ -86,10 +87,14 @@ def test_backlog_is_answered(direct, place):
     """Ten connections in the listen backlog, two threads, SIGTERM: all ten get their answer."""
     webhooks = [signed() for _ in range(10)]
     clients = []
+    direct.receiver.signal(signal.SIGSTOP)      # it has accepted none before the end begins
+    status = f"/proc/{direct.receiver.pid}/status"
+    wait_for(lambda: status_of(status)["State"].strip().startswith("T"), "it is stopped")
     for webhook in webhooks:
         clients.append(direct.connect())
         clients[-1].send(request(pairs(webhook), webhook.body))
     direct.receiver.signal()
+    direct.receiver.signal(signal.SIGCONT)
     for client in clients:
         assert_accepted(parse_cgi(client.answer()))
         client.close()

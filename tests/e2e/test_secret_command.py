@@ -246,7 +246,7 @@ def test_list_shows_what_is_wrong(place):
 def test_many_at_once(place):
     """Concurrent changes wait for each other: none is lost."""
     place.write_secret("")
-    secrets = ["whsec_" + base64.b64encode(bytes([i]) * 24).decode() for i in range(12)]
+    secrets = ["whsec_" + base64.b64encode(bytes([i]) * 24).decode() for i in range(6)]
     environment = place.environment()
     running = [subprocess.Popen([PSAPI, "secret", "add"], env=environment, text=True,
                                 stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)

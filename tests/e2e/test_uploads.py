@@ -89,13 +89,13 @@ def test_slow_senders_cost_no_thread(place, cls):
     """Whether the server passes uploads on as they come, or when they are complete: more slow ones than threads delay
     no other request."""
     with cls(place) as server:
-        slow = [(signed(), server.client.connect()) for _ in range(4)]
-        for request, client in slow:
-            client.sendall(head_of(request) + request.body[:10])
+        slow = [(signed(b"x" * 70_000), server.client.connect()) for _ in range(4)]
+        for request, client in slow:    # as much as one that is not too slow sends in two minutes
+            client.sendall(head_of(request) + request.body[:60_000])
         for _ in range(4):
             assert_accepted(server.send(signed()))
         for request, client in slow:
-            client.sendall(request.body[10:])
+            client.sendall(request.body[60_000:])
             assert_accepted(server.client.answer(client))
             client.close()
 
@@ -216,9 +216,8 @@ def test_slow_upload_does_not_extend_the_time(direct, place):
 @pytest.mark.settings(PSAPI_READ_TIMEOUT="1", PSAPI_THREADS="1", **strace.ENVIRONMENT)
 def test_time_on_a_slow_disk_does_not_count(direct, place):
     """The time-out is for the arrival of the request: the time for storing it does not count."""
-    with direct.connect() as client:
-        with strace.Attached(direct.receiver.pid, "fsync", "delay_enter=3000000", 1,
-                             place.dir / "strace.txt"):
+    with strace.Attached(direct.receiver.pid, "fsync", "delay_enter=3000000", 1, place.dir / "strace.txt"):
+        with direct.connect() as client:
             for _ in range(2):
                 request = signed()
                 assert_accepted(parse_cgi(client.exchange(pairs(request), request.body, keep=True)))

@@ -225,9 +225,9 @@ def test_an_answer_does_not_wait_for_new_lines(place):
     def history():
         return json.loads(web.ask(path="/api/1/overview").body)["history"]
     wait_for(lambda: history()["complete"], "all is counted")
-    with open(place.spool.path / "attempts.jsonl", "a") as log:
-        log.writelines(web_scale.line(n, time.time()) for n in range(1, 3000))
     with strace.Attached(web.program.pid, "pread64", "delay_enter=30000", "1+", place.dir / "strace.log"):
+        with open(place.spool.path / "attempts.jsonl", "a") as log:
+            log.writelines(web_scale.line(n, time.time()) for n in range(1, 3000))
         first = history()
         assert not first["complete"] and "since" not in first and sum(one["accepted"] for one in first["hours"]) < 1000
         last = wait_for(lambda: (data := history())["complete"] and data, "all is counted")
@@ -261,8 +261,9 @@ def test_causes_of_many_failures(place):
         if n == 4:
             data = json.loads(web.ask(path="/api/1/overview").body)
             assert data["causes"][0]["count"] == 5 and not {"causes_of", "causes_too_many"} & data.keys()
-    data = json.loads(web.ask(path="/api/1/overview").body)
-    assert 0 < data["causes_of"] <= 2000 and data["failed"] == 2100
+    data = wait_for(lambda: (found := json.loads(web.ask(path="/api/1/overview").body))["failed"] == 2100 and found,
+                    "all are counted")
+    assert 0 < data["causes_of"] <= 2000
     assert sum(one["count"] for one in data["causes"]) == data["causes_of"] and "causes_too_many" not in data
     for n in range(8000):
         os.link(failed / f"msg_{0:027}.json", failed / f"{n}.json")

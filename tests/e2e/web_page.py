@@ -14,9 +14,9 @@ import pytest
 
 import strace
 from receiver import BINARY, SANITIZED, SLOWER, Receiver
-from servers import Nginx
+from servers import Nginx, free_port
 from servers_apache import ApacheProxy
-from web_server import certificate, free_port
+from web_server import certificate
 
 WEB = BINARY.parent / "psapi-web"
 USER, PASSWORD = "alice", "a password of the tests"

@@ -125,13 +125,16 @@ def measure(place, events, asked=TIMES, pause_s=0):
     for again in (False, True)[:1 + (pause_s > 0)]:
         if again:
             time.sleep(pause_s)
-        for name, path, query, _ in views(events):
+        for name, path, query, count in views(events):
             if again and path not in (API + "overview", "/metrics"):
                 continue
             times, _ = found.get(name, ([], None))
             for _ in range(1 if again else asked):
                 seconds, reply = ask(web, path, query)
                 times.append(seconds)
+                while asked == 1 and count and count(reply) == 0 and len(times) < 50:     # a busy machine looks less far
+                    seconds, reply = ask(web, path, query)
+                    times.append(seconds)
                 assert reply.status in (200, 404), (name, reply.status, reply.body[:300])
             found[name] = times, reply
     web.stop()

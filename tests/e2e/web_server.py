@@ -7,14 +7,13 @@ import grp
 import os
 import pwd
 import signal
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
 
 from http_client import HttpClient
 from receiver import ROOT, SLOWER, WEB_USER, wait_for
-from servers import PATH, Server, accepts
+from servers import PATH, Server, accepts, free_port
 
 
 @functools.cache
@@ -34,12 +33,6 @@ def certificate():
 @functools.cache
 def certificate_directory():
     return tempfile.TemporaryDirectory(prefix="psapi-certificate-")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def as_user(name):

@@ -206,6 +206,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="psapi-fuzz-") as directory:
         receiver = Receiver(binary, directory)
         receiver.good("msg_first")
+        wait(lambda: receiver.threads() == THREADS + 1, 20, "its threads do not start")
         descriptors, threads = receiver.descriptors(), receiver.threads()
         end, count, left_open = time.monotonic() + seconds, 0, []
         while time.monotonic() < end:

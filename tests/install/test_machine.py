@@ -287,7 +287,7 @@ def test_alert_of_a_stopped_drain(machine, spool, alerts):
     machine.run("systemctl", "disable", "--now", *DRAIN_UNITS)
     machine.run("systemctl", "start", "psapi-drain.service")    # and none is at work any more
     note = spool.path / "state/drain"
-    note.write_text(iso(time.time() - 590) + "\n")
+    note.write_text(iso(time.time() - 400) + "\n")
     assert alerts.mails() == []
     note.write_text(iso(time.time() - 610) + "\n")
     alerts.hears("CRITICAL: drain: ")

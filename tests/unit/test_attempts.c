@@ -371,16 +371,16 @@ TEST(an_error_before_anything_was_proved_is_left_out_like_a_refusal)
 /* "at" is when the request began: of those that are slow, each began before the last was logged. */
 TEST(a_slow_request_does_not_get_around_the_limit)
 {
-	struct attempt attempt = attempt_of("rejected");
 	struct fixture *f = *state;
 	int lines = 0;
 
-	attempt.at.tv_sec -= 5;
-	attempt.us = 5000000;
 	/* Each as a process of its own, as under CGI. */
 	int64_t start = clock_milliseconds();
 	for (int i = 0; i < 50; i++) {
 		struct attempts *other = attempts_open(f->dir);
+		struct attempt attempt = attempt_of("rejected");
+		attempt.at.tv_sec -= 5;
+		attempt.us = 5000000;
 		attempts_write(other, &attempt);
 		attempts_close(other);
 	}
@@ -398,12 +398,14 @@ TEST(other_processes_count)
 	int64_t start = clock_milliseconds();
 	log_many(f, "rejected", 10);
 	attempts_write(other, &attempt);
-	if (clock_milliseconds() - start < 1000)
+	bool soon = clock_milliseconds() - start < 1000; /* else a busy machine has let it write one more */
+	if (soon)
 		assert_int_equal(lines_in_log(f), 10);
 	wait_ms(1100);
 	attempt = attempt_of("rejected");
 	attempts_write(other, &attempt);
-	assert_int_equal(suppressed_in_last_line(f), 1);
+	if (soon)
+		assert_int_equal(suppressed_in_last_line(f), 1);
 	attempts_close(other);
 }
 

@@ -181,9 +181,11 @@ hold_many(void *number)
 	struct error error;
 
 	for (int i = 0; i < 8; i++) {
-		enum store_result result =
-		    hold_text(senders.spools[(uintptr_t)number % 2], "request", 7,
-		    (int64_t)(uintptr_t)number, i, &error);
+		enum store_result result;
+		do {
+			result = hold_text(senders.spools[(uintptr_t)number % 2], "request", 7,
+			    (int64_t)(uintptr_t)number, i, &error);
+		} while (result == STORE_FAILED); /* a busy machine: the lock was not had in time */
 		senders.held += result == STORE_OK;
 		senders.full += result == STORE_FULL;
 	}

@@ -811,6 +811,7 @@ bring_many(enum store_result expected)
 	struct bringer bringers[THREADS];
 	char ids[THREADS][32];
 
+	int64_t shortest = INT64_MAX; /* one that waited would take 4 s each time */
 	for (int round = 0; round < 5; round++) {
 		int64_t begun = clock_milliseconds();
 		for (int i = 0; i < THREADS; i++) {
@@ -822,8 +823,10 @@ bring_many(enum store_result expected)
 			pthread_join(threads[i], NULL);
 			assert_int_equal(bringers[i].result, expected);
 		}
-		assert_in_range(clock_milliseconds() - begun, 0, 3000); /* valgrind is slow */
+		if (clock_milliseconds() - begun < shortest)
+			shortest = clock_milliseconds() - begun;
 	}
+	assert_in_range(shortest, 0, 3000); /* valgrind is slow */
 }
 
 /* While no further connection can be made: all wait for the one that is open. */
@@ -850,14 +853,13 @@ TEST(of_many_at_once_each_fails_without_a_connection)
 	assert_int_equal(put(&one, "later", "1", 1, STORE_QUEUE), STORE_OK);
 }
 
+/* Until somebody is in the roster. */
 static void *
-lock_events(void *seconds)
+lock_events(void *unused)
 {
-	char statement[200];
-
-	snprintf(statement, sizeof(statement), "DO $$ BEGIN LOCK TABLE psapi_event IN EXCLUSIVE MODE;"
-	    " PERFORM pg_sleep(%s); END $$", (const char *)seconds);
-	sql(statement);
+	(void)unused;
+	sql("DO $$ BEGIN LOCK TABLE psapi_event IN EXCLUSIVE MODE; FOR i IN 1..1500 LOOP"
+	    " EXIT WHEN EXISTS (SELECT FROM psapi_roster); PERFORM pg_sleep(0.02); END LOOP; END $$");
 	return NULL;
 }
 
@@ -886,12 +888,14 @@ TEST(a_transaction_without_time_left_takes_none_with_it)
 	pthread_t locking, threads[6];
 
 	NEEDS_SERVER;
-	assert_int_equal(pthread_create(&locking, NULL, lock_events, (void *)(uintptr_t)"5.9"), 0);
+	assert_int_equal(pthread_create(&locking, NULL, lock_events, NULL), 0);
 	sql("DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_locks WHERE mode = 'ExclusiveLock' AND"
 	    " granted AND relation = 'psapi_event'::regclass) LOOP PERFORM pg_sleep(0.01); END LOOP;"
 	    " END $$");
 	bring_at(times, 6, bringers, threads);
 	for (int i = 0; i < 6; i++) {
+		if (i == 5)
+			sql("INSERT INTO psapi_roster VALUES ('1', 1, true)");
 		pthread_join(threads[i], NULL);
 		bool stored = bringers[i].result == STORE_OK || bringers[i].result == STORE_DUPLICATE;
 		if (stored != (i == 5))
@@ -904,21 +908,25 @@ TEST(a_transaction_without_time_left_takes_none_with_it)
 TEST(a_further_connection_is_tried_again)
 {
 	struct bringer bringers[] = {{&one, "slow", 0}, {&one, "quick", 0}};
-	static const int times[] = {0, 300};
 	pthread_t threads[2];
 
 	NEEDS_SERVER;
 	sql("CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-	    " IF NEW.name = 'slow.json' THEN PERFORM pg_sleep(3.7); END IF; RETURN NULL; END $$;"
+	    " IF NEW.name = 'slow.json' THEN PERFORM pg_advisory_xact_lock(1); FOR i IN 1..190 LOOP"
+	    " EXIT WHEN EXISTS (SELECT FROM psapi_event WHERE name = 'quick.json');"
+	    " PERFORM pg_sleep(0.02); END LOOP; END IF; RETURN NULL; END $$;"
 	    " CREATE TRIGGER wait AFTER INSERT ON psapi_event FOR EACH ROW EXECUTE FUNCTION wait();");
 	assert_int_equal(put(&one, "first", "1", 1, STORE_QUEUE), STORE_OK);
 	plan.fault = UNCONNECTED;
 	int64_t begun = clock_milliseconds();
-	bring_at(times, 2, bringers, threads);
+	assert_int_equal(pthread_create(&threads[0], NULL, bring, &bringers[0]), 0);
+	sql("DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted)"
+	    " LOOP PERFORM pg_sleep(0.01); END LOOP; END $$");
+	assert_int_equal(pthread_create(&threads[1], NULL, bring, &bringers[1]), 0);
 	poll(NULL, 0, 1000);
 	plan.fault = NONE;
 	pthread_join(threads[1], NULL);
-	assert_in_range(clock_milliseconds() - begun, 2000, 3500); /* the pause has 2 s */
+	assert_in_range(clock_milliseconds() - begun, 2000, 3700); /* the pause has 2 s */
 	pthread_join(threads[0], NULL);
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(bringers[i].result, STORE_OK);
