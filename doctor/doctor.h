@@ -146,7 +146,7 @@ void doctor_exchange_at(struct doctor *doctor, struct http *http, const char *ad
 
 /*
  * When the daily event last came to any host of a shared store, in the last so many seconds:
- * nanoseconds since 1970; 0: it did not, or the store is not shared.
+ * nanoseconds since 1970; 0: it did not, or the store is not shared; -1: the store cannot be read.
  */
 int64_t doctor_copied_daily(struct doctor *doctor, int64_t seconds);
 

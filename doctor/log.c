@@ -344,6 +344,7 @@ check_clock(struct doctor *d, struct finding *f)
 /* The daily event in the attempts log. */
 struct daily {
 	int64_t first, last; /* nanoseconds: the first event of any type; this one's last. 0: none */
+	bool unknown;        /* whether other hosts had a later one */
 };
 
 /* The type is logged of authentic requests alone, so it cannot be forged. */
@@ -376,10 +377,12 @@ doctor_copied_daily(struct doctor *d, int64_t seconds)
 	struct daily daily = {0};
 	struct store_attempts copies = {.since = ((int64_t)d->now - seconds) * NANOSECONDS,
 	    .last = -1, .outcome = "accepted", .visit = take_copy, .data = &daily};
-	struct error error;
+	struct error ignored;
 
-	if (d->store != NULL && store_is_shared(d->store) && !d->unreadable)
-		store_attempts(d->store, &copies, &error);
+	if (d->store == NULL || !store_is_shared(d->store))
+		return 0;
+	if (d->unreadable || store_attempts(d->store, &copies, &ignored) != STORE_OK)
+		return -1;
 	return daily.last;
 }
 
@@ -417,6 +420,7 @@ read_log(struct doctor *d, struct daily *daily)
 	}
 	attempts_reader_close(reader);
 	int64_t copied = doctor_copied_daily(d, COPIES_SECONDS);
+	daily->unknown = copied < 0;
 	if (copied > daily->last)
 		daily->last = copied;
 	int64_t counted = counted_accepted(d, EVENTS_DAILY_TYPE);
@@ -439,6 +443,8 @@ check_daily(struct doctor *d, struct finding *f)
 	double hours = (double)seconds / 3600;
 	if (daily.last >= limit && daily.last != 0)
 		doctor_ok(f, "the last " EVENTS_DAILY_TYPE " came %.1f h ago", hours);
+	else if (daily.unknown)
+		doctor_skipped(f, "the store cannot be read: another host may have received one");
 	else if (daily.last != 0)
 		doctor_failed(f, NULL,
 		    "the last " EVENTS_DAILY_TYPE " came %.1f h ago; it is sent once a day",

@@ -39,6 +39,7 @@ struct monitor {
 	struct runs runs;
 	bool counted;    /* the totals are known */
 	bool awaits;     /* the first secret: it is not set up yet */
+	bool daily_unknown; /* another host may have it, in a store that cannot be read */
 	bool no_daily;    /* none was ever accepted: its age is that of the first event */
 	bool no_handlers; /* a script of the user's own takes the events */
 	enum health_status severity; /* of the next failed finding */
@@ -203,8 +204,8 @@ read_counts(struct monitor *run)
 }
 
 /*
- * The daily event's last time, nanoseconds: here, or on another host of a shared store. One from
- * the future was logged under a wrong clock.
+ * The daily event's last time, nanoseconds: here, or on another host of a shared store; -1: late
+ * here, and the others are not known. One from the future was logged under a wrong clock.
  */
 static int64_t
 last_daily(struct monitor *run)
@@ -216,7 +217,7 @@ last_daily(struct monitor *run)
 		last = 0;
 	if (last < now - EVENTS_DAILY_LATE_SECONDS * NANOSECONDS) {
 		int64_t elsewhere = doctor_copied_daily(&run->doctor, EVENTS_DAILY_LATE_SECONDS);
-		last = elsewhere > last ? elsewhere : last;
+		last = elsewhere > last || elsewhere < 0 ? elsewhere : last;
 	}
 	return last;
 }
@@ -227,6 +228,9 @@ read_daily(struct monitor *run)
 {
 	int64_t last = last_daily(run);
 
+	run->daily_unknown = last < 0;
+	if (last < 0)
+		return;
 	run->no_daily = last == 0;
 	if (last == 0)
 		last = doctor_first_accepted(&run->doctor);
@@ -341,11 +345,36 @@ static const struct doctor_check drain_status[] = {
 	{0},
 };
 
+/*
+ * The database, then the counts. Each waits for a database that does not answer: what has failed is
+ * not tried again, and is one finding.
+ */
+static void
+check_store(struct doctor *d, struct finding *f)
+{
+	struct error error;
+
+	doctor_skipped(f, "no fault, or an earlier check has named it");
+	if (d->store == NULL)
+		return;
+	d->unreadable = store_check(d->store, doctor_report_store, d, &error) != STORE_OK;
+	if (!d->unreadable)
+		d->counted = store_count(d->store, d->now, &d->counts, &error) == STORE_OK;
+	d->unreadable = !d->counted;
+	if (d->unreadable && !d->store_failed)
+		doctor_failed_for(f, &error);
+}
+
+static const struct doctor_check store_checks[] = {
+	{"store", check_store, ""},
+	{0},
+};
+
 /* ---- the checks ---- */
 
 /*
  * In this order: the first request makes the spool, the log is found before it is judged, and
- * "unrecognised" has the counts made.
+ * "unrecognised" is of the counts that "store" makes.
  */
 static const struct {
 	const struct doctor_check *table;
@@ -361,6 +390,7 @@ static const struct {
 	{doctor_local_checks, "handlers", HEALTH_WARNING, false},
 	{doctor_log_checks, "log", HEALTH_WARNING, false},
 	{doctor_log_checks, "deliveries", HEALTH_CRITICAL, true},
+	{store_checks, "store", HEALTH_CRITICAL, false},
 	{doctor_history_checks, "unrecognised", HEALTH_WARNING, false},
 	{drain_status, "drain-status", HEALTH_WARNING, false},
 };
@@ -369,7 +399,6 @@ static void
 run_checks(struct monitor *run)
 {
 	struct doctor *d = &run->doctor;
-	struct error ignored; /* a check has failed for it, too */
 
 	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
 		run->severity = checks[i].severity;
@@ -380,27 +409,17 @@ run_checks(struct monitor *run)
 		run->awaits = secrets_is_empty(d->config->secret_file) && store_is_empty(d->store);
 		runs_read(d->store, &run->runs);
 	}
-	run->severity = HEALTH_CRITICAL;
-	if (d->store != NULL)
-		store_check(d->store, doctor_report_store, d, &ignored);
 }
 
-/* Count what is in the store and in the log. */
+/* Count what is in the log. */
 static void
-count(struct monitor *run)
+count_log(struct monitor *run)
 {
 	struct doctor *d = &run->doctor;
-	struct finding f = {.name = "store"};
-	struct error error;
+	struct error ignored; /* the check "log" has failed for it, too */
 
-	if (d->store == NULL)
-		return;
-	d->counted = d->counted || store_count(d->store, d->now, &d->counts, &error) == STORE_OK;
-	if (!d->counted) {
-		doctor_failed_for(&f, &error);
-		add(run, &f, HEALTH_CRITICAL);
-	}
-	run->counted = totals_update(d->config, d->store, &run->totals, &error) == 0;
+	run->counted = d->store != NULL &&
+	    totals_update(d->config, d->store, &run->totals, &ignored) == 0;
 }
 
 /* What depends on the store, its counts or the log was judged only if these can be read. */
@@ -408,7 +427,7 @@ static bool
 is_partial(const struct monitor *run)
 {
 	return run->doctor.store == NULL || !run->doctor.counted || !run->doctor.log_is_read ||
-	    !run->counted;
+	    !run->counted || run->daily_unknown;
 }
 
 /* Nobody has set it up yet: the package is installed, and no request has come. */
@@ -473,7 +492,7 @@ monitor_run(const struct config *config, const struct monitor_limits *limits, bo
 		add(&run, &untouched, HEALTH_OK);
 	} else {
 		run_checks(&run);
-		count(&run);
+		count_log(&run);
 		read_numbers(&run);
 		for (int i = 0; i < MONITOR_NUMBERS; i++)
 			judge_number(&run, (enum monitor_number)i);

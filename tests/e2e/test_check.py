@@ -335,7 +335,7 @@ def test_database(desk, receiver):
     assert bad(desk) == {}
     desk.place.settings["PSAPI_STORE"] = "postgresql://nobody@127.0.0.1:1/psapi"
     found = bad(desk)
-    assert {"database", "store", "storing"} <= set(found) and found["database"]["status"] == "CRITICAL"
+    assert set(found) == {"database", "storing"} and found["database"]["status"] == "CRITICAL", "the cause, and no echo"
 
 
 def test_since(desk, receiver):

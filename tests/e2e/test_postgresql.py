@@ -29,6 +29,7 @@ from sender import event, signed
 from servers import Socket
 from shared_store import Shared, settings
 from test_crash import run_cgi
+from test_metrics import line as attempt_line
 
 pytestmark = pytest.mark.skipif(postgresql.why_not() is not None, reason=str(postgresql.why_not()))
 ENOUGH = 7 * SLOWER     # seconds: the receiver answers after 4 s, and the machine may be busy. Less than 2 x 4 s
@@ -533,6 +534,25 @@ def test_a_silent_host_is_waited_for_once(head):
     assert checked.returncode == 78 and len(said) == 2, checked
     assert re.match(f"warning: store, database: no primary: {silent}.*: no answer in time", said[0]), said
     assert said[1] == "error: store: no host of PSAPI_STORE can be used: see above", said
+
+
+def test_check_of_a_silent_host(head):
+    """It names the database within the time of --mail, which is 60 s. The daily event may be in the store, of another
+    host: its absence here is no fault."""
+    head.accept(body(1))
+    log = head.place.spool.path / "attempts.jsonl"
+    log.write_text(attempt_line(time.time() - 27 * 3600, type="producersync.updates_available") + log.read_text())
+    (head.place.spool.path / "state" / "metrics").unlink(missing_ok=True)
+
+    def bad():
+        found = json.loads(head.run("check", "--json", "-t", "30", expect=2).stdout)["findings"]
+        return {one["check"] for one in found if one["status"] != "OK"}
+    assert bad() == {"daily"}
+    with silent_host(head.place) as silent:
+        head.place.settings["PSAPI_STORE"] = f"host={silent} user=psapi dbname=psapi"
+        assert bad() == {"storing", "database"}
+        said = {row["check"]: row for row in map(json.loads, head.run("doctor", "--json", expect=1).stdout.splitlines())}
+        assert said["daily"]["ok"] is None and "another host" in said["daily"]["text"], said["daily"]
 
 
 def test_a_host_is_looked_at_whatever_it_is(cluster, head):
