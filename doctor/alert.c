@@ -41,17 +41,24 @@ struct alert_state {
 
 /* ---- the note ---- */
 
-/* Its path where there is no store: one for each spool, for endpoints may share the directory. */
-static void
+/*
+ * Its path where there is no store: one for each spool, for endpoints may share the directory.
+ * False: there is none, for root becomes the spool's owner as soon as the spool is there, and could
+ * not remove its own note from /var/tmp then: the next outage would count as reported.
+ */
+static bool
 fallback_path(const struct config *config, char path[PATH_MAX])
 {
 	const char *directory = getenv("RUNTIME_DIRECTORY");
 	uint64_t hash = text_hash(TEXT_HASH, config->spool, strlen(config->spool));
 
 	if (directory == NULL || *directory != '/')
-		directory = FALLBACK_DIRECTORY;
+		directory = geteuid() == 0 ? NULL : FALLBACK_DIRECTORY;
+	if (directory == NULL)
+		return false;
 	snprintf(path, PATH_MAX, "%s/" FALLBACK_FILE "-%u-%016" PRIx64, directory,
 	    (unsigned int)geteuid(), hash);
+	return true;
 }
 
 /* A file of another user is none: anybody can create one in /var/tmp. */
@@ -62,7 +69,8 @@ read_fallback(const struct config *config)
 	struct stat st;
 	json_t *note = NULL;
 
-	fallback_path(config, path);
+	if (!fallback_path(config, path))
+		return NULL;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return NULL;
@@ -102,7 +110,8 @@ write_fallback(const struct config *config, const char *text)
 {
 	char path[PATH_MAX], draft[PATH_MAX + 8];
 
-	fallback_path(config, path);
+	if (!fallback_path(config, path))
+		return false;
 	snprintf(draft, sizeof(draft), "%s.new", path);
 	unlink(draft);
 	int fd = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, FILE_MODE);
@@ -125,8 +134,8 @@ write_state(const struct config *config, struct store *store, struct alert_state
 	if (text == NULL)
 		return;
 	if (store != NULL && store_note_write(store, STORE_NOTE_ALERTS, text, &error) == STORE_OK) {
-		fallback_path(config, path);
-		unlink(path);
+		if (fallback_path(config, path))
+			unlink(path);
 	} else if (!write_fallback(config, text) && store != NULL) {
 		error_log(&error);
 	}

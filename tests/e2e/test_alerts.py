@@ -4,6 +4,7 @@ interface, in one test through the real msmtp; a heartbeat service is told each 
 import http.server
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -50,13 +51,13 @@ class Post(Desk):
         assert done.stdout == ""
         return done
 
-    def hears(self, *arguments):
+    def hears(self, *arguments, **more):
         """The one mail that a check sends, and no word beside it."""
-        assert self.check(*arguments).stderr == ""
+        assert self.check(*arguments, **more).stderr == ""
         return self.mailbox.only()
 
-    def silent(self, *arguments):
-        assert self.check(*arguments).stderr == ""
+    def silent(self, *arguments, **more):
+        assert self.check(*arguments, **more).stderr == ""
         assert self.mailbox.mails() == []
 
     def good(self, *bodies):
@@ -326,40 +327,76 @@ def test_two_endpoints_beside_each_other(post, runtime):
     assert "well again" in post.hears()["Subject"]
 
 
-def note_in_var_tmp(post):
+def note_in_var_tmp(post, user):
     number = 0xcbf29ce484222325
     for byte in str(post.spool.path).encode():      # FNV-1a
         number = (number ^ byte) * 0x100000001b3 % 2**64
-    return Path(f"/var/tmp/psapi-alerts-{os.geteuid()}-{number:016x}")
+    return Path(f"/var/tmp/psapi-alerts-{user}-{number:016x}")
+
+
+@pytest.fixture
+def as_psapi(post):
+    """The user of the spool and the mailbox, which is not root, and a command that starts another one as that user."""
+    if os.geteuid() != 0:
+        return os.geteuid(), ()
+    user = pwd.getpwnam("nobody")
+    post.server.receiver.stop()
+    for path in (post.place.dir, *post.place.dir.rglob("*")):
+        os.chown(path, user.pw_uid, user.pw_gid)
+    post.place.settings.pop("PSAPI_LISTEN_GROUP", None)
+    return user.pw_uid, ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups")
 
 
 @pytest.mark.parametrize("squatted", [False, True])
-def test_without_a_directory_of_its_own(post, squatted):
+def test_without_a_directory_of_its_own(post, as_psapi, squatted):
     """As an operator's own crontab runs it: /var/tmp has the note. What another user has put there is not used."""
-    note = note_in_var_tmp(post)
+    user, under = as_psapi
+    note = note_in_var_tmp(post, user)
     away = post.place.dir / "away"
     post.server.receiver.stop()
     post.place.settings.pop("PSAPI_LISTEN")
     post.spool.path.rename(away)
-    assert "spool" in post.hears()["Subject"]
+    assert "spool" in post.hears(under=under)["Subject"]
     try:
-        post.silent()
+        post.silent(under=under)
         if squatted:
             if os.geteuid() != 0:
                 pytest.skip("only root can give a file away")
-            os.chown(note, 65534, 65534)
-            assert "spool" in post.hears()["Subject"]
-            assert note.stat().st_uid == 0, "replaced"
+            os.chown(note, 1, 1)
+            assert "spool" in post.hears(under=under)["Subject"]
+            assert note.stat().st_uid == 1, "/var/tmp is sticky"
             note.unlink()
             note.symlink_to("/etc/passwd")
-            assert "spool" in post.hears()["Subject"]
+            os.chown(note, user, user, follow_symlinks=False)
+            assert "spool" in post.hears(under=under)["Subject"]
             assert not note.is_symlink()
         away.rename(post.spool.path)
-        assert "well again" in post.hears()["Subject"]
-        post.silent()
+        assert "well again" in post.hears(under=under)["Subject"]
+        post.silent(under=under)
         assert not note.exists()
     finally:
         note.unlink(missing_ok=True)
+
+
+def test_root_without_a_directory_of_its_own(post, as_psapi):
+    """As root's crontab runs it: root becomes psapi when the spool is there, and could not remove its note."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    user, _ = as_psapi
+    notes = [note_in_var_tmp(post, 0), note_in_var_tmp(post, user)]
+    away = post.place.dir / "away"
+    post.place.settings.pop("PSAPI_LISTEN")
+    post.silent()
+    try:
+        for _ in range(2):
+            post.spool.path.rename(away)
+            assert "spool" in post.hears()["Subject"]
+            away.rename(post.spool.path)
+            post.silent()
+            assert not any(note.exists() for note in notes)
+    finally:
+        for note in notes:
+            note.unlink(missing_ok=True)
 
 
 # ---- checks that could not judge everything ----
