@@ -236,20 +236,40 @@ explain_elsewhere(struct doctor *d, struct finding *f)
 		    d->config->spool);
 }
 
+/* Our own look into the store failed: that says nothing of the receiver's, and is not repeated. */
+static void
+explain_unknown(struct doctor *d, struct finding *f, const struct error *error)
+{
+#define NOT_KNOWN "a signed probe is accepted; whether it is stored is not known: %s"
+	if (d->unreadable || d->store_failed)
+		doctor_skipped(f, NOT_KNOWN, error->text);
+	else
+		doctor_failed(f, error->remedy, NOT_KNOWN, error->text);
+	d->unreadable = true;
+#undef NOT_KNOWN
+}
+
 /* The probe was accepted: is it in this store? */
 static void
 check_stored(struct doctor *d, struct finding *f, const char *id)
 {
+	struct error error = {.text = "the store cannot be read"};
+	enum store_result result = STORE_OK;
 	char name[STORE_NAME_SIZE];
-	struct error error;
 
-	bool found = d->store != NULL && store_lookup(d->store, id, name, &error) == STORE_OK;
-	if (found)
-		snprintf(d->direct_id, sizeof(d->direct_id), "%s", id);
-	if (found || d->store == NULL)
-		doctor_ok(f, "a signed probe is accepted and stored");
-	else
+	if (d->unreadable)
+		result = STORE_FAILED;
+	else if (d->store != NULL)
+		result = store_lookup(d->store, id, name, &error);
+	if (result == STORE_FAILED) {
+		explain_unknown(d, f, &error);
+	} else if (result != STORE_OK) {
 		explain_elsewhere(d, f);
+	} else {
+		doctor_ok(f, "a signed probe is accepted and stored");
+		if (d->store != NULL)
+			snprintf(d->direct_id, sizeof(d->direct_id), "%s", id);
+	}
 }
 
 static void

@@ -525,6 +525,32 @@ def test_doctor_of_a_receiver_that_was_not_restarted(head):
     assert said["remedy"].startswith("restart the receiver;") and "PSAPI_STORE" in said["remedy"], said
 
 
+def test_doctor_cannot_look_for_what_the_receiver_has_stored(cluster, head):
+    """That says nothing of the receiver, which must not be restarted for it."""
+    def accepts(*failed):
+        rows = {row["check"]: row for row in map(json.loads, head.run(
+            "doctor", "--json", "--socket", head.server.receiver.path, expect=1).stdout.splitlines())}
+        assert [check for check, row in rows.items() if row["ok"] is False] == list(failed), rows
+        assert "accepted; whether it is stored is not known: " in rows["accepts"]["text"], rows["accepts"]
+        assert "restart" not in json.dumps(rows["accepts"]), rows["accepts"]
+        return rows["accepts"]
+    head.accept(body(1))
+    uri = head.place.settings["PSAPI_STORE"]
+    with silent_host(head.place) as silent:
+        head.place.settings["PSAPI_STORE"] = f"host={silent} user=psapi dbname=psapi"
+        assert accepts("storing", "database")["text"].endswith("the store cannot be read")
+    head.place.settings["PSAPI_STORE"] = uri
+    head.place.settings["PSAPI_STORE"] = uri + "&options=-crole%3Dother"
+    cluster.primary.sql("CREATE ROLE other", "GRANT other TO psapi", "GRANT SELECT ON psapi_meta TO other", database="psapi")
+    try:
+        assert "permission denied" in accepts("storing", "accepts")["text"]
+    finally:
+        cluster.primary.sql("DROP OWNED BY other", "DROP ROLE other", database="psapi")
+    head.place.settings["PSAPI_STORE"] = uri
+    cluster.primary.sql("UPDATE psapi_meta SET format = 2", database="psapi")
+    assert "format 2," in accepts("storing", "schema")["text"]
+
+
 def test_a_silent_host_is_waited_for_once(head):
     """-t does not try the way of an event to hosts of which none answered its checks: that would wait, and fail, again."""
     with silent_host(head.place) as silent:
