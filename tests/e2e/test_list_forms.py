@@ -382,6 +382,17 @@ def test_gaps_between_events_that_came_late(daily):
     assert [row["date"] for row in shown[1:]] == [day(ago).isoformat() for ago in (8, 6, 5, 4, 3, 2, 1, 0)]
 
 
+def test_an_example_does_not_begin_the_days(daily):
+    """Its runDate is of long ago. What is sent again after up to 90 days does begin them."""
+    daily.daily(110, 2)
+    shown = [json.loads(row) for row in daily.run("list", "--gaps", "--days", "120", "--json", expect=1).stdout.splitlines()]
+    assert shown[0] == {"from": day(119).isoformat(), "to": day(3).isoformat(), "status": "unknown"}
+    assert [row["date"] for row in shown[1:]] == [day(1).isoformat(), day(0).isoformat()]
+    daily.daily(89)     # a day that ended up to 90 days ago
+    shown = [json.loads(row) for row in daily.run("list", "--gaps", "--days", "120", "--json", expect=1).stdout.splitlines()]
+    assert (shown[0]["to"], shown[1]["date"]) == (day(90).isoformat(), day(88).isoformat())
+
+
 def test_gaps_of_nothing(desk):
     """Nothing is known without an event; a probe of doctor is none."""
     desk.deliver(signed(b'{"type":"psapi.doctor"}'))
