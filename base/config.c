@@ -455,8 +455,11 @@ check_mailto(const char *value)
 		if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f || *p == ';')
 			return wrong;
 	for (const char *p = value; *value != '\0' && p != NULL;) {
-		const char *end = strchrnul(p, ',');
-		if (!is_address(p, (size_t)(end - p)))
+		const char *end = p;
+		bool quoted = false;
+		for (; *end != '\0' && (quoted || *end != ','); end++)
+			quoted ^= *end == '"';
+		if (quoted || !is_address(p, (size_t)(end - p)))
 			return wrong;
 		p = *end == ',' ? end + 1 : NULL;
 	}

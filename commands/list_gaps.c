@@ -18,10 +18,17 @@
 
 enum { DAY = 86400 };
 
+/*
+ * Days from a runDate to the last possible arrival: the sender can send an event again for 90 days
+ * (docs.svix.com/retention). The portal's "Send Example" has the runDate 2025-07-24 for ever.
+ */
+enum { LATEST_DAYS = 91 };
+
 /* Days are counted since 1970, UTC. */
 struct gaps {
 	int64_t first, count;
 	int64_t known; /* the first day that is judged */
+	int64_t named; /* the first day that an event names, but no example; INT64_MAX: none does */
 	bool *there;   /* by day - first */
 };
 
@@ -41,7 +48,7 @@ find_oldest(const struct store_item *item, void *data)
 static int
 note_day(const struct store_item *item, void *data)
 {
-	const struct gaps *gaps = data;
+	struct gaps *gaps = data;
 	const struct event *event = &item->entry.event;
 	int64_t time;
 
@@ -49,23 +56,17 @@ note_day(const struct store_item *item, void *data)
 	    !datetime_is_date(event->run_date) || !datetime_parse(event->run_date, &time))
 		return 0;
 	int64_t day = time / NANOSECONDS / DAY - gaps->first;
-	if (day >= 0 && day < gaps->count)
-		gaps->there[day] = true;
+	if (day < 0 || day >= gaps->count)
+		return 0;
+	gaps->there[day] = true;
+	day += gaps->first;
+	if (day < gaps->named && item->entry.received / NANOSECONDS / DAY - day <= LATEST_DAYS)
+		gaps->named = day;
 	return 0;
 }
 
-/* The first day that an event names; INT64_MAX: none does. */
-static int64_t
-first_named(const struct gaps *gaps)
-{
-	for (int64_t i = 0; i < gaps->count; i++)
-		if (gaps->there[i])
-			return gaps->first + i;
-	return INT64_MAX;
-}
-
 /*
- * Fill in gaps->known, after gaps->there. Of events that came late, several at once, the runDates
+ * Fill in gaps->known, after gaps->named. Of events that came late, several at once, the runDates
  * say that the sender had begun. Returns an exit status (logged).
  */
 static int
@@ -82,8 +83,8 @@ find_known(struct command_line *line, struct gaps *gaps)
 		status = command_status(
 		    store_each(line->store, &any, find_oldest, &oldest, &error), &error);
 	gaps->known = oldest == INT64_MAX ? INT64_MAX : oldest / NANOSECONDS / DAY + 1;
-	if (first_named(gaps) < gaps->known)
-		gaps->known = first_named(gaps);
+	if (gaps->named < gaps->known)
+		gaps->known = gaps->named;
 	if (forgotten.forgotten != 0 && forgotten.forgotten / DAY >= gaps->known)
 		gaps->known = forgotten.forgotten / DAY + 1;
 	roster_free(&forgotten);
@@ -180,7 +181,8 @@ print_gaps(const struct gaps *gaps, bool json)
 int
 list_gaps(struct command_line *line, int64_t days)
 {
-	struct gaps gaps = {.count = days, .there = calloc((size_t)days, sizeof(bool))};
+	struct gaps gaps = {
+		.count = days, .named = INT64_MAX, .there = calloc((size_t)days, sizeof(bool))};
 
 	gaps.first = (clock_unix() - EVENTS_DAILY_LATE_SECONDS) / DAY - days + 1;
 	if (gaps.there == NULL) {

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "base/log.h"
 #include "base/terminal.h"
 #include "commands/command.h"
 #include "commands/requeue.h"
@@ -19,7 +20,7 @@ struct selection {
 	struct store_filter filter;
 	const char *reason; /* as list --by-cause shows it, or list; NULL: any */
 	bool all, waiting, dry_run;
-	struct command_names names; /* those that match */
+	struct command_names names; /* those that match, or would go back */
 	size_t untried; /* those beside them that wait for their first try */
 };
 
@@ -104,9 +105,19 @@ retry(struct command_line *line, const char *id)
 	return command_status(store_retry(line->store, names, 1, &moved, &error), &error);
 }
 
-/* Count it if it would go back. */
+static bool
+is_counted(const struct selection *selection, const char *name)
+{
+	size_t i = 0;
+
+	while (i < selection->names.count && strcmp(selection->names.name[i], name) != 0)
+		i++;
+	return i < selection->names.count;
+}
+
+/* Count it if it would go back; if not, say and return what retry() would. */
 static int
-preview(struct command_line *line, const char *id, size_t *count)
+preview(struct command_line *line, const char *id, struct selection *selection)
 {
 	char name[STORE_NAME_SIZE];
 	struct store_item item;
@@ -119,23 +130,31 @@ preview(struct command_line *line, const char *id, size_t *count)
 		return EX_OK;
 	if (result != STORE_OK)
 		return error_log(&error);
-	*count += item.status == STORE_DEAD || item.status == STORE_WAITING;
 	entry_free(&item.entry);
-	return EX_OK;
+	bool waits = item.status == STORE_NEW || is_counted(selection, name);
+	if (waits || item.status == STORE_HANDLED) {
+		error_set(&error, EX_DATAERR, NULL, "%.*s: has not failed: %s", (int)strlen(name) - 5, name,
+		    waits ? "it waits in new/ already" : "it was handled; psapi replay handles it again");
+		return error_log(&error);
+	}
+	if (command_names_add(&selection->names, name) == 0)
+		return EX_OK;
+	log_line("out of memory");
+	return EX_OSERR;
 }
 
 static int
-retry_each(struct command_line *line, const struct selection *selection, char *const *ids)
+retry_each(struct command_line *line, struct selection *selection, char *const *ids)
 {
 	int status = EX_OK;
-	size_t count = 0;
 
 	for (; *ids != NULL; ids++) {
-		int result = selection->dry_run ? preview(line, *ids, &count) : retry(line, *ids);
+		int result = selection->dry_run ? preview(line, *ids, selection) : retry(line, *ids);
 		status = result != EX_OK ? result : status;
 	}
 	if (selection->dry_run)
-		print_count(line, selection, count);
+		print_count(line, selection, selection->names.count);
+	command_names_free(&selection->names);
 	return status;
 }
 

@@ -277,15 +277,16 @@ undo(struct batch_run *b, struct batch_item *item)
 {
 	const char *name = item->work.name;
 	struct error error;
-	size_t moved;
+	size_t moved = 0;
 
 	flush(b);
 	if (b->broken || item->gone)
 		return;
 	if (store_replay(b->context->store, &name, 1, &moved, &error) == STORE_FAILED)
 		give_up(b, &error);
-	else
-		b->news.done--;
+	b->news.done -= (ptrdiff_t)moved;
+	/* Another program has replayed or forgotten it since: the first result stands. */
+	item->gone = moved == 0;
 }
 
 /* The store has recorded an outcome, or not. */

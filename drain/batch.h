@@ -21,7 +21,7 @@ struct batch_item {
 	struct store_work work;
 	enum batch_verdict verdict; /* what was reported, or decided at the end */
 	bool recorded;              /* the store has it */
-	bool gone;                  /* another program has handled it, or has its lane */
+	bool gone;                  /* another program has moved it, or has its lane */
 };
 
 /* What has happened since the caller looked last: it sets it back to zero. */

@@ -72,6 +72,7 @@ struct responder {
 	pthread_mutex_t lock; /* of the listener: */
 	bool accepting;
 	int64_t warned;        /* when the log last said that no more connections can be open */
+	int64_t unwatched;     /* when it last said that one cannot be watched */
 	atomic_llong crowded;  /* when it last said that uploads take too much memory */
 };
 
@@ -100,24 +101,28 @@ wait_for_more(struct responder *r, int fd, int operation)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = fd};
 
-	if (epoll_ctl(r->epoll, operation, fd, &event) == 0)
-		return 0;
-	int failed = errno;
-	log_line("a connection is closed: epoll_ctl: %s", strerror(failed));
-	return failed;
+	return epoll_ctl(r->epoll, operation, fd, &event) == 0 ? 0 : errno;
+}
+
+/* Whether *last is a minute ago, or never was; then it is now. The lock is held. */
+static bool
+may_warn(int64_t *last)
+{
+	int64_t now = clock_milliseconds();
+
+	if (*last != 0 && now - *last < WARN_EVERY_MS)
+		return false;
+	*last = now;
+	return true;
 }
 
 /* Log that connections wait in the backlog, at most once a minute. The lock is held. */
 static void
 warn_of_backlog(struct responder *r, int error)
 {
-	int64_t now = clock_milliseconds();
-
-	if (r->warned != 0 && now - r->warned < WARN_EVERY_MS)
-		return;
-	r->warned = now;
-	log_line("%ld connections are open and more wait: %s: raise the limit of open files",
-	    connections_count(r->connections), strerror(error));
+	if (may_warn(&r->warned))
+		log_line("%ld connections are open and more wait: %s: raise the limit of open files",
+		    connections_count(r->connections), strerror(error));
 }
 
 /* Take a connection that was accepted. Returns 0, or an errno: then it is closed. */
@@ -138,6 +143,8 @@ add_connection(struct responder *r, int fd)
 		struct arrival *arrival = connections_take(r->connections, fd, &serial);
 		connections_remove(r->connections, fd, serial, arrival);
 		close(fd);
+		if (may_warn(&r->unwatched))
+			log_line("a connection is closed: epoll_ctl: %s", strerror(failed));
 		return failed;
 	}
 	watch(r);
@@ -145,7 +152,7 @@ add_connection(struct responder *r, int fd)
 }
 
 /*
- * Accept one connection. Returns 0, or the errno of accept4(); EAGAIN if no more are
+ * Accept one connection. Returns 0, or the errno of accept4() or epoll_ctl(); EAGAIN if no more are
  * accepted, EMFILE if as many are open as there is room for.
  */
 static int
@@ -166,6 +173,13 @@ accept_one(struct responder *r)
 	return failed;
 }
 
+/* Whether accept_one() failed because something is used up, which may be free later. */
+static bool
+is_short(int failed)
+{
+	return failed == EMFILE || failed == ENFILE || failed == ENOMEM || failed == ENOSPC;
+}
+
 /*
  * The listener is readable, and armed for one thread at a time: accept a connection.
  * At the limit this thread alone waits for room; the connections wait in the backlog.
@@ -176,7 +190,7 @@ accept_all(struct responder *r)
 	struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = r->listener->fd};
 	int failed = accept_one(r);
 
-	if (failed == EMFILE || failed == ENFILE || failed == ENOMEM)
+	if (is_short(failed))
 		poll(NULL, 0, FULL_NAP_MS);
 	epoll_ctl(r->epoll, EPOLL_CTL_MOD, r->listener->fd, &event);
 }
@@ -357,7 +371,7 @@ wait_for_signal(struct responder *r)
 	}
 }
 
-/* Accept the connections in the backlog. Returns false if some have to wait for room. */
+/* Accept the connections in the backlog. Returns false if some may have to wait for room. */
 static bool
 accept_backlog(struct responder *r)
 {
@@ -366,7 +380,7 @@ accept_backlog(struct responder *r)
 	do
 		failed = accept_one(r);
 	while (failed == 0 || failed == EINTR || failed == ECONNABORTED);
-	return failed != EMFILE && failed != ENFILE;
+	return !is_short(failed);
 }
 
 /*

@@ -21,6 +21,7 @@ from setup_command import psapi
 from shared_store import settings
 
 LANES = 12
+PAUSE = (0.1, 0.6)      # seconds between two events of a lane: the drains of a busy machine keep up
 
 
 class World:
@@ -32,7 +33,7 @@ class World:
         psapi(self.places[0], "store", "init")
         self.drains = [Drain(place, self.record) for place in self.places]
         self.heads = [Head(place, self.record) for place in self.places]
-        self.lanes = [Lane(n, [head.send for head in self.heads], self.record, seed) for n in range(LANES)]
+        self.lanes = [Lane(n, [head.send for head in self.heads], self.record, seed, PAUSE) for n in range(LANES)]
 
     def start(self):
         for head in self.heads:
@@ -100,7 +101,8 @@ def report(world, checks, seed):
           f"; promotions after {min(databases.outages, default=0):.1f} to {max(databases.outages, default=0):.1f} s")
     print(f"chaos: receivers killed {sum(h.kills for h in world.heads)} times and told to end "
           f"{sum(h.terms for h in world.heads)}; drains killed {sum(d.kills for d in world.drains)} and told to end "
-          f"{sum(d.terms for d in world.drains)} of {sum(d.runs for d in world.drains)}; exit statuses of the others: "
+          f"{sum(d.terms for d in world.drains)} of {sum(d.runs for d in world.drains)}, {sum(d.long for d in world.drains)} "
+          "of them after a minute at work; exit statuses of the others: "
           + ", ".join(f"{status}: {n}" for status, n in
                       sorted(sum((d.statuses for d in world.drains), type(world.drains[0].statuses)()).items())))
     print("chaos: answers: " + ", ".join(f"{word} {n}" for word, n in sorted(record.answers.items(), key=str)) +

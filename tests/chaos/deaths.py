@@ -147,7 +147,7 @@ echo "$(date +%s.%N) $PSAPI_WEBHOOK_ID" >>"$PSAPI_TOLD"
 
     def __init__(self, place, record):
         self.place, self.record = place, record
-        self.runs, self.kills, self.terms = 0, 0, 0
+        self.runs, self.kills, self.terms, self.long = 0, 0, 0, 0
         self.excuses = []
         self.statuses = collections.Counter()
         self.log = place.dir / "handled"
@@ -164,11 +164,16 @@ echo "$(date +%s.%N) $PSAPI_WEBHOOK_ID" >>"$PSAPI_TOLD"
 
     def disturb(self, rng):
         process = self.start()
-        fate = rng.choice(["", "", signal.SIGKILL, signal.SIGTERM])
+        fate = rng.choice([None, None, signal.SIGKILL, signal.SIGTERM])
         output = ""
         try:
-            output, _ = process.communicate(timeout=10 ** rng.uniform(-2, 0.3) if fate else 300)
+            output, _ = process.communicate(timeout=10 ** rng.uniform(-2, 0.3) if fate else 60)
         except subprocess.TimeoutExpired:
+            if fate is None:        # it goes on as long as events arrive
+                fate, self.long = signal.SIGTERM, self.long + 1
+                idle = time.time() - float(self.handled()[-1].split()[0])
+                if idle > 40:
+                    self.record.complain(f"drain: it has handled nothing for {idle:.0f} s, and does not end")
             self.kills += fate == signal.SIGKILL
             self.terms += fate == signal.SIGTERM
             self.excuses.append(time.time())

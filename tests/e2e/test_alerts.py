@@ -150,11 +150,11 @@ def test_settings(post):
     post.good(b"no JSON")
     post.place.settings["PSAPI_ALERT_MAILTO"] = "a@example.org, Team B <b@example.org>"
     assert post.hears()["To"] == "a@example.org, Team B <b@example.org>"
-    for right in "root", " root , ops ", '"Doe, J" <j@example.org>':
+    for right in "root", " root , ops ", '"Doe, J" <j@example.org>', 'ops, "van Dyk, Jan" <jan@example.org>, root':
         post.place.settings["PSAPI_ALERT_MAILTO"] = right
         assert post.run("check", "--mail", expect=None).returncode != 3, right
     for wrong in ("a@x\nBcc: b@x", "é@example.org", "a" * 1000, "a@x; b@x", "a b@x", "root,", ",root", "a@x,, b@x",
-                  "A <a@x", "A <a @x>", "A <>", " "):
+                  "A <a@x", "A <a @x>", "A <>", " ", '"Doe, J <j@example.org>', '"van Dyk, Jan"'):
         post.place.settings["PSAPI_ALERT_MAILTO"] = wrong
         done = subprocess.run([PSAPI, "check", "--mail"], env=post.environment(), capture_output=True, text=True)
         assert done.returncode == 3 and "PSAPI_ALERT_MAILTO" in done.stderr, wrong

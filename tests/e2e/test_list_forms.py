@@ -181,7 +181,8 @@ def test_retry_all_that_wait(waiting):
     dry = waiting.run("retry", "--all", "--waiting", "--dry-run")
     assert dry.stdout == "3 would go back to new; 2 wait already; nothing is moved\n" and dry.stderr == ""
     assert waiting.run("retry", "--all", "--waiting", "--dry-run", "--json").stdout == '{"count":3}\n'
-    assert waiting.run("retry", "later1", "untried", "--dry-run").stdout == "1 would go back to new; nothing is moved\n"
+    dry = waiting.run("retry", "later1", "untried", "--dry-run", expect=65)
+    assert dry.stdout == "1 would go back to new; nothing is moved\n"
     assert waiting.spool.files() == before and statuses(waiting)["later1"] == "waiting"
     done = waiting.run("retry", "--all", "--waiting")
     assert done.stdout == "3 back to new; 2 wait already\n" and done.stderr == ""
@@ -247,15 +248,19 @@ def test_retry_while_a_handler_of_its_lane_runs(waiting):
 
 
 def test_a_dry_run_of_ids(failed):
-    """Those that failed or wait for a retry are counted; an unknown one is an error, as without --dry-run."""
+    """Those that failed or wait for a retry are counted once; others are errors, as without --dry-run."""
     before = failed.spool.files()
-    dry = failed.run("retry", "--dry-run", "bad1", "good", "invalid", "later")
+    dry = failed.run("retry", "--dry-run", "bad1", "invalid", "later")
     assert dry.stdout == "3 would go back to new; nothing is moved\n" and dry.stderr == ""
     assert failed.run("retry", "bad1", "--dry-run", "--json").stdout == '{"count":1}\n'
     dry = failed.run("retry", "--dry-run", "nobody", "worse", expect=66)
     assert dry.stdout == "1 would go back to new; nothing is moved\n"
+    twice = failed.run("retry", "--dry-run", "bad2", "bad2", "good", expect=65)
+    assert twice.stdout == "1 would go back to new; nothing is moved\n"
     assert failed.spool.files() == before
     assert failed.run("retry", "nobody", "worse", expect=66).stderr == dry.stderr != ""
+    assert failed.run("retry", "bad2", "bad2", "good", expect=65).stderr == twice.stderr
+    assert [line.split(":")[1] for line in twice.stderr.splitlines()] == [" bad2", " good"]
     assert failed.spool.files() != before
 
 
@@ -375,6 +380,17 @@ def test_gaps_between_events_that_came_late(daily):
     shown = [json.loads(row) for row in daily.run("list", "--gaps", "--days", "12", "--json", expect=1).stdout.splitlines()]
     assert shown[0] == {"from": day(11).isoformat(), "to": day(11).isoformat(), "status": "unknown"}
     assert [row["date"] for row in shown[1:]] == [day(ago).isoformat() for ago in (8, 6, 5, 4, 3, 2, 1, 0)]
+
+
+def test_an_example_does_not_begin_the_days(daily):
+    """Its runDate is of long ago. What is sent again after up to 90 days does begin them."""
+    daily.daily(110, 2)
+    shown = [json.loads(row) for row in daily.run("list", "--gaps", "--days", "120", "--json", expect=1).stdout.splitlines()]
+    assert shown[0] == {"from": day(119).isoformat(), "to": day(3).isoformat(), "status": "unknown"}
+    assert [row["date"] for row in shown[1:]] == [day(1).isoformat(), day(0).isoformat()]
+    daily.daily(89)     # a day that ended up to 90 days ago
+    shown = [json.loads(row) for row in daily.run("list", "--gaps", "--days", "120", "--json", expect=1).stdout.splitlines()]
+    assert (shown[0]["to"], shown[1]["date"]) == (day(90).isoformat(), day(88).isoformat())
 
 
 def test_gaps_of_nothing(desk):

@@ -529,6 +529,25 @@ def test_a_result_that_becomes_worse(desk, noted):
 
 
 @pytest.mark.each_store
+@pytest.mark.parametrize("command, done", [(["prune", "--older-than", "0d", "--force"], 1), (["replay"], 2)])
+def test_a_result_that_becomes_worse_too_late(desk, command, done):
+    """Another program has moved the event since: its first result counts, and one that was put back is handled again."""
+    if desk.place.store == "spool":
+        pytest.skip("a drain has the whole spool")
+    desk.gate("gate")
+    ids = deliver_for_a_batch(desk, """echo ok 1; test ! -e "$PSAPI_TOLD/seen" || exit 0
+        echo run >"$PSAPI_TOLD/seen"; read line <"$PSAPI_TOLD/gate"; echo failed 1\n""", 1)
+    child = desk.start("drain")
+    wait_for(lambda: desk.lines() and desk.where(ids[0]) == ["events"], "the first result is recorded")
+    desk.run(*command, *(ids if command == ["replay"] else []))
+    desk.open_gate("gate")
+    assert child.wait(20) == 0
+    desk.drain_silently()
+    assert runs(desk) == {"done": done}
+    assert desk.where(ids[0]) == (["events"] if done == 2 else [])
+
+
+@pytest.mark.each_store
 def test_two_drains_of_one_host(desk):
     """Results are added, not replaced."""
     desk.handler("default", NOTE)

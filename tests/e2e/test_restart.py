@@ -11,6 +11,7 @@ import socket
 
 import pytest
 
+import strace
 from fcgi_client import STDIN, Connection, NoAnswer, begin, params, record, request
 from installed_layout import status_of
 from load import Load
@@ -103,6 +104,33 @@ def test_backlog_is_answered(direct, place):
     assert not direct.receiver.path.exists()
     for webhook in webhooks:
         place.spool.assert_queued_once(webhook.header("webhook-id"), webhook.body)
+
+
+@pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
+@pytest.mark.settings(PSAPI_THREADS="1", **strace.ENVIRONMENT)
+def test_backlog_after_one_that_cannot_be_watched(direct, place):
+    """The kernel has no watch for one of the connections in the backlog: the others get their answer."""
+    # The main thread's first call is about the listener, and its second about a connection.
+    with strace.Attached(direct.receiver.pid, "epoll_ctl", "error=ENOSPC", 2, place.dir / "strace.txt"):
+        direct.receiver.signal(signal.SIGSTOP)
+        status = f"/proc/{direct.receiver.pid}/status"
+        wait_for(lambda: status_of(status)["State"].strip()[0] in "tT", "it is stopped")
+        clients = [direct.connect() for _ in range(30)]
+        for client in clients:
+            webhook = signed()
+            client.send(request(pairs(webhook), webhook.body))
+        direct.receiver.signal()
+        direct.receiver.signal(signal.SIGCONT)
+        answers = []
+        for client in clients:
+            try:
+                answers.append(parse_cgi(client.answer()).status)
+            except NoAnswer:
+                answers.append(None)
+            client.close()
+        assert direct.receiver.wait() == 0
+        direct.receiver.process = None
+    assert sorted(answers, key=str) == [200] * 29 + [None]
 
 
 def has_taken_the_signal(receiver):

@@ -920,8 +920,8 @@ TEST(a_further_connection_is_tried_again)
 	plan.fault = UNCONNECTED;
 	int64_t begun = clock_milliseconds();
 	assert_int_equal(pthread_create(&threads[0], NULL, bring, &bringers[0]), 0);
-	sql("DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted)"
-	    " LOOP PERFORM pg_sleep(0.01); END LOOP; END $$");
+	sql("DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND"
+	    " granted) LOOP PERFORM pg_sleep(0.01); END LOOP; END $$");
 	assert_int_equal(pthread_create(&threads[1], NULL, bring, &bringers[1]), 0);
 	poll(NULL, 0, 1000);
 	plan.fault = NONE;

@@ -35,17 +35,24 @@ function read({response, text}) {
 // The shipped web servers wait for psapi-web for 30 s; an action may be part of the way then.
 const VIEW_MS = 20000, ACTION_MS = 60000;
 
-// The whole answer, or a failure after so long.
-async function ask(path, options, ms = VIEW_MS) {
-	const signals = [AbortSignal.timeout(ms), options.signal].filter(Boolean);
+// The whole answer, or a failure after so long. AbortSignal.any() is missing in browsers that are older than 2024.
+async function ask(path, {signal, ...options}, ms = VIEW_MS) {
+	const own = new AbortController(), abort = () => own.abort();
+	const timer = setTimeout(abort, ms);
+	if (signal?.aborted)
+		abort();
+	signal?.addEventListener('abort', abort);
 	try {
-		const response = await fetch(path, {cache: 'no-store', credentials: 'same-origin', ...options, signal: AbortSignal.any(signals)});
+		const response = await fetch(path, {cache: 'no-store', credentials: 'same-origin', ...options, signal: own.signal});
 		return {response, text: await response.text()};
 	} catch (error) {
-		if (error.name === 'AbortError')
+		if (error.name === 'AbortError' && signal?.aborted)
 			throw error;
-		throw new Failure(0, options.method && error.name === 'TimeoutError' ? 'There was no answer: look whether it was done.' :
+		throw new Failure(0, options.method && own.signal.aborted ? 'There was no answer: look whether it was done.' :
 			'The server cannot be reached.');
+	} finally {
+		clearTimeout(timer);
+		signal?.removeEventListener('abort', abort);
 	}
 }
 
