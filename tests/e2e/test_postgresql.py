@@ -363,6 +363,7 @@ def silent_host(place):
         yield directory
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("more", ["no other host", "a host that is silent"])
 def test_a_limit_of_connections(cluster, heads, more):
     """No further connection can be made: the events wait for the one that is open, and none is refused."""
@@ -525,6 +526,7 @@ def test_doctor_of_a_receiver_that_was_not_restarted(head):
     assert said["remedy"].startswith("restart the receiver;") and "PSAPI_STORE" in said["remedy"], said
 
 
+@pytest.mark.long
 def test_doctor_cannot_look_for_what_the_receiver_has_stored(cluster, head):
     """That says nothing of the receiver, which must not be restarted for it."""
     def accepts(*failed):
@@ -562,6 +564,7 @@ def test_a_silent_host_is_waited_for_once(head):
     assert said[1] == "error: store: no host of PSAPI_STORE can be used: see above", said
 
 
+@pytest.mark.long
 def test_check_of_a_silent_host(head):
     """It names the database within the time of --mail, which is 60 s. The daily event may be in the store, of another
     host: its absence here is no fault."""
@@ -581,6 +584,7 @@ def test_check_of_a_silent_host(head):
         assert said["daily"]["ok"] is None and "another host" in said["daily"]["text"], said["daily"]
 
 
+@pytest.mark.long
 def test_a_host_is_looked_at_whatever_it_is(cluster, head):
     """A primary that is set read-only is no standby, and one with other tables is reached."""
     def rows():
@@ -608,6 +612,7 @@ def test_a_host_is_looked_at_whatever_it_is(cluster, head):
         assert said["backlog"]["text"] == "the store cannot be read", said["backlog"]
 
 
+@pytest.mark.long
 def test_two_primaries(cluster, head):
     """A standby that was promoted beside the primary. One server that is named twice is one."""
     def said():
@@ -635,6 +640,7 @@ def test_each_table_counts(cluster, head):
     assert json.loads(head.run("store", "status", "--json").stdout)["bytes"] == int(sizes)
 
 
+@pytest.mark.long
 def test_drain_says_that_the_database_is_away(cluster, head):
     """Its exit status says it as well, to cron, the unit and psapi metrics."""
     head.accept(body(1))
@@ -867,6 +873,7 @@ def gone(cluster, how):
     cluster.wait_until_healthy()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["nobody listens", "nobody answers"])
 def test_no_connection_at_all(cluster, head, how):
     """Events that arrive together are refused in time, for each waits for a connection that another opens."""
@@ -954,6 +961,7 @@ def base_backup(cluster):
             backup.kill()
 
 
+@pytest.mark.long
 def test_no_standby_leaves_no_server_process(cluster, head):
     """A commit without a standby waits on the server for ever: after those of open connections, none is begun."""
     def waiting():

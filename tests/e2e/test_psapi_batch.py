@@ -502,11 +502,11 @@ def test_leaves_a_child_that_holds_its_output(desk):
 
 def test_time_out_since_the_last_result(desk):
     """A slow handler that reports goes on; one that reports nothing new is ended."""
-    batch_handler(desk, "for n in 1 2 3 4; do sleep 1.1; echo ok $n; done\nwhile :; do sleep 0.2; echo ok 1; done\n")
+    batch_handler(desk, "for n in 1 2 3 4; do sleep 0.8; echo ok $n; done\nwhile :; do sleep 0.2; echo ok 1; done\n")
     ids = deliver(desk)
-    desk.drain(env={"PSAPI_HANDLER_TIMEOUT": "4"})      # less than all of them take
+    desk.drain(env={"PSAPI_HANDLER_TIMEOUT": "3"})      # less than all of them take
     assert_outcome(desk, ids, ids[:4])
-    assert desk.state("e5")["reason"] == "not reported: no result within 4 s, try 1 of at most 10"
+    assert desk.state("e5")["reason"] == "not reported: no result within 3 s, try 1 of at most 10"
 
 
 def test_ended_in_time_while_drain_was_stopped(desk):
