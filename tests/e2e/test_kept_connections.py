@@ -3,7 +3,9 @@
 Behind nginx's `keepalive` and Apache's `enablereuse=on`, with far fewer threads than connections.
 """
 
+import contextlib
 import os
+from pathlib import Path
 
 import pytest
 
@@ -31,15 +33,14 @@ def keeping(request, place):
 
 
 def open_connections(receiver):
-    """The number of connections to the receiver's socket."""
-    directory = f"/proc/{receiver.pid}/fd"
-    sockets = 0
+    """The number of connections to the receiver's socket: they have its name. The pairs of its threads have none."""
+    rows = [row.split() for row in Path("/proc/net/unix").read_text().splitlines()]
+    named = {f"socket:[{row[6]}]" for row in rows if len(row) > 7}
+    directory, found = f"/proc/{receiver.pid}/fd", []
     for name in os.listdir(directory):
-        try:
-            sockets += os.readlink(f"{directory}/{name}").startswith("socket:")
-        except FileNotFoundError:
-            pass
-    return sockets - 1      # the listener
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"{directory}/{name}"))
+    return len(named.intersection(found)) - 1       # the listener
 
 
 def load(server, requests):

@@ -321,14 +321,14 @@ def test_other_signals_do_not_end_it(direct, place):
     assert_accepted(direct.send(signed()))
 
 
+@pytest.mark.settings(PSAPI_THREADS="4")
 def test_no_descriptor_is_lost(direct, place):
     def count():
         return len(os.listdir(f"/proc/{direct.receiver.pid}/fd"))
-    for _ in range(40):     # every thread has served
-        direct.send(signed())
-    before = count()
+    direct.send(signed())
+    most = count() + 2 * 4 + 2      # each thread has two, and may begin later
     for _ in range(100):
         direct.send(signed())
         direct.send(signed().with_header("webhook-id", None))
         direct.connect().close()
-    wait_for(lambda: count() <= before + 2, f"no more than {before} descriptors")
+    wait_for(lambda: count() <= most, f"no more than {most} descriptors, after 300 connections")
