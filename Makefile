@@ -1,6 +1,6 @@
 # make            ./psapi-fcgi, ./psapi, ./psapi-web, libpsapi.a and, with libpq, ./psapi-fcgi-postgresql.so
 # make demo       shows how it works, on loopback, in a temporary directory
-# make check      the tests, at most 10 minutes
+# make check      the tests, about 12 minutes on two cores
 # make check-long the same under sanitizers, the long tests, and analysers
 # make install    DESTDIR=, PREFIX= and the GNU directories (packaging/install.mk); make uninstall
 # make dist       the release's source tarball, in dist/; make deb: its Debian packages, in dist/
